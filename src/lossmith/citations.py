@@ -1,0 +1,97 @@
+"""The sources of what this package implements, as BibTeX."""
+
+from collections.abc import Iterable
+
+__all__ = ["bibtex"]
+
+PAPERS: dict[str, tuple[str, str, str, int, str]] = {
+    "charbonnier1994": (
+        "inproceedings",
+        "Charbonnier, P. and Blanc-Feraud, L. and Aubert, G. and Barlaud, M.",
+        "Two deterministic half-quadratic regularization algorithms for computed imaging",
+        1994,
+        "ICIP",
+    ),
+    "gatys2016": (
+        "inproceedings",
+        "Gatys, Leon A. and Ecker, Alexander S. and Bethge, Matthias",
+        "Image Style Transfer Using Convolutional Neural Networks",
+        2016,
+        "CVPR",
+    ),
+    "huber1964": (
+        "article",
+        "Huber, Peter J.",
+        "Robust Estimation of a Location Parameter",
+        1964,
+        "The Annals of Mathematical Statistics",
+    ),
+    "iandola2016": (
+        "article",
+        "Iandola, Forrest N. and Han, Song and Moskewicz, Matthew W. and Ashraf, Khalid and Dally, William J. and "
+        "Keutzer, Kurt",
+        "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size",
+        2016,
+        "arXiv:1602.07360",
+    ),
+    "johnson2016": (
+        "inproceedings",
+        "Johnson, Justin and Alahi, Alexandre and Fei-Fei, Li",
+        "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
+        2016,
+        "ECCV",
+    ),
+    "krizhevsky2014": (
+        "article",
+        "Krizhevsky, Alex",
+        "One weird trick for parallelizing convolutional neural networks",
+        2014,
+        "arXiv:1404.5997",
+    ),
+    "rudin1992": (
+        "article",
+        "Rudin, Leonid I. and Osher, Stanley and Fatemi, Emad",
+        "Nonlinear total variation based noise removal algorithms",
+        1992,
+        "Physica D",
+    ),
+    "simonyan2015": (
+        "inproceedings",
+        "Simonyan, Karen and Zisserman, Andrew",
+        "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+        2015,
+        "ICLR",
+    ),
+    "wang2003": (
+        "inproceedings",
+        "Wang, Zhou and Simoncelli, Eero P. and Bovik, Alan C.",
+        "Multi-scale structural similarity for image quality assessment",
+        2003,
+        "Asilomar Conference on Signals, Systems and Computers",
+    ),
+    "wang2004": (
+        "article",
+        "Wang, Zhou and Bovik, Alan C. and Sheikh, Hamid R. and Simoncelli, Eero P.",
+        "Image quality assessment: from error visibility to structural similarity",
+        2004,
+        "IEEE Transactions on Image Processing",
+    ),
+    "zhang2018": (
+        "inproceedings",
+        "Zhang, Richard and Isola, Phillip and Efros, Alexei A. and Shechtman, Eli and Wang, Oliver",
+        "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
+        2018,
+        "CVPR",
+    ),
+}
+
+
+def bibtex(keys: Iterable[str]) -> str:
+    """The BibTeX entries of some papers, in the order of the keys."""
+    return "\n\n".join(_entry(key, *PAPERS[key]) for key in keys)
+
+
+def _entry(key: str, kind: str, author: str, title: str, year: int, venue: str) -> str:
+    place = "booktitle" if kind == "inproceedings" else "journal"
+    fields = {"author": author, "title": title, place: venue, "year": str(year)}
+    return f"@{kind}{{{key},\n" + "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items()) + "}"

@@ -1,0 +1,220 @@
+"""Text to loss: the formula as it is written on the command line, in a checkpoint, in a report.
+
+`parse` reads the same expressions that Python does, walks their syntax tree, and calls nothing but the public names of
+this package's losses, lenses and weights with literal arguments. Names may stand without brackets, ``L1 +
+0.1*perceptual``; a free lower-case name is a knob.
+"""
+
+import ast
+import difflib
+import inspect
+import json
+import operator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lossmith import lenses, losses, weight
+from lossmith.lens import Lens
+from lossmith.loss import Loss
+from lossmith.weight import Factor, Knob, Weight
+
+__all__ = ["ExpressionError", "load", "parse", "save"]
+
+VOCABULARY: dict[str, Callable[..., Any]] = {
+    name: getattr(room, name)
+    for room in (losses, lenses, weight)
+    for name in room.__all__
+    if not (isinstance(getattr(room, name), type) and issubclass(getattr(room, name), Exception | Weight))
+}
+"""Every name that a formula may call: the losses, lenses, recipes, schedules and the knob."""
+
+OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.MatMult: operator.matmul,
+}
+
+
+class ExpressionError(ValueError):
+    """A formula that cannot be read: one line on what is wrong, then the formula with a caret under the place."""
+
+
+def parse(text: str) -> Loss:
+    """The loss that a formula describes.
+
+    Args:
+        text: Such as ``L1 + 0.1 * perceptual("vgg19")``; ``parse(repr(loss))`` is the same loss.
+
+    Raises:
+        ExpressionError: A wrong name, argument or character, with the place and the nearest right name.
+
+    Example:
+        >>> parse("L1 + lam * perceptual('vgg19', 'conv5_4')")
+        L1() + Knob("lam") * L1() @ VGG("vgg19", "conv5_4")
+    """
+    if not text.strip():
+        raise ExpressionError('The loss is empty; write one such as "L1 + 0.1*perceptual".')
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        line, column = (getattr(error, "lineno", None) or 1), (getattr(error, "offset", None) or 1)
+        fail(text, f"The loss cannot be read: {getattr(error, 'msg', None) or error}", line, column - 1)
+    try:
+        loss = Reader(text).value(tree.body)
+    except RecursionError:
+        raise ExpressionError("The loss cannot be read: it is nested too deeply; write it as a flat sum.") from None
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, Lens):
+        fail(text, f"{loss!r} is a lens, with no distance before it; write L1 @ {loss!r}.")
+    what = f"only a weight, {loss!r}" if isinstance(loss, Factor | Weight | int | float) else repr(loss)
+    return fail(text, f"This is no loss but {what}; add a loss such as L1.")
+
+
+def save(loss: Loss, path: str | Path) -> None:
+    """Writes a loss as its text and the hashes of the weights that it uses; finds these weights to do so."""
+    hashes = {name: network.sha256 for name, network in loss.networks.items()}
+    Path(path).write_text(json.dumps({"text": repr(loss), "weights": hashes}, indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: str | Path) -> Loss:
+    """The loss that :func:`save` wrote, with the same weights or none.
+
+    Raises:
+        ValueError: The file is none of :func:`save`'s, or the weights found here are not those that it names.
+    """
+    try:
+        recipe = json.loads(Path(path).read_text(encoding="utf-8"))
+        text, hashes = str(recipe["text"]), dict(recipe["weights"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} holds no loss that was saved: {error!r}.") from None
+    loss = parse(text)
+    for name, network in loss.networks.items():
+        if name in hashes and network.sha256 != hashes[name]:
+            raise ValueError(
+                f"{str(path)!r} was saved with other weights of {name} ({hashes[name][:8]}...) than are found here "
+                f"({network.sha256[:8]}...); set LOSSMITH_WEIGHTS to the folder that holds the first."
+            )
+    return loss
+
+
+class Reader:
+    """Walks the syntax tree of one formula.
+
+    Args:
+        text: The formula, for messages.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def value(self, node: ast.expr) -> Any:
+        """What a node stands for: a loss, a lens, a weight, or a literal."""
+        match node:
+            case ast.Constant(value=value) if isinstance(value, int | float | str | bool | None):
+                return value
+            case ast.Name():
+                return self.name(node)
+            case ast.List(elts=parts) | ast.Tuple(elts=parts):
+                return [self.literal(part) for part in parts]
+            case ast.Dict(keys=keys, values=values) if all(keys):
+                return {self.literal(k): self.literal(v) for k, v in zip(keys, values, strict=True) if k}
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return self.attempt(node, lambda: -self.value(operand))
+            case ast.BinOp(op=op) if type(op) in OPERATORS:
+                left, right = self.value(node.left), self.value(node.right)
+                return self.attempt(node.right, lambda: self.combine(op, left, right, node))
+            case ast.Call(func=ast.Name() as function):
+                arguments = [self.literal(argument) for argument in node.args]
+                named = {str(keyword.arg): self.literal(keyword.value) for keyword in node.keywords if keyword.arg}
+                return self.call(function, arguments, named)
+            case ast.Call(func=ast.Attribute(value=inner, attr="on"), args=[]):
+                views = {str(keyword.arg): self.literal(keyword.value) for keyword in node.keywords}
+                loss = self.value(inner)
+                if isinstance(loss, Loss):
+                    return self.attempt(node, lambda: loss.on(**views))
+        return self.fail(node, "This is not part of a formula; it has names, numbers, + - * / @, brackets and .on(...)")
+
+    def literal(self, node: ast.expr) -> Any:
+        """A literal argument."""
+        if isinstance(node, ast.Name):
+            self.fail(node, f"An argument is a number or text; write '{node.id}' in quotes if it is text")
+        return self.value(node)
+
+    def name(self, node: ast.Name) -> Any:
+        """A bare name: a loss or lens with its defaults, or a knob."""
+        if node.id in VOCABULARY:
+            return self.call(node, [], {})
+        near = difflib.get_close_matches(node.id, VOCABULARY, n=1, cutoff=0.75) or [
+            known for known in VOCABULARY if known.lower() == node.id.lower()
+        ]
+        if near or node.id != node.id.lower():
+            guess = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(VOCABULARY)}."
+            self.fail(node, f"Unknown name '{node.id}'; {guess}")
+        return Knob(node.id)
+
+    def call(self, function: ast.Name, arguments: list[Any], named: dict[str, Any]) -> Any:
+        """A public name with its arguments."""
+        if function.id not in VOCABULARY:
+            near = difflib.get_close_matches(function.id, VOCABULARY, n=1, cutoff=0.6)
+            guess = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(VOCABULARY)}."
+            self.fail(function, f"Unknown name '{function.id}'; {guess}")
+        made = VOCABULARY[function.id]
+        signature = inspect.signature(made)
+        try:
+            signature.bind(*arguments, **named)
+        except TypeError as error:
+            self.fail(function, f"{function.id}{_shape(signature)} was called otherwise: {error}")
+        return self.attempt(function, lambda: made(*arguments, **named))
+
+    def combine(self, op: ast.operator, left: Any, right: Any, node: ast.BinOp) -> Any:
+        """Two parts joined by an operator."""
+        for side, part in ((node.left, left), (node.right, right)):
+            if isinstance(part, str | list | dict | bool | None):
+                self.fail(side, f"{part!r} is no loss, lens or weight")
+        if isinstance(left, Loss) and isinstance(right, Knob) and isinstance(op, ast.Add | ast.Sub):
+            self.fail(node.right, f"'{right.name}' is a knob, which multiplies: {right.name} * a loss")
+        try:
+            return OPERATORS[type(op)](left, right)
+        except TypeError:
+            return self.fail(node.right, f"{_kind(left)} {_sign(op)} {_kind(right)} means nothing; {_RULES}")
+
+    def attempt(self, node: ast.expr, make: Callable[[], Any]) -> Any:
+        """Makes something, and puts the place to whatever goes wrong."""
+        try:
+            return make()
+        except ExpressionError:
+            raise
+        except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+            return self.fail(node, str(error))
+
+    def fail(self, node: ast.expr, message: str) -> NoReturn:
+        """One line on what is wrong, and the place."""
+        line = self.text.splitlines()[node.lineno - 1]
+        fail(self.text, message, node.lineno, len(line.encode()[: node.col_offset].decode()))
+
+
+def fail(text: str, message: str, line: int = 1, column: int = 0) -> NoReturn:
+    """Raises with the line of the formula and a caret under the place."""
+    shown = text.splitlines()[line - 1] if text.splitlines() else text
+    end = "" if message.endswith((".", "?")) else "."
+    raise ExpressionError(f"{message}{end}\n    {shown}\n    {' ' * column}^") from None
+
+
+_RULES = "losses add, weights multiply losses, and @ puts a lens behind a loss or lens"
+
+
+def _kind(part: Any) -> str:
+    kinds = ((Loss, "a loss"), (Lens, "a lens"), (Factor, "a weight"), (Weight, "a weight"), (int | float, "a number"))
+    return next((kind for type_, kind in kinds if isinstance(part, type_)), "something")  # type: ignore[arg-type]
+
+
+def _sign(op: ast.operator) -> str:
+    return {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@"}[type(op)]
+
+
+def _shape(signature: inspect.Signature) -> str:
+    return "(" + ", ".join(str(p.replace(annotation=p.empty)) for p in signature.parameters.values()) + ")"

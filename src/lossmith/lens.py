@@ -1,0 +1,235 @@
+"""Through what: a lens is what a distance looks at, instead of at the pixels themselves.
+
+A lens maps named maps to named maps. The first sees ``{"pixels": image}``; a network gives one map a layer. Lenses
+chain with ``@``, the outermost first, as functions do: ``Gram() @ VGG("vgg19", "relu4_2")`` is the Gram matrix of
+VGG's features. :class:`Looks` holds what the lenses of all terms have seen in one step, so that each view passes each
+network once, for the union of the layers that are asked for; it dies with the step, hence nothing in it grows stale.
+"""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, final
+
+from torch import Tensor, nn
+
+__all__ = ["Backbone", "Chain", "Features", "Lens", "Looks"]
+
+Maps = dict[str, Tensor]
+
+
+class Lens(nn.Module, ABC):
+    """What a distance looks at. A new lens defines :meth:`forward` and a `repr` that is its text."""
+
+    label: ClassVar[str] = ""
+    """What a term seen through it is called in logs, such as "style"; empty if the distance says enough."""
+
+    papers: ClassVar[tuple[str, ...]] = ()
+    """The keys of its sources in `lossmith.citations`."""
+
+    @abstractmethod
+    def forward(self, maps: Maps) -> Maps:
+        """Each map as the lens shows it; all maps are (N, C, H, W) or a matrix an image."""
+
+    @property
+    def stages(self) -> tuple["Lens", ...]:
+        """Its parts, the one that sees the image first."""
+        return (self,)
+
+    def __matmul__(self, inner: object) -> "Chain":
+        """The lens after another: look through `inner` first."""
+        if not isinstance(inner, Lens):
+            return NotImplemented
+        return Chain((*inner.stages, *self.stages))
+
+    @abstractmethod
+    def __repr__(self) -> str: ...
+
+
+@final
+class Chain(Lens):
+    """Lenses one behind the other, the one that sees the image first at the front.
+
+    Args:
+        stages: At least one lens; none of them a chain.
+    """
+
+    def __init__(self, stages: Sequence[Lens]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(stages)
+
+    @property
+    def stages(self) -> tuple[Lens, ...]:
+        """The lenses, the one that sees the image first at the front."""
+        return tuple(self.parts)  # type: ignore[arg-type]
+
+    def forward(self, maps: Maps) -> Maps:
+        """What the last lens shows of what those before it show."""
+        for stage in self.stages:
+            maps = stage(maps)
+        return maps
+
+    def __repr__(self) -> str:
+        return " @ ".join(repr(stage) for stage in reversed(self.stages))
+
+
+class Backbone(ABC):
+    """A frozen pretrained network, shared by all lenses that name it.
+
+    It is no module on purpose: no parent can train it, switch its mode, move it, save it in a checkpoint or wrap it in
+    DDP. Its weights are found at first use, and kept once for each device and precision.
+    """
+
+    name: str
+    """What the network is called in a formula, such as "vgg19"."""
+    weights: str | None
+    """The file that was asked for, "random", or None for the usual places."""
+
+    papers: tuple[str, ...] = ()
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[str, ...]:
+        """Every layer that may be asked for, in the order in which the image meets them."""
+
+    @abstractmethod
+    def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
+        """The features (N, C, H, W) of an RGB image (N, 3, H, W) in [0, 1] at some layers, in float32 at least."""
+
+    @abstractmethod
+    def smallest(self, layers: Iterable[str]) -> int:
+        """The side in pixels of the smallest picture that leaves something at these layers."""
+
+    @abstractmethod
+    def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
+        """The floating-point operations of one picture's forward pass to these layers; a multiply-add counts two."""
+
+    @property
+    @abstractmethod
+    def sha256(self) -> str:
+        """The hash of the weights in use."""
+
+
+class Features(Lens, ABC):
+    """The lens that shows a picture as a network sees it: one map a layer, each with its share of the sum.
+
+    Args:
+        backbone: The network.
+        layers: A layer, several, or layers with their weights.
+
+    Raises:
+        ValueError: No layer, one that the network does not have, or a weight that is no positive number.
+    """
+
+    label = "perceptual"
+
+    def __init__(self, backbone: Backbone, layers: str | Sequence[str] | Mapping[str, float]) -> None:
+        super().__init__()
+        self.__dict__["backbone"] = backbone  # past nn.Module's registration
+        if isinstance(layers, str):
+            layers = (layers,)
+        if not isinstance(layers, Mapping):
+            layers = dict.fromkeys(layers, 1.0)
+        if not layers:
+            raise ValueError(f"{backbone.name} wants at least one layer, such as {backbone.layers[-1]!r}; got none.")
+        for layer, weight in layers.items():
+            if layer not in backbone.layers:
+                near = ", ".join(map(repr, difflib.get_close_matches(str(layer), backbone.layers, cutoff=0.5)))
+                guess = f"did you mean {near}? They" if near else "they"
+                ends = f"{backbone.layers[0]!r} to {backbone.layers[-1]!r}"
+                raise ValueError(f"{backbone.name} has no layer {layer!r}; {guess} run from {ends}.")
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+                raise ValueError(f"{backbone.name} wants a positive weight for layer {layer!r}; got {weight!r}.")
+        self.layers: dict[str, float] = {n: float(layers[n]) for n in backbone.layers if n in layers}
+
+    backbone: Backbone
+
+    @property
+    def asked(self) -> str | list[str] | dict[str, float]:
+        """The layers in the shortest form that says the same: one, several, or several with weights."""
+        if any(weight != 1 for weight in self.layers.values()):
+            return self.layers
+        names = list(self.layers)
+        return names[0] if len(names) == 1 else names
+
+    def forward(self, maps: Maps) -> Maps:
+        """The features of the one map that there is: {layer: (N, C, H, W)}."""
+        return self.backbone(the_image(self, maps), self.layers)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Features":
+        return self  # it holds no state of its own, and the network is shared
+
+
+@final
+class Looks:
+    """What the lenses of a loss have seen of the views of one step.
+
+    Args:
+        views: The views by name.
+        wanted: For each network that a chain of lenses passes, by the text of that part of the chain: the layers that
+            any term wants of it. See :func:`wanted_layers`.
+    """
+
+    def __init__(self, views: Mapping[str, Tensor], wanted: Mapping[str, Sequence[str]]) -> None:
+        self.views = views
+        self.wanted = wanted
+        self.seen: dict[tuple[str, bool, str], Maps] = {}
+
+    def __call__(self, view: str, path: Sequence[tuple[str, Lens]], *, detached: bool) -> Maps:
+        """One view through a chain of lenses.
+
+        Args:
+            view: The view's name.
+            path: The chain, see :func:`path_of`.
+            detached: Whether no gradient shall reach the view through this look.
+        """
+        image = self.views[view]
+        maps = {"pixels": image.detach() if detached else image}
+        for text, lens in path:
+            key = (view, detached, text)
+            if key not in self.seen:
+                if isinstance(lens, Features):
+                    self.seen[key] = lens.backbone(the_image(lens, maps), self.wanted[text])
+                else:
+                    self.seen[key] = lens(maps)
+            maps = self.seen[key]
+            if isinstance(lens, Features):
+                maps = {layer: maps[layer] for layer in lens.layers}
+        return maps
+
+
+def path_of(lens: Lens | None) -> tuple[tuple[str, Lens], ...]:
+    """The stages of a lens, each with a text that is the same for all that show the same.
+
+    A network's text leaves out the layers, so that terms which look at other layers of it share its pass; what comes
+    after a network includes them.
+    """
+    path: list[tuple[str, Lens]] = []
+    shown = ""
+    for stage in lens.stages if lens is not None else ():
+        if isinstance(stage, Features):
+            path.append((f"{stage.backbone!r} @ {shown}", stage))
+        else:
+            path.append((f"{stage!r} @ {shown}", stage))
+        shown = f"{stage!r} @ {shown}"
+    return tuple(path)
+
+
+def wanted_layers(paths: Iterable[Sequence[tuple[str, Lens]]]) -> dict[str, tuple[str, ...]]:
+    """For each network on some paths, by its text there, the union of the layers asked of it, first to last."""
+    union: dict[str, set[str]] = {}
+    order: dict[str, tuple[str, ...]] = {}
+    for path in paths:
+        for text, lens in path:
+            if isinstance(lens, Features):
+                union.setdefault(text, set()).update(lens.layers)
+                order[text] = lens.backbone.layers
+    return {text: tuple(layer for layer in order[text] if layer in layers) for text, layers in union.items()}
+
+
+def the_image(lens: Lens, maps: Maps) -> Tensor:
+    """The only map that there is, for lenses that take pictures and not features."""
+    if len(maps) != 1:
+        raise ValueError(f"{lens!r} takes one picture; it was given the maps {', '.join(maps)}.")
+    (image,) = maps.values()
+    return image

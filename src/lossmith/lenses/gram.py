@@ -1,0 +1,68 @@
+"""The Gram matrix: what a texture is, without where."""
+
+from typing import Literal, final, get_args
+
+import torch
+from torch import Tensor
+
+from lossmith.lens import Lens, Maps
+from lossmith.spelling import quoted, spelled
+
+__all__ = ["Gram"]
+
+Norm = Literal["chw", "hw", "none"]
+
+
+@final
+class Gram(Lens):
+    r"""The correlations of the channels of each map.
+
+    .. math:: G_l = F_l F_l^T / n, \quad F_l \in \mathbb{R}^{C \times HW}
+
+    with :math:`n = CHW` ("chw": Johnson et al., BasicSR, mmagic), :math:`HW` ("hw": Gatys et al. up to their constant,
+    pystiche) or 1 ("none": piq). The two that divide by HW do not depend on the resolution. It is always computed in
+    float32 at least: in half precision a 256 x 256 map overflows before the division.
+
+    References:
+        | Image Style Transfer Using Convolutional Neural Networks (Gatys et al., 2016)
+        | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
+
+    Args:
+        norm: What the matrix is divided by: "chw", "hw" or "none".
+
+    Returns:
+        Matrices (N, C, C).
+
+    Raises:
+        ValueError: An unknown norm.
+
+    Example:
+        >>> import torch
+        >>> Gram("hw")({"pixels": torch.ones(1, 2, 4, 4)})["pixels"]
+        tensor([[[1., 1.],
+                 [1., 1.]]])
+    """
+
+    label = "style"
+    papers = ("gatys2016",)
+
+    def __init__(self, norm: Norm = "chw") -> None:
+        super().__init__()
+        if norm not in get_args(Norm):
+            raise ValueError(f"Gram knows the norms {', '.join(map(quoted, get_args(Norm)))}; got {norm!r}.")
+        self.norm = norm
+
+    def forward(self, maps: Maps) -> Maps:
+        """The matrix (N, C, C) of each map (N, C, H, W)."""
+        return {layer: self.matrix(features) for layer, features in maps.items()}
+
+    def matrix(self, features: Tensor) -> Tensor:
+        """The matrix (N, C, C) of a map (N, C, H, W)."""
+        flat = features.flatten(2)
+        divisor = {"chw": flat.shape[1] * flat.shape[2], "hw": flat.shape[2], "none": 1}[self.norm]
+        # the scale goes in before the product, half on either side, so that no sum outgrows its type
+        flat = flat * divisor**-0.5
+        return torch.matmul(flat, flat.transpose(1, 2))
+
+    def __repr__(self) -> str:
+        return spelled(self) if self.norm == "chw" else spelled(self, self.norm)

@@ -1,0 +1,147 @@
+"""Frozen sequential networks: VGG, AlexNet, SqueezeNet are a row of convolutions, ReLUs and max-pools."""
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from lossmith.lens import Backbone, Maps
+from lossmith.lenses.layers import Conv, Step, run
+from lossmith.lenses.weights import Found, WrongWeights, find
+from lossmith.spelling import quoted
+
+__all__ = ["CAFFE_UNIT", "Sequential"]
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # RGB
+CAFFE_UNIT = 255 * 0.226
+"""By what the features of a Caffe network exceed ours.
+
+Caffe's networks read 0..255, torchvision's read deviations of about 0.226 of the range. A network of convolutions,
+ReLUs and max-pools is homogeneous in its input and biases together, so we divide its features by this number, exactly,
+by dividing the first kernel and every bias: then a weight means about the same with either kind of file.
+"""
+
+
+class Sequential(Backbone):
+    """A network that is one row of steps.
+
+    Args:
+        name: Its name, which is also that of its weights in `lossmith.lenses.weights`.
+        weights: A file to take, "random" for an untrained network, or None to look in the usual places.
+    """
+
+    def __init__(self, name: str, weights: str | None = None) -> None:
+        self.name = name
+        self.weights = weights
+        self._found: Found | None = None
+        self._loaded: dict[tuple[torch.device, torch.dtype], tuple[Tensor, tuple[Step, ...]]] = {}
+
+    @property
+    @abstractmethod
+    def plan(self) -> tuple[Step, ...]:
+        """The row of steps, with convolutions that have shapes but no weights yet (on the meta device)."""
+
+    @abstractmethod
+    def kernels(self, state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The kernel and bias of each convolution of the plan, from a state dict with torchvision's keys."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every step's name, first to last."""
+        return tuple(step.name for step in self.plan)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the weights in use, or "random"."""
+        return "random" if self.weights == "random" else self._find().sha256
+
+    @final
+    def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
+        """The features at some layers, see :class:`lossmith.Backbone`."""
+        mean, steps = self.loaded(image.device, image.dtype)
+        return run(steps, image.to(mean.dtype) - mean, frozenset(layers))  # padding is zero after the mean is taken off
+
+    @final
+    def smallest(self, layers: Iterable[str]) -> int:
+        """The side in pixels of the smallest picture that leaves something at these layers."""
+        side = 1
+        last = max(self.layers.index(layer) for layer in layers)
+        for step in reversed(self.plan[: last + 1]):
+            side = step.needs(side)
+        return side
+
+    @final
+    def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
+        """The operations of one picture's convolutions up to the deepest of these layers."""
+        total = 0.0
+        last = max(self.layers.index(layer) for layer in layers)
+        for step in self.plan[: last + 1]:
+            height, width = step.side(height), step.side(width)
+            if isinstance(step, Conv):
+                total += 2.0 * height * width * step.weight.numel()
+        return total
+
+    def loaded(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, tuple[Step, ...]]:
+        """The mean to take off and the row with its weights, on a device; in float32, or float64 for float64."""
+        dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        if (device, dtype) not in self._loaded:
+            self._loaded[device, dtype] = self._load(device, dtype)
+        return self._loaded[device, dtype]
+
+    def _load(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, tuple[Step, ...]]:
+        mean, pairs = self._random() if self.weights == "random" else self._trained()
+        loaded: list[Step] = []
+        for step in self.plan:
+            if isinstance(step, Conv):
+                kernel, bias = pairs.pop(0)
+                if kernel.shape != step.weight.shape:
+                    raise WrongWeights(
+                        f"{self.name} wants a kernel {tuple(step.weight.shape)} at {step.name}; "
+                        f"{str(self._find().path)!r} has {tuple(kernel.shape)}: it is another network's file."
+                    )
+                kernel = kernel.to(device, dtype).contiguous(memory_format=torch.channels_last)
+                step = replace(step, weight=kernel, bias=bias.to(device, dtype))
+            loaded.append(step)
+        return mean.to(device, dtype), tuple(loaded)
+
+    def _find(self) -> Found:
+        if self._found is None:
+            self._found = find(self.name, self.weights)
+        return self._found
+
+    def _trained(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        found = self._find()
+        try:
+            pairs = self.kernels(found.state)
+        except KeyError as error:
+            raise WrongWeights(
+                f"{self.name}: {str(found.path)!r} has no {error}; it is another network's file."
+            ) from None
+        (kernel, bias), *rest = [(k.double(), b.double()) for k, b in pairs]
+        if found.kind == "caffe":  # BGR, 0..255, minus the mean; see CAFFE_UNIT
+            pairs = [(kernel.flip(1) * 255 / CAFFE_UNIT, bias / CAFFE_UNIT), *((k, b / CAFFE_UNIT) for k, b in rest)]
+            return _channels(CAFFE_MEAN), pairs
+        return _channels(MEAN), [(kernel / _channels(STD), bias), *rest]
+
+    def _random(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        generator = torch.Generator().manual_seed(zlib.crc32(self.name.encode()))
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for step in self.plan:
+            if isinstance(step, Conv):
+                fan_in = step.weight[0].numel()
+                kernel = torch.randn(step.weight.shape, generator=generator) * (2 / fan_in) ** 0.5  # He et al. 2015
+                pairs.append((kernel if pairs else kernel / _channels(STD), torch.zeros(len(kernel))))
+        return _channels(MEAN), pairs
+
+    def __repr__(self) -> str:
+        weights = "" if self.weights is None else f", weights={quoted(self.weights)}"
+        return f"{type(self).__name__}({quoted(self.name)}{weights})"
+
+
+def _channels(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)

@@ -1,0 +1,246 @@
+"""The algebra: a loss is what you compare, through what, how, and how much.
+
+Every loss is the flat sum of its terms, ``weight * distance @ lens`` on some views; ``+``, ``*``, ``@`` and ``.on()``
+never leave that form, so its `repr` is its formula and each weight has an address.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from lossmith.citations import bibtex
+from lossmith.lens import Backbone, Features, Lens, Looks, wanted_layers
+from lossmith.plan import Plan
+from lossmith.term import Term, named
+from lossmith.weight import Factor, Value, Weight
+
+__all__ = ["Hybrid", "Loss"]
+
+
+class Loss(nn.Module, ABC):
+    """What a sum of terms and a single distance have in common.
+
+    A new distance defines ``measure``, from views to one value an image, (N,). The names of its parameters are the
+    views that it reads: ``measure(self, pred, target)``, or ``measure(self, pred)`` for a regulariser. Through a lens
+    it is called once for each map; see HOUSE of this package, docs/extend.md.
+    """
+
+    measure: Callable[..., Tensor]
+    papers: ClassVar[tuple[str, ...]] = ()
+    """The keys of its sources in `lossmith.citations`."""
+    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    """Between what its values lie for pictures in [0, 1]; through a lens there is no upper bound."""
+
+    @property
+    def terms(self) -> tuple["Term", ...]:
+        """The terms of its flat sum; a plain loss has one: itself, with weight 1."""
+        return (Term(self),)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One short name a term, all different, for logs."""
+        return named(self.terms)
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The weight of each term."""
+        return tuple(term.weight for term in self.terms)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The views that it needs."""
+        return frozenset(view for term in self.terms for view in term.reads.values())
+
+    @property
+    def knobs(self) -> tuple[str, ...]:
+        """The names of its knobs, which every call must set."""
+        return tuple(dict.fromkeys(knob for weight in self.weights for knob in weight.knobs))
+
+    @property
+    def networks(self) -> dict[str, Backbone]:
+        """The pretrained networks that it looks through, by their text."""
+        stages = (stage for term in self.terms for _, stage in term.path)
+        return {repr(s.backbone): s.backbone for s in stages if isinstance(s, Features)}
+
+    def forward(self, *tensors: Tensor, step: int = 0, **named: Value) -> Tensor:
+        """The weighted sum of the terms, averaged over the batch.
+
+        Args:
+            tensors: The views pred and target, (N, 3, H, W) in [0, 1], as far as they are not given by name.
+            step: The step of the training, for weights that are schedules.
+            named: Views by name, and knobs: a number, or one value an image (N,).
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: A view or knob is missing, or a name is neither.
+        """
+        knobs = {name: named.pop(name) for name in self.knobs if name in named}
+        views = _views(tensors, named, self.reads)
+        values = self.evaluate(views)
+        return self.weigh(values, step=step, knobs=knobs)
+
+    def evaluate(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every term by its name, unweighted, one value an image (N,)."""
+        terms = self.terms
+        return evaluate(terms, named(terms), wanted_layers(t.path for t in terms), views)
+
+    def weigh(self, values: Mapping[str, Tensor], *, step: int = 0, knobs: Mapping[str, Value] | None = None) -> Tensor:
+        """The weighted sum of :meth:`evaluate`'s values, averaged over the batch: a scalar."""
+        parts = []
+        for weight, (name, value) in zip(self.weights, values.items(), strict=True):
+            factor = weight.at(step, knobs)
+            if isinstance(factor, Tensor) and factor.shape not in ((), value.shape):
+                raise ValueError(
+                    f"The weight of '{name}' wants a number or one value an image, {tuple(value.shape)}; "
+                    f"a knob gave {tuple(factor.shape)}."
+                )
+            parts.append((factor * value).mean())
+        return torch.stack(parts).sum()
+
+    def reweighted(self, weights: Mapping[str, float | Weight] | Sequence[float | Weight]) -> "Hybrid":
+        """The same terms with other weights: all of them in order, or some by name."""
+        names = self.names
+        if isinstance(weights, Mapping):
+            if unknown := [name for name in weights if name not in names]:
+                raise ValueError(f"No term is called {unknown[0]!r}; there are {', '.join(names)}.")
+            new = [weights.get(name, term.weight) for name, term in zip(names, self.terms, strict=True)]
+        else:
+            new = list(weights)
+        if len(new) != len(names):
+            raise ValueError(f"{len(names)} terms want {len(names)} weights; got {len(new)}.")
+        return Hybrid(
+            replace(term, weight=w if isinstance(w, Weight) else Weight() * w)
+            for term, w in zip(self.terms, new, strict=True)
+        )
+
+    def on(self, **views: str) -> "Hybrid":
+        """The same loss on other views: ``L1().on(pred="filled")`` reads "filled" where it read "pred"."""
+        known = {parameter for term in self.terms for parameter in term.reads}
+        for parameter, view in views.items():
+            if parameter not in known:
+                raise ValueError(
+                    f"{self!r} reads {', '.join(sorted(known))}; it has no '{parameter}' to put elsewhere."
+                )
+            if not (isinstance(view, str) and view.isidentifier()):
+                raise ValueError(f"on({parameter}=...) wants the name of a view; got {view!r}.")
+        return Hybrid(term.on(views) for term in self.terms)
+
+    def plan(self, shape: Sequence[int] = (1, 3, 256, 256)) -> Plan:
+        """What a step will cost for pictures of a shape (N, 3, H, W): passes, operations, and what is shared."""
+        return Plan.of(self.terms, self.names, shape)
+
+    def citation(self) -> str:
+        """BibTeX of the losses, lenses and networks in use."""
+        sources: dict[str, None] = {}
+        for term in self.terms:
+            sources.update(dict.fromkeys(term.loss.papers))
+            for _, lens in term.path:
+                papers = lens.backbone.papers if isinstance(lens, Features) else lens.papers
+                sources.update(dict.fromkeys(papers))
+        return bibtex(sources)
+
+    def __add__(self, other: object) -> "Hybrid":
+        if isinstance(other, Loss):
+            return Hybrid(self.terms + other.terms)
+        if isinstance(other, int) and other == 0:  # sum([...]) begins with 0
+            return Hybrid(self.terms)
+        return NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: object) -> "Hybrid":
+        return self + -other if isinstance(other, Loss) else NotImplemented
+
+    def __neg__(self) -> "Hybrid":
+        return self * -1
+
+    def __mul__(self, other: object) -> "Hybrid":
+        if isinstance(other, Tensor):
+            raise ValueError(
+                "A weight is a number, a schedule or a knob; for a tensor use Knob and give it at the call."
+            )
+        if isinstance(other, Weight | Factor | int | float):
+            return Hybrid(replace(term, weight=term.weight * other) for term in self.terms)
+        return NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: object) -> "Hybrid":
+        return self * (1 / other) if isinstance(other, int | float) and other else NotImplemented
+
+    def __matmul__(self, lens: object) -> "Hybrid":
+        if isinstance(lens, Lens):
+            return Hybrid(term.through(lens) for term in self.terms)
+        return NotImplemented
+
+    @abstractmethod
+    def __repr__(self) -> str: ...
+
+
+@final
+class Hybrid(Loss):
+    """A flat sum of terms; what every operator of the algebra gives.
+
+    Args:
+        terms: At least one term.
+    """
+
+    def __init__(self, terms: Iterable[Term]) -> None:
+        super().__init__()
+        self._terms = tuple(terms)
+        if not self._terms:
+            raise ValueError("A hybrid wants at least one term; got none.")
+        self._names = named(self._terms)
+        self._wanted = wanted_layers(term.path for term in self._terms)
+        self.losses = nn.ModuleList(term.loss for term in self._terms)  # so that .to() moves their buffers
+        self.lenses = nn.ModuleList(term.lens for term in self._terms if term.lens)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of the sum, as they were written."""
+        return self._terms
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One short name a term, all different, for logs."""
+        return self._names
+
+    def evaluate(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every term by its name, unweighted, one value an image (N,)."""
+        return evaluate(self._terms, self._names, self._wanted, views)
+
+    def __repr__(self) -> str:
+        return " + ".join(repr(term) for term in self._terms)
+
+
+def evaluate(
+    terms: Sequence[Term], names: Sequence[str], wanted: Mapping[str, Sequence[str]], views: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Every term's values (N,) by name, each view having passed each network once."""
+    for name, term in zip(names, terms, strict=True):
+        for view in term.reads.values():
+            if view not in views:
+                raise ValueError(
+                    f"The term '{name}' reads the view '{view}'; the views are {', '.join(views) or 'none'}."
+                )
+    looks = Looks(views, wanted)
+    return {name: term.evaluate(looks) for name, term in zip(names, terms, strict=True)}
+
+
+def _views(tensors: Sequence[Tensor], named: Mapping[str, Value], reads: frozenset[str]) -> dict[str, Tensor]:
+    if len(tensors) > 2:
+        raise ValueError(f"A loss takes pred and target by place, all other views by name; got {len(tensors)} tensors.")
+    views: dict[str, Tensor] = dict(zip(("pred", "target"), tensors, strict=False))
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"'{name}' is neither a knob nor a view of this loss; it reads {', '.join(sorted(reads))}."
+            )
+        views[name] = value
+    return views

@@ -1,0 +1,255 @@
+"""The usual names: functions that return sums of terms, with the weights that their papers print."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+from lossmith.lens import Features
+from lossmith.lenses.alexnet import AlexNet
+from lossmith.lenses.gram import Gram, Norm
+from lossmith.lenses.lpips import LPIPS_LAYERS, Calibrated, Net
+from lossmith.lenses.network import CAFFE_UNIT
+from lossmith.lenses.squeezenet import SqueezeNet
+from lossmith.lenses.vgg import VGG
+from lossmith.loss import Hybrid, Loss
+from lossmith.losses.pixel import L1, L2, SquaredNorm
+from lossmith.losses.smoothness import TV
+from lossmith.losses.ssim import MSSSIM
+from lossmith.spelling import quoted
+
+__all__ = ["esrgan", "gatys", "johnson", "lpips", "ms_ssim_l1", "perceptual", "real_esrgan", "style"]
+
+Network = Literal["squeezenet", "vgg16", "vgg19", "alexnet"]
+Distance = Literal["l1", "l2", "norm"]
+Layers = str | Sequence[str] | Mapping[str, float]
+
+DISTANCES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "norm": SquaredNorm}
+
+PERCEPTUAL: dict[str, Layers] = {
+    "squeezenet": {"conv1": 0.1, "fire3_conv": 0.1, "fire5_conv": 1.0, "fire7_conv": 1.0, "fire9_conv": 1.0},
+    "vgg16": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_3": 1.0, "conv4_3": 1.0, "conv5_3": 1.0},
+    "vgg19": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0},
+    "alexnet": ["conv1", "conv2", "conv3", "conv4", "conv5"],
+}
+"""Real-ESRGAN's layers and weights of VGG-19, and what stands at the same depth in the others."""
+
+STYLE: dict[str, Layers] = {
+    "squeezenet": ["relu1", "fire3", "fire5", "fire7", "fire9"],
+    "vgg16": ["relu1_2", "relu2_2", "relu3_3", "relu4_3"],
+    "vgg19": ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
+    "alexnet": ["relu1", "relu2", "relu3", "relu4", "relu5"],
+}
+"""Gatys's layers of VGG-19, Johnson's of VGG-16, and the last of each stage in the others."""
+
+
+def perceptual(
+    net: Network = "squeezenet", layers: Layers | None = None, distance: Distance = "l1", *, weights: str | None = None
+) -> Hybrid:
+    r"""How differently a frozen classifier sees two pictures.
+
+    .. math:: \sum_l \lambda_l \, d(\phi_l(x), \phi_l(y))
+
+    with d the mean absolute ("l1": ESRGAN, Real-ESRGAN, BasicSR) or mean squared difference ("l2": SRGAN; Johnson's
+    content), or the plain squared norm ("norm": Gatys up to one half). The default network is SqueezeNet 1.1, because
+    its weights come with a package and need no model hub; the field's own is "vgg19". Several networks: add several.
+
+    References:
+        | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
+        | https://arxiv.org/abs/1603.08155
+
+    Args:
+        net: "squeezenet", "vgg16", "vgg19" or "alexnet".
+        layers: A layer, several, or layers with their weights; by default one a stage, before the ReLU, weighted as in
+            Real-ESRGAN.
+        distance: "l1", "l2" or "norm".
+        weights: A file, "random" for an untrained network, or None to look in the usual places.
+
+    Raises:
+        ValueError: An unknown network, layer or distance.
+
+    Example:
+        >>> perceptual("vgg19", "conv5_4")
+        L1() @ VGG("vgg19", "conv5_4")
+        >>> perceptual("vgg19", ["conv3_3", "conv4_3"], "l2")
+        L2() @ VGG("vgg19", ["conv3_3", "conv4_3"])
+    """
+    _known("perceptual", "distance", distance, Distance)
+    return DISTANCES[distance]() @ _features("perceptual", net, layers or PERCEPTUAL.get(net, ()), weights)
+
+
+def style(
+    net: Network = "squeezenet", layers: Layers | None = None, norm: Norm = "chw", *, weights: str | None = None
+) -> Hybrid:
+    r"""How differently two pictures are textured, wherever in the picture.
+
+    .. math:: \sum_l \lambda_l \frac{1}{C_l^2} \lVert G_l(x) - G_l(y) \rVert_F^2, \quad G_l = F_l F_l^T / n
+
+    References:
+        | Image Style Transfer Using Convolutional Neural Networks (Gatys et al., 2016)
+        | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
+
+    Args:
+        net: "squeezenet", "vgg16", "vgg19" or "alexnet".
+        layers: A layer, several, or layers with their weights; by default one a stage, after the ReLU.
+        norm: What a Gram matrix is divided by: "chw", "hw" or "none", see :class:`Gram`.
+        weights: A file, "random" for an untrained network, or None to look in the usual places.
+
+    Raises:
+        ValueError: An unknown network, layer or norm.
+
+    Example:
+        >>> style("vgg19", "relu4_2")
+        L2() @ Gram() @ VGG("vgg19", "relu4_2")
+    """
+    return L2() @ Gram(norm) @ _features("style", net, layers or STYLE.get(net, ()), weights)
+
+
+def lpips(net: Net = "alex", *, weights: str | None = None) -> Hybrid:
+    r"""The learned perceptual distance LPIPS, version 0.1, for pictures in [0, 1].
+
+    .. math:: \sum_l \frac{1}{H_l W_l} \sum_{h,w} \lVert w_l \odot (\hat\phi_l(x) - \hat\phi_l(y)) \rVert_2^2
+
+    It is ``L2() @ Calibrated(net) @ network`` and shares the pass of VGG-16 with every other term on it. The authors'
+    package wants [-1, 1]; this one wants [0, 1] and takes the step itself, exactly.
+
+    References:
+        | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
+        | https://arxiv.org/abs/1801.03924
+
+    Args:
+        net: "alex", by which results are judged, or "vgg", which makes the better loss.
+        weights: "random" for an untrained network under the trained heads, or None to look in the usual places.
+
+    Raises:
+        ValueError: An unknown network.
+
+    Example:
+        >>> lpips("vgg")
+        L2() @ Calibrated("vgg") @ VGG("vgg16", ["relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"])
+    """
+    _known("lpips", "net", net, Net)
+    layers = LPIPS_LAYERS[net]
+    features: Features = AlexNet(layers, weights=weights) if net == "alex" else VGG("vgg16", layers, weights=weights)
+    return L2() @ Calibrated(net) @ features
+
+
+def ms_ssim_l1(alpha: float = 0.84) -> Hybrid:
+    r"""The mix of MS-SSIM and L1 that looks better than either.
+
+    .. math:: \alpha \, (1 - \text{MS-SSIM}) + (1 - \alpha) \, L_1
+
+    The paper weighs the L1 by the coarsest Gaussian window, which changes nothing but the picture's rim; we do not.
+
+    References:
+        | Loss Functions for Image Restoration with Neural Networks (Zhao et al., 2017)
+        | https://arxiv.org/abs/1511.08861
+
+    Args:
+        alpha: The share of MS-SSIM, in [0, 1]; 0.84 in the paper.
+
+    Raises:
+        ValueError: alpha is out of its range.
+
+    Example:
+        >>> ms_ssim_l1()
+        0.84 * MSSSIM() + 0.16 * L1()
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"ms_ssim_l1 wants alpha in [0, 1]; got {alpha!r}.")
+    return alpha * MSSSIM() + round(1 - alpha, 12) * L1()
+
+
+def gatys() -> Hybrid:
+    r"""Style transfer as Gatys wrote it, on the views "content" and "style".
+
+    .. math:: \alpha \tfrac12 \lVert F - P \rVert^2
+        + \beta \sum_l \tfrac15 \frac{1}{4 N_l^2 M_l^2} \lVert G - A \rVert^2
+
+    with :math:`\alpha / \beta = 10^{-3}`, content at relu4_2 and style at relu1_1, ..., relu5_1 of VGG-19 (section 3 of
+    the paper). The paper reads Caffe's features; ours are smaller by u = 57.63, so that the content carries u^2 and the
+    style u^4. The pooling is by maximum, where the paper prefers means.
+
+    References:
+        | Image Style Transfer Using Convolutional Neural Networks (Gatys et al., 2016)
+        | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
+
+    Example:
+        >>> sorted(gatys().reads)
+        ['content', 'pred', 'style']
+    """
+    content = perceptual("vgg19", "relu4_2", "norm").on(target="content")
+    texture = style("vgg19", STYLE["vgg19"], "hw").on(target="style")
+    return CAFFE_UNIT**2 / 2 * content + 1e3 * CAFFE_UNIT**4 / 20 * texture
+
+
+def johnson() -> Hybrid:
+    r"""The loss of the feed-forward style network, on the views "content" and "style".
+
+    .. math:: \lambda_c \frac{1}{CHW} \lVert \phi(x) - \phi(y) \rVert^2
+        + \lambda_s \sum_l \lVert G_l(x) - G_l(s) \rVert_F^2 + \lambda_{TV} \sum \lvert \nabla x \rvert^2
+
+    with content at relu2_2, style at relu1_2, relu2_2, relu3_3 and relu4_3 of VGG-16, and the weights 1, 5 and 1e-6 of
+    the authors' code (fast-neural-style, defaults). It reads 0..255: content and variation carry u^2 and 255^2, style
+    u^4, with u = 57.63 as in :func:`gatys`.
+
+    References:
+        | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
+        | https://arxiv.org/abs/1603.08155
+
+    Example:
+        >>> johnson().names
+        ('perceptual', 'style', 'TV')
+    """
+    content = perceptual("vgg16", "relu2_2", "l2").on(target="content")
+    texture = (SquaredNorm() @ Gram() @ VGG("vgg16", STYLE["vgg16"])).on(target="style")
+    smooth = TV(squared=True, per="image")
+    return CAFFE_UNIT**2 * content + 5 * CAFFE_UNIT**4 * texture + 1e-6 * 255**2 * smooth
+
+
+def esrgan() -> Hybrid:
+    r"""The pixel and perceptual part of ESRGAN's loss.
+
+    .. math:: 10^{-2} L_1 + L_1 \circ \phi_{5,4}
+
+    with VGG-19's conv5_4 before the ReLU, as the paper argues and its code (BasicSR, train_ESRGAN_x4) weighs them. The
+    relativistic adversarial term, weight 5e-3, is not part of it yet: alone, these two give sharpness, not ESRGAN.
+
+    References:
+        | ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks (Wang et al., 2018)
+        | https://arxiv.org/abs/1809.00219
+
+    Example:
+        >>> esrgan()
+        0.01 * L1() + L1() @ VGG("vgg19", "conv5_4")
+    """
+    return 0.01 * L1() + perceptual("vgg19", "conv5_4")
+
+
+def real_esrgan() -> Hybrid:
+    r"""The pixel and perceptual part of Real-ESRGAN's loss.
+
+    .. math:: L_1 + \sum_l \lambda_l \, L_1 \circ \phi_l
+
+    with the layers and weights .1, .1, 1, 1, 1 of the authors' configuration (train_realesrgan_x4plus). The adversarial
+    term, weight 0.1, is not part of it yet.
+
+    References:
+        | Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data (Wang et al., 2021)
+        | https://arxiv.org/abs/2107.10833
+
+    Example:
+        >>> real_esrgan().names
+        ('L1', 'perceptual')
+    """
+    return L1() + perceptual("vgg19", PERCEPTUAL["vgg19"])
+
+
+def _features(who: str, net: str, layers: Layers, weights: str | None) -> Features:
+    _known(who, "net", net, Network)
+    if net in ("vgg16", "vgg19"):
+        return VGG(net, layers, weights=weights)  # type: ignore[arg-type]
+    return (AlexNet if net == "alexnet" else SqueezeNet)(layers, weights=weights)
+
+
+def _known(who: str, what: str, value: object, choice: object) -> None:
+    if value not in get_args(choice):
+        raise ValueError(f"{who} knows {what}={', '.join(map(quoted, get_args(choice)))}; got {value!r}.")

@@ -1,0 +1,181 @@
+"""Structural similarity, at one scale and at several."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossmith.loss import Loss
+from lossmith.spelling import spelled
+
+__all__ = ["MSSSIM", "SSIM"]
+
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+@final
+class SSIM(Loss):
+    r"""One minus the structural similarity.
+
+    .. math:: 1 - \frac{1}{C P} \sum_p \frac{(2 \mu_x \mu_y + c_1)(2 \sigma_{xy} + c_2)}
+        {(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}, \quad c_i = K_i^2
+
+    with moments under a Gaussian window, at every place where the window fits (Wang's "valid"), each channel by
+    itself. It lies in :math:`[0, 2]`. kornia's loss is half of it; piq halves pictures above 256 px unless told not to.
+
+    References:
+        | Image quality assessment: from error visibility to structural similarity (Wang et al., 2004)
+        | https://www.cns.nyu.edu/pub/lcv/wang03-preprint.pdf
+
+    Args:
+        window: The window's side, odd.
+        sigma: The Gaussian's deviation in pixels.
+        k1: Stabilises the comparison of brightness.
+        k2: Stabilises the comparison of contrast.
+
+    Raises:
+        ValueError: A bad argument, or at the call a picture smaller than the window.
+
+    Example:
+        >>> x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> SSIM()(x, x).abs() < 1e-6, SSIM()(x, 1 - x) > 1
+        (tensor(True), tensor(True))
+    """
+
+    papers = ("wang2004",)
+    bounds = (0.0, 2.0)
+
+    def __init__(self, window: int = 11, *, sigma: float = 1.5, k1: float = 0.01, k2: float = 0.03) -> None:
+        super().__init__()
+        _check("SSIM", window, sigma, k1, k2)
+        self.window, self.sigma, self.k1, self.k2 = window, sigma, k1, k2
+        self.register_buffer("kernel", gaussian(window, sigma), persistent=False)
+
+    kernel: Tensor
+
+    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+        """One minus the similarity of each image, (N,)."""
+        if min(pred.shape[-2:]) < self.window:
+            raise ValueError(
+                f"{self!r} wants pictures of at least {self.window}x{self.window} px; "
+                f"got {pred.shape[-2]}x{pred.shape[-1]}. SSIM({_odd(min(pred.shape[-2:]))}) fits."
+            )
+        contrast, brightness = parts(pred, target, self.kernel, self.k1, self.k2)
+        return 1 - (contrast * brightness).flatten(1).mean(dim=1)
+
+    def __repr__(self) -> str:
+        return _spelled(self, window=self.window, sigma=self.sigma, k1=self.k1, k2=self.k2)
+
+
+@final
+class MSSSIM(Loss):
+    r"""One minus the structural similarity over several scales.
+
+    .. math:: 1 - \frac{1}{C} \sum_c \Big(\prod_{j<M} \overline{cs_j}^{\,w_j}\Big) \overline{ssim_M}^{\,w_M}
+
+    with :math:`cs` the factor of :class:`SSIM` that compares contrast and structure, and each scale half the one before
+    it (2 x 2 means; an odd last row or column is dropped). A mean below 1e-4, as opposite pictures have, counts as
+    1e-4: its fractional power is NaN in other libraries. With fewer scales the weights are scaled to sum 1.
+
+    References:
+        | Multi-scale structural similarity for image quality assessment (Wang et al., 2003)
+        | https://www.cns.nyu.edu/pub/eero/wang03b.pdf
+
+    Args:
+        scales: How many scales, 1 to 5; five want pictures of at least 176 px with the window of 11.
+        window: The window's side, odd.
+        sigma: The Gaussian's deviation in pixels.
+        k1: Stabilises the comparison of brightness.
+        k2: Stabilises the comparison of contrast.
+
+    Raises:
+        ValueError: A bad argument, or at the call a picture too small for the scales.
+
+    Example:
+        >>> x = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+        >>> MSSSIM(scales=3)(x, x).abs() < 1e-6
+        tensor(True)
+    """
+
+    papers = ("wang2003",)
+    bounds = (0.0, 1.0)
+
+    def __init__(
+        self, scales: int = 5, *, window: int = 11, sigma: float = 1.5, k1: float = 0.01, k2: float = 0.03
+    ) -> None:
+        super().__init__()
+        _check("MSSSIM", window, sigma, k1, k2)
+        if not 1 <= scales <= len(SCALES):
+            raise ValueError(f"MSSSIM wants 1 to {len(SCALES)} scales; got {scales!r}.")
+        self.scales, self.window, self.sigma, self.k1, self.k2 = scales, window, sigma, k1, k2
+        self.shares = [w / sum(SCALES[:scales]) for w in SCALES[:scales]] if scales < len(SCALES) else list(SCALES)
+        self.register_buffer("kernel", gaussian(window, sigma), persistent=False)
+
+    kernel: Tensor
+
+    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+        """One minus the similarity of each image, (N,)."""
+        side = min(pred.shape[-2:])
+        if side >> (self.scales - 1) < self.window:
+            fit = max((s for s in range(1, self.scales) if side >> (s - 1) >= self.window), default=None)
+            raise ValueError(
+                f"{self!r} wants pictures of at least {self.window << (self.scales - 1)} px a side; "
+                f"got {pred.shape[-2]}x{pred.shape[-1]}. "
+                + (f"MSSSIM({fit}) fits." if fit else f"SSIM({_odd(side)}) fits.")
+            )
+        product = pred.new_ones(pred.shape[:2])
+        for scale, share in enumerate(self.shares):
+            contrast, brightness = parts(pred, target, self.kernel, self.k1, self.k2)
+            last = scale == self.scales - 1
+            mean = (contrast * brightness if last else contrast).flatten(2).mean(dim=2)
+            product = product * mean.clamp_min(1e-4).pow(share)
+            if not last:
+                pred, target = F.avg_pool2d(pred, 2), F.avg_pool2d(target, 2)
+        return 1 - product.mean(dim=1)
+
+    def __repr__(self) -> str:
+        scales = [] if self.scales == len(SCALES) else [self.scales]
+        return _spelled(self, *scales, window=self.window, sigma=self.sigma, k1=self.k1, k2=self.k2)
+
+
+def gaussian(window: int, sigma: float) -> Tensor:
+    """A row (window,) of Gaussian weights with sum 1."""
+    place = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
+    weights = torch.exp(-place.square() / (2 * sigma**2))
+    return (weights / weights.sum()).float()
+
+
+def parts(pred: Tensor, target: Tensor, kernel: Tensor, k1: float, k2: float) -> tuple[Tensor, Tensor]:
+    """The maps of SSIM's two factors: contrast and structure, and brightness."""
+    stack = torch.cat([pred, target, pred.square(), target.square(), pred * target], dim=1)
+    mu_x, mu_y, xx, yy, xy = blur(stack, kernel).chunk(5, dim=1)
+    c1, c2 = k1**2, k2**2
+    contrast = (2 * (xy - mu_x * mu_y) + c2) / ((xx - mu_x.square()) + (yy - mu_y.square()) + c2)
+    brightness = (2 * mu_x * mu_y + c1) / (mu_x.square() + mu_y.square() + c1)
+    return contrast, brightness
+
+
+def blur(image: Tensor, kernel: Tensor) -> Tensor:
+    """A picture under a separable window, wherever the window fits."""
+    channels = image.shape[1]
+    row = kernel.to(image.dtype).view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    return F.conv2d(F.conv2d(image, row, groups=channels), row.transpose(2, 3), groups=channels)
+
+
+def _check(who: str, window: int, sigma: float, k1: float, k2: float) -> None:
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"{who} wants an odd window; got {window!r}.")
+    for name, value in (("sigma", sigma), ("k1", k1), ("k2", k2)):
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{who} wants {name} > 0; got {value!r}.")
+
+
+def _odd(side: int) -> int:
+    return max(1, side - (side + 1) % 2)
+
+
+def _spelled(who: Loss, *places: int, **rest: float) -> str:
+    usual: Sequence[tuple[str, float]] = (("window", 11), ("sigma", 1.5), ("k1", 0.01), ("k2", 0.03))
+    return spelled(who, *places, **{n: rest[n] for n, value in usual if n in rest and rest[n] != value})

@@ -1,0 +1,24 @@
+"""How objects are spelled: the text of a formula is the `repr` of its parts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["quoted", "spelled"]
+
+
+def spelled(who: object, *positional: Any, **keyword: Any) -> str:
+    """The call that makes an object: positional arguments as they are, keywords unless they are None."""
+    arguments = [quoted(value) for value in positional]
+    arguments += [f"{name}={quoted(value)}" for name, value in keyword.items() if value is not None]
+    return f"{type(who).__name__}({', '.join(arguments)})"
+
+
+def quoted(value: Any) -> str:
+    """A literal as formulas have it, with double quotes."""
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{quoted(k)}: {quoted(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(quoted(v) for v in value) + "]"
+    return repr(value)
