@@ -37,7 +37,7 @@ class SqueezeNet(Features):
     .. math:: x \mapsto \{\phi_l(x)\}_l
 
     Its layers are conv1, relu1, pool1, and for each fire module fire2 to fire9 ``fireN_squeeze``,
-    ``fireN_squeeze_relu``, ``fireN_conv`` and ``fireN`` (before and after the ReLU of the joined expansions), with pool3
+    ``fireN_squeeze_relu``, ``fireN_conv`` and ``fireN`` (before and after the ReLU of the joined halves), with pool3
     and pool5 between. The 1x1 expansion is run as a 3x3 one with zeros around it, so that the network is one row of
     steps. The weights are DeepScale's of 2016, divided by 57.63 as `lossmith.lenses.network.CAFFE_UNIT` says; they are
     not torchvision's.
