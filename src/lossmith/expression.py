@@ -38,6 +38,9 @@ OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
+DEEP = "The loss cannot be read: it is nested too deeply, or has too many terms"
+
+
 class ExpressionError(ValueError):
     """A formula that cannot be read: one line on what is wrong, then the formula with a caret under the place."""
 
@@ -55,17 +58,20 @@ def parse(text: str) -> Loss:
         >>> parse("L1 + lam * perceptual('vgg19', 'conv5_4')")
         L1() + Knob("lam") * L1() @ VGG("vgg19", "conv5_4")
     """
-    if not text.strip():
+    text = "\n".join(text.splitlines()).strip()
+    if not text:
         raise ExpressionError('The loss is empty; write one such as "L1 + 0.1*perceptual".')
     try:
         tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+    except (MemoryError, RecursionError):
+        fail(text, DEEP)
+    except (SyntaxError, ValueError) as error:
         line, column = (getattr(error, "lineno", None) or 1), (getattr(error, "offset", None) or 1)
         fail(text, f"The loss cannot be read: {getattr(error, 'msg', None) or error}", line, column - 1)
     try:
         loss = Reader(text).value(tree.body)
     except RecursionError:
-        raise ExpressionError("The loss cannot be read: it is nested too deeply; write it as a flat sum.") from None
+        fail(text, DEEP)
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, Lens):
@@ -77,7 +83,9 @@ def parse(text: str) -> Loss:
 def save(loss: Loss, path: str | Path) -> None:
     """Writes a loss as its text and the hashes of the weights that it uses; finds these weights to do so."""
     hashes = {name: network.sha256 for name, network in loss.networks.items()}
-    Path(path).write_text(json.dumps({"text": repr(loss), "weights": hashes}, indent=2) + "\n", encoding="utf-8")
+    part = Path(f"{path}.part")  # a full disk then costs no older file
+    part.write_text(json.dumps({"text": repr(loss), "weights": hashes}, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def load(path: str | Path) -> Loss:
@@ -123,16 +131,19 @@ class Reader:
             case ast.Dict(keys=keys, values=values) if all(keys):
                 return {self.literal(k): self.literal(v) for k, v in zip(keys, values, strict=True) if k}
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return self.attempt(node, lambda: -self.value(operand))
+                part = self.value(operand)
+                self.expect(operand, part)
+                if isinstance(part, Lens):
+                    self.fail(operand, f"a lens has no sign; {_RULES}")
+                return -part
             case ast.BinOp(op=op) if type(op) in OPERATORS:
                 left, right = self.value(node.left), self.value(node.right)
                 return self.attempt(node.right, lambda: self.combine(op, left, right, node))
             case ast.Call(func=ast.Name() as function):
                 arguments = [self.literal(argument) for argument in node.args]
-                named = {str(keyword.arg): self.literal(keyword.value) for keyword in node.keywords if keyword.arg}
-                return self.call(function, arguments, named)
+                return self.call(function, arguments, self.named(node))
             case ast.Call(func=ast.Attribute(value=inner, attr="on"), args=[]):
-                views = {str(keyword.arg): self.literal(keyword.value) for keyword in node.keywords}
+                views = self.named(node)
                 loss = self.value(inner)
                 if isinstance(loss, Loss):
                     return self.attempt(node, lambda: loss.on(**views))
@@ -142,7 +153,21 @@ class Reader:
         """A literal argument."""
         if isinstance(node, ast.Name):
             self.fail(node, f"An argument is a number or text; write '{node.id}' in quotes if it is text")
-        return self.value(node)
+        value = self.value(node)
+        if not isinstance(value, int | float | str | list | dict | None):
+            self.fail(node, f"An argument is a number or text; {value!r} is neither")
+        return value
+
+    def named(self, node: ast.Call) -> dict[str, Any]:
+        """The literal arguments that are given by name."""
+        named: dict[str, Any] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                self.fail(keyword.value, "'**' is not part of a formula; give each argument by its name")
+            if keyword.arg in named:
+                self.fail(keyword.value, f"'{keyword.arg}' is given twice")
+            named[keyword.arg] = self.literal(keyword.value)
+        return named
 
     def name(self, node: ast.Name) -> Any:
         """A bare name: a loss or lens with its defaults, or a knob."""
@@ -154,7 +179,7 @@ class Reader:
         if near or node.id != node.id.lower():
             guess = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(VOCABULARY)}."
             self.fail(node, f"Unknown name '{node.id}'; {guess}")
-        return Knob(node.id)
+        return self.attempt(node, lambda: Knob(node.id))
 
     def call(self, function: ast.Name, arguments: list[Any], named: dict[str, Any]) -> Any:
         """A public name with its arguments."""
@@ -168,13 +193,15 @@ class Reader:
             signature.bind(*arguments, **named)
         except TypeError as error:
             self.fail(function, f"{function.id}{_shape(signature)} was called otherwise: {error}")
-        return self.attempt(function, lambda: made(*arguments, **named))
+        try:
+            return self.attempt(function, lambda: made(*arguments, **named))
+        except TypeError as error:
+            self.fail(function, f"{function.id} cannot take these arguments: {error}")
 
     def combine(self, op: ast.operator, left: Any, right: Any, node: ast.BinOp) -> Any:
         """Two parts joined by an operator."""
         for side, part in ((node.left, left), (node.right, right)):
-            if isinstance(part, str | list | dict | bool | None):
-                self.fail(side, f"{part!r} is no loss, lens or weight")
+            self.expect(side, part)
         if isinstance(left, Loss) and isinstance(right, Knob) and isinstance(op, ast.Add | ast.Sub):
             self.fail(node.right, f"'{right.name}' is a knob, which multiplies: {right.name} * a loss")
         try:
@@ -182,27 +209,38 @@ class Reader:
         except TypeError:
             return self.fail(node.right, f"{_kind(left)} {_sign(op)} {_kind(right)} means nothing; {_RULES}")
 
+    def expect(self, node: ast.expr, part: Any) -> None:
+        """Refuses a literal that is no number where something is summed or weighed."""
+        if isinstance(part, str | list | dict | bool | None):
+            self.fail(node, f"{part!r} is no loss, lens or weight")
+
     def attempt(self, node: ast.expr, make: Callable[[], Any]) -> Any:
         """Makes something, and puts the place to whatever goes wrong."""
         try:
             return make()
         except ExpressionError:
             raise
-        except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
             return self.fail(node, str(error))
 
     def fail(self, node: ast.expr, message: str) -> NoReturn:
         """One line on what is wrong, and the place."""
-        line = self.text.splitlines()[node.lineno - 1]
+        line = self.text.split("\n")[node.lineno - 1]
         fail(self.text, message, node.lineno, len(line.encode()[: node.col_offset].decode()))
 
 
 def fail(text: str, message: str, line: int = 1, column: int = 0) -> NoReturn:
     """Raises with the line of the formula and a caret under the place."""
-    shown = text.splitlines()[line - 1] if text.splitlines() else text
+    shown = "".join(c if c.isprintable() else " " for c in text.split("\n")[line - 1])
+    if len(shown) > WIDE:
+        start = max(0, min(column - WIDE // 2, len(shown) - WIDE))
+        shown, column = shown[start : start + WIDE], column - start
     end = "" if message.endswith((".", "?")) else "."
     raise ExpressionError(f"{message}{end}\n    {shown}\n    {' ' * column}^") from None
 
+
+WIDE = 200
+"""How many characters of a formula a message shows."""
 
 _RULES = "losses add, weights multiply losses, and @ puts a lens behind a loss or lens"
 
