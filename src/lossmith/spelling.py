@@ -1,6 +1,8 @@
 """How objects are spelled: the text of a formula is the `repr` of its parts."""
 
+import json
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 __all__ = ["quoted", "spelled"]
@@ -16,7 +18,13 @@ def spelled(who: object, *positional: Any, **keyword: Any) -> str:
 def quoted(value: Any) -> str:
     """A literal as formulas have it, with double quotes."""
     if isinstance(value, str):
-        return f'"{value}"'
+        return json.dumps(value, ensure_ascii=False)  # whose escapes are Python's too
+    if isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, Integral):  # numpy's numbers are spelled np.float64(0.1) otherwise
+        return repr(int(value))
+    if isinstance(value, Real):
+        return repr(float(value))
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{quoted(k)}: {quoted(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):

@@ -6,19 +6,26 @@ A knob is a free name, given at call time as a number or as one value an image; 
 step :math:`t`. Weights multiply with each other and with losses, and stay in this one normal form.
 """
 
+import keyword
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from torch import Tensor
+
+from lossmith.spelling import quoted
 
 __all__ = ["Knob", "OffAfter", "OnFrom", "Piecewise", "Ramp", "Weight"]
 
 Shape = Literal["linear", "cosine"]
 Value = float | Tensor
 """What a weight comes to: a number, or one value an image of shape (N,)."""
+
+TAKEN = ("pred", "target", "step", "self", "inf", "nan")
+"""What a knob cannot be called: a call of a loss would take it for something else."""
 
 
 class Factor(ABC):
@@ -32,6 +39,12 @@ class Factor(ABC):
         return Weight(1.0, (self,)) * other
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other: object) -> "Weight":
+        return Weight(1.0, (self,)) / other
+
+    def __neg__(self) -> "Weight":
+        return self * -1
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,9 @@ class Weight:
 
     scale: float = 1.0
     factors: tuple[Factor, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", number("A weight", self.scale))
 
     @property
     def knobs(self) -> tuple[str, ...]:
@@ -81,6 +97,12 @@ class Weight:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, other: object) -> "Weight":
+        return self * (1 / other) if isinstance(other, int | float) and other else NotImplemented
+
+    def __neg__(self) -> "Weight":
+        return self * -1
+
     def __repr__(self) -> str:
         scale = [] if self.factors and self.scale == 1 else [repr(self.scale)]
         return " * ".join(scale + [repr(factor) for factor in self.factors])
@@ -91,10 +113,10 @@ class Knob(Factor):
     """A weight left open: a free name that is set at call time, or trained over a whole range.
 
     Args:
-        name: A lower-case Python name that means nothing else in a formula.
+        name: A lower-case Python name that means nothing else where a loss is called.
 
     Raises:
-        ValueError: The name is none.
+        ValueError: The name is none, or at the call its value is no number and no tensor.
 
     Example:
         >>> Knob("lam").at(0, {"lam": 0.5})
@@ -104,8 +126,11 @@ class Knob(Factor):
     name: str
 
     def __post_init__(self) -> None:
-        if not (self.name.isidentifier() and self.name == self.name.lower()):
-            raise ValueError(f"Knob wants a lower-case name such as 'lam'; got {self.name!r}.")
+        name = self.name
+        if not (isinstance(name, str) and name.isidentifier() and name == name.lower() and name[0] != "_"):
+            raise ValueError(f"Knob wants a lower-case name such as 'lam'; got {name!r}.")
+        if keyword.iskeyword(name) or name in TAKEN:
+            raise ValueError(f"Knob wants a name of its own, such as 'lam'; {name!r} means something else already.")
 
     def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
         """The place at which the knob was set."""
@@ -113,7 +138,8 @@ class Knob(Factor):
             raise ValueError(
                 f"The knob '{self.name}' has no value; call the loss with {self.name}=1.0, or with one value an image."
             )
-        return knobs[self.name]
+        value = knobs[self.name]
+        return value if isinstance(value, Tensor) else number(f"The knob '{self.name}'", value)
 
     def __repr__(self) -> str:
         return f'Knob("{self.name}")'
@@ -147,8 +173,7 @@ class Ramp(Factor):
 
     def __post_init__(self) -> None:
         number("Ramp", self.start), number("Ramp", self.end)
-        if self.steps < 1:
-            raise ValueError(f"Ramp wants steps of at least 1; got {self.steps!r}.")
+        whole("Ramp", self.steps, least=1), whole("Ramp", self.since)
         if self.shape not in get_args(Shape):
             raise ValueError(f"Ramp knows the shapes {', '.join(get_args(Shape))}; got {self.shape!r}.")
 
@@ -160,9 +185,9 @@ class Ramp(Factor):
         return self.start + (self.end - self.start) * u
 
     def __repr__(self) -> str:
-        since = f", since={self.since}" if self.since else ""
+        since = f", since={quoted(self.since)}" if self.since else ""
         shape = f', shape="{self.shape}"' if self.shape != "linear" else ""
-        return f"Ramp({self.start!r}, {self.end!r}, steps={self.steps}{since}{shape})"
+        return f"Ramp({quoted(self.start)}, {quoted(self.end)}, steps={quoted(self.steps)}{since}{shape})"
 
 
 @dataclass(frozen=True)
@@ -180,12 +205,12 @@ class Piecewise(Factor):
     values: Mapping[int, float]
 
     def __post_init__(self) -> None:
-        if not self.values or any(not isinstance(step, int) or step < 0 for step in self.values):
+        if not (isinstance(self.values, Mapping) and self.values):
             raise ValueError(
-                f"Piecewise wants a value for each of some steps, {{0: 1.0, 1000: 0.1}}; got {self.values}."
+                f"Piecewise wants a value for each of some steps, {{0: 1.0, 1000: 0.1}}; got {self.values!r}."
             )
-        for value in self.values.values():
-            number("Piecewise", value)
+        for step, value in self.values.items():
+            whole("Piecewise", step), number("Piecewise", value)
 
     def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
         """The value that holds at a step."""
@@ -193,7 +218,7 @@ class Piecewise(Factor):
         return self.values[max(begun)] if begun else 1.0
 
     def __repr__(self) -> str:
-        return f"Piecewise({dict(self.values)!r})"
+        return f"Piecewise({quoted(self.values)})"
 
 
 @dataclass(frozen=True)
@@ -207,12 +232,15 @@ class OnFrom(Factor):
 
     step: int
 
+    def __post_init__(self) -> None:
+        whole("OnFrom", self.step)
+
     def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
         """1 from the step on."""
         return float(step >= self.step)
 
     def __repr__(self) -> str:
-        return f"OnFrom({self.step})"
+        return f"OnFrom({quoted(self.step)})"
 
 
 @dataclass(frozen=True)
@@ -226,16 +254,29 @@ class OffAfter(Factor):
 
     step: int
 
+    def __post_init__(self) -> None:
+        whole("OffAfter", self.step)
+
     def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
         """0 after the step."""
         return float(step <= self.step)
 
     def __repr__(self) -> str:
-        return f"OffAfter({self.step})"
+        return f"OffAfter({quoted(self.step)})"
 
 
 def number(who: str, value: object) -> float:
     """The value as a finite float, or one line on what it is instead."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        as_float = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        as_float = math.inf
+    if not math.isfinite(as_float):
         raise ValueError(f"{who} wants a finite number; got {value!r}.")
-    return float(value)
+    return as_float
+
+
+def whole(who: str, value: object, least: int = 0) -> None:
+    """Refuses what is no step, in one line."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{who} wants whole steps of at least {least}; got {value!r}.")
