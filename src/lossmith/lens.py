@@ -9,8 +9,10 @@ network once, for the union of the layers that are asked for; it dies with the s
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["Backbone", "Chain", "Features", "Lens", "Looks"]
@@ -184,6 +186,8 @@ class Looks:
             detached: Whether no gradient shall reach the view through this look.
         """
         image = self.views[view]
+        if not image.is_floating_point():
+            raise ValueError(f"The view '{view}' is {image.dtype}; a loss wants floats in [0, 1]: divide by 255.")
         maps = {"pixels": image.detach() if detached else image}
         for text, lens in path:
             key = (view, detached, text)
@@ -191,7 +195,8 @@ class Looks:
                 if isinstance(lens, Features):
                     self.seen[key] = lens.backbone(the_image(lens, maps), self.wanted[text])
                 else:
-                    self.seen[key] = lens(maps)
+                    with unhalved(image):
+                        self.seen[key] = lens({name: full(shown) for name, shown in maps.items()})
             maps = self.seen[key]
             if isinstance(lens, Features):
                 maps = {layer: maps[layer] for layer in lens.layers}
@@ -225,6 +230,17 @@ def wanted_layers(paths: Iterable[Sequence[tuple[str, Lens]]]) -> dict[str, tupl
                 union.setdefault(text, set()).update(lens.layers)
                 order[text] = lens.backbone.layers
     return {text: tuple(layer for layer in order[text] if layer in layers) for text, layers in union.items()}
+
+
+def full(features: Tensor) -> Tensor:
+    """In float32 at least: reductions, norms and Gram matrices overflow or lose their digits in half precision."""
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+
+
+def unhalved(like: Tensor) -> AbstractContextManager[None]:
+    """Where autocast, which would run convolutions and products in half precision, is off."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def the_image(lens: Lens, maps: Maps) -> Tensor:

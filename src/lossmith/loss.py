@@ -198,6 +198,8 @@ class Hybrid(Loss):
             raise ValueError("A hybrid wants at least one term; got none.")
         self._names = named(self._terms)
         self._wanted = wanted_layers(term.path for term in self._terms)
+        if clash := self.reads.intersection(self.knobs):
+            raise ValueError(f"'{min(clash)}' is a view that this loss reads; the knob wants another name.")
         self.losses = nn.ModuleList(term.loss for term in self._terms)  # so that .to() moves their buffers
         self.lenses = nn.ModuleList(term.lens for term in self._terms if term.lens)
 
@@ -229,6 +231,8 @@ def evaluate(
                 raise ValueError(
                     f"The term '{name}' reads the view '{view}'; the views are {', '.join(views) or 'none'}."
                 )
+            if not isinstance(views[view], Tensor):
+                raise ValueError(f"The view '{view}' is a {type(views[view]).__name__}; a loss wants tensors.")
     looks = Looks(views, wanted)
     return {name: term.evaluate(looks) for name, term in zip(names, terms, strict=True)}
 
@@ -238,7 +242,9 @@ def _views(tensors: Sequence[Tensor], named: Mapping[str, Value], reads: frozens
         raise ValueError(f"A loss takes pred and target by place, all other views by name; got {len(tensors)} tensors.")
     views: dict[str, Tensor] = dict(zip(("pred", "target"), tensors, strict=False))
     for name, value in named.items():
-        if not isinstance(value, Tensor):
+        if name in views:
+            raise ValueError(f"The view '{name}' is given twice, by place and by name.")
+        if not isinstance(value, Tensor) and name not in reads:
             raise ValueError(
                 f"'{name}' is neither a knob nor a view of this loss; it reads {', '.join(sorted(reads))}."
             )

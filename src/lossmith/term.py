@@ -3,12 +3,12 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NoReturn, final
 
 import torch
 from torch import Tensor
 
-from lossmith.lens import Features, Lens, Looks, path_of
+from lossmith.lens import Features, Lens, Looks, full, path_of, unhalved
 from lossmith.weight import Weight
 
 if TYPE_CHECKING:
@@ -55,9 +55,18 @@ class Term:
         maps = {p: looks(view, self.path, detached=p == "target") for p, view in self.reads.items()}
         values = []
         for layer in next(iter(maps.values())):
-            value = self.loss.measure(**{p: _full(m[layer]) for p, m in maps.items()})
+            shown = {p: full(m[layer]) for p, m in maps.items()}
+            if len({shown[p].shape for p in ("pred", "target") if p in shown}) > 1:
+                self.refuse(looks)
+            with unhalved(next(iter(shown.values()))):
+                value = self.loss.measure(**shown)
             values.append(value * self.shares[layer] if layer in self.shares else value)
         return torch.stack(values).sum(dim=0) if len(values) > 1 else values[0]
+
+    def refuse(self, looks: Looks) -> NoReturn:
+        """Raises on pictures that cannot be compared; broadcasting would give a number that means nothing."""
+        what = " with ".join(f"'{v}' {tuple(looks.views[v].shape)}" for p, v in self.reads.items() if p != "mask")
+        raise ValueError(f"{self!r} compares {what}; it wants them of one shape.")
 
     def through(self, lens: Lens) -> "Term":
         """The term with one more lens before what it looks through."""
@@ -87,8 +96,3 @@ def named(terms: Sequence[Term]) -> tuple[str, ...]:
             name = ".".join([name, *told])
         names.append(name)
     return tuple(f"{n}#{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names))
-
-
-def _full(features: Tensor) -> Tensor:
-    # reductions, norms and Gram matrices overflow or lose their digits in half precision
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
