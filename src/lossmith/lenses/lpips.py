@@ -1,5 +1,6 @@
 """The space in which LPIPS is a squared Euclidean distance."""
 
+import os
 from typing import Literal, final, get_args
 
 import torch
@@ -54,7 +55,7 @@ class Calibrated(Lens):
         if net not in get_args(Net):
             raise ValueError(f"LPIPS has heads for {' and '.join(map(quoted, get_args(Net)))}; got {net!r}.")
         self.net = net
-        self.weights = weights
+        self.weights = None if weights is None else os.fspath(weights)
         self.__dict__["loaded"] = {}  # past nn.Module: no parent trains, moves or saves the heads
 
     def forward(self, maps: Maps) -> Maps:

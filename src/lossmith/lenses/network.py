@@ -1,5 +1,6 @@
 """Frozen sequential networks: VGG, AlexNet, SqueezeNet are a row of convolutions, ReLUs and max-pools."""
 
+import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ class Sequential(Backbone):
 
     def __init__(self, name: str, weights: str | None = None) -> None:
         self.name = name
-        self.weights = weights
+        self.weights = None if weights is None else os.fspath(weights)
         self._found: Found | None = None
         self._loaded: dict[tuple[torch.device, torch.dtype], tuple[Tensor, tuple[Step, ...]]] = {}
 
@@ -63,8 +64,10 @@ class Sequential(Backbone):
     @final
     def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
         """The features at some layers, see :class:`lossmith.Backbone`."""
+        layers = frozenset(layers)
+        self._check(image, layers)
         mean, steps = self.loaded(image.device, image.dtype)
-        return run(steps, image.to(mean.dtype) - mean, frozenset(layers))  # padding is zero after the mean is taken off
+        return run(steps, image.to(mean.dtype) - mean, layers)  # padding is zero after the mean is taken off
 
     @final
     def smallest(self, layers: Iterable[str]) -> int:
@@ -85,6 +88,23 @@ class Sequential(Backbone):
             if isinstance(step, Conv):
                 total += 2.0 * height * width * step.weight.numel()
         return total
+
+    def _check(self, image: Tensor, layers: frozenset[str]) -> None:
+        shape = tuple(image.shape)
+        if len(shape) != 4 or shape[1] != 3:
+            cure = (
+                "give grey ones as image.expand(-1, 3, -1, -1)"
+                if len(shape) == 4 and shape[1] == 1
+                else (
+                    "turn channels last into image.permute(0, 3, 1, 2)" if shape[-1] == 3 else "cut or repeat channels"
+                )
+            )
+            raise ValueError(f"{self.name} wants RGB pictures (N, 3, H, W); got {shape}: {cure}.")
+        if min(shape[2:]) < (side := self.smallest(layers)):
+            raise ValueError(
+                f"{self.name} wants pictures of at least {side} px a side for the layers {', '.join(sorted(layers))}; "
+                f"got {shape[2]}x{shape[3]}."
+            )
 
     def loaded(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, tuple[Step, ...]]:
         """The mean to take off and the row with its weights, on a device; in float32, or float64 for float64."""
@@ -137,6 +157,9 @@ class Sequential(Backbone):
                 kernel = torch.randn(step.weight.shape, generator=generator) * (2 / fan_in) ** 0.5  # He et al. 2015
                 pairs.append((kernel if pairs else kernel / _channels(STD), torch.zeros(len(kernel))))
         return _channels(MEAN), pairs
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.name, self.weights)  # what was loaded stays behind
 
     def __repr__(self) -> str:
         weights = "" if self.weights is None else f", weights={quoted(self.weights)}"

@@ -153,7 +153,7 @@ def find(network: str, path: str | None = None) -> Found:
     sources = SOURCES[network]
     if path is not None:
         return _given(network, Path(path), sources)
-    if (folder := os.environ.get("LOSSMITH_WEIGHTS")) is not None:
+    if folder := os.environ.get("LOSSMITH_WEIGHTS"):
         if not Path(folder).is_dir():
             raise MissingWeights(f"LOSSMITH_WEIGHTS names {folder!r}, which is no folder; correct or unset it.")
         for source in sources:
