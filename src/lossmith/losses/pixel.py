@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lossmith.loss import Loss
 from lossmith.spelling import spelled
+from lossmith.weight import number
 
 __all__ = ["L1", "L2", "Charbonnier", "Huber", "Lp", "SquaredNorm"]
 
@@ -83,7 +84,7 @@ class Lp(Loss):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 1 <= p < float("inf"):
+        if not 1 <= number("Lp", p) < float("inf"):
             raise ValueError(f"Lp wants a finite p of at least 1; got {p!r}.")
         self.p = p
 
@@ -113,7 +114,7 @@ class Charbonnier(Loss):
         eps: Where it bends, in units of the image range.
 
     Raises:
-        ValueError: eps is not positive.
+        ValueError: eps is not positive, or too small for float32.
 
     Example:
         >>> x, y = torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.3)
@@ -125,8 +126,8 @@ class Charbonnier(Loss):
 
     def __init__(self, eps: float = 1e-3) -> None:
         super().__init__()
-        if not 0 < eps < float("inf"):
-            raise ValueError(f"Charbonnier wants eps > 0; got {eps!r}.")
+        if not 1e-18 < eps < float("inf"):  # whose square float32 still tells from 0
+            raise ValueError(f"Charbonnier wants eps > 1e-18; got {eps!r}.")
         self.eps = eps
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -73,7 +73,9 @@ def perceptual(
         L2() @ VGG("vgg19", ["conv3_3", "conv4_3"])
     """
     _known("perceptual", "distance", distance, Distance)
-    return DISTANCES[distance]() @ _features("perceptual", net, layers or PERCEPTUAL.get(net, ()), weights)
+    return DISTANCES[distance]() @ _features(
+        "perceptual", net, PERCEPTUAL.get(net, ()) if layers is None else layers, weights
+    )
 
 
 def style(
@@ -100,7 +102,7 @@ def style(
         >>> style("vgg19", "relu4_2")
         L2() @ Gram() @ VGG("vgg19", "relu4_2")
     """
-    return L2() @ Gram(norm) @ _features("style", net, layers or STYLE.get(net, ()), weights)
+    return L2() @ Gram(norm) @ _features("style", net, STYLE.get(net, ()) if layers is None else layers, weights)
 
 
 def lpips(net: Net = "alex", *, weights: str | None = None) -> Hybrid:

@@ -57,6 +57,8 @@ class TV(Loss):
             raise ValueError(f"TV is {' or '.join(map(quoted, get_args(Kind)))}; got {kind!r}.")
         if per not in get_args(Per):
             raise ValueError(f"TV is taken per {' or '.join(map(quoted, get_args(Per)))}; got {per!r}.")
+        if not isinstance(squared, bool):
+            raise ValueError(f"TV wants squared to be True or False; got {squared!r}.")
         self.kind = kind
         self.squared = squared
         self.per = per

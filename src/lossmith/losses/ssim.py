@@ -51,9 +51,6 @@ class SSIM(Loss):
         super().__init__()
         _check("SSIM", window, sigma, k1, k2)
         self.window, self.sigma, self.k1, self.k2 = window, sigma, k1, k2
-        self.register_buffer("kernel", gaussian(window, sigma), persistent=False)
-
-    kernel: Tensor
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """One minus the similarity of each image, (N,)."""
@@ -62,7 +59,7 @@ class SSIM(Loss):
                 f"{self!r} wants pictures of at least {self.window}x{self.window} px; "
                 f"got {pred.shape[-2]}x{pred.shape[-1]}. SSIM({_odd(min(pred.shape[-2:]))}) fits."
             )
-        contrast, brightness = parts(pred, target, self.kernel, self.k1, self.k2)
+        contrast, brightness = parts(pred, target, self.window, self.sigma, self.k1, self.k2)
         return 1 - (contrast * brightness).flatten(1).mean(dim=1)
 
     def __repr__(self) -> str:
@@ -107,13 +104,10 @@ class MSSSIM(Loss):
     ) -> None:
         super().__init__()
         _check("MSSSIM", window, sigma, k1, k2)
-        if not 1 <= scales <= len(SCALES):
+        if not (isinstance(scales, int) and 1 <= scales <= len(SCALES)):
             raise ValueError(f"MSSSIM wants 1 to {len(SCALES)} scales; got {scales!r}.")
         self.scales, self.window, self.sigma, self.k1, self.k2 = scales, window, sigma, k1, k2
         self.shares = [w / sum(SCALES[:scales]) for w in SCALES[:scales]] if scales < len(SCALES) else list(SCALES)
-        self.register_buffer("kernel", gaussian(window, sigma), persistent=False)
-
-    kernel: Tensor
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """One minus the similarity of each image, (N,)."""
@@ -127,7 +121,7 @@ class MSSSIM(Loss):
             )
         product = pred.new_ones(pred.shape[:2])
         for scale, share in enumerate(self.shares):
-            contrast, brightness = parts(pred, target, self.kernel, self.k1, self.k2)
+            contrast, brightness = parts(pred, target, self.window, self.sigma, self.k1, self.k2)
             last = scale == self.scales - 1
             mean = (contrast * brightness if last else contrast).flatten(2).mean(dim=2)
             product = product * mean.clamp_min(1e-4).pow(share)
@@ -140,32 +134,32 @@ class MSSSIM(Loss):
         return _spelled(self, *scales, window=self.window, sigma=self.sigma, k1=self.k1, k2=self.k2)
 
 
-def gaussian(window: int, sigma: float) -> Tensor:
-    """A row (window,) of Gaussian weights with sum 1."""
-    place = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
-    weights = torch.exp(-place.square() / (2 * sigma**2))
-    return (weights / weights.sum()).float()
-
-
-def parts(pred: Tensor, target: Tensor, kernel: Tensor, k1: float, k2: float) -> tuple[Tensor, Tensor]:
+def parts(pred: Tensor, target: Tensor, window: int, sigma: float, k1: float, k2: float) -> tuple[Tensor, Tensor]:
     """The maps of SSIM's two factors: contrast and structure, and brightness."""
-    stack = torch.cat([pred, target, pred.square(), target.square(), pred * target], dim=1)
-    mu_x, mu_y, xx, yy, xy = blur(stack, kernel).chunk(5, dim=1)
+    # variances do not change with a shift, and lose fewer digits about the mean
+    mean_x, mean_y = (image.detach().mean(dim=(2, 3), keepdim=True) for image in (pred, target))
+    x, y = pred - mean_x, target - mean_y
+    m_x, m_y, xx, yy, xy = blur(torch.cat([x, y, x * x, y * y, x * y], dim=1), window, sigma).chunk(5, dim=1)
     c1, c2 = k1**2, k2**2
-    contrast = (2 * (xy - mu_x * mu_y) + c2) / ((xx - mu_x.square()) + (yy - mu_y.square()) + c2)
+    variances = (xx - m_x.square()) + (yy - m_y.square())
+    contrast = (2 * (xy - m_x * m_y) + c2) / (variances.clamp_min(0) + c2)
+    mu_x, mu_y = m_x + mean_x, m_y + mean_y
     brightness = (2 * mu_x * mu_y + c1) / (mu_x.square() + mu_y.square() + c1)
     return contrast, brightness
 
 
-def blur(image: Tensor, kernel: Tensor) -> Tensor:
-    """A picture under a separable window, wherever the window fits."""
+def blur(image: Tensor, window: int, sigma: float) -> Tensor:
+    """A picture under a separable Gaussian window of sum 1, wherever the window fits."""
+    # no buffer: a parent's half() would round it, and the variances with it
+    place = torch.arange(window, dtype=image.dtype, device=image.device) - (window - 1) / 2
+    weights = torch.exp(-place.square() / (2 * sigma**2))
     channels = image.shape[1]
-    row = kernel.to(image.dtype).view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    row = (weights / weights.sum()).view(1, 1, 1, -1).expand(channels, 1, 1, -1)
     return F.conv2d(F.conv2d(image, row, groups=channels), row.transpose(2, 3), groups=channels)
 
 
 def _check(who: str, window: int, sigma: float, k1: float, k2: float) -> None:
-    if window < 1 or window % 2 == 0:
+    if not isinstance(window, int) or window < 1 or window % 2 == 0:
         raise ValueError(f"{who} wants an odd window; got {window!r}.")
     for name, value in (("sigma", sigma), ("k1", k1), ("k2", k2)):
         if not 0 < value < float("inf"):
