@@ -32,7 +32,7 @@ PLACES = dict(zip(FIRES, (3, 4, 6, 7, 9, 10, 11, 12), strict=True))
 
 @final
 class SqueezeNet(Features):
-    r"""A picture as SqueezeNet 1.1 sees it: 1.2 M parameters, a fortieth of VGG-16's cost.
+    r"""A picture as SqueezeNet 1.1 sees it: 1.2 M parameters, one 35th of VGG-16's cost.
 
     .. math:: x \mapsto \{\phi_l(x)\}_l
 
