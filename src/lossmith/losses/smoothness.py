@@ -75,10 +75,7 @@ class TV(Loss):
         return self._reduce(down.abs()) + self._reduce(right.abs())
 
     def _reduce(self, variation: Tensor) -> Tensor:
-        flat = variation.flatten(1)
-        if self.per == "image" or not flat.shape[1]:  # a picture one pixel wide has no differences that way
-            return flat.sum(dim=1)
-        return flat.mean(dim=1)
+        return variation.flatten(1).sum(dim=1) if self.per == "image" else averaged(variation)
 
     def __repr__(self) -> str:
         kind = [] if self.kind == "anisotropic" else [self.kind]
@@ -118,12 +115,11 @@ class EdgeAwareTV(Loss):
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """The variation of each image away from the target's edges, (N,)."""
-        total = pred.new_zeros(pred.shape[0])
-        for varied, edge in zip(differences(pred), differences(target), strict=True):
-            if varied.numel():
-                forgiven = torch.exp(-self.k * edge.abs().mean(dim=1, keepdim=True))
-                total = total + (varied.abs() * forgiven).flatten(1).mean(dim=1)
-        return total
+        down, right = (
+            averaged(varied.abs() * torch.exp(-self.k * edge.abs().mean(dim=1, keepdim=True)))
+            for varied, edge in zip(differences(pred), differences(target), strict=True)
+        )
+        return down + right
 
     def __repr__(self) -> str:
         return spelled(self) if self.k == 10.0 else spelled(self, k=self.k)
@@ -132,6 +128,12 @@ class EdgeAwareTV(Loss):
 def differences(image: Tensor) -> tuple[Tensor, Tensor]:
     """What each pixel lacks to its neighbour below and to its right."""
     return image[..., 1:, :] - image[..., :-1, :], image[..., 1:] - image[..., :-1]
+
+
+def averaged(variation: Tensor) -> Tensor:
+    """The mean for each image; 0 where a picture is one pixel wide and has no differences that way."""
+    flat = variation.flatten(1)
+    return flat.mean(dim=1) if flat.shape[1] else flat.sum(dim=1)
 
 
 def root(squares: Tensor) -> Tensor:
