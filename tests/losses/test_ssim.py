@@ -1,0 +1,112 @@
+"""SSIM and MS-SSIM: parity with three libraries, and what keeps them finite."""
+
+import piq
+import pytest
+import pytorch_msssim
+import torch
+import torch.nn.functional as F
+import torchmetrics.functional.image as tm
+
+from lossmith import MSSSIM, SSIM, ms_ssim_l1
+
+
+def test_ssim_agrees_with_pytorch_msssim(pictures, agree):
+    agree(SSIM(), lambda x, y: 1 - pytorch_msssim.ssim(x, y, data_range=1.0), *pictures(side=48))
+
+
+def test_ssim_agrees_with_piq_without_its_halving(pictures, agree):
+    agree(SSIM(), lambda x, y: 1 - piq.ssim(x, y, data_range=1.0, downsample=False), *pictures(side=48))
+
+
+def test_ssim_with_a_reflected_rim_agrees_with_torchmetrics(pictures, agree):
+    def ours(x, y):
+        return SSIM()(F.pad(x, (5, 5, 5, 5), mode="reflect"), F.pad(y, (5, 5, 5, 5), mode="reflect"))
+
+    agree(ours, lambda x, y: 1 - tm.structural_similarity_index_measure(x, y, data_range=1.0), *pictures(side=48))
+
+
+def test_another_window_agrees_with_pytorch_msssim(pictures, agree):
+    def theirs(x, y):
+        return 1 - pytorch_msssim.ssim(x, y, data_range=1.0, win_size=7, win_sigma=1.0, K=(0.02, 0.05))
+
+    agree(SSIM(7, sigma=1.0, k1=0.02, k2=0.05), theirs, *pictures())
+
+
+def test_ms_ssim_agrees_with_pytorch_msssim(pictures, agree):
+    window = torch.exp(-(torch.arange(-5.0, 6.0, dtype=torch.float64) ** 2) / (2 * 1.5**2))
+    window = (window / window.sum()).expand(3, 1, 1, 11)  # its own is rounded to float32, which alone costs 1e-5
+
+    def theirs(x, y):
+        return 1 - pytorch_msssim.ms_ssim(x, y, data_range=1.0, win=window)
+
+    agree(MSSSIM(), theirs, *pictures(n=1, side=192, dtype=torch.float64))
+
+
+def test_ms_ssim_agrees_with_piq(pictures, agree):
+    views = pictures(n=1, side=192, dtype=torch.float64)
+    agree(MSSSIM(), lambda x, y: 1 - piq.multi_scale_ssim(x, y, data_range=1.0), *views)
+
+
+def test_one_scale_is_ssim(pictures, agree):
+    agree(MSSSIM(1), SSIM(), *pictures(n=1, channels=1))
+
+
+def test_the_mix_is_made_of_its_parts(pictures):
+    pred, target = pictures(side=176)
+    values = ms_ssim_l1().evaluate({"pred": pred, "target": target})
+    wanted = 0.84 * values["MSSSIM"] + 0.16 * values["L1"]
+    torch.testing.assert_close(ms_ssim_l1()(pred, target), wanted.mean())
+
+
+def test_it_is_symmetric(pictures):
+    pred, target = pictures()
+    torch.testing.assert_close(SSIM()(pred, target), SSIM()(target, pred))
+
+
+def test_it_stays_within_its_range_on_pictures_far_out_of_theirs():
+    x = torch.full((1, 3, 32, 32), 1e6)
+    assert 0 <= SSIM()(x, 1.01 * x) <= 2
+
+
+def test_opposite_pictures_give_a_gradient_and_no_nan(pictures):
+    x = pictures(side=176)[0].requires_grad_()
+    value = MSSSIM()(x, 1 - x.detach())
+    value.backward()
+    assert value > 0.9
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [SSIM, MSSSIM])
+def test_a_parent_in_half_precision_changes_nothing(loss, pictures):
+    pred, target = pictures(side=176)
+    assert torch.equal(loss().bfloat16()(pred, target), loss()(pred, target))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (SSIM(), r"SSIM\(\) wants pictures of at least 11x11 px; got 8x10. SSIM\(7\) fits."),
+        (MSSSIM(), r"MSSSIM\(\) wants pictures of at least 176 px a side; got 8x10. SSIM\(7\) fits."),
+        (MSSSIM(window=3), r"MSSSIM\(window=3\) wants pictures of at least 48 px a side; got 8x10. MSSSIM\(2\) fits."),
+    ],
+)
+def test_too_small_a_picture_is_refused_with_what_fits(loss, message):
+    x = torch.rand(1, 3, 8, 10)
+    with pytest.raises(ValueError, match=message):
+        loss(x, x)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SSIM(10), "SSIM wants an odd window; got 10."),
+        (lambda: SSIM(11.5), "SSIM wants an odd window; got 11.5."),
+        (lambda: SSIM(sigma=0), "SSIM wants sigma > 0; got 0."),
+        (lambda: MSSSIM(6), "MSSSIM wants 1 to 5 scales; got 6."),
+        (lambda: MSSSIM(2.0), "MSSSIM wants 1 to 5 scales; got 2.0."),
+        (lambda: ms_ssim_l1(1.5), r"ms_ssim_l1 wants alpha in \[0, 1\]; got 1.5."),
+    ],
+)
+def test_a_bad_argument_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
