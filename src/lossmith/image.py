@@ -1,4 +1,4 @@
-"""What an image batch is: float (N, 3, H, W), RGB, in [0, 1]. Converting to it and looking at it, at the edges, once."""
+"""What an image batch is: float (N, 3, H, W), RGB, in [0, 1]; made and looked at once, at the edges."""
 
 from typing import Literal
 
@@ -16,9 +16,9 @@ OVERSHOOT = 0.25
 def pixels(image: Image.Image) -> Tensor:
     """The values of a picture as they are stored, upright, as RGB.
 
-    Grey is repeated, a palette looked up, CMYK converted; a transparent picture is laid on white, as a browser shows it,
-    since what lies under full transparency is arbitrary. The EXIF orientation is applied. Grey with 16 bits keeps
-    them; colour with 16 bits arrives from Pillow with its upper 8.
+    Grey is repeated, a palette looked up, CMYK converted; a transparent picture is laid on white, as a browser shows
+    it, since what lies under full transparency is arbitrary. The EXIF orientation is applied. Grey with 16 bits
+    keeps them; colour with 16 bits arrives from Pillow with its upper 8.
 
     Returns:
         (3, H, W), uint8 or uint16.
@@ -122,7 +122,9 @@ def inspect(name: str, images: Tensor, **like: Tensor) -> None:
         ValueError: target wants values in [0, 1]; it has ... Divide it by 255.
     """
     if not isinstance(images, Tensor):
-        raise ValueError(f"{name} wants a tensor (N, 3, H, W); got a {type(images).__name__}. Convert it with from_pil.")
+        raise ValueError(
+            f"{name} wants a tensor (N, 3, H, W); got a {type(images).__name__}. Convert it with from_pil."
+        )
     shape = tuple(images.shape)
     if images.ndim != 4:
         cure = "Add the batch with image[None]." if images.ndim == 3 else "Give a batch of pictures."
@@ -163,7 +165,7 @@ def _values(name: str, images: Tensor) -> None:
             f"{name} wants finite values; {count:.0f} of {images.numel()} are NaN or infinite. "
             "Look at the pictures, or at the network if it is a prediction."
         )
-    if -OVERSHOOT <= low and high <= 1 + OVERSHOOT:
+    if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
         return
     kind: Literal["byte", "signed", "other"] = "other"
     if low >= -OVERSHOOT * 255 and high > 8:

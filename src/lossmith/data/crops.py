@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lossmith.data.degradations import downsample, trimmed
-from lossmith.data.folders import Pictures
+from lossmith.data.folders import Pictures, Skipped
 from lossmith.image import scaled
 
 __all__ = ["Crops"]
@@ -45,6 +45,11 @@ class Crops(Dataset[dict[str, Tensor]]):
         flip, turns = bool(draw.integers(2)), int(draw.integers(4))
         target, low = self._cut(picture, top, left)
         return {"input": _turned(low, flip, turns), "target": _turned(target, flip, turns)}
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The files that could not be used so far, and why."""
+        return self.pictures.skipped
 
     def _cut(self, picture: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
         """The crop at a place given in small pixels, and the same crop made smaller."""

@@ -1,8 +1,9 @@
 """Bicubic resizing as MATLAB does it, by which super-resolution is trained and measured.
 
-Its kernel is Keys's cubic with a = -1/2, widened when it makes smaller (anti-aliasing), with the border repeated. That is
-Pillow's kernel too; torch's own `interpolate` has a = -3/4 unless ``antialias=True``, and drops what lies beyond the
-border. The pictures that the benchmarks ship are met to the bit by :func:`downsample` with ``eight_bit=True``.
+Its kernel is Keys's cubic with a = -1/2, widened when it makes smaller (anti-aliasing), with the border repeated.
+Pillow's kernel is that too; torch's own `interpolate` has a = -3/4 unless ``antialias=True``, and both drop what lies
+beyond the border. The small pictures of Set5 and Set14 are met to the bit by ``downsample(..., eight_bit=True)``; today's
+MATLAB mirrors the border, which changes the outermost two pixels.
 """
 
 from math import ceil, floor
@@ -45,8 +46,8 @@ def downsample(image: Tensor, scale: int, *, eight_bit: bool = False) -> Tensor:
     """
     if image.shape[-2] % scale or image.shape[-1] % scale:
         raise ValueError(
-            f"downsample wants sides that are multiples of the scale, {scale}; got {image.shape[-2]}x{image.shape[-1]}. "
-            "Cut the rest off with trimmed(image, scale)."
+            f"downsample wants sides that are multiples of the scale, {scale}; got "
+            f"{image.shape[-2]}x{image.shape[-1]}. Cut the rest off with trimmed(image, scale)."
         )
     middle = (scale - 1) / 2
     first, last = floor(middle - 2 * scale) + 1, ceil(middle + 2 * scale) - 1  # the taps within two small pixels

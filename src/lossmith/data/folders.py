@@ -40,7 +40,8 @@ def listed(folder: str | Path) -> list[Path]:
     top = root / "HR" if (root / "HR").is_dir() else root
     found: list[Path] = []
     seen: set[str] = set()
-    for place, folders, files in os.walk(top, followlinks=True, onerror=lambda e: found.append(Path(e.filename))):
+    unreadable: list[OSError] = []
+    for place, folders, files in os.walk(top, followlinks=True, onerror=unreadable.append):
         if (real := os.path.realpath(place)) in seen:  # a link that leads back
             folders.clear()
             continue
@@ -48,6 +49,7 @@ def listed(folder: str | Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = (name for name in files if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS)
         found += [Path(place) / name for name in names]
+    found += [Path(error.filename) for error in unreadable]  # to be listed among the skipped
     if not found:
         raise ValueError(
             f"{str(folder)!r} holds no pictures (PNG, JPEG, WebP, BMP or TIFF). Put some there, or give another folder."
@@ -144,7 +146,7 @@ class Pictures:
                 self._skipped.append(Skipped(str(file), str(error)))
         if not self.files:
             self._refuse()
-        self._broken = torch.zeros(len(self.files), dtype=torch.uint8).share_memory_()
+        self._broken = torch.zeros(len(self.files), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.files)

@@ -27,8 +27,8 @@ class Example(NamedTuple):
 class Pairs:
     """The pairs of a folder, or of some files: each an :class:`Example` with "input" and "target".
 
-    Beside HR/, a folder LRx4/ (for scale 4; with files of the same stem, or stem + "x4" as DIV2K has it) gives the small
-    pictures, as benchmarks ship them. Else the large picture is trimmed to a multiple of the scale and made smaller by
+    Beside HR/, a folder LRx4/ (for scale 4; its files have the same stem, or stem + "x4" as in DIV2K) gives the
+    small pictures, as benchmarks ship them. Else the large picture is trimmed to a multiple of the scale and made smaller by
     MATLAB's bicubic interpolation in 8 bits. Pictures may differ in size; bad ones are skipped and listed.
 
     Args:
@@ -41,8 +41,12 @@ class Pairs:
     """
 
     def __init__(self, pictures: str | Path | Sequence[Path], scale: int, *, limit: int | None = None) -> None:
-        folder = Path(pictures) if isinstance(pictures, str | Path) else None
-        self.files = listed(folder) if folder else list(pictures)  # type: ignore[arg-type]  # a folder is listed
+        folder: Path | None = None
+        if isinstance(pictures, str | Path):
+            folder = Path(pictures)
+            self.files = listed(folder)
+        else:
+            self.files = list(pictures)
         self.names = _names(self.files)
         if limit is not None and limit < len(self.files):
             chosen = set(held_out(self.files, limit)[1])

@@ -1,0 +1,7 @@
+"""Networks that make images of images: a compact one of ours, and those of others."""
+
+from lossmith.models.edsr import EDSR
+from lossmith.models.files import build, load, save
+from lossmith.models.restorer import Restorer, tiled
+
+__all__ = ["EDSR", "Restorer", "build", "load", "save", "tiled"]

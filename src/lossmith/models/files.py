@@ -1,0 +1,153 @@
+"""Networks by name, and weights in files: safetensors with a header that says what they are; never a pickle's code."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossmith.models.edsr import EDSR
+from lossmith.models.foreign import PREFIX, Foreign, spandrel
+from lossmith.models.restorer import Restorer
+
+__all__ = ["build", "load", "save"]
+
+OWN = {"edsr": EDSR}
+FILES = (".safetensors", ".pth", ".pt", ".ckpt")
+
+
+def build(name: str, scale: int, **arguments: Any) -> Restorer:
+    """A network by its name.
+
+    Args:
+        name: "edsr"; "spandrel:" and an architecture, such as "spandrel:SwinIR"; or a file with weights (.safetensors,
+            .pth, .pt or .ckpt), of lossmith or of any architecture that spandrel recognises.
+        scale: By how much it enlarges.
+        arguments: Those of the network.
+
+    Raises:
+        ValueError: No such network or file, arguments that it has not, or another scale.
+
+    Example:
+        >>> build("edsr", 4, channels=8, blocks=2).spec
+        {'name': 'edsr', 'channels': 8, 'blocks': 2}
+    """
+    if name in OWN:
+        try:
+            return OWN[name](scale, **arguments)
+        except TypeError as error:
+            raise ValueError(f"{name} has no such argument: {str(error).split('() ')[-1]}.") from error
+    if name.startswith(PREFIX):
+        return _enlarging(Foreign.made(name.removeprefix(PREFIX), scale, arguments), scale, name)
+    if Path(name).suffix.lower() in FILES:
+        if arguments:
+            raise ValueError(f"{name!r} says itself what network it holds; leave {', '.join(arguments)} out.")
+        return load(name, scale=scale)[0]
+    near = difflib.get_close_matches(name, OWN, n=1)
+    raise ValueError(
+        f"No network is called {name!r}"
+        + (
+            f"; did you mean {near[0]!r}?"
+            if near
+            else f"; there are {', '.join(OWN)}, {PREFIX}NAME, or a file of weights."
+        )
+    )
+
+
+def save(model: Restorer, path: str | Path, meta: Mapping[str, Any]) -> None:
+    """Writes a network's weights as safetensors, with a header that says how to build it.
+
+    Args:
+        model: The network.
+        path: The file.
+        meta: What else the header shall say, such as task, step and loss; plain values.
+    """
+    from safetensors.torch import save_file
+
+    # a copy each: safetensors takes neither channels-last nor shared memory
+    state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
+    header = {**meta, "model": model.spec, "scale": model.scale}
+    save_file(state, path, {"format": "pt", "lossmith": json.dumps(header)})
+
+
+def load(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[str, Any]]:
+    """The network in a file of weights, in eval mode, and what the file's header says.
+
+    Args:
+        path: A file of :func:`save`, or any checkpoint that spandrel recognises.
+        scale: By how much it must enlarge, if that matters.
+
+    Returns:
+        The network on the CPU, and the header; empty if lossmith did not write the file.
+
+    Raises:
+        ValueError: No such file, not readable, not a network from RGB to RGB, or another scale.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"Weights are wanted; there is no file {str(path)!r}.")
+    header, state = _header(file), _state(file)
+    if header:
+        try:
+            spec = dict(header["model"])
+            name, factor = spec.pop("name"), int(header["scale"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{str(path)!r} has a damaged header: {error!r}.") from error
+        model: Restorer
+        if name.startswith(PREFIX) and not spec:
+            model = Foreign.found({k.removeprefix("network."): v for k, v in state.items()}, str(path))
+        else:
+            model = build(name, factor, **spec)
+            _fill(model, state, file)
+    else:
+        model = Foreign.found(state, str(path))
+    return _enlarging(model.eval(), scale or model.scale, str(path)), header
+
+
+def _enlarging(model: Restorer, scale: int, who: str) -> Restorer:
+    if model.scale != scale:
+        raise ValueError(
+            f"{who} enlarges {model.scale} times; {scale} times is asked for. Give another network or scale."
+        )
+    return model
+
+
+def _fill(model: Restorer, state: Mapping[str, Tensor], file: Path) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"The weights in {str(file)!r} do not fit its header: {reason[0].strip()}") from error
+
+
+def _header(file: Path) -> dict[str, Any]:
+    if file.suffix.lower() != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            text = (opened.metadata() or {}).get("lossmith", "{}")
+        header = json.loads(text)
+    except Exception as error:  # safetensors has an exception of its own, and damaged files raise others
+        raise ValueError(f"{str(file)!r} is no safetensors file that can be read: {error}.") from error
+    return header if isinstance(header, dict) else {}
+
+
+def _state(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix.lower() == ".safetensors":
+            return load_file(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # as above
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{str(file)!r} holds no weights that can be read safely: {reason}.") from error
+    state = spandrel().canonicalize_state_dict(found) if isinstance(found, dict) else {}
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{str(file)!r} holds no network's weights, but a {type(found).__name__} of other things.")
+    return dict(state)

@@ -1,0 +1,63 @@
+"""What every network that makes an image of an image has in common, and how a large image goes through it in tiles."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Restorer", "tiled"]
+
+
+class Restorer(nn.Module, ABC):
+    """A network from (N, 3, h, w) to (N, 3, scale h, scale w), RGB in [0, 1]; its answers may overshoot a little.
+
+    Args:
+        scale: By how much it enlarges.
+        reach: How many pixels of its input a pixel of its answer sees to each side; None if nobody knows.
+        spec: What builds it again: ``{"name": ..., **arguments}``.
+    """
+
+    def __init__(self, scale: int, reach: int | None, spec: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.scale, self.reach, self.spec = scale, reach, dict(spec)
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Tensor:
+        """The image restored."""
+
+
+@torch.no_grad()
+def tiled(model: Restorer, image: Tensor, *, tile: int = 256, overlap: int | None = None) -> Tensor:
+    """Restores a large image in tiles, so that memory does not grow with it.
+
+    Each tile is read with a rim that is cut off again. With a rim of the model's reach the result is that of one piece;
+    a network that looks at the whole image at once (attention, pooling) gives nearly that.
+
+    Args:
+        model: The network; it is used as it is, so put it into eval mode and where the image is.
+        image: (N, 3, H, W) of any size.
+        tile: The side of a tile, rim not counted, in pixels of the image.
+        overlap: The rim; the model's reach by default, or 32 if that is unknown.
+
+    Returns:
+        (N, 3, scale H, scale W), on the image's device.
+
+    Raises:
+        ValueError: No tile, or a negative rim.
+    """
+    if overlap is None:
+        overlap = 32 if model.reach is None else model.reach
+    if tile < 1 or overlap < 0:
+        raise ValueError(f"tiled wants tile >= 1 and overlap >= 0; got {tile} and {overlap}.")
+    scale, (height, width) = model.scale, image.shape[-2:]
+    answer = image.new_empty(*image.shape[:-2], height * scale, width * scale)
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            above, before = min(top, overlap), min(left, overlap)
+            part = model(image[..., top - above : top + tile + overlap, left - before : left + tile + overlap])
+            part = part[..., above * scale :, before * scale :][..., : tile * scale, : tile * scale]
+            place = answer[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
+            place.copy_(part)
+    return answer
