@@ -187,24 +187,27 @@ def johnson() -> Hybrid:
     r"""The loss of the feed-forward style network, on the views "content" and "style".
 
     .. math:: \lambda_c \frac{1}{CHW} \lVert \phi(x) - \phi(y) \rVert^2
-        + \lambda_s \sum_l \lVert G_l(x) - G_l(s) \rVert_F^2 + \lambda_{TV} \sum \lvert \nabla x \rvert^2
+        + \lambda_s \sum_l \frac{1}{C_l^2} \lVert G_l(x) - G_l(s) \rVert_F^2
+        + \lambda_{TV} \tfrac12 \sum \lvert \nabla x \rvert^2
 
-    with content at relu2_2, style at relu1_2, relu2_2, relu3_3 and relu4_3 of VGG-16, and the weights 1, 5 and 1e-6 of
-    the authors' code (fast-neural-style, defaults). It reads 0..255: content and variation carry u^2 and 255^2, style
-    u^4, with u = 57.63 as in :func:`gatys`.
+    with content at relu3_3, style at relu1_2, relu2_2, relu3_3, relu4_3 of VGG-16, and the weights 1, 5, 1e-6, all as in
+    the authors' code (fast-neural-style, defaults). The paper prints the style without :math:`1 / C_l^2`, and takes its
+    content at relu2_2. The code reads 0..255: content carries u^2, style u^4, variation 255^2, with u = 57.63 as in
+    :func:`gatys`; and it sums the variation over the batch, where we average.
 
     References:
         | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
         | https://arxiv.org/abs/1603.08155
+        | https://github.com/jcjohnson/fast-neural-style
 
     Example:
         >>> johnson().names
         ('perceptual', 'style', 'TV')
     """
-    content = perceptual("vgg16", "relu2_2", "l2").on(target="content")
-    texture = (SquaredNorm() @ Gram() @ VGG("vgg16", STYLE["vgg16"])).on(target="style")
-    smooth = TV(squared=True, per="image")
-    return CAFFE_UNIT**2 * content + 5 * CAFFE_UNIT**4 * texture + 1e-6 * 255**2 * smooth
+    content = perceptual("vgg16", "relu3_3", "l2").on(target="content")
+    texture = style("vgg16", STYLE["vgg16"]).on(target="style")
+    smooth = TV("isotropic", squared=True, per="image")
+    return CAFFE_UNIT**2 * content + 5 * CAFFE_UNIT**4 * texture + 1e-6 / 2 * 255**2 * smooth
 
 
 def esrgan() -> Hybrid:

@@ -1,0 +1,155 @@
+"""Perceptual, style and the presets: parity with piq on the same network, and the papers' weights."""
+
+from collections import OrderedDict
+
+import piq
+import pytest
+import torch
+from torch import nn
+
+from lossmith import L1, L2, VGG, Gram, esrgan, gatys, johnson, lpips, ms_ssim_l1, perceptual, real_esrgan, style
+from lossmith.lenses.layers import Conv, MaxPool
+from lossmith.lenses.network import CAFFE_UNIT
+from lossmith.lenses.vgg import shared
+
+SEVERAL = ["relu1_2", "conv3_3", "pool4"]
+
+
+@pytest.fixture(scope="module")
+def weights(files) -> dict[str, str]:
+    return {name: str(files(shared(name, None))) for name in ("vgg16", "vgg19")}
+
+
+@pytest.fixture(scope="module")
+def modules(weights):
+    """The same networks as plain modules with our layers' names, for piq."""
+
+    def build(name: str, inplace: bool = False) -> nn.Sequential:
+        from safetensors.torch import load_file
+
+        state, parts = load_file(weights[name]), OrderedDict()
+        for i, step in enumerate(shared(name, None).plan):
+            if isinstance(step, Conv):
+                parts[step.name] = nn.Conv2d(step.weight.shape[1], step.weight.shape[0], 3, padding=1)
+                parts[step.name].load_state_dict({k: state[f"features.{i}.{k}"] for k in ("weight", "bias")})
+            else:
+                parts[step.name] = nn.MaxPool2d(2, 2) if isinstance(step, MaxPool) else nn.ReLU(inplace=inplace)
+        return nn.Sequential(parts)
+
+    return build
+
+
+def channels(name: str, layers: list[str]) -> dict[str, float]:
+    """piq sums over channels where we average: the weight of each layer that makes up for it."""
+    maps = VGG(name, layers, weights="random")({"pixels": torch.rand(1, 3, 16, 16)})
+    return {layer: float(features.shape[1]) for layer, features in maps.items()}
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+@pytest.mark.parametrize(("ours", "piqs"), [("l1", "mae"), ("l2", "mse")])
+def test_perceptual_agrees_with_piqs_content_loss(name, ours, piqs, weights, modules, pictures, agree):
+    theirs = piq.ContentLoss(modules(name), SEVERAL, [1.0] * 3, distance=piqs)
+    agree(
+        perceptual(name, channels(name, SEVERAL), ours, weights=weights[name]), theirs, *pictures(dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+def test_style_agrees_with_piqs_style_loss(name, weights, modules, pictures, agree):
+    theirs = piq.StyleLoss(modules(name), SEVERAL, [1.0] * 3)
+    agree(style(name, SEVERAL, "none", weights=weights[name]), theirs, *pictures(dtype=torch.float64))
+
+
+def test_what_piq_calls_conv3_3_on_torchvisions_network_is_relu3_3(weights, modules, pictures):
+    theirs = piq.ContentLoss(modules("vgg16", inplace=True), ["conv3_3"])(*pictures())
+    after = perceptual("vgg16", {"relu3_3": 256}, "l2", weights=weights["vgg16"])(*pictures())
+    before = perceptual("vgg16", {"conv3_3": 256}, "l2", weights=weights["vgg16"])(*pictures())
+    torch.testing.assert_close(after, theirs, rtol=1e-5, atol=0)
+    assert before > 1.5 * theirs
+
+
+def test_the_norm_of_perceptual_is_the_sum_that_l2_averages(pictures):
+    pred, target = pictures()
+    mean, total = (perceptual("vgg16", "relu2_2", d, weights="random")(pred, target) for d in ("l2", "norm"))
+    torch.testing.assert_close(total, mean * 128 * 16 * 16)
+
+
+def test_several_networks_are_a_sum(pictures):
+    pred, target = pictures()
+    parts = [perceptual("vgg16", "relu1_2", weights="random"), perceptual("alexnet", "relu2", weights="random")]
+    torch.testing.assert_close(sum(parts)(pred, target), parts[0](pred, target) + parts[1](pred, target))
+    assert sum(parts).names == ("perceptual.vgg16", "perceptual.alexnet")
+
+
+def test_a_style_picture_may_have_another_size(untrained, pictures):
+    pred, content = pictures(side=16)
+    loss = untrained(johnson())
+    assert loss(pred, content=content, style=pictures(side=24)[1]).isfinite()
+
+
+def test_gatys_is_his_formula_on_caffes_features(untrained, pictures):
+    (x, content), art = pictures(n=1, dtype=torch.float64), pictures(n=1, seed=1, dtype=torch.float64)[1]
+    names = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
+    see = VGG("vgg19", [*names, "relu4_2"], weights="random")
+    f, p, a = ({n: CAFFE_UNIT * m[0].flatten(1) for n, m in see({"pixels": v}).items()} for v in (x, content, art))
+    wanted = 1e-3 * (f["relu4_2"] - p["relu4_2"]).square().sum() / 2
+    for n in names:
+        channels, places = f[n].shape
+        gram = f[n] @ f[n].T - a[n] @ a[n].T
+        wanted += gram.square().sum() / (4 * channels**2 * places**2) / 5
+    torch.testing.assert_close(untrained(gatys())(x, content=content, style=art), 1e3 * wanted)
+
+
+def test_johnson_is_his_code_on_caffes_features(untrained, pictures):
+    (x, content), art = pictures(n=1, dtype=torch.float64), pictures(n=1, seed=1, dtype=torch.float64)[1]
+    names = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+    see = VGG("vgg16", names, weights="random")
+    f, p, a = ({n: CAFFE_UNIT * m[0].flatten(1) for n, m in see({"pixels": v}).items()} for v in (x, content, art))
+    wanted = (f["relu3_3"] - p["relu3_3"]).square().mean()
+    for n in names:
+        wanted += 5 * ((f[n] @ f[n].T - a[n] @ a[n].T) / f[n].numel()).square().mean()
+    corner = 255 * x[..., :-1, :-1]
+    differences = (corner - 255 * x[..., 1:, :-1]).square() + (corner - 255 * x[..., :-1, 1:]).square()
+    wanted += 1e-6 * differences.sum() / 2
+    torch.testing.assert_close(untrained(johnson())(x, content=content, style=art), wanted)
+
+
+def test_the_presets_carry_their_papers_layers_and_weights():
+    assert repr(esrgan()) == '0.01 * L1() + L1() @ VGG("vgg19", "conv5_4")'
+    assert repr(real_esrgan()) == (
+        'L1() + L1() @ VGG("vgg19", {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0})'
+    )
+    assert repr(ms_ssim_l1()) == "0.84 * MSSSIM() + 0.16 * L1()"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: perceptual("vgg91"), 'perceptual knows net="squeezenet", "vgg16", "vgg19", "alexnet"; got \'vgg91\'.'),
+        (lambda: perceptual(distance="l3"), 'perceptual knows distance="l1", "l2", "norm"; got \'l3\'.'),
+        (lambda: perceptual("vgg19", []), "vgg19 wants at least one layer, such as 'pool5'; got none."),
+        (lambda: perceptual("vgg19", {}), "vgg19 wants at least one layer"),
+        (lambda: perceptual("vgg19", "conv3_5"), "vgg19 has no layer 'conv3_5'"),
+        (lambda: perceptual("vgg19", {"conv3_4": 0}), "vgg19 wants a positive weight for layer 'conv3_4'; got 0."),
+        (lambda: style("vgg19", norm="wh"), 'Gram knows the norms "chw", "hw", "none"; got \'wh\'.'),
+        (lambda: lpips("squeeze"), 'lpips knows net="alex", "vgg"; got \'squeeze\'.'),
+    ],
+)
+def test_a_bad_argument_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_style_is_l2_of_gram(pictures, agree):
+    agree(
+        style("vgg16", "relu2_2", weights="random"),
+        L2() @ Gram() @ VGG("vgg16", "relu2_2", weights="random"),
+        *pictures(),
+    )
+
+
+def test_layer_weights_are_the_lambdas_of_the_sum(pictures):
+    pred, target = pictures()
+    both = perceptual("vgg16", {"relu1_2": 0.5, "conv2_1": 3}, weights="random")(pred, target)
+    one, two = (L1() @ VGG("vgg16", layer, weights="random") for layer in ("relu1_2", "conv2_1"))
+    torch.testing.assert_close(both, 0.5 * one(pred, target) + 3 * two(pred, target))
