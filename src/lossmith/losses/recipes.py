@@ -190,7 +190,7 @@ def johnson() -> Hybrid:
         + \lambda_s \sum_l \frac{1}{C_l^2} \lVert G_l(x) - G_l(s) \rVert_F^2
         + \lambda_{TV} \tfrac12 \sum \lvert \nabla x \rvert^2
 
-    with content at relu3_3, style at relu1_2, relu2_2, relu3_3, relu4_3 of VGG-16, and the weights 1, 5, 1e-6, all as in
+    with content at relu3_3, style at relu1_2, relu2_2, relu3_3, relu4_3 of VGG-16, and the weights 1, 5, 1e-6, as in
     the authors' code (fast-neural-style, defaults). The paper prints the style without :math:`1 / C_l^2`, and takes its
     content at relu2_2. The code reads 0..255: content carries u^2, style u^4, variation 255^2, with u = 57.63 as in
     :func:`gatys`; and it sums the variation over the batch, where we average.
