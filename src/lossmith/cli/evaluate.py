@@ -1,0 +1,102 @@
+"""`lossmith evaluate`: what a network is worth on a folder of pictures."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["register"]
+
+EPILOG = """Examples:
+
+  lossmith evaluate runs/x4 --images Set5/
+
+  lossmith evaluate bicubic --scale 4 --images Set5/ --json"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("evaluate", epilog=EPILOG, rich_help_panel="Networks")(evaluate)
+
+
+def evaluate(
+    what: Annotated[
+        str, typer.Argument(metavar="RUN|CHECKPOINT|bicubic", help="A run folder, a file of weights, or no network.")
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of large pictures, or one with HR/ and LRx4/ in it.")],
+    scale: Annotated[
+        int | None, typer.Option(min=2, max=4, help="By how much to enlarge [the checkpoint's; bicubic: 4].")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: mean, pictures, protocol, skipped.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+) -> None:
+    """Score a network, or bicubic enlargement, on pictures: the mean and each one.
+
+    PSNR and SSIM on Y, PSNR on RGB, LPIPS and texture, with a border of as many pixels as the scale left out, as the
+    super-resolution papers do it.
+    """
+    from lossmith.cli.networks import chosen, device_of
+    from lossmith.metrics import missing, protocol
+    from lossmith.tasks import Batch, SuperResolution
+    from lossmith.train.judge import judge, means
+
+    model = None if what == "bicubic" else chosen(what, scale)
+    task = SuperResolution(model.scale if model else scale or 4)
+    place = device_of(device)
+    examples = task.evaluation(images)
+
+    def restore(batch: Batch) -> Any:
+        return task.views(model, batch)["pred"] if model else task.plain(batch)
+
+    if model:
+        model.to(place)
+    judged = {row.name: row.figures for row in judge(examples, restore, border=task.border, device=place)}
+    record = {
+        "what": what,
+        "images": str(images),
+        "scale": task.scale,
+        "n": len(judged),
+        "mean": means(list(judged.values())),
+        "pictures": judged,
+        "protocol": protocol(task.border),
+        "missing": missing(),
+        "skipped": [file._asdict() for file in examples.skipped],
+    }
+    if as_json:
+        print(json.dumps(finite(record), indent=2, allow_nan=False))
+    else:
+        show(record)
+
+
+def finite(value: Any) -> Any:
+    """The same with null for what JSON has no number for: the PSNR of equal pictures."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def show(record: dict[str, Any]) -> None:
+    """Prints a table, and what was left out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    names = list(record["mean"])
+    table = Table("picture", title=f"{record['what']}, x{record['scale']}, {record['images']}", title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right")
+    for picture, figures in record["pictures"].items():
+        table.add_row(picture, *(written(name, figures[name]) for name in names))
+    table.add_section()
+    table.add_row(f"mean of {record['n']}", *(written(name, record["mean"][name]) for name in names), style="bold")
+    console.print(table)
+    for why in record["missing"].values():
+        console.print(f"Without LPIPS. {why}", markup=False)
+    for file in record["skipped"]:
+        console.print(f"Skipped {file['file']}: {file['why']}", markup=False)
+
+
+def written(name: str, value: float) -> str:
+    """A figure with the digits that mean something."""
+    return f"{value:.{2 if name.startswith('psnr') else 4}f}"

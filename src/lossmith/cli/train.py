@@ -1,0 +1,102 @@
+"""`lossmith train`: one command a task."""
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lossmith.train import Settings
+
+__all__ = ["register"]
+
+EPILOG = """Examples:
+
+  lossmith train super-resolution --images photos/ --loss "L1 + 0.1*perceptual" --steps 20000 --out runs/x4
+
+  lossmith train super-resolution --images photos/ --val Set5/ --scale 2 --loss "L1" --steps 500 --crop 96 --out runs/x2
+
+The same line again goes on where the run stands, be it after Ctrl-C, kill -9, or with more --steps."""
+
+D: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
+RUN, DATA, MODEL, STEP, MACHINE = "The run", "Pictures", "Network", "Optimiser", "Machine"
+
+
+def option(panel: str, text: str, **limits: Any) -> Any:
+    """An option of a panel."""
+    return typer.Option(help=text, rich_help_panel=panel, **limits)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    tasks = typer.Typer(no_args_is_help=True, help="Train a network on a loss that is written as a formula.")
+    tasks.command("super-resolution", epilog=EPILOG)(super_resolution)
+    app.add_typer(tasks, name="train", rich_help_panel="Networks")
+
+
+def super_resolution(
+    images: Annotated[str, option(DATA, "Folder of pictures to train on; broken files are skipped and listed.")],
+    loss: Annotated[str, option(RUN, 'The formula, such as "L1 + 0.1*perceptual"; see lossmith explain.')],
+    steps: Annotated[int, option(RUN, "Optimiser steps of the whole run.", min=1)],
+    out: Annotated[Path, option(RUN, "The run's folder; if it holds this run, the run goes on.")],
+    scale: Annotated[int, option(RUN, "By how much to enlarge: 2, 3 or 4.", min=2, max=4)] = D["scale"],
+    seed: Annotated[int, option(RUN, "Of the weights, the crops and their order.", min=0)] = D["seed"],
+    val: Annotated[str | None, option(DATA, "Folder of pictures to judge by; without it, some are held out.")] = None,
+    val_count: Annotated[int, option(DATA, "Pictures in a validation, at most.", min=1)] = D["val_count"],
+    batch: Annotated[int, option(DATA, "Pictures in a pass, over all devices.", min=1)] = D["batch"],
+    crop: Annotated[int, option(DATA, "Side of a crop of the large picture, px.", min=8)] = D["crop"],
+    model: Annotated[str, option(MODEL, "Name of an own network, or a checkpoint file to fine-tune.")] = "edsr",
+    model_option: Annotated[
+        list[str] | None, option(MODEL, "An argument of the network, name=value; may be repeated.")
+    ] = None,
+    init: Annotated[Path | None, option(MODEL, "A run or checkpoint whose weights to begin with.")] = None,
+    lr: Annotated[float, option(STEP, "Learning rate of AdamW at its highest.", min=0)] = D["lr"],
+    schedule: Annotated[str, option(STEP, "Learning rate: cosine or constant.")] = D["schedule"],
+    warmup: Annotated[int, option(STEP, "Steps over which it rises.", min=0)] = D["warmup"],
+    weight_decay: Annotated[float, option(STEP, "AdamW's weight decay; 0 is Adam.", min=0)] = D["weight_decay"],
+    clip: Annotated[float, option(STEP, "Largest norm of the gradient; 0 for any.", min=0)] = D["clip"],
+    accumulate: Annotated[int, option(STEP, "Passes in a step.", min=1)] = D["accumulate"],
+    ema: Annotated[float, option(STEP, "Decay of the averaged weights; 0 for none.", min=0)] = D["ema"],
+    log_every: Annotated[int, option(RUN, "Steps between log lines.", min=1)] = D["log_every"],
+    val_every: Annotated[int, option(RUN, "Steps between validations.", min=1)] = D["val_every"],
+    checkpoint_every: Annotated[int, option(RUN, "Steps between checkpoints.", min=1)] = D["checkpoint_every"],
+    precision: Annotated[str, option(MACHINE, "32, bf16-mixed or 16-mixed.")] = D["precision"],
+    accelerator: Annotated[str, option(MACHINE, "auto, cpu, gpu, ... as Lightning names them.")] = "auto",
+    devices: Annotated[str, option(MACHINE, "How many devices, or auto.")] = "1",
+    workers: Annotated[
+        int | None, option(MACHINE, "Processes that read pictures [4 beside a GPU, else 0].", min=0)
+    ] = None,
+) -> None:
+    """Train a network that enlarges pictures, from a folder of large ones.
+
+    It writes a run folder: settings, log.jsonl with every term, validations, picture sheets, TensorBoard, checkpoints,
+    the averaged weights (model.safetensors) and report.html. Ctrl-C saves.
+    """
+    from rich.console import Console
+
+    from lossmith.report import page
+    from lossmith.train import train
+
+    if init is not None:
+        model = str(init / "model.safetensors" if init.is_dir() else init)
+    network = {"name": model, **dict(argument(text) for text in model_option or [])}
+    given = {name: value for name, value in locals().items() if name in {f.name for f in fields(Settings)}}
+    settings = Settings(**{**given, "model": network})
+    console = Console(highlight=False, soft_wrap=True)
+    reached = train(settings, out, console=console, accelerator=accelerator, devices=devices, workers=workers)
+    console.print(f"{out}: {page([out], out / 'report.html')}")
+    if reached < steps:
+        console.print(f"Stopped and saved at step {reached} of {steps}; the same command goes on from there.")
+
+
+def argument(text: str) -> tuple[str, Any]:
+    """A network's argument from name=value, the value as JSON has it, or text."""
+    import json
+
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise ValueError(f"--model-option wants name=value, such as channels=32; got {text!r}.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,141 @@
+"""One run with Lightning: from where its folder stands to its last step."""
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from lossmith.tasks import Items
+from lossmith.train.checkpoint import AtomicIO, Checkpoints
+from lossmith.train.folder import RunFolder
+from lossmith.train.module import Training
+from lossmith.train.progress import Display
+from lossmith.train.record import Record
+from lossmith.train.settings import Settings
+from lossmith.train.stream import Batches
+
+__all__ = ["fit"]
+
+
+def fit(
+    module: Training,
+    items: Items,
+    folder: RunFolder,
+    settings: Settings,
+    *,
+    export: Callable[[Training, Path], object],
+    callbacks: Sequence[Callback] = (),
+    console: Console | None = None,
+    devices: int | str = "auto",
+    accelerator: str = "auto",
+    workers: int | None = None,
+) -> int:
+    """Trains a module from where its folder stands.
+
+    Args:
+        module: The task, the network and the loss.
+        items: An endless row: the example of an index is a function of the index alone.
+        folder: The run's folder, which has been claimed.
+        settings: What was asked.
+        export: Writes the averaged weights to a file.
+        callbacks: What else is done after steps, before the checkpoint.
+        console: Where to show the progress; None for the standard output.
+        devices: How many, or "auto".
+        accelerator: "cpu", "gpu", "auto", ... as Lightning names them.
+        workers: Processes that read pictures; None for 4 beside a GPU and none on a CPU, which they would only disturb.
+
+    Returns:
+        The step that was reached; less than asked if somebody stopped it.
+    """
+    start = stands_at(folder)
+    if rank_zero_only.rank == 0:
+        folder.rewind(start)
+    if start >= settings.steps:
+        return start
+    pictures = settings.batch * settings.accumulate
+    record = Record(folder, every=settings.log_every, pictures=pictures)
+    display = Display(record, pictures=pictures, console=console or Console())
+    saving = Checkpoints(folder, every=settings.checkpoint_every, listen=settings.log_every, export=export)
+    with quiet():
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            precision=settings.precision,
+            max_steps=settings.steps,
+            max_epochs=-1,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.clip or None,
+            callbacks=[record, *callbacks, display, saving],
+            logger=TensorBoardLogger(folder.path, name="tensorboard", version="", purge_step=start + 1),
+            plugins=[AtomicIO()],
+            default_root_dir=folder.path,
+            use_distributed_sampler=False,  # Batches shares out
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            benchmark=True,  # every batch of a training has one shape
+        )
+        loader = DataLoader(
+            items,  # type: ignore[arg-type]
+            batch_sampler=Batches(
+                settings.batch, start=start * settings.accumulate, rank=trainer.global_rank, world=trainer.world_size
+            ),
+            num_workers=(0 if trainer.strategy.root_device.type == "cpu" else 4) if workers is None else workers,
+            worker_init_fn=deaf,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
+        )
+        trainer.fit(module, loader, ckpt_path=folder.checkpoint if start else None)
+    return trainer.global_step
+
+
+def stands_at(folder: RunFolder) -> int:
+    """The step of the checkpoint; 0 without one.
+
+    Raises:
+        ValueError: There is one that cannot be read.
+    """
+    if not folder.checkpoint.is_file():
+        return 0
+    try:
+        return int(torch.load(folder.checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{str(folder.checkpoint)!r} cannot be read ({reason}); delete it to begin again, or give another --out."
+        ) from error
+
+
+def deaf(worker: int) -> None:
+    """Leaves Ctrl-C to the process that trains."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back what Lightning says about things that are so on purpose."""
+    talkers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(logging.ERROR)
+    os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")  # Lightning's own switch
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        try:
+            yield
+        finally:
+            for talker, level in zip(talkers, levels, strict=True):
+                talker.setLevel(level)

@@ -1,0 +1,106 @@
+"""What one sees of a training while it runs: a bar in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+
+from lightning.pytorch import LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lossmith.train.module import Training
+from lossmith.train.record import AfterStep, Record
+
+__all__ = ["Display", "duration", "shares"]
+
+
+class Display(AfterStep):
+    """Shows every term, its share of the weighted total, the speed and the time that is left.
+
+    The bar moves at every step, from what the host knows; the terms change when the record has asked the device.
+
+    Args:
+        record: Where the terms are.
+        pictures: Pictures in a step.
+        console: Where to show.
+    """
+
+    def __init__(self, record: Record, *, pictures: int, console: Console) -> None:
+        self.record, self.pictures, self.console = record, pictures, console
+        self.bar: Progress | None = None
+        self.shown = 0
+        self.times: list[float] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the bar."""
+        if not trainer.is_global_zero or not self.console.is_terminal:
+            return
+        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self.bar = Progress(*columns, console=self.console, refresh_per_second=4)
+        self.bar.start()
+        self.bar.add_task("starting", total=trainer.max_steps, completed=trainer.global_step)
+
+    def after(self, trainer: Trainer, module: Training, step: int) -> None:
+        """Moves the bar, or prints a line when there is a new one."""
+        if not trainer.is_global_zero:
+            return
+        self.times = [*self.times[-50:], time.monotonic()]
+        new = self.record.line.get("step") == step
+        if self.bar is None and not new:
+            return
+        text = self.text(trainer.max_steps - step)
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=step, description=text)
+        else:
+            self.console.print(f"step {step}/{trainer.max_steps}  {text}", soft_wrap=True, highlight=False)
+
+    def text(self, left: int) -> str:
+        """The line beside the bar."""
+        parts = []
+        if len(self.times) > 1:
+            pace = (self.times[-1] - self.times[0]) / (len(self.times) - 1)
+            parts.append(f"{self.pictures / max(pace, 1e-9):.1f} images/s  {duration(pace * left)} left")
+        if line := self.record.line:
+            parts.append(f"loss {line['loss']:.4g}")
+            share = shares(line["terms"], line["weights"])
+            parts += [f"{name} {value:.4g} ({share[name]:.0%})" for name, value in line["terms"].items()]
+        return "  ".join(parts)
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Closes the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the bar."""
+        self.on_train_end(trainer, pl_module)
+
+
+def shares(terms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
+    """The share of each weighted term in the sum of their sizes.
+
+    Example:
+        >>> shares({"L1": 0.1, "perceptual": 1.0}, {"L1": 1.0, "perceptual": 0.3})
+        {'L1': 0.25, 'perceptual': 0.75}
+    """
+    sizes = {name: abs(value * weights[name]) for name, value in terms.items()}
+    total = sum(sizes.values())
+    return {name: size / total if total else 0.0 for name, size in sizes.items()}
+
+
+def duration(seconds: float) -> str:
+    """A time in the units that matter.
+
+    Example:
+        >>> duration(3725), duration(65), duration(5)
+        ('1 h 2 min', '1 min 5 s', '5 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,90 @@
+"""The record: one JSON line a logged step with every term, and the same in TensorBoard."""
+
+import time
+from abc import abstractmethod
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lossmith.train.folder import RunFolder
+from lossmith.train.module import Training
+
+__all__ = ["AfterStep", "Record"]
+
+
+class AfterStep(Callback):
+    """Something that is done after optimiser steps, and not after each of the passes that make one."""
+
+    @abstractmethod
+    def after(self, trainer: Trainer, module: Training, step: int) -> None:
+        """What is done; steps count from 1."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Calls :meth:`after` when the step is complete."""
+        assert isinstance(pl_module, Training)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.after(trainer, pl_module, trainer.global_step)
+
+
+class Record(AfterStep):
+    """Writes the first, every n-th and the last step to log.jsonl and TensorBoard.
+
+    Args:
+        folder: The run's folder.
+        every: Steps between lines.
+        pictures: Pictures in a step, for the speed.
+    """
+
+    def __init__(self, folder: RunFolder, *, every: int, pictures: int) -> None:
+        self.folder, self.every, self.pictures = folder, every, pictures
+        self.line: dict[str, Any] = {}
+        self.before = 0.0
+        self.began = self.looked = 0.0
+        self.seen = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds so far, for the checkpoint."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Counts on from the seconds of the run before."""
+        self.before = float(state_dict["seconds"])
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, without the time in which it did not run."""
+        return self.before + (time.monotonic() - self.began if self.began else 0.0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self.began = self.looked = time.monotonic()
+        self.seen = trainer.global_step
+
+    def after(self, trainer: Trainer, module: Training, step: int) -> None:
+        """Writes a line when it is time."""
+        if not (step == 1 or step % self.every == 0 or step >= trainer.max_steps):
+            return
+        terms = module.terms()
+        now = time.monotonic()
+        speed = (step - self.seen) * self.pictures / max(now - self.looked, 1e-9)
+        self.looked, self.seen = now, step
+        weights = {
+            name: weight.at(step - 1) for name, weight in zip(module.loss.names, module.loss.weights, strict=True)
+        }
+        self.line = {
+            "step": step,
+            "loss": sum(float(weights[name]) * value for name, value in terms.items()),
+            "terms": terms,
+            "weights": weights,
+            "lr": module.height(step - 1) * module.lr,
+            "images_per_second": round(speed, 2),
+            "seconds": round(self.seconds, 2),
+        }
+        if trainer.is_global_zero:
+            self.folder.append("log.jsonl", self.line)
+            scalars = {"loss": self.line["loss"], "lr": self.line["lr"], "images_per_second": speed}
+            scalars |= {f"terms/{name}": value for name, value in terms.items()}
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=step)

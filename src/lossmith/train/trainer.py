@@ -1,0 +1,169 @@
+"""A whole training: from settings to a run folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+
+from lossmith import __version__
+from lossmith.data import held_out, listed
+from lossmith.expression import load, parse, save
+from lossmith.image import inspect
+from lossmith.loss import Loss
+from lossmith.metrics import missing
+from lossmith.models import Restorer, build
+from lossmith.models import load as load_model
+from lossmith.models import save as save_model
+from lossmith.plan import Plan
+from lossmith.tasks import Items, SuperResolution, Task
+from lossmith.train.fit import fit
+from lossmith.train.folder import RunFolder, replaced
+from lossmith.train.module import Training, refuse
+from lossmith.train.settings import Settings
+from lossmith.train.validation import Validation
+
+__all__ = ["train"]
+
+
+def train(
+    settings: Settings,
+    out: str | Path,
+    *,
+    console: Console | None = None,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    workers: int | None = None,
+) -> int:
+    """Trains as the settings ask, in a run folder; the same call again goes on where it stands.
+
+    Everything that can be refused is refused before the folder is touched: the formula, the views that it reads, the
+    weights that it needs, the pictures, the network.
+
+    Args:
+        settings: What to train, on what, how long.
+        out: The run's folder.
+        console: Where to show the progress; None for the standard output.
+        accelerator: "cpu", "gpu", "auto", ... as Lightning names them.
+        devices: How many, or "auto".
+        workers: Processes that read pictures; None for 4 beside a GPU and none on a CPU.
+
+    Returns:
+        The step that was reached; less than asked if somebody stopped it.
+
+    Raises:
+        ValueError: Something that cannot work, or a term that was not finite; the message says what to do.
+        OSError: The folder cannot be written.
+    """
+    console = console or Console()
+    folder = RunFolder(out)
+    task, loss = task_of(settings), parse(settings.loss)
+    refuse(task, loss)
+    files = listed(settings.images)
+    judged: Sequence[Path] | str | None = settings.val
+    if judged is None and len(files) > 1:
+        files, judged = held_out(files, min(settings.val_count, max(1, len(files) // 10)))
+    items = task.training(files, crop=settings.crop, seed=settings.seed)
+    examples = None if judged is None else task.evaluation(judged, limit=settings.val_count)
+    model = network(settings, folder)
+    look(task, model, loss, items)
+    plan = loss.plan((settings.batch, 3, settings.crop, settings.crop))
+
+    def skipped() -> list[dict[str, str]]:
+        return [file._asdict() for file in [*items.skipped, *(examples.skipped if examples else [])]]
+
+    def export(module: Training, path: Path) -> None:
+        facts = {"task": task.name, "step": module.global_step, "loss": repr(loss)}
+        replaced(path, lambda partial: save_model(module.average, partial, facts))
+        folder.write("skipped.json", skipped())
+
+    if rank_zero_only.rank == 0:
+        if folder.claim(settings, __version__):
+            unchanged(folder, loss)
+        replaced(folder.path / "loss.json", lambda partial: save(loss, partial))
+        folder.write("plan.json", {"rows": rows(plan), "citations": loss.citation().split("\n\n")})
+        folder.write("skipped.json", skipped())
+        console.print(f"{len(files) - len(items.skipped)} pictures, {len(items.skipped)} skipped", highlight=False)
+        for why in missing().values():
+            console.print(f"Judged without LPIPS. {why}", highlight=False)
+    module = Training(
+        task,
+        model,
+        loss,
+        steps=settings.steps,
+        lr=settings.lr,
+        schedule=settings.schedule,
+        warmup=settings.warmup,
+        weight_decay=settings.weight_decay,
+        ema=settings.ema,
+        seed=settings.seed,
+    )
+    return fit(
+        module,
+        items,
+        folder,
+        settings,
+        export=export,
+        callbacks=[Validation(folder, task, examples, every=settings.val_every)] if examples else [],
+        console=console,
+        accelerator=accelerator,
+        devices=devices,
+        workers=workers,
+    )
+
+
+def task_of(settings: Settings) -> Task:
+    """The task by its name."""
+    if settings.task != SuperResolution.name:
+        raise ValueError(f"There is no task {settings.task!r}; there is {SuperResolution.name}.")
+    return SuperResolution(settings.scale)
+
+
+def network(settings: Settings, folder: RunFolder) -> Restorer:
+    """The network to train; a run that goes on has it in its folder, and needs no file that it once began with."""
+    if folder.checkpoint.is_file() and folder.model.is_file():
+        return load_model(folder.model, scale=settings.scale)[0].train()
+    torch.manual_seed(settings.seed)
+    return build(**{"scale": settings.scale, **settings.model}).train()
+
+
+def look(task: Task, model: Restorer, loss: Loss, items: Items) -> None:
+    """One example through everything, before anything is written: the ranges, the shapes, the networks' weights."""
+    batch = {name: tensor[None] for name, tensor in items[0].items()}
+    for name, tensor in batch.items():
+        inspect(name, tensor)
+    model.eval()
+    with torch.no_grad():
+        loss.evaluate(task.views(model, batch))
+    model.train()
+
+
+def unchanged(folder: RunFolder, loss: Loss) -> None:
+    """Refuses to go on with other terms or other networks' weights than before.
+
+    Raises:
+        ValueError: The formula means something else by now, or its networks' weights are others.
+    """
+    before = load(folder.path / "loss.json")
+    if repr(before) != repr(loss):
+        raise ValueError(
+            f"{str(folder.path)!r} was begun with the loss {before!r}; the formula means {loss!r} now. "
+            "Write the first out, or give another --out."
+        )
+
+
+def rows(plan: Plan) -> list[dict[str, Any]]:
+    """The plan of a step as a table."""
+    return [
+        {
+            "network": f"{p.network} @ {p.through}" if p.through else p.network,
+            "view": p.view,
+            "layers": list(p.layers),
+            "terms": list(p.terms),
+            "GFLOP forward": p.forward / 1e9,
+            "GFLOP backward": p.backward / 1e9,
+        }
+        for p in plan.passes
+    ]

@@ -1,0 +1,66 @@
+import pytest
+
+from lossmith.cli import main
+
+
+def said(capsys, *words):
+    """The exit status, and what was said on the error stream."""
+    status = main(words)
+    return status, capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("train", "evaluate", "restore", "report", "explain"))
+
+
+def test_an_unknown_command_gets_one_line_and_status_2(capsys):
+    status, text = said(capsys, "explai", "L1")
+    assert status == 2
+    assert text == "lossmith: No such command 'explai'. Did you mean 'explain'? See: lossmith --help\n"
+
+
+def test_a_missing_option_is_named(capsys):
+    status, text = said(capsys, "train", "super-resolution", "--loss", "L1")
+    assert status == 2
+    assert text == "lossmith: Missing option '--images'. See: lossmith train super-resolution --help\n"
+
+
+def test_a_wrong_formula_keeps_its_caret(capsys):
+    status, text = said(capsys, "explain", "L1 + 0.1*perceptua")
+    assert status == 2
+    assert text.splitlines() == [
+        "lossmith: Unknown name 'perceptua'; did you mean 'perceptual'?",
+        "    L1 + 0.1*perceptua",
+        "             ^",
+    ]
+
+
+def test_debug_shows_where_an_error_came_from():
+    with pytest.raises(ValueError, match="perceptua"):
+        main(["explain", "L1 + 0.1*perceptua", "--debug"])
+
+
+def test_explain_tells_terms_networks_cost_and_papers(capsys):
+    formula = "L1 + 0.1*perceptual('vgg19', 'conv2_2', weights='random')"
+    assert main(["explain", formula, "--size", "64", "--batch", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "L1() @ VGG(" in text
+    assert "untrained, as asked" in text
+    assert "2 pictures of 64x64 px" in text
+    assert "@inproceedings{simonyan2015" in text
+
+
+def test_explain_says_how_to_get_weights_that_are_missing(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    assert main(["explain", "L1 + perceptual('vgg19')"]) == 0
+    text = capsys.readouterr().out
+    assert "no weights" in text
+    assert "No weights for vgg19 were found. Do one of these" in text
+
+
+def offline(*args, **kwargs):
+    raise OSError("no network here")
