@@ -2,8 +2,8 @@
 
 Its kernel is Keys's cubic with a = -1/2, widened when it makes smaller (anti-aliasing), with the border repeated.
 Pillow's kernel is that too; torch's own `interpolate` has a = -3/4 unless ``antialias=True``, and both drop what lies
-beyond the border. The small pictures of Set5 and Set14 are met to the bit by ``downsample(..., eight_bit=True)``; today's
-MATLAB mirrors the border, which changes the outermost two pixels.
+beyond the border. The small pictures of Set5 and Set14 are met to the bit by ``downsample(..., eight_bit=True)``;
+today's MATLAB mirrors the border, which changes the outermost two pixels.
 """
 
 from math import ceil, floor

@@ -1,7 +1,8 @@
 """The pictures of a folder: found, checked cheaply, decoded when needed; a bad one is skipped, counted and listed."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -15,7 +16,7 @@ from lossmith.image import pixels
 __all__ = ["Pictures", "Skipped", "held_out", "listed", "read"]
 
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF")  # no others: Pillow hands EPS to an outside program
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # no others: Pillow hands EPS to an outside program
 
 
 class Skipped(NamedTuple):
@@ -79,15 +80,8 @@ def read(file: Path) -> Tensor:
     Raises:
         ValueError: It cannot be decoded; the message says why.
     """
-    try:
-        if file.is_dir():
-            raise ValueError("the folder cannot be read")
-        if file.stat().st_size == 0:
-            raise ValueError("it is empty")
-        with Image.open(file, formats=FORMATS) as image:
-            return pixels(image)
-    except Exception as error:  # Pillow's decoders raise nearly anything on broken files
-        raise ValueError(_reason(error)) from error
+    with _opened(file) as image:
+        return pixels(image)
 
 
 def size(file: Path) -> tuple[int, int]:
@@ -96,23 +90,25 @@ def size(file: Path) -> tuple[int, int]:
     Raises:
         ValueError: It has no header that can be read; the message says why.
     """
+    with _opened(file) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """A picture's file, and whatever goes wrong with it as a ValueError of a few words."""
     try:
         if file.is_dir():
             raise ValueError("the folder cannot be read")
         if file.stat().st_size == 0:
             raise ValueError("it is empty")
         with Image.open(file, formats=FORMATS) as image:
-            return image.height, image.width
-    except Exception as error:
-        raise ValueError(_reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no picture, whatever its name says"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__
+            yield image
+    except UnidentifiedImageError as error:
+        raise ValueError("it is no picture, whatever its name says") from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on broken files
+        strerror = getattr(error, "strerror", None)
+        raise ValueError(strerror.lower() if strerror else str(error) or type(error).__name__) from error
 
 
 @final
@@ -144,9 +140,9 @@ class Pictures:
                 self.files.append(file)
             except ValueError as error:
                 self._skipped.append(Skipped(str(file), str(error)))
+        self._broken = torch.zeros(len(self.files), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         if not self.files:
             self._refuse()
-        self._broken = torch.zeros(len(self.files), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.files)

@@ -28,8 +28,8 @@ class Pairs:
     """The pairs of a folder, or of some files: each an :class:`Example` with "input" and "target".
 
     Beside HR/, a folder LRx4/ (for scale 4; its files have the same stem, or stem + "x4" as in DIV2K) gives the
-    small pictures, as benchmarks ship them. Else the large picture is trimmed to a multiple of the scale and made smaller by
-    MATLAB's bicubic interpolation in 8 bits. Pictures may differ in size; bad ones are skipped and listed.
+    small pictures, as benchmarks ship them. Else the large picture is trimmed to a multiple of the scale and made
+    smaller by MATLAB's bicubic interpolation in 8 bits. Pictures may differ in size; bad ones are skipped and listed.
 
     Args:
         pictures: A folder, or files.

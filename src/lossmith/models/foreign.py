@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
@@ -69,7 +70,8 @@ class Foreign(Restorer):
             raise ValueError(f"{name} has no argument {min(wrong)!r}; it has {', '.join(known)}.")
         asked = {n: scale for n in SCALES if n in known and not SCALES & set(arguments)} | dict(arguments)
         try:
-            network = constructor(**asked)
+            with warnings.catch_warnings(action="ignore"):  # old code warns about what its user cannot change
+                network = constructor(**asked)
         except Exception as error:  # each architecture complains in its own way
             raise ValueError(f"{name} cannot be built with {asked}: {error}") from error
         return cls(describe(network.state_dict(), name), {"name": PREFIX + name, **asked}, network)
@@ -115,7 +117,8 @@ def describe(state: Mapping[str, Tensor], who: str) -> "ImageModelDescriptor[Any
     """spandrel's description of the network that some weights belong to."""
     library = spandrel()
     try:
-        description = library.ModelLoader("cpu").load_from_state_dict(dict(state))
+        with warnings.catch_warnings(action="ignore"):  # as above
+            description = library.ModelLoader("cpu").load_from_state_dict(dict(state))
     except Exception as error:
         reason = str(error) if str(error).strip() else type(error).__name__
         raise ValueError(

@@ -12,7 +12,7 @@ from lossmith.image import eight_bit, luma
 from lossmith.lenses.weights import MissingWeights
 from lossmith.loss import Loss
 from lossmith.losses import lpips
-from lossmith.metrics.pixel import psnr, ssim, texture
+from lossmith.metrics.figures import psnr, ssim, texture
 
 __all__ = ["METRICS", "Metric", "missing", "protocol", "score"]
 

@@ -1,0 +1,62 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lossmith.image import luma
+from lossmith.metrics import psnr, ssim, texture
+
+
+def test_psnr_agrees_with_scikit_image(pictures):
+    metrics = pytest.importorskip("skimage.metrics")
+    pred, target = pictures(1)
+    assert psnr(pred, target) == pytest.approx(
+        metrics.peak_signal_noise_ratio(target.numpy(), pred.numpy(), data_range=1.0), rel=1e-6
+    )
+
+
+def test_psnr_of_equal_pictures_is_infinite(pictures):
+    _, target = pictures(1)
+    assert psnr(target, target) == math.inf
+
+
+def test_ssim_of_brightness_agrees_with_scikit_image(pictures):
+    metrics = pytest.importorskip("skimage.metrics")
+    pred, target = (luma(image.double()) for image in pictures(1, 64))
+    _, places = metrics.structural_similarity(
+        pred[0, 0].numpy(),
+        target[0, 0].numpy(),
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    assert ssim(pred, target) == pytest.approx(float(np.mean(places[5:-5, 5:-5])), abs=1e-6)
+
+
+def test_ssim_of_equal_pictures_is_one(pictures):
+    _, target = pictures(1)
+    assert ssim(target, target) == pytest.approx(1)
+
+
+def test_texture_of_the_truth_is_one(pictures):
+    _, target = pictures(1)
+    assert texture(target, target) == 1
+
+
+def test_texture_is_that_of_a_wave(pictures):
+    wave = 0.5 + 0.2 * torch.sin(torch.arange(64) * math.pi / 2).expand(1, 3, 64, 64)
+    assert texture((wave + 0.5) / 2, wave) == pytest.approx(0.25, rel=1e-5)
+
+
+def test_slow_changes_are_no_texture():
+    slow = (torch.arange(64) / 64).expand(1, 3, 64, 64)
+    fast = slow + 0.1 * (-1.0) ** torch.arange(64)
+    assert texture(slow, fast) < 1e-6
+
+
+def test_texture_beside_a_flat_truth_is_undefined(pictures):
+    pred, _ = pictures(1)
+    assert math.isnan(texture(pred, torch.full_like(pred, 0.5)))

@@ -1,0 +1,93 @@
+import math
+
+import pytest
+import torch
+
+from lossmith.image import eight_bit
+from lossmith.lenses.weights import MissingWeights
+from lossmith.metrics import METRICS, missing, protocol, psnr, score
+from lossmith.tasks import SuperResolution
+
+PLAIN = ("psnr_y", "psnr_rgb", "ssim_y", "texture")
+
+
+@pytest.fixture
+def pair(pictures):
+    return pictures(1, 40)
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    def absent(*images):
+        raise MissingWeights("No weights for alexnet were found.")
+
+    monkeypatch.setattr("lossmith.metrics.judge._judge", lambda: absent)
+
+
+def test_every_metric_asked_for_is_given_in_order(pair):
+    assert tuple(score(*pair, border=4, which=PLAIN)) == PLAIN
+
+
+def test_the_border_is_left_out(pair):
+    pred, target = pair
+    spoilt = pred.clone()
+    spoilt[..., :4, :] = 1 - spoilt[..., :4, :]
+    assert score(spoilt, target, border=4, which=PLAIN) == score(pred, target, border=4, which=PLAIN)
+
+
+def test_without_a_border_everything_counts(pair):
+    pred, target = pair
+    assert score(pred, target, border=0, which=["psnr_rgb"])["psnr_rgb"] == psnr(eight_bit(pred), eight_bit(target))
+
+
+def test_predictions_are_clipped_and_rounded_as_in_a_file(pair):
+    _, target = pair
+    target = eight_bit(target)
+    almost = torch.where(target == 1, 1.3, target + 0.4 / 255)
+    assert score(almost, target, border=2, which=["psnr_y"])["psnr_y"] == math.inf
+
+
+def test_a_metric_without_its_weights_is_left_out_and_named(pair, no_weights):
+    assert "lpips_alex" not in score(*pair, border=2)
+    assert missing() == {"lpips_alex": "No weights for alexnet were found."}
+
+
+def test_nothing_is_missing_that_was_not_asked_for(no_weights):
+    assert missing(PLAIN) == {}
+
+
+def test_every_figure_has_its_protocol():
+    words = protocol(4)
+    assert tuple(words) == METRICS and all(text.endswith("8 bits, border of 4 px left out") for text in words.values())
+
+
+@pytest.mark.parametrize(
+    ("pred", "target", "words"),
+    [
+        (torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 36), "one shape"),
+        (torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 32), r"\(1, 3, H, W\); got \(2, 3, 32, 32\)"),
+        (torch.zeros(1, 3, 32, 18), torch.zeros(1, 3, 32, 18), "at least 19 px a side with a border of 4; got 32x18"),
+        (torch.full((1, 3, 32, 32), torch.nan), torch.zeros(1, 3, 32, 32), "NaN or infinite"),
+    ],
+)
+def test_pictures_that_cannot_be_scored_are_refused(pred, target, words):
+    with pytest.raises(ValueError, match=words):
+        score(pred, target, border=4, which=PLAIN)
+
+
+def test_an_unknown_metric_is_named_with_those_that_there_are(pair):
+    with pytest.raises(ValueError, match="no metric 'ssim'; there are psnr_y, "):
+        score(*pair, border=4, which=["ssim"])
+
+
+@pytest.mark.parametrize(("name", "psnr_y", "lpips_alex"), [("Set5", 28.43, 0.3435), ("Set14", 26.09, 0.4397)])
+def test_bicubic_gives_its_published_figures(name, psnr_y, lpips_alex, assets, monkeypatch):
+    monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
+    task = SuperResolution(4)
+    figures = [
+        score(task.plain(example.batch), example.batch["target"], border=4, which=["psnr_y", "lpips_alex"])
+        for example in task.evaluation(assets / "images" / "benchmark" / name)
+    ]
+    mean = {key: sum(figure[key] for figure in figures) / len(figures) for key in figures[0]}
+    assert mean["psnr_y"] == pytest.approx(psnr_y, abs=0.01)
+    assert mean["lpips_alex"] == pytest.approx(lpips_alex, abs=0.002)
