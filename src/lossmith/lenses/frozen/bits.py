@@ -1,0 +1,175 @@
+"""Where each ReLU was on and which element each pool chose, in as few bits as say it.
+
+Bits are packed plane by plane: a flat tensor is cut into as many equal stretches as a word holds values, and value k of
+every word comes from stretch k. So each operation runs over contiguous integers as wide as the floats themselves, and
+neither a byte a mask nor PyTorch's boolean kernels occur: on CPU a `where` takes ten times as long as a bitwise and.
+"""
+
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossmith.lenses.layers import MaxPool
+
+__all__ = ["LANES", "choose", "chosen", "keep_on", "pack_on", "width_of"]
+
+LANES = {  # the integers as wide as each float
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+}
+
+
+def pack_on(x: Tensor, lane: torch.dtype) -> Tensor:
+    """One bit for each element of a ReLU's output, set where it is not zero: PyTorch has NaN on, and -0.0 off.
+
+    Args:
+        x: (N, C, H, W), channels last.
+        lane: The integers to pack into: those as wide as the gradients will be.
+    """
+    ints = _flat(x).view(LANES[x.dtype])
+    no_sign = torch.iinfo(ints.dtype).max
+    rows = _rows(ints, torch.iinfo(lane).bits)
+    if not _by_planes(x):
+        return _joined((rows & no_sign).clamp_max(1).to(lane), 1)
+    on = torch.empty_like(rows[0])
+    word = torch.zeros_like(on, dtype=lane)
+    rest = _scalar(no_sign, on)
+    for row in rows.unbind()[::-1]:
+        torch.bitwise_and(row, rest, out=on).clamp_max_(1)
+        torch.add(on.to(lane), word, alpha=2, out=word)
+    return word
+
+
+def keep_on(g: Tensor, word: Tensor) -> Tensor:
+    """The gradient where a ReLU was on, and 0 elsewhere; in place if it can.
+
+    Args:
+        g: (N, C, H, W), channels last, and the caller's own.
+        word: Of :func:`pack_on`.
+    """
+    ints = _flat(g).view(word.dtype)
+    bits = torch.iinfo(word.dtype).bits
+    if _by_planes(g) and ints.numel() == word.numel() * bits:
+        shifted, mask, sign = word.clone(), torch.empty_like(word), _scalar(bits - 1, word)
+        for row in ints.view(bits, -1).unbind()[::-1]:  # the last stretch has its bit at the sign
+            row.bitwise_and_(torch.bitwise_right_shift(shifted, sign, out=mask))  # all ones, or all zeros
+            shifted.add_(shifted)
+    else:
+        ints = ints & ((word << _places(bits - 1, -1, word)) >> (bits - 1)).view(-1)[: ints.numel()]
+    return ints.view(g.dtype).view(g.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+
+
+def width_of(pool: MaxPool) -> int:
+    """How many bits name one element of a pool's window: a power of two, so that words are filled."""
+    return next(width for width in (1, 2, 4, 8, 16) if pool.kernel**2 <= 2**width)
+
+
+def choose(x: Tensor, pool: MaxPool, lane: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The maximum of each window, and packed, which of its elements that is, row by row.
+
+    Args:
+        x: (N, C, H, W), channels last.
+        pool: The pool.
+        lane: The integers to pack into: those as wide as the gradients will be.
+    """
+    top, index = F.max_pool2d(x, pool.kernel, pool.stride, ceil_mode=pool.ceil, return_indices=True)
+    high, wide = top.shape[2:]
+    line = x.shape[3]
+    # Positions become those from the window's first element on. These are small, so 16 bits may wrap around before.
+    narrow = pool.kernel * (line + 1) <= torch.iinfo(lane).max
+    down = torch.arange(high, device=x.device) * (pool.stride * line)
+    first = down[:, None] + torch.arange(wide, device=x.device) * pool.stride
+    count = lane if narrow else torch.int32
+    code = index.permute(0, 2, 3, 1).to(count) - first[:, :, None].to(count)
+    row = torch.zeros_like(code) if pool.kernel == 1 else (code - (line - 1)).clamp_(0, 1)
+    for r in range(2, pool.kernel):
+        row += (code - (r * line - 1)).clamp_(0, 1)
+    code = code.sub_(row, alpha=line - pool.kernel).to(lane)
+    width = width_of(pool)
+    rows = _rows(code.reshape(-1), torch.iinfo(lane).bits // width)
+    if not _by_planes(x):
+        return top, _joined(rows, width)
+    word = torch.zeros_like(rows[0])
+    for plane in rows.unbind()[::-1]:
+        torch.add(plane, word, alpha=2**width, out=word)
+    return top, word
+
+
+def chosen(g: Tensor, word: Tensor, pool: MaxPool, size: tuple[int, int]) -> Tensor:
+    """The gradient of a pool's input: what came to a window goes to the element that it chose.
+
+    Args:
+        g: (N, C, H, W), channels last, of the pool's output.
+        word: Of :func:`choose`.
+        pool: The pool.
+        size: (H, W) of the pool's input.
+    """
+    ints = g.permute(0, 2, 3, 1).contiguous().view(word.dtype)
+    n, high, wide, c = ints.shape
+    code = _spread(word, width_of(pool)).view(-1)[: ints.numel()].view(ints.shape)
+    # In ceil mode windows reach over the border, where they choose nothing; otherwise some pixels may be in none.
+    reach = [(cells - 1) * pool.stride + pool.kernel for cells in (high, wide)]
+    full = (n, max(reach[0], size[0]), max(reach[1], size[1]), c)
+    apart = pool.kernel <= pool.stride
+    new = torch.empty if pool.kernel == pool.stride and tuple(reach) == full[1:3] else torch.zeros
+    back = new(full, dtype=g.dtype, device=g.device)
+    sign = torch.iinfo(word.dtype).bits - 1
+    for place, (dy, dx) in enumerate(product(range(pool.kernel), repeat=2)):
+        cells = back[:, dy : dy + (high - 1) * pool.stride + 1 : pool.stride]
+        cells = cells[:, :, dx : dx + (wide - 1) * pool.stride + 1 : pool.stride]
+        mask = (code ^ place).sub_(1).bitwise_right_shift_(sign)  # all ones where it is this place
+        if apart and _by_planes(g):
+            torch.bitwise_and(mask, ints, out=cells.view(word.dtype))
+        elif apart:
+            cells.copy_((mask & ints).view(g.dtype))
+        else:
+            cells.add_((mask & ints).view(g.dtype))
+    return back[:, : size[0], : size[1]].permute(0, 3, 1, 2)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """The elements in the order in which they lie in memory: N, H, W, C."""
+    return x.permute(0, 2, 3, 1).contiguous().view(-1)
+
+
+def _rows(values: Tensor, rows: int) -> Tensor:
+    """The stretches that become the planes of a word."""
+    missing = -values.numel() % rows
+    return (F.pad(values, (0, missing)) if missing else values).view(rows, -1)
+
+
+def _joined(rows: Tensor, width: int) -> Tensor:
+    shifted = rows << _places(0, width, rows)
+    return shifted.sum(0, dtype=rows.dtype)  # none share a bit: the sum is the union
+
+
+def _spread(word: Tensor, width: int) -> Tensor:
+    """The values of each plane of a word."""
+    if not _by_planes(word):
+        return torch.bitwise_and(word >> _places(0, width, word), 2**width - 1)
+    rows = word.new_empty(torch.iinfo(word.dtype).bits // width, word.numel())
+    shifted, low, step = word.clone(), _scalar(2**width - 1, word), _scalar(width, word)
+    for row in rows.unbind():
+        torch.bitwise_and(shifted, low, out=row)
+        shifted.bitwise_right_shift_(step)
+    return rows
+
+
+def _places(first: int, step: int, word: Tensor) -> Tensor:
+    """Where the value of each plane stands in a word, as a column."""
+    bits = torch.iinfo(word.dtype).bits
+    return torch.arange(first, bits if step > 0 else -1, step, device=word.device, dtype=word.dtype)[:, None]
+
+
+def _scalar(value: int, like: Tensor) -> Tensor:
+    """A number that need not be converted in every operation."""
+    return torch.full((), value, dtype=like.dtype)
+
+
+def _by_planes(x: Tensor) -> bool:
+    """Whether to go plane by plane, as a CPU's cache likes it; a compiler and a GPU rather have one kernel over all."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -1,0 +1,349 @@
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from lossmith.lenses.frozen import cast, inner_dtype, margin, run
+from lossmith.lenses.layers import Conv, MaxPool, ReLU
+
+EVERY = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
+
+
+def network(*, widths=(3, 5, 8, 6), kernel=2, ceil=False, stride=1, dtype=torch.float32, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    steps = []
+    for i, (inward, outward) in enumerate(pairwise(widths), start=1):
+        weight = torch.randn(outward, inward, 3, 3, generator=g, dtype=torch.float64) / (4.5 * inward) ** 0.5
+        bias = torch.randn(outward, generator=g, dtype=torch.float64) / 4
+        steps += [Conv(f"conv{i}", weight.to(dtype), bias.to(dtype), stride if i == 1 else 1, 1), ReLU(f"relu{i}")]
+        if i < len(widths) - 1:
+            steps.append(MaxPool(f"pool{i}", kernel, 2, ceil))
+    return steps
+
+
+def plain(steps, image, taps):
+    maps, x = {}, image
+    for step in steps:
+        x = step(x)
+        if step.name in taps:
+            maps[step.name] = x
+    return maps
+
+
+def picture(*shape, dtype=torch.float32, seed=1):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
+
+
+def swept(maps):
+    """A sum in which no two elements weigh the same."""
+    return sum((m * torch.linspace(-1, 1, m.numel(), dtype=m.dtype).view(m.shape)).sum() for m in maps.values())
+
+
+def gradient(maps, image):
+    return torch.autograd.grad(swept(maps), image, retain_graph=True)[0]
+
+
+@pytest.mark.parametrize(("dtype", "rtol", "atol"), [(torch.float64, 1e-10, 1e-10), (torch.float32, 1e-5, 1e-5)])
+@pytest.mark.parametrize("taps", [{"conv3"}, {"relu2"}, {"pool1"}, {"relu1", "pool1"}, {"conv1", "relu3"}, EVERY])
+@pytest.mark.parametrize("options", [{}, {"kernel": 3}, {"kernel": 3, "ceil": True}, {"ceil": True}, {"stride": 2}])
+@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (3, 3, 17, 23)])
+def test_values_and_gradients_are_those_of_plain_autograd(shape, options, taps, dtype, rtol, atol):
+    steps, image = network(dtype=dtype, **options), picture(*shape, dtype=dtype)
+    ours, theirs = run(steps, image, taps), plain(steps, image, taps)
+    assert list(ours) == list(theirs)
+    for name in taps:
+        assert_close(ours[name], theirs[name], rtol=rtol, atol=atol)
+    expected = gradient(theirs, image)
+    assert_close(gradient(ours, image), expected, rtol=rtol, atol=atol * expected.abs().max().item())
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    steps, image = network(dtype=torch.float64), picture(1, 3, 9, 10, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: tuple(run(steps, x, EVERY).values()), image)
+
+
+def test_a_large_batch_passes_in_parts_and_gives_the_same(monkeypatch):
+    steps, image = network(dtype=torch.float64), picture(5, 3, 12, 12, dtype=torch.float64)
+    whole = run(steps, image, EVERY)
+    expected = gradient(whole, image)
+    monkeypatch.setattr("lossmith.lenses.frozen.cost.REACH", 2 * 5 * 12 * 12)  # two pictures and a rest of one
+    parts = run(steps, image, EVERY)
+    assert_close(parts, whole)
+    assert_close(gradient(parts, image), expected)
+
+
+def test_a_relu_passes_no_gradient_at_zero_and_at_minus_zero():
+    image = torch.tensor([-1.0, -0.0, 0.0, 1e-38, 2.0]).view(1, 1, 1, 5).requires_grad_()
+    (grad,) = torch.autograd.grad(run([ReLU("relu")], image, {"relu"})["relu"].sum(), image)
+    assert_close(grad.flatten(), torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_nan_stays_nan_and_passes_its_gradient_as_pytorch_has_it(dtype):
+    image = torch.tensor([float("nan"), -float("nan"), 1.0]).view(1, 1, 1, 3).to(dtype).requires_grad_()
+    relu = run([ReLU("relu")], image, {"relu"})["relu"]
+    (grad,) = torch.autograd.grad(relu, image, torch.ones_like(relu))
+    assert_close(relu.isnan().flatten(), torch.tensor([True, True, False]))
+    assert_close(grad, torch.ones_like(image))
+
+
+@pytest.mark.parametrize(("kernel", "ceil"), [(2, False), (2, True), (3, False), (3, True)])
+def test_among_equal_elements_a_pool_chooses_the_one_that_pytorch_chooses(kernel, ceil):
+    image = picture(2, 3, 11, 13, dtype=torch.float64).detach().mul(0.8).round().requires_grad_()  # ties abound
+    pool = MaxPool("pool", kernel, 2, ceil)
+    expected = gradient({"pool": F.max_pool2d(image, kernel, 2, ceil_mode=ceil)}, image)
+    assert_close(gradient(run([pool], image, {"pool"}), image), expected)
+
+
+def test_a_pool_finds_its_elements_in_lines_longer_than_16_bits_count():
+    image = picture(1, 1, 4, 20_000, dtype=torch.bfloat16)
+    expected = gradient({"pool": F.max_pool2d(image, 2).float()}, image)
+    assert_close(gradient(run([MaxPool("pool")], image, {"pool"}), image), expected)
+
+
+def test_a_flat_picture_gets_the_gradient_of_plain_autograd():
+    steps = network(dtype=torch.float64)
+    image = torch.full((1, 3, 12, 12), 0.5, dtype=torch.float64, requires_grad=True)
+    assert_close(gradient(run(steps, image, EVERY), image), gradient(plain(steps, image, EVERY), image))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.transpose(2, 3),
+        lambda x: x[:, :, ::2, 1:],
+        lambda x: x[:1].expand(3, -1, -1, -1),
+        lambda x: x.contiguous(memory_format=torch.channels_last)[:, :, 1:-1],
+    ],
+)
+def test_a_picture_may_lie_in_memory_as_it_likes(view):
+    steps, image = network(dtype=torch.float64), picture(2, 3, 20, 22, dtype=torch.float64)
+    ours = gradient(run(steps, view(image), EVERY), image)
+    assert_close(ours, gradient(plain(steps, view(image), EVERY), image))
+
+
+def test_a_convolutions_tap_is_not_overwritten_by_its_relu():
+    maps = run(network(), picture(1, 3, 16, 16), {"conv1", "relu1", "relu3"})
+    assert (maps["conv1"] < 0).any()
+    assert_close(maps["conv1"].relu(), maps["relu1"])
+
+
+def test_the_gradients_that_arrive_are_left_as_they_were():
+    steps, image = network(), picture(1, 3, 16, 16)
+    maps = run(steps, image, {"conv1", "relu3"})
+    grads = [torch.randn_like(m) for m in maps.values()]
+    before = [g.clone() for g in grads]
+    torch.autograd.grad(list(maps.values()), image, grads)
+    assert_close(grads, before)
+
+
+def test_a_gradient_may_be_put_in_at_some_taps_only():
+    steps, image = network(dtype=torch.float64), picture(1, 3, 16, 16, dtype=torch.float64)
+    ours, theirs = run(steps, image, EVERY), plain(steps, image, EVERY)
+    for taps in ({"relu1"}, {"pool1", "conv2"}, {"relu3"}):
+        some = ({name: maps[name] for name in taps} for maps in (ours, theirs))
+        assert_close(*(gradient(maps, image) for maps in some))
+
+
+def test_the_backward_pass_may_be_repeated():
+    image = picture(1, 3, 16, 16)
+    maps = run(network(), image, EVERY)
+    assert_close(gradient(maps, image), gradient(maps, image), rtol=0, atol=0)
+
+
+def test_weights_get_no_gradient_though_they_ask_for_one():
+    steps, image = network(), picture(1, 3, 16, 16)
+    steps[0].weight.requires_grad_()
+    swept(run(steps, image, {"conv2"})).backward()
+    assert image.grad is not None
+    assert steps[0].weight.grad is None
+
+
+def test_a_picture_without_a_gradient_leaves_no_graph():
+    steps = network()
+    steps[0].weight.requires_grad_()
+    assert not run(steps, picture(1, 3, 16, 16).detach(), {"conv2"})["conv2"].requires_grad
+
+
+def test_under_no_grad_there_is_no_graph_and_the_same_values():
+    steps, image = network(), picture(1, 3, 16, 16)
+    expected = run(steps, image, EVERY)
+    with torch.no_grad():
+        ours = run(steps, image, EVERY)
+    assert not any(m.requires_grad for m in ours.values())
+    assert_close(ours, {name: m.detach() for name, m in expected.items()})
+
+
+def test_nothing_runs_beyond_the_deepest_tap():
+    steps = [*network()[:4], Conv("broken", torch.zeros(1, 99, 3, 3), torch.zeros(1))]
+    assert run(steps, picture(1, 3, 16, 16), {"conv2"})["conv2"].shape == (1, 8, 8, 8)
+
+
+def test_a_second_derivative_is_refused_in_words():
+    image = picture(1, 3, 16, 16)
+    loss = run(network(), image, {"conv3"})["conv3"].square().sum()
+    (grad,) = torch.autograd.grad(loss, image, create_graph=True)
+    with pytest.raises(RuntimeError, match="gives no second derivative"):
+        grad.square().sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_taps_are_float32_and_the_gradient_is_the_pictures(dtype):
+    image = picture(1, 3, 16, 16)
+    maps = run(network(), image, EVERY, dtype=dtype)
+    assert {m.dtype for m in maps.values()} == {torch.float32}
+    assert gradient(maps, image).dtype == torch.float32
+
+
+def test_bf16_gives_the_values_and_gradients_of_plain_bf16():
+    steps, image = network(), picture(2, 3, 16, 16)
+    half = [
+        step if not isinstance(step, Conv) else Conv(step.name, step.weight.bfloat16(), step.bias.bfloat16(), 1, 1)
+        for step in steps
+    ]
+    expected = gradient({"conv3": plain(half, image.bfloat16(), {"conv3"})["conv3"].float()}, image)
+    ours = gradient(run(steps, image, {"conv3"}, dtype=torch.bfloat16), image)
+    assert cosine(ours, expected) > 0.9999
+
+
+def cosine(ours, expected):
+    return F.cosine_similarity(ours.flatten(), expected.flatten(), dim=0).item()
+
+
+@pytest.mark.parametrize("fine", ["relu3", "conv1", "pool1"])
+def test_up_to_the_fine_step_the_forward_pass_is_in_float32(fine):
+    steps, image = network(), picture(2, 3, 16, 16)
+    expected = run(steps, image, EVERY)
+    ours = run(steps, image, EVERY, dtype=torch.bfloat16, fine=fine)
+    names = list(expected)
+    for name in names[: names.index(fine) + 1]:
+        assert_close(ours[name], expected[name])
+
+
+def test_a_fine_forward_pass_gives_the_gradient_its_direction():
+    steps, image = network(widths=(3, 16, 16, 16)), picture(4, 3, 16, 16)
+    expected = gradient(run(steps, image, {"conv3"}), image)
+    rough = gradient(run(steps, image, {"conv3"}, dtype=torch.bfloat16), image)
+    fine = gradient(run(steps, image, {"conv3"}, dtype=torch.bfloat16, fine="relu3"), image)
+    assert cosine(fine, expected) > 0.9999 > cosine(rough, expected)
+
+
+def test_a_network_that_was_cast_runs_as_it_was_asked_to():
+    steps, image = network(), picture(1, 3, 16, 16)
+    ready = cast(steps, dtype=torch.bfloat16, fine="pool1")
+    expected = run(steps, image, EVERY, dtype=torch.bfloat16, fine="pool1")
+    assert_close(run(ready, image, EVERY), expected, rtol=0, atol=0)
+    assert_close(gradient(run(ready, image, EVERY), image), gradient(expected, image), rtol=0, atol=0)
+
+
+def test_autocast_sets_the_precision():
+    image = picture(1, 3, 16, 16)
+    expected = run(network(), image, {"conv3"}, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert inner_dtype(image) == torch.bfloat16
+        assert inner_dtype(image.double()) == torch.float64
+        maps = run(network(), image, {"conv3"})
+        inside = gradient(maps, image)
+    assert_close(maps, expected, rtol=0, atol=0)
+    assert_close(gradient(maps, image), inside, rtol=0, atol=0)
+
+
+def test_fp16_keeps_gradients_far_below_its_range():
+    steps, image = network(), picture(1, 3, 16, 16)
+    expected = gradient(run(steps, image, {"conv3"}), image)
+    (ours,) = torch.autograd.grad(1e-12 * swept(run(steps, image, {"conv3"}, dtype=torch.float16)), image)
+    assert cosine(1e12 * ours, expected) > 0.999
+
+
+def test_fp16_takes_a_gradient_of_nothing_but_zeros():
+    image = picture(1, 3, 16, 16)
+    loss = 0 * run(network(), image, {"conv3"}, dtype=torch.float16)["conv3"].sum()
+    assert_close(torch.autograd.grad(loss, image)[0], torch.zeros_like(image))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_the_form_for_gpus_and_compilers_keeps_the_same_bits(kernel, dtype, monkeypatch):
+    steps, image = network(kernel=kernel, widths=(3, 16, 16, 16)), picture(2, 3, 16, 16, dtype=torch.float64)
+    by_planes = run(steps, image, EVERY, dtype=dtype)
+    expected = gradient(by_planes, image)
+    monkeypatch.setattr("lossmith.lenses.frozen.bits._by_planes", lambda x: False)
+    at_once = run(steps, image, EVERY, dtype=dtype)
+    assert_close(by_planes["conv1"].grad_fn.saved_tensors, at_once["conv1"].grad_fn.saved_tensors)
+    assert_close(gradient(at_once, image), expected)
+    assert_close(gradient(by_planes, image), expected)  # what one form packed, the other reads
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_it_compiles_with_no_graph_break(dynamic):
+    steps = network(widths=(3, 8, 8))
+    image = picture(2, 3, 12, 14)
+
+    def loss(x):
+        return swept(run(steps, x, frozenset({"conv1", "relu1", "conv2"})))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    (expected,) = torch.autograd.grad(loss(image), image)
+    value = compiled(image)
+    assert_close(value, loss(image))
+    assert_close(torch.autograd.grad(value, image)[0], expected)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 1), (3, 1), (3, 2)])
+def test_tiles_with_a_margin_have_the_features_and_gradients_of_the_whole(kernel, stride):
+    steps = network(kernel=kernel, stride=stride, dtype=torch.float64)
+    around, grid = margin(steps, {"conv3"})
+    tile = 6 * grid
+    image = picture(1, 3, 24 * grid, 8, dtype=torch.float64)
+    image = F.interpolate(image, size=(24 * grid, 40), mode="bilinear").detach().requires_grad_()
+    whole = run(steps, image, {"conv3"})["conv3"]
+    weights = torch.linspace(-1, 1, whole.numel(), dtype=whole.dtype).view(whole.shape)
+    expected = torch.autograd.grad((whole * weights).sum(), image)[0]
+    total = torch.zeros(())
+    for top in range(0, image.shape[2], tile):
+        first, last = max(0, top - around), min(image.shape[2], top + tile + around)
+        features = run(steps, image[:, :, first:last], {"conv3"})["conv3"]
+        rows = features[:, :, (top - first) // grid :]
+        rows = rows[:, :, : tile // grid] if last < image.shape[2] else rows
+        there = slice(top // grid, top // grid + rows.shape[2])
+        assert_close(rows, whole[:, :, there])
+        total = total + (rows * weights[:, :, there]).sum()
+        if last == image.shape[2]:
+            break
+    assert_close(torch.autograd.grad(total, image)[0], expected)
+
+
+def test_an_unknown_fine_step_is_refused_in_words():
+    with pytest.raises(ValueError, match=r"wants layers out of conv1, .*, relu3; got pool9"):
+        run(network(), picture(1, 3, 16, 16), {"conv1"}, fine="pool9")
+
+
+def test_a_fine_step_may_lie_deeper_than_the_taps():
+    image = picture(1, 3, 16, 16)
+    maps = run(network(), image, {"conv1"}, dtype=torch.bfloat16, fine="relu3")
+    assert_close(maps, run(network(), image, {"conv1"}))
+
+
+@pytest.mark.parametrize(
+    ("image", "taps", "words"),
+    [
+        (torch.zeros(1, 3, 16, 16), {"conv9"}, "layers out of conv1, relu1.*; got conv9"),
+        (torch.zeros(1, 3, 16, 16), set(), "got none"),
+        (torch.zeros(1, 4, 16, 16), {"conv1"}, r"conv1 wants 3 channels; got the shape \(1, 4, 16, 16\)"),
+        (torch.zeros(3, 16, 16), {"conv1"}, r"wants pictures \(N, C, H, W\); got the shape \(3, 16, 16\)"),
+        (torch.zeros(0, 3, 16, 16), {"conv1"}, r"got the shape \(0, 3, 16, 16\)"),
+        (
+            torch.zeros(1, 3, 3, 16),
+            {"relu3"},
+            "3 x 16 pixels is too small .* Take larger pictures, or an earlier layer",
+        ),
+        (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), {"conv1"}, "torch.float16; got pictures of torch.uint8"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_words(image, taps, words):
+    with pytest.raises(ValueError, match=words):
+        run(network(), image, taps)
