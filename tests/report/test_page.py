@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -248,3 +249,10 @@ def test_a_failing_report_leaves_the_old_page(make_run, tmp_path):
         page([tmp_path / "nowhere"], out)
     assert out.read_bytes() == before
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_log_of_fifty_thousand_lines_takes_seconds_and_little_room(make_run, tmp_path):
+    run = make_run(photographs=(), steps=50_000, log_every=1, val_every=1000)
+    began = time.perf_counter()
+    assert len(text_of([run], tmp_path)) < 300_000
+    assert time.perf_counter() - began < 30  # it takes 2; a loop over the log in a loop over the log takes minutes

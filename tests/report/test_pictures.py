@@ -66,8 +66,8 @@ def test_all_pictures_of_a_page_are_cut_at_the_same_place(make_run):
     with Image.open(sheet / "input.png") as image:
         grey = image.convert("L")  # the colours of a WebP are coarser than its pixels
     grey.save(sheet / "input.png")
-    grey.resize((1000, 720), Image.Resampling.NEAREST).save(sheet / "truth.png")
-    (picture,), _ = inline(collect({0: read(run)}), 230_000)
+    grey.resize((1000, 720), Image.Resampling.BICUBIC).save(sheet / "truth.png")
+    (picture,), _ = inline(collect({0: read(run)}), 250_000)
     small, large = (opened(shot.uri) for shot in picture.shots)
     assert large.width < 1000
     assert large.size == (4 * small.width, 4 * small.height)

@@ -193,4 +193,5 @@ def _rounded(points: Points) -> list[tuple[float, float]]:
 
 
 def _short(name: str, most: int = 16) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """A name cut in its middle: of runs that are told apart by a number, that is mostly the last part."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - most // 2 - 1) :]}"

@@ -103,6 +103,8 @@ def verdict(group: Group) -> list[str]:
     judged = {run.name: run for run in group.runs.values() if run.validation}
     sentences = []
     for run in group.runs.values():
+        if len(group.runs) > 4 and run.name in judged and not _unfinished(run):
+            continue  # of many runs the table tells this better
         words = _single(run, group.bicubic)
         sentences.append(f"{run.name}: {words}" if len(group.runs) > 1 else words[:1].upper() + words[1:])
     for metric, praise in ((PSNR_Y, "is the most accurate"), (LPIPS, "looks closest to the truth")):
@@ -120,11 +122,10 @@ def verdict(group: Group) -> list[str]:
 
 
 def _single(run: Run, bicubic: dict[str, float]) -> str:
-    steps = run.config.get("steps")
     took = f" in {duration(run.seconds)}" if run.seconds else ""
     done = f"{thousands(run.step)} steps{took}"
-    if isinstance(steps, int) and run.step < steps:
-        done = f"{thousands(run.step)} of {thousands(steps)} steps{took} (not finished)"
+    if _unfinished(run):
+        done = f"{thousands(run.step)} of {thousands(run.config['steps'])} steps{took} (not finished)"
     if not run.step:
         return "no step has been logged yet."
     if not run.validation:
@@ -135,6 +136,10 @@ def _single(run: Run, bicubic: dict[str, float]) -> str:
         if points:
             clauses.append(f"{metric.name} {metric.write(points[-1][1])}{_against(metric, points, bicubic)}")
     return f"{done}; {'; '.join(clauses) or 'its validation holds no known figure'}."
+
+
+def _unfinished(run: Run) -> bool:
+    return run.step < (number(run.config.get("steps")) or 0)
 
 
 def _against(metric: Metric, points: Points, bicubic: dict[str, float]) -> str:

@@ -73,10 +73,10 @@ class Run:
 
     def shares(self) -> list[tuple[float, list[float]]]:
         """The part of each weighted term (its magnitude) in the total, step by step, in the order of :attr:`terms`."""
-        shares = []
+        shares, names = [], self.terms
         for line in self.log:
             values, weights = _mapping(line, "terms"), _mapping(line, "weights")
-            parts = [abs((number(values.get(t)) or 0) * (number(weights.get(t)) or 0)) for t in self.terms]
+            parts = [abs((number(values.get(t)) or 0) * (number(weights.get(t)) or 0)) for t in names]
             if sum(parts) > 0:
                 shares.append((float(line["step"]), [part / sum(parts) for part in parts]))
         return shares

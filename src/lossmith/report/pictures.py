@@ -45,7 +45,6 @@ class _Level:
     quality: int | None
     steps: int
     side: int | None
-    bytes_per_pixel: float  # of photographs, measured; only to skip levels that cannot fit
 
     def words(self, cropped: bool) -> str:
         stored = "without loss" if self.quality is None else f"as WebP of quality {self.quality}"
@@ -53,12 +52,14 @@ class _Level:
 
 
 LEVELS = (
-    _Level(None, 9, None, 1.7),
-    _Level(95, 9, None, 0.6),
-    _Level(90, 6, None, 0.4),
-    _Level(90, 5, 768, 0.4),
-    _Level(85, 4, 512, 0.3),
-    _Level(80, 2, 384, 0.25),
+    _Level(None, 9, None),
+    _Level(95, 9, None),
+    _Level(90, 9, None),
+    _Level(90, 5, None),
+    _Level(90, 5, 1024),
+    _Level(90, 5, 768),
+    _Level(85, 4, 512),
+    _Level(80, 2, 384),
 )
 
 
@@ -99,36 +100,14 @@ def inline(pictures: Sequence[Picture], budget: int) -> tuple[list[Picture], lis
         The pictures with their URIs, and remarks for the page on how they are stored and what was left out.
     """
     for level in LEVELS:
-        last = level is LEVELS[-1]
-        if not last and _estimate(pictures, level) > budget:
-            continue
-        made, remarks, cropped = _encode(pictures, level)
-        if last or _weight(made) <= budget:
+        made, remarks, cropped = _encode(pictures, level, budget)
+        if len(made) == len(pictures):
             break
-    count = len(made)
-    while _weight(made) > budget:
-        made = made[:-1]
+    made = [picture for picture in made if picture.shots]
+    count = sum(bool(picture.shots) for picture in pictures)
     if len(made) < count:
-        remarks.append(f"{count - len(made)} of {count} pictures left out to keep the page small.")
+        remarks.append(f"{len(made)} of {count} pictures are shown: others are broken, or too large for one page.")
     return made, [level.words(cropped), *remarks] if made else remarks
-
-
-def _weight(pictures: Sequence[Picture]) -> int:
-    return sum(len(shot.uri) for picture in pictures for shot in picture.shots)
-
-
-def _estimate(pictures: Sequence[Picture], level: _Level) -> float:
-    pixels = 0
-    for picture in pictures:
-        for shot in _few(picture.shots, level.steps):
-            try:
-                with Image.open(shot.file) as image:
-                    pixels += min(image.width, level.side or image.width) * min(
-                        image.height, level.side or image.height
-                    )
-            except UNREADABLE:
-                continue
-    return pixels * level.bytes_per_pixel * 4 / 3  # base64
 
 
 def _few(shots: Sequence[Shot], most: int) -> list[Shot]:
@@ -142,8 +121,10 @@ def _few(shots: Sequence[Shot], most: int) -> list[Shot]:
     return [shot for shot in shots if shot in chosen]
 
 
-def _encode(pictures: Sequence[Picture], level: _Level) -> tuple[list[Picture], list[str], bool]:
-    made, remarks, cropped = [], [], False
+def _encode(pictures: Sequence[Picture], level: _Level, budget: int) -> tuple[list[Picture], list[str], bool]:
+    """The pictures as a level stores them, up to the one that would break the budget; and whether any was cropped."""
+    made: list[Picture] = []
+    remarks, cropped, weight = [], False, 0
     for picture in pictures:
         images: dict[Shot, Image.Image] = {}
         for shot in _few(picture.shots, level.steps):
@@ -153,13 +134,19 @@ def _encode(pictures: Sequence[Picture], level: _Level) -> tuple[list[Picture], 
             except UNREADABLE:
                 remarks.append(f"{shot.file.parent.name}/{shot.file.name} is not readable and was left out.")
         if not images:
+            made.append(replace(picture, shots=[]))
             continue
         width, height = max((image.size for image in images.values()), key=lambda size: size[0] * size[1])
         side = level.side or max(width, height)
+        parts = {shot: _middle(image, (width, height), side) for shot, image in images.items()}
+        shots = []
+        for shot, part in parts.items():
+            shots.append(replace(shot, uri=_uri(part, level.quality), size=part.size))
+            weight += len(shots[-1].uri)
+            if weight > budget:
+                return made, remarks, cropped
         cropped |= max(width, height) > side
-        parts = [(shot, _middle(image, (width, height), side)) for shot, image in images.items()]
-        shots = [replace(shot, uri=_uri(part, level.quality), size=part.size) for shot, part in parts]
-        made.append(Picture(picture.name, shots, _telling([part for _, part in parts])))
+        made.append(Picture(picture.name, shots, _telling(list(parts.values()))))
     return made, remarks, cropped
 
 
