@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from lossmith.cli import evaluate, explain, report, train
+from lossmith.cli import evaluate, explain, report, restore, train
 
 __all__ = ["app", "main"]
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (train, evaluate, report, explain):
+for command in (train, evaluate, restore, report, explain):
     command.register(app)
 
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    warnings.showwarning = warned
+    warnings.showwarning = warned  # type: ignore[assignment]  # the rest of its arguments are of no interest
     try:
         status = app(words, prog_name="lossmith", standalone_mode=False)
         sys.stdout.flush()

@@ -13,6 +13,7 @@ or the new one; a log is appended to, line by line, and cut back to the checkpoi
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,9 +60,15 @@ class RunFolder:
             raise ValueError(
                 f"A run wants a new folder or its own; {str(self.path)!r} holds other files. Give another --out."
             )
-        begun = self.checkpoint.is_file()
-        if begun:
-            self._same(Settings.read(config), settings)
+        before = Settings.read(config) if config.exists() else None
+        begun = before is not None and self.checkpoint.is_file()
+        if before and begun:
+            self._same(before, settings)
+        elif before:  # it never came to a checkpoint: nothing of it is worth more than a clean beginning
+            for name in ("bicubic.json", *LOGS):
+                (self.path / name).unlink(missing_ok=True)
+            for name in ("sheets", "tensorboard"):
+                shutil.rmtree(self.path / name, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
         self.checkpoint.parent.mkdir(exist_ok=True)
         replaced(config, lambda partial: settings.write(partial, version))
@@ -87,7 +94,7 @@ class RunFolder:
                 kept = [
                     line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if upto(line, step)
                 ]
-                replaced(file, lambda partial, kept=kept: partial.write_text("".join(f"{line}\n" for line in kept)))
+                replaced(file, writer("".join(f"{line}\n" for line in kept)))
         for picture in self.path.glob("sheets/*/step_*.png"):
             if picture.stem.removeprefix("step_").isdigit() and int(picture.stem.removeprefix("step_")) > step:
                 picture.unlink()
@@ -99,7 +106,7 @@ class RunFolder:
 
     def write(self, name: str, record: Any) -> None:
         """Writes one JSON file."""
-        replaced(self.path / name, lambda partial: partial.write_text(json.dumps(record, indent=2) + "\n"))
+        replaced(self.path / name, writer(json.dumps(record, indent=2) + "\n"))
 
 
 def replaced(path: Path, write: Callable[[Path], object]) -> None:
@@ -133,6 +140,11 @@ def writing(path: Path) -> Iterator[None]:
             f"{str(path)!r} cannot be written: {reason}. What was written before is intact; "
             "make room, or choose another place, and give the same command again."
         ) from error
+
+
+def writer(text: str) -> Callable[[Path], object]:
+    """What writes a text to a file."""
+    return lambda partial: partial.write_text(text, encoding="utf-8")
 
 
 def upto(line: str, step: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -91,11 +92,12 @@ class Training(LightningModule):
         step = self.global_step  # already counts this step
         decay = min(self.ema, (1 + step) / (10 + step))
         with torch.no_grad():
-            get_ema_multi_avg_fn(decay)(list(self.average.parameters()), list(self.model.parameters()), 0)
+            follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            follow(list(self.average.parameters()), list(self.model.parameters()), 0)
             for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 kept.copy_(now)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW and the schedule, which is a function of the step alone."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=self.lr, weight_decay=self.weight_decay)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from lossmith import __version__
@@ -48,7 +48,7 @@ def train(
         console: Where to show the progress; None for the standard output.
         accelerator: "cpu", "gpu", "auto", ... as Lightning names them.
         devices: How many, or "auto".
-        workers: Processes that read pictures; None for 4 beside a GPU and none on a CPU.
+        workers: Processes that read pictures; None for 4 beside a GPU and 1 on a CPU.
 
     Returns:
         The step that was reached; less than asked if somebody stopped it.
@@ -76,10 +76,13 @@ def train(
 
     def export(module: Training, path: Path) -> None:
         facts = {"task": task.name, "step": module.global_step, "loss": repr(loss)}
-        replaced(path, lambda partial: save_model(module.average, partial, facts))
+        average = module.average
+        assert isinstance(average, Restorer)
+        replaced(path, lambda partial: save_model(average, partial, facts))
         folder.write("skipped.json", skipped())
 
-    if rank_zero_only.rank == 0:
+    @rank_zero_only
+    def prepare() -> None:
         if folder.claim(settings, __version__):
             unchanged(folder, loss)
         replaced(folder.path / "loss.json", lambda partial: save(loss, partial))
@@ -88,6 +91,8 @@ def train(
         console.print(f"{len(files) - len(items.skipped)} pictures, {len(items.skipped)} skipped", highlight=False)
         for why in missing().values():
             console.print(f"Judged without LPIPS. {why}", highlight=False)
+
+    prepare()
     module = Training(
         task,
         model,

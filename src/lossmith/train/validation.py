@@ -58,7 +58,7 @@ class Validation(AfterStep):
         self, restore: Callable[[Batch], Tensor], role: str, device: torch.device, *, beside: tuple[str, ...] = ()
     ) -> dict[str, float]:
         """The means over all examples, and how many these are; the first ones are drawn under a role."""
-        rows = []
+        rows: list[dict[str, float]] = []
         for judged in judge(self.examples, restore, border=self.task.border, device=device):
             if len(rows) < SHEETS:
                 self.draw(judged.name, {role: judged.pred, **{view: judged.batch[view] for view in beside}})

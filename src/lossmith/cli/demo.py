@@ -1,0 +1,113 @@
+"""`lossmith demo`: the whole story in three minutes, on photographs that come with a dependency."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["register"]
+
+PIXEL, FORMULA = "L1", "L1 + 0.02*perceptual"
+START = {"batch": 8, "crop": 96, "lr": 1e-3, "ema": 0.99, "scale": 4, "log_every": 50, "checkpoint_every": 500}
+BRANCH = {**START, "lr": 5e-4}
+STEPS = {"start": 900, "branch": 500}
+PLACE = (60, 120, 112, 160)  # chelsea's eye: top, left, height, width
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("demo", rich_help_panel="Start here")(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the three runs, the picture and the page.")] = Path(
+        "lossmith-demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights, the crops and their order.")] = 0,
+) -> None:
+    """Train one network twice, with L1 and with L1 + perceptual, and see what the second term did.
+
+    A small x4 super-resolver learns from eight photographs with L1; from there one copy goes on with L1 alone and one
+    with the formula, for as many steps on the same crops. Both are judged on photographs that neither has seen. About
+    three minutes on 2 cores; no GPU, no download. The same command again goes on where it was stopped.
+    """
+    from rich.console import Console
+
+    from lossmith.data import samples
+    from lossmith.report import page
+    from lossmith.train import Settings, train
+
+    console = Console(highlight=False, soft_wrap=True)
+    began = time.monotonic()
+    training, held_out = samples()
+    common: dict[str, Any] = {"images": gathered(training, out / "training"), "seed": seed}
+    common["val"] = gathered(held_out, out / "held-out")
+    runs = {"start": out / "start", "L1": out / "L1", "formula": out / "L1+perceptual"}
+    console.print(f"1 of 3: {PIXEL}, {STEPS['start']} steps, from nothing")
+    start = Settings(loss=PIXEL, steps=STEPS["start"], val_every=STEPS["start"], model=NETWORK, **common, **START)
+    if train(start, runs["start"], console=console) < start.steps:
+        return console.print("Stopped; the same command goes on.")
+    network = {"name": str(runs["start"] / "model.safetensors")}
+    for number, (name, loss) in enumerate({"L1": PIXEL, "formula": FORMULA}.items(), start=2):
+        console.print(f"{number} of 3: {loss}, {STEPS['branch']} steps, from there")
+        settings = Settings(loss=loss, steps=STEPS["branch"], val_every=250, model=network, **common, **BRANCH)
+        if train(settings, runs[name], console=console) < settings.steps:
+            return console.print("Stopped; the same command goes on.")
+    compared(console, runs, held_out, out / "demo.png")
+    console.print(f"The page: {page([runs['L1'], runs['formula']], out / 'report.html')}")
+    return console.print(f"The picture: {out / 'demo.png'}  ({time.monotonic() - began:.0f} s in all)")
+
+
+NETWORK = {"name": "edsr", "channels": 48, "blocks": 6}
+
+
+def gathered(files: list[Path], folder: Path) -> str:
+    """The pictures in a folder of their own, since a run trains on a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return str(folder)
+
+
+def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], drawing: Path) -> None:
+    """Prints what each network makes of the held-out pictures, and draws a place of the first."""
+    import torch
+    from rich.table import Table
+
+    from lossmith.losses import perceptual
+    from lossmith.metrics import missing
+    from lossmith.models import load
+    from lossmith.report import sheet
+    from lossmith.tasks import SuperResolution
+    from lossmith.train import judge, means
+
+    task = SuperResolution(4)
+    ways = {"bicubic": task.plain, PIXEL: restorer(runs["L1"], load), FORMULA: restorer(runs["formula"], load)}
+    own = perceptual()  # the distance that the formula itself minimises, where LPIPS cannot be had
+    realism = "SqueezeNet distance ↓ (the loss's own network)" if "lpips_alex" in missing() else "LPIPS-Alex ↓"
+    table = Table("", "PSNR-Y dB ↑", "SSIM-Y ↑", realism, "texture (1 is right)")
+    table.title, table.title_justify = "x4, photographs that no network was trained on", "left"
+    drawn = {}
+    for name, restore in ways.items():
+        rows = list(judge(task.evaluation(pictures), restore, border=task.border))
+        figures = means([row.figures for row in rows])
+        with torch.no_grad():
+            distance = sum(float(own(row.pred.clamp(0, 1), row.batch["target"])) for row in rows) / len(rows)
+        shown = [figures["psnr_y"], figures["ssim_y"], figures.get("lpips_alex", distance), figures["texture"]]
+        table.add_row(name, *(f"{value:.{digits}f}" for value, digits in zip(shown, (2, 3, 3, 2), strict=True)))
+        drawn[f"{name}\nPSNR-Y {rows[0].figures['psnr_y']:.2f} dB"] = rows[0].pred[0]
+        drawn.setdefault("truth\n ", rows[0].batch["target"][0])
+    drawn["truth\n "] = drawn.pop("truth\n ")  # last
+    console.print(table)
+    sheet(drawn, drawing, crop=PLACE)
+
+
+def restorer(run: Path, load: Any) -> Any:
+    """What a run's network makes of a batch."""
+    model = load(run / "model.safetensors")[0].eval()
+    return lambda batch: model(batch["input"])
