@@ -1,6 +1,7 @@
 """The pictures of a folder: found, checked cheaply, decoded when needed; a bad one is skipped, counted and listed."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +103,8 @@ def _opened(file: Path) -> Iterator[Image.Image]:
             raise ValueError("the folder cannot be read")
         if file.stat().st_size == 0:
             raise ValueError("it is empty")
-        with Image.open(file, formats=FORMATS) as image:
+        # Pillow warns of odd metadata, one line a picture: of no use to whoever trains
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
             yield image
     except UnidentifiedImageError as error:
         raise ValueError("it is no picture, whatever its name says") from error
