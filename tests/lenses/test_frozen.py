@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from lossmith.lenses.frozen import cast, inner_dtype, margin, run
+from lossmith.lenses.frozen import margin, run
 from lossmith.lenses.layers import Conv, MaxPool, ReLU
 
 EVERY = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
@@ -99,7 +99,7 @@ def test_among_equal_elements_a_pool_chooses_the_one_that_pytorch_chooses(kernel
 
 
 def test_a_pool_finds_its_elements_in_lines_longer_than_16_bits_count():
-    image = picture(1, 1, 4, 20_000, dtype=torch.bfloat16)
+    image = picture(1, 1, 4, 40_000, dtype=torch.bfloat16)
     expected = gradient({"pool": F.max_pool2d(image, 2).float()}, image)
     assert_close(gradient(run([MaxPool("pool")], image, {"pool"}), image), expected)
 
@@ -190,80 +190,6 @@ def test_a_second_derivative_is_refused_in_words():
         grad.square().sum().backward()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_in_half_precision_taps_are_float32_and_the_gradient_is_the_pictures(dtype):
-    image = picture(1, 3, 16, 16)
-    maps = run(network(), image, EVERY, dtype=dtype)
-    assert {m.dtype for m in maps.values()} == {torch.float32}
-    assert gradient(maps, image).dtype == torch.float32
-
-
-def test_bf16_gives_the_values_and_gradients_of_plain_bf16():
-    steps, image = network(), picture(2, 3, 16, 16)
-    half = [
-        step if not isinstance(step, Conv) else Conv(step.name, step.weight.bfloat16(), step.bias.bfloat16(), 1, 1)
-        for step in steps
-    ]
-    expected = gradient({"conv3": plain(half, image.bfloat16(), {"conv3"})["conv3"].float()}, image)
-    ours = gradient(run(steps, image, {"conv3"}, dtype=torch.bfloat16), image)
-    assert cosine(ours, expected) > 0.9999
-
-
-def cosine(ours, expected):
-    return F.cosine_similarity(ours.flatten(), expected.flatten(), dim=0).item()
-
-
-@pytest.mark.parametrize("fine", ["relu3", "conv1", "pool1"])
-def test_up_to_the_fine_step_the_forward_pass_is_in_float32(fine):
-    steps, image = network(), picture(2, 3, 16, 16)
-    expected = run(steps, image, EVERY)
-    ours = run(steps, image, EVERY, dtype=torch.bfloat16, fine=fine)
-    names = list(expected)
-    for name in names[: names.index(fine) + 1]:
-        assert_close(ours[name], expected[name])
-
-
-def test_a_fine_forward_pass_gives_the_gradient_its_direction():
-    steps, image = network(widths=(3, 16, 16, 16)), picture(4, 3, 16, 16)
-    expected = gradient(run(steps, image, {"conv3"}), image)
-    rough = gradient(run(steps, image, {"conv3"}, dtype=torch.bfloat16), image)
-    fine = gradient(run(steps, image, {"conv3"}, dtype=torch.bfloat16, fine="relu3"), image)
-    assert cosine(fine, expected) > 0.9999 > cosine(rough, expected)
-
-
-def test_a_network_that_was_cast_runs_as_it_was_asked_to():
-    steps, image = network(), picture(1, 3, 16, 16)
-    ready = cast(steps, dtype=torch.bfloat16, fine="pool1")
-    expected = run(steps, image, EVERY, dtype=torch.bfloat16, fine="pool1")
-    assert_close(run(ready, image, EVERY), expected, rtol=0, atol=0)
-    assert_close(gradient(run(ready, image, EVERY), image), gradient(expected, image), rtol=0, atol=0)
-
-
-def test_autocast_sets_the_precision():
-    image = picture(1, 3, 16, 16)
-    expected = run(network(), image, {"conv3"}, dtype=torch.bfloat16)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert inner_dtype(image) == torch.bfloat16
-        assert inner_dtype(image.double()) == torch.float64
-        maps = run(network(), image, {"conv3"})
-        inside = gradient(maps, image)
-    assert_close(maps, expected, rtol=0, atol=0)
-    assert_close(gradient(maps, image), inside, rtol=0, atol=0)
-
-
-def test_fp16_keeps_gradients_far_below_its_range():
-    steps, image = network(), picture(1, 3, 16, 16)
-    expected = gradient(run(steps, image, {"conv3"}), image)
-    (ours,) = torch.autograd.grad(1e-12 * swept(run(steps, image, {"conv3"}, dtype=torch.float16)), image)
-    assert cosine(1e12 * ours, expected) > 0.999
-
-
-def test_fp16_takes_a_gradient_of_nothing_but_zeros():
-    image = picture(1, 3, 16, 16)
-    loss = 0 * run(network(), image, {"conv3"}, dtype=torch.float16)["conv3"].sum()
-    assert_close(torch.autograd.grad(loss, image)[0], torch.zeros_like(image))
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("kernel", [2, 3])
 def test_the_form_for_gpus_and_compilers_keeps_the_same_bits(kernel, dtype, monkeypatch):
@@ -315,17 +241,6 @@ def test_tiles_with_a_margin_have_the_features_and_gradients_of_the_whole(kernel
         if last == image.shape[2]:
             break
     assert_close(torch.autograd.grad(total, image)[0], expected)
-
-
-def test_an_unknown_fine_step_is_refused_in_words():
-    with pytest.raises(ValueError, match=r"wants layers out of conv1, .*, relu3; got pool9"):
-        run(network(), picture(1, 3, 16, 16), {"conv1"}, fine="pool9")
-
-
-def test_a_fine_step_may_lie_deeper_than_the_taps():
-    image = picture(1, 3, 16, 16)
-    maps = run(network(), image, {"conv1"}, dtype=torch.bfloat16, fine="relu3")
-    assert_close(maps, run(network(), image, {"conv1"}))
 
 
 @pytest.mark.parametrize(

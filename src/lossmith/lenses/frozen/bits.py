@@ -80,7 +80,7 @@ def choose(x: Tensor, pool: MaxPool, lane: torch.dtype) -> tuple[Tensor, Tensor]
     high, wide = top.shape[2:]
     line = x.shape[3]
     # Positions become those from the window's first element on. These are small, so 16 bits may wrap around before.
-    narrow = pool.kernel * (line + 1) <= torch.iinfo(lane).max
+    narrow = (pool.kernel - 1) * (line + 1) <= torch.iinfo(lane).max
     down = torch.arange(high, device=x.device) * (pool.stride * line)
     first = down[:, None] + torch.arange(wide, device=x.device) * pool.stride
     count = lane if narrow else torch.int32
