@@ -37,7 +37,7 @@ def evaluate(
     super-resolution papers do it.
     """
     from lossmith.cli.networks import chosen, device_of
-    from lossmith.metrics import missing, protocol
+    from lossmith.metrics import METRICS, missing, protocol
     from lossmith.tasks import Batch, SuperResolution
     from lossmith.train.judge import judge, means
 
@@ -45,13 +45,15 @@ def evaluate(
     task = SuperResolution(model.scale if model else scale or 4)
     place = device_of(device)
     examples = task.evaluation(images)
+    left_out = missing()
+    which = [metric for metric in METRICS if metric not in left_out]
 
     def restore(batch: Batch) -> Any:
         return task.views(model, batch)["pred"] if model else task.plain(batch)
 
     if model:
         model.to(place)
-    judged = {row.name: row.figures for row in judge(examples, restore, border=task.border, device=place)}
+    judged = {row.name: row.figures for row in judge(examples, restore, border=task.border, which=which, device=place)}
     record = {
         "what": what,
         "images": str(images),
@@ -59,8 +61,8 @@ def evaluate(
         "n": len(judged),
         "mean": means(list(judged.values())),
         "pictures": judged,
-        "protocol": protocol(task.border),
-        "missing": missing(),
+        "protocol": protocol(task.border, which),
+        "missing": left_out,
         "skipped": [file._asdict() for file in examples.skipped],
     }
     if as_json:
@@ -91,8 +93,8 @@ def show(record: dict[str, Any]) -> None:
     table.add_section()
     table.add_row(f"mean of {record['n']}", *(written(name, record["mean"][name]) for name in names), style="bold")
     console.print(table)
-    for why in record["missing"].values():
-        console.print(f"Without LPIPS. {why}", markup=False)
+    for metric, why in record["missing"].items():
+        console.print(f"Without {metric}. {why}", markup=False)
     for file in record["skipped"]:
         console.print(f"Skipped {file['file']}: {file['why']}", markup=False)
 

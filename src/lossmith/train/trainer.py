@@ -13,7 +13,6 @@ from lossmith.data import held_out, listed
 from lossmith.expression import load, parse, save
 from lossmith.image import inspect
 from lossmith.loss import Loss
-from lossmith.metrics import missing
 from lossmith.models import Restorer, build
 from lossmith.models import load as load_model
 from lossmith.models import save as save_model
@@ -71,6 +70,8 @@ def train(
     look(task, model, loss, items)
     plan = loss.plan((settings.batch, 3, settings.crop, settings.crop))
 
+    judging = [Validation(folder, task, examples, every=settings.val_every)] if examples else []
+
     def skipped() -> list[dict[str, str]]:
         return [file._asdict() for file in [*items.skipped, *(examples.skipped if examples else [])]]
 
@@ -89,8 +90,8 @@ def train(
         folder.write("plan.json", {"rows": rows(plan), "citations": loss.citation().split("\n\n")})
         folder.write("skipped.json", skipped())
         console.print(f"{len(files) - len(items.skipped)} pictures, {len(items.skipped)} skipped", highlight=False)
-        for why in missing().values():
-            console.print(f"Judged without LPIPS. {why}", highlight=False)
+        for metric, why in judging[0].missing.items() if judging else ():
+            console.print(f"Judged without {metric}. {why}", highlight=False, soft_wrap=True, markup=False)
 
     prepare()
     module = Training(
@@ -111,7 +112,7 @@ def train(
         folder,
         settings,
         export=export,
-        callbacks=[Validation(folder, task, examples, every=settings.val_every)] if examples else [],
+        callbacks=judging,
         console=console,
         accelerator=accelerator,
         devices=devices,

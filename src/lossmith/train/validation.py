@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lossmith.image import to_pil
+from lossmith.metrics import METRICS, missing
 from lossmith.tasks import Batch, Examples, Task
 from lossmith.train.folder import RunFolder, replaced
 from lossmith.train.judge import judge, means
@@ -28,10 +29,14 @@ class Validation(AfterStep):
         task: The task, which has an answer that needs no network too.
         examples: What is judged by.
         every: Steps between validations.
+
+    Attributes:
+        missing: The metrics that are left out for want of weights, and why.
     """
 
     def __init__(self, folder: RunFolder, task: Task, examples: Examples, *, every: int) -> None:
         self.folder, self.task, self.examples, self.every = folder, task, examples, every
+        self.missing = missing()  # asked once: looking for weights may mean waiting for a network
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judges what every network must beat, once."""
@@ -59,7 +64,8 @@ class Validation(AfterStep):
     ) -> dict[str, float]:
         """The means over all examples, and how many these are; the first ones are drawn under a role."""
         rows: list[dict[str, float]] = []
-        for judged in judge(self.examples, restore, border=self.task.border, device=device):
+        which = [metric for metric in METRICS if metric not in self.missing]
+        for judged in judge(self.examples, restore, border=self.task.border, which=which, device=device):
             if len(rows) < SHEETS:
                 self.draw(judged.name, {role: judged.pred, **{view: judged.batch[view] for view in beside}})
             rows.append(judged.figures)

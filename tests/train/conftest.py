@@ -1,0 +1,53 @@
+"""A folder of small pictures, and trainings that take a moment."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lossmith.train import RunFolder, Settings, train
+
+
+def draw(folder: Path, count=12, side=64) -> Path:
+    """Pictures with edges, ramps and a little noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    row, column = np.mgrid[:side, :side]
+    for i in range(count):
+        chance = np.random.default_rng(i)
+        bars = 127 * (np.sin((row * chance.normal() + column * chance.normal()) / 4)[..., None] > 0)
+        ramp = row[..., None] * chance.uniform(0, 2, 3)
+        noise = chance.normal(0, 4, (side, side, 3))
+        Image.fromarray((bars + ramp + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i:02}.png")
+    return folder
+
+
+TINY = {"scale": 2, "batch": 2, "crop": 16, "lr": 1e-3, "steps": 6, "log_every": 2, "checkpoint_every": 3}
+TINY |= {"val_every": 3, "loss": "L1 + 0.1*TV", "model": {"name": "edsr", "channels": 4, "blocks": 1}}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No test downloads weights."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network here")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    return draw(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def run(photos, tmp_path):
+    """Trains with tiny settings, and gives the folder."""
+
+    def make(name="run", workers=0, images=photos, **other) -> RunFolder:
+        settings = Settings(**{**TINY, "images": str(images), **other})
+        train(settings, tmp_path / name, accelerator="cpu", workers=workers)
+        return RunFolder(tmp_path / name)
+
+    return make

@@ -1,0 +1,70 @@
+"""Trains once unbroken, and once killed with SIGKILL at random moments; a program of its own, so that it may fork."""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.utils.tensorboard  # here, and not in each of the forks
+from rich.console import Console
+
+from lossmith.train import Settings
+from lossmith.train.trainer import train
+
+torch.set_num_threads(1)  # before any work: what is forked off would wait for threads that it does not have
+
+
+def offline(*args: object, **kwargs: object) -> None:
+    """Stands where torch downloads: no test does."""
+    raise OSError("no network here")
+
+
+torch.hub.download_url_to_file = offline
+
+
+def forked(settings: Settings, out: Path) -> int:
+    """Starts a training in a process of its own."""
+    if child := os.fork():
+        return child
+    with Path(os.devnull).open("w") as nowhere:
+        train(settings, out, console=Console(file=nowhere), accelerator="cpu", workers=0)
+    os._exit(0)
+
+
+def main(images: str, out: Path, seed: int) -> None:
+    """Leaves the folders `whole` and `killed`."""
+    settings = Settings(
+        images=images,
+        loss="L1 + 0.1*TV",
+        steps=60,
+        scale=2,
+        batch=2,
+        crop=16,
+        log_every=1,
+        val_every=10,
+        checkpoint_every=4,
+        accumulate=2,
+        model={"name": "edsr", "channels": 4, "blocks": 1},
+    )
+    began = time.monotonic()
+    assert os.waitpid(forked(settings, out / "whole"), 0)[1] == 0
+    took = time.monotonic() - began
+    chance, kills = random.Random(seed), 0
+    while kills < 8:
+        child = forked(settings, out / "killed")
+        time.sleep(chance.uniform(0.2, 0.7) * took)
+        done, _ = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kills += 1
+    assert os.waitpid(forked(settings, out / "killed"), 0)[1] == 0
+    print(kills)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

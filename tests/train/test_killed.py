@@ -1,0 +1,29 @@
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_run import lines, weights
+
+from lossmith.train import RunFolder
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_any_moment_it_gives_the_bits_of_the_unbroken_run(photos, tmp_path):
+    seed = random.randrange(10**6)
+    script = Path(__file__).with_name("killing.py")
+    done = subprocess.run([sys.executable, script, photos, tmp_path, str(seed)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kills = int(done.stdout.splitlines()[-1])
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    assert kills > 0
+    assert all(torch.equal(weights(killed)[name], value) for name, value in weights(whole).items()), f"seed {seed}"
+    for name in ("log.jsonl", "validation.jsonl"):
+        assert without_times(lines(killed, name)) == without_times(lines(whole, name)), f"seed {seed}, {kills} kills"
+
+
+def without_times(records):
+    return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_second")} for record in records]

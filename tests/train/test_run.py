@@ -1,0 +1,137 @@
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lossmith.models import load
+from lossmith.train import NotFinite, RunFolder
+
+
+def lines(folder: RunFolder, name="log.jsonl"):
+    return [json.loads(line) for line in (folder.path / name).read_text().splitlines()]
+
+
+def weights(folder: RunFolder):
+    return load_file(folder.model)
+
+
+def test_a_run_leaves_what_the_report_reads(run):
+    folder = run()
+    there = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()}
+    assert there >= {"config.json", "loss.json", "plan.json", "skipped.json", "log.jsonl", "validation.jsonl"}
+    assert there >= {"bicubic.json", "model.safetensors", "checkpoints/last.ckpt"}
+    assert {path.name for path in (folder.path / "sheets").glob("*/*")} == {
+        "input.png",
+        "bicubic.png",
+        "truth.png",
+        "step_00000003.png",
+        "step_00000006.png",
+    }
+    assert any(path.startswith("tensorboard/events") for path in there)
+    assert not [path for path in there if path.endswith(".partial")]
+
+
+def test_a_line_has_every_term_raw_with_its_weight(run):
+    first, *_, last = lines(run(loss="L1 + 0.1*TV"))
+    assert [first["step"], last["step"]] == [1, 6]
+    assert set(last["terms"]) == {"L1", "TV"}
+    assert last["weights"] == {"L1": 1.0, "TV": 0.1}
+    assert math.isclose(last["loss"], last["terms"]["L1"] + 0.1 * last["terms"]["TV"])
+    assert last["seconds"] >= first["seconds"]
+
+
+def test_a_scheduled_weight_is_logged_as_it_was_in_the_step(run):
+    found = lines(run(loss="L1 + Ramp(0.0, 1.0, steps=4)*TV", log_every=1))
+    assert [line["weights"]["TV"] for line in found] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_a_validation_has_the_figures_and_how_many_pictures(run):
+    found = lines(run(), "validation.jsonl")
+    assert [line["step"] for line in found] == [3, 6]
+    assert found[0]["n"] == 1
+    assert set(found[0]) >= {"psnr_y", "psnr_rgb", "ssim_y"}
+
+
+def test_the_model_says_what_it_is(run):
+    folder = run(loss="L1")
+    model, header = load(folder.model)
+    assert model.scale == 2
+    assert {name: header[name] for name in ("task", "step", "loss")} == {
+        "task": "super-resolution",
+        "step": 6,
+        "loss": "L1()",
+    }
+
+
+def test_the_checkpoint_holds_tensors_and_plain_values_alone(run):
+    state = torch.load(run().checkpoint, weights_only=True)
+    assert state["global_step"] == 6
+
+
+def test_the_same_again_changes_nothing(run):
+    before = weights(run())
+    again = run()
+    assert len(lines(again)) == 4
+    torch.testing.assert_close(weights(again), before, rtol=0, atol=0)
+
+
+def test_a_run_that_is_asked_for_more_steps_goes_on(run):
+    run(steps=4)
+    folder = run(steps=8)
+    assert [line["step"] for line in lines(folder)] == [1, 2, 4, 6, 8]
+
+
+def test_stopped_on_a_constant_rate_and_gone_on_is_the_unbroken_run(run):
+    run("broken", steps=3, schedule="constant")
+    broken = run("broken", steps=6, schedule="constant")
+    torch.testing.assert_close(weights(broken), weights(run("whole", schedule="constant")), rtol=0, atol=0)
+
+
+def test_processes_that_read_change_nothing(run):
+    torch.testing.assert_close(weights(run("two", workers=2)), weights(run("none")), rtol=0, atol=0)
+
+
+def test_passes_add_up_to_the_step_of_one_large_batch(run):
+    whole = weights(run("whole", batch=4))
+    parts = weights(run("parts", batch=2, accumulate=2))
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_without_averaging_the_saved_weights_are_the_last_ones(run):
+    folder = run(ema=0.0)
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    for name, value in weights(folder).items():
+        torch.testing.assert_close(value, state[f"model.{name}"], rtol=0, atol=0)
+
+
+def test_the_averaged_weights_lag_behind(run):
+    folder = run(ema=0.999)
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    assert not torch.equal(weights(folder)["head.weight"], state["model.head.weight"])
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_it_learns(run, precision):
+    folder = run(steps=60, precision=precision, val_every=60, loss="L1", lr=5e-3, batch=4, ema=0.9, log_every=60)
+    assert lines(folder)[-1]["terms"]["L1"] < 0.8 * lines(folder)[0]["terms"]["L1"]
+
+
+def test_fine_tuning_begins_with_the_files_weights_and_no_longer_needs_it(run, tmp_path):
+    first = run("first")
+    file = tmp_path / "start.safetensors"
+    file.write_bytes(first.model.read_bytes())
+    second = run("second", steps=1, lr=1e-12, ema=0.0, model={"name": str(file)})
+    torch.testing.assert_close(weights(second), weights(first), rtol=1e-4, atol=1e-6)
+    file.unlink()
+    assert lines(run("second", steps=2, lr=1e-12, ema=0.0, model={"name": str(file)}))[-1]["step"] == 2
+
+
+def test_a_term_that_is_not_finite_is_named_and_never_saved_over_a_good_state(run, tmp_path):
+    with pytest.raises(NotFinite, match=r"The term 'L2' was not a finite number at step \d+; the last checkpoint is"):
+        run(loss="0*TV + L2", lr=1e30, schedule="constant", steps=50, checkpoint_every=1, log_every=50, clip=0.0)
+    folder = RunFolder(tmp_path / "run")
+    if folder.checkpoint.is_file():
+        state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+        assert all(bool(value.isfinite().all()) for value in state.values())

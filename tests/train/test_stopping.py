@@ -1,0 +1,95 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_run import lines, weights
+
+from lossmith.train import RunFolder
+from lossmith.train.record import Record
+
+
+@pytest.fixture
+def at_step_3(monkeypatch):
+    """Does something at the end of step 3."""
+
+    def arrange(act):
+        after = Record.after
+
+        def then(self, trainer, module, step):
+            after(self, trainer, module, step)
+            if step == 3:
+                act()
+
+        monkeypatch.setattr(Record, "after", then)
+
+    return arrange
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_the_step_that_it_is_in(run, at_step_3, which):
+    at_step_3(lambda: os.kill(os.getpid(), which))
+    before = signal.getsignal(which)
+    folder = run(checkpoint_every=100)
+    assert torch.load(folder.checkpoint, weights_only=True)["global_step"] == 3
+    assert signal.getsignal(which) is before
+
+
+def test_stopped_and_gone_on_it_gives_the_bits_of_the_unbroken_run(run, at_step_3, monkeypatch):
+    whole = run("whole", checkpoint_every=100)
+    with monkeypatch.context():
+        at_step_3(lambda: os.kill(os.getpid(), signal.SIGINT))
+        run("stopped", checkpoint_every=100)
+    stopped = run("stopped", checkpoint_every=100)
+    torch.testing.assert_close(weights(stopped), weights(whole), rtol=0, atol=0)
+    assert [line["terms"] for line in lines(stopped)] == [line["terms"] for line in lines(whole)]
+
+
+def test_asked_twice_it_stops_at_once(run, at_step_3):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    at_step_3(twice)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(checkpoint_every=100)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_full_disk_stops_it_with_one_line_and_leaves_what_was_there(run, at_step_3, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+
+    def fill():
+        folder.checkpoint.with_name("last.ckpt.partial").symlink_to("/dev/full")
+
+    at_step_3(fill)
+    with pytest.raises(OSError, match=r"last\.ckpt' cannot be written: .*What was written before is intact"):
+        run(checkpoint_every=2)
+    assert torch.load(folder.checkpoint, weights_only=True)["global_step"] == 2
+    assert weights(folder)
+
+
+DEVICES = """
+import sys
+from pathlib import Path
+from lossmith.train import Settings
+from lossmith.train.trainer import train
+settings = Settings(images=sys.argv[1], loss="L1", steps=4, scale=2, batch=4, crop=16, log_every=1, checkpoint_every=2,
+                    model={"name": "edsr", "channels": 4, "blocks": 1}, val=None, val_every=100, val_count=1)
+train(settings, sys.argv[2], accelerator="cpu", devices=int(sys.argv[3]), workers=0)
+"""
+
+
+def test_two_devices_see_the_pictures_of_one(photos, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(DEVICES)
+    for count in ("1", "2"):
+        words = [sys.executable, script, photos, tmp_path / count, count]
+        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+    one, two = RunFolder(tmp_path / "1"), RunFolder(tmp_path / "2")
+    torch.testing.assert_close(weights(two), weights(one), rtol=1e-4, atol=1e-6)
+    for alone, together in zip(lines(one), lines(two), strict=True):
+        assert together["terms"]["L1"] == pytest.approx(alone["terms"]["L1"], rel=1e-5)
