@@ -23,6 +23,10 @@ def test_ticks_are_few_round_and_inside(axis):
     assert len({brief(tick, ticks[1] - ticks[0]) for tick in ticks}) == len(ticks)
 
 
+def test_steps_are_counted_in_whole_numbers():
+    assert Axis(0, 12, 0, 1, whole=True).ticks() == [0, 5, 10]
+
+
 @pytest.mark.parametrize(("low", "high"), [(1e-4, 1.0), (0.02, 0.3), (3, 3000), (1e-9, 1e9)])
 def test_a_logarithmic_axis_has_ticks_too(low, high):
     assert 1 <= len(Axis(low, high, 0, 1, log=True).ticks()) <= 6

@@ -101,6 +101,12 @@ def test_figures_of_different_protocols_never_share_a_plot(make_run, tmp_path, o
         assert len({line["name"] for line in json.loads(data)["series"]} & {"a", "b"}) < 2
 
 
+def test_two_folders_that_end_alike_are_told_apart(make_run, tmp_path):
+    text = text_of([make_run("a", val="/x/Set5/HR"), make_run("b", val="/y/Set5/HR")], tmp_path)
+    assert "/x/Set5/HR, 4 px" in text
+    assert "/y/Set5/HR, 4 px" in text
+
+
 def test_a_run_without_validation_joins_the_runs_of_its_protocol(make_run, tmp_path):
     text = text_of([make_run("a"), make_run("b", done=400)], tmp_path)
     assert "different ways" not in text
@@ -170,7 +176,13 @@ def test_plan_citations_and_skipped_pictures_show_only_where_they_are(make_run, 
     run = make_run(photographs=())
     bare = text_of([run], tmp_path)
     assert not any(part in bare for part in ("What a step costs", "To cite", "Skipped pictures"))
-    row = {"term": "perceptual", "network": "vgg19", "taps": ["conv3_4", "conv5_4"], "gflop": 46.44}
+    row = {
+        "network": "vgg19",
+        "view": "pred",
+        "layers": ["conv3_4", "conv5_4"],
+        "terms": ["perceptual"],
+        "GFLOP": 46.44,
+    }
     (run / "plan.json").write_text(json.dumps({"rows": [row], "citations": ["@article{johnson2016}"]}))
     (run / "skipped.json").write_text(json.dumps([{"file": "photos/half.jpg", "why": "truncated"}]))
     full = text_of([run], tmp_path)
@@ -181,12 +193,24 @@ def test_plan_citations_and_skipped_pictures_show_only_where_they_are(make_run, 
 def test_one_name_for_two_networks_is_not_one_curve(make_run, tmp_path):
     runs = [make_run("a", photographs=()), make_run("b", photographs=())]
     for run, network in zip(runs, ("vgg16", "vgg19"), strict=True):
-        rows = [{"term": "L1", "network": None}, {"term": "perceptual", "network": network, "taps": ["conv5_4"]}]
-        (run / "plan.json").write_text(json.dumps({"rows": rows}))
+        text = f"L1 + 0.1 * perceptual('{network}', 'relu3_3')"
+        (run / "loss.json").write_text(json.dumps({"text": text, "weights": {}}))
     text = text_of(runs, tmp_path)
     assert "<b>perceptual (a)</b>" in text
     assert "<b>perceptual (b)</b>" in text
     assert text.count("<b>L1</b>") == 1
+
+
+def test_one_term_under_two_weights_is_one_plot(make_run, tmp_path):
+    runs = [make_run("a", photographs=()), make_run("b", photographs=(), loss="0.5 * L1 + 7 * perceptual")]
+    assert text_of(runs, tmp_path).count("<b>perceptual</b>") == 1
+
+
+def test_the_best_texture_is_the_nearest_to_one(make_run, tmp_path):
+    run = make_run(photographs=())
+    lines = [{"step": i, "texture": value} for i, value in ((1, 0.2), (2, 0.9), (3, 1.6))]
+    (run / "validation.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert "first 0.200 at 1<br>best 0.900 at 2" in text_of([run], tmp_path)
 
 
 def test_a_judge_that_also_taught_is_marked(make_run, tmp_path):

@@ -18,7 +18,7 @@ def plan(runs: Sequence[Run]) -> str:
         if rows:
             cells = ((f"<td>{escape(_plain(row.get(key)))}</td>" for key in columns) for row in rows)
             body = "".join(f"<tr>{''.join(line)}</tr>" for line in cells)
-            names = "".join(f"<th>{escape('GFLOP' if key == 'gflop' else str(key))}</th>" for key in columns)
+            names = "".join(f"<th>{escape(str(key))}</th>" for key in columns)
             tables.append(f"{_of(run, runs)}<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>")
     return f"<section><h2>What a step costs</h2>{''.join(tables)}</section>" if tables else ""
 

@@ -22,6 +22,7 @@ class Axis:
     start: float
     end: float
     log: bool = False
+    whole: bool = False  # whether it counts things
 
     def at(self, value: float) -> float:
         """The place of a value."""
@@ -48,8 +49,8 @@ class Axis:
                     return ticks
             return ticks[:: math.ceil(len(ticks) / most)]
         exponent = math.floor(math.log10(self.high - self.low)) - 1
-        steps = (m * 10.0 ** (exponent + p) for p in range(3) for m in (1, 2, 2.5, 5))
-        for step in steps:
+        steps = (m * 10.0 ** (exponent + p) for p in range(9) for m in (1, 2, 2.5, 5))
+        for step in (step for step in steps if not self.whole or step % 1 == 0):
             first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
             if last - first < most:
                 return [i * step for i in range(first, last + 1)]

@@ -165,7 +165,7 @@ def plane(
 
 def _steps(steps: Sequence[float], end: float) -> Axis:
     low, high = min(0.0, *steps), max(steps)
-    return Axis(low, high if high > low else low + 1, LEFT, end)
+    return Axis(low, high if high > low else low + 1, LEFT, end, whole=True)
 
 
 def _stroke(points: Points, x: Axis, y: Axis, colour: int, *, dots: bool) -> str:

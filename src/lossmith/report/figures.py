@@ -7,7 +7,7 @@ from typing import Any
 
 from lossmith.report.folder import Points, Run, number
 
-__all__ = ["METRICS", "Group", "Metric", "duration", "figure", "grouped", "thousands", "verdict"]
+__all__ = ["METRICS", "Group", "Metric", "duration", "figure", "grouped", "tail", "thousands", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,22 @@ class Metric:
     name: str
     unit: str
     digits: int
-    higher: bool  # whether more is better
+    ideal: float | None  # the best value there is; None: the higher the better
     network: str = ""  # the network that it looks through
+
+    @property
+    def reading(self) -> str:
+        """How to read it, in words."""
+        return "higher is better" if self.ideal is None else "lower is better" if self.ideal == 0 else "1 is right"
+
+    @property
+    def arrow(self) -> str:
+        """How to read it, as a sign."""
+        return "↑" if self.ideal is None else "↓" if self.ideal == 0 else "→ 1"
+
+    def worth(self, value: float) -> float:
+        """The value turned so that more is better."""
+        return value if self.ideal is None else -abs(value - self.ideal)
 
     def write(self, value: float) -> str:
         """The value with the digits that mean something, and its unit."""
@@ -27,16 +41,16 @@ class Metric:
 
     def best(self, points: Iterable[tuple[float, float]]) -> tuple[float, float]:
         """The point with the best value, the earliest of equals."""
-        return (max if self.higher else min)(points, key=lambda point: point[1])
+        return max(points, key=lambda point: self.worth(point[1]))
 
 
 METRICS = (
-    Metric("psnr_y", "PSNR-Y", "dB", 2, True),
-    Metric("psnr_rgb", "PSNR-RGB", "dB", 2, True),
-    Metric("ssim_y", "SSIM", "", 4, True),
-    Metric("lpips_alex", "LPIPS", "", 3, False, "alex"),
-    Metric("lpips_vgg", "LPIPS-VGG", "", 3, False, "vgg16"),
-    Metric("dists", "DISTS", "", 3, False, "vgg16"),
+    Metric("psnr_y", "PSNR-Y", "dB", 2, None),
+    Metric("psnr_rgb", "PSNR-RGB", "dB", 2, None),
+    Metric("ssim_y", "SSIM", "", 4, None),
+    Metric("lpips_alex", "LPIPS", "", 3, 0.0, "alex"),
+    Metric("dists", "DISTS", "", 3, 0.0, "vgg16"),
+    Metric("texture", "Texture", "", 3, 1.0),
 )
 PSNR_Y, LPIPS = METRICS[0], METRICS[3]
 
@@ -67,24 +81,38 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     for run in runs:
         for line in run.validation[-1:]:
             counts.setdefault(_protocol(run), line.get("n"))
-    groups: dict[str, dict[int, Run]] = {}
+    groups: dict[tuple[str, Any], dict[int, Run]] = {}
     for index, run in enumerate(runs):
         protocol = _protocol(run)
         n = run.validation[-1].get("n") if run.validation else counts.get(protocol)  # no validation yet: joins the rest
-        plural = "" if n == 1 else "s"
-        groups.setdefault(f"{protocol}{'' if n is None else f', {n} picture{plural}'}", {})[index] = run
-    return [Group(protocol, members) for protocol, members in groups.items()]
+        groups.setdefault((protocol, n), {})[index] = run
+    short = [_protocol(next(iter(members.values())), 2) for members in groups.values()]
+    names = short if len(set(short)) == len(short) else [protocol for protocol, _ in groups]
+    return [
+        Group(name if n is None else f"{name}, {n} picture{'s' * (n != 1)}", members)
+        for name, ((_, n), members) in zip(names, groups.items(), strict=True)
+    ]
 
 
-def _protocol(run: Run) -> str:
+def _protocol(run: Run, parts: int = 0) -> str:
+    """How the figures were taken; of the folder's path the last parts, or all of it."""
     config = run.config
     task, scale = str(config.get("task", "unknown task")), config.get("scale")
-    val = config.get("val") or (
-        f"pictures held out of {config['images']}" if config.get("images") else "unknown pictures"
-    )
+    held = "" if config.get("val") else "pictures held out of "
+    folder = tail(config.get("val") or config.get("images") or "an unknown folder", parts)
     border = config.get("border", scale)
-    parts = [f"{task} \u00d7{scale}" if scale is not None else task, posixpath.normpath(str(val))]
-    return ", ".join(parts + ([f"{border} px border left out"] if border is not None else []))
+    words = [f"{task} \u00d7{scale}" if scale is not None else task, held + folder]
+    return ", ".join(words + ([f"{border} px border left out"] if border is not None else []))
+
+
+def tail(path: Any, parts: int = 2) -> str:
+    """The last parts of a path; with 0 all of it.
+
+    Example:
+        >>> tail("/data/benchmark/Set5/HR/")
+        'Set5/HR'
+    """
+    return "/".join(posixpath.normpath(str(path)).split("/")[-parts:])
 
 
 def figure(points: Points, metric: Metric) -> tuple[str, str]:
@@ -109,14 +137,14 @@ def verdict(group: Group) -> list[str]:
         sentences.append(f"{run.name}: {words}" if len(group.runs) > 1 else words[:1].upper() + words[1:])
     for metric, praise in ((PSNR_Y, "is the most accurate"), (LPIPS, "looks closest to the truth")):
         last = {name: points[-1][1] for name, run in judged.items() if (points := run.metric(metric.key))}
-        ranked = sorted(last.items(), key=lambda item: item[1], reverse=metric.higher)
+        ranked = sorted(last.items(), key=lambda item: -metric.worth(item[1]))
         if len(ranked) > 1:
             (winner, most), (second, next_best) = ranked[:2]
             gap = metric.write(abs(most - next_best))
             if float(gap.split()[0]) == 0:
                 sentences.append(f"On {metric.name}, {winner} and {second} are level ({metric.write(most)}).")
             else:
-                side = "above" if metric.higher else "below"
+                side = "above" if most > next_best else "below"
                 sentences.append(f"{winner} {praise}: {metric.name} {metric.write(most)}, {gap} {side} {second}.")
     return sentences
 
@@ -146,7 +174,7 @@ def _against(metric: Metric, points: Points, bicubic: dict[str, float]) -> str:
     last, remarks = points[-1][1], []
     if metric.key in bicubic:
         gap = last - bicubic[metric.key]
-        judged = "better" if (gap > 0) == metric.higher else "worse"
+        judged = "better" if metric.worth(last) > metric.worth(bicubic[metric.key]) else "worse"
         remarks.append(f"{metric.write(abs(gap))} {judged} than bicubic" if round(gap, metric.digits) else "as bicubic")
     step, best = metric.best(points)
     if round(abs(best - last), metric.digits):

@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lossmith.expression import parse
+from lossmith.weight import Weight
+
 __all__ = ["Points", "Run", "distinct", "number", "read"]
 
 Record = dict[str, Any]
@@ -29,6 +32,7 @@ class Run:
     bicubic: Record
     plan: Record
     skipped: list[Record]
+    meanings: dict[str, str]  # what each term's name stands for, as a formula of weight 1
     remarks: list[str]
 
     @property
@@ -60,11 +64,6 @@ class Run:
         """The weighted total over the steps."""
         pairs = ((line["step"], number(line.get("loss"))) for line in self.log)
         return [(step, value) for step, value in pairs if value is not None]
-
-    def definition(self, term: str) -> str:
-        """The networks and taps that a term's name stands for in this run, as far as its plan tells."""
-        rows = [row for row in self.plan.get("rows") or [] if row.get("term") == term]
-        return "; ".join(f"{row['network']} {row.get('taps')}" for row in rows if row.get("network"))
 
     def broken(self, term: str) -> int:
         """In how many logged steps a term was there, and not a finite number."""
@@ -135,6 +134,7 @@ def read(folder: Path) -> Run:
         bicubic=bicubic if isinstance(bicubic, dict) else {},
         plan=_checked(plan),
         skipped=[row for row in skipped if isinstance(row, dict)] if isinstance(skipped, list) else [],
+        meanings=_meanings((loss.get("text") if isinstance(loss, dict) else None) or config.get("loss")),
         remarks=remarks,
     )
 
@@ -147,6 +147,14 @@ def distinct(runs: Sequence[Run]) -> list[Run]:
         depth += 1
         once = [replace(run, name="/".join(run.folder.resolve().parts[-depth:])) for run in once]
     return once
+
+
+def _meanings(text: Any) -> dict[str, str]:
+    try:
+        loss = parse(str(text))
+    except (ValueError, RecursionError):  # a text of another version; its terms go by their names then
+        return {}
+    return {name: repr(replace(term, weight=Weight())) for name, term in zip(loss.names, loss.terms, strict=True)}
 
 
 def _mapping(record: Record, key: str) -> Record:

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from lossmith.report.charts import Curve, curves, plane, shares
-from lossmith.report.figures import METRICS, Group, Metric, duration, figure, thousands, verdict
+from lossmith.report.figures import METRICS, Group, Metric, duration, figure, tail, thousands, verdict
 from lossmith.report.folder import Run
 
 __all__ = ["apart", "heading", "over_time", "realism", "terms", "verdict_of"]
@@ -30,7 +30,12 @@ def _facts(run: Run) -> str:
     model = config.get("model")
     name = str(model.get("name", "")) if isinstance(model, dict) else str(model or "")
     task = " ".join(str(part) for part in (config.get("task"), _prefixed("\u00d7", config.get("scale"))) if part)
-    facts = [task, name, _prefixed("trained on ", config.get("images")), f"{thousands(run.step)} steps"]
+    facts = [
+        task,
+        name,
+        f"trained on {tail(config['images'])}" if config.get("images") else "",
+        f"{thousands(run.step)} steps",
+    ]
     facts += [duration(run.seconds) if run.seconds else "", _prefixed("seed ", config.get("seed"))]
     for key in ("hardware", "versions"):
         value = config.get(key)
@@ -60,7 +65,7 @@ def verdict_of(group: Group, *, alone: bool) -> str:
         return f"{text}</section>"
     last = {m.key: [p[-1] for run in group.runs.values() if (p := run.metric(m.key))] for m in metrics}
     best = {m.key: m.best(last[m.key])[1] if len(last[m.key]) > 1 else None for m in metrics}
-    arrows = "".join(f"<th>{escape(m.name)} {'↑' if m.higher else '↓'}</th>" for m in metrics)
+    arrows = "".join(f"<th>{escape(m.name)} {m.arrow}</th>" for m in metrics)
     rows = []
     if bicubic:
         cells = (
@@ -95,8 +100,8 @@ def realism(group: Group) -> str:
         return ""
     paths = []
     for index, run in group.runs.items():
-        distances = dict(run.metric(other.key))
-        points = [(value, distances[step], step) for step, value in run.metric(accuracy.key) if step in distances]
+        at = dict(run.metric(other.key))
+        points = [(value, at[step], step) for step, value in run.metric(accuracy.key) if step in at]
         if points:
             paths.append(Curve(run.name, index, [(a, b) for a, b, _ in points], [step for *_, step in points]))
     both = accuracy.key in group.bicubic and other.key in group.bicubic
@@ -128,9 +133,8 @@ def over_time(group: Group) -> str:
     for metric in group.metrics:
         lines = [Curve(run.name, index, run.metric(metric.key)) for index, run in group.runs.items()]
         level = ("bicubic", group.bicubic[metric.key]) if metric.key in group.bicubic else None
-        note = "higher is better" if metric.higher else "lower is better"
         unit = f", {metric.unit}" if metric.unit else ""
-        drawings.append(curves(f"{metric.name}{unit}", lines, note=note, reference=level))
+        drawings.append(curves(f"{metric.name}{unit}", lines, note=metric.reading, reference=level))
     body = f'<div class="charts">{"".join(drawings)}</div>' if drawings else '<p class="empty">No validation yet.</p>'
     return f"<section><h2>Judged over time</h2>{body}</section>"
 
@@ -138,28 +142,28 @@ def over_time(group: Group) -> str:
 def terms(group: Group) -> str:
     """Every term's raw value, and the share of each weighted term in the total."""
     head = "<section><h2>The terms of the loss</h2>"
-    names = list(dict.fromkeys(term for run in group.runs.values() for term in run.terms))
-    drawn = [name for name in names if any(run.raw(name) for run in group.runs.values())]
     broken = [(run, name, run.broken(name)) for run in group.runs.values() for name in run.terms if run.broken(name)]
     notices = "".join(
         f'<p class="warn">{escape(run.name)}: {escape(name)} was not a finite number in {count} of '
         f"{len(run.log)} logged steps; these are left out.</p>"
         for run, name, count in broken
     )
+    drawn: dict[str, tuple[str, list[Curve]]] = {}  # by meaning: one name may stand for two networks in two runs
+    for index, run in group.runs.items():
+        for name in run.terms:
+            if points := run.raw(name):
+                _, lines = drawn.setdefault(run.meanings.get(name, name), (name, []))
+                lines.append(Curve(run.name, index, points))
     if not drawn:
         return f'{head}<p class="empty">No step has been logged yet.</p>{notices}</section>'
-    charts = []
-    for name in drawn:
-        lines = [(run.definition(name), Curve(run.name, index, run.raw(name))) for index, run in group.runs.items()]
-        meant = list(dict.fromkeys(definition for definition, line in lines if line.points))
-        for definition in meant:  # one name may stand for two networks, which measure in two units
-            same = [line for other, line in lines if other == definition and line.points]
-            title = name if len(meant) == 1 else f"{name} ({', '.join(line.name for line in same)})"
-            charts.append(curves(title, same, note="raw value", noisy=True))
+    charts, titles = [], [name for name, _ in drawn.values()]
+    for name, lines in drawn.values():
+        title = name if titles.count(name) == 1 else f"{name} ({', '.join(line.name for line in lines)})"
+        charts.append(curves(title, lines, note="raw value", noisy=True))
     totals = [Curve(run.name, index, run.total()) for index, run in group.runs.items()]
     if (
         len({run.formula for run in group.runs.values()}) == 1
-        and len(names) > 1
+        and len(drawn) > 1
         and any(line.points for line in totals)
     ):
         charts.append(curves("Weighted total", totals, note="what is minimised", noisy=True))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["sheet"]
 
-PAPER, INK, SOFT, MARK = (255, 255, 255), (23, 24, 28), (110, 114, 124), (255, 196, 0)
+PAPER, INK, SOFT = (255, 255, 255), (23, 24, 28), (110, 114, 124)
 
 
 def sheet(
@@ -65,14 +65,12 @@ def sheet(
         ]
         for image in drawn.values():
             pen = ImageDraw.Draw(image)
-            thick = max(1, round(width / 200))
-            pen.rectangle(
-                (left - thick, top - thick, left + across + thick - 1, top + down + thick - 1),
-                outline=MARK,
-                width=thick,
-            )
+            thick = max(1, round(width / 250))
+            for grown, colour in ((2 * thick, INK), (thick, PAPER)):  # light on dark shows on any picture
+                ends = (left - grown, top - grown, left + across + grown - 1, top + down + grown - 1)
+                pen.rectangle(ends, outline=colour, width=thick)
     column = max([width, *(image.width for image in crops)])
-    gap, size = max(6, column // 40), max(13, column // 18)
+    gap, size = max(6, column // 28), max(13, column // 18)
     font, small = ImageFont.load_default(size), ImageFont.load_default(round(size * 0.86))
     lines = max(label.count("\n") + 1 for label in drawn)
     text = round(size * (1.5 + 1.25 * (lines - 1)))
