@@ -141,8 +141,11 @@ class Loss(nn.Module, ABC):
         for term in self.terms:
             sources.update(dict.fromkeys(term.loss.papers))
             for _, lens in term.path:
-                papers = lens.backbone.papers if isinstance(lens, Features) else lens.papers
-                sources.update(dict.fromkeys(papers))
+                sources.update(dict.fromkeys(lens.papers))
+                if isinstance(lens, Features):
+                    sources.update(dict.fromkeys(lens.backbone.papers))
+            if term.path and isinstance(term.path[-1][1], Features):  # features themselves, with no lens behind
+                sources["johnson2016"] = None
         return bibtex(sources)
 
     def __add__(self, other: object) -> "Hybrid":
