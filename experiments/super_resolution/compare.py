@@ -2,8 +2,9 @@
 
     python experiments/super_resolution/compare.py RUN... --assets DIR
 
-RUN is a folder of `lossmith train super-resolution --scale 4`; DIR holds images/benchmark with Set5, Set14 and BSD100 and
-the published networks' scores (sr_x4_anchor_scores.json). Writes result.json, plane.png and sheet.png beside this file.
+RUN is a folder of `lossmith train super-resolution --scale 4`; DIR holds images/benchmark with Set5, Set14 and BSD100
+and the published networks' scores (sr_x4_anchor_scores.json). Writes result.json, plane.png and one picture a shown
+photograph beside this file.
 """
 
 import argparse
