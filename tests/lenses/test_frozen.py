@@ -3,9 +3,10 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
-from lossmith.lenses.frozen import margin, run
+from lossmith.lenses.frozen import kept_bytes, margin, run
 from lossmith.lenses.layers import Conv, MaxPool, ReLU
 
 EVERY = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
@@ -191,32 +192,37 @@ def test_a_second_derivative_is_refused_in_words():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("widths", [(3, 5, 8, 6), (3, 64, 64, 64)])
 @pytest.mark.parametrize("kernel", [2, 3])
-def test_the_form_for_gpus_and_compilers_keeps_the_same_bits(kernel, dtype, monkeypatch):
-    steps, image = network(kernel=kernel, widths=(3, 16, 16, 16)), picture(2, 3, 16, 16, dtype=torch.float64)
+def test_the_form_for_gpus_and_compilers_gives_the_same(kernel, widths, dtype, monkeypatch):
+    steps, image = network(kernel=kernel, widths=widths), picture(2, 3, 16, 16, dtype=torch.float64)
     by_planes = run(steps, image, EVERY, dtype=dtype)
     expected = gradient(by_planes, image)
     monkeypatch.setattr("lossmith.lenses.frozen.bits._by_planes", lambda x: False)
     at_once = run(steps, image, EVERY, dtype=dtype)
-    assert_close(by_planes["conv1"].grad_fn.saved_tensors, at_once["conv1"].grad_fn.saved_tensors)
+    kept = sum(word.nbytes for word in at_once["conv1"].grad_fn.saved_tensors)
+    monkeypatch.undo()
     assert_close(gradient(at_once, image), expected)
-    assert_close(gradient(by_planes, image), expected)  # what one form packed, the other reads
+    assert kept == kept_bytes(steps, image.shape, EVERY, dtype=dtype, device="cuda")
 
 
-@pytest.mark.parametrize("dynamic", [None, True])
-def test_it_compiles_with_no_graph_break(dynamic):
+def test_it_compiles_with_no_graph_break_and_once_more_for_other_sizes():
     steps = network(widths=(3, 8, 8))
-    image = picture(2, 3, 12, 14)
+    sizes = [(2, 3, 12, 14), (2, 3, 16, 20), (2, 3, 18, 24)]
 
     def loss(x):
-        return swept(run(steps, x, frozenset({"conv1", "relu1", "conv2"})))
+        return sum(m.square().mean() for m in run(steps, x, frozenset({"conv1", "relu1", "conv2"})).values())
 
     torch._dynamo.reset()
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=dynamic)
-    (expected,) = torch.autograd.grad(loss(image), image)
-    value = compiled(image)
-    assert_close(value, loss(image))
-    assert_close(torch.autograd.grad(value, image)[0], expected)
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(loss, fullgraph=True, backend=counter)
+    for size in sizes:
+        image = picture(*size)
+        (expected,) = torch.autograd.grad(loss(image), image)
+        value = compiled(image)
+        assert_close(value, loss(image))
+        assert_close(torch.autograd.grad(value, image)[0], expected)
+    assert counter.frame_count == 2
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 1), (3, 1), (3, 2)])

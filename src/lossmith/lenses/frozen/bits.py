@@ -1,8 +1,10 @@
 """Where each ReLU was on and which element each pool chose, in as few bits as say it.
 
-Bits are packed plane by plane: a flat tensor is cut into as many equal stretches as a word holds values, and value k of
-every word comes from stretch k. So each operation runs over contiguous integers as wide as the floats themselves, and
-neither a byte a mask nor PyTorch's boolean kernels occur: on CPU a `where` takes ten times as long as a bitwise and.
+On a CPU bits are packed plane by plane: a flat tensor is cut into as many equal stretches as a word holds values, and
+value k of every word comes from stretch k. So each operation runs over contiguous integers as wide as the floats
+themselves, and neither a byte a mask nor PyTorch's boolean kernels occur: a `where` takes ten times as long there as a
+bitwise and. For GPUs and compilers, which rather have one kernel over all, a word holds neighbouring channels; as these
+are known at compile time, a new size of picture is no riddle. The first form's words are 1-D, the second's 4-D.
 """
 
 from itertools import product
@@ -30,15 +32,15 @@ def pack_on(x: Tensor, lane: torch.dtype) -> Tensor:
         x: (N, C, H, W), channels last.
         lane: The integers to pack into: those as wide as the gradients will be.
     """
-    ints = _flat(x).view(LANES[x.dtype])
+    ints = x.permute(0, 2, 3, 1).contiguous().view(LANES[x.dtype])
     no_sign = torch.iinfo(ints.dtype).max
-    rows = _rows(ints, torch.iinfo(lane).bits)
     if not _by_planes(x):
-        return _joined((rows & no_sign).clamp_max(1).to(lane), 1)
+        return _joined((ints & no_sign).clamp_max(1).to(lane), 1)
+    rows = _stretches(ints, torch.iinfo(lane).bits)
     on = torch.empty_like(rows[0])
     word = torch.zeros_like(on, dtype=lane)
     rest = _scalar(no_sign, on)
-    for row in rows.unbind()[::-1]:
+    for row in reversed(rows):
         torch.bitwise_and(row, rest, out=on).clamp_max_(1)
         torch.add(on.to(lane), word, alpha=2, out=word)
     return word
@@ -51,16 +53,16 @@ def keep_on(g: Tensor, word: Tensor) -> Tensor:
         g: (N, C, H, W), channels last, and the caller's own.
         word: Of :func:`pack_on`.
     """
-    ints = _flat(g).view(word.dtype)
+    ints = g.permute(0, 2, 3, 1).contiguous().view(word.dtype)
     bits = torch.iinfo(word.dtype).bits
-    if _by_planes(g) and ints.numel() == word.numel() * bits:
+    if word.dim() == 1 and ints.numel() == word.numel() * bits:
         shifted, mask, sign = word.clone(), torch.empty_like(word), _scalar(bits - 1, word)
-        for row in ints.view(bits, -1).unbind()[::-1]:  # the last stretch has its bit at the sign
+        for row in reversed(_stretches(ints, bits)):  # the last stretch has its bit at the sign
             row.bitwise_and_(torch.bitwise_right_shift(shifted, sign, out=mask))  # all ones, or all zeros
             shifted.add_(shifted)
     else:
-        ints = ints & ((word << _places(bits - 1, -1, word)) >> (bits - 1)).view(-1)[: ints.numel()]
-    return ints.view(g.dtype).view(g.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+        ints = ints & _spread(word, 1, ints.shape).neg_()
+    return ints.view(g.dtype).permute(0, 3, 1, 2)
 
 
 def width_of(pool: MaxPool) -> int:
@@ -90,12 +92,12 @@ def choose(x: Tensor, pool: MaxPool, lane: torch.dtype) -> tuple[Tensor, Tensor]
         row += (code - (r * line - 1)).clamp_(0, 1)
     code = code.sub_(row, alpha=line - pool.kernel).to(lane)
     width = width_of(pool)
-    rows = _rows(code.reshape(-1), torch.iinfo(lane).bits // width)
     if not _by_planes(x):
-        return top, _joined(rows, width)
+        return top, _joined(code, width)
+    rows = _stretches(code, torch.iinfo(lane).bits // width)
     word = torch.zeros_like(rows[0])
-    for plane in rows.unbind()[::-1]:
-        torch.add(plane, word, alpha=2**width, out=word)
+    for row in reversed(rows):
+        torch.add(row, word, alpha=2**width, out=word)
     return top, word
 
 
@@ -110,7 +112,7 @@ def chosen(g: Tensor, word: Tensor, pool: MaxPool, size: tuple[int, int]) -> Ten
     """
     ints = g.permute(0, 2, 3, 1).contiguous().view(word.dtype)
     n, high, wide, c = ints.shape
-    code = _spread(word, width_of(pool)).view(-1)[: ints.numel()].view(ints.shape)
+    code = _spread(word, width_of(pool), ints.shape)
     # In ceil mode windows reach over the border, where they choose nothing; otherwise some pixels may be in none.
     reach = [(cells - 1) * pool.stride + pool.kernel for cells in (high, wide)]
     full = (n, max(reach[0], size[0]), max(reach[1], size[1]), c)
@@ -131,38 +133,37 @@ def chosen(g: Tensor, word: Tensor, pool: MaxPool, size: tuple[int, int]) -> Ten
     return back[:, : size[0], : size[1]].permute(0, 3, 1, 2)
 
 
-def _flat(x: Tensor) -> Tensor:
-    """The elements in the order in which they lie in memory: N, H, W, C."""
-    return x.permute(0, 2, 3, 1).contiguous().view(-1)
+def _stretches(values: Tensor, count: int) -> tuple[Tensor, ...]:
+    """What becomes the planes of a word."""
+    missing = -values.numel() % count
+    flat = values.contiguous().view(-1)
+    return (F.pad(flat, (0, missing)) if missing else flat).view(count, -1).unbind()
 
 
-def _rows(values: Tensor, rows: int) -> Tensor:
-    """The stretches that become the planes of a word."""
-    missing = -values.numel() % rows
-    return (F.pad(values, (0, missing)) if missing else values).view(rows, -1)
+def _joined(values: Tensor, width: int) -> Tensor:
+    """Neighbouring channels in one word: (N, H, W, C) to (N, H, W, words)."""
+    count = torch.iinfo(values.dtype).bits // width
+    missing = -values.shape[-1] % count
+    values = (F.pad(values, (0, missing)) if missing else values).unflatten(-1, (-1, count))  # type: ignore[no-untyped-call]
+    return (values << _places(width, values)).sum(-1, dtype=values.dtype)  # none share a bit: the sum is the union
 
 
-def _joined(rows: Tensor, width: int) -> Tensor:
-    shifted = rows << _places(0, width, rows)
-    return shifted.sum(0, dtype=rows.dtype)  # none share a bit: the sum is the union
-
-
-def _spread(word: Tensor, width: int) -> Tensor:
-    """The values of each plane of a word."""
-    if not _by_planes(word):
-        return torch.bitwise_and(word >> _places(0, width, word), 2**width - 1)
+def _spread(word: Tensor, width: int, shape: torch.Size) -> Tensor:
+    """The values in words, for a shape (N, H, W, C)."""
+    if word.dim() > 1:
+        values = word[..., None].bitwise_right_shift(_places(width, word)).bitwise_and(2**width - 1)
+        return values.flatten(-2)[..., : shape[-1]]
     rows = word.new_empty(torch.iinfo(word.dtype).bits // width, word.numel())
     shifted, low, step = word.clone(), _scalar(2**width - 1, word), _scalar(width, word)
     for row in rows.unbind():
         torch.bitwise_and(shifted, low, out=row)
         shifted.bitwise_right_shift_(step)
-    return rows
+    return rows.view(-1)[: shape.numel()].view(shape)
 
 
-def _places(first: int, step: int, word: Tensor) -> Tensor:
-    """Where the value of each plane stands in a word, as a column."""
-    bits = torch.iinfo(word.dtype).bits
-    return torch.arange(first, bits if step > 0 else -1, step, device=word.device, dtype=word.dtype)[:, None]
+def _places(width: int, word: Tensor) -> Tensor:
+    """Where each value stands in a word."""
+    return torch.arange(0, torch.iinfo(word.dtype).bits, width, device=word.device, dtype=word.dtype)
 
 
 def _scalar(value: int, like: Tensor) -> Tensor:
@@ -171,5 +172,4 @@ def _scalar(value: int, like: Tensor) -> Tensor:
 
 
 def _by_planes(x: Tensor) -> bool:
-    """Whether to go plane by plane, as a CPU's cache likes it; a compiler and a GPU rather have one kernel over all."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -36,13 +36,16 @@ def kept_bytes(
         dtype: The precision of the convolutions.
     """
     work = truncated(steps, taps)
-    few = at_once(work, shape, torch.device(device))
+    device = torch.device(device)
+    few = at_once(work, shape, device)
     total = 0
     for at in range(0, shape[0], few):
-        for step, size in zip(work, shapes(work, (min(few, shape[0] - at), *shape[1:])), strict=True):
-            if not isinstance(step, Conv):
-                bits = prod(size) * (1 if isinstance(step, ReLU) else width_of(step))
-                total += -(-bits // (8 * dtype.itemsize)) * dtype.itemsize  # in words as wide as the floats
+        for step, (n, c, h, w) in zip(work, shapes(work, (min(few, shape[0] - at), *shape[1:])), strict=True):
+            if isinstance(step, Conv):
+                continue
+            held = 8 * dtype.itemsize // (1 if isinstance(step, ReLU) else width_of(step))  # in one word
+            words = -(-n * c * h * w // held) if device.type == "cpu" else n * h * w * -(-c // held)
+            total += words * dtype.itemsize
     return total
 
 
