@@ -182,7 +182,7 @@ def test_a_copy_is_independent_and_equal(pictures):
 
 
 class Welsch(Loss):
-    """The example of docs/extend.md: one method is a loss."""
+    """The example of CONTRIBUTING.md: one method is a loss."""
 
     def measure(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return -torch.expm1(-((pred - target) / 0.5).square() / 2).flatten(1).mean(dim=1)

@@ -15,7 +15,7 @@ network share one pass of it; and the sum's `repr` is its text::
     L1() + Knob("lam") * perceptual()            # a weight left open: loss(pred, target, lam=0.3)
     L1().on(pred="filled") + 1e-6 * TV()         # other views than pred and target
 
-A new distance defines one method, ``measure(pred, target) -> (N,)``; see docs/extend.md.
+A new distance defines one method, ``measure(pred, target) -> (N,)``; CONTRIBUTING.md walks through adding one.
 """
 
 from lossmith.expression import ExpressionError, load, parse, save

@@ -26,7 +26,7 @@ class Loss(nn.Module, ABC):
 
     A new distance defines ``measure``, from views to one value an image, (N,). The names of its parameters are the
     views that it reads: ``measure(self, pred, target)``, or ``measure(self, pred)`` for a regulariser. Through a lens
-    it is called once for each map; see HOUSE of this package, docs/extend.md.
+    it is called once for each map; CONTRIBUTING.md walks through adding one.
     """
 
     measure: Callable[..., Tensor]
