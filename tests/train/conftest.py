@@ -1,10 +1,12 @@
 """A folder of small pictures, and trainings that take a moment."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from lossmith.train import RunFolder, Settings, train
 
@@ -51,3 +53,15 @@ def run(photos, tmp_path):
         return RunFolder(tmp_path / name)
 
     return make
+
+
+@pytest.fixture
+def lines():
+    """Reads a log of a run."""
+    return lambda folder, name="log.jsonl": [json.loads(line) for line in (folder.path / name).read_text().splitlines()]
+
+
+@pytest.fixture
+def weights():
+    """Reads the saved weights of a run."""
+    return lambda folder: load_file(folder.model)

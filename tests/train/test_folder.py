@@ -18,6 +18,7 @@ def names(folder):
 def begun(path, **other):
     folder = RunFolder(path)
     folder.claim(asked(**other), "0")
+    folder.checkpoint.parent.mkdir()
     folder.checkpoint.write_bytes(b"state")
     return folder
 

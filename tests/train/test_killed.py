@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_run import lines, weights
 
 from lossmith.train import RunFolder
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_any_moment_it_gives_the_bits_of_the_unbroken_run(photos, tmp_path):
+def test_killed_at_any_moment_it_gives_the_bits_of_the_unbroken_run(photos, tmp_path, lines, weights):
     seed = random.randrange(10**6)
     script = Path(__file__).with_name("killing.py")
     done = subprocess.run([sys.executable, script, photos, tmp_path, str(seed)], capture_output=True, text=True)

@@ -1,20 +1,10 @@
-import json
 import math
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from lossmith.models import load
 from lossmith.train import NotFinite, RunFolder
-
-
-def lines(folder: RunFolder, name="log.jsonl"):
-    return [json.loads(line) for line in (folder.path / name).read_text().splitlines()]
-
-
-def weights(folder: RunFolder):
-    return load_file(folder.model)
 
 
 def test_a_run_leaves_what_the_report_reads(run):
@@ -33,7 +23,7 @@ def test_a_run_leaves_what_the_report_reads(run):
     assert not [path for path in there if path.endswith(".partial")]
 
 
-def test_a_line_has_every_term_raw_with_its_weight(run):
+def test_a_line_has_every_term_raw_with_its_weight(run, lines):
     first, *_, last = lines(run(loss="L1 + 0.1*TV"))
     assert [first["step"], last["step"]] == [1, 6]
     assert set(last["terms"]) == {"L1", "TV"}
@@ -42,12 +32,12 @@ def test_a_line_has_every_term_raw_with_its_weight(run):
     assert last["seconds"] >= first["seconds"]
 
 
-def test_a_scheduled_weight_is_logged_as_it_was_in_the_step(run):
+def test_a_scheduled_weight_is_logged_as_it_was_in_the_step(run, lines):
     found = lines(run(loss="L1 + Ramp(0.0, 1.0, steps=4)*TV", log_every=1))
     assert [line["weights"]["TV"] for line in found] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
 
 
-def test_a_validation_has_the_figures_and_how_many_pictures(run):
+def test_a_validation_has_the_figures_and_how_many_pictures(run, lines):
     found = lines(run(), "validation.jsonl")
     assert [line["step"] for line in found] == [3, 6]
     assert found[0]["n"] == 1
@@ -70,55 +60,55 @@ def test_the_checkpoint_holds_tensors_and_plain_values_alone(run):
     assert state["global_step"] == 6
 
 
-def test_the_same_again_changes_nothing(run):
+def test_the_same_again_changes_nothing(run, lines, weights):
     before = weights(run())
     again = run()
     assert len(lines(again)) == 4
     torch.testing.assert_close(weights(again), before, rtol=0, atol=0)
 
 
-def test_a_run_that_is_asked_for_more_steps_goes_on(run):
+def test_a_run_that_is_asked_for_more_steps_goes_on(run, lines):
     run(steps=4)
     folder = run(steps=8)
     assert [line["step"] for line in lines(folder)] == [1, 2, 4, 6, 8]
 
 
-def test_stopped_on_a_constant_rate_and_gone_on_is_the_unbroken_run(run):
+def test_stopped_on_a_constant_rate_and_gone_on_is_the_unbroken_run(run, weights):
     run("broken", steps=3, schedule="constant")
     broken = run("broken", steps=6, schedule="constant")
     torch.testing.assert_close(weights(broken), weights(run("whole", schedule="constant")), rtol=0, atol=0)
 
 
-def test_processes_that_read_change_nothing(run):
+def test_processes_that_read_change_nothing(run, weights):
     torch.testing.assert_close(weights(run("two", workers=2)), weights(run("none")), rtol=0, atol=0)
 
 
-def test_passes_add_up_to_the_step_of_one_large_batch(run):
+def test_passes_add_up_to_the_step_of_one_large_batch(run, weights):
     whole = weights(run("whole", batch=4))
     parts = weights(run("parts", batch=2, accumulate=2))
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
 
 
-def test_without_averaging_the_saved_weights_are_the_last_ones(run):
+def test_without_averaging_the_saved_weights_are_the_last_ones(run, weights):
     folder = run(ema=0.0)
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     for name, value in weights(folder).items():
         torch.testing.assert_close(value, state[f"model.{name}"], rtol=0, atol=0)
 
 
-def test_the_averaged_weights_lag_behind(run):
+def test_the_averaged_weights_lag_behind(run, weights):
     folder = run(ema=0.999)
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     assert not torch.equal(weights(folder)["head.weight"], state["model.head.weight"])
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
-def test_it_learns(run, precision):
+def test_it_learns(run, precision, lines):
     folder = run(steps=60, precision=precision, val_every=60, loss="L1", lr=5e-3, batch=4, ema=0.9, log_every=60)
     assert lines(folder)[-1]["terms"]["L1"] < 0.8 * lines(folder)[0]["terms"]["L1"]
 
 
-def test_fine_tuning_begins_with_the_files_weights_and_no_longer_needs_it(run, tmp_path):
+def test_fine_tuning_begins_with_the_files_weights_and_no_longer_needs_it(run, tmp_path, lines, weights):
     first = run("first")
     file = tmp_path / "start.safetensors"
     file.write_bytes(first.model.read_bytes())

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -5,7 +6,6 @@ import sys
 
 import pytest
 import torch
-from test_run import lines, weights
 
 from lossmith.train import RunFolder
 from lossmith.train.record import Record
@@ -37,7 +37,7 @@ def test_asked_to_stop_it_saves_the_step_that_it_is_in(run, at_step_3, which):
     assert signal.getsignal(which) is before
 
 
-def test_stopped_and_gone_on_it_gives_the_bits_of_the_unbroken_run(run, at_step_3, monkeypatch):
+def test_stopped_and_gone_on_it_gives_the_bits_of_the_unbroken_run(run, at_step_3, monkeypatch, lines, weights):
     whole = run("whole", checkpoint_every=100)
     with monkeypatch.context():
         at_step_3(lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -58,7 +58,7 @@ def test_asked_twice_it_stops_at_once(run, at_step_3):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
-def test_a_full_disk_stops_it_with_one_line_and_leaves_what_was_there(run, at_step_3, tmp_path):
+def test_a_full_disk_stops_it_with_one_line_and_leaves_what_was_there(run, at_step_3, tmp_path, weights):
     folder = RunFolder(tmp_path / "run")
 
     def fill():
@@ -72,24 +72,23 @@ def test_a_full_disk_stops_it_with_one_line_and_leaves_what_was_there(run, at_st
 
 
 DEVICES = """
-import sys
-from pathlib import Path
+import json, sys
 from lossmith.train import Settings
 from lossmith.train.trainer import train
-settings = Settings(images=sys.argv[1], loss="L1", steps=4, scale=2, batch=4, crop=16, log_every=1, checkpoint_every=2,
-                    model={"name": "edsr", "channels": 4, "blocks": 1}, val=None, val_every=100, val_count=1)
-train(settings, sys.argv[2], accelerator="cpu", devices=int(sys.argv[3]), workers=0)
+train(Settings(**json.loads(sys.argv[1])), sys.argv[2], accelerator="cpu", devices=2, workers=0)
 """
 
 
-def test_two_devices_see_the_pictures_of_one(photos, tmp_path):
+def test_two_devices_see_the_pictures_of_one(run, photos, tmp_path, lines, weights):
+    asked = {"steps": 4, "batch": 4, "loss": "L1", "log_every": 1, "val_every": 100, "val_count": 1}
+    one, two = run("one", **asked), RunFolder(tmp_path / "two")
     script = tmp_path / "train.py"
     script.write_text(DEVICES)
-    for count in ("1", "2"):
-        words = [sys.executable, script, photos, tmp_path / count, count]
-        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        assert done.returncode == 0, done.stderr
-    one, two = RunFolder(tmp_path / "1"), RunFolder(tmp_path / "2")
+    settings = json.loads((one.path / "config.json").read_text())
+    settings.pop("lossmith")
+    words = [sys.executable, script, json.dumps(settings), two.path]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
     torch.testing.assert_close(weights(two), weights(one), rtol=1e-4, atol=1e-6)
     for alone, together in zip(lines(one), lines(two), strict=True):
         assert together["terms"]["L1"] == pytest.approx(alone["terms"]["L1"], rel=1e-5)

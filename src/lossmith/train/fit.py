@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -58,6 +59,10 @@ def fit(
 
     Returns:
         The step that was reached; less than asked if somebody stopped it.
+
+    Raises:
+        ValueError: The checkpoint cannot be read, a term was not finite, or the machine has not what is asked for.
+        OSError: The folder cannot be written.
     """
     start = stands_at(folder)
     rank_zero_only(folder.rewind)(start)
@@ -68,26 +73,7 @@ def fit(
     display = Display(record, pictures=pictures, console=console or Console())
     saving = Checkpoints(folder, every=settings.checkpoint_every, listen=settings.log_every, export=export)
     with quiet():
-        trainer = Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            precision=settings.precision,
-            max_steps=settings.steps,
-            max_epochs=-1,
-            accumulate_grad_batches=settings.accumulate,
-            gradient_clip_val=settings.clip or None,
-            callbacks=[record, *callbacks, display, saving],
-            logger=TensorBoardLogger(folder.path, name="tensorboard", version="", purge_step=start + 1),
-            plugins=[AtomicIO()],
-            default_root_dir=folder.path,
-            use_distributed_sampler=False,  # Batches shares out
-            limit_val_batches=0,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            benchmark=True,  # every batch of a training has one shape
-        )
+        trainer = made(folder, settings, [record, *callbacks, display, saving], accelerator, devices, start)
         loader: DataLoader[Any] = DataLoader(
             items,  # type: ignore[arg-type]
             batch_sampler=Batches(
@@ -104,6 +90,42 @@ def fit(
                 raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
             raise
     return trainer.global_step
+
+
+def made(
+    folder: RunFolder, settings: Settings, callbacks: list[Callback], accelerator: str, devices: int | str, start: int
+) -> Trainer:
+    """Lightning's trainer: steps instead of epochs, and nothing that writes beside the folder.
+
+    Raises:
+        ValueError: The machine has no such accelerator, devices or precision.
+    """
+    try:
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            precision=settings.precision,
+            max_steps=settings.steps,
+            max_epochs=-1,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.clip or None,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(folder.path, name="tensorboard", version="", purge_step=start + 1),
+            plugins=[AtomicIO()],
+            default_root_dir=folder.path,
+            use_distributed_sampler=False,  # Batches shares out
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            benchmark=True,  # every batch of a training has one shape
+        )
+    except (MisconfigurationException, RuntimeError, TypeError) as error:
+        raise ValueError(f"{accelerator} with {devices} devices cannot be had here: {error}") from error
+    if trainer.precision not in (settings.precision, f"{settings.precision}-true"):
+        raise ValueError(f"precision {settings.precision} cannot be had on this device; take bf16-mixed or 32.")
+    return trainer
 
 
 def stands_at(folder: RunFolder) -> int:
@@ -139,6 +161,7 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+        warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU.*")  # which we refuse
         warnings.filterwarnings("ignore", category=FutureWarning)
         try:
             yield

@@ -56,7 +56,8 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"A run wants a folder; {str(self.path)!r} is a file. Give another --out.")
         config = self.path / "config.json"
-        if not config.exists() and self.path.is_dir() and any(self.path.iterdir()):
+        others = self.path.is_dir() and any(not path.name.endswith(".partial") for path in self.path.iterdir())
+        if others and not config.exists():
             raise ValueError(
                 f"A run wants a new folder or its own; {str(self.path)!r} holds other files. Give another --out."
             )
@@ -69,8 +70,6 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
             for name in ("sheets", "tensorboard"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.checkpoint.parent.mkdir(exist_ok=True)
         replaced(config, lambda partial: settings.write(partial, version))
         return begun
 

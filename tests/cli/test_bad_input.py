@@ -1,0 +1,178 @@
+"""Whatever is wrong with the input: one clear line, status 2, and nothing lost."""
+
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+
+def one_line(text):
+    assert text.startswith("lossmith: ")
+    assert text.count("\n") == 1
+    assert "Traceback" not in text
+    return text
+
+
+def test_an_empty_folder(train, tmp_path):
+    (tmp_path / "none").mkdir()
+    status, _, error = train(images=tmp_path / "none")
+    assert status == 2
+    assert "holds no pictures" in one_line(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_does_not_exist(train, tmp_path):
+    status, _, error = train(images=tmp_path / "nowhere")
+    assert status == 2
+    assert "does not exist" in one_line(error)
+
+
+def test_broken_pictures_are_skipped_counted_and_listed(train, photos, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for i in range(4):
+        (folder / f"{i}.png").write_bytes((photos / f"{i}.png").read_bytes())
+    Image.open(photos / "0.png").save(tmp_path / "whole.jpg")
+    (folder / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:700])
+    (folder / "notes.png").write_text("dear diary")
+    status, out, _ = train("--val", photos, images=folder)
+    skipped = json.loads((tmp_path / "run" / "skipped.json").read_text())
+    assert status == 0
+    assert "skipped" in out
+    assert {entry["file"].rsplit("/", 1)[-1] for entry in skipped} == {"cut.jpg", "notes.png"}
+    assert all(entry["why"] for entry in skipped)
+
+
+def test_pictures_smaller_than_the_crop(train):
+    status, _, error = train("--crop", "128")
+    assert status == 2
+    assert "64x64 px is too small; 128x128 px are wanted" in one_line(error)
+
+
+def test_missing_weights_say_how_to_get_them(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    status, _, error = train(loss="L1 + 0.1*perceptual('vgg19')")
+    assert status == 2
+    assert "No weights for vgg19 were found. Do one of these" in one_line(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_formula(train, tmp_path):
+    status, _, error = train(loss="L1 + 0.1*perceptua")
+    assert status == 2
+    assert "did you mean 'perceptual'?" in error
+    assert error.splitlines()[-1].strip() == "^"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_view_that_the_task_does_not_give(train, tmp_path):
+    status, _, error = train(loss="L1 + L1.on(pred='filled')")
+    assert status == 2
+    assert "reads the view 'filled', which super-resolution does not give; it gives pred, target" in one_line(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_knob_that_nobody_set(train):
+    status, _, error = train(loss="L1 + lam*TV")
+    assert status == 2
+    assert "leaves 'lam' open" in one_line(error)
+
+
+def test_a_crop_too_small_for_the_network_of_a_term(train):
+    status, _, error = train("--crop", "8", loss="L1 + perceptual('vgg19', 'conv5_4', weights='random')")
+    assert status == 2
+    assert "vgg19 wants pictures of at least 16 px" in one_line(error)
+
+
+def test_another_network_than_there_is(train):
+    status, _, error = train("--model", "esdr")
+    assert status == 2
+    assert "did you mean 'edsr'?" in one_line(error)
+
+
+def test_a_scale_that_the_checkpoint_does_not_have(say, photos, trained):
+    status, _, error = say("evaluate", trained, "--scale", "4", "--images", photos)
+    assert status == 2
+    assert "enlarges 2 times; 4 times is asked for" in one_line(error)
+
+
+def test_a_run_that_is_none(say, photos, tmp_path):
+    for words in (["evaluate", tmp_path, "--images", photos], ["report", tmp_path]):
+        status, _, error = say(*words)
+        assert status == 2
+        assert "has no" in one_line(error) or "has none" in one_line(error)
+    status, _, error = say("evaluate", tmp_path / "nowhere", "--images", photos)
+    assert status == 2
+    assert "There is no run and no file" in one_line(error)
+
+
+def test_a_checkpoint_that_is_none(say, photos, tmp_path):
+    (tmp_path / "w.safetensors").write_text("hello")
+    status, _, error = say("evaluate", tmp_path / "w.safetensors", "--images", photos)
+    assert status == 2
+    assert "w.safetensors" in one_line(error)
+
+
+def test_an_out_that_is_a_file(train, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    status, _, error = train()
+    assert status == 2
+    assert "is a file" in one_line(error)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_an_out_that_cannot_be_written(train):
+    status, _, error = train(out="/proc/run")
+    assert status == 2
+    assert "'/proc/run/config.json' cannot be written" in one_line(error)
+
+
+def test_other_settings_than_the_run_began_with(train):
+    assert train()[0] == 0
+    status, _, error = train("--lr", "0.1")
+    assert status == 2
+    assert "was begun with lr 0.0005, and is now asked for 0.1" in one_line(error)
+
+
+def test_a_checkpoint_of_the_run_that_is_damaged(train, tmp_path):
+    train()
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").write_bytes(b"half")
+    status, _, error = train("--steps", "6")
+    assert status == 2
+    assert "last.ckpt' cannot be read" in one_line(error)
+
+
+def test_an_input_of_restore_that_is_no_picture(say, trained, tmp_path):
+    (tmp_path / "notes.png").write_text("dear diary")
+    status, _, error = say("restore", trained, tmp_path / "notes.png", tmp_path / "big.png")
+    assert status == 2
+    assert "notes.png' cannot be read as a picture" in one_line(error)
+
+
+def test_an_output_of_restore_without_a_format(say, photos, trained, tmp_path):
+    status, _, error = say("restore", trained, photos / "0.png", tmp_path / "big")
+    assert status == 2
+    assert "wants to end in one of .png" in one_line(error)
+
+
+def test_transparency_into_a_format_that_has_none(say, trained, tmp_path):
+    Image.new("RGBA", (20, 20), (9, 9, 9, 99)).save(tmp_path / "glass.png")
+    status, _, error = say("restore", trained, tmp_path / "glass.png", tmp_path / "big.jpg")
+    assert status == 2
+    assert "name the output .png" in one_line(error)
+
+
+@pytest.mark.parametrize("words", [["--precision", "half"], ["--schedule", "step"], ["--ema", "1"], ["--crop", "17"]])
+def test_an_option_out_of_its_range(train, words):
+    status, _, error = train(*words)
+    assert status == 2
+    assert words[0].removeprefix("--") in one_line(error)
+
+
+def test_mixed_precision_that_the_machine_does_not_have(train):
+    status, _, error = train("--precision", "16-mixed")
+    assert status == 2
+    assert "bf16-mixed" in one_line(error)
