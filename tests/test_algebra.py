@@ -137,6 +137,7 @@ def test_citations_name_each_source_once():
     text = (gatys() + gatys() + SSIM()).citation()
     assert [line.partition("{")[2].rstrip(",") for line in text.splitlines() if line.startswith("@")] == [
         "simonyan2015",
+        "johnson2016",
         "gatys2016",
         "wang2004",
     ]
