@@ -127,7 +127,7 @@ def test_an_out_that_is_a_file(train, tmp_path):
 def test_an_out_that_cannot_be_written(train):
     status, _, error = train(out="/proc/run")
     assert status == 2
-    assert "'/proc/run/config.json' cannot be written" in one_line(error)
+    assert "'/proc/run' cannot be written" in one_line(error)
 
 
 def test_other_settings_than_the_run_began_with(train):

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from lossmith.train import RunFolder
+from lossmith.train import RunFolder, Settings
 from lossmith.train.record import Record
 
 
@@ -92,3 +92,22 @@ def test_two_devices_see_the_pictures_of_one(run, photos, tmp_path, lines, weigh
     torch.testing.assert_close(weights(two), weights(one), rtol=1e-4, atol=1e-6)
     for alone, together in zip(lines(one), lines(two), strict=True):
         assert together["terms"]["L1"] == pytest.approx(alone["terms"]["L1"], rel=1e-5)
+
+
+HOLD = """
+import sys
+from lossmith.train import RunFolder, Settings
+RunFolder(sys.argv[1]).claim(Settings(images="x", loss="L1", steps=1), "0")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_in_which_another_process_trains_is_left_to_it(tmp_path):
+    words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="Another process trains in"):
+            RunFolder(tmp_path / "run").claim(Settings(images="x", loss="L1", steps=1), "0")
+        other.kill()
+    assert RunFolder(tmp_path / "run").claim(Settings(images="x", loss="L1", steps=1), "0") is False

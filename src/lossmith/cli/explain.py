@@ -8,14 +8,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lossmith.loss import Loss
+    from lossmith.term import Term
 
 __all__ = ["register"]
 
-EPILOG = """Examples:
+EPILOG = """Example:
 
-  lossmith explain "L1 + 0.1*perceptual('vgg19', 'conv5_4')"
-
-  lossmith explain "L1 + lam*style" --size 192 --batch 16"""
+  lossmith explain "L1 + 0.1*perceptual('vgg19', 'conv5_4')" --size 192 --batch 16"""
 
 
 def register(app: typer.Typer) -> None:
@@ -30,15 +29,14 @@ def explain(
 ) -> None:
     """What a formula means: its terms, networks and their weights, cost, values, and what to cite.
 
-    The values are measured on made-up pictures: equal ones, one with noise of 5 % of the range, and two that have
-    nothing in common. They tell how large a term is beside the others.
+    The values are measured on pictures of noise: a pair of equal ones, one pair that differs by 5 % of the range, and
+    one that has nothing in common. They tell how large a term is beside the others.
     """
     from rich.console import Console
 
     from lossmith import parse
 
-    console = Console(soft_wrap=True)
-    loss = parse(formula)
+    console, loss = Console(soft_wrap=True), parse(formula)
     terms(console, loss, size)
     networks(console, loss)
     cost(console, loss, (batch, 3, size, size))
@@ -49,15 +47,20 @@ def terms(console: "Console", loss: "Loss", size: int) -> None:
     """Each term in full, then its weight, what it reads, and its values."""
     from rich.table import Table
 
-    table = Table("term", "weight", "reads", *PAIRS, title="Terms, and their values on pairs of made-up pictures")
-    table.title_justify = "left"
+    table = Table("term", "weight", "reads", "range", *PAIRS, title="Terms and their values", title_justify="left")
     values = [measured(loss, size, kind) for kind in PAIRS]
     for name, term in zip(loss.names, loss.terms, strict=True):
         through = f"{term.loss!r} @ {term.lens!r}" if term.lens else repr(term.loss)
         console.print(f"{name}: {through}", markup=False, highlight=False)
         shown = [f"{v[name]:.4g}" if name in v else "no weights" for v in values]
-        table.add_row(name, repr(term.weight), ", ".join(term.reads.values()), *shown)
+        table.add_row(name, repr(term.weight), ", ".join(term.reads.values()), ranged(term), *shown)
     console.print(table)
+
+
+def ranged(term: "Term") -> str:
+    """Between which values a term lies; what a network shows has no upper end."""
+    low, high = term.loss.bounds
+    return f"from {low:g}" if term.lens or high == float("inf") else f"{low:g} to {high:g}"
 
 
 PAIRS = ("equal", "noisy", "unrelated")
@@ -92,8 +95,10 @@ def networks(console: "Console", loss: "Loss") -> None:
 
     for text, network in loss.networks.items():
         try:
-            found = "untrained, as asked" if network.weights == "random" else find(network.name, network.weights)
-            where = found if isinstance(found, str) else f"weights {found.sha256[:12]} in {str(found.path)!r}"
+            where = "untrained, as asked"
+            if network.weights != "random":
+                found = find(network.name, network.weights)
+                where = f"weights {found.sha256[:12]} in {str(found.path)!r}"
         except MissingWeights as error:
             where = str(error)
         console.print(f"{text}: {where}", markup=False, highlight=False)
@@ -105,13 +110,11 @@ def cost(console: "Console", loss: "Loss", shape: tuple[int, int, int, int]) -> 
 
     plan = loss.plan(shape)
     if not plan.passes:
-        console.print("No network: the step costs what the pictures' pixels cost.")
-        return
-    count, _, height, width = shape
+        return console.print("No network: the step costs what the pictures' pixels cost.")
     table = Table("network", "view", "layers", "terms", "GFLOP forward", "GFLOP backward", title_justify="left")
-    table.title = f"Cost of a step, {count} pictures of {height}x{width} px"
+    table.title = f"Cost of a step, {shape[0]} pictures of {shape[2]}x{shape[3]} px"
     for row in plan.passes:
         network = f"{row.network} @ {row.through}" if row.through else row.network
-        figures = (f"{row.forward / 1e9:.1f}", f"{row.backward / 1e9:.1f}")
+        figures = (f"{flops / 1e9:.1f}" for flops in (row.forward, row.backward))
         table.add_row(network, row.view, ", ".join(row.layers), ", ".join(row.terms), *figures)
-    console.print(table)
+    return console.print(table)

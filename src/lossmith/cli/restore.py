@@ -32,9 +32,7 @@ def restore(
     what: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder, or a file of weights.")],
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture, or a folder of them.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The picture to write, or the folder.")],
-    tile: Annotated[
-        int, typer.Option(min=16, help="Side of the tiles that a large picture goes through in, px.")
-    ] = 256,
+    tile: Annotated[int, typer.Option(min=16, help="Side of the tiles for a large picture, px.")] = 256,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
     """Restore pictures of any size; transparency is kept, and the input is never overwritten.
@@ -58,11 +56,11 @@ def restore(
         except (ValueError, OSError, SyntaxError) as error:  # Pillow raises all three on broken files
             if source.is_file():
                 raise ValueError(f"{str(file)!r} cannot be read as a picture: {error}.") from error
-            skipped.append(f"Skipped {file}: {error}")
+            skipped.append(file)
+            print(f"Skipped {file}: {error}")
             continue
         write(picture, out)
         print(f"{out}: {picture.width}x{picture.height} px")
-    print("\n".join(skipped), end="\n" if skipped else "")
     if len(skipped) == len(pairs):
         raise ValueError(f"None of the {len(pairs)} pictures in {str(source)!r} can be read.")
 
@@ -83,12 +81,10 @@ def planned(source: Path, target: Path) -> list[tuple[Path, Path]]:
         raise ValueError(f"The pictures of a folder go into a folder; {str(target)!r} is a file.")
     if target.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"{str(target)!r} lies in the input folder; give a folder outside of it.")
-    stems = Counter(file.with_suffix("") for file in files)
-    names = [file.with_suffix("") if stems[file.with_suffix("")] == 1 else file for file in files]
-    return [
-        (file, target / name.relative_to(source).with_name(f"{name.name}.png"))
-        for file, name in zip(files, names, strict=True)
-    ]
+    bare = Counter(file.with_suffix("") for file in files)
+    names = [file.with_suffix("") if bare[file.with_suffix("")] == 1 else file for file in files]
+    outs = [target / name.relative_to(source).with_name(f"{name.name}.png") for name in names]
+    return list(zip(files, outs, strict=True))
 
 
 def enlarged(file: Path, through: "Callable[[Tensor], Tensor]", scale: int) -> "Image":

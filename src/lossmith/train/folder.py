@@ -21,7 +21,15 @@ from typing import Any
 
 from lossmith.train.settings import Settings
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["RunFolder", "replaced"]
+
+HELD: dict[Path, int] = {}
+"""The folders that this process has locked."""
 
 LOGS = ("log.jsonl", "validation.jsonl")
 
@@ -50,17 +58,20 @@ class RunFolder:
         """Makes the folder, or sees that it holds the same run; whether there is a checkpoint to go on from.
 
         Raises:
-            ValueError: It is a file, holds something else, or a run with other settings.
+            ValueError: It is a file, holds something else, a run with other settings, or one that is at work.
             OSError: It cannot be written.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"A run wants a folder; {str(self.path)!r} is a file. Give another --out.")
         config = self.path / "config.json"
-        others = self.path.is_dir() and any(not path.name.endswith(".partial") for path in self.path.iterdir())
-        if others and not config.exists():
+        names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+        if not config.exists() and any(not name.endswith((".partial", ".lock")) for name in names):
             raise ValueError(
                 f"A run wants a new folder or its own; {str(self.path)!r} holds other files. Give another --out."
             )
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock()
         before = Settings.read(config) if config.exists() else None
         begun = before is not None and self.checkpoint.is_file()
         if before and begun:
@@ -72,6 +83,21 @@ class RunFolder:
                 shutil.rmtree(self.path / name, ignore_errors=True)
         replaced(config, lambda partial: settings.write(partial, version))
         return begun
+
+    def _lock(self) -> None:
+        """Keeps another process out until this one ends, however it ends."""
+        place = self.path.resolve()
+        if fcntl is None or place in HELD:
+            return
+        HELD[place] = os.open(place / ".lock", os.O_CREAT | os.O_WRONLY)
+        try:
+            fcntl.lockf(HELD[place], fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by the processes that read pictures
+        except BlockingIOError:
+            os.close(HELD.pop(place))
+            busy = f"Another process trains in {str(self.path)!r}; wait for it, or give another --out."
+            raise ValueError(busy) from None
+        except OSError:  # a file system without locks
+            pass
 
     def _same(self, before: Settings, now: Settings) -> None:
         for name, (old, new) in before.differences(now).items():

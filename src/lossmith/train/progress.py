@@ -65,10 +65,6 @@ class Display(AfterStep):
             parts += [f"{name} {value:.4g} ({share[name]:.0%})" for name, value in line["terms"].items()]
         return "  ".join(parts)
 
-    def say(self, text: str) -> None:
-        """Prints a line above the bar."""
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the bar."""
         if self.bar is not None:
