@@ -1,7 +1,6 @@
 """The steps that frozen sequential networks are made of."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.lens import Maps
-
-__all__ = ["Conv", "MaxPool", "ReLU", "Step", "run"]
+__all__ = ["Conv", "MaxPool", "ReLU", "Step"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +98,3 @@ class MaxPool:
 
 
 Step = Conv | ReLU | MaxPool
-
-
-def run(steps: Sequence[Step], image: Tensor, layers: frozenset[str]) -> Maps:
-    """The outputs of some steps, running no further than the deepest of them, in float32 at least."""
-    maps = {}
-    x = image.contiguous(memory_format=torch.channels_last)
-    for step in steps:
-        x = step(x)
-        if step.name in layers:
-            maps[step.name] = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-            if len(maps) == len(layers):
-                break
-    return maps

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lossmith.lens import Backbone, Maps
-from lossmith.lenses.layers import Conv, Step, run
+from lossmith.lenses.frozen import cast, inner_dtype, run
+from lossmith.lenses.layers import Conv, Step
 from lossmith.lenses.weights import Found, WrongWeights, find
 from lossmith.spelling import quoted
 
@@ -43,6 +44,11 @@ class Sequential(Backbone):
         self._loaded: dict[tuple[torch.device, torch.dtype], tuple[Tensor, tuple[Step, ...]]] = {}
 
     @property
+    def fine(self) -> str | None:
+        """The step up to which half precision is too coarse for the forward pass: there rounding turns the gradient."""
+        return None
+
+    @property
     @abstractmethod
     def plan(self) -> tuple[Step, ...]:
         """The row of steps, with convolutions that have shapes but no weights yet (on the meta device)."""
@@ -66,8 +72,9 @@ class Sequential(Backbone):
         """The features at some layers, see :class:`lossmith.Backbone`."""
         layers = frozenset(layers)
         self._check(image, layers)
-        mean, steps = self.loaded(image.device, image.dtype)
-        return run(steps, image.to(mean.dtype) - mean, layers)  # padding is zero after the mean is taken off
+        image = image if image.dtype == torch.float64 else image.float()
+        mean, steps = self.loaded(image.device, inner_dtype(image))
+        return run(steps, image - mean, layers)  # padding is zero after the mean is taken off
 
     @final
     def smallest(self, layers: Iterable[str]) -> int:
@@ -107,13 +114,20 @@ class Sequential(Backbone):
             )
 
     def loaded(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, tuple[Step, ...]]:
-        """The mean to take off and the row with its weights, on a device; in float32, or float64 for float64."""
-        dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        """The mean to take off, in float32 at least, and the row with its weights, on a device and in a precision.
+
+        In half precision the first layers run forward in float32 all the same, see :attr:`fine`, and so they do for
+        every view: equal pictures have equal features.
+        """
         if (device, dtype) not in self._loaded:
-            self._loaded[device, dtype] = self._load(device, dtype)
+            fine = self.fine if dtype.itemsize < 4 else None
+            mean, steps = self._load()
+            with torch.inference_mode(False):
+                wide = torch.promote_types(dtype, torch.float32)
+                self._loaded[device, dtype] = mean.to(device, wide), cast(steps, device=device, dtype=dtype, fine=fine)
         return self._loaded[device, dtype]
 
-    def _load(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, tuple[Step, ...]]:
+    def _load(self) -> tuple[Tensor, tuple[Step, ...]]:
         mean, pairs = self._random() if self.weights == "random" else self._trained()
         loaded: list[Step] = []
         for step in self.plan:
@@ -124,10 +138,9 @@ class Sequential(Backbone):
                         f"{self.name} wants a kernel {tuple(step.weight.shape)} at {step.name}; "
                         f"{str(self._find().path)!r} has {tuple(kernel.shape)}: it is another network's file."
                     )
-                kernel = kernel.to(device, dtype).contiguous(memory_format=torch.channels_last)
-                step = replace(step, weight=kernel, bias=bias.to(device, dtype))
+                step = replace(step, weight=kernel, bias=bias)
             loaded.append(step)
-        return mean.to(device, dtype), tuple(loaded)
+        return mean, tuple(loaded)
 
     def _find(self) -> Found:
         if self._found is None:

@@ -65,6 +65,11 @@ class VGGNetwork(Sequential):
     papers = ("simonyan2015",)
 
     @property
+    def fine(self) -> str:
+        """Measured on Set14: up to here the gradient in bf16 keeps a cosine of .999 with that in float32."""
+        return "pool2" if self.name == "vgg19" else "pool3"
+
+    @property
     def plan(self) -> tuple[Step, ...]:
         """conv1_1, relu1_1, ..., pool5."""
         return plan(self.name)
