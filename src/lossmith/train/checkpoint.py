@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from rich.console import Console
 
 from lossmith.train.folder import RunFolder, replaced
 from lossmith.train.module import Training
@@ -33,19 +34,26 @@ class AtomicIO(TorchCheckpointIO):
 class Checkpoints(AfterStep):
     """Saves every few steps, at the end, and when the process is asked to stop (SIGINT, SIGTERM).
 
-    A second Ctrl-C stops at once.
+    A second Ctrl-C stops at once, at the checkpoint before.
 
     Args:
         folder: The run's folder.
         every: Steps between checkpoints.
         listen: Steps between the moments at which several devices agree on whether to stop.
         export: Writes the averaged weights of a step to a file.
+        console: Where to say that somebody asked.
     """
 
     def __init__(
-        self, folder: RunFolder, *, every: int, listen: int, export: Callable[[Training, Path], object]
+        self,
+        folder: RunFolder,
+        *,
+        every: int,
+        listen: int,
+        export: Callable[[Training, Path], object],
+        console: Console,
     ) -> None:
-        self.folder, self.every, self.listen, self.export = folder, every, listen, export
+        self.folder, self.every, self.listen, self.export, self.console = folder, every, listen, export, console
         self.asked = False
         self.before: dict[signal.Signals, Any] = {}
 
@@ -59,6 +67,7 @@ class Checkpoints(AfterStep):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        self.console.print("Stopping after this step; once more stops at once, without saving.")
 
     def after(self, trainer: Trainer, module: Training, step: int) -> None:
         """Saves when it is time, or when asked to stop."""

@@ -70,8 +70,11 @@ def fit(
         return start
     pictures = settings.batch * settings.accumulate
     record = Record(folder, every=settings.log_every, pictures=pictures)
-    display = Display(record, pictures=pictures, console=console or Console())
-    saving = Checkpoints(folder, every=settings.checkpoint_every, listen=settings.log_every, export=export)
+    console = console or Console()
+    display = Display(record, pictures=pictures, console=console)
+    saving = Checkpoints(
+        folder, every=settings.checkpoint_every, listen=settings.log_every, export=export, console=console
+    )
     with quiet():
         trainer = made(folder, settings, [record, *callbacks, display, saving], accelerator, devices, start)
         loader: DataLoader[Any] = DataLoader(

@@ -4,8 +4,10 @@ import time
 from collections.abc import Mapping
 
 from lightning.pytorch import LightningModule, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from lossmith.train.module import Training
 from lossmith.train.record import AfterStep, Record
@@ -26,50 +28,52 @@ class Display(AfterStep):
 
     def __init__(self, record: Record, *, pictures: int, console: Console) -> None:
         self.record, self.pictures, self.console = record, pictures, console
-        self.bar: Progress | None = None
-        self.shown = 0
+        self.bar = Progress(
+            BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
+        )
+        self.below = Text()
+        self.live: Live | None = None
         self.times: list[float] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the bar."""
-        if not trainer.is_global_zero or not self.console.is_terminal:
-            return
-        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self.bar = Progress(*columns, console=self.console, refresh_per_second=4)
-        self.bar.start()
-        self.bar.add_task("starting", total=trainer.max_steps, completed=trainer.global_step)
+        """Opens the bar, with the terms below it."""
+        if trainer.is_global_zero and self.console.is_terminal:
+            self.bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
+            self.live = Live(Group(self.bar, self.below), console=self.console, refresh_per_second=4)
+            self.live.start()
 
     def after(self, trainer: Trainer, module: Training, step: int) -> None:
         """Moves the bar, or prints a line when there is a new one."""
         if not trainer.is_global_zero:
             return
         self.times = [*self.times[-50:], time.monotonic()]
-        new = self.record.line.get("step") == step
-        if self.bar is None and not new:
-            return
-        text = self.text(trainer.max_steps - step)
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=step, description=text)
-        else:
-            self.console.print(f"step {step}/{trainer.max_steps}  {text}", soft_wrap=True, highlight=False)
+        if self.live is not None:
+            self.bar.update(self.bar.task_ids[0], completed=step, description=self.pace(trainer.max_steps - step))
+            self.below.plain = self.terms()
+        elif self.record.line.get("step") == step:
+            parts = f"step {step}/{trainer.max_steps}", self.pace(trainer.max_steps - step), self.terms()
+            self.console.print("  ".join(filter(None, parts)), soft_wrap=True, highlight=False)
 
-    def text(self, left: int) -> str:
-        """The line beside the bar."""
-        parts = []
-        if len(self.times) > 1:
-            pace = (self.times[-1] - self.times[0]) / (len(self.times) - 1)
-            parts.append(f"{self.pictures / max(pace, 1e-9):.1f} images/s  {duration(pace * left)} left")
-        if line := self.record.line:
-            parts.append(f"loss {line['loss']:.4g}")
-            share = shares(line["terms"], line["weights"])
-            parts += [f"{name} {value:.4g} ({share[name]:.0%})" for name, value in line["terms"].items()]
-        return "  ".join(parts)
+    def pace(self, left: int) -> str:
+        """The speed, and how long the steps that are left take with it."""
+        if len(self.times) < 2:
+            return ""
+        pace = (self.times[-1] - self.times[0]) / (len(self.times) - 1)
+        return f"{self.pictures / max(pace, 1e-9):.1f} images/s  {duration(pace * left)} left"
+
+    def terms(self) -> str:
+        """The loss, and each term with its share."""
+        if not (line := self.record.line):
+            return ""
+        share = shares(line["terms"], line["weights"])
+        parts = [f"{name} {value:.4g} ({share[name]:.0%})" for name, value in line["terms"].items()]
+        return "  ".join([f"loss {line['loss']:.4g}", *parts])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the bar."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the bar."""
