@@ -247,9 +247,11 @@ def _views(tensors: Sequence[Tensor], named: Mapping[str, Value], reads: frozens
     for name, value in named.items():
         if name in views:
             raise ValueError(f"The view '{name}' is given twice, by place and by name.")
-        if not isinstance(value, Tensor) and name not in reads:
+        if not isinstance(value, Tensor):
             raise ValueError(
-                f"'{name}' is neither a knob nor a view of this loss; it reads {', '.join(sorted(reads))}."
+                f"The view '{name}' is a {type(value).__name__}; a loss wants tensors."
+                if name in reads
+                else f"'{name}' is neither a knob nor a view of this loss; it reads {', '.join(sorted(reads))}."
             )
         views[name] = value
     return views

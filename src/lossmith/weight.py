@@ -173,7 +173,8 @@ class Ramp(Factor):
 
     def __post_init__(self) -> None:
         number("Ramp", self.start), number("Ramp", self.end)
-        whole("Ramp", self.steps, least=1), whole("Ramp", self.since)
+        whole("Ramp", self.steps, least=1)
+        whole("Ramp", self.since)
         if self.shape not in get_args(Shape):
             raise ValueError(f"Ramp knows the shapes {', '.join(get_args(Shape))}; got {self.shape!r}.")
 
@@ -210,7 +211,8 @@ class Piecewise(Factor):
                 f"Piecewise wants a value for each of some steps, {{0: 1.0, 1000: 0.1}}; got {self.values!r}."
             )
         for step, value in self.values.items():
-            whole("Piecewise", step), number("Piecewise", value)
+            whole("Piecewise", step)
+            number("Piecewise", value)
 
     def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
         """The value that holds at a step."""
