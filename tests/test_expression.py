@@ -1,14 +1,9 @@
-"""Text to loss and back, and text that must not run."""
+"""Text to loss and back: round trips, and errors with a caret under the place."""
 
-import builtins
-import json
-import os
 import random
-import subprocess
 
 import numpy as np
 import pytest
-import torch
 
 from lossmith import (
     L1,
@@ -20,14 +15,11 @@ from lossmith import (
     OnFrom,
     Piecewise,
     Ramp,
-    load,
     losses,
     parse,
     perceptual,
-    save,
     style,
 )
-from lossmith.lenses import vgg
 
 
 def a_random_formula(dice: random.Random) -> str:
@@ -184,197 +176,3 @@ def test_a_long_formula_is_shown_around_the_place():
     assert "Unknown name 'Foo'" in said
     assert len(shown) < 250
     assert shown[caret.index("^") :].startswith("Foo")
-
-
-HOSTILE = [
-    "__import__('os').system('touch RAN')",
-    "L1.__class__.__bases__",
-    "L1.__init__(3)",
-    "L1.measure",
-    "L1.measure(1, 2)",
-    "L1.on.__globals__",
-    "().__class__.__mro__",
-    "'{0.__class__}'.format(L1)",
-    'f\'{__import__("os").system("touch RAN")}\'',
-    "L1 if open('RAN', 'w') else L1",
-    "(lambda: open('RAN', 'w'))()",
-    "[L1 for _ in (1, 2)]",
-    "{L1 for _ in (1, 2)}",
-    "{a: L1 for a in 'b'}",
-    "(L1 for _ in (1, 2))",
-    "(x := L1)",
-    "x = L1",
-    "L1; L1",
-    "import os",
-    'exec(\'open("RAN", "w")\')',
-    "eval('1')",
-    "open('RAN', 'w')",
-    "print(1)",
-    "getattr(L1, '__class__')",
-    "MissingWeights('x')",
-    "Weight(3) * L1",
-    "Chain([L1])",
-    "9**9**9 * L1",
-    "L1 ** 2",
-    "2 // 1 * L1",
-    "1 << 99999 * L1",
-    "~1 * L1",
-    "not L1",
-    "L1 and L2",
-    "L1 < L2",
-    "L1 == L2",
-    "L1[0]",
-    "L1, L2",
-    "[L1, L2]",
-    "*L1",
-    "VGG(*['vgg19', 'conv1_1'])",
-    "L1(**{'a': 1})",
-    "L1.on(**{'pred': 'x'})",
-    "L1.on('filled')",
-    "L1.on(pred=L1)",
-    "perceptual(L1)",
-    "'a' * 999999999 * L1",
-    "[1] * 999999999 * L1",
-    "b'x' * L1",
-    "3j * L1",
-    "... * L1",
-    "None",
-    "await L1",
-    "yield L1",
-    "L1\0",
-    "L1 + \udc80",
-    "L1 + \u2028",
-    "\ufeffL1",
-    "\u21121 + \uff26oo",
-    "1e400",
-    "1e400 - 1e400",
-    "-1e400 * L1",
-    "L1 / 0",
-    "L1 / lam",
-    "_ * L1",
-    "__builtins__ * L1",
-    "{} * L1",
-    "{**{}} * L1",
-    "L1 @ VGG('vgg19', {L1: 1})",
-    "L1 @ VGG('vgg19', [['x']])",
-    "L1 @ VGG(3, 4)",
-    "perceptual('vgg19', weights=['a'])",
-    "(" * 500 + "L1" + ")" * 500,
-    "-" * 100_000 + "L1",
-    "[" * 100_000,
-    "+".join(["L1"] * 20_000),
-    "L1 * " + "9" * 5000,
-    "L1 * " + "9" * 400,
-    "L1." + "on()." * 50_000 + "on()",
-    "\\",
-    "'''",
-    "L1 +\\\n",
-    "#",
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=[ascii(text)[:40] for text in HOSTILE])
-def test_hostile_text_runs_nothing_and_gets_one_kind_of_error(text, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def caught(*args, **kwargs):
-        raise AssertionError("the text was run")
-
-    for module, name in ((os, "system"), (subprocess, "Popen"), (builtins, "eval"), (builtins, "exec")):
-        monkeypatch.setattr(module, name, caught)
-    with pytest.raises(ExpressionError) as raised:
-        parse(text)
-    monkeypatch.undo()
-    assert len(str(raised.value)) < 2500
-    assert not (tmp_path / "RAN").exists()
-
-
-def test_noise_gives_a_loss_that_reads_back_or_one_kind_of_error():
-    dice = random.Random(0)
-    tokens = [
-        *losses.__all__,
-        "VGG",
-        "Gram",
-        "Knob",
-        "lam",
-        *"+-*/@()[]{}:,.",
-        "on",
-        '"vgg19"',
-        '"relu4_2"',
-        "1",
-        "0.5",
-        "**",
-    ]
-    tokens += ["'", "\n", "\\", "é", "None", "lambda", "=", "pred"]
-    understood = 0
-    for _ in range(3000):
-        try:
-            loss = parse(" ".join(dice.choices(tokens, k=dice.randint(1, 8))))
-        except ExpressionError:
-            continue
-        assert repr(parse(repr(loss))) == repr(loss)
-        understood += 1
-    assert understood > 50
-
-
-@pytest.fixture
-def hybrid(files):
-    weights = str(files(vgg.shared("vgg16", None)))
-    return L1() + Knob("lam") * perceptual("vgg16", "relu1_2", weights=weights)
-
-
-def test_a_loss_saves_and_loads(hybrid, tmp_path, pictures):
-    save(hybrid, tmp_path / "loss.json")
-    again = load(tmp_path / "loss.json")
-    assert repr(again) == repr(hybrid)
-    assert torch.equal(again(*pictures(), lam=0.3), hybrid(*pictures(), lam=0.3))
-    assert [path.name for path in tmp_path.iterdir()] == ["loss.json"]
-
-
-def test_the_file_holds_the_text_and_the_hashes(hybrid, tmp_path):
-    save(hybrid, tmp_path / "loss.json")
-    recipe = json.loads((tmp_path / "loss.json").read_text())
-    assert recipe["text"] == repr(hybrid)
-    assert {name: len(digest) for name, digest in recipe["weights"].items()} == dict.fromkeys(hybrid.networks, 64)
-
-
-def test_other_weights_than_were_saved_are_refused(hybrid, tmp_path):
-    save(hybrid, tmp_path / "loss.json")
-    recipe = json.loads((tmp_path / "loss.json").read_text())
-    recipe["weights"] = dict.fromkeys(recipe["weights"], "0" * 64)
-    (tmp_path / "loss.json").write_text(json.dumps(recipe))
-    with pytest.raises(
-        ValueError, match=r"was saved with other weights of .*VGGNetwork.* \(00000000...\) than are found"
-    ):
-        load(tmp_path / "loss.json")
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"text": "L1"}', b'{"text": "L1", "weights": 3}', b"\xff\xfe\x00"]
-)
-def test_a_file_that_holds_no_loss_is_refused(content, tmp_path):
-    (tmp_path / "loss.json").write_bytes(content)
-    with pytest.raises(ValueError, match="holds no loss that was saved"):
-        load(tmp_path / "loss.json")
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no loss that was saved"):
-        load(tmp_path / "none.json")
-
-
-def test_a_saved_text_is_read_as_text_and_never_run(tmp_path):
-    (tmp_path / "loss.json").write_text(json.dumps({"text": "__import__('os').system('true')", "weights": {}}))
-    with pytest.raises(ExpressionError):
-        load(tmp_path / "loss.json")
-
-
-def test_a_failed_save_leaves_the_older_file(hybrid, tmp_path, monkeypatch):
-    path = tmp_path / "loss.json"
-    save(L1(), path)
-    before = path.read_text()
-    monkeypatch.setattr("pathlib.Path.write_text", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(OSError, match="No space left"):
-        save(hybrid, path)
-    monkeypatch.undo()
-    assert path.read_text() == before

@@ -1,0 +1,72 @@
+"""A loss travels as its text and the hashes of its weights."""
+
+import json
+
+import pytest
+import torch
+
+from lossmith import L1, ExpressionError, Knob, load, perceptual, save
+from lossmith.lenses import vgg
+
+
+@pytest.fixture
+def hybrid(files):
+    weights = str(files(vgg.shared("vgg16", None)))
+    return L1() + Knob("lam") * perceptual("vgg16", "relu1_2", weights=weights)
+
+
+def test_a_loss_saves_and_loads(hybrid, tmp_path, pictures):
+    save(hybrid, tmp_path / "loss.json")
+    again = load(tmp_path / "loss.json")
+    assert repr(again) == repr(hybrid)
+    assert torch.equal(again(*pictures(), lam=0.3), hybrid(*pictures(), lam=0.3))
+    assert [path.name for path in tmp_path.iterdir()] == ["loss.json"]
+
+
+def test_the_file_holds_the_text_and_the_hashes(hybrid, tmp_path):
+    save(hybrid, tmp_path / "loss.json")
+    recipe = json.loads((tmp_path / "loss.json").read_text())
+    assert recipe["text"] == repr(hybrid)
+    assert {name: len(digest) for name, digest in recipe["weights"].items()} == dict.fromkeys(hybrid.networks, 64)
+
+
+def test_other_weights_than_were_saved_are_refused(hybrid, tmp_path):
+    save(hybrid, tmp_path / "loss.json")
+    recipe = json.loads((tmp_path / "loss.json").read_text())
+    recipe["weights"] = dict.fromkeys(recipe["weights"], "0" * 64)
+    (tmp_path / "loss.json").write_text(json.dumps(recipe))
+    with pytest.raises(
+        ValueError, match=r"was saved with other weights of .*VGGNetwork.* \(00000000...\) than are found"
+    ):
+        load(tmp_path / "loss.json")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"text": "L1"}', b'{"text": "L1", "weights": 3}', b"\xff\xfe\x00"]
+)
+def test_a_file_that_holds_no_loss_is_refused(content, tmp_path):
+    (tmp_path / "loss.json").write_bytes(content)
+    with pytest.raises(ValueError, match="holds no loss that was saved"):
+        load(tmp_path / "loss.json")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no loss that was saved"):
+        load(tmp_path / "none.json")
+
+
+def test_a_saved_text_is_read_as_text_and_never_run(tmp_path):
+    (tmp_path / "loss.json").write_text(json.dumps({"text": "__import__('os').system('true')", "weights": {}}))
+    with pytest.raises(ExpressionError):
+        load(tmp_path / "loss.json")
+
+
+def test_a_failed_save_leaves_the_older_file(hybrid, tmp_path, monkeypatch):
+    path = tmp_path / "loss.json"
+    save(L1(), path)
+    before = path.read_text()
+    monkeypatch.setattr("pathlib.Path.write_text", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space left"):
+        save(hybrid, path)
+    monkeypatch.undo()
+    assert path.read_text() == before
