@@ -42,6 +42,14 @@ def test_debug_shows_where_an_error_came_from():
         main(["explain", "L1 + 0.1*perceptua", "--debug"])
 
 
+def test_an_interrupted_command_ends_with_one_line(capsys, monkeypatch):
+    def interrupted(text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lossmith.parse", interrupted)
+    assert said(capsys, "explain", "L1") == (2, "lossmith: stopped.\n")
+
+
 def test_explain_tells_terms_networks_cost_and_papers(capsys):
     formula = "L1 + 0.1*perceptual('vgg19', 'conv2_2', weights='random')"
     assert main(["explain", formula, "--size", "64", "--batch", "2"]) == 0

@@ -53,8 +53,10 @@ def test_asked_twice_it_stops_at_once(run, at_step_3):
         os.kill(os.getpid(), signal.SIGINT)
 
     at_step_3(twice)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
         run(checkpoint_every=100)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

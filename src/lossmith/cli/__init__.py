@@ -10,6 +10,8 @@ from lossmith.cli import demo, evaluate, explain, report, restore, train
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 app = typer.Typer(
     name="lossmith",
     help="Write the loss of an image network as one formula, train with it, and see what it did.",
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = warned  # type: ignore[assignment]  # the rest of its arguments are of no interest
     try:
         status = app(words, prog_name="lossmith", standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

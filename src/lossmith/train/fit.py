@@ -86,12 +86,16 @@ def fit(
             worker_init_fn=deaf,
             pin_memory=trainer.strategy.root_device.type == "cuda",
         )
+        hearing = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, loader, ckpt_path=folder.checkpoint if start else None)
         except ValueError as error:
             if "in DataLoader worker" in str(error):  # what the process said comes with its traceback
                 raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
             raise
+        except SystemExit:  # which Lightning makes of Ctrl-C, and is deaf from then on
+            signal.signal(signal.SIGINT, hearing)
+            raise KeyboardInterrupt from None
     return trainer.global_step
 
 

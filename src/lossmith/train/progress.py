@@ -1,5 +1,6 @@
 """What one sees of a training while it runs: a bar in a terminal, plain lines elsewhere."""
 
+import textwrap
 import time
 from collections.abc import Mapping
 
@@ -28,9 +29,8 @@ class Display(AfterStep):
 
     def __init__(self, record: Record, *, pictures: int, console: Console) -> None:
         self.record, self.pictures, self.console = record, pictures, console
-        self.bar = Progress(
-            BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
-        )
+        columns = BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}")
+        self.bar = Progress(*columns, console=console)
         self.below = Text()
         self.live: Live | None = None
         self.times: list[float] = []
@@ -49,7 +49,7 @@ class Display(AfterStep):
         self.times = [*self.times[-50:], time.monotonic()]
         if self.live is not None:
             self.bar.update(self.bar.task_ids[0], completed=step, description=self.pace(trainer.max_steps - step))
-            self.below.plain = self.terms()
+            self.below.plain = "\n".join(textwrap.wrap(self.terms(), self.console.width - 1))
         elif self.record.line.get("step") == step:
             parts = f"step {step}/{trainer.max_steps}", self.pace(trainer.max_steps - step), self.terms()
             self.console.print("  ".join(filter(None, parts)), soft_wrap=True, highlight=False)
