@@ -262,3 +262,9 @@ def test_a_hybrid_compiles_without_a_break(pictures):
     loss = L1() + 0.1 * SSIM() + Knob("lam") * TV() + 0.1 * L2() @ Gram()
     compiled = torch.compile(loss, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(*pictures(), lam=2.0), loss(*pictures(), lam=2.0))
+
+
+def test_one_picture_without_a_batch_is_refused():
+    picture = torch.rand(3, 8, 8)
+    with pytest.raises(ValueError, match=r"'pred' is one picture, \(3, 8, 8\); make it a batch with pred\[None\]"):
+        L1()(picture, picture)

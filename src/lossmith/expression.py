@@ -10,6 +10,7 @@ import difflib
 import inspect
 import json
 import operator
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,7 +63,9 @@ def parse(text: str) -> Loss:
     if not text:
         raise ExpressionError('The loss is empty; write one such as "L1 + 0.1*perceptual".')
     try:
-        tree = ast.parse(text, mode="eval")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python remarks on `1if`; our own error says what is wrong
+            tree = ast.parse(text, mode="eval")
     except (MemoryError, RecursionError):
         fail(text, DEEP)
     except (SyntaxError, ValueError) as error:

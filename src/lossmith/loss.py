@@ -236,6 +236,9 @@ def evaluate(
                 )
             if not isinstance(views[view], Tensor):
                 raise ValueError(f"The view '{view}' is a {type(views[view]).__name__}; a loss wants tensors.")
+            shape = tuple(views[view].shape)
+            if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would pass for pictures
+                raise ValueError(f"The view '{view}' is one picture, {shape}; make it a batch with {view}[None].")
     looks = Looks(views, wanted)
     return {name: term.evaluate(looks) for name, term in zip(names, terms, strict=True)}
 

@@ -23,7 +23,7 @@ START: dict[str, Any] = {
     "checkpoint_every": 500,
 }
 BRANCH: dict[str, Any] = {**START, "lr": 5e-4}
-STEPS = {"start": 1200, "branch": 700}
+STEPS = {"start": 1000, "branch": 600}
 NETWORK = {"name": "edsr", "channels": 48, "blocks": 6}
 PLACE = (60, 120, 112, 160)  # chelsea's eye: top, left, height, width
 
@@ -64,7 +64,7 @@ def demo(
     network = {"name": str(runs["start"] / "model.safetensors")}
     for number, (name, loss) in enumerate({"L1": PIXEL, "formula": FORMULA}.items(), start=2):
         console.print(f"{number} of 3: {loss}, {STEPS['branch']} steps, from there")
-        settings = Settings(loss=loss, steps=STEPS["branch"], val_every=350, model=network, **common, **BRANCH)
+        settings = Settings(loss=loss, steps=STEPS["branch"], val_every=300, model=network, **common, **BRANCH)
         if train(settings, runs[name], console=console) < settings.steps:
             return console.print("Stopped; the same command goes on.")
     compared(console, runs, held_out, out / "demo.png")

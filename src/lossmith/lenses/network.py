@@ -40,7 +40,7 @@ class Sequential(Backbone):
     def __init__(self, name: str, weights: str | None = None) -> None:
         self.name = name
         self.weights = None if weights is None else os.fspath(weights)
-        self._found: Found | None = None
+        self._sha256: str | None = None
         self._loaded: dict[tuple[torch.device, torch.dtype], tuple[Tensor, tuple[Step, ...]]] = {}
 
     @property
@@ -65,7 +65,9 @@ class Sequential(Backbone):
     @property
     def sha256(self) -> str:
         """The hash of the weights in use, or "random"."""
-        return "random" if self.weights == "random" else self._find().sha256
+        if self.weights == "random":
+            return "random"
+        return self._sha256 or self._find().sha256
 
     @final
     def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
@@ -143,9 +145,9 @@ class Sequential(Backbone):
         return mean, tuple(loaded)
 
     def _find(self) -> Found:
-        if self._found is None:
-            self._found = find(self.name, self.weights)
-        return self._found
+        found = find(self.name, self.weights)  # and not kept: what runs is a copy of its own
+        self._sha256 = found.sha256
+        return found
 
     def _trained(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         found = self._find()

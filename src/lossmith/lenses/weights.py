@@ -8,6 +8,7 @@ Nothing is unpickled but tensors and numpy arrays.
 import hashlib
 import importlib.util
 import os
+import socket
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,12 +221,16 @@ def _download(network: str, cache: Path, sources: tuple[Source, ...]) -> Found:
         if source.url is None:
             continue
         file = cache / source.file
+        patience = socket.getdefaulttimeout()
         try:
+            socket.setdefaulttimeout(10)  # seconds: behind a closed firewall nothing would ever answer
             cache.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(source.url + source.file, str(file), hash_prefix=source.sha256)
         except (OSError, urllib.error.URLError, RuntimeError) as error:
             failed = f" (a download failed just now: {error})"
             continue
+        finally:
+            socket.setdefaulttimeout(patience)
         return _read(network, file, source)
     raise MissingWeights(_ways(network, cache, sources) + failed)
 
