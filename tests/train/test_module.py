@@ -66,3 +66,16 @@ def test_a_step_asks_the_device_for_no_value(run, monkeypatch):
     monkeypatch.setattr(Training, "training_step", watched)
     run(loss="L1 + 0.1*TV + 0.1*perceptual(weights='random') + 0.1*SSIM", crop=32)
     assert questions.count == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_it_trains_under_a_plain_trainer_of_lightning():
+    import lightning
+
+    pairs = [{"input": torch.rand(3, 8, 8), "target": torch.rand(3, 16, 16)} for _ in range(6)]
+    module = training(L1())
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_steps=3, accelerator="cpu", enable_model_summary=False, **options)
+    trainer.fit(module, torch.utils.data.DataLoader(pairs, batch_size=2))
+    for model in (module.model, module.average):
+        assert model.tail.weight.abs().max() > 0  # where it began

@@ -64,7 +64,7 @@ def super_resolution(
     accelerator: Annotated[str, option(MACHINE, "auto, cpu, gpu, ... as Lightning names them.")] = "auto",
     devices: Annotated[str, option(MACHINE, "How many devices, or auto.")] = "1",
     workers: Annotated[
-        int | None, option(MACHINE, "Processes that read pictures [4 beside a GPU, else 1].", min=0)
+        int | None, option(MACHINE, "Processes that read pictures [4 beside a GPU, else 0].", min=0)
     ] = None,
 ) -> None:
     """Train a network that enlarges pictures, from a folder of large ones.

@@ -24,7 +24,7 @@ from lossmith.train.module import Training
 from lossmith.train.progress import Display
 from lossmith.train.record import Record
 from lossmith.train.settings import Settings
-from lossmith.train.stream import Batches
+from lossmith.train.stream import Batches, Reading
 
 __all__ = ["fit"]
 
@@ -54,8 +54,7 @@ def fit(
         console: Where to show the progress; None for the standard output.
         devices: How many, or "auto".
         accelerator: "cpu", "gpu", "auto", ... as Lightning names them.
-        workers: Processes that read pictures; None for 4 beside a GPU and 1 on a CPU. Without any, the training's own
-            threads read, which for so small pieces of work is ten times slower than one thread.
+        workers: Processes that read pictures; None for 4 beside a GPU, and none on a CPU, which they disturb.
 
     Returns:
         The step that was reached; less than asked if somebody stopped it.
@@ -78,11 +77,11 @@ def fit(
     with quiet():
         trainer = made(folder, settings, [record, *callbacks, display, saving], accelerator, devices, start)
         loader: DataLoader[Any] = DataLoader(
-            items,  # type: ignore[arg-type]
+            Reading(items),
             batch_sampler=Batches(
                 settings.batch, start=start * settings.accumulate, rank=trainer.global_rank, world=trainer.world_size
             ),
-            num_workers=(1 if trainer.strategy.root_device.type == "cpu" else 4) if workers is None else workers,
+            num_workers=(0 if trainer.strategy.root_device.type == "cpu" else 4) if workers is None else workers,
             worker_init_fn=deaf,
             pin_memory=trainer.strategy.root_device.type == "cuda",
         )

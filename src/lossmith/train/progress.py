@@ -84,7 +84,7 @@ def shares(terms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str
     """The share of each weighted term in the sum of their sizes.
 
     Example:
-        >>> shares({"L1": 0.1, "perceptual": 1.0}, {"L1": 1.0, "perceptual": 0.3})
+        >>> shares({"L1": 0.25, "perceptual": 1.5}, {"L1": 1.0, "perceptual": 0.5})
         {'L1': 0.25, 'perceptual': 0.75}
     """
     sizes = {name: abs(value * weights[name]) for name, value in terms.items()}

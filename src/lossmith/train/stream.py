@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 
-from torch.utils.data import Sampler
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
 
-__all__ = ["Batches"]
+from lossmith.tasks import Items
+
+__all__ = ["Batches", "Reading"]
 
 
 class Batches(Sampler[list[int]]):
@@ -40,3 +44,22 @@ class Batches(Sampler[list[int]]):
         while True:
             yield list(range(first + self.rank, first + self.size, self.world))
             first += self.size
+
+
+class Reading(Dataset[dict[str, Tensor]]):
+    """Reads a batch of items on one thread: where threads are many, such small work waits for them most of the time.
+
+    Args:
+        items: What is read.
+    """
+
+    def __init__(self, items: Items) -> None:
+        self.items = items
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Tensor]]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return [self.items[index] for index in indices]
+        finally:
+            torch.set_num_threads(threads)

@@ -47,7 +47,7 @@ def train(
         console: Where to show the progress; None for the standard output.
         accelerator: "cpu", "gpu", "auto", ... as Lightning names them.
         devices: How many, or "auto".
-        workers: Processes that read pictures; None for 4 beside a GPU and 1 on a CPU.
+        workers: Processes that read pictures; None for 4 beside a GPU and none on a CPU.
 
     Returns:
         The step that was reached; less than asked if somebody stopped it.

@@ -29,14 +29,11 @@ class Validation(AfterStep):
         task: The task, which has an answer that needs no network too.
         examples: What is judged by.
         every: Steps between validations.
-
-    Attributes:
-        missing: The metrics that are left out for want of weights, and why.
     """
 
     def __init__(self, folder: RunFolder, task: Task, examples: Examples, *, every: int) -> None:
         self.folder, self.task, self.examples, self.every = folder, task, examples, every
-        self.missing = missing()  # asked once: looking for weights may mean waiting for a network
+        self.missing = missing()  # what is left out, and why; asked once, since looking for weights may take long
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judges what every network must beat, once."""
