@@ -116,6 +116,5 @@ def write(picture: "Image", out: Path) -> None:
 
     if picture.mode == "RGBA" and out.suffix.lower() in OPAQUE:
         raise ValueError(f"The picture is transparent in parts, which {out.suffix} cannot hold; name the output .png.")
-    options = {"quality": 95} if out.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     form = Image.registered_extensions()[out.suffix.lower()]
-    replaced(out, lambda partial: picture.save(partial, format=form, **options))
+    replaced(out, lambda partial: picture.save(partial, format=form, quality=95))  # heeded by JPEG and WebP

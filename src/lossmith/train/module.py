@@ -89,8 +89,7 @@ class Training(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step of the weights, then one of their average."""
         super().optimizer_step(*args, **kwargs)
-        step = self.global_step  # already counts this step
-        decay = min(self.ema, (1 + step) / (10 + step))
+        decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             follow(list(self.average.parameters()), list(self.model.parameters()), 0)
