@@ -104,6 +104,13 @@ def test_restore_takes_any_size(say, trained, tmp_path, size):
         assert big.size == (2 * size[0], 2 * size[1])
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "tif"])
+def test_restore_writes_the_format_of_the_name(say, photos, trained, tmp_path, ending):
+    assert say("restore", trained, photos / "0.png", tmp_path / f"big.{ending}")[0] == 0
+    with Image.open(tmp_path / f"big.{ending}") as big:
+        assert big.size == (128, 128)
+
+
 def test_restore_takes_a_folder_and_keeps_names_apart(say, photos, trained, tmp_path):
     source = tmp_path / "in"
     (source / "below").mkdir(parents=True)

@@ -19,8 +19,7 @@ EPILOG = """Examples:
 
   lossmith restore RealESRGAN_x4plus.pth photos/ large/ --device cuda"""
 
-WRITES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-OPAQUE = (".jpg", ".jpeg", ".bmp")
+WRITES, OPAQUE = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"), (".jpg", ".jpeg", ".bmp")
 
 
 def register(app: typer.Typer) -> None:
@@ -117,4 +116,5 @@ def write(picture: "Image", out: Path) -> None:
     if picture.mode == "RGBA" and out.suffix.lower() in OPAQUE:
         raise ValueError(f"The picture is transparent in parts, which {out.suffix} cannot hold; name the output .png.")
     form = Image.registered_extensions()[out.suffix.lower()]
-    replaced(out, lambda partial: picture.save(partial, format=form, quality=95))  # heeded by JPEG and WebP
+    options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
+    replaced(out, lambda partial: picture.save(partial, format=form, **options))
