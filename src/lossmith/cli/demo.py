@@ -24,7 +24,6 @@ START: dict[str, Any] = {
 }
 BRANCH: dict[str, Any] = {**START, "lr": 5e-4}
 STEPS = {"start": 1000, "branch": 500}
-NETWORK = {"name": "edsr", "channels": 48, "blocks": 6}
 PLACE = (60, 120, 112, 160)  # chelsea's eye: top, left, height, width
 
 
@@ -58,7 +57,14 @@ def demo(
     common["val"] = gathered(held_out, out / "held-out")
     runs = {"start": out / "start", "L1": out / "L1", "formula": out / "formula"}
     console.print(f"1 of 3: {PIXEL}, {STEPS['start']} steps, from nothing")
-    start = Settings(loss=PIXEL, steps=STEPS["start"], val_every=STEPS["start"], model=NETWORK, **common, **START)
+    start = Settings(
+        loss=PIXEL,
+        steps=STEPS["start"],
+        val_every=STEPS["start"],
+        model={"name": "edsr", "blocks": 6},
+        **common,
+        **START,
+    )
     if train(start, runs["start"], console=console) < start.steps:
         return console.print("Stopped; the same command goes on.")
     network = {"name": str(runs["start"] / "model.safetensors")}
@@ -86,7 +92,7 @@ def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], dr
     from rich.table import Table
 
     from lossmith.losses import perceptual
-    from lossmith.metrics import missing
+    from lossmith.metrics import METRICS, missing
     from lossmith.models import load
     from lossmith.report import sheet
     from lossmith.tasks import SuperResolution
@@ -95,12 +101,14 @@ def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], dr
     task = SuperResolution(4)
     ways = {"bicubic": task.plain, PIXEL: restorer(runs["L1"], load), FORMULA: restorer(runs["formula"], load)}
     own = perceptual()  # the distance that the formula itself minimises, where LPIPS cannot be had
-    realism = "SqueezeNet distance ↓ (the loss's own network)" if "lpips_alex" in missing() else "LPIPS-Alex ↓"
-    table = Table("", "PSNR-Y dB ↑", "SSIM-Y ↑", realism, "texture (1 is right)")
-    table.title, table.title_justify = "x4, photographs that no network was trained on", "left"
+    absent = missing()
+    realism = "SqueezeNet distance ↓ (the loss's own network)" if "lpips_alex" in absent else "LPIPS-Alex ↓"
+    columns = ("", "PSNR-Y dB ↑", "SSIM-Y ↑", realism, "texture (1 is right)")
+    table = Table(*columns, title="x4, photographs that no network was trained on", title_justify="left")
+    which = [metric for metric in METRICS if metric not in absent]
     drawn = {}
     for name, restore in ways.items():
-        rows = list(judge(task.evaluation(pictures), restore, border=task.border))
+        rows = list(judge(task.evaluation(pictures), restore, border=task.border, which=which))
         figures = means([row.figures for row in rows])
         with torch.no_grad():
             distance = sum(float(own(row.pred.clamp(0, 1), row.batch["target"])) for row in rows) / len(rows)
@@ -115,5 +123,5 @@ def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], dr
 
 def restorer(run: Path, load: Any) -> Any:
     """What a run's network makes of a batch."""
-    model = load(run / "model.safetensors")[0].eval()
+    model = load(run / "model.safetensors")[0]
     return lambda batch: model(batch["input"])

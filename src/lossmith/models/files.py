@@ -70,7 +70,7 @@ def save(model: Restorer, path: str | Path, meta: Mapping[str, Any]) -> None:
     # a copy each: safetensors takes neither channels-last nor shared memory
     state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     header = {**meta, "model": model.spec, "scale": model.scale}
-    save_file(state, path, {"format": "pt", "lossmith": json.dumps(header)})
+    save_file(state, path, {"lossmith": json.dumps(header)})
 
 
 def load(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[str, Any]]:
