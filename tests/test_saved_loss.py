@@ -4,9 +4,12 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from lossmith import L1, ExpressionError, Knob, load, perceptual, save
+from lossmith import L1, L2, AlexNet, Calibrated, ExpressionError, Knob, load, perceptual, save
 from lossmith.lenses import vgg
+from lossmith.lenses.lpips import LPIPS_LAYERS
+from lossmith.lenses.weights import sha256_of
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def test_the_file_holds_the_text_and_the_hashes(hybrid, tmp_path):
     save(hybrid, tmp_path / "loss.json")
     recipe = json.loads((tmp_path / "loss.json").read_text())
     assert recipe["text"] == repr(hybrid)
-    assert {name: len(digest) for name, digest in recipe["weights"].items()} == dict.fromkeys(hybrid.networks, 64)
+    assert {name: len(digest) for name, digest in recipe["weights"].items()} == dict.fromkeys(hybrid.hashes, 64)
 
 
 def test_other_weights_than_were_saved_are_refused(hybrid, tmp_path):
@@ -35,9 +38,7 @@ def test_other_weights_than_were_saved_are_refused(hybrid, tmp_path):
     recipe = json.loads((tmp_path / "loss.json").read_text())
     recipe["weights"] = dict.fromkeys(recipe["weights"], "0" * 64)
     (tmp_path / "loss.json").write_text(json.dumps(recipe))
-    with pytest.raises(
-        ValueError, match=r"was saved with other weights of .*VGGNetwork.* \(00000000...\) than are found"
-    ):
+    with pytest.raises(ValueError, match=r"was saved with other weights of vgg16, .* \(00000000...\) than are found"):
         load(tmp_path / "loss.json")
 
 
@@ -70,3 +71,11 @@ def test_a_failed_save_leaves_the_older_file(hybrid, tmp_path, monkeypatch):
         save(hybrid, path)
     monkeypatch.undo()
     assert path.read_text() == before
+
+
+def test_the_hash_of_lpips_heads_is_saved_too(tmp_path):
+    heads = {f"lin{i}": torch.ones(1, width, 1, 1) for i, width in enumerate((64, 192, 384, 256, 256))}
+    save_file(heads, tmp_path / "own.safetensors")
+    network = AlexNet(LPIPS_LAYERS["alex"], weights="random")
+    own = L2() @ Calibrated("alex", weights=tmp_path / "own.safetensors") @ network
+    assert own.hashes[f"lpips_alex, weights={tmp_path / 'own.safetensors'}"] == sha256_of(tmp_path / "own.safetensors")

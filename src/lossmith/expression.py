@@ -85,9 +85,8 @@ def parse(text: str) -> Loss:
 
 def save(loss: Loss, path: str | Path) -> None:
     """Writes a loss as its text and the hashes of the weights that it uses; finds these weights to do so."""
-    hashes = {name: network.sha256 for name, network in loss.networks.items()}
     part = Path(f"{path}.part")  # a full disk then costs no older file
-    part.write_text(json.dumps({"text": repr(loss), "weights": hashes}, indent=2) + "\n", encoding="utf-8")
+    part.write_text(json.dumps({"text": repr(loss), "weights": loss.hashes}, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
 
 
@@ -103,11 +102,11 @@ def load(path: str | Path) -> Loss:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} holds no loss that was saved: {error!r}.") from None
     loss = parse(text)
-    for name, network in loss.networks.items():
-        if name in hashes and network.sha256 != hashes[name]:
+    for name, digest in loss.hashes.items():
+        if name in hashes and digest != hashes[name]:
             raise ValueError(
                 f"{str(path)!r} was saved with other weights of {name} ({hashes[name][:8]}...) than are found here "
-                f"({network.sha256[:8]}...); set LOSSMITH_WEIGHTS to the folder that holds the first."
+                f"({digest[:8]}...); set LOSSMITH_WEIGHTS to the folder that holds the first."
             )
     return loss
 

@@ -38,6 +38,11 @@ class Lens(nn.Module, ABC):
         """Its parts, the one that sees the image first."""
         return (self,)
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file of weights that it uses, by the name of what is in there; finds the file."""
+        return {}
+
     def __matmul__(self, inner: object) -> "Chain":
         """The lens after another: look through `inner` first."""
         if not isinstance(inner, Lens):
@@ -86,6 +91,11 @@ class Backbone(ABC):
     """What the network is called in a formula, such as "vgg19"."""
     weights: str | None
     """The file that was asked for, "random", or None for the usual places."""
+
+    @property
+    def title(self) -> str:
+        """Its name, and the file where one was asked for."""
+        return self.name if self.weights is None else f"{self.name}, weights={self.weights}"
 
     papers: tuple[str, ...] = ()
 
@@ -153,6 +163,11 @@ class Features(Lens, ABC):
             return self.layers
         names = list(self.layers)
         return names[0] if len(names) == 1 else names
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of the network's weights, by its title."""
+        return {self.backbone.title: self.backbone.sha256}
 
     def forward(self, maps: Maps) -> Maps:
         """The features of the one map that there is: {layer: (N, C, H, W)}."""

@@ -62,9 +62,14 @@ class Loss(nn.Module, ABC):
 
     @property
     def networks(self) -> dict[str, Backbone]:
-        """The pretrained networks that it looks through, by their text."""
+        """The pretrained networks that it looks through, by their titles."""
         stages = (stage for term in self.terms for _, stage in term.path)
-        return {repr(s.backbone): s.backbone for s in stages if isinstance(s, Features)}
+        return {s.backbone.title: s.backbone for s in stages if isinstance(s, Features)}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file of weights that it uses, by the name of what is in there; finds the files."""
+        return {name: digest for term in self.terms for _, lens in term.path for name, digest in lens.hashes.items()}
 
     def forward(self, *tensors: Tensor, step: int = 0, **named: Value) -> Tensor:
         """The weighted sum of the terms, averaged over the batch.

@@ -66,6 +66,12 @@ class Calibrated(Lens):
         heads = self.heads(maps[layers[0]])
         return {layer: head * unit(maps[layer]) for layer, head in zip(layers, heads, strict=True)}
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of the heads."""
+        name = f"lpips_{self.net}"
+        return {name if self.weights is None else f"{name}, weights={self.weights}": find(name, self.weights).sha256}
+
     def heads(self, like: Tensor) -> tuple[Tensor, ...]:
         """The square roots of C w for each layer, (1, C, 1, 1), where and as precise as a tensor is."""
         key = (like.device, like.dtype)
