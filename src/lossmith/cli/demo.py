@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossmith.cli.networks import chosen
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
+    from torch import Tensor
+
+    from lossmith.tasks import Batch
 
 __all__ = ["register"]
 
 PIXEL, FORMULA = "L1", "L1 + 0.02*perceptual + 0.1*SSIM"
-START: dict[str, Any] = {
-    "batch": 8,
-    "crop": 96,
-    "lr": 1e-3,
-    "ema": 0.99,
-    "scale": 4,
-    "log_every": 50,
-    "checkpoint_every": 500,
-}
-BRANCH: dict[str, Any] = {**START, "lr": 5e-4}
+COMMON: dict[str, Any] = {"batch": 8, "crop": 96, "ema": 0.99, "scale": 4, "log_every": 50, "checkpoint_every": 500}
 STEPS = {"start": 1000, "branch": 500}
 PLACE = (60, 120, 112, 160)  # chelsea's eye: top, left, height, width
 
@@ -53,28 +51,21 @@ def demo(
     console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
     training, held_out = samples()
-    common: dict[str, Any] = {"images": gathered(training, out / "training"), "seed": seed}
-    common["val"] = gathered(held_out, out / "held-out")
-    runs = {"start": out / "start", "L1": out / "L1", "formula": out / "formula"}
-    console.print(f"1 of 3: {PIXEL}, {STEPS['start']} steps, from nothing")
-    start = Settings(
-        loss=PIXEL,
-        steps=STEPS["start"],
-        val_every=STEPS["start"],
-        model={"name": "edsr", "blocks": 6},
-        **common,
-        **START,
+    common = {**COMMON, "images": gathered(training, out / "training"), "val": gathered(held_out, out / "held-out")}
+    fresh, begun = {"name": "edsr", "blocks": 6}, {"name": str(out / "start" / "model.safetensors")}
+    stages = (
+        ("start", PIXEL, {"steps": STEPS["start"], "val_every": STEPS["start"], "lr": 1e-3, "model": fresh}),
+        ("L1", PIXEL, {"steps": STEPS["branch"], "val_every": 250, "lr": 5e-4, "model": begun}),
+        ("formula", FORMULA, {"steps": STEPS["branch"], "val_every": 250, "lr": 5e-4, "model": begun}),
     )
-    if train(start, runs["start"], console=console) < start.steps:
-        return console.print("Stopped; the same command goes on.")
-    network = {"name": str(runs["start"] / "model.safetensors")}
-    for number, (name, loss) in enumerate({"L1": PIXEL, "formula": FORMULA}.items(), start=2):
-        console.print(f"{number} of 3: {loss}, {STEPS['branch']} steps, from there")
-        settings = Settings(loss=loss, steps=STEPS["branch"], val_every=250, model=network, **common, **BRANCH)
-        if train(settings, runs[name], console=console) < settings.steps:
+    for number, (name, loss, rest) in enumerate(stages, start=1):
+        console.print(f"{number} of 3: {loss}, {rest['steps']} steps, from {'nothing' if number == 1 else 'there'}")
+        settings = Settings(loss=loss, seed=seed, **common, **rest)
+        if train(settings, out / name, console=console) < settings.steps:
             return console.print("Stopped; the same command goes on.")
+    runs = {name: out / name for name in ("L1", "formula")}
     compared(console, runs, held_out, out / "demo.png")
-    console.print(f"The page: {page([runs['L1'], runs['formula']], out / 'report.html')}")
+    console.print(f"The page: {page(list(runs.values()), out / 'report.html')}")
     return console.print(f"The picture: {out / 'demo.png'}  ({time.monotonic() - began:.0f} s in all)")
 
 
@@ -93,13 +84,14 @@ def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], dr
 
     from lossmith.losses import perceptual
     from lossmith.metrics import METRICS, missing
-    from lossmith.models import load
     from lossmith.report import sheet
     from lossmith.tasks import SuperResolution
     from lossmith.train.judge import judge, means
 
     task = SuperResolution(4)
-    ways = {"bicubic": task.plain, PIXEL: restorer(runs["L1"], load), FORMULA: restorer(runs["formula"], load)}
+    pixel, formula = chosen(runs["L1"]), chosen(runs["formula"])
+    ways: dict[str, Callable[[Batch], Tensor]] = {"bicubic": task.plain}
+    ways |= {PIXEL: lambda batch: pixel(batch["input"]), FORMULA: lambda batch: formula(batch["input"])}
     own = perceptual()  # the distance that the formula itself minimises, where LPIPS cannot be had
     absent = missing()
     realism = "SqueezeNet distance ↓ (the loss's own network)" if "lpips_alex" in absent else "LPIPS-Alex ↓"
@@ -115,13 +107,5 @@ def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], dr
         shown = [figures["psnr_y"], figures["ssim_y"], figures.get("lpips_alex", distance), figures["texture"]]
         table.add_row(name, *(f"{value:.{digits}f}" for value, digits in zip(shown, (2, 3, 3, 2), strict=True)))
         drawn[f"{name}\nPSNR-Y {rows[0].figures['psnr_y']:.2f} dB"] = rows[0].pred[0]
-        drawn.setdefault("truth\n ", rows[0].batch["target"][0])
-    drawn["truth\n "] = drawn.pop("truth\n ")  # last
     console.print(table)
-    sheet(drawn, drawing, crop=PLACE)
-
-
-def restorer(run: Path, load: Any) -> Any:
-    """What a run's network makes of a batch."""
-    model = load(run / "model.safetensors")[0]
-    return lambda batch: model(batch["input"])
+    sheet(drawn | {"truth": rows[0].batch["target"][0]}, drawing, crop=PLACE)

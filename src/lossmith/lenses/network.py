@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lossmith.lens import Backbone, Maps
-from lossmith.lenses.frozen import cast, inner_dtype, run
+from lossmith.lenses.frozen import cast, flops, inner_dtype, run
 from lossmith.lenses.layers import Conv, Step
 from lossmith.lenses.weights import Found, WrongWeights, find
 from lossmith.spelling import quoted
@@ -90,13 +90,7 @@ class Sequential(Backbone):
     @final
     def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
         """The operations of one picture's convolutions up to the deepest of these layers."""
-        total = 0.0
-        last = max(self.layers.index(layer) for layer in layers)
-        for step in self.plan[: last + 1]:
-            height, width = step.side(height), step.side(width)
-            if isinstance(step, Conv):
-                total += 2.0 * height * width * step.weight.numel()
-        return total
+        return float(flops(self.plan, (1, 3, height, width), frozenset(layers))[0])
 
     def _check(self, image: Tensor, layers: frozenset[str]) -> None:
         shape = tuple(image.shape)
