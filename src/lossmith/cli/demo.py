@@ -53,7 +53,7 @@ def demo(
     training, held_out = samples()
     common = {**COMMON, "images": gathered(training, out / "training"), "val": gathered(held_out, out / "held-out")}
     fresh, begun = {"name": "edsr", "blocks": 6}, {"name": str(out / "start" / "model.safetensors")}
-    stages = (
+    stages: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("start", PIXEL, {"steps": STEPS["start"], "val_every": STEPS["start"], "lr": 1e-3, "model": fresh}),
         ("L1", PIXEL, {"steps": STEPS["branch"], "val_every": 250, "lr": 5e-4, "model": begun}),
         ("formula", FORMULA, {"steps": STEPS["branch"], "val_every": 250, "lr": 5e-4, "model": begun}),
