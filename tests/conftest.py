@@ -17,6 +17,16 @@ from lossmith.lenses.network import Sequential
 Pictures = Callable[..., tuple[Tensor, Tensor]]
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No test downloads weights."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network here")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+
+
 @pytest.fixture
 def pictures() -> Pictures:
     """Two seeded batches of the same noise, the second with a little more of it."""

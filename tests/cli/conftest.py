@@ -13,16 +13,6 @@ QUICK += ["--accelerator", "cpu", "--val-every", "2"]
 SMALL = ["--model-option", "channels=4", "--model-option", "blocks=1"]
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    """No test downloads weights."""
-
-    def refuse(*args, **kwargs):
-        raise OSError("no network here")
-
-    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-
-
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     """Six pictures of 64 px."""

@@ -28,16 +28,6 @@ TINY = {"scale": 2, "batch": 2, "crop": 16, "lr": 1e-3, "steps": 6, "log_every":
 TINY |= {"val_every": 3, "loss": "L1 + 0.1*TV", "model": {"name": "edsr", "channels": 4, "blocks": 1}}
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    """No test downloads weights."""
-
-    def refuse(*args, **kwargs):
-        raise OSError("no network here")
-
-    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-
-
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     return draw(tmp_path_factory.mktemp("photos"))

@@ -53,9 +53,13 @@ class Sequential(Backbone):
     def plan(self) -> tuple[Step, ...]:
         """The row of steps, with convolutions that have shapes but no weights yet (on the meta device)."""
 
-    @abstractmethod
     def kernels(self, state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """The kernel and bias of each convolution of the plan, from a state dict with torchvision's keys."""
+        """The kernel and bias of each convolution of the plan, from a state dict with torchvision's keys.
+
+        These are indices that count every step, unless a network's modules are nested there.
+        """
+        places = (i for i, step in enumerate(self.plan) if isinstance(step, Conv))
+        return [(state[f"{i}.weight"], state[f"{i}.bias"]) for i in places]
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal, final, get_args
 
-from torch import Tensor
-
 from lossmith.lens import Features
 from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 from lossmith.lenses.network import Sequential
@@ -73,11 +71,6 @@ class VGGNetwork(Sequential):
     def plan(self) -> tuple[Step, ...]:
         """conv1_1, relu1_1, ..., pool5."""
         return plan(self.name)
-
-    def kernels(self, state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """The kernels by torchvision's indices, which count every step."""
-        places = (i for i, step in enumerate(self.plan) if isinstance(step, Conv))
-        return [(state[f"{i}.weight"], state[f"{i}.bias"]) for i in places]
 
 
 @cache
