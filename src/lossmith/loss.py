@@ -34,6 +34,10 @@ class Loss(nn.Module, ABC):
     """The keys of its sources in `lossmith.citations`."""
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     """Between what its values lie for pictures in [0, 1]; through a lens there is no upper bound."""
+    mixes: ClassVar[bool] = False
+    """Whether the value of one image depends on the others of its batch, as a contrast between them does."""
+    pictures: ClassVar[bool] = True
+    """Whether the views that it reads are pictures; vectors, latents, logits and attention maps are none."""
 
     @property
     def terms(self) -> tuple["Term", ...]:
@@ -242,7 +246,7 @@ def evaluate(
             if not isinstance(views[view], Tensor):
                 raise ValueError(f"The view '{view}' is a {type(views[view]).__name__}; a loss wants tensors.")
             shape = tuple(views[view].shape)
-            if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would pass for pictures
+            if term.loss.pictures and len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would pass for pictures
                 raise ValueError(f"The view '{view}' is one picture, {shape}; make it a batch with {view}[None].")
     looks = Looks(views, wanted)
     return {name: term.evaluate(looks) for name, term in zip(names, terms, strict=True)}
