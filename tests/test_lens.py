@@ -15,7 +15,6 @@ from lossmith import (
     Charbonnier,
     Gram,
     Lens,
-    Looks,
     esrgan,
     lpips,
     parse,
@@ -188,13 +187,8 @@ def test_layers_are_spelled_in_the_shortest_form_that_says_the_same():
 
 def test_the_union_of_layers_is_in_the_order_of_the_network():
     paths = [path_of(vgg("relu3_1", "conv1_1")), path_of(Gram() @ vgg("relu2_1"))]
-    assert list(wanted_layers(paths).values()) == [("conv1_1", "relu2_1", "relu3_1")]
-
-
-def test_looks_refuses_what_is_no_picture_of_floats():
-    looks = Looks({"pred": torch.zeros(1, 3, 4, 4, dtype=torch.uint8)}, {})
-    with pytest.raises(ValueError, match=r"The view 'pred' is torch.uint8; a loss wants floats in \[0, 1\]"):
-        looks("pred", (), detached=False)
+    wanted = wanted_layers(("pred", path) for path in paths)
+    assert list(wanted.values()) == [("conv1_1", "relu2_1", "relu3_1")]
 
 
 def test_no_gradient_is_kept_for_the_target(pictures):

@@ -183,13 +183,20 @@ class Looks:
 
     Args:
         views: The views by name.
-        wanted: For each network that a chain of lenses passes, by the text of that part of the chain: the layers that
-            any term wants of it. See :func:`wanted_layers`.
+        wanted: For each view and each network on the chains that it passes, by the text of that part of the chain: the
+            layers that any term wants there. See :func:`wanted_layers`.
+        kept: What has been seen before of views that stay the same, as :attr:`seen` has it.
     """
 
-    def __init__(self, views: Mapping[str, Tensor], wanted: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        views: Mapping[str, Tensor],
+        wanted: Mapping[tuple[str, str], Sequence[str]],
+        kept: Mapping[tuple[str, bool, str], Maps] | None = None,
+    ) -> None:
         self.views = views
         self.wanted = wanted
+        self.kept = kept or {}
         self.seen: dict[tuple[str, bool, str], Maps] = {}
 
     def __call__(self, view: str, path: Sequence[tuple[str, Lens]], *, detached: bool) -> Maps:
@@ -200,22 +207,29 @@ class Looks:
             path: The chain, see :func:`path_of`.
             detached: Whether no gradient shall reach the view through this look.
         """
+        if path and (found := self.kept.get((view, detached, path[-1][0]))) is not None:
+            last = path[-1][1]
+            return {layer: found[layer] for layer in last.layers} if isinstance(last, Features) else found
         image = self.views[view]
-        if not image.is_floating_point():
-            raise ValueError(f"The view '{view}' is {image.dtype}; a loss wants floats in [0, 1]: divide by 255.")
         maps = {"pixels": image.detach() if detached else image}
         for text, lens in path:
             key = (view, detached, text)
             if key not in self.seen:
                 if isinstance(lens, Features):
-                    self.seen[key] = lens.backbone(the_image(lens, maps), self.wanted[text])
+                    self.seen[key] = lens.backbone(the_image(lens, maps), self.wanted[view, text])
                 else:
-                    with unhalved(image):
-                        self.seen[key] = lens({name: full(shown) for name, shown in maps.items()})
+                    self.seen[key] = shown(lens, maps)
             maps = self.seen[key]
             if isinstance(lens, Features):
                 maps = {layer: maps[layer] for layer in lens.layers}
         return maps
+
+
+def shown(lens: Lens, maps: Maps) -> Maps:
+    """What a lens that is no network shows of some maps: in float32 at least, whatever autocast says."""
+    with unhalved(next(iter(maps.values()))):
+        seen: Maps = lens({name: full(each) for name, each in maps.items()})
+    return seen
 
 
 def path_of(lens: Lens | None) -> tuple[tuple[str, Lens], ...]:
@@ -235,16 +249,22 @@ def path_of(lens: Lens | None) -> tuple[tuple[str, Lens], ...]:
     return tuple(path)
 
 
-def wanted_layers(paths: Iterable[Sequence[tuple[str, Lens]]]) -> dict[str, tuple[str, ...]]:
-    """For each network on some paths, by its text there, the union of the layers asked of it, first to last."""
-    union: dict[str, set[str]] = {}
+def wanted_layers(
+    looks: Iterable[tuple[str, Sequence[tuple[str, Lens]]]],
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """For each view and each network on its paths, by its text there, the union of the layers asked, first to last.
+
+    Args:
+        looks: Pairs of a view and a path that it takes.
+    """
+    union: dict[tuple[str, str], set[str]] = {}
     order: dict[str, tuple[str, ...]] = {}
-    for path in paths:
+    for view, path in looks:
         for text, lens in path:
             if isinstance(lens, Features):
-                union.setdefault(text, set()).update(lens.layers)
+                union.setdefault((view, text), set()).update(lens.layers)
                 order[text] = lens.backbone.layers
-    return {text: tuple(layer for layer in order[text] if layer in layers) for text, layers in union.items()}
+    return {key: tuple(layer for layer in order[key[1]] if layer in layers) for key, layers in union.items()}
 
 
 def full(features: Tensor) -> Tensor:

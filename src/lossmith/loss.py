@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.citations import bibtex
-from lossmith.lens import Backbone, Features, Lens, Looks, wanted_layers
+from lossmith.lens import Backbone, Features, Lens, Looks
 from lossmith.plan import Plan
-from lossmith.term import Term, named
+from lossmith.term import Term, looked_at, named
+from lossmith.views import by_name, checked
 from lossmith.weight import Factor, Value, Weight
 
 __all__ = ["Hybrid", "Loss"]
@@ -36,6 +37,8 @@ class Loss(nn.Module, ABC):
     """Between what its values lie for pictures in [0, 1]; through a lens there is no upper bound."""
     mixes: ClassVar[bool] = False
     """Whether the value of one image depends on the others of its batch, as a contrast between them does."""
+    frugal: ClassVar[bool] = False
+    """Whether its backward pass keeps less than a number a value, so that its gradient is better not kept instead."""
     pictures: ClassVar[bool] = True
     """Whether the views that it reads are pictures; vectors, latents, logits and attention maps are none."""
 
@@ -90,27 +93,87 @@ class Loss(nn.Module, ABC):
             ValueError: A view or knob is missing, or a name is neither.
         """
         knobs = {name: named.pop(name) for name in self.knobs if name in named}
-        views = _views(tensors, named, self.reads)
-        values = self.evaluate(views)
-        return self.weigh(values, step=step, knobs=knobs)
+        return self.total(self.looks(by_name(tensors, named, self.reads)), step=step, knobs=knobs)
 
     def evaluate(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every term by its name, unweighted, one value an image (N,)."""
-        terms = self.terms
-        return evaluate(terms, named(terms), wanted_layers(t.path for t in terms), views)
+        looks = self.looks(views)
+        return {name: term.evaluate(looks) for name, term in zip(self.names, self.terms, strict=True)}
+
+    def watch(self, views: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Every term as :meth:`evaluate` gives it, and how strongly each pulls, for no pass of a network more.
+
+        Each term's gradient at the features of its network is found on the way. :meth:`weigh` makes any weighted sum of
+        the values, whose backward pass takes each network once.
+
+        Returns:
+            The values (N,) by name; and by name the norm of the gradient of their mean, a scalar without a graph: at
+            the features of its network, all layers together, or at the picture for a term without a network. These
+            are different spaces; norms at the picture are :meth:`gradients`'s.
+        """
+        looks = self.looks(views)
+        watched = {name: term.watch(looks) for name, term in zip(self.names, self.terms, strict=True)}
+        return {n: value for n, (value, _) in watched.items()}, {n: norm for n, (_, norm) in watched.items()}
+
+    def gradients(self, views: Mapping[str, Tensor], at: str = "pred") -> dict[str, Tensor]:
+        """The gradient of each term's batch mean at a view, unweighted: one network pass forward, one backward a term.
+
+        Args:
+            views: The views by name.
+            at: The view, which need not carry a gradient of its own.
+
+        Returns:
+            Tensors of the view's shape by name, zeros for a term that does not read it.
+        """
+        begun = {name: view.detach() for name, view in views.items()}
+        if at not in begun:
+            raise ValueError(f"There is no view '{at}' to take gradients at; the views are {', '.join(views)}.")
+        with torch.enable_grad():
+            leaf = begun[at].requires_grad_()
+            values = [value.mean() for value in self.evaluate(begun).values()]
+            live = [i for i, value in enumerate(values) if value.requires_grad]
+            found = [torch.zeros_like(leaf) for _ in values]
+            for i in live:
+                (g,) = torch.autograd.grad(
+                    values[i], leaf, retain_graph=i != live[-1], allow_unused=True, materialize_grads=True
+                )
+                found[i] = g
+        return dict(zip(self.names, found, strict=True))
+
+    def looks(self, views: Mapping[str, Tensor]) -> Looks:
+        """What the lenses are about to see of some views, once these have been checked."""
+        return Looks(checked(self.terms, self.names, views), self.wanted)
+
+    @property
+    def wanted(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """The layers that its terms look at, for each view and network."""
+        return looked_at(self.terms)
+
+    def total(self, looks: Looks, *, step: int = 0, knobs: Mapping[str, Value] | None = None) -> Tensor:
+        """The weighted sum of the terms; one whose weight is the number 0 is not even evaluated."""
+        terms = dict(zip(self.names, self.terms, strict=True))
+        live = [name for name, term in terms.items() if not _nothing(term.weight.at(step, knobs))]
+        values = {name: terms[name].evaluate(looks) for name in live or self.names[:1]}
+        return self.weigh(values, step=step, knobs=knobs)
 
     def weigh(self, values: Mapping[str, Tensor], *, step: int = 0, knobs: Mapping[str, Value] | None = None) -> Tensor:
-        """The weighted sum of :meth:`evaluate`'s values, averaged over the batch: a scalar."""
+        """The weighted sum of :meth:`evaluate`'s values, averaged over the batch: a scalar.
+
+        A term whose weight is the number 0 counts for nothing, even where it is no number, and may be absent.
+        """
         parts = []
-        for weight, (name, value) in zip(self.weights, values.items(), strict=True):
+        for name, weight in zip(self.names, self.weights, strict=True):
             factor = weight.at(step, knobs)
+            if _nothing(factor):
+                continue
+            value = values[name]
             if isinstance(factor, Tensor) and factor.shape not in ((), value.shape):
                 raise ValueError(
                     f"The weight of '{name}' wants a number or one value an image, {tuple(value.shape)}; "
                     f"a knob gave {tuple(factor.shape)}."
                 )
             parts.append((factor * value).mean())
-        return torch.stack(parts).sum()
+        return torch.stack(parts).sum() if parts else 0.0 * next(iter(values.values())).mean()
 
     def reweighted(self, weights: Mapping[str, float | Weight] | Sequence[float | Weight]) -> "Hybrid":
         """The same terms with other weights: all of them in order, or some by name."""
@@ -130,7 +193,7 @@ class Loss(nn.Module, ABC):
 
     def on(self, **views: str) -> "Hybrid":
         """The same loss on other views: ``L1().on(pred="filled")`` reads "filled" where it read "pred"."""
-        known = {parameter for term in self.terms for parameter in term.reads}
+        known = {parameter for term in self.terms for parameter in term.parameters}
         for parameter, view in views.items():
             if parameter not in known:
                 raise ValueError(
@@ -209,7 +272,7 @@ class Hybrid(Loss):
         if not self._terms:
             raise ValueError("A hybrid wants at least one term; got none.")
         self._names = named(self._terms)
-        self._wanted = wanted_layers(term.path for term in self._terms)
+        self._wanted = looked_at(self._terms)
         if clash := self.reads.intersection(self.knobs):
             raise ValueError(f"'{min(clash)}' is a view that this loss reads; the knob wants another name.")
         self.losses = nn.ModuleList(term.loss for term in self._terms)  # so that .to() moves their buffers
@@ -225,45 +288,14 @@ class Hybrid(Loss):
         """One short name a term, all different, for logs."""
         return self._names
 
-    def evaluate(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every term by its name, unweighted, one value an image (N,)."""
-        return evaluate(self._terms, self._names, self._wanted, views)
+    @property
+    def wanted(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """The layers that its terms look at, for each view and network."""
+        return self._wanted
 
     def __repr__(self) -> str:
         return " + ".join(repr(term) for term in self._terms)
 
 
-def evaluate(
-    terms: Sequence[Term], names: Sequence[str], wanted: Mapping[str, Sequence[str]], views: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Every term's values (N,) by name, each view having passed each network once."""
-    for name, term in zip(names, terms, strict=True):
-        for view in term.reads.values():
-            if view not in views:
-                raise ValueError(
-                    f"The term '{name}' reads the view '{view}'; the views are {', '.join(views) or 'none'}."
-                )
-            if not isinstance(views[view], Tensor):
-                raise ValueError(f"The view '{view}' is a {type(views[view]).__name__}; a loss wants tensors.")
-            shape = tuple(views[view].shape)
-            if term.loss.pictures and len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would pass for pictures
-                raise ValueError(f"The view '{view}' is one picture, {shape}; make it a batch with {view}[None].")
-    looks = Looks(views, wanted)
-    return {name: term.evaluate(looks) for name, term in zip(names, terms, strict=True)}
-
-
-def _views(tensors: Sequence[Tensor], named: Mapping[str, Value], reads: frozenset[str]) -> dict[str, Tensor]:
-    if len(tensors) > 2:
-        raise ValueError(f"A loss takes pred and target by place, all other views by name; got {len(tensors)} tensors.")
-    views: dict[str, Tensor] = dict(zip(("pred", "target"), tensors, strict=False))
-    for name, value in named.items():
-        if name in views:
-            raise ValueError(f"The view '{name}' is given twice, by place and by name.")
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"The view '{name}' is a {type(value).__name__}; a loss wants tensors."
-                if name in reads
-                else f"'{name}' is neither a knob nor a view of this loss; it reads {', '.join(sorted(reads))}."
-            )
-        views[name] = value
-    return views
+def _nothing(factor: Value) -> bool:
+    return not isinstance(factor, Tensor) and factor == 0

@@ -7,8 +7,8 @@ are left out. It stands beside the algebra and not above it, so that a loss can 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lossmith.lens import Features, wanted_layers
-from lossmith.term import Term
+from lossmith.lens import Features
+from lossmith.term import Term, looked_at
 
 __all__ = ["Pass", "Plan"]
 
@@ -67,7 +67,7 @@ class Plan:
         """
         if len(shape) != 4 or any(side < 1 for side in shape):
             raise ValueError(f"A plan wants the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
-        wanted = wanted_layers(term.path for term in terms)
+        wanted = looked_at(terms)
         found: dict[tuple[str, str, bool], tuple[Features, list[str]]] = {}
         for name, term in zip(names, terms, strict=True):
             for parameter, view in term.reads.items():
@@ -77,17 +77,17 @@ class Plan:
                         users += [] if name in users else [name]
         passes = []
         for (text, view, gradient), (lens, users) in found.items():
-            smallest = lens.backbone.smallest(wanted[text])
+            smallest = lens.backbone.smallest(wanted[view, text])
             if min(shape[2:]) < smallest:
                 raise ValueError(
-                    f"{lens.backbone.name} wants pictures of at least {smallest} px a side for {wanted[text][-1]}; "
-                    f"got {shape[2]}x{shape[3]}."
+                    f"{lens.backbone.name} wants pictures of at least {smallest} px a side for "
+                    f"{wanted[view, text][-1]}; got {shape[2]}x{shape[3]}."
                 )
-            forward = shape[0] * lens.backbone.flops(shape[2], shape[3], wanted[text])
+            forward = shape[0] * lens.backbone.flops(shape[2], shape[3], wanted[view, text])
             through = text.partition(" @ ")[2].removesuffix(" @ ")
             backward = forward if gradient else 0.0
             passes.append(
-                Pass(lens.backbone.name, through, view, wanted[text], tuple(users), gradient, forward, backward)
+                Pass(lens.backbone.name, through, view, wanted[view, text], tuple(users), gradient, forward, backward)
             )
         return cls(tuple(shape), tuple(passes))
 

@@ -1,20 +1,21 @@
 """A term: one summand of a loss, weight * distance @ lens on some views."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn, final
 
 import torch
 from torch import Tensor
 
-from lossmith.lens import Features, Lens, Looks, full, path_of, unhalved
+from lossmith.lens import Features, Lens, Looks, full, path_of, shown, unhalved, wanted_layers
+from lossmith.taps import gradients, leaves, settled
 from lossmith.weight import Weight
 
 if TYPE_CHECKING:
     from lossmith.loss import Loss
 
-__all__ = ["Term", "named"]
+__all__ = ["Term", "looked_at", "named"]
 
 ONE = Weight()
 
@@ -37,29 +38,96 @@ class Term:
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        parameters = tuple(inspect.signature(self.loss.measure).parameters)
-        reads = {p: self.renamed.get(p, p) for p in parameters}
-        features = [stage for stage in (self.lens.stages if self.lens else ()) if isinstance(stage, Features)]
+        parameters = inspect.signature(self.loss.measure).parameters
+        optional = {name for name, parameter in parameters.items() if parameter.default is None}
+        reads = {p: self.renamed.get(p, p) for p in parameters if p not in optional or p in self.renamed}
+        path = path_of(self.lens)
+        networks = [i for i, (_, stage) in enumerate(path) if isinstance(stage, Features)]
+        meets = networks[-1] + 1 if networks else 0
+        object.__setattr__(self, "parameters", tuple(parameters))
+        object.__setattr__(self, "optional", optional)
         object.__setattr__(self, "reads", reads)
-        object.__setattr__(self, "path", path_of(self.lens))
-        object.__setattr__(self, "shares", features[-1].layers if features else {})
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "inner", path[:meets])
+        object.__setattr__(self, "outer", tuple(stage for _, stage in path[meets:]))
+        object.__setattr__(self, "shares", path[meets - 1][1].layers if networks else {})
 
+    parameters: tuple[str, ...] = field(init=False)
+    """The parameters of its distance's `measure`."""
+    optional: Set[str] = field(init=False)
+    """Those that it can do without."""
     reads: Mapping[str, str] = field(init=False)
-    """The view that it reads for each of its parameters."""
+    """The view that it reads for each of its parameters; for one that is optional, only if `on` has given it one."""
     path: tuple[tuple[str, Lens], ...] = field(init=False)
+    inner: tuple[tuple[str, Lens], ...] = field(init=False)
+    """The path up to its network; empty if there is none."""
+    outer: tuple[Lens, ...] = field(init=False)
+    """The lenses behind its network."""
     shares: Mapping[str, float] = field(init=False)
     """The weight of each layer in its sum; empty without a network."""
 
     def evaluate(self, looks: Looks) -> Tensor:
         """Its unweighted value for each image, (N,), in float32 at least."""
-        maps = {p: looks(view, self.path, detached=p == "target") for p, view in self.reads.items()}
+        if self.inner and self.separable and not (self.loss.frugal and not self.outer):
+            met = {p: looks(view, self.inner, detached=False) for p, view in self.reads.items() if p != "target"}
+            if torch.is_grad_enabled() and any(each.requires_grad for maps in met.values() for each in maps.values()):
+                return self.settle(looks, met)[0]
+        return self.compare(
+            looks, {p: looks(view, self.path, detached=p == "target") for p, view in self.reads.items()}
+        )
+
+    def watch(self, looks: Looks) -> tuple[Tensor, Tensor]:
+        """Its values (N,), and the norm of the gradient of their mean where it meets its network, or at the picture."""
+        met = {p: looks(view, self.inner, detached=False) for p, view in self.reads.items() if p != "target"}
+        if self.separable:
+            value, found = self.settle(looks, met)
+        else:
+            value = self.compare(
+                looks, {p: looks(view, self.path, detached=p == "target") for p, view in self.reads.items()}
+            )
+            at = [each for maps in met.values() for each in maps.values() if each.requires_grad]
+            found = (
+                torch.autograd.grad(value.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True)
+                if at and value.requires_grad
+                else ()
+            )
+        squares = [torch.linalg.vector_norm(g.detach()).square() for g in found]
+        norm = torch.stack(squares).sum().sqrt() if squares else value.detach().new_zeros(())
+        return value, norm / len(value)
+
+    def settle(self, looks: Looks, met: Mapping[str, Mapping[str, Tensor]]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Its values (N,), with nothing kept but their gradients at some features; and these."""
+        begun = {p: leaves(maps) for p, maps in met.items()}
+        maps = {p: looks(view, self.path, detached=True) for p, view in self.reads.items() if p == "target"}
+        with torch.enable_grad():
+            for p, each in begun.items():
+                for lens in self.outer:
+                    each = shown(lens, each)
+                maps[p] = each
+            value = self.compare(looks, {p: maps[p] for p in self.reads})
+            found = gradients(value, [leaf for each in begun.values() for leaf in each.values()])
+        attached = [each for layers in met.values() for each in layers.values()]
+        return settled(value, found, attached), found
+
+    @property
+    def separable(self) -> bool:
+        """Whether its gradient at the features may be computed before what arrives at its values is known.
+
+        It may where each value depends on its own image alone, and on no parameter that trains. A compiler rather has
+        the plain graph.
+        """
+        training = any(parameter.requires_grad for parameter in self.loss.parameters())
+        return not (self.loss.mixes or training or torch.compiler.is_compiling())
+
+    def compare(self, looks: Looks, maps: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+        """The sum over the layers of what the distance measures there, (N,)."""
         values = []
         for layer in next(iter(maps.values())):
-            shown = {p: full(m[layer]) for p, m in maps.items()}
-            if len({shown[p].shape for p in ("pred", "target") if p in shown}) > 1:
+            seen = {p: full(m[layer]) for p, m in maps.items()}
+            if len({seen[p].shape for p in ("pred", "target") if p in seen}) > 1:
                 self.refuse(looks)
-            with unhalved(next(iter(shown.values()))):
-                value = self.loss.measure(**shown)
+            with unhalved(next(iter(seen.values()))):
+                value = self.loss.measure(**seen)
             values.append(value * self.shares[layer] if layer in self.shares else value)
         return torch.stack(values).sum(dim=0) if len(values) > 1 else values[0]
 
@@ -74,16 +142,21 @@ class Term:
 
     def on(self, views: Mapping[str, str]) -> "Term":
         """The term with other views, as far as it has these parameters."""
-        return replace(self, renamed={**self.renamed, **{p: v for p, v in views.items() if p in self.reads}})
+        return replace(self, renamed={**self.renamed, **{p: v for p, v in views.items() if p in self.parameters}})
 
     def __repr__(self) -> str:
         weight = "" if self.weight == ONE else f"{self.weight!r} * "
         lens = f" @ {self.lens!r}" if self.lens else ""
-        renamed = {p: v for p, v in self.renamed.items() if p != v}
+        renamed = {p: v for p, v in self.renamed.items() if p != v or p in self.optional}
         if not renamed:
             return f"{weight}{self.loss!r}{lens}"
         views = ", ".join(f'{p}="{v}"' for p, v in renamed.items())
         return f"{weight}({self.loss!r}{lens}).on({views})" if lens else f"{weight}{self.loss!r}.on({views})"
+
+
+def looked_at(terms: Iterable[Term]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The layers that some terms want of each view at each network, see :func:`lossmith.lens.wanted_layers`."""
+    return wanted_layers((view, term.path) for term in terms for view in term.reads.values())
 
 
 def named(terms: Sequence[Term]) -> tuple[str, ...]:

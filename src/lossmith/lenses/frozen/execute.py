@@ -20,7 +20,7 @@ from lossmith.lenses.frozen.cost import at_once
 from lossmith.lenses.frozen.steps import Ready, cast, known, shapes, truncated
 from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 
-__all__ = ["inner_dtype", "run"]
+__all__ = ["Once", "inner_dtype", "run"]
 
 
 def run(
@@ -103,19 +103,21 @@ class _Frozen(torch.autograd.Function):
             return None, None, None, None
         image_grad = _backward(arriving, ctx.work, ctx.saved_tensors, ctx.dtype, *ctx.like)
         if torch.is_grad_enabled():  # create_graph=True
-            image_grad = _Once.apply(image_grad, *arriving.values())
+            image_grad = Once.apply(image_grad, *arriving.values())
         return image_grad, None, None, None
 
 
-class _Once(torch.autograd.Function):
+class Once(torch.autograd.Function):
     """Refuses the derivative of a derivative, by name."""
 
     @staticmethod
     def forward(ctx: Any, image_grad: Tensor, *_: Tensor) -> Tensor:
+        """The gradient, and behind it whatever its own derivative would need."""
         return image_grad.view_as(image_grad)
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> None:
+        """Refuses."""
         raise RuntimeError(
             "A frozen network keeps what one backward pass needs, and gives no second derivative; "
             "take gradient penalties through a network of your own, such as a critic."
