@@ -1,0 +1,121 @@
+"""Focal frequency loss: parity with its authors' package; the recipes on bands and waves."""
+
+import itertools
+
+import pytest
+import torch
+
+from lossmith import L1, L2
+from lossmith.lenses.fourier import Fourier
+from lossmith.lenses.wavelet import Wavelet
+from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
+
+OPTIONS = [
+    {},
+    {"alpha": 0.5},
+    {"alpha": 2.0, "patch_factor": 2},
+    *(
+        dict(zip(("ave_spectrum", "log_matrix", "batch_matrix"), switches, strict=True))
+        for switches in itertools.product((False, True), repeat=3)
+    ),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_it_agrees_with_the_authors_package(options, pictures, agree):
+    package = pytest.importorskip("focal_frequency_loss")
+    agree(FocalFrequency(**options), package.FocalFrequencyLoss(**options), *pictures(n=3, side=18))
+
+
+def test_a_picture_with_odd_sides_agrees_too(agree):
+    package = pytest.importorskip("focal_frequency_loss")
+    views = torch.rand(2, 2, 3, 9, 15, generator=torch.Generator().manual_seed(0))
+    agree(FocalFrequency(), package.FocalFrequencyLoss(), *views)
+    agree(FocalFrequency(patch_factor=3), package.FocalFrequencyLoss(patch_factor=3), *views)
+
+
+def test_without_a_focus_it_is_l2(pictures):
+    torch.testing.assert_close(FocalFrequency(alpha=0)(*pictures()), L2()(*pictures()))
+
+
+def test_one_wrong_wave_counts_in_full():
+    wave = torch.cos(2 * torch.pi * torch.arange(8) / 8).expand(1, 1, 8, 8)  # its two coefficients are equally wrong
+    torch.testing.assert_close(FocalFrequency()(wave, torch.zeros_like(wave)), L2()(wave, torch.zeros_like(wave)))
+
+
+def test_a_large_power_of_a_large_error_stays_finite():
+    pred, target = 1e4 * torch.rand(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert FocalFrequency(alpha=20.0)(pred, target).isfinite()
+
+
+@pytest.mark.parametrize("option", ["ave_spectrum", "batch_matrix"])
+def test_a_statistic_of_the_batch_is_said_to_mix_it(option):
+    assert FocalFrequency(**{option: True}).mixes
+    assert not FocalFrequency().mixes
+
+
+def test_pictures_that_cannot_be_cut_into_patches_are_refused():
+    x = torch.rand(1, 3, 6, 8)
+    message = r"FocalFrequency\(1.0, 4\) wants sides that are multiples of 4; got 6x8. Crop the pictures to 4x8."
+    with pytest.raises(ValueError, match=message):
+        FocalFrequency(patch_factor=4)(x, x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"alpha": -1}, "FocalFrequency wants alpha of at least 0; got -1."),
+        ({"patch_factor": 0}, "FocalFrequency wants a whole patch_factor of at least 1; got 0."),
+        ({"log_matrix": 1}, "FocalFrequency wants log_matrix to be True or False; got 1."),
+    ],
+)
+def test_a_bad_argument_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        FocalFrequency(**arguments)
+
+
+@pytest.mark.parametrize("loss", [FocalFrequency(), FocalFrequency(patch_factor=2, log_matrix=True), fft_l1()])
+def test_it_compiles_without_a_break(loss, pictures):
+    compiled = torch.compile(1.0 * loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*pictures(side=8)), loss(*pictures(side=8)))
+
+
+def test_the_focus_moves_with_the_gradient_held(pictures):
+    """The weights are no function of the prediction: the gradient is 2 w d, whatever the weights would do."""
+    pred, target = pictures(n=1, dtype=torch.float64)
+    pred.requires_grad_()
+    loss = FocalFrequency()
+    (found,) = torch.autograd.grad(loss(pred, target), pred)
+    off = torch.fft.fft2(pred.detach() - target, norm="ortho")
+    weights = off.abs() / off.abs().amax(dim=(2, 3), keepdim=True)
+    wanted = torch.fft.ifft2(2 * weights * off, norm="ortho").real / pred.numel()
+    torch.testing.assert_close(found, wanted)
+
+
+def test_fft_l1_is_l1_through_fourier(pictures):
+    assert repr(fft_l1("amplitude", norm="backward", onesided=True)) == repr(
+        L1() @ Fourier("amplitude", norm="backward", onesided=True)
+    )
+
+
+def test_bands_of_one_weight_are_one_term(pictures):
+    loss = wavelet_l1({"LL": 0.5, "HL2": 2.0, "HH1": 0.5}, "db2", levels=2)
+    assert repr(loss) == (
+        '0.5 * L1() @ Wavelet("db2", 2, bands=["LL", "HH1"]) + 2.0 * L1() @ Wavelet("db2", 2, bands=["HL2"])'
+    )
+    pred, target = pictures()
+    x, y = (Wavelet("db2", 2)({"pixels": image}) for image in (pred, target))
+    wanted = sum(w * (x[band] - y[band]).abs().mean() for band, w in (("LL", 0.5), ("HL2", 2.0), ("HH1", 0.5)))
+    torch.testing.assert_close(loss(pred, target), wanted)
+
+
+@pytest.mark.parametrize(
+    ("bands", "message"),
+    [
+        ({}, "wavelet_l1 wants at least one band and its weight; got none."),
+        ({"HH2": 1.0}, "Wavelet with levels=1 has the bands LL, LH1, HL1, HH1; got 'HH2'."),
+    ],
+)
+def test_bands_that_are_not_there_are_refused(bands, message):
+    with pytest.raises(ValueError, match=message):
+        wavelet_l1(bands)
