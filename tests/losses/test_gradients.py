@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from lossmith import L1
 from lossmith.lenses.edges import Laplacian, Scharr
-from lossmith.losses.gradient import gradient, spsr_gradient
+from lossmith.losses.gradients import gradient, spsr_gradient
 
 
 def test_it_agrees_with_kornia(pictures, agree):
