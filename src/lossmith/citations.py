@@ -12,6 +12,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         1994,
         "ICIP",
     ),
+    "cho2021": (
+        "inproceedings",
+        "Cho, Sung-Jin and Ji, Seo-Won and Hong, Jun-Pyo and Jung, Seung-Won and Ko, Sung-Jea",
+        "Rethinking Coarse-to-Fine Approach in Single Image Deblurring",
+        2021,
+        "ICCV",
+    ),
     "gatys2016": (
         "inproceedings",
         "Gatys, Leon A. and Ecker, Alexander S. and Bethge, Matthias",
@@ -34,6 +41,20 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2016,
         "arXiv:1602.07360",
     ),
+    "irani1991": (
+        "article",
+        "Irani, Michal and Peleg, Shmuel",
+        "Improving Resolution by Image Registration",
+        1991,
+        "CVGIP: Graphical Models and Image Processing",
+    ),
+    "jiang2021": (
+        "inproceedings",
+        "Jiang, Liming and Dai, Bo and Wu, Wayne and Loy, Chen Change",
+        "Focal Frequency Loss for Image Reconstruction and Synthesis",
+        2021,
+        "ICCV",
+    ),
     "johnson2016": (
         "inproceedings",
         "Johnson, Justin and Alahi, Alexandre and Fei-Fei, Li",
@@ -47,6 +68,20 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "One weird trick for parallelizing convolutional neural networks",
         2014,
         "arXiv:1404.5997",
+    ),
+    "ma2020": (
+        "inproceedings",
+        "Ma, Cheng and Rao, Yongming and Cheng, Yean and Chen, Ce and Lu, Jiwen and Zhou, Jie",
+        "Structure-Preserving Super Resolution with Gradient Guidance",
+        2020,
+        "CVPR",
+    ),
+    "mallat1989": (
+        "article",
+        "Mallat, Stephane G.",
+        "A theory for multiresolution signal decomposition: the wavelet representation",
+        1989,
+        "IEEE Transactions on Pattern Analysis and Machine Intelligence",
     ),
     "rudin1992": (
         "article",

@@ -66,6 +66,9 @@ class Member:
         return self.excused.get(test) or excuses.get(test) or None
 
 
+HELD = {"test_the_gradient_is_the_derivative": "its weights are held fixed, as published"}
+BICUBIC = {"test_no_number_is_looked_at": "autocast knows no meta device"}
+
 MEMBERS = [
     Member("L1"),
     Member("L2"),
@@ -101,6 +104,22 @@ MEMBERS = [
     Member("johnson", grows=None),
     Member("esrgan", side=16),
     Member("real_esrgan", side=16),
+    Member("FocalFrequency", grows=None, excused=HELD),
+    Member("FocalFrequency(0.5, 2, log_matrix=True)", grows=None, excused=HELD),
+    Member("FocalFrequency(ave_spectrum=True, batch_matrix=True)", grows=None, excused=HELD),
+    Member("fft_l1"),
+    Member("fft_l1('amplitude', onesided=True)"),
+    Member("fft_l1(norm='backward')", grows=None),
+    Member("wavelet_l1"),
+    Member("wavelet_l1({'LL': 0.5, 'HH2': 2}, 'sym4', levels=2)"),
+    Member("gradient"),
+    Member("gradient('scharr', 'magnitude')"),
+    Member("gradient('laplacian') + L2 @ Laplacian(8)"),
+    Member("spsr_gradient"),
+    Member("colour", side=32),
+    Member("colour('ycbcr', 1) + L2 @ YCbCr('chroma') @ Downsample(2, 'area')"),
+    Member("L1 @ Downsample(2)", excused=BICUBIC),
+    Member("LRConsistency", excused=BICUBIC),
 ]
 
 every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.text)

@@ -1,10 +1,33 @@
 """What a distance looks at instead of the pixels: networks and transforms."""
 
 from lossmith.lenses.alexnet import AlexNet
+from lossmith.lenses.colour import Lab, YCbCr
+from lossmith.lenses.edges import Central, Laplacian, Scharr, Sobel
+from lossmith.lenses.fourier import Fourier
 from lossmith.lenses.gram import Gram
+from lossmith.lenses.lowpass import Blur, Downsample
 from lossmith.lenses.lpips import Calibrated
 from lossmith.lenses.squeezenet import SqueezeNet
 from lossmith.lenses.vgg import VGG
+from lossmith.lenses.wavelet import Wavelet
 from lossmith.lenses.weights import MissingWeights, WrongWeights
 
-__all__ = ["VGG", "AlexNet", "Calibrated", "Gram", "MissingWeights", "SqueezeNet", "WrongWeights"]
+__all__ = [
+    "VGG",
+    "AlexNet",
+    "Blur",
+    "Calibrated",
+    "Central",
+    "Downsample",
+    "Fourier",
+    "Gram",
+    "Lab",
+    "Laplacian",
+    "MissingWeights",
+    "Scharr",
+    "Sobel",
+    "SqueezeNet",
+    "Wavelet",
+    "WrongWeights",
+    "YCbCr",
+]
