@@ -228,8 +228,7 @@ class Looks:
 def shown(lens: Lens, maps: Maps) -> Maps:
     """What a lens that is no network shows of some maps: in float32 at least, whatever autocast says."""
     with unhalved(next(iter(maps.values()))):
-        seen: Maps = lens({name: full(each) for name, each in maps.items()})
-    return seen
+        return lens.forward({name: full(each) for name, each in maps.items()})  # tools' module hooks expect no leaves
 
 
 def path_of(lens: Lens | None) -> tuple[tuple[str, Lens], ...]:

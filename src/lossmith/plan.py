@@ -1,16 +1,22 @@
-"""What a step of a loss will cost, before it is run: which networks, how often, how many operations.
+"""What a step of a loss will cost, before it is run: which networks, how often, how many operations and bytes.
 
-It counts the networks' convolutions, which are all but a few percent of a step; pixel terms and what follows a network
-are left out. It stands beside the algebra and not above it, so that a loss can tell its own plan.
+The operations are those of the networks' convolutions, which are all but a few percent of a step; pixel terms and what
+follows a network are left out. The bytes are those of the whole loss: it is run on tensors without data. This stands
+beside the algebra and not above it, so that a loss can tell its own plan.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from lossmith.lens import Features
+import torch
+
+from lossmith.lens import Chain, Features, Lens, Looks
+from lossmith.lenses.vgg import VGG
+from lossmith.meter import measured
 from lossmith.term import Term, looked_at
 
-__all__ = ["Pass", "Plan"]
+__all__ = ["Pass", "Plan", "sharing"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Plan:
     Args:
         shape: The pictures' shape, (N, 3, H, W).
         passes: One for each network and view.
+        terms: The terms that it is the plan of.
 
     Example:
         >>> from lossmith import parse
@@ -57,6 +64,7 @@ class Plan:
 
     shape: tuple[int, ...]
     passes: tuple[Pass, ...]
+    terms: tuple[Term, ...] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, terms: Sequence[Term], names: Sequence[str], shape: Sequence[int]) -> "Plan":
@@ -89,7 +97,7 @@ class Plan:
             passes.append(
                 Pass(lens.backbone.name, through, view, wanted[view, text], tuple(users), gradient, forward, backward)
             )
-        return cls(tuple(shape), tuple(passes))
+        return cls(tuple(shape), tuple(passes), tuple(terms))
 
     @property
     def forward(self) -> float:
@@ -100,3 +108,63 @@ class Plan:
     def backward(self) -> float:
         """Operations of all backward passes."""
         return sum(p.backward for p in self.passes)
+
+    @property
+    def kept(self) -> int:
+        """The bytes that the loss keeps from its forward pass for the backward pass, in float32 on a CPU."""
+        return self.bytes[0]
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that the loss holds at once in either pass, besides the views, in float32 on a CPU."""
+        return self.bytes[1]
+
+    @cached_property
+    def bytes(self) -> tuple[int, int]:
+        """:attr:`kept` and :attr:`peak`, without the networks' weights and without losses that read no pictures."""
+        terms = [term for term in self.terms if term.loss.pictures]
+        views = {view: torch.empty(self.shape, device="meta") for term in terms for view in term.reads.values()}
+        views |= {term.reads["mask"]: views[term.reads["mask"]][:, :1] for term in terms if "mask" in term.reads}
+        if not terms:
+            return 0, 0
+        wanted = looked_at(terms)
+
+        def forward() -> torch.Tensor:
+            looks = Looks(views, wanted)
+            return torch.stack([term.evaluate(looks).mean() for term in terms]).sum()
+
+        with torch.no_grad():
+            forward()  # so that the networks are there
+        for term in terms:
+            views |= {v: views[v].requires_grad_() for p, v in term.reads.items() if p not in ("target", "mask")}
+        with torch.enable_grad():
+            return measured(forward, list(views.values()))
+
+
+def sharing(terms: Sequence[Term]) -> tuple[Term, ...] | None:
+    """The same terms on one VGG, where they stand on two and LPIPS needs VGG-16; None where there is nothing to share.
+
+    Each layer of VGG-19 becomes the layer of VGG-16 at the same place of its stage. The values differ a little, so a
+    weight that was tuned wants to be looked at again.
+    """
+    networks = {stage.backbone.title for term in terms for _, stage in term.path if isinstance(stage, VGG)}
+    if networks != {"vgg16", "vgg19"}:
+        return None
+    return tuple(replace(term, lens=_on_vgg16(term.lens)) if term.lens else term for term in terms)
+
+
+def _on_vgg16(lens: Lens) -> Lens:
+    stages: list[Lens] = []
+    for stage in lens.stages:
+        if isinstance(stage, VGG):
+            layers: dict[str, float] = {}
+            for layer, weight in stage.layers.items():
+                layers[_counterpart(layer)] = layers.get(_counterpart(layer), 0.0) + weight
+            stage = VGG("vgg16", layers)
+        stages.append(stage)
+    return Chain(stages) if len(stages) > 1 else stages[0]
+
+
+def _counterpart(layer: str) -> str:
+    kind, _, place = layer.partition("_")
+    return f"{kind}_3" if place == "4" else layer  # VGG-19 has a fourth convolution in its last three stages

@@ -54,5 +54,6 @@ class _Settled(torch.autograd.Function):
         found = ctx.saved_tensors
         back = [g * arriving.view(-1, *(1,) * (g.dim() - 1)) for g in found]
         if torch.is_grad_enabled():  # create_graph=True
-            back = [Once.apply(g, arriving) for g in back]  # type: ignore[no-untyped-call]
+            trap = arriving.new_zeros((), requires_grad=True)  # the features themselves are not at hand any more
+            back = [Once.apply(g, trap) for g in back]  # type: ignore[no-untyped-call]
         return None, None, *(None,) * len(found), *back

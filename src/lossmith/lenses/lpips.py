@@ -63,7 +63,7 @@ class Calibrated(Lens):
         layers = LPIPS_LAYERS[self.net]
         if list(maps) != layers:
             raise ValueError(f"{self!r} wants the layers {', '.join(layers)}; it was given {', '.join(maps)}.")
-        heads = self.heads(maps[layers[0]])
+        heads = self.heads(maps)
         return {layer: head * unit(maps[layer]) for layer, head in zip(layers, heads, strict=True)}
 
     @property
@@ -72,10 +72,13 @@ class Calibrated(Lens):
         name = f"lpips_{self.net}"
         return {name if self.weights is None else f"{name}, weights={self.weights}": find(name, self.weights).sha256}
 
-    def heads(self, like: Tensor) -> tuple[Tensor, ...]:
-        """The square roots of C w for each layer, (1, C, 1, 1), where and as precise as a tensor is."""
+    def heads(self, maps: Maps) -> tuple[Tensor, ...]:
+        """The square roots of C w for each layer, (1, C, 1, 1), where and as precise as the maps are."""
+        like = maps[LPIPS_LAYERS[self.net][0]]
         key = (like.device, like.dtype)
-        if key not in self.loaded:
+        if key not in self.loaded and like.is_meta:  # a plan needs no weights
+            self.loaded[key] = tuple(each.new_empty(1, each.shape[1], 1, 1) for each in maps.values())
+        elif key not in self.loaded:
             found = find(f"lpips_{self.net}", self.weights)
             heads = [found.state[name] for name in sorted(found.state)]
             if len(heads) != len(LPIPS_LAYERS[self.net]) or any((head < 0).any() for head in heads):

@@ -121,7 +121,7 @@ class Sequential(Backbone):
         """
         if (device, dtype) not in self._loaded:
             fine = self.fine if dtype.itemsize < 4 else None
-            mean, steps = self._load()
+            mean, steps = (_channels(MEAN), self.plan) if device.type == "meta" else self._load()  # a plan needs none
             with torch.inference_mode(False):
                 wide = torch.promote_types(dtype, torch.float32)
                 self._loaded[device, dtype] = mean.to(device, wide), cast(steps, device=device, dtype=dtype, fine=fine)

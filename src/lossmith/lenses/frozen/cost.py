@@ -71,7 +71,7 @@ def flops(steps: Sequence[Step], shape: Sequence[int], taps: Collection[str]) ->
 def at_once(work: Sequence[Step], shape: Sequence[int], device: torch.device) -> int:
     """How many pictures pass the network together."""
     n = shape[0]
-    if device.type != "cpu":
+    if device.type not in ("cpu", "meta"):  # what is planned runs on a CPU
         return n
     largest = max(prod(size[1:]) for size in shapes(work, shape))
     return max(min(n, REACH // largest), 1)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith.lens import unhalved
 from lossmith.lenses.frozen.bits import LANES, choose, chosen, keep_on, pack_on
 from lossmith.lenses.frozen.cost import at_once
 from lossmith.lenses.frozen.steps import Ready, cast, known, shapes, truncated
@@ -130,7 +131,7 @@ def _forward(
     lane = LANES[dtype]
     maps: dict[str, Tensor] = {}
     kept: list[Tensor] = []
-    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+    with torch.no_grad(), unhalved(image):
         for part in _parts(image.shape, work, image.device):
             x = image[part].contiguous(memory_format=torch.channels_last)
             free = False  # whether x is nobody else's, and may be overwritten
@@ -180,7 +181,7 @@ def _backward(
     parts = _parts(shape, work, device)
     bits, live_bits = len(kept) // len(parts), sum(not isinstance(step, Conv) for step in live)
     back = torch.empty(shape, dtype=image_dtype, device=device, memory_format=torch.channels_last)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with torch.no_grad(), unhalved(back):
         scale = _scale(arriving.values()) if dtype == torch.float16 else None
         for turn, part in enumerate(parts):
             words = list(kept[turn * bits : turn * bits + live_bits])
@@ -212,17 +213,26 @@ def _scale(gradients: Iterable[Tensor]) -> Tensor:
 
 
 def _convolved(x: Tensor, conv: Conv) -> Tensor:
+    if x.is_meta:
+        return _shaped(x, conv.weight.dtype, len(conv.weight), *map(conv.side, x.shape[2:]))
     x = F.conv2d(x.to(conv.weight.dtype), conv.weight, conv.bias, conv.stride, conv.padding)
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def _convolved_back(g: Tensor, conv: Ready, size: tuple[int, int]) -> Tensor:
+    if g.is_meta:
+        return _shaped(g, conv.back.dtype, conv.back.shape[1], *size)
     rest = [
         have - ((cells - 1) * conv.stride - 2 * conv.padding + side)  # pixels at the end that no stride reached
         for have, cells, side in zip(size, g.shape[2:], conv.weight.shape[2:], strict=True)
     ]
     g = F.conv_transpose2d(g, conv.back, None, conv.stride, conv.padding, rest)
     return g.contiguous(memory_format=torch.channels_last)
+
+
+def _shaped(like: Tensor, dtype: torch.dtype, *size: int) -> Tensor:
+    """What a convolution makes of a tensor without data; PyTorch's own forgets the layout there."""
+    return torch.empty((len(like), *size), dtype=dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def _parts(shape: Sequence[int], work: Sequence[Step], device: torch.device) -> list[slice]:
