@@ -5,6 +5,13 @@ from collections.abc import Iterable
 __all__ = ["bibtex"]
 
 PAPERS: dict[str, tuple[str, str, str, int, str]] = {
+    "arjovsky2017": (
+        "inproceedings",
+        "Arjovsky, Martin and Chintala, Soumith and Bottou, Leon",
+        "Wasserstein Generative Adversarial Networks",
+        2017,
+        "ICML",
+    ),
     "charbonnier1994": (
         "inproceedings",
         "Charbonnier, P. and Blanc-Feraud, L. and Aubert, G. and Barlaud, M.",
@@ -25,6 +32,21 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "Image Style Transfer Using Convolutional Neural Networks",
         2016,
         "CVPR",
+    ),
+    "goodfellow2014": (
+        "inproceedings",
+        "Goodfellow, Ian and Pouget-Abadie, Jean and Mirza, Mehdi and Xu, Bing and Warde-Farley, David and "
+        "Ozair, Sherjil and Courville, Aaron and Bengio, Yoshua",
+        "Generative Adversarial Nets",
+        2014,
+        "NeurIPS",
+    ),
+    "gulrajani2017": (
+        "inproceedings",
+        "Gulrajani, Ishaan and Ahmed, Faruk and Arjovsky, Martin and Dumoulin, Vincent and Courville, Aaron",
+        "Improved Training of Wasserstein GANs",
+        2017,
+        "NeurIPS",
     ),
     "huber1964": (
         "article",
@@ -48,6 +70,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         1991,
         "CVGIP: Graphical Models and Image Processing",
     ),
+    "isola2017": (
+        "inproceedings",
+        "Isola, Phillip and Zhu, Jun-Yan and Zhou, Tinghui and Efros, Alexei A.",
+        "Image-to-Image Translation with Conditional Adversarial Networks",
+        2017,
+        "CVPR",
+    ),
     "jiang2021": (
         "inproceedings",
         "Jiang, Liming and Dai, Bo and Wu, Wayne and Loy, Chen Change",
@@ -62,12 +91,26 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2016,
         "ECCV",
     ),
+    "jolicoeur2019": (
+        "inproceedings",
+        "Jolicoeur-Martineau, Alexia",
+        "The relativistic discriminator: a key element missing from standard GAN",
+        2019,
+        "ICLR",
+    ),
     "krizhevsky2014": (
         "article",
         "Krizhevsky, Alex",
         "One weird trick for parallelizing convolutional neural networks",
         2014,
         "arXiv:1404.5997",
+    ),
+    "lim2017": (
+        "article",
+        "Lim, Jae Hyun and Ye, Jong Chul",
+        "Geometric GAN",
+        2017,
+        "arXiv:1705.02894",
     ),
     "ma2020": (
         "inproceedings",
@@ -82,6 +125,27 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "A theory for multiresolution signal decomposition: the wavelet representation",
         1989,
         "IEEE Transactions on Pattern Analysis and Machine Intelligence",
+    ),
+    "mao2017": (
+        "inproceedings",
+        "Mao, Xudong and Li, Qing and Xie, Haoran and Lau, Raymond Y. K. and Wang, Zhen and Smolley, Stephen Paul",
+        "Least Squares Generative Adversarial Networks",
+        2017,
+        "ICCV",
+    ),
+    "mescheder2018": (
+        "inproceedings",
+        "Mescheder, Lars and Geiger, Andreas and Nowozin, Sebastian",
+        "Which Training Methods for GANs do actually Converge?",
+        2018,
+        "ICML",
+    ),
+    "miyato2018": (
+        "inproceedings",
+        "Miyato, Takeru and Kataoka, Toshiki and Koyama, Masanori and Yoshida, Yuichi",
+        "Spectral Normalization for Generative Adversarial Networks",
+        2018,
+        "ICLR",
     ),
     "rudin1992": (
         "article",
@@ -110,6 +174,20 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "Image quality assessment: from error visibility to structural similarity",
         2004,
         "IEEE Transactions on Image Processing",
+    ),
+    "wang2018": (
+        "inproceedings",
+        "Wang, Ting-Chun and Liu, Ming-Yu and Zhu, Jun-Yan and Tao, Andrew and Kautz, Jan and Catanzaro, Bryan",
+        "High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs",
+        2018,
+        "CVPR",
+    ),
+    "wang2021": (
+        "inproceedings",
+        "Wang, Xintao and Xie, Liangbin and Dong, Chao and Shan, Ying",
+        "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data",
+        2021,
+        "ICCV Workshops",
     ),
     "zhang2018": (
         "inproceedings",

@@ -64,7 +64,7 @@ def test_the_critics_part_agrees_with_the_papers_formula(kind, pictures):
     loss = small(kind)
     judge = copy.deepcopy(loss.learner.critic)
     judge.iterate()
-    value = loss.learn({"pred": pred, "target": target})["critic"]
+    value = loss.study(pred, target)["critic"]
     torch.testing.assert_close(value, critics_part(kind, judge(pred), judge(target)))
 
 
@@ -148,7 +148,7 @@ def test_it_compiles_whole_and_not_again_when_the_critic_has_learned(pictures):
     for _ in range(3):
         with torch._dynamo.config.patch(error_on_recompile=True):
             torch.testing.assert_close(run(pred, target), loss.measure(pred, target))
-        loss.learn({"pred": pred, "target": target})
+        loss.study(pred, target)
 
 
 def test_feature_matching_is_the_l1_between_the_layers_outputs(pictures, agree):
@@ -199,7 +199,7 @@ def test_a_picture_that_the_critic_cannot_look_at_is_refused(shape, message):
     with pytest.raises(ValueError, match=message):
         small()(picture, picture)
     with pytest.raises(ValueError, match=message):
-        small().learn({"pred": picture, "target": picture})
+        small().study(picture, picture)
 
 
 def test_learning_wants_both_views(pictures):

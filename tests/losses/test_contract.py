@@ -120,6 +120,13 @@ MEMBERS = [
     Member("colour('ycbcr', 1) + L2 @ YCbCr('chroma') @ Downsample(2, 'area')"),
     Member("L1 @ Downsample(2)", excused=BICUBIC),
     Member("LRConsistency", excused=BICUBIC),
+    Member("Adversarial(width=4)", grows=None, least=None),
+    Member("Adversarial('unet', 'lsgan', width=4, spectral=False)", grows=None, least=None),
+    Member("Adversarial('patch', 'hinge', width=4)", grows=None, least=None),
+    Member("Adversarial('patch', 'wasserstein', penalty='gp', width=4, seed=1)", grows=None, least=None),
+    Member("Adversarial('patch', 'relativistic', width=4)", grows=None, least=None),
+    Member("FeatureMatching(width=4)", grows=None),
+    Member("FeatureMatching('patch', 'lsgan', width=4)", grows=None),
 ]
 
 every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.text)

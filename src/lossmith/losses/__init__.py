@@ -1,5 +1,6 @@
 """The losses: distances, regularisers, and the recipes that combine them."""
 
+from lossmith.losses.adversarial import Adversarial, FeatureMatching
 from lossmith.losses.colours import colour
 from lossmith.losses.consistency import LRConsistency
 from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
@@ -15,8 +16,10 @@ __all__ = [
     "MSSSIM",
     "SSIM",
     "TV",
+    "Adversarial",
     "Charbonnier",
     "EdgeAwareTV",
+    "FeatureMatching",
     "FocalFrequency",
     "Huber",
     "LRConsistency",

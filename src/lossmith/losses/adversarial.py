@@ -79,13 +79,15 @@ class _Judged(Loss, ABC):
         return tuple(PAPERS[part] for part in parts if part)
 
     def learn(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One step of the critic on the views pred and target; its figures, see :meth:`Learner.step`."""
+        """One step of the critic on the views pred and target; its figures, see :meth:`study`."""
         if missing := [name for name in ("pred", "target") if name not in views]:
             given = ", ".join(views) or "none"
             raise ValueError(f"The critic of {self!r} learns from the view '{missing[0]}'; the views are {given}.")
-        for name in ("pred", "target"):
-            self.fits(views[name])
-        return self.learner.step(real=views["target"], fake=views["pred"])
+        return self.study(views["pred"], views["target"])
+
+    def study(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """One step of the critic; its figures as scalars, see :meth:`Learner.step`."""
+        return self.learner.step(real=self.fits(target), fake=self.fits(pred))
 
     def fits(self, image: Tensor) -> Tensor:
         """The pictures, if the critic can look at them."""
@@ -165,7 +167,7 @@ class Adversarial(_Judged):
         >>> x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
         >>> loss.evaluate({"pred": x, "target": y})["Adversarial"].shape
         torch.Size([2])
-        >>> sorted(loss.learn({"pred": x, "target": y}))
+        >>> sorted(loss.study(x, y))
         ['critic', 'fake', 'real']
     """
 
@@ -240,9 +242,9 @@ class FeatureMatching(_Judged):
         loss.learner, loss.shares = adversarial.learner, True
         return loss
 
-    def learn(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One step of the critic if it is its own; its figures, see :meth:`Learner.step`."""
-        return {} if self.shares else super().learn(views)
+    def study(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """One step of the critic if it is its own; its figures as scalars, see :meth:`Learner.step`."""
+        return {} if self.shares else super().study(pred, target)
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """The distance for each image, (N,)."""
