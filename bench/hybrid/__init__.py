@@ -1,0 +1,1 @@
+"""What `bench/hybrid_step.py` is made of."""
