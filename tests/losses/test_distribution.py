@@ -1,0 +1,122 @@
+"""The sliced Wasserstein distance, against scipy's distance along each direction."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import wasserstein_distance
+
+from lossmith import L2, VGG, Gram
+from lossmith.losses.distribution import SlicedWasserstein, directions, sliced_wasserstein
+
+CPU = torch.device("cpu")
+
+
+def drawn(channels: int, count: int, seed: int = 0) -> torch.Tensor:
+    return directions(channels, count, seed, CPU, torch.float64)
+
+
+def test_it_is_the_mean_of_the_distances_along_each_direction(pictures):
+    pred, target = pictures(side=8, dtype=torch.float64)
+    wanted = [
+        np.mean([wasserstein_distance(v @ x, v @ y) for v in drawn(3, 6).numpy()])
+        for x, y in zip(pred.flatten(2).numpy(), target.flatten(2).numpy(), strict=True)
+    ]
+    torch.testing.assert_close(SlicedWasserstein(6, p=1).measure(pred, target), torch.tensor(wanted))
+
+
+def test_along_one_channel_sorted_values_are_compared():
+    x, y = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2), torch.tensor([0.5, 0.25]).view(1, 1, 1, 2)
+    assert SlicedWasserstein()(x, y).item() == (0.25**2 + 0.5**2) / 2
+    assert SlicedWasserstein(p=3)(x, y).item() == (0.25**3 + 0.5**3) / 2
+
+
+def test_where_things_are_does_not_matter(pictures):
+    pred, target = pictures(side=8)
+    assert torch.equal(SlicedWasserstein()(pred.flip(3).transpose(2, 3), target), SlicedWasserstein()(pred, target))
+    assert SlicedWasserstein()(target.flip(2), target) == 0
+
+
+def test_it_sees_what_a_gram_matrix_does_not():
+    x = torch.tensor([1.0, -1.0]).view(1, 1, 1, 2)
+    y = torch.tensor([2**0.5, 0.0]).view(1, 1, 1, 2)
+    assert (L2() @ Gram())(x, y) < 1e-12
+    assert SlicedWasserstein()(x, y) > 0.1
+
+
+def test_a_shift_of_every_feature_costs_its_square_over_the_channels():
+    shift = 0.5 * torch.nn.functional.normalize(torch.randn(1, 64, 1, 1, generator=torch.Generator().manual_seed(1)))
+    x = torch.rand(1, 64, 8, 8, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(SlicedWasserstein(4096)(x + shift, x), torch.tensor(0.25 / 64), rtol=0.05, atol=0)
+
+
+def test_the_resolution_does_not_matter(pictures):
+    pred, target = (view.repeat_interleave(2, dim=3) for view in pictures(side=8, dtype=torch.float64))
+    torch.testing.assert_close(
+        SlicedWasserstein()(pred, target), SlicedWasserstein()(*pictures(side=8, dtype=torch.float64))
+    )
+
+
+def test_the_directions_are_unit_vectors_that_never_change():
+    torch.testing.assert_close(drawn(5, 7).norm(dim=1), torch.ones(7, dtype=torch.float64))
+    assert torch.equal(drawn(5, 7), drawn(5, 7))
+    assert not torch.equal(drawn(5, 7), drawn(5, 7, seed=1))
+    torch.testing.assert_close(directions(5, 7, 0, CPU, torch.float32).double(), drawn(5, 7), rtol=0, atol=1e-7)
+
+
+def test_the_directions_are_evenly_distributed():
+    along = drawn(4, 20000)
+    torch.testing.assert_close(along.T @ along / 20000, torch.eye(4, dtype=torch.float64) / 4, rtol=0, atol=0.01)
+
+
+def test_the_authors_number_of_directions_is_that_of_the_channels(pictures):
+    pred, target = pictures(channels=5)
+    assert torch.equal(SlicedWasserstein()(pred, target), SlicedWasserstein(5)(pred, target))
+
+
+def test_directions_drawn_in_inference_serve_in_training(pictures):
+    pred, target = pictures(channels=6)
+    with torch.inference_mode():
+        SlicedWasserstein(11)(pred, target)
+    SlicedWasserstein(11)(pred.requires_grad_(), target).backward()
+    assert pred.grad.any()
+
+
+def test_it_compiles_without_a_break(pictures):
+    pred, target = pictures(side=8)
+    loss = 2 * SlicedWasserstein()
+    compiled = torch.compile(loss, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(pred, target), loss(pred, target))
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2])
+def test_the_gradient_is_the_derivative(p, pictures):
+    pred, target = pictures(n=1, side=6, dtype=torch.float64)
+    loss = SlicedWasserstein(5, p=p)
+    assert torch.autograd.gradcheck(lambda x: loss.measure(x, target), pred.requires_grad_(), fast_mode=True)
+
+
+def test_the_recipe_is_the_distance_at_the_authors_layers():
+    (term,) = sliced_wasserstein(weights="random").terms
+    assert list(term.shares)[:3] == ["relu1_1", "relu1_2", "relu2_1"]
+    assert list(term.shares)[-1] == "relu5_2"
+    assert len(term.shares) == 14
+    loss = sliced_wasserstein("vgg16", "relu2_1", projections=9, weights="random")
+    assert repr(loss) == repr(SlicedWasserstein(9) @ VGG("vgg16", "relu2_1", weights="random"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"projections": 0}, "number of projections from 1, or None; got 0"),
+        ({"p": 0.5}, "p >= 1; got 0.5"),
+        ({"seed": -1}, "whole number from 0 as seed; got -1"),
+    ],
+)
+def test_a_bad_argument_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        SlicedWasserstein(**arguments)
+
+
+def test_maps_without_places_are_refused():
+    with pytest.raises(ValueError, match=r"wants maps with places, \(N, C, \.\.\.\); got \(2, 3\)"):
+        SlicedWasserstein().measure(torch.rand(2, 3), torch.rand(2, 3))
