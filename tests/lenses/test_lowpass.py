@@ -53,6 +53,7 @@ def test_the_gradient_reaches_every_pixel(kernel):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Blur("a"), "Blur wants a finite number; got 'a'."),
         (lambda: Blur(0), "Blur wants sigma > 0, in pixels; got 0."),
         (lambda: Downsample(0), "Downsample wants a whole scale of at least 1; got 0."),
         (lambda: Downsample(2.0), "Downsample wants a whole scale of at least 1; got 2.0."),

@@ -83,6 +83,7 @@ def test_the_repr_leaves_out_what_is_usual():
         (lambda: Wavelet(levels=0), "Wavelet wants at least one level, a whole number; got 0."),
         (lambda: Wavelet(levels=1.5), "Wavelet wants at least one level, a whole number; got 1.5."),
         (lambda: Wavelet(bands=["HH2"]), "Wavelet with levels=1 has the bands LL, LH1, HL1, HH1; got 'HH2'."),
+        (lambda: Wavelet(bands={"LL": 0.1}), "Wavelet wants the names of its bands; wavelet_l1 gives them weights."),
         (lambda: Wavelet(bands=[]), "Wavelet wants at least one band of LL, LH1, HL1, HH1; got none."),
     ],
 )

@@ -64,6 +64,7 @@ def test_pictures_that_cannot_be_cut_into_patches_are_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"alpha": "a"}, "FocalFrequency wants a finite number; got 'a'."),
         ({"alpha": -1}, "FocalFrequency wants alpha of at least 0; got -1."),
         ({"patch_factor": 0}, "FocalFrequency wants a whole patch_factor of at least 1; got 0."),
         ({"log_matrix": 1}, "FocalFrequency wants log_matrix to be True or False; got 1."),
@@ -112,7 +113,10 @@ def test_bands_of_one_weight_are_one_term(pictures):
 @pytest.mark.parametrize(
     ("bands", "message"),
     [
-        ({}, "wavelet_l1 wants at least one band and its weight; got none."),
+        ({}, r'wavelet_l1 wants bands with their weights, such as {"LL": 0.1, "HH1": 1}; got {}.'),
+        (["LL"], r"wavelet_l1 wants bands with their weights, .*; got \['LL'\]."),
+        ({"LL": 0.0}, "wavelet_l1 wants a positive weight for band 'LL'; got 0.0."),
+        ({"LL": "a"}, "wavelet_l1 wants a finite number; got 'a'."),
         ({"HH2": 1.0}, "Wavelet with levels=1 has the bands LL, LH1, HL1, HH1; got 'HH2'."),
     ],
 )

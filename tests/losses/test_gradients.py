@@ -37,6 +37,11 @@ def test_each_operator_is_its_lens():
     assert repr(gradient("laplacian")) == repr(L1() @ Laplacian())
 
 
+def test_a_part_of_the_laplacian_is_refused():
+    with pytest.raises(ValueError, match=r'gradient\("laplacian"\) is a curvature and has no part; got \'magnitude\'.'):
+        gradient("laplacian", "magnitude")
+
+
 def test_an_unknown_operator_is_refused():
     with pytest.raises(ValueError, match=r'gradient knows "sobel", "scharr", "central", "laplacian"; got \'prewitt\'.'):
         gradient("prewitt")

@@ -9,6 +9,7 @@ from torch import Tensor
 from lossmith.data.degradations import downsample
 from lossmith.lens import Lens, Maps
 from lossmith.spelling import quoted, spelled
+from lossmith.weight import number
 
 __all__ = ["Blur", "Downsample"]
 
@@ -36,7 +37,7 @@ class Blur(Lens):
 
     def __init__(self, sigma: float = 3.0) -> None:
         super().__init__()
-        if isinstance(sigma, bool) or not 0 < sigma < float("inf"):
+        if number("Blur", sigma) <= 0:
             raise ValueError(f"Blur wants sigma > 0, in pixels; got {sigma!r}.")
         self.sigma = sigma
 
@@ -50,9 +51,9 @@ class Blur(Lens):
         places = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
         weights = torch.exp(-places.square() / (2 * self.sigma**2))
         row = (weights / weights.sum()).view(1, 1, 1, -1)
-        n, c, height, width = image.shape
-        padded = F.pad(image.reshape(n * c, 1, height, width), [radius] * 4, mode="replicate")
-        return F.conv2d(F.conv2d(padded, row), row.transpose(2, 3)).view(n, c, height, width)
+        along = F.conv2d(F.pad(image.flatten(0, 1)[:, None], (radius, radius, 0, 0), mode="replicate"), row)
+        down = F.conv2d(F.pad(along, (0, 0, radius, radius), mode="replicate"), row.transpose(2, 3))
+        return down.view(image.shape)
 
     def __repr__(self) -> str:
         return spelled(self) if self.sigma == 3.0 else spelled(self, self.sigma)

@@ -1,6 +1,6 @@
 """Wavelets: the bands of a picture, each scale and direction by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, final, get_args
 
 import torch
@@ -75,6 +75,8 @@ class Wavelet(Lens):
         if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
             raise ValueError(f"Wavelet wants at least one level, a whole number; got {levels!r}.")
         there = ["LL", *(f"{band}{level}" for level in range(1, levels + 1) for band in ("LH", "HL", "HH"))]
+        if isinstance(bands, Mapping):
+            raise ValueError("Wavelet wants the names of its bands; wavelet_l1 gives them weights.")
         if isinstance(bands, str):
             bands = [bands]
         for band in bands or ():

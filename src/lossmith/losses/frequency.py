@@ -12,6 +12,7 @@ from lossmith.lenses.wavelet import Name, Wavelet
 from lossmith.loss import Hybrid, Loss
 from lossmith.losses.pixel import L1
 from lossmith.spelling import spelled
+from lossmith.weight import number
 
 __all__ = ["FocalFrequency", "fft_l1", "wavelet_l1"]
 
@@ -64,7 +65,7 @@ class FocalFrequency(Loss):
         batch_matrix: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 <= alpha < float("inf"):
+        if number("FocalFrequency", alpha) < 0:
             raise ValueError(f"FocalFrequency wants alpha of at least 0; got {alpha!r}.")
         if isinstance(patch_factor, bool) or not isinstance(patch_factor, int) or patch_factor < 1:
             raise ValueError(f"FocalFrequency wants a whole patch_factor of at least 1; got {patch_factor!r}.")
@@ -159,7 +160,7 @@ def wavelet_l1(bands: Mapping[str, float] | None = None, name: Name = "haar", *,
         levels: How often the low band is taken apart again, at least once.
 
     Raises:
-        ValueError: No band.
+        ValueError: No band, one that is not there, or a weight that is no positive number.
 
     Example:
         >>> wavelet_l1({"LL": 0.1, "LH1": 0.01, "HL1": 0.01})
@@ -167,10 +168,12 @@ def wavelet_l1(bands: Mapping[str, float] | None = None, name: Name = "haar", *,
     """
     if bands is None:
         return L1() @ Wavelet(name, levels)
-    if not bands:
-        raise ValueError("wavelet_l1 wants at least one band and its weight; got none.")
+    if not isinstance(bands, Mapping) or not bands:
+        raise ValueError(f'wavelet_l1 wants bands with their weights, such as {{"LL": 0.1, "HH1": 1}}; got {bands!r}.')
     shared: dict[float, list[str]] = {}
     for band, weight in bands.items():
+        if number("wavelet_l1", weight) <= 0:
+            raise ValueError(f"wavelet_l1 wants a positive weight for band {band!r}; got {weight!r}.")
         shared.setdefault(weight, []).append(band)
     terms = [weight * L1() @ Wavelet(name, levels, bands=names) for weight, names in shared.items()]
     return Hybrid(term for hybrid in terms for term in hybrid.terms)

@@ -25,7 +25,7 @@ def gradient(operator: Operator = "sobel", part: Part = "slopes") -> Hybrid:
         part: "slopes" for both directions, or "magnitude".
 
     Raises:
-        ValueError: An unknown operator or part.
+        ValueError: An unknown operator or part, or a part of the Laplacian.
 
     Example:
         >>> gradient()
@@ -34,6 +34,8 @@ def gradient(operator: Operator = "sobel", part: Part = "slopes") -> Hybrid:
     if operator not in get_args(Operator):
         raise ValueError(f"gradient knows {', '.join(map(quoted, get_args(Operator)))}; got {operator!r}.")
     if operator == "laplacian":
+        if part != "slopes":
+            raise ValueError(f'gradient("laplacian") is a curvature and has no part; got {part!r}.')
         return L1() @ Laplacian()
     return L1() @ {"sobel": Sobel, "scharr": Scharr, "central": Central}[operator](part)
 
