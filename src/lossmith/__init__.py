@@ -25,6 +25,7 @@ from lossmith.lenses import __all__ as _lenses
 from lossmith.loss import Hybrid, Loss
 from lossmith.losses import *  # noqa: F403
 from lossmith.losses import __all__ as _losses
+from lossmith.pin import Pinned
 from lossmith.term import Term
 from lossmith.weight import Knob, OffAfter, OnFrom, Piecewise, Ramp, Weight
 
@@ -43,6 +44,7 @@ __all__ = [
     "OffAfter",
     "OnFrom",
     "Piecewise",
+    "Pinned",
     "Ramp",
     "Term",
     "Weight",

@@ -207,9 +207,8 @@ class Looks:
             path: The chain, see :func:`path_of`.
             detached: Whether no gradient shall reach the view through this look.
         """
-        if path and (found := self.kept.get((view, detached, path[-1][0]))) is not None:
-            last = path[-1][1]
-            return {layer: found[layer] for layer in last.layers} if isinstance(last, Features) else found
+        if (found := self.already(view, path, detached=detached)) is not None:
+            return found
         image = self.views[view]
         maps = {"pixels": image.detach() if detached else image}
         for text, lens in path:
@@ -223,6 +222,15 @@ class Looks:
             if isinstance(lens, Features):
                 maps = {layer: maps[layer] for layer in lens.layers}
         return maps
+
+    def already(self, view: str, path: Sequence[tuple[str, Lens]], *, detached: bool) -> Maps | None:
+        """What is kept of such a look, if all of it is."""
+        if not path or (found := self.kept.get((view, detached, path[-1][0]))) is None:
+            return None
+        last = path[-1][1]
+        if not isinstance(last, Features):
+            return found
+        return {layer: found[layer] for layer in last.layers} if found.keys() >= last.layers.keys() else None
 
 
 def shown(lens: Lens, maps: Maps) -> Maps:

@@ -7,7 +7,7 @@ never leave that form, so its `repr` is its formula and each weight has an addre
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from lossmith.plan import Plan
 from lossmith.term import Term, looked_at, named
 from lossmith.views import by_name, checked
 from lossmith.weight import Factor, Value, Weight
+
+if TYPE_CHECKING:
+    from lossmith.pin import Pinned
 
 __all__ = ["Hybrid", "Loss"]
 
@@ -206,6 +209,12 @@ class Loss(nn.Module, ABC):
     def plan(self, shape: Sequence[int] = (1, 3, 256, 256)) -> Plan:
         """What a step will cost for pictures of a shape (N, 3, H, W): passes, operations, and what is shared."""
         return Plan.of(self.terms, self.names, shape)
+
+    def pin(self, *, limit: int = 2**30, **views: Tensor) -> "Pinned":
+        """The same loss with some views given for good; what it compares with is kept, see :class:`Pinned`."""
+        from lossmith.pin import Pinned
+
+        return Pinned(self, views, limit)
 
     def citation(self) -> str:
         """BibTeX of the losses, lenses and networks in use."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from lossmith.term import Term
 from lossmith.weight import Value
 
-__all__ = ["by_name", "checked"]
+__all__ = ["by_name", "checked", "refuse_no_pictures"]
 
 
 def by_name(tensors: Sequence[Tensor], named: Mapping[str, Value], reads: frozenset[str]) -> dict[str, Tensor]:
@@ -46,11 +46,15 @@ def checked(terms: Sequence[Term], names: Sequence[str], views: Mapping[str, Ten
             given = views[view]
             if not isinstance(given, Tensor):
                 raise ValueError(f"The view '{view}' is a {type(given).__name__}; a loss wants tensors.")
-            if not term.loss.pictures or parameter == "mask":
-                continue
-            shape = tuple(given.shape)
-            if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would pass for pictures
-                raise ValueError(f"The view '{view}' is one picture, {shape}; make it a batch with {view}[None].")
-            if not given.is_floating_point():
-                raise ValueError(f"The view '{view}' is {given.dtype}; a loss wants floats in [0, 1]: divide by 255.")
+            if term.loss.pictures and parameter != "mask":
+                refuse_no_pictures(view, given)
     return views
+
+
+def refuse_no_pictures(view: str, given: Tensor) -> None:
+    """Raises if a view is a single picture, or of whole numbers."""
+    shape = tuple(given.shape)
+    if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would pass for pictures
+        raise ValueError(f"The view '{view}' is one picture, {shape}; make it a batch with {view}[None].")
+    if not given.is_floating_point():
+        raise ValueError(f"The view '{view}' is {given.dtype}; a loss wants floats in [0, 1]: divide by 255.")
