@@ -9,6 +9,7 @@ from PIL import Image
 
 from lossmith import L1, VGG, Gram, Hybrid, lpips, perceptual, style
 from lossmith.data.samples import samples
+from lossmith.plan import sharing
 
 SHARED = ["conv3_3", "conv4_3"]
 """The layers of the first load's perceptual and Gram terms."""
@@ -53,13 +54,15 @@ class Load:
 
 def loads(weights=None):
     """The loads by key, with real weights (None) or untrained ones ("random")."""
+    asked, suggested = hybrid("vgg19", weights), hybrid("vgg16", weights)
+    assert weights or repr(suggested) == repr(Hybrid(sharing(asked.terms)))  # it is what `lossmith explain` suggests
     every = (
         Load(
             "hybrid",
             "L1 + perceptual (VGG-19 conv3_3, conv4_3) + Gram (the same) + LPIPS-VGG",
             2,
             (128, 192, 256, 512),
-            {AS_ASKED: hybrid("vgg19", weights), SUGGESTED: hybrid("vgg16", weights)},
+            {AS_ASKED: asked, SUGGESTED: suggested},
         ),
         Load(
             "perceptual",
