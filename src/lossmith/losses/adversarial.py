@@ -45,6 +45,7 @@ PAPERS = {
 class _Judged(Loss, ABC):
     """A loss with a critic that learns."""
 
+    papers = tuple(dict.fromkeys(PAPERS.values()))  # an instance has those that it uses
     source: ClassVar[str] = ""
 
     def __init__(
@@ -69,14 +70,9 @@ class _Judged(Loss, ABC):
         self.learner = Learner(critic, kind, **options)
         options["betas"] = tuple(betas)
         self.options = {name: value for name, value in options.items() if value != USUAL[name]}
-        self.critic, self.kind, self.spectral = critic, kind, spectral
-
-    @property
-    def papers(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The sources of its critic, its kind and its penalty."""
-        learner = self.learner
-        parts = (self.source, self.critic, self.kind, "spectral" if self.spectral else "", learner.penalty or "")
-        return tuple(PAPERS[part] for part in parts if part)
+        self.kind = kind
+        parts = (self.source, critic, kind, "spectral" if spectral else "", penalty or "")
+        self.papers = tuple(PAPERS[part] for part in parts if part)  # type: ignore[misc]
 
     def learn(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """One step of the critic on the views pred and target; its figures, see :meth:`study`."""
