@@ -103,8 +103,11 @@ class InfoNCE(Loss):
 class CLIPLoss(Loss):
     r"""Each picture's vector is nearer to its text's than to those of the other texts, and the reverse.
 
-    It is :class:`InfoNCE` between two encoders that train together: the gradient reaches both views, ``image`` and
-    ``text``, (N, D). Views ``negatives`` (more texts) and ``groups`` count as they do there.
+    .. math:: -\frac{1}{2} \log \frac{e^{s(u_i, w_i) / \tau}}{\sum_j e^{s(u_i, w_j) / \tau}}
+        - \frac{1}{2} \log \frac{e^{s(u_i, w_i) / \tau}}{\sum_j e^{s(u_j, w_i) / \tau}}
+
+    It is :class:`InfoNCE` between two encoders that train together: the gradient reaches both views, ``image``
+    :math:`u` and ``text`` :math:`w`, (N, D). Views ``negatives`` (more texts) and ``groups`` count as they do there.
 
     References:
         | Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
