@@ -48,6 +48,21 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2017,
         "NeurIPS",
     ),
+    "hang2023": (
+        "inproceedings",
+        "Hang, Tiankai and Gu, Shuyang and Li, Chen and Bao, Jianmin and Chen, Dong and Hu, Han and "
+        "Geng, Xin and Guo, Baining",
+        "Efficient Diffusion Training via Min-SNR Weighting Strategy",
+        2023,
+        "ICCV",
+    ),
+    "ho2020": (
+        "inproceedings",
+        "Ho, Jonathan and Jain, Ajay and Abbeel, Pieter",
+        "Denoising Diffusion Probabilistic Models",
+        2020,
+        "NeurIPS",
+    ),
     "huber1964": (
         "article",
         "Huber, Peter J.",
@@ -98,6 +113,20 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2019,
         "ICLR",
     ),
+    "karras2022": (
+        "inproceedings",
+        "Karras, Tero and Aittala, Miika and Aila, Timo and Laine, Samuli",
+        "Elucidating the Design Space of Diffusion-Based Generative Models",
+        2022,
+        "NeurIPS",
+    ),
+    "kingma2014": (
+        "inproceedings",
+        "Kingma, Diederik P. and Welling, Max",
+        "Auto-Encoding Variational Bayes",
+        2014,
+        "ICLR",
+    ),
     "krizhevsky2014": (
         "article",
         "Krizhevsky, Alex",
@@ -133,6 +162,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2017,
         "ICCV",
     ),
+    "mao2019": (
+        "inproceedings",
+        "Mao, Qi and Lee, Hsin-Ying and Tseng, Hung-Yu and Ma, Siwei and Yang, Ming-Hsuan",
+        "Mode Seeking Generative Adversarial Networks for Diverse Image Synthesis",
+        2019,
+        "CVPR",
+    ),
     "mescheder2018": (
         "inproceedings",
         "Mescheder, Lars and Geiger, Andreas and Nowozin, Sebastian",
@@ -147,12 +183,49 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2018,
         "ICLR",
     ),
+    "oord2017": (
+        "inproceedings",
+        "van den Oord, Aaron and Vinyals, Oriol and Kavukcuoglu, Koray",
+        "Neural Discrete Representation Learning",
+        2017,
+        "NeurIPS",
+    ),
+    "oord2018": (
+        "article",
+        "van den Oord, Aaron and Li, Yazhe and Vinyals, Oriol",
+        "Representation Learning with Contrastive Predictive Coding",
+        2018,
+        "arXiv:1807.03748",
+    ),
+    "park2020": (
+        "inproceedings",
+        "Park, Taesung and Efros, Alexei A. and Zhang, Richard and Zhu, Jun-Yan",
+        "Contrastive Learning for Unpaired Image-to-Image Translation",
+        2020,
+        "ECCV",
+    ),
+    "radford2021": (
+        "inproceedings",
+        "Radford, Alec and Kim, Jong Wook and Hallacy, Chris and Ramesh, Aditya and Goh, Gabriel and "
+        "Agarwal, Sandhini and Sastry, Girish and Askell, Amanda and Mishkin, Pamela and Clark, Jack and "
+        "Krueger, Gretchen and Sutskever, Ilya",
+        "Learning Transferable Visual Models From Natural Language Supervision",
+        2021,
+        "ICML",
+    ),
     "rudin1992": (
         "article",
         "Rudin, Leonid I. and Osher, Stanley and Fatemi, Emad",
         "Nonlinear total variation based noise removal algorithms",
         1992,
         "Physica D",
+    ),
+    "salimans2022": (
+        "inproceedings",
+        "Salimans, Tim and Ho, Jonathan",
+        "Progressive Distillation for Fast Sampling of Diffusion Models",
+        2022,
+        "ICLR",
     ),
     "simonyan2015": (
         "inproceedings",
@@ -188,6 +261,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data",
         2021,
         "ICCV Workshops",
+    ),
+    "wang2024": (
+        "inproceedings",
+        "Wang, Zirui and Sha, Zhizhou and Ding, Zheng and Wang, Yilin and Tu, Zhuowen",
+        "TokenCompose: Text-to-Image Diffusion with Token-level Supervision",
+        2024,
+        "CVPR",
     ),
     "zhang2018": (
         "inproceedings",

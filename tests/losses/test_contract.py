@@ -58,7 +58,7 @@ class Member:
         """Why a test cannot hold for the loss; None where it must."""
         sided = any(None in self.view(name).shape for name in loss.reads)
         excuses = {
-            "test_duplicating_the_batch_changes_nothing": loss.mixes and "a copy is one more negative",
+            "test_duplicating_the_batch_changes_nothing": mixing(loss) and "a copy is one more negative",
             "test_equal_flat_pictures_give_the_minimum": self.least is None and "its least value is elsewhere",
             "test_the_resolution_counts_only_where_the_docstring_says_so": not sided and "it reads no pictures",
             "test_a_tiny_picture_gives_a_number_or_a_clear_error": not sided and "it reads no pictures",
@@ -68,6 +68,16 @@ class Member:
 
 HELD = {"test_the_gradient_is_the_derivative": "its weights are held fixed, as published"}
 BICUBIC = {"test_no_number_is_looked_at": "autocast knows no meta device"}
+
+STOPPED = {"test_the_gradient_is_the_derivative": "each of its summands stops one gradient"}
+VECTOR, SEEN = View((16,)), View((16,), learns=False)
+NOISE = View((3, None, None), learns=False)
+PAIRS = {"image": VECTOR, "text": VECTOR}
+LATENTS = View((4, 3, 3))
+ATTENTION = {"attention": View((2, 3, 5), "attention"), "other": View((2, 3, 5), "attention")}
+REGION = {"attention": View((2, 6, 6), "unit"), "region": View((6, 6), "mask", learns=False)}
+SAMPLES = {"other": View((3, None, None), "unit"), "z": View((8,), learns=False), "z_other": View((8,), learns=False)}
+DIFFUSED = {"prediction": View((3, None, None)), "clean": NOISE, "noise": NOISE, "logsnr": View((), learns=False)}
 
 MEMBERS = [
     Member("L1"),
@@ -127,6 +137,45 @@ MEMBERS = [
     Member("Adversarial('patch', 'relativistic', width=4)", grows=None, least=None),
     Member("FeatureMatching(width=4)", grows=None),
     Member("FeatureMatching('patch', 'lsgan', width=4)", grows=None),
+    Member("InfoNCE", least=None, views={"pred": VECTOR, "target": SEEN}),
+    Member(
+        "InfoNCE(0.5, directions='pred', include_positive=False)", least=None, views={"pred": VECTOR, "target": SEEN}
+    ),
+    Member(
+        "InfoNCE(learnable=True).on(target='anchor', negatives='bank', groups='ids')",
+        least=None,
+        views={
+            "pred": VECTOR,
+            "anchor": SEEN,
+            "bank": View((16,), learns=None),
+            "ids": View((), "unit", learns=False),
+        },
+    ),
+    Member("CLIPLoss", least=None, views=PAIRS),
+    Member("CLIPLoss(0.5, learnable=False, directions='text')", least=None, views=PAIRS),
+    Member("PatchNCE", least=None),
+    Member("PatchNCE(100, temperature=0.5)", least=None),
+    Member("ModeSeeking", least=None, views=SAMPLES),
+    Member("ModeSeeking(2.0)", least=None, views=SAMPLES),
+    Member("PairwiseDiversity(2.0)", least=None),
+    Member("PairwiseDiversity(2.0, distance='l2')", least=None),
+    Member("PairwiseDiversity(2.0, distance='cosine')", least=None),
+    Member("MemoryDiversity(2.0)", least=None),
+    Member("MemoryDiversity(2.0, distance='cosine')", least=None),
+    Member("AttentionConsistency", least=None, views=ATTENTION),
+    Member("AttentionConsistency('js', over='queries')", least=None, views=ATTENTION),
+    Member("AttentionConsistency('l2', over='map', heads='mean')", least=None, views=ATTENTION),
+    Member("AttentionMask", least=None, views=REGION),
+    Member("AttentionMask('squared')", least=None, views=REGION),
+    Member("AttentionMask('kl')", least=None, views=REGION),
+    Member("KL", least=None, views={"mu": LATENTS, "logvar": LATENTS}),
+    Member("KL('dimension', free_bits=0.1)", least=None, views={"mu": LATENTS, "logvar": LATENTS}),
+    Member("VQCommitment", least=None, views={"latents": LATENTS, "codes": LATENTS}, excused=STOPPED),
+    Member("Denoising", least=None, views=DIFFUSED),
+    Member("Denoising('x0', weighting='eps')", least=None, views=DIFFUSED),
+    Member("Denoising('v', weighting='min-snr', gamma=3.0)", least=None, views=DIFFUSED),
+    Member("Denoising('flow', weighting='soft-min-snr')", least=None, views=DIFFUSED),
+    Member("Denoising('edm', weighting='edm', sigma_data=1.0)", least=None, views=DIFFUSED),
 ]
 
 every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.text)
@@ -165,12 +214,18 @@ def views_of(
     generator = torch.Generator().manual_seed(seed)
     height, width = side if isinstance(side, tuple) else (side or member.side,) * 2
     names = sorted(loss.reads, key=lambda name: (name != "pred", not member.view(name).learns, name))
-    return {name: drawn(member.view(name), n, height, width, generator).to(dtype) for name in names}
+    sideless = sorted(names, key=lambda name: None in member.view(name).shape)  # first, so as to be equal at all sides
+    views = {name: drawn(member.view(name), n, height, width, generator).to(dtype) for name in sideless}
+    return {name: views[name] for name in names}
+
+
+def mixing(loss: Loss) -> bool:
+    return any(term.loss.mixes for term in loss.terms)
 
 
 def few(loss: Loss) -> int:
     """The smallest batch in which each image's value says something."""
-    return 3 if loss.mixes else 1
+    return 3 if mixing(loss) else 1
 
 
 def values_of(loss: Loss, views: dict[str, Tensor]) -> Tensor:
@@ -378,6 +433,18 @@ def test_no_number_is_looked_at(loss, member):
     views = {name: view.to("meta") for name, view in views_of(loss, member).items()}
     value = copy.deepcopy(loss).to("meta")(**views)  # which holds shapes alone: a branch on a value would raise
     assert value.shape == ()
+
+
+@every_member
+def test_the_distance_is_compiled_in_one_graph(loss, member):
+    if any(term.lens for term in loss.terms):
+        pytest.skip("what a lens shows is compiled elsewhere")
+    views = views_of(loss, member, few(loss))
+    for term in loss.terms:
+        shown = {parameter: views[view] for parameter, view in term.reads.items()}
+        torch.compiler.reset()
+        compiled = torch.compile(term.loss.measure, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(**shown), term.loss.measure(**shown))
 
 
 @every_member

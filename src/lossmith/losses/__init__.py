@@ -1,30 +1,47 @@
 """The losses: distances, regularisers, and the recipes that combine them."""
 
 from lossmith.losses.adversarial import Adversarial, FeatureMatching
+from lossmith.losses.attention import AttentionConsistency, AttentionMask
 from lossmith.losses.colours import colour
 from lossmith.losses.consistency import LRConsistency
+from lossmith.losses.contrastive import CLIPLoss, InfoNCE
+from lossmith.losses.diffusion import Denoising
+from lossmith.losses.diversity import MemoryDiversity, ModeSeeking, PairwiseDiversity
 from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
 from lossmith.losses.gradients import gradient, spsr_gradient
+from lossmith.losses.patchnce import PatchNCE
 from lossmith.losses.pixel import L1, L2, Charbonnier, Huber, Lp, SquaredNorm
 from lossmith.losses.recipes import esrgan, gatys, johnson, lpips, ms_ssim_l1, perceptual, real_esrgan, style
 from lossmith.losses.smoothness import TV, EdgeAwareTV
 from lossmith.losses.ssim import MSSSIM, SSIM
+from lossmith.losses.vae import KL, VQCommitment
 
 __all__ = [
+    "KL",
     "L1",
     "L2",
     "MSSSIM",
     "SSIM",
     "TV",
     "Adversarial",
+    "AttentionConsistency",
+    "AttentionMask",
+    "CLIPLoss",
     "Charbonnier",
+    "Denoising",
     "EdgeAwareTV",
     "FeatureMatching",
     "FocalFrequency",
     "Huber",
+    "InfoNCE",
     "LRConsistency",
     "Lp",
+    "MemoryDiversity",
+    "ModeSeeking",
+    "PairwiseDiversity",
+    "PatchNCE",
     "SquaredNorm",
+    "VQCommitment",
     "colour",
     "esrgan",
     "fft_l1",
