@@ -26,6 +26,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2021,
         "ICCV",
     ),
+    "ding2020": (
+        "article",
+        "Ding, Keyan and Ma, Kede and Wang, Shiqi and Simoncelli, Eero P.",
+        "Image Quality Assessment: Unifying Structure and Texture Similarity",
+        2020,
+        "IEEE Transactions on Pattern Analysis and Machine Intelligence",
+    ),
     "gatys2016": (
         "inproceedings",
         "Gatys, Leon A. and Ecker, Alexander S. and Bethge, Matthias",
@@ -55,6 +62,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "Efficient Diffusion Training via Min-SNR Weighting Strategy",
         2023,
         "ICCV",
+    ),
+    "heitz2021": (
+        "inproceedings",
+        "Heitz, Eric and Vanhoey, Kenneth and Chambon, Thomas and Belcour, Laurent",
+        "A Sliced Wasserstein Loss for Neural Texture Synthesis",
+        2021,
+        "CVPR",
     ),
     "ho2020": (
         "inproceedings",
@@ -169,6 +183,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2019,
         "CVPR",
     ),
+    "mechrez2018": (
+        "inproceedings",
+        "Mechrez, Roey and Talmi, Itamar and Zelnik-Manor, Lihi",
+        "The Contextual Loss for Image Transformation with Non-Aligned Data",
+        2018,
+        "ECCV",
+    ),
     "mescheder2018": (
         "inproceedings",
         "Mescheder, Lars and Geiger, Andreas and Nowozin, Sebastian",
@@ -274,6 +295,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "Zhang, Richard and Isola, Phillip and Efros, Alexei A. and Shechtman, Eli and Wang, Oliver",
         "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
         2018,
+        "CVPR",
+    ),
+    "zhang2019": (
+        "inproceedings",
+        "Zhang, Xuaner and Chen, Qifeng and Ng, Ren and Koltun, Vladlen",
+        "Zoom to Learn, Learn to Zoom",
+        2019,
         "CVPR",
     ),
 }

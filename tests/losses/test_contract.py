@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lossmith import Loss, losses, parse
+from lossmith.lenses.dists import DISTS_LAYERS
 
 SIDE = 24
 
@@ -79,6 +80,9 @@ REGION = {"attention": View((2, 6, 6), "unit"), "region": View((6, 6), "mask", l
 SAMPLES = {"other": View((3, None, None), "unit"), "z": View((8,), learns=False), "z_other": View((8,), learns=False)}
 DIFFUSED = {"prediction": View((3, None, None)), "clean": NOISE, "noise": NOISE, "logsnr": View((), learns=False)}
 
+REACHES = "test_the_gradient_reaches_what_learns_and_nothing_else"
+NEAREST = "a place of the target pulls at the one that is nearest"
+
 MEMBERS = [
     Member("L1"),
     Member("L2"),
@@ -110,6 +114,14 @@ MEMBERS = [
     Member("style('vgg19', 'relu2_1', 'none')", grows=True),
     Member("lpips", side=40),
     Member("lpips('vgg')"),
+    Member("dists", side=8),
+    Member(f"TextureStructure @ Sensitivity @ PooledVGG({list(DISTS_LAYERS)})", side=8),
+    Member("Contextual", side=12, least=None, excused={REACHES: NEAREST}),
+    Member("Contextual(0.1, 'l2', spatial=0.1, places=400)", side=12, least=None, excused={REACHES: NEAREST}),
+    Member("contextual('vgg16', 'relu3_2')", least=None),
+    Member("SlicedWasserstein"),
+    Member("SlicedWasserstein(9, p=1)"),
+    Member("sliced_wasserstein('vgg16', ['relu1_1', 'relu3_1'])"),
     Member("gatys", side=16, grows=None),
     Member("johnson", grows=None),
     Member("esrgan", side=16),

@@ -2,6 +2,7 @@
 
 from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.colour import Lab, YCbCr
+from lossmith.lenses.dists import PooledVGG, Sensitivity
 from lossmith.lenses.edges import Central, Laplacian, Scharr, Sobel
 from lossmith.lenses.fourier import Fourier
 from lossmith.lenses.gram import Gram
@@ -24,7 +25,9 @@ __all__ = [
     "Lab",
     "Laplacian",
     "MissingWeights",
+    "PooledVGG",
     "Scharr",
+    "Sensitivity",
     "Sobel",
     "SqueezeNet",
     "Wavelet",

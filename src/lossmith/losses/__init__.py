@@ -4,8 +4,11 @@ from lossmith.losses.adversarial import Adversarial, FeatureMatching
 from lossmith.losses.attention import AttentionConsistency, AttentionMask
 from lossmith.losses.colours import colour
 from lossmith.losses.consistency import LRConsistency
+from lossmith.losses.contextual import Contextual, contextual
 from lossmith.losses.contrastive import CLIPLoss, InfoNCE
 from lossmith.losses.diffusion import Denoising
+from lossmith.losses.distribution import SlicedWasserstein, sliced_wasserstein
+from lossmith.losses.dists import TextureStructure, dists
 from lossmith.losses.diversity import MemoryDiversity, ModeSeeking, PairwiseDiversity
 from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
 from lossmith.losses.gradients import gradient, spsr_gradient
@@ -28,6 +31,7 @@ __all__ = [
     "AttentionMask",
     "CLIPLoss",
     "Charbonnier",
+    "Contextual",
     "Denoising",
     "EdgeAwareTV",
     "FeatureMatching",
@@ -40,9 +44,13 @@ __all__ = [
     "ModeSeeking",
     "PairwiseDiversity",
     "PatchNCE",
+    "SlicedWasserstein",
     "SquaredNorm",
+    "TextureStructure",
     "VQCommitment",
     "colour",
+    "contextual",
+    "dists",
     "esrgan",
     "fft_l1",
     "gatys",
@@ -52,6 +60,7 @@ __all__ = [
     "ms_ssim_l1",
     "perceptual",
     "real_esrgan",
+    "sliced_wasserstein",
     "spsr_gradient",
     "style",
     "wavelet_l1",

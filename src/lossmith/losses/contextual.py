@@ -63,7 +63,7 @@ class Contextual(Loss):
         (tensor(True), tensor(True))
     """
 
-    papers = ("mechrez2018",)
+    papers = ("mechrez2018", "zhang2019")
 
     def __init__(
         self, bandwidth: float = 0.5, distance: Metric = "cosine", *, spatial: float = 0.0, places: int = 1024
