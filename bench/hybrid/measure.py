@@ -7,8 +7,7 @@ import time
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def step(contender, views, bf16=False):
@@ -115,23 +114,8 @@ def highest(steps):
 def operations(contender, views):
     """The floating-point operations of the forward and of the backward pass: convolutions and matrix products."""
     given = {**views, "pred": views["pred"].clone().requires_grad_()}
-    with Operations() as forward:
+    with FlopCounterMode(display=False) as forward:
         loss = contender.loss(given)
-    with Operations() as backward:
+    with FlopCounterMode(display=False) as backward:
         loss.backward()
-    return forward.total, backward.total
-
-
-class Operations(TorchDispatchMode):
-    """Counts by PyTorch's own formulas, as its `FlopCounterMode` does, but without hooks on modules."""
-
-    def __init__(self):
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if (formula := flop_registry.get(func.overloadpacket)) is not None:
-            self.total += formula(*args, **kwargs, out_val=out)
-        return out
+    return forward.get_total_flops(), backward.get_total_flops()
