@@ -1,10 +1,9 @@
 """BasicSR's perceptual loss, written anew from its definitions.
 
-BasicSR itself asks for packages that do not install beside a current torch. What matters for the cost is as it is there
-(basicsr/archs/vgg_arch.py at 2ca24be, losses/basic_loss.py at 5521283): torchvision's network with its in-place ReLUs,
-cut behind the deepest layer; one pass of the prediction and one of the detached truth, for the perceptual and the style
-term together; a clone of every layer that is asked for; Gram matrices divided by c h w; means over all elements, summed
-over the layers with their weights.
+What matters for the cost is as it is there (basicsr/archs/vgg_arch.py at 2ca24be, losses/basic_loss.py at 5521283):
+torchvision's network with its in-place ReLUs, cut behind the deepest layer; one pass of the prediction and one of the
+detached truth, for the perceptual and the style term together; a clone of every layer that is asked for; Gram matrices
+divided by c h w; means over all elements, summed over the layers with their weights.
 """
 
 from collections import OrderedDict
