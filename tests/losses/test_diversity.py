@@ -133,3 +133,8 @@ X = torch.ones(2, 3, 4, 4)
 def test_bad_arguments_and_views_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_margin_need_not_be_said():
+    assert repr(PairwiseDiversity(0.1)) == "PairwiseDiversity()"
+    assert repr(MemoryDiversity(0.2, distance="l2")) == 'MemoryDiversity(0.2, distance="l2")'

@@ -99,7 +99,7 @@ class PairwiseDiversity(Loss):
 
     mixes = True
 
-    def __init__(self, margin: float, *, distance: Distance = "l1") -> None:
+    def __init__(self, margin: float = 0.1, *, distance: Distance = "l1") -> None:
         super().__init__()
         _check("PairwiseDiversity", margin, distance)
         self.margin, self.distance = margin, distance
@@ -114,7 +114,7 @@ class PairwiseDiversity(Loss):
         return (lacks * alike).sum(dim=1) / alike.sum(dim=1).clamp_min(1)
 
     def __repr__(self) -> str:
-        return spelled(self, self.margin, distance=None if self.distance == "l1" else self.distance)
+        return _spelled(self, self.margin, self.distance)
 
 
 @final
@@ -139,7 +139,7 @@ class MemoryDiversity(Loss):
         tensor(0.2500)
     """
 
-    def __init__(self, margin: float, *, distance: Distance = "l1") -> None:
+    def __init__(self, margin: float = 0.1, *, distance: Distance = "l1") -> None:
         super().__init__()
         _check("MemoryDiversity", margin, distance)
         self.margin, self.distance = margin, distance
@@ -151,7 +151,7 @@ class MemoryDiversity(Loss):
         return (self.margin - distances(pred, memory.detach(), self.distance).amin(dim=1)).clamp_min(0)
 
     def __repr__(self) -> str:
-        return spelled(self, self.margin, distance=None if self.distance == "l1" else self.distance)
+        return _spelled(self, self.margin, self.distance)
 
 
 def distances(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
@@ -165,6 +165,10 @@ def distances(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
     else:  # not as a product, which loses the digits of small distances
         apart = torch.cdist(x, y, p=2, compute_mode="donot_use_mm_for_euclid_dist") / x.shape[1] ** 0.5
     return apart
+
+
+def _spelled(who: Loss, margin: float, distance: str) -> str:
+    return spelled(who, *([] if margin == 0.1 else [margin]), distance=None if distance == "l1" else distance)
 
 
 def _check(who: str, margin: float, distance: str) -> None:
