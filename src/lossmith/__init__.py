@@ -27,6 +27,7 @@ from lossmith.losses import *  # noqa: F403
 from lossmith.losses import __all__ as _losses
 from lossmith.pin import Pinned
 from lossmith.term import Term
+from lossmith.tiles import Tiled
 from lossmith.weight import Knob, OffAfter, OnFrom, Piecewise, Ramp, Weight
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ __all__ = [
     "Pinned",
     "Ramp",
     "Term",
+    "Tiled",
     "Weight",
     "load",
     "parse",

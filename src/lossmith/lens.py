@@ -10,7 +10,8 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 __all__ = ["Backbone", "Chain", "Features", "Lens", "Looks"]
 
 Maps = dict[str, Tensor]
+Tiling = Literal["place", "mean", "sum"] | None
 
 
 class Lens(nn.Module, ABC):
@@ -28,6 +30,15 @@ class Lens(nn.Module, ABC):
 
     papers: ClassVar[tuple[str, ...]] = ()
     """The keys of its sources in `lossmith.citations`."""
+
+    @property
+    def tiling(self) -> Tiling:
+        """How what it shows of a picture comes from what it shows of the picture's tiles.
+
+        "place" where it looks at one place at a time; "mean" or "sum" where it adds up over places; None where it is
+        neither.
+        """
+        return None
 
     @abstractmethod
     def forward(self, maps: Maps) -> Maps:
@@ -116,10 +127,30 @@ class Backbone(ABC):
     def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
         """The floating-point operations of one picture's forward pass to these layers; a multiply-add counts two."""
 
+    def geometry(self, height: int, width: int, layers: Iterable[str]) -> "Geometry | None":
+        """How its features lie in a picture; None if some depend on the whole picture."""
+        return None
+
     @property
     @abstractmethod
     def sha256(self) -> str:
         """The hash of the weights in use."""
+
+
+@final
+@dataclass(frozen=True)
+class Geometry:
+    """How the features of a network lie in a picture.
+
+    Args:
+        margin: How far from a tile's border a feature may see, in pixels; a multiple of every stride.
+        strides: For each layer, the pixels from one feature to the next, which divide each other.
+        sizes: For each layer, the height and width of its features of the whole picture.
+    """
+
+    margin: int
+    strides: Mapping[str, int]
+    sizes: Mapping[str, tuple[int, int]]
 
 
 class Features(Lens, ABC):

@@ -7,7 +7,7 @@ never leave that form, so its `repr` is its formula and each weight has an addre
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from lossmith.weight import Factor, Value, Weight
 
 if TYPE_CHECKING:
     from lossmith.pin import Pinned
+    from lossmith.tiles import Tiled
 
 __all__ = ["Hybrid", "Loss"]
 
@@ -42,6 +43,8 @@ class Loss(nn.Module, ABC):
     """Whether the value of one image depends on the others of its batch, as a contrast between them does."""
     frugal: ClassVar[bool] = False
     """Whether its backward pass keeps less than a number a value, so that its gradient is better not kept instead."""
+    tiling: ClassVar[Literal["mean", "sum"] | None] = None
+    """Whether its value is the mean, or the sum, of the values of the picture's tiles; None if it is neither."""
     pictures: ClassVar[bool] = True
     """Whether the views that it reads are pictures; vectors, latents, logits and attention maps are none."""
 
@@ -215,6 +218,12 @@ class Loss(nn.Module, ABC):
         from lossmith.pin import Pinned
 
         return Pinned(self, views, limit)
+
+    def tiled(self, side: int = 512) -> "Tiled":
+        """The same loss for pictures beyond memory, whose networks see one tile at a time, see :class:`Tiled`."""
+        from lossmith.tiles import Tiled
+
+        return Tiled(self, side)
 
     def citation(self) -> str:
         """BibTeX of the losses, lenses and networks in use."""

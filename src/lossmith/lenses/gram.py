@@ -5,7 +5,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith.lens import Lens, Maps
+from lossmith.lens import Lens, Maps, Tiling
 from lossmith.spelling import quoted, spelled
 
 __all__ = ["Gram"]
@@ -51,6 +51,11 @@ class Gram(Lens):
         if norm not in get_args(Norm):
             raise ValueError(f"Gram knows the norms {', '.join(map(quoted, get_args(Norm)))}; got {norm!r}.")
         self.norm = norm
+
+    @property
+    def tiling(self) -> Tiling:
+        """Its matrix adds up over places; the norms that divide by their number make it a mean."""
+        return "sum" if self.norm == "none" else "mean"
 
     def forward(self, maps: Maps) -> Maps:
         """The matrix (N, C, C) of each map (N, C, H, W)."""

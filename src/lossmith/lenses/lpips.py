@@ -6,7 +6,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith.lens import Lens, Maps
+from lossmith.lens import Lens, Maps, Tiling
 from lossmith.lenses.weights import WrongWeights, find
 from lossmith.spelling import quoted, spelled
 
@@ -57,6 +57,11 @@ class Calibrated(Lens):
         self.net = net
         self.weights = None if weights is None else os.fspath(weights)
         self.__dict__["loaded"] = {}  # past nn.Module: no parent trains, moves or saves the heads
+
+    @property
+    def tiling(self) -> Tiling:
+        """It looks at one place at a time."""
+        return "place"
 
     def forward(self, maps: Maps) -> Maps:
         """The five maps in LPIPS's space."""

@@ -10,9 +10,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.lens import Backbone, Maps
-from lossmith.lenses.frozen import cast, flops, inner_dtype, run
-from lossmith.lenses.layers import Conv, Step
+from lossmith.lens import Backbone, Geometry, Maps
+from lossmith.lenses.frozen import cast, flops, inner_dtype, margin, run, shapes
+from lossmith.lenses.layers import Conv, ReLU, Step
 from lossmith.lenses.weights import Found, WrongWeights, find
 from lossmith.spelling import quoted
 
@@ -95,6 +95,23 @@ class Sequential(Backbone):
     def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
         """The operations of one picture's convolutions up to the deepest of these layers."""
         return float(flops(self.plan, (1, 3, height, width), frozenset(layers))[0])
+
+    @final
+    def geometry(self, height: int, width: int, layers: Iterable[str]) -> Geometry:
+        """How its features lie in a picture."""
+        wanted = frozenset(layers)
+        around, _ = margin(self.plan, wanted)
+        strides: dict[str, int] = {}
+        stride = 1
+        for step in self.plan:
+            stride *= 1 if isinstance(step, ReLU) else step.stride
+            strides[step.name] = stride
+        sizes = dict(zip(self.layers, shapes(self.plan, (1, 3, height, width)), strict=False))
+        return Geometry(
+            around,
+            {n: strides[n] for n in self.layers if n in wanted},
+            {n: sizes[n][2:] for n in self.layers if n in wanted},
+        )
 
     def _check(self, image: Tensor, layers: frozenset[str]) -> None:
         shape = tuple(image.shape)

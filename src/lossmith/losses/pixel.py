@@ -28,6 +28,7 @@ class L1(Loss):
     """
 
     bounds = (0.0, 1.0)
+    tiling = "mean"
     frugal = True
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -55,6 +56,7 @@ class L2(Loss):
     """
 
     bounds = (0.0, 1.0)
+    tiling = "mean"
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """The distance for each image, (N,)."""
@@ -83,6 +85,7 @@ class Lp(Loss):
     """
 
     bounds = (0.0, 1.0)
+    tiling = "mean"
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -126,6 +129,8 @@ class Charbonnier(Loss):
 
     papers = ("charbonnier1994",)
 
+    tiling = "mean"
+
     def __init__(self, eps: float = 1e-3) -> None:
         super().__init__()
         if not 1e-18 < eps < float("inf"):  # whose square float32 still tells from 0
@@ -164,6 +169,8 @@ class Huber(Loss):
 
     papers = ("huber1964",)
 
+    tiling = "mean"
+
     def __init__(self, delta: float = 0.1) -> None:
         super().__init__()
         if not 0 < delta < float("inf"):
@@ -192,6 +199,8 @@ class SquaredNorm(Loss):
         >>> SquaredNorm()(x, y)
         tensor(1.)
     """
+
+    tiling = "sum"
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """The distance for each image, (N,)."""

@@ -2,6 +2,6 @@
 
 from lossmith.lenses.frozen.cost import flops, kept_bytes
 from lossmith.lenses.frozen.execute import Once, inner_dtype, run
-from lossmith.lenses.frozen.steps import cast, margin
+from lossmith.lenses.frozen.steps import cast, margin, shapes
 
-__all__ = ["Once", "cast", "flops", "inner_dtype", "kept_bytes", "margin", "run"]
+__all__ = ["Once", "cast", "flops", "inner_dtype", "kept_bytes", "margin", "run", "shapes"]
