@@ -33,6 +33,15 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2020,
         "IEEE Transactions on Pattern Analysis and Machine Intelligence",
     ),
+    "dosovitskiy2021": (
+        "inproceedings",
+        "Dosovitskiy, Alexey and Beyer, Lucas and Kolesnikov, Alexander and Weissenborn, Dirk and Zhai, "
+        "Xiaohua and Unterthiner, Thomas and Dehghani, Mostafa and Minderer, Matthias and Heigold, Georg "
+        "and Gelly, Sylvain and Uszkoreit, Jakob and Houlsby, Neil",
+        "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
+        2021,
+        "ICLR",
+    ),
     "gatys2016": (
         "inproceedings",
         "Gatys, Leon A. and Ecker, Alexander S. and Bethge, Matthias",
@@ -63,6 +72,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2023,
         "ICCV",
     ),
+    "he2016": (
+        "inproceedings",
+        "He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian",
+        "Deep Residual Learning for Image Recognition",
+        2016,
+        "CVPR",
+    ),
     "heitz2021": (
         "inproceedings",
         "Heitz, Eric and Vanhoey, Kenneth and Chambon, Thomas and Belcour, Laurent",
@@ -76,6 +92,22 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "Denoising Diffusion Probabilistic Models",
         2020,
         "NeurIPS",
+    ),
+    "howard2019": (
+        "inproceedings",
+        "Howard, Andrew and Sandler, Mark and Chu, Grace and Chen, Liang-Chieh and Chen, Bo and Tan, "
+        "Mingxing and Wang, Weijun and Zhu, Yukun and Pang, Ruoming and Vasudevan, Vijay and Le, Quoc V. "
+        "and Adam, Hartwig",
+        "Searching for MobileNetV3",
+        2019,
+        "ICCV",
+    ),
+    "huang2017": (
+        "inproceedings",
+        "Huang, Gao and Liu, Zhuang and van der Maaten, Laurens and Weinberger, Kilian Q.",
+        "Densely Connected Convolutional Networks",
+        2017,
+        "CVPR",
     ),
     "huber1964": (
         "article",
@@ -154,6 +186,22 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "Geometric GAN",
         2017,
         "arXiv:1705.02894",
+    ),
+    "liu2021": (
+        "inproceedings",
+        "Liu, Ze and Lin, Yutong and Cao, Yue and Hu, Han and Wei, Yixuan and Zhang, Zheng and Lin, "
+        "Stephen and Guo, Baining",
+        "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
+        2021,
+        "ICCV",
+    ),
+    "liu2022": (
+        "inproceedings",
+        "Liu, Zhuang and Mao, Hanzi and Wu, Chao-Yuan and Feichtenhofer, Christoph and Darrell, Trevor "
+        "and Xie, Saining",
+        "A ConvNet for the 2020s",
+        2022,
+        "CVPR",
     ),
     "ma2020": (
         "inproceedings",
@@ -255,6 +303,20 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2015,
         "ICLR",
     ),
+    "szegedy2016": (
+        "inproceedings",
+        "Szegedy, Christian and Vanhoucke, Vincent and Ioffe, Sergey and Shlens, Jon and Wojna, Zbigniew",
+        "Rethinking the Inception Architecture for Computer Vision",
+        2016,
+        "CVPR",
+    ),
+    "tan2019": (
+        "inproceedings",
+        "Tan, Mingxing and Le, Quoc V.",
+        "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+        2019,
+        "ICML",
+    ),
     "wang2003": (
         "inproceedings",
         "Wang, Zhou and Simoncelli, Eero P. and Bovik, Alan C.",
@@ -289,6 +351,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         "TokenCompose: Text-to-Image Diffusion with Token-level Supervision",
         2024,
         "CVPR",
+    ),
+    "wightman2019": (
+        "misc",
+        "Wightman, Ross",
+        "PyTorch Image Models",
+        2019,
+        "https://github.com/huggingface/pytorch-image-models",
     ),
     "zhang2018": (
         "inproceedings",

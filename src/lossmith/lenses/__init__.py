@@ -9,6 +9,8 @@ from lossmith.lenses.gram import Gram
 from lossmith.lenses.lowpass import Blur, Downsample
 from lossmith.lenses.lpips import Calibrated
 from lossmith.lenses.squeezenet import SqueezeNet
+from lossmith.lenses.timm_models import Timm
+from lossmith.lenses.torchvision_models import Torchvision
 from lossmith.lenses.vgg import VGG
 from lossmith.lenses.wavelet import Wavelet
 from lossmith.lenses.weights import MissingWeights, WrongWeights
@@ -30,6 +32,8 @@ __all__ = [
     "Sensitivity",
     "Sobel",
     "SqueezeNet",
+    "Timm",
+    "Torchvision",
     "Wavelet",
     "WrongWeights",
     "YCbCr",

@@ -1,0 +1,31 @@
+"""What the tests of networks share: what a graph keeps for the backward pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+
+@pytest.fixture
+def kept() -> Callable[[Callable[[], Any], nn.Module], tuple[Any, int]]:
+    """The result of a function, and how many bytes its graph keeps beside the weights of some module."""
+
+    def count(run: Callable[[], Any], module: nn.Module) -> tuple[Any, int]:
+        weights = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
+        found: dict[int, int] = {}
+        alive = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                found[storage.data_ptr()] = storage.nbytes()
+                alive.append(tensor)  # so that no address is given twice
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            result = run()
+        return result, sum(found.values())
+
+    return count

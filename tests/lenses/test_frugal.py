@@ -1,0 +1,110 @@
+"""The operators that keep little: PyTorch's own values and gradients, for a part of its memory."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lossmith.lenses.frugal import Frugal
+
+
+def convolution(**how):
+    torch.manual_seed(0)
+    return nn.Conv2d(4, 8, 3, **how)
+
+
+def norm(channels=4):
+    torch.manual_seed(0)
+    layer = nn.BatchNorm2d(channels)
+    for tensor in (layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var):
+        tensor.uniform_(0.5, 2)
+    return layer
+
+
+OPERATORS = {
+    "conv": convolution(padding=1),
+    "strided conv": convolution(stride=2, padding=(1, 0), bias=False),
+    "grouped, dilated conv": convolution(groups=4, dilation=2),
+    "same conv": convolution(padding="same"),
+    "batch norm": norm(),
+    "plain batch norm": nn.BatchNorm2d(4, affine=False),
+    "relu": nn.ReLU(),
+    "relu in place": nn.Sequential(norm(), nn.ReLU(inplace=True)),
+    "relu of a row": nn.Sequential(nn.Flatten(), nn.ReLU()),
+    "max-pool": nn.MaxPool2d(2),
+    "padded max-pool": nn.MaxPool2d(3, 2, padding=1),
+    "ceiled max-pool": nn.MaxPool2d(3, 2, ceil_mode=True),
+    "padded and ceiled max-pool": nn.MaxPool2d(3, 2, padding=1, ceil_mode=True),
+    "oblong max-pool": nn.MaxPool2d((1, 3), (1, 2)),
+    "mean-pool": nn.AvgPool2d(2),
+    "padded mean-pool": nn.AvgPool2d(3, 1, padding=1, count_include_pad=False),
+}
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+
+
+def both(name, form=torch.contiguous_format):
+    """Value and gradient of an operator as PyTorch has them, then as we do."""
+    operator = OPERATORS[name].double().eval().requires_grad_(False)
+    torch.manual_seed(1)
+    x = torch.randn(2, 4, 9, 11, dtype=torch.float64).contiguous(memory_format=form).requires_grad_()
+    found = []
+    for frugal in (False, True):
+        if frugal:
+            with Frugal():
+                y = operator(x)
+        else:
+            y = operator(x)
+        found += [y, *torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum(), x)]
+    return found
+
+
+@every_operator
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_values_are_pytorchs_own_and_gradients_equal(name, form):
+    value, gradient, ours, our_gradient = both(name, form)
+    assert torch.equal(ours, value)
+    torch.testing.assert_close(our_gradient, gradient, rtol=1e-12, atol=1e-12)
+
+
+KEPT = {"conv": 0, "batch norm": 0, "mean-pool": 0, "relu": 1 / 32, "padded max-pool": 1 / 8}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_no_more_is_kept_than_the_gradient_needs(name, kept):
+    operator = OPERATORS[name].float().eval().requires_grad_(False)
+    x = torch.randn(1, 4, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with Frugal():
+        _, count = kept(lambda: operator(x), operator)
+    assert count <= KEPT[name] * 4 * x.numel()
+
+
+def test_weights_that_train_are_left_to_pytorch():
+    conv = convolution()
+    with Frugal():
+        y = conv(torch.rand(1, 4, 8, 8, requires_grad=True))
+    y.sum().backward()
+    assert conv.weight.grad is not None
+
+
+def test_a_batch_norm_in_training_is_left_to_pytorch():
+    layer = norm().float().train().requires_grad_(False)
+    x = torch.rand(4, 4, 8, 8, requires_grad=True)
+    with Frugal():
+        y = layer(x)
+    assert y.mean(dim=(0, 2, 3)).allclose(layer.bias, atol=1e-5)
+
+
+def test_a_second_derivative_is_refused():
+    x = torch.rand(1, 4, 8, 8, requires_grad=True)
+    with Frugal():
+        y = F.relu(x)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        gradient.sum().backward()
+
+
+def test_it_lasts_no_longer_than_its_context():
+    x = torch.rand(1, 4, 8, 8, requires_grad=True)
+    with Frugal():
+        F.relu(x)
+    assert F.relu(x).grad_fn.name() == "ReluBackward0"
