@@ -133,3 +133,11 @@ def test_pixel_terms_need_no_tiles():
     loss = Hybrid((L1() + SSIM() + TV()).terms)
     views = views_of(loss, 32, 32)
     torch.testing.assert_close(loss.tiled()(**views), loss(**views))
+
+
+def test_a_gradient_in_tiles_is_taken_once():
+    views = views_of(L1(), 16, 16)
+    value = L1().tiled()(**views)
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be taken once"):
+        value.backward()

@@ -81,7 +81,7 @@ class Tiled(nn.Module):
         total = torch.stack(values).sum()
         if not gradients:
             return total
-        out: Tensor = _Found.apply(total, len(gradients), *gradients.values(), *map(views.get, gradients))  # type: ignore[no-untyped-call]
+        out: Tensor = _Found.apply(total, list(gradients.values()), *map(views.get, gradients))  # type: ignore[no-untyped-call]
         return out
 
     def _whole(
@@ -178,15 +178,18 @@ def _add(gradients: Mapping[str, Tensor], value: Tensor, leaves: Mapping[str, Te
 
 
 class _Found(torch.autograd.Function):
-    """A value whose gradients are known."""
+    """A value whose gradients are known; they are handed over, for another copy would be another picture."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors[:count])
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *views: Tensor) -> Tensor:
+        ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        found = ctx.saved_tensors
-        return None, None, *(None,) * len(found), *(g * arriving for g in found)
+        if not ctx.gradients:
+            raise RuntimeError("The gradient of a loss in tiles can be taken once; compute the loss again.")
+        found = [g.mul_(arriving) for g in ctx.gradients]
+        ctx.gradients.clear()
+        return None, None, *found
