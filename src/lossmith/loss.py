@@ -35,6 +35,8 @@ class Loss(nn.Module, ABC):
     """
 
     measure: Callable[..., Tensor]
+    study: Callable[..., dict[str, Tensor]] | None = None
+    """Of a loss with a critic: one step of the critic on the views that `measure` reads, to figures for logs."""
     papers: ClassVar[tuple[str, ...]] = ()
     """The keys of its sources in `lossmith.citations`."""
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
@@ -120,6 +122,22 @@ class Loss(nn.Module, ABC):
         looks = self.looks(views)
         watched = {name: term.watch(looks) for name, term in zip(self.names, self.terms, strict=True)}
         return {n: value for n, (value, _) in watched.items()}, {n: norm for n, (_, norm) in watched.items()}
+
+    def learn(self, views: Mapping[str, Tensor], *, step: int = 0) -> dict[str, Tensor]:
+        """One step of the critics in it, which evaluating never trains; a loss without any does nothing.
+
+        The training loop calls it once a step, on every process alike, when it likes between two steps of the network.
+        A critic rests while its term's weight is the number 0.
+
+        Returns:
+            The critics' figures as scalars, by the term's name, a dot, and the figure's.
+        """
+        looks = self.looks(views)
+        figures: dict[str, Tensor] = {}
+        for name, term in zip(self.names, self.terms, strict=True):
+            if term.loss.study is not None and (term.weight.knobs or not _nothing(term.weight.at(step))):
+                figures |= {f"{name}.{figure}": value for figure, value in term.learn(looks).items()}
+        return figures
 
     def gradients(self, views: Mapping[str, Tensor], at: str = "pred") -> dict[str, Tensor]:
         """The gradient of each term's batch mean at a view, unweighted: one network pass forward, one backward a term.

@@ -109,6 +109,19 @@ class Term:
         attached = [each for layers in met.values() for each in layers.values()]
         return settled(value, found, attached), found
 
+    def learn(self, looks: Looks) -> dict[str, Tensor]:
+        """One step of its distance's critic on what the term looks at; the figures of that step.
+
+        Raises:
+            ValueError: Its lens shows several maps, where a critic judges one.
+        """
+        assert self.loss.study is not None
+        maps = {p: looks(view, self.path, detached=True) for p, view in self.reads.items()}
+        layers = tuple(next(iter(maps.values())))
+        if len(layers) > 1:
+            raise ValueError(f"{self!r} has a critic of one map; its lens shows {', '.join(layers)}.")
+        return self.loss.study(**{p: full(seen[layers[0]]) for p, seen in maps.items()})
+
     @property
     def separable(self) -> bool:
         """Whether its gradient at the features may be computed before what arrives at its values is known.

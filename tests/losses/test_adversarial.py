@@ -200,8 +200,3 @@ def test_a_picture_that_the_critic_cannot_look_at_is_refused(shape, message):
         small()(picture, picture)
     with pytest.raises(ValueError, match=message):
         small().study(picture, picture)
-
-
-def test_learning_wants_both_views(pictures):
-    with pytest.raises(ValueError, match=r"learns from the view 'target'; the views are pred\."):
-        small().learn({"pred": pictures()[0]})

@@ -1,7 +1,7 @@
 """Adversarial losses, whose critic learns beside the network that it judges."""
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -73,13 +73,6 @@ class _Judged(Loss, ABC):
         self.kind = kind
         parts = (self.source, critic, kind, "spectral" if spectral else "", penalty or "")
         self.papers = tuple(PAPERS[part] for part in parts if part)  # type: ignore[misc]
-
-    def learn(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One step of the critic on the views pred and target; its figures, see :meth:`study`."""
-        if missing := [name for name in ("pred", "target") if name not in views]:
-            given = ", ".join(views) or "none"
-            raise ValueError(f"The critic of {self!r} learns from the view '{missing[0]}'; the views are {given}.")
-        return self.study(views["pred"], views["target"])
 
     def study(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
         """One step of the critic; its figures as scalars, see :meth:`Learner.step`."""

@@ -69,6 +69,8 @@ class Training(LightningModule):
         self.steps, self.lr, self.schedule, self.warmup = steps, lr, schedule, warmup
         self.weight_decay, self.ema, self.seed = weight_decay, ema, seed
         self.values: list[Tensor] = []
+        self.shown: dict[str, Tensor] = {}
+        self.figures: dict[str, Tensor] = {}
         self.register_buffer("broken", torch.zeros(len(loss.names), dtype=torch.long), persistent=False)
 
     broken: Tensor
@@ -78,6 +80,7 @@ class Training(LightningModule):
         """The weighted sum of the terms; each term's batch mean is kept on the device, for whoever asks."""
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)  # nothing random to save or restore
         views = self.task.views(self.model, batch)
+        self.shown = {name: view.detach() for name, view in views.items()}
         values = self.loss.evaluate(views)
         means = torch.stack([value.detach().mean() for value in values.values()])
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
@@ -88,7 +91,8 @@ class Training(LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step of the weights, then one of their average."""
-        super().optimizer_step(*args, **kwargs)
+        super().optimizer_step(*args, **kwargs)  # which runs the step's passes; their graphs are gone by now
+        self.figures = self.loss.learn(self.shown, step=self.global_step - 1)
         decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -123,6 +127,11 @@ class Training(LightningModule):
         if worst or not all(map(math.isfinite, values)):
             self.complain()
         return dict(zip(self.loss.names, values, strict=True))
+
+    def critics(self) -> dict[str, float]:
+        """The figures of the critics' last step; it waits for the device, as :meth:`terms` does."""
+        values = torch.stack([*self.figures.values()]).tolist() if self.figures else []
+        return dict(zip(self.figures, values, strict=True))
 
     def healthy(self) -> None:
         """Sees that the terms and the weights are finite, before they are saved over better ones.

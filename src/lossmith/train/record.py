@@ -66,7 +66,7 @@ class Record(AfterStep):
         """Writes a line when it is time."""
         if not (step == 1 or step % self.every == 0 or step >= trainer.max_steps):
             return
-        terms = module.terms()
+        terms, critics = module.terms(), module.critics()
         now = time.monotonic()
         speed = (step - self.seen) * self.pictures / max(now - self.looked, 1e-9)
         self.looked, self.seen = now, step
@@ -78,6 +78,7 @@ class Record(AfterStep):
             "loss": sum(float(weights[name]) * value for name, value in terms.items()),
             "terms": terms,
             "weights": weights,
+            **({"critics": critics} if critics else {}),
             "lr": module.height(step - 1) * module.lr,
             "images_per_second": round(speed, 2),
             "seconds": round(self.seconds, 2),
@@ -86,5 +87,6 @@ class Record(AfterStep):
             self.folder.append("log.jsonl", self.line)
             scalars = {"loss": self.line["loss"], "lr": self.line["lr"], "images_per_second": speed}
             scalars |= {f"terms/{name}": value for name, value in terms.items()}
+            scalars |= {f"critics/{name}": value for name, value in critics.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=step)
