@@ -100,8 +100,14 @@ class Network(Backbone):
     @cached_property
     def blank(self) -> nn.Module:
         """The module without weights."""
-        with torch.device("meta"):
-            return self.untrained().eval().requires_grad_(False)
+        with torch.random.fork_rng(devices=[]):
+            try:
+                with torch.device("meta"):
+                    module = self.untrained()
+            except RuntimeError:  # some compute with tensors while they are made
+                with torch.device("cpu"):
+                    module = self.untrained().to("meta")
+        return module.eval().requires_grad_(False)
 
     @property
     def sha256(self) -> str:
@@ -133,7 +139,9 @@ class Network(Backbone):
         """The side in pixels of the smallest picture that passes to these layers."""
         layers = frozenset(layers)
         if layers not in self._smallest:
-            low, high = 1, self.side
+            # in steps of 32 at first: some networks take multiples of their stride alone
+            high = next((s for s in range(32, self.side, 32) if self._passes(s, s, layers) is None), self.side)
+            low = max(high - 31, 1)
             while low < high:
                 middle = (low + high) // 2
                 low, high = (low, middle) if self._passes(middle, middle, layers) is None else (middle + 1, high)
@@ -169,7 +177,8 @@ class Network(Backbone):
         if device.type == "meta":  # a plan needs no weights
             return self.blank
         if (device, dtype) not in self.modules:
-            module = self._random() if self.weights == "random" else self._trained()
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # making a module draws from the one generator
+                module = self._random() if self.weights == "random" else self._trained()
             module = module.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
             if dtype == torch.float64:
                 module = module.double()
@@ -186,12 +195,11 @@ class Network(Backbone):
         return self.trained(found)
 
     def _random(self) -> nn.Module:
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.manual_seed(zlib.crc32(self.call.encode()))
-            module = self.untrained()
-            for part in module.modules():
-                if isinstance(part, nn.Conv2d):  # so that features neither fade nor overflow without batch statistics
-                    nn.init.kaiming_normal_(part.weight)
+        torch.manual_seed(zlib.crc32(self.call.encode()))
+        module = self.untrained()
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d):  # so that features neither fade nor overflow without batch statistics
+                nn.init.kaiming_normal_(part.weight)
         return module
 
     def _passes(self, height: int, width: int, layers: frozenset[str]) -> Exception | None:
