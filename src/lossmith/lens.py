@@ -25,6 +25,8 @@ Tiling = Literal["place", "mean", "sum"] | None
 class Lens(nn.Module, ABC):
     """What a distance looks at. A new lens defines :meth:`forward` and a `repr` that is its text."""
 
+    spatial: ClassVar[bool] = True
+    """Whether its maps lie as the picture does, or add up over its places, so that a mask can be carried to them."""
     label: ClassVar[str] = ""
     """What a term seen through it is called in logs, such as "style"; empty if the distance says enough."""
 

@@ -41,12 +41,14 @@ class Loss(nn.Module, ABC):
     """The keys of its sources in `lossmith.citations`."""
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     """Between what its values lie for pictures in [0, 1]; through a lens there is no upper bound."""
-    mixes: ClassVar[bool] = False
+    mixes: bool = False
     """Whether the value of one image depends on the others of its batch, as a contrast between them does."""
     frugal: ClassVar[bool] = False
     """Whether its backward pass keeps less than a number a value, so that its gradient is better not kept instead."""
     tiling: ClassVar[Literal["mean", "sum"] | None] = None
     """Whether its value is the mean, or the sum, of the values of the picture's tiles; None if it is neither."""
+    bare: ClassVar[frozenset[str]] = frozenset({"mask"})
+    """The parameters of `measure` that no lens looks at: masks, and what is no picture, such as latents."""
     pictures: ClassVar[bool] = True
     """Whether the views that it reads are pictures; vectors, latents, logits and attention maps are none."""
 
@@ -218,6 +220,11 @@ class Loss(nn.Module, ABC):
     def on(self, **views: str) -> "Hybrid":
         """The same loss on other views: ``L1().on(pred="filled")`` reads "filled" where it read "pred"."""
         known = {parameter for term in self.terms for parameter in term.parameters}
+        for name, term in zip(self.names, self.terms, strict=True):
+            if "mask" in views and "mask" not in term.parameters:
+                raise ValueError(f"The term '{name}', {term.loss!r}, takes no mask; put it beside what you mask.")
+            if "mask" in views and (blind := [stage for _, stage in term.path if not stage.spatial]):
+                raise ValueError(f"The term '{name}' looks through {blind[0]!r}, whose maps a mask does not fit.")
         for parameter, view in views.items():
             if parameter not in known:
                 raise ValueError(

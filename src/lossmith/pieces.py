@@ -98,6 +98,8 @@ class Piece:
         assert isinstance(features, Features)
         if before:
             refuse(name, f"{before[-1][1]!r} stands between the picture and {features.backbone.title}")
+        if bare := sorted(term.loss.bare & term.reads.keys()):
+            refuse(name, f"it reads '{bare[0]}' beside its pictures")
         if term.loss.mixes:
             refuse(name, f"{term.loss!r} compares the pictures of a batch with each other")
         adding = next((i for i, lens in enumerate(term.outer) if lens.tiling != "place"), None)

@@ -54,7 +54,8 @@ class Pinned(Loss):
         self.kept: dict[tuple[str, bool, str], Maps] = {}
         self.bytes = 0
         for term in loss.terms:
-            for view in set(term.reads.values()) & set(views) if term.loss.pictures else ():
+            read = {view for p, view in term.reads.items() if p not in term.loss.bare}
+            for view in read & set(views) if term.loss.pictures else ():
                 refuse_no_pictures(view, self.pinned[view])
         with torch.no_grad():
             looks = Looks(self.pinned, loss.wanted)
@@ -70,7 +71,8 @@ class Pinned(Loss):
             (view, term.path)
             for term in loss.terms
             for parameter, view in term.reads.items()
-            if later.already(view, term.path, detached=parameter == "target") is None
+            if parameter not in term.loss.bare
+            and later.already(view, term.path, detached=parameter == "target") is None
         )
 
     @property
@@ -102,7 +104,7 @@ class Pinned(Loss):
 
     def _paths(self) -> list[tuple[Term, str]]:
         """The terms that compare with a pinned view through lenses, and that view."""
-        pairs = [(term, term.reads.get("target", "")) for term in self.terms if term.path]
+        pairs = [(t, t.reads.get("target", "")) for t in self.terms if t.path and not (t.adds and "mask" in t.reads)]
         return [(term, view) for term, view in pairs if view in self.pinned]
 
     def __repr__(self) -> str:

@@ -79,7 +79,7 @@ class Plan:
         found: dict[tuple[str, str, bool], tuple[Features, list[str]]] = {}
         for name, term in zip(names, terms, strict=True):
             for parameter, view in term.reads.items():
-                for text, lens in term.path:
+                for text, lens in term.path if parameter not in term.loss.bare else ():
                     if isinstance(lens, Features):
                         users = found.setdefault((text, view, parameter != "target"), (lens, []))[1]
                         users += [] if name in users else [name]
@@ -122,7 +122,7 @@ class Plan:
     @cached_property
     def bytes(self) -> tuple[int, int]:
         """:attr:`kept` and :attr:`peak`, without the networks' weights and without losses that read no pictures."""
-        terms = [term for term in self.terms if term.loss.pictures]
+        terms = [t for t in self.terms if t.loss.pictures and not (t.loss.bare & t.reads.keys()) - {"mask"}]
         views = {view: torch.empty(self.shape, device="meta") for term in terms for view in term.reads.values()}
         views |= {term.reads["mask"]: views[term.reads["mask"]][:, :1] for term in terms if "mask" in term.reads}
         if not terms:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.lens import Features, Lens, Looks, full, path_of, shown, unhalved, wanted_layers
+from lossmith.lens import Features, Lens, Looks, Maps, full, path_of, shown, unhalved, wanted_layers
 from lossmith.taps import gradients, leaves, settled
 from lossmith.weight import Weight
 
@@ -50,6 +51,7 @@ class Term:
         object.__setattr__(self, "path", path)
         object.__setattr__(self, "inner", path[:meets])
         object.__setattr__(self, "outer", tuple(stage for _, stage in path[meets:]))
+        object.__setattr__(self, "adds", any(stage.tiling in ("mean", "sum") for stage in self.outer))
         object.__setattr__(self, "shares", path[meets - 1][1].layers if networks else {})
 
     parameters: tuple[str, ...] = field(init=False)
@@ -63,48 +65,66 @@ class Term:
     """The path up to its network; empty if there is none."""
     outer: tuple[Lens, ...] = field(init=False)
     """The lenses behind its network."""
+    adds: bool = field(init=False)
+    """Whether one of these adds up over places, as a Gram matrix does."""
     shares: Mapping[str, float] = field(init=False)
     """The weight of each layer in its sum; empty without a network."""
 
     def evaluate(self, looks: Looks) -> Tensor:
         """Its unweighted value for each image, (N,), in float32 at least."""
-        if self.inner and self.separable and not (self.loss.frugal and not self.outer):
-            met = {p: looks(view, self.inner, detached=False) for p, view in self.reads.items() if p != "target"}
+        if self.inner and self.separable(looks) and not (self.loss.frugal and not self.outer):
+            met = self.met(looks)
             if torch.is_grad_enabled() and any(each.requires_grad for maps in met.values() for each in maps.values()):
                 return self.settle(looks, met)[0]
-        return self.compare(
-            looks, {p: looks(view, self.path, detached=p == "target") for p, view in self.reads.items()}
-        )
+        return self.compare(looks, {p: self.see(looks, p) for p in self.reads})
 
     def watch(self, looks: Looks) -> tuple[Tensor, Tensor]:
         """Its values (N,), and the norm of the gradient of their mean where it meets its network, or at the picture."""
-        met = {p: looks(view, self.inner, detached=False) for p, view in self.reads.items() if p != "target"}
-        if self.separable:
+        met = self.met(looks)
+        found: tuple[Tensor, ...] = ()
+        if self.separable(looks):
             value, found = self.settle(looks, met)
         else:
-            value = self.compare(
-                looks, {p: looks(view, self.path, detached=p == "target") for p, view in self.reads.items()}
-            )
+            value = self.compare(looks, {p: self.see(looks, p) for p in self.reads})
             at = [each for maps in met.values() for each in maps.values() if each.requires_grad]
-            found = (
-                torch.autograd.grad(value.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True)
-                if at and value.requires_grad
-                else ()
-            )
+            if at and value.requires_grad:
+                found = torch.autograd.grad(
+                    value.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
         squares = [torch.linalg.vector_norm(g.detach()).square() for g in found]
         norm = torch.stack(squares).sum().sqrt() if squares else value.detach().new_zeros(())
         return value, norm / len(value)
 
-    def settle(self, looks: Looks, met: Mapping[str, Mapping[str, Tensor]]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def met(self, looks: Looks) -> dict[str, Maps]:
+        """What it meets where its network ends, or at the picture, of every view that may carry a gradient."""
+        apart = {"target", *self.loss.bare}
+        return {p: looks(view, self.inner, detached=False) for p, view in self.reads.items() if p not in apart}
+
+    def see(self, looks: Looks, parameter: str) -> Maps:
+        """What its distance gets for a parameter: the view through the whole chain of lenses, or bare."""
+        view = self.reads[parameter]
+        if parameter in self.loss.bare:
+            return looks(view, (), detached=False)
+        detached = parameter == "target"
+        if "mask" in self.reads and self.adds:
+            return self.behind(looks, looks(view, self.inner, detached=detached))
+        return looks(view, self.path, detached=detached)
+
+    def behind(self, looks: Looks, maps: Maps) -> Maps:
+        """What the lenses behind its network show of features; what adds up over places does so under the mask."""
+        for lens in self.outer:
+            if lens.tiling in ("mean", "sum") and "mask" in self.reads:
+                mask = looks.views[self.reads["mask"]]
+                maps = {n: each * area(mask, each, mean=lens.tiling == "mean").sqrt() for n, each in maps.items()}
+            maps = shown(lens, maps)
+        return maps
+
+    def settle(self, looks: Looks, met: Mapping[str, Maps]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Its values (N,), with nothing kept but their gradients at some features; and these."""
         begun = {p: leaves(maps) for p, maps in met.items()}
-        maps = {p: looks(view, self.path, detached=True) for p, view in self.reads.items() if p == "target"}
         with torch.enable_grad():
-            for p, each in begun.items():
-                for lens in self.outer:
-                    each = shown(lens, each)
-                maps[p] = each
-            value = self.compare(looks, {p: maps[p] for p in self.reads})
+            maps = {p: self.behind(looks, begun[p]) if p in begun else self.see(looks, p) for p in self.reads}
+            value = self.compare(looks, maps)
             found = gradients(value, [leaf for each in begun.values() for leaf in each.values()])
         attached = [each for layers in met.values() for each in layers.values()]
         return settled(value, found, attached), found
@@ -116,33 +136,43 @@ class Term:
             ValueError: Its lens shows several maps, where a critic judges one.
         """
         assert self.loss.study is not None
-        maps = {p: looks(view, self.path, detached=True) for p, view in self.reads.items()}
+        with torch.no_grad():
+            maps = {p: self.see(looks, p) for p in self.reads}
         layers = tuple(next(iter(maps.values())))
         if len(layers) > 1:
             raise ValueError(f"{self!r} has a critic of one map; its lens shows {', '.join(layers)}.")
         return self.loss.study(**{p: full(seen[layers[0]]) for p, seen in maps.items()})
 
-    @property
-    def separable(self) -> bool:
+    def separable(self, looks: Looks) -> bool:
         """Whether its gradient at the features may be computed before what arrives at its values is known.
 
-        It may where each value depends on its own image alone, and on no parameter that trains. A compiler rather has
+        It may where each value depends on its own image alone, and on nothing else that trains. A compiler rather has
         the plain graph.
         """
-        training = any(parameter.requires_grad for parameter in self.loss.parameters())
-        return not (self.loss.mixes or training or torch.compiler.is_compiling())
+        besides = [*self.loss.parameters(), *(looks.views[v] for p, v in self.reads.items() if p in self.loss.bare)]
+        trains = any(each.requires_grad for each in besides)
+        return not (self.loss.mixes or trains or torch.compiler.is_compiling())
 
-    def compare(self, looks: Looks, maps: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+    def compare(self, looks: Looks, maps: Mapping[str, Maps]) -> Tensor:
         """The sum over the layers of what the distance measures there, (N,)."""
         values = []
-        for layer in next(iter(maps.values())):
-            seen = {p: full(m[layer]) for p, m in maps.items()}
+        for layer in next(maps[p] for p in maps if p not in self.loss.bare):
+            seen = {p: full(m["pixels" if p in self.loss.bare else layer]) for p, m in maps.items()}
             if len({seen[p].shape for p in ("pred", "target") if p in seen}) > 1:
                 self.refuse(looks)
+            if "mask" in self.reads:
+                self.mask(seen)
             with unhalved(next(iter(seen.values()))):
                 value = self.loss.measure(**seen)
             values.append(value * self.shares[layer] if layer in self.shares else value)
         return torch.stack(values).sum(dim=0) if len(values) > 1 else values[0]
+
+    def mask(self, seen: Maps) -> None:
+        """Brings the mask to the size of what it masks; drops it where it has been heeded before."""
+        if self.adds:
+            del seen["mask"]
+        else:
+            seen["mask"] = area(seen["mask"], next(each for p, each in seen.items() if p != "mask"))
 
     def refuse(self, looks: Looks) -> NoReturn:
         """Raises on pictures that cannot be compared; broadcasting would give a number that means nothing."""
@@ -167,9 +197,36 @@ class Term:
         return f"{weight}({self.loss!r}{lens}).on({views})" if lens else f"{weight}{self.loss!r}.on({views})"
 
 
+def area(mask: Tensor, features: Tensor, *, mean: bool = False) -> Tensor:
+    """How much of each place of some features (N, C, H, W) a mask covers, (N, 1, H, W).
+
+    Args:
+        mask: (N, 1, H', W'), in [0, 1] or of truth values.
+        features: What it masks, as large or smaller.
+        mean: Whether to divide by the covered part of the whole, so that the mean is 1; an empty mask stays empty.
+    """
+    if mask.dim() != 4 or mask.shape[1] != 1 or len(mask) != len(features) or features.dim() != 4:
+        raise ValueError(
+            f"A mask is (N, 1, H, W), one a picture; got {tuple(mask.shape)} for features {tuple(features.shape)}."
+        )
+    if any(small < large for small, large in zip(mask.shape[2:], features.shape[2:], strict=True)):
+        raise ValueError(
+            f"The mask is {tuple(mask.shape)} and what it masks {tuple(features.shape)}: give one as large."
+        )
+    covered = mask.to(features.dtype)
+    if covered.shape[2:] != features.shape[2:]:
+        covered = F.adaptive_avg_pool2d(covered, (features.shape[2], features.shape[3]))
+    if not mean:
+        return covered
+    part = covered.mean(dim=(2, 3), keepdim=True)
+    return covered / torch.where(part > 0, part, 1.0)
+
+
 def looked_at(terms: Iterable[Term]) -> dict[tuple[str, str], tuple[str, ...]]:
     """The layers that some terms want of each view at each network, see :func:`lossmith.lens.wanted_layers`."""
-    return wanted_layers((view, term.path) for term in terms for view in term.reads.values())
+    return wanted_layers(
+        (view, term.path) for term in terms for p, view in term.reads.items() if p not in term.loss.bare
+    )
 
 
 def named(terms: Sequence[Term]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def checked(terms: Sequence[Term], names: Sequence[str], views: Mapping[str, Ten
             given = views[view]
             if not isinstance(given, Tensor):
                 raise ValueError(f"The view '{view}' is a {type(given).__name__}; a loss wants tensors.")
-            if term.loss.pictures and parameter != "mask":
+            if term.loss.pictures and parameter not in term.loss.bare:
                 refuse_no_pictures(view, given)
     return views
 

@@ -6,6 +6,7 @@ beyond the border. The small pictures of Set5 and Set14 are met to the bit by ``
 today's MATLAB mirrors the border, which changes the outermost two pixels.
 """
 
+from contextlib import nullcontext
 from math import ceil, floor
 
 import torch
@@ -91,7 +92,8 @@ def along_columns(image: Tensor, kernels: Tensor, pads: tuple[int, int], *, stri
     n, c, _, width = image.shape
     dtype = image.dtype if image.dtype in (torch.float32, torch.float64) else torch.float32
     weights = (kernels / kernels.sum(dim=1, keepdim=True)).to(device=image.device, dtype=dtype)
-    with torch.autocast(image.device.type, enabled=False):
+    kind = image.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         padded = F.pad(image.to(dtype).reshape(n * c, 1, -1, width), (0, 0, *pads), mode="replicate")
         turns = F.conv2d(padded, weights[:, None, :, None], stride=(stride, 1))
     return turns.transpose(1, 2).reshape(n, c, -1, width).to(image.dtype)

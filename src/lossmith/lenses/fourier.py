@@ -56,6 +56,7 @@ class Fourier(Lens):
                   [0., 0.]]]])
     """
 
+    spatial = False
     label = "frequency"
     papers = ("cho2021",)
 

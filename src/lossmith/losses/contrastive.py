@@ -59,6 +59,7 @@ class InfoNCE(Loss):
 
     papers = ("oord2018",)
     bounds = (-math.inf, math.inf)
+    bare = frozenset({"groups"})
     mixes = True
     pictures = False
 
@@ -130,6 +131,7 @@ class CLIPLoss(Loss):
     """
 
     papers = ("radford2021",)
+    bare = frozenset({"groups"})
     mixes = True
     pictures = False
 

@@ -46,6 +46,7 @@ class ModeSeeking(Loss):
         tensor(1.5000)
     """
 
+    bare = frozenset({"z", "z_other"})
     papers = ("mao2019",)
 
     def __init__(self, margin: float | None = None, *, eps: float = 1e-5) -> None:
@@ -97,6 +98,7 @@ class PairwiseDiversity(Loss):
         tensor(0.5000)
     """
 
+    bare = frozenset({"groups"})
     mixes = True
 
     def __init__(self, margin: float = 0.1, *, distance: Distance = "l1") -> None:

@@ -75,7 +75,7 @@ class FocalFrequency(Loss):
                 raise ValueError(f"FocalFrequency wants {name} to be True or False; got {value!r}.")
         self.alpha, self.patch_factor = alpha, patch_factor
         self.ave_spectrum, self.log_matrix, self.batch_matrix = ave_spectrum, log_matrix, batch_matrix
-        self.mixes = ave_spectrum or batch_matrix  # type: ignore[misc]  # two of its options make it so
+        self.mixes = ave_spectrum or batch_matrix  # two of its options make it so
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """The weighted error of each image, (N,); one value for all with ave_spectrum."""

@@ -1,4 +1,8 @@
-"""Distances between the values of two maps: pixels, or what a lens shows."""
+"""Distances between the values of two maps: pixels, or what a lens shows.
+
+Each may have a mask, ``L1().on(mask="mask")``, a view (N, 1, H, W): the mean is over what it covers, each image by
+itself. Through lenses it is brought to the size of their maps, by areas; a Gram matrix counts what it covers.
+"""
 
 from typing import Any, final
 
@@ -31,8 +35,10 @@ class L1(Loss):
     tiling = "mean"
     frugal = True
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
+        if mask is not None:
+            return mean((pred - target).abs(), mask)
         distance: Tensor = _Absolute.apply(pred, target)  # type: ignore[no-untyped-call]
         return distance
 
@@ -58,9 +64,9 @@ class L2(Loss):
     bounds = (0.0, 1.0)
     tiling = "mean"
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
-        return (pred - target).square().flatten(1).mean(dim=1)
+        return mean((pred - target).square(), mask)
 
     def __repr__(self) -> str:
         return "L2()"
@@ -93,9 +99,9 @@ class Lp(Loss):
             raise ValueError(f"Lp wants a finite p of at least 1; got {p!r}.")
         self.p = p
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
-        return (pred - target).abs().pow(self.p).flatten(1).mean(dim=1)
+        return mean((pred - target).abs().pow(self.p), mask)
 
     def __repr__(self) -> str:
         return spelled(self, self.p)
@@ -137,9 +143,9 @@ class Charbonnier(Loss):
             raise ValueError(f"Charbonnier wants eps > 1e-18; got {eps!r}.")
         self.eps = eps
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
-        return ((pred - target).square() + self.eps**2).sqrt().flatten(1).mean(dim=1)
+        return mean(((pred - target).square() + self.eps**2).sqrt(), mask)
 
     def __repr__(self) -> str:
         return spelled(self) if self.eps == 1e-3 else spelled(self, eps=self.eps)
@@ -177,10 +183,10 @@ class Huber(Loss):
             raise ValueError(f"Huber wants delta > 0; got {delta!r}.")
         self.delta = delta
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
         errors = torch.nn.functional.huber_loss(pred, target, reduction="none", delta=self.delta)
-        return errors.flatten(1).mean(dim=1)
+        return mean(errors, mask)
 
     def __repr__(self) -> str:
         return spelled(self) if self.delta == 0.1 else spelled(self, delta=self.delta)
@@ -202,12 +208,26 @@ class SquaredNorm(Loss):
 
     tiling = "sum"
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
-        return (pred - target).square().flatten(1).sum(dim=1)
+        squares = (pred - target).square()
+        return (squares if mask is None else masked(squares, mask)).flatten(1).sum(dim=1)
 
     def __repr__(self) -> str:
         return "SquaredNorm()"
+
+
+def mean(errors: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The mean of the errors of each image, (N,); under a mask, of those that it covers, and 0 if it covers none."""
+    if mask is None:
+        return errors.flatten(1).mean(dim=1)
+    total = mask.flatten(1).sum(dim=1) * errors.shape[1]
+    return masked(errors, mask).flatten(1).sum(dim=1) / torch.where(total > 0, total, 1.0)
+
+
+def masked(errors: Tensor, mask: Tensor) -> Tensor:
+    """Errors times a mask (N, 1, H, W); nothing where it covers nothing, whatever is there."""
+    return torch.where(mask > 0, errors * mask, 0.0)
 
 
 class _Absolute(torch.autograd.Function):
