@@ -11,7 +11,6 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith.lens import Backbone, Maps, full
 from lossmith.lenses.frozen import inner_dtype
@@ -151,6 +150,8 @@ class Network(Backbone):
     @final
     def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
         """The operations of one picture's convolutions and matrix products up to the deepest of these layers."""
+        from torch.utils.flop_counter import FlopCounterMode  # a quarter of a second that few need
+
         layers = frozenset(layers)
         with FlopCounterMode(display=False) as counter:
             failed = self._passes(height, width, layers)
