@@ -37,8 +37,8 @@ class Timm(Features):
         layers: A layer, several, or layers with their weights in the sum.
         weights: A file, "random" for an untrained network, or None for timm's own from the usual places, of which the
             Hugging Face cache is one.
-        recompute: Whether the backward pass computes each block again instead of keeping what happened in it: more time
-            for less memory.
+        recompute: Whether the backward pass computes each block again instead of keeping what happened in it. It pays
+            where activations are no ReLUs; those keep bits alone.
 
     Raises:
         ValueError: An unknown network or layer, or no timm.

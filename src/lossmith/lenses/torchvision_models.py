@@ -38,8 +38,8 @@ class Torchvision(Features):
         layers: A layer, several, or layers with their weights in the sum.
         weights: A file, one of torchvision's names such as "IMAGENET1K_V1", "random" for an untrained network, or None
             for torchvision's default, from the usual places.
-        recompute: Whether the backward pass computes each block again instead of keeping what happened in it: more time
-            for less memory.
+        recompute: Whether the backward pass computes each block again instead of keeping what happened in it. It pays
+            where activations are no ReLUs; those keep bits alone.
 
     Raises:
         ValueError: An unknown network or layer, or no torchvision.
