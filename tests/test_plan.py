@@ -25,7 +25,7 @@ FORMULAS = [
     "lpips",
     "perceptual + style",
     "gatys",
-    "real_esrgan",
+    "perceptual('vgg19')",
     STACK,
 ]
 

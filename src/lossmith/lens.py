@@ -11,10 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lossmith.lenses.weights import Found
 
 __all__ = ["Backbone", "Chain", "Features", "Lens", "Looks"]
 
@@ -132,6 +135,10 @@ class Backbone(ABC):
     def geometry(self, height: int, width: int, layers: Iterable[str]) -> "Geometry | None":
         """How its features lie in a picture; None if some depend on the whole picture."""
         return None
+
+    @abstractmethod
+    def find(self) -> "Found":
+        """Where its weights are, and what is in there; it looks for them, and says what to do if they are nowhere."""
 
     @property
     @abstractmethod

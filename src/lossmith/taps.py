@@ -31,15 +31,27 @@ def gradients(value: Tensor, at: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad(value.sum(), at, allow_unused=True, materialize_grads=True)
 
 
-def settled(value: Tensor, found: Sequence[Tensor], at: Sequence[Tensor]) -> Tensor:
+def kept_in(like: Tensor) -> torch.dtype:
+    """The precision that gradients wait in: where convolutions run in bf16 theirs arrive so, and need no more digits.
+
+    In fp16 they would leave its range.
+    """
+    kind = like.device.type
+    if like.dtype != torch.float64 and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.bfloat16 if torch.get_autocast_dtype(kind) == torch.bfloat16 else like.dtype
+    return like.dtype
+
+
+def settled(value: Tensor, found: Sequence[Tensor], at: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """A term's values (N,), whose backward pass multiplies the gradients that have been found.
 
     Args:
         value: The values (N,); that of an image depends on the features of this image alone.
         found: Their gradients at each map of features (N, ...).
         at: These maps, with the graph that leads to the picture.
+        dtype: The precision that the gradients are kept in.
     """
-    out: Tensor = _Settled.apply(value.detach(), len(at), *found, *at)  # type: ignore[no-untyped-call]
+    out: Tensor = _Settled.apply(value.detach(), len(at), *(g.to(dtype) for g in found), *at)  # type: ignore[no-untyped-call]
     return out
 
 

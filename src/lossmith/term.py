@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.lens import Features, Lens, Looks, Maps, full, path_of, shown, unhalved, wanted_layers
-from lossmith.taps import gradients, leaves, settled
+from lossmith.taps import gradients, kept_in, leaves, settled
 from lossmith.weight import Weight
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Term:
             value = self.compare(looks, maps)
             found = gradients(value, [leaf for each in begun.values() for leaf in each.values()])
         attached = [each for layers in met.values() for each in layers.values()]
-        return settled(value, found, attached), found
+        return settled(value, found, attached, kept_in(value)), found
 
     def learn(self, looks: Looks) -> dict[str, Tensor]:
         """One step of its distance's critic on what the term looks at; the figures of that step.

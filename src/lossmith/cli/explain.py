@@ -91,13 +91,12 @@ def measured(loss: "Loss", size: int, kind: str) -> dict[str, float]:
 def networks(console: "Console", loss: "Loss") -> None:
     """One line a network: where its weights are, or how to get them."""
     from lossmith import MissingWeights
-    from lossmith.lenses.weights import find
 
     for text, network in loss.networks.items():
         try:
             where = "untrained, as asked"
             if network.weights != "random":
-                found = find(network.name, network.weights)
+                found = network.find()
                 where = f"weights {found.sha256[:12]} in {str(found.path)!r}"
         except MissingWeights as error:
             where = str(error)

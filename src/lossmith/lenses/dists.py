@@ -13,7 +13,7 @@ from lossmith.lens import Backbone, Features, Lens, Maps
 from lossmith.lenses import vgg
 from lossmith.lenses.frozen import flops, inner_dtype, run
 from lossmith.lenses.layers import MaxPool, Step
-from lossmith.lenses.weights import WrongWeights, find
+from lossmith.lenses.weights import Found, WrongWeights, find
 from lossmith.spelling import quoted, spelled
 
 __all__ = ["DISTS_LAYERS", "PooledVGG", "Sensitivity"]
@@ -74,6 +74,10 @@ class PooledVGGNetwork(Backbone):
     def sha256(self) -> str:
         """The hash of VGG-16's weights in use, or "random"."""
         return self.vgg.sha256
+
+    def find(self) -> Found:
+        """Where VGG-16's weights are."""
+        return self.vgg.find()
 
     def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
         """The features at some layers, see :class:`lossmith.Backbone`."""

@@ -63,11 +63,9 @@ class Gram(Lens):
 
     def matrix(self, features: Tensor) -> Tensor:
         """The matrix (N, C, C) of a map (N, C, H, W)."""
-        flat = features.flatten(2)
-        divisor = {"chw": flat.shape[1] * flat.shape[2], "hw": flat.shape[2], "none": 1}[self.norm]
-        # the scale goes in before the product, half on either side, so that no sum outgrows its type
-        flat = flat * divisor**-0.5
-        return torch.matmul(flat, flat.transpose(1, 2))
+        last = features.permute(0, *range(2, features.dim()), 1).flatten(1, -2)  # no copy of what is channels last
+        divisor = {"chw": features[0].numel(), "hw": last.shape[1], "none": 1}[self.norm]
+        return torch.matmul(last.transpose(1, 2), last) / divisor
 
     def __repr__(self) -> str:
         return spelled(self) if self.norm == "chw" else spelled(self, self.norm)

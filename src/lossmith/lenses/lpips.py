@@ -1,7 +1,7 @@
 """The space in which LPIPS is a squared Euclidean distance."""
 
 import os
-from typing import Literal, final, get_args
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class Calibrated(Lens):
         if list(maps) != layers:
             raise ValueError(f"{self!r} wants the layers {', '.join(layers)}; it was given {', '.join(maps)}.")
         heads = self.heads(maps)
-        return {layer: head * unit(maps[layer]) for layer, head in zip(layers, heads, strict=True)}
+        return {layer: _Unit.apply(maps[layer], head) for layer, head in zip(layers, heads, strict=True)}
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -102,6 +102,26 @@ class Calibrated(Lens):
 
 def unit(features: Tensor) -> Tensor:
     """Features (N, C, H, W) at unit length over the channels; zero, with zero gradient, where they are zero."""
-    squares = features.square().sum(dim=1, keepdim=True)
-    seen = squares > 1e-20
-    return features * torch.where(seen, squares, 1.0).rsqrt() * seen
+    same: Tensor = _Unit.apply(features, features.new_ones(()))  # type: ignore[no-untyped-call]
+    return same
+
+
+class _Unit(torch.autograd.Function):
+    """Features (N, C, H, W) at unit length over the channels, times heads; zero, without gradient, where all are zero.
+
+    Its backward pass is written out, since autograd's own reads and writes the features twice as often.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, head: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+        scale = torch.where(length > 1e-10, length, torch.inf).reciprocal()
+        ctx.save_for_backward(features, scale, head)
+        return (features * scale).mul_(head)
+
+    @staticmethod
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None]:
+        features, scale, head = ctx.saved_tensors
+        along = arriving * head
+        pull = (along * features).sum(dim=1, keepdim=True) * scale * scale
+        return along.addcmul_(features, pull, value=-1).mul_(scale), None

@@ -71,7 +71,7 @@ class Sequential(Backbone):
         """The hash of the weights in use, or "random"."""
         if self.weights == "random":
             return "random"
-        return self._sha256 or self._find().sha256
+        return self._sha256 or self.find().sha256
 
     @final
     def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
@@ -153,19 +153,21 @@ class Sequential(Backbone):
                 if kernel.shape != step.weight.shape:
                     raise WrongWeights(
                         f"{self.name} wants a kernel {tuple(step.weight.shape)} at {step.name}; "
-                        f"{str(self._find().path)!r} has {tuple(kernel.shape)}: it is another network's file."
+                        f"{str(self.find().path)!r} has {tuple(kernel.shape)}: it is another network's file."
                     )
                 step = replace(step, weight=kernel, bias=bias)
             loaded.append(step)
         return mean, tuple(loaded)
 
-    def _find(self) -> Found:
+    @final
+    def find(self) -> Found:
+        """Where its weights are, and what is in there."""
         found = find(self.name, self.weights)  # and not kept: what runs is a copy of its own
         self._sha256 = found.sha256
         return found
 
     def _trained(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        found = self._find()
+        found = self.find()
         try:
             pairs = self.kernels(found.state)
         except KeyError as error:

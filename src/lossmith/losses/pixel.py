@@ -66,7 +66,10 @@ class L2(Loss):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
-        return mean((pred - target).square(), mask)
+        if mask is not None:
+            return mean((pred - target).square(), mask)
+        distance: Tensor = _Squared.apply(pred, target)  # type: ignore[no-untyped-call]
+        return distance
 
     def __repr__(self) -> str:
         return "L2()"
@@ -211,7 +214,7 @@ class SquaredNorm(Loss):
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
         squares = (pred - target).square()
-        return (squares if mask is None else masked(squares, mask)).flatten(1).sum(dim=1)
+        return (squares if mask is None else masked(squares, mask)).sum(dim=inner(squares))
 
     def __repr__(self) -> str:
         return "SquaredNorm()"
@@ -220,9 +223,14 @@ class SquaredNorm(Loss):
 def mean(errors: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean of the errors of each image, (N,); under a mask, of those that it covers, and 0 if it covers none."""
     if mask is None:
-        return errors.flatten(1).mean(dim=1)
-    total = mask.flatten(1).sum(dim=1) * errors.shape[1]
-    return masked(errors, mask).flatten(1).sum(dim=1) / torch.where(total > 0, total, 1.0)
+        return errors.mean(dim=inner(errors))
+    total = mask.sum(dim=(1, 2, 3)) * errors.shape[1]
+    return masked(errors, mask).sum(dim=inner(errors)) / torch.where(total > 0, total, 1.0)
+
+
+def inner(tensor: Tensor) -> tuple[int, ...]:
+    """All dimensions but the first; flattening them would copy features that are stored channels last."""
+    return tuple(range(1, tensor.dim()))
 
 
 def masked(errors: Tensor, mask: Tensor) -> Tensor:
@@ -236,7 +244,7 @@ class _Absolute(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pred: Tensor, target: Tensor) -> Tensor:
         difference = pred - target
-        value = difference.abs().flatten(1).mean(dim=1)
+        value = difference.abs().mean(dim=inner(difference))
         ctx.save_for_backward(difference.sign().to(torch.int8), value)
         return value
 
@@ -245,4 +253,22 @@ class _Absolute(torch.autograd.Function):
         signs, value = ctx.saved_tensors
         share = (arriving + (value - value)) / signs[0].numel()  # where the value is no number, nor is its gradient
         back = signs * share.view(-1, *(1,) * (signs.dim() - 1))
+        return (back if ctx.needs_input_grad[0] else None), (-back if ctx.needs_input_grad[1] else None)
+
+
+class _Squared(torch.autograd.Function):
+    """The mean squared difference, with nothing kept but what there is, and no more passes over memory than needed."""
+
+    @staticmethod
+    def forward(ctx: Any, pred: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(pred, target)
+        difference = pred - target
+        length: Tensor = torch.linalg.vector_norm(difference, dim=inner(difference))
+        return length.square() / difference[0].numel()
+
+    @staticmethod
+    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        pred, target = ctx.saved_tensors
+        share = (2 / pred[0].numel()) * arriving
+        back = (pred - target) * share.view(-1, *(1,) * (pred.dim() - 1))
         return (back if ctx.needs_input_grad[0] else None), (-back if ctx.needs_input_grad[1] else None)
