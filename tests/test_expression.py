@@ -42,7 +42,7 @@ def a_random_formula(dice: random.Random) -> str:
 
     def distance() -> str:
         plain = ["L1", "L2()", "Lp(3)", "Charbonnier(eps=0.01)", "Huber", "TV('isotropic', squared=True)", "SSIM(7)"]
-        recipes = ["perceptual", "style('vgg19')", "lpips", "ms_ssim_l1", "gatys()", "johnson", "real_esrgan"]
+        recipes = ["perceptual", "style('vgg19')", "lpips", "ms_ssim_l1", "gatys()", "johnson", "real_esrgan(width=2)"]
         found = dice.choice([*plain, *recipes, f"L1 @ {lens()}", f"(L2 + 0.5*L1) @ {lens()}"])
         return f'({found}).on(target="truth")' if "target" in parse(found).reads and dice.random() < 0.3 else found
 

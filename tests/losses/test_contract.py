@@ -77,6 +77,7 @@ LATENTS = View((4, 3, 3))
 ATTENTION = {"attention": View((2, 3, 5), "attention"), "other": View((2, 3, 5), "attention")}
 REGION = {"attention": View((2, 6, 6), "unit"), "region": View((6, 6), "mask", learns=False)}
 SAMPLES = {"other": View((3, None, None), "unit"), "z": View((8,), learns=False), "z_other": View((8,), learns=False)}
+INPAINTED = {"filled": View((3, None, None), "unit"), "kept": View((3, None, None), "unit")}
 DIFFUSED = {"prediction": View((3, None, None)), "clean": NOISE, "noise": NOISE, "logsnr": View((), learns=False)}
 
 REACHES = "test_the_gradient_reaches_what_learns_and_nothing_else"
@@ -123,8 +124,13 @@ MEMBERS = [
     Member("sliced_wasserstein('vgg16', ['relu1_1', 'relu3_1'])"),
     Member("gatys", side=16, grows=None),
     Member("johnson", grows=None),
-    Member("esrgan", side=16),
-    Member("real_esrgan", side=16),
+    Member("srgan(width=4)", grows=None, least=None),
+    Member("srgan('mse', width=4)", grows=None, least=None),
+    Member("esrgan(width=4)", grows=None, least=None),
+    Member("real_esrgan(width=4)", side=16, grows=None, least=None),
+    Member("pconv", side=16, views=INPAINTED),
+    Member("aot_gan(width=4)", grows=None, least=None, views=INPAINTED),
+    Member("vqgan(width=4)", grows=None, least=None, views={"latents": LATENTS, "codes": LATENTS}, excused=STOPPED),
     Member("FocalFrequency", grows=None, excused=HELD),
     Member("FocalFrequency(0.5, 2, log_matrix=True)", grows=None, excused=HELD),
     Member("FocalFrequency(ave_spectrum=True, batch_matrix=True)", grows=None, excused=HELD),

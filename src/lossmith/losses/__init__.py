@@ -14,7 +14,9 @@ from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
 from lossmith.losses.gradients import gradient, spsr_gradient
 from lossmith.losses.patchnce import PatchNCE
 from lossmith.losses.pixel import L1, L2, Charbonnier, Huber, Lp, SquaredNorm
-from lossmith.losses.recipes import esrgan, gatys, johnson, lpips, ms_ssim_l1, perceptual, real_esrgan, style
+from lossmith.losses.presets_restoration import aot_gan, esrgan, pconv, real_esrgan, srgan
+from lossmith.losses.presets_synthesis import gatys, johnson, vqgan
+from lossmith.losses.recipes import lpips, ms_ssim_l1, perceptual, style
 from lossmith.losses.smoothness import TV, EdgeAwareTV
 from lossmith.losses.ssim import MSSSIM, SSIM
 from lossmith.losses.vae import KL, VQCommitment
@@ -48,6 +50,7 @@ __all__ = [
     "SquaredNorm",
     "TextureStructure",
     "VQCommitment",
+    "aot_gan",
     "colour",
     "contextual",
     "dists",
@@ -58,10 +61,13 @@ __all__ = [
     "johnson",
     "lpips",
     "ms_ssim_l1",
+    "pconv",
     "perceptual",
     "real_esrgan",
     "sliced_wasserstein",
     "spsr_gradient",
+    "srgan",
     "style",
+    "vqgan",
     "wavelet_l1",
 ]

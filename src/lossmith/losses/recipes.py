@@ -1,4 +1,4 @@
-"""The usual names: functions that return sums of terms, with the weights that their papers print."""
+"""The usual names: functions that build a loss of features, so that nobody writes its lenses out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
@@ -7,16 +7,14 @@ from lossmith.lens import Features
 from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.gram import Gram, Norm
 from lossmith.lenses.lpips import LPIPS_LAYERS, Calibrated, Net
-from lossmith.lenses.network import CAFFE_UNIT
 from lossmith.lenses.squeezenet import SqueezeNet
 from lossmith.lenses.vgg import VGG
 from lossmith.loss import Hybrid, Loss
 from lossmith.losses.pixel import L1, L2, SquaredNorm
-from lossmith.losses.smoothness import TV
 from lossmith.losses.ssim import MSSSIM
 from lossmith.spelling import quoted
 
-__all__ = ["esrgan", "gatys", "johnson", "lpips", "ms_ssim_l1", "perceptual", "real_esrgan", "style"]
+__all__ = ["lpips", "ms_ssim_l1", "perceptual", "style"]
 
 Network = Literal["squeezenet", "vgg16", "vgg19", "alexnet"]
 Distance = Literal["l1", "l2", "norm"]
@@ -158,94 +156,6 @@ def ms_ssim_l1(alpha: float = 0.84) -> Hybrid:
     if not 0 <= alpha <= 1:
         raise ValueError(f"ms_ssim_l1 wants alpha in [0, 1]; got {alpha!r}.")
     return alpha * MSSSIM() + round(1 - alpha, 12) * L1()
-
-
-def gatys() -> Hybrid:
-    r"""Style transfer as Gatys wrote it, on the views "content" and "style".
-
-    .. math:: \alpha \tfrac12 \lVert F - P \rVert^2
-        + \beta \sum_l \tfrac15 \frac{1}{4 N_l^2 M_l^2} \lVert G - A \rVert^2
-
-    with :math:`\alpha / \beta = 10^{-3}`, content at relu4_2 and style at relu1_1, ..., relu5_1 of VGG-19 (section 3 of
-    the paper). The paper reads Caffe's features; ours are smaller by u = 57.63, so that the content carries u^2 and the
-    style u^4. The pooling is by maximum, where the paper prefers means.
-
-    References:
-        | Image Style Transfer Using Convolutional Neural Networks (Gatys et al., 2016)
-        | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
-
-    Example:
-        >>> sorted(gatys().reads)
-        ['content', 'pred', 'style']
-    """
-    content = perceptual("vgg19", "relu4_2", "norm").on(target="content")
-    texture = style("vgg19", STYLE["vgg19"], "hw").on(target="style")
-    return CAFFE_UNIT**2 / 2 * content + 1e3 * CAFFE_UNIT**4 / 20 * texture
-
-
-def johnson() -> Hybrid:
-    r"""The loss of the feed-forward style network, on the views "content" and "style".
-
-    .. math:: \lambda_c \frac{1}{CHW} \lVert \phi(x) - \phi(y) \rVert^2
-        + \lambda_s \sum_l \frac{1}{C_l^2} \lVert G_l(x) - G_l(s) \rVert_F^2
-        + \lambda_{TV} \tfrac12 \sum \lvert \nabla x \rvert^2
-
-    with content at relu3_3, style at relu1_2, relu2_2, relu3_3, relu4_3 of VGG-16, and the weights 1, 5, 1e-6, as in
-    the authors' code (fast-neural-style, defaults). The paper prints the style without :math:`1 / C_l^2`, and takes its
-    content at relu2_2. The code reads 0..255: content carries u^2, style u^4, variation 255^2, with u = 57.63 as in
-    :func:`gatys`; and it sums the variation over the batch, where we average.
-
-    References:
-        | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
-        | https://arxiv.org/abs/1603.08155
-        | https://github.com/jcjohnson/fast-neural-style
-
-    Example:
-        >>> johnson().names
-        ('perceptual', 'style', 'TV')
-    """
-    content = perceptual("vgg16", "relu3_3", "l2").on(target="content")
-    texture = style("vgg16", STYLE["vgg16"]).on(target="style")
-    smooth = TV("isotropic", squared=True, per="image")
-    return CAFFE_UNIT**2 * content + 5 * CAFFE_UNIT**4 * texture + 1e-6 / 2 * 255**2 * smooth
-
-
-def esrgan() -> Hybrid:
-    r"""The pixel and perceptual part of ESRGAN's loss.
-
-    .. math:: 10^{-2} L_1 + L_1 \circ \phi_{5,4}
-
-    with VGG-19's conv5_4 before the ReLU, as the paper argues and its code (BasicSR, train_ESRGAN_x4) weighs them. The
-    relativistic adversarial term, weight 5e-3, is not part of it yet: alone, these two give sharpness, not ESRGAN.
-
-    References:
-        | ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks (Wang et al., 2018)
-        | https://arxiv.org/abs/1809.00219
-
-    Example:
-        >>> esrgan()
-        0.01 * L1() + L1() @ VGG("vgg19", "conv5_4")
-    """
-    return 0.01 * L1() + perceptual("vgg19", "conv5_4")
-
-
-def real_esrgan() -> Hybrid:
-    r"""The pixel and perceptual part of Real-ESRGAN's loss.
-
-    .. math:: L_1 + \sum_l \lambda_l \, L_1 \circ \phi_l
-
-    with the layers and weights .1, .1, 1, 1, 1 of the authors' configuration (train_realesrgan_x4plus). The adversarial
-    term, weight 0.1, is not part of it yet.
-
-    References:
-        | Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data (Wang et al., 2021)
-        | https://arxiv.org/abs/2107.10833
-
-    Example:
-        >>> real_esrgan().names
-        ('L1', 'perceptual')
-    """
-    return L1() + perceptual("vgg19", PERCEPTUAL["vgg19"])
 
 
 def _features(who: str, net: str, layers: Layers, weights: str | None) -> Features:
