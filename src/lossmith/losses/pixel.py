@@ -270,5 +270,7 @@ class _Squared(torch.autograd.Function):
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, Tensor | None]:
         pred, target = ctx.saved_tensors
         share = (2 / pred[0].numel()) * arriving
-        back = (pred - target) * share.view(-1, *(1,) * (pred.dim() - 1))
+        back = pred - target
+        share = share.view(-1, *(1,) * (pred.dim() - 1))
+        back = back * share if torch.is_grad_enabled() else back.mul_(share)
         return (back if ctx.needs_input_grad[0] else None), (-back if ctx.needs_input_grad[1] else None)
