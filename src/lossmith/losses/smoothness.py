@@ -26,9 +26,10 @@ class TV(Loss):
     and the value grows with the resolution.
 
     ========================== ==========================================================================
-    BasicSR                    ``TV()``
+    BasicSR, kornia "mean"     ``TV()``
     torchmetrics, piq "l1"     ``TV(per="image")``
-    piq "l2_squared", Johnson  ``TV(squared=True, per="image")``
+    piq "l2_squared"           ``TV(squared=True, per="image")``
+    Johnson, twice his code's  ``TV("isotropic", squared=True, per="image")``
     Rudin, Osher and Fatemi    ``TV("isotropic", per="image")``
     ========================== ==========================================================================
 
@@ -89,7 +90,7 @@ class EdgeAwareTV(Loss):
     .. math:: \overline{\lvert \nabla_h x \rvert \, e^{-k \lvert \nabla_h y \rvert}}
         + \overline{\lvert \nabla_w x \rvert \, e^{-k \lvert \nabla_w y \rvert}}
 
-    with :math:`\lvert \nabla y \rvert` the mean over the target's channels.
+    with :math:`\lvert \nabla y \rvert` the mean over the target's channels. kornia's smoothness of depths has k = 1.
 
     References:
         | Unsupervised Monocular Depth Estimation with Left-Right Consistency (Godard et al., 2017)

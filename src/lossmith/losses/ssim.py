@@ -23,7 +23,8 @@ class SSIM(Loss):
         {(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}, \quad c_i = K_i^2
 
     with moments under a Gaussian window, at every place where the window fits (Wang's "valid"), each channel by
-    itself. It lies in :math:`[0, 2]`. kornia's loss is half of it; piq halves pictures above 256 px unless told not to.
+    itself. It lies in :math:`[0, 2]`. MONAI's loss is the same, kornia's half of it with ``padding="valid"``;
+    piq halves pictures above 256 px unless told not to.
 
     References:
         | Image quality assessment: from error visibility to structural similarity (Wang et al., 2004)
