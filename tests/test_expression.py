@@ -143,7 +143,7 @@ CARETS = [
     ("L1 ++ $", "The loss cannot be read: invalid syntax", 6),
     ("éé * L1 + Foo", "Unknown name 'Foo'", 10),
     ("(L1 +\n  Foo)", "Unknown name 'Foo'", 2),
-    ("L1.on(prod='x')", "L1() reads pred, target; it has no 'prod' to put elsewhere", 0),
+    ("L1.on(prod='x')", "L1() reads mask, pred, target; it has no 'prod' to put elsewhere", 0),
     ("TV(per='image', per='pixel')", "'per' is given twice", 20),
     ("1e400 * L1", "A weight wants a finite number; got inf", 8),
     ("nan * L1", "'nan' means something else already", 0),

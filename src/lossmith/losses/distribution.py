@@ -110,10 +110,13 @@ def sliced_wasserstein(
     return SlicedWasserstein(projections) @ VGG(net, layers, weights=weights)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def directions(channels: int, count: int, seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Unit vectors (count, channels), evenly distributed, the same wherever and however often they are drawn."""
     return _drawn(channels, count, seed, device, dtype)
+
+
+# what torch.compiler.assume_constant_result sets too, which takes a second to import
+directions._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=64)
