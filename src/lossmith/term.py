@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith.bands import banded, worth_it
 from lossmith.lens import Features, Lens, Looks, Maps, full, path_of, shown, unhalved, wanted_layers
 from lossmith.taps import gradients, kept_in, leaves, settled
 from lossmith.weight import Weight
@@ -51,6 +52,8 @@ class Term:
         object.__setattr__(self, "path", path)
         object.__setattr__(self, "inner", path[:meets])
         object.__setattr__(self, "outer", tuple(stage for _, stage in path[meets:]))
+        by_place = all(stage.tiling == "place" for stage in self.outer) and self.loss.tiling is not None
+        object.__setattr__(self, "by_place", by_place and not self.loss.bare & reads.keys())
         object.__setattr__(self, "adds", any(stage.tiling in ("mean", "sum") for stage in self.outer))
         object.__setattr__(self, "shares", path[meets - 1][1].layers if networks else {})
 
@@ -67,6 +70,8 @@ class Term:
     """The lenses behind its network."""
     adds: bool = field(init=False)
     """Whether one of these adds up over places, as a Gram matrix does."""
+    by_place: bool = field(init=False)
+    """Whether, behind its network, it looks at one place at a time and takes a mean or a sum over them."""
     shares: Mapping[str, float] = field(init=False)
     """The weight of each layer in its sum; empty without a network."""
 
@@ -121,13 +126,34 @@ class Term:
 
     def settle(self, looks: Looks, met: Mapping[str, Maps]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Its values (N,), with nothing kept but their gradients at some features; and these."""
-        begun = {p: leaves(maps) for p, maps in met.items()}
         with torch.enable_grad():
-            maps = {p: self.behind(looks, begun[p]) if p in begun else self.see(looks, p) for p in self.reads}
-            value = self.compare(looks, maps)
-            found = gradients(value, [leaf for each in begun.values() for leaf in each.values()])
+            if self.by_place and self.inner and worth_it(met):
+                value, found = self.band(looks, met)
+            else:
+                begun = {p: leaves(maps) for p, maps in met.items()}
+                maps = {p: self.behind(looks, begun[p]) if p in begun else self.see(looks, p) for p in self.reads}
+                value = self.compare(looks, maps)
+                found = gradients(value, [leaf for each in begun.values() for leaf in each.values()])
         attached = [each for layers in met.values() for each in layers.values()]
         return settled(value, found, attached, kept_in(value)), found
+
+    def band(self, looks: Looks, met: Mapping[str, Maps]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Its values (N,) and their gradients at some features, a few rows at a time."""
+        whole = dict(met)
+        ready: set[str] = set()  # parameters that have passed the lenses before
+        for p, view in self.reads.items():
+            if p not in whole:
+                kept = looks.already(view, self.path, detached=True)
+                ready |= {p} if kept is not None else set()
+                whole[p] = kept if kept is not None else looks(view, self.inner, detached=True)
+        if any(len({maps[layer].shape for maps in whole.values()}) > 1 for layer in self.shares):
+            self.refuse(looks)
+
+        def measure(maps: Mapping[str, Maps], parts: Mapping[str, float]) -> Tensor:
+            seen = {p: each if p in ready else self.behind(looks, each) for p, each in maps.items()}
+            return self.compare(looks, seen, parts)
+
+        return banded(measure, {p: whole[p] for p in self.reads}, list(met))
 
     def learn(self, looks: Looks) -> dict[str, Tensor]:
         """One step of its distance's critic on what the term looks at; the figures of that step.
@@ -153,8 +179,14 @@ class Term:
         trains = any(each.requires_grad for each in besides)
         return not (self.loss.mixes or trains or torch.compiler.is_compiling())
 
-    def compare(self, looks: Looks, maps: Mapping[str, Maps]) -> Tensor:
-        """The sum over the layers of what the distance measures there, (N,)."""
+    def compare(self, looks: Looks, maps: Mapping[str, Maps], parts: Mapping[str, float] | None = None) -> Tensor:
+        """The sum over the layers of what the distance measures there, (N,).
+
+        Args:
+            looks: Where the maps come from.
+            maps: Of each parameter, by layer.
+            parts: The part of each layer that these are, where they are not the whole.
+        """
         values = []
         for layer in next(maps[p] for p in maps if p not in self.loss.bare):
             seen = {p: full(m["pixels" if p in self.loss.bare else layer]) for p, m in maps.items()}
@@ -164,7 +196,8 @@ class Term:
                 self.mask(seen)
             with unhalved(next(iter(seen.values()))):
                 value = self.loss.measure(**seen)
-            values.append(value * self.shares[layer] if layer in self.shares else value)
+            share = self.shares.get(layer, 1.0) * (parts[layer] if parts and self.loss.tiling == "mean" else 1.0)
+            values.append(value if share == 1 else value * share)
         return torch.stack(values).sum(dim=0) if len(values) > 1 else values[0]
 
     def mask(self, seen: Maps) -> None:

@@ -1,6 +1,6 @@
 """The Gram matrix: what a texture is, without where."""
 
-from typing import Literal, final, get_args
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -65,7 +65,22 @@ class Gram(Lens):
         """The matrix (N, C, C) of a map (N, C, H, W)."""
         last = features.permute(0, *range(2, features.dim()), 1).flatten(1, -2)  # no copy of what is channels last
         divisor = {"chw": features[0].numel(), "hw": last.shape[1], "none": 1}[self.norm]
-        return torch.matmul(last.transpose(1, 2), last) / divisor
+        matrix: Tensor = _Product.apply(last)  # type: ignore[no-untyped-call]
+        return matrix / divisor
 
     def __repr__(self) -> str:
         return spelled(self) if self.norm == "chw" else spelled(self, self.norm)
+
+
+class _Product(torch.autograd.Function):
+    """The matrices (N, C, C) of the rows (N, HW, C), whose backward pass is one product where autograd takes two."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return torch.matmul(rows.transpose(1, 2), rows)
+
+    @staticmethod
+    def backward(ctx: Any, arriving: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        return torch.matmul(rows, arriving + arriving.transpose(1, 2))

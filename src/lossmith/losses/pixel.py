@@ -257,20 +257,20 @@ class _Absolute(torch.autograd.Function):
 
 
 class _Squared(torch.autograd.Function):
-    """The mean squared difference, with nothing kept but what there is, and no more passes over memory than needed."""
+    """The mean squared difference, in no more passes over memory than needed."""
 
     @staticmethod
     def forward(ctx: Any, pred: Tensor, target: Tensor) -> Tensor:
-        ctx.save_for_backward(pred, target)
         difference = pred - target
+        ctx.save_for_backward(pred, target, difference)
         length: Tensor = torch.linalg.vector_norm(difference, dim=inner(difference))
         return length.square() / difference[0].numel()
 
     @staticmethod
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        pred, target = ctx.saved_tensors
+        pred, target, difference = ctx.saved_tensors
         share = (2 / pred[0].numel()) * arriving
-        back = pred - target
-        share = share.view(-1, *(1,) * (pred.dim() - 1))
-        back = back * share if torch.is_grad_enabled() else back.mul_(share)
+        if torch.is_grad_enabled():  # create_graph=True
+            difference = pred - target
+        back = difference * share.view(-1, *(1,) * (pred.dim() - 1))
         return (back if ctx.needs_input_grad[0] else None), (-back if ctx.needs_input_grad[1] else None)
