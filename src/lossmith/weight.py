@@ -239,7 +239,7 @@ class OnFrom(Factor):
 
     def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
         """1 from the step on."""
-        return float(step >= self.step)
+        return 1.0 if step >= self.step else 0.0  # and no float(...), which a compiler cannot take of a step
 
     def __repr__(self) -> str:
         return f"OnFrom({quoted(self.step)})"
@@ -261,7 +261,7 @@ class OffAfter(Factor):
 
     def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
         """0 after the step."""
-        return float(step <= self.step)
+        return 1.0 if step <= self.step else 0.0
 
     def __repr__(self) -> str:
         return f"OffAfter({quoted(self.step)})"
@@ -273,7 +273,7 @@ def number(who: str, value: object) -> float:
         as_float = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError:
         as_float = math.inf
-    if not math.isfinite(as_float):
+    if not abs(as_float) < math.inf:  # and no isfinite, which a compiler cannot take of a knob
         raise ValueError(f"{who} wants a finite number; got {value!r}.")
     return as_float
 
