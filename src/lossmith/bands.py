@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lossmith.lens import Maps
+from lossmith.taps import Pull, gradients
 
 __all__ = ["banded", "worth_it"]
 
@@ -31,7 +32,7 @@ def banded(
     measure: Callable[[Mapping[str, Maps], Mapping[str, float]], Tensor],
     maps: Mapping[str, Maps],
     moved: Collection[str],
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, list[Pull]]:
     """A term's values (N,), and their gradients at the maps of some parameters.
 
     Args:
@@ -41,20 +42,19 @@ def banded(
     """
     first = next(iter(maps.values()))
     values: list[Tensor] = []
-    found = {p: {layer: torch.empty_like(each) for layer, each in maps[p].items()} for p in moved}
+    pulls: list[Pull] = []
     for image in range(len(next(iter(first.values())))):
         parts = []
         for places, share in _bands(first, image):
             cut = {p: {layer: each[places[layer]] for layer, each in layers.items()} for p, layers in maps.items()}
             cut |= {p: {layer: each.detach().requires_grad_() for layer, each in cut[p].items()} for p in moved}
             value = measure(cut, share)
-            leaves = [cut[p][layer] for p, layer in product(moved, first)]
-            gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True, materialize_grads=True)
-            for (p, layer), g in zip(product(moved, first), gradients, strict=True):
-                found[p][layer][places[layer]] = g
+            found = gradients(value, [cut[p][layer] for p, layer in product(moved, first)])
+            layers = (layer for _, layer in product(moved, first))
+            pulls += [Pull(g, i, places[layer]) for i, (g, layer) in enumerate(zip(found, layers, strict=True))]
             parts.append(value.detach())
         values.append(torch.cat(parts).sum())
-    return torch.stack(values), tuple(found[p][layer] for p in moved for layer in maps[p])
+    return torch.stack(values), pulls
 
 
 def _bands(maps: Maps, image: int) -> Iterator[tuple[dict[str, Places], dict[str, float]]]:

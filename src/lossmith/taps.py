@@ -7,7 +7,8 @@ network at all; and since every weight is multiplied in later, any weighting cos
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -42,30 +43,56 @@ def kept_in(like: Tensor) -> torch.dtype:
     return like.dtype
 
 
-def settled(value: Tensor, found: Sequence[Tensor], at: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+@final
+@dataclass(frozen=True)
+class Pull:
+    """A term's gradient at a map of features, or at a part of it.
+
+    Args:
+        gradient: For the sum of the term's values.
+        map: Which of the maps it belongs to, counted from 0.
+        places: Where it lies there; everywhere if nothing is said.
+    """
+
+    gradient: Tensor
+    map: int
+    places: tuple[slice, ...] = ()
+
+
+def settled(value: Tensor, pulls: Sequence[Pull], at: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """A term's values (N,), whose backward pass multiplies the gradients that have been found.
 
     Args:
         value: The values (N,); that of an image depends on the features of this image alone.
-        found: Their gradients at each map of features (N, ...).
-        at: These maps, with the graph that leads to the picture.
+        pulls: Their gradients at the maps of features.
+        at: These maps (N, ...), with the graph that leads to the picture.
         dtype: The precision that the gradients are kept in.
     """
-    out: Tensor = _Settled.apply(value.detach(), len(at), *(g.to(dtype) for g in found), *at)  # type: ignore[no-untyped-call]
+    where = [(pull.map, pull.places) for pull in pulls]
+    out: Tensor = _Settled.apply(value.detach(), where, *(pull.gradient.to(dtype) for pull in pulls), *at)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Settled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors[:count])
+    def forward(ctx: Any, value: Tensor, where: list[tuple[int, tuple[slice, ...]]], *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors[: len(where)])
+        ctx.where, ctx.like = where, [(each.shape, each.dtype) for each in tensors[len(where) :]]
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        found = ctx.saved_tensors
-        back = [g * arriving.view(-1, *(1,) * (g.dim() - 1)) for g in found]
+        back = [_empty(shape, dtype, arriving.device) for shape, dtype in ctx.like]
+        with torch.no_grad():
+            for (which, places), g in zip(ctx.where, ctx.saved_tensors, strict=True):
+                share = arriving[places[:1]].view(-1, *(1,) * (g.dim() - 1))
+                torch.mul(g, share, out=back[which][places])
         if torch.is_grad_enabled():  # create_graph=True
             trap = arriving.new_zeros((), requires_grad=True)  # the features themselves are not at hand any more
             back = [Once.apply(g, trap) for g in back]  # type: ignore[no-untyped-call]
-        return None, None, *(None,) * len(found), *back
+        return None, None, *(None,) * len(ctx.where), *back
+
+
+def _empty(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=layout)

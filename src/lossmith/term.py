@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossmith.bands import banded, worth_it
 from lossmith.lens import Features, Lens, Looks, Maps, full, path_of, shown, unhalved, wanted_layers
-from lossmith.taps import gradients, kept_in, leaves, settled
+from lossmith.taps import Pull, gradients, kept_in, leaves, settled
 from lossmith.weight import Weight
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ class Term:
     def watch(self, looks: Looks) -> tuple[Tensor, Tensor]:
         """Its values (N,), and the norm of the gradient of their mean where it meets its network, or at the picture."""
         met = self.met(looks)
-        found: tuple[Tensor, ...] = ()
+        found: Sequence[Tensor] = ()
         if self.separable(looks):
-            value, found = self.settle(looks, met)
+            value, pulls = self.settle(looks, met)
+            found = [pull.gradient for pull in pulls]
         else:
             value = self.compare(looks, {p: self.see(looks, p) for p in self.reads})
             at = [each for maps in met.values() for each in maps.values() if each.requires_grad]
@@ -124,20 +125,21 @@ class Term:
             maps = shown(lens, maps)
         return maps
 
-    def settle(self, looks: Looks, met: Mapping[str, Maps]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def settle(self, looks: Looks, met: Mapping[str, Maps]) -> tuple[Tensor, Sequence[Pull]]:
         """Its values (N,), with nothing kept but their gradients at some features; and these."""
         with torch.enable_grad():
             if self.by_place and self.inner and worth_it(met):
-                value, found = self.band(looks, met)
+                value, pulls = self.band(looks, met)
             else:
                 begun = {p: leaves(maps) for p, maps in met.items()}
                 maps = {p: self.behind(looks, begun[p]) if p in begun else self.see(looks, p) for p in self.reads}
                 value = self.compare(looks, maps)
                 found = gradients(value, [leaf for each in begun.values() for leaf in each.values()])
+                pulls = [Pull(g, i) for i, g in enumerate(found)]
         attached = [each for layers in met.values() for each in layers.values()]
-        return settled(value, found, attached, kept_in(value)), found
+        return settled(value, pulls, attached, kept_in(value)), pulls
 
-    def band(self, looks: Looks, met: Mapping[str, Maps]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def band(self, looks: Looks, met: Mapping[str, Maps]) -> tuple[Tensor, Sequence[Pull]]:
         """Its values (N,) and their gradients at some features, a few rows at a time."""
         whole = dict(met)
         ready: set[str] = set()  # parameters that have passed the lenses before
