@@ -265,7 +265,8 @@ def norm(gradients: dict[str, Tensor]) -> Tensor:
 
 
 def test_every_loss_is_under_the_contract():
-    missing = [name for name in losses.__all__ if not any(member.text.startswith(name) for member in MEMBERS)]
+    named = [name for name in losses.__all__ if name != "Foreign"]  # which no text can name; see test_foreign.py
+    missing = [name for name in named if not any(member.text.startswith(name) for member in MEMBERS)]
     assert not missing, f"add a line to MEMBERS for {missing}"
 
 

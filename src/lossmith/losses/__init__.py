@@ -10,6 +10,7 @@ from lossmith.losses.diffusion import Denoising
 from lossmith.losses.distribution import SlicedWasserstein, sliced_wasserstein
 from lossmith.losses.dists import TextureStructure, dists
 from lossmith.losses.diversity import MemoryDiversity, ModeSeeking, PairwiseDiversity
+from lossmith.losses.foreign import Foreign
 from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
 from lossmith.losses.gradients import gradient, spsr_gradient
 from lossmith.losses.patchnce import PatchNCE
@@ -38,6 +39,7 @@ __all__ = [
     "EdgeAwareTV",
     "FeatureMatching",
     "FocalFrequency",
+    "Foreign",
     "Huber",
     "InfoNCE",
     "LRConsistency",

@@ -1,0 +1,160 @@
+"""What a loss is tried on: ordinary views, and hostile ones made of them."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lossmith.expression import parse
+from lossmith.lens import Chain, Features, Lens
+from lossmith.lenses.weights import MissingWeights
+from lossmith.loss import Hybrid, Loss
+from lossmith.term import Term
+
+__all__ = ["HOSTILE", "Transform", "Views", "images", "made_up", "pictures_in", "untrained"]
+
+Views = dict[str, Tensor]
+Kind = Literal["normal", "unit", "mask", "attention", "ratio"]
+
+UNLIKE: dict[str, tuple[Kind, tuple[int | None, ...]]] = {
+    "mask": ("mask", (1, None, None)),
+    "z": ("normal", (8,)),
+    "z_other": ("normal", (8,)),
+    "logsnr": ("normal", ()),
+    "groups": ("unit", ()),
+    "prediction": ("normal", (3, None, None)),
+    "clean": ("normal", (3, None, None)),
+    "noise": ("normal", (3, None, None)),
+    "mu": ("normal", (4, 8, 8)),
+    "logvar": ("normal", (4, 8, 8)),
+    "latents": ("normal", (4, 8, 8)),
+    "codes": ("normal", (4, 8, 8)),
+    "attention": ("attention", (2, 6, 6)),
+    "region": ("mask", (6, 6)),
+}
+"""What a view looks like for a parameter of this name, without the batch; None stands for a side of the pictures."""
+
+
+def images(loss: Loss) -> int:
+    """The smallest batch in which each image's value says something."""
+    return 3 if any(term.loss.mixes for term in loss.terms) else 2
+
+
+def made_up(loss: Loss, side: tuple[int, int], *, n: int | None = None, seed: int = 0) -> Views:
+    """Seeded views that the loss can read: pred half target and half noise, as a network's are at first.
+
+    Args:
+        loss: The loss.
+        side: The pictures' height and width.
+        n: How many images; by default :func:`images`.
+        seed: Of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    views: Views = {}
+    apart: set[str] = set()  # what a loss is compared with comes last
+    for term in loss.terms:
+        for parameter, view in sorted(term.reads.items(), key=lambda item: item[0] != "target"):
+            kind, shape = looks_like(term, parameter, side)
+            if view not in views:
+                views[view] = drawn(kind, (n or images(loss), *shape), generator)
+                like = views.get(term.reads.get("target", ""))
+                if parameter == "pred" and like is not None and like.shape == views[view].shape:
+                    views[view] = (views[view] + like) / 2
+            apart |= {view} if parameter in ("target", "mask", "clean", "noise", "logsnr") else set()
+    return {name: views[name] for name in sorted(views, key=lambda name: (name != "pred", name in apart))}
+
+
+def looks_like(term: Term, parameter: str, side: tuple[int, int]) -> tuple[Kind, tuple[int, ...]]:
+    """What the view of a parameter looks like, and the shape of one image."""
+    usual: tuple[Kind, tuple[int | None, ...]] = ("unit", (3, None, None)) if term.loss.pictures else ("normal", (16,))
+    if parameter == "other" and not term.loss.pictures:
+        parameter = "attention"
+    kind, shape = UNLIKE.get(parameter, usual)
+    if parameter == "attention" and "region" in term.parameters:
+        kind, shape = "unit", (6, 6)
+    if parameter == "input" and term.loss.pictures:  # of a consistency with what was enlarged
+        scale = getattr(term.loss, "scale", None) or 2
+        side = (max(1, side[0] // scale), max(1, side[1] // scale))
+    sides = iter(side)
+    return kind, tuple(next(sides) if one is None else one for one in shape)
+
+
+def drawn(kind: Kind, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Seeded numbers of a kind."""
+    if kind in ("normal", "attention"):
+        normal = torch.randn(shape, generator=generator)
+        return normal.softmax(dim=-1) if kind == "attention" else normal
+    noise = torch.rand(shape, generator=generator)
+    return noise.round() if kind == "mask" else noise
+
+
+def pictures_in(loss: Loss, views: Mapping[str, Tensor]) -> list[str]:
+    """The views that are pictures."""
+    masks = {term.reads.get("mask") for term in loss.terms}
+    read = {view for term in loss.terms if term.loss.pictures for view in term.reads.values()} - masks
+    return [name for name, view in views.items() if name in read and view.dim() == 4 and view.is_floating_point()]
+
+
+def untrained(loss: Loss, *, every: bool = False) -> tuple[Hybrid, list[str]]:
+    """The same loss with untrained networks where the weights are missing, or everywhere; and what is said of these."""
+    said: list[str] = []
+
+    def stand_in(lens: Lens) -> Lens:
+        if not isinstance(lens, Features) or lens.backbone.weights is not None or not repr(lens).endswith(")"):
+            return lens
+        try:
+            if not every and lens.backbone.sha256:
+                return lens
+        except MissingWeights as error:
+            said.append(str(error))
+        return parse(f"L1 @ {repr(lens)[:-1]}, weights='random')").terms[0].lens or lens
+
+    terms = []
+    for term in loss.terms:
+        stages = [stand_in(lens) for lens in term.lens.stages] if term.lens else []
+        lens = (Chain(stages) if len(stages) > 1 else stages[0]) if stages else None
+        terms.append(Term(term.loss, term.weight, lens, term.renamed))
+    return Hybrid(terms), list(dict.fromkeys(said))
+
+
+Transform = Callable[[Views], Views]
+
+
+def each(change: Callable[[Tensor, int], Tensor]) -> Transform:
+    """The same for every view of floating-point numbers, with its place among them."""
+    return lambda views: {
+        name: change(view, i) if view.is_floating_point() else view for i, (name, view) in enumerate(views.items())
+    }
+
+
+def first(change: Callable[[Tensor], Tensor]) -> Transform:
+    """For the first view alone, which is pred wherever there is one."""
+    return lambda views: {name: view if i else change(view) for i, (name, view) in enumerate(views.items())}
+
+
+def others(change: Callable[[Tensor], Tensor]) -> Transform:
+    """Every other view of the first one's shape as something made of the first."""
+
+    def changed(views: Views) -> Views:
+        like = next(iter(views.values()))
+        return {name: change(like) if i and v.shape == like.shape else v for i, (name, v) in enumerate(views.items())}
+
+    return changed
+
+
+HOSTILE: dict[str, Transform] = {
+    "black": each(lambda view, i: torch.zeros_like(view)),
+    "black on noise": first(torch.zeros_like),
+    "white": each(lambda view, i: torch.ones_like(view)),
+    "constant": each(lambda view, i: torch.full_like(view, 0.3 + 0.1 * (i % 7))),
+    "equal": others(lambda like: like.clone()),
+    "opposite": others(lambda like: 1 - like),
+    "tiny values": each(lambda view, i: view * 1e-12),
+    "float16": each(lambda view, i: view.half()),
+    "bfloat16": each(lambda view, i: view.bfloat16()),
+    "black float16": each(lambda view, i: torch.zeros_like(view).half()),
+    "extreme": each(lambda view, i: (view - 0.5) * 2e4),
+    "flat extreme": each(lambda view, i: torch.full_like(view, 1e4 + 10 * i)),
+}
+"""Views that a training meets sooner or later, and whose values are finite all the same."""

@@ -1,0 +1,182 @@
+"""The gradient of a term: whether it is there, reaches all of the picture, is the derivative, and stays finite."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from lossmith.doctor.inputs import HOSTILE, Views, first
+from lossmith.doctor.patient import Answer, Patient
+from lossmith.doctor.report import Finding
+from lossmith.losses.frequency import FocalFrequency
+from lossmith.losses.vae import VQCommitment
+
+__all__ = ["derives", "dies", "reaches", "survives"]
+
+ORDINARY = ("black", "black on noise", "white", "constant", "equal", "opposite")
+"""Hostile pictures that are pictures all the same; the others are numbers that a diverging network gives."""
+PLAUSIBLE = {
+    "black": first(lambda view: view * 1e-3),  # not quite, so that no pool has to choose among equals
+    "white": first(lambda view: 1 - view * 1e-3),
+    "overshooting": first(lambda view: view * 1.6 - 0.3),
+}
+"""Predictions at which a term must still know where to go."""
+HOLDING = {
+    FocalFrequency: "holds its weights fixed, as published",
+    VQCommitment: "stops one gradient in each summand, as published",
+}
+"""Losses whose gradient is not the derivative of their value on purpose."""
+
+
+def reaches(patient: Patient, answer: Answer) -> Iterator[Finding]:
+    """Whether a gradient comes at all, and at every pixel and channel."""
+    found = {name: gradient for name, gradient in answer.gradients.items() if gradient is not None}
+    if not answer.norm:
+        why = "no gradient comes" if not found else "its gradient is exactly zero"
+        yield patient.finds(
+            "error",
+            "gradient",
+            f"Its value is {float(answer.value.mean()):.4g}, and {why}: nothing can follow it.",
+            "Look for no_grad, detach, .item(), rounding or argmax on the way from the prediction.",
+        )
+        return
+    masked = "mask" in patient.term.reads
+    for name in patient.pictures:
+        gradient = found.get(name)
+        if gradient is None or masked or name != "pred":
+            continue
+        dead = (gradient == 0).all(dim=1).float().mean(dim=0)  # the share of images in which a pixel has none
+        blind = float((dead == 1).float().mean())
+        channels = [c for c in range(gradient.shape[1]) if not gradient[:, c].any()]
+        if blind > 0.05:
+            rows, columns = ((dead < 1).any(dim=d).nonzero().flatten().tolist() for d in (1, 0))
+            box = f"rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}" if rows else "none"
+            yield patient.finds(
+                "error" if blind > 0.25 else "warning",
+                "partial",
+                f"Its gradient reaches only {1 - blind:.0%} of the pixels of {tuple(gradient.shape[2:])} ({box}).",
+                "Look for crops, strides or masks that leave pixels out.",
+            )
+        elif channels:
+            yield patient.finds(
+                "warning",
+                "partial",
+                f"Its gradient never reaches the channel(s) {', '.join(map(str, channels))} of {gradient.shape[1]}.",
+                "Weigh all channels, or say in its name that it does not look at them.",
+            )
+
+
+def derives(patient: Patient, answer: Answer) -> Iterator[Finding]:
+    """Whether the gradient is the derivative of the value: along two random directions, in float64 where it can be."""
+    if held := HOLDING.get(type(patient.term.loss)):
+        yield patient.finds("note", "derivative", f"Its gradient is not its derivative: it {held}.")
+        return
+    moving = [name for name, gradient in answer.gradients.items() if gradient is not None and gradient.any()]
+    try:
+        slopes = _slopes(patient, moving, torch.float64, 1e-6)
+    except (RuntimeError, TypeError):  # float32 weights, say
+        slopes = _slopes(patient, moving, torch.float32, 1e-3)
+    said, true = slopes.unbind()
+    off = float((said - true).norm() / torch.maximum(said.norm(), true.norm()).clamp_min(1e-300))
+    if off > 0.05:
+        yield patient.finds(
+            "error" if off > 0.5 else "warning",
+            "derivative",
+            f"Moving the prediction a little changes the value by {float(true[0]):.3g} a unit where the gradient "
+            f"says {float(said[0]):.3g} ({off:.0%} off): a part of the value gives no gradient, or another one.",
+            "Look for no_grad or detach around a part of it; if that part is held fixed on purpose, this is as meant.",
+        )
+
+
+def _slopes(patient: Patient, moving: list[str], dtype: torch.dtype, step: float) -> Tensor:
+    """What the gradient says of two directions, and what the value says, (2, 2)."""
+    views = {name: view.to(dtype) if view.is_floating_point() else view for name, view in patient.one.items()}
+    answer = patient.ask(views)
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for _ in range(2):
+        way = {n: (torch.rand(views[n].shape, generator=generator) < 0.5).to(views[n]) * 2 - 1 for n in moving}
+        said = sum(float((way[n] * g).sum()) for n in moving if (g := answer.gradients[n]) is not None)
+        ends = [
+            patient.ask({n: v + sign * step * way[n] if n in way else v for n, v in views.items()}, gradient=False)
+            for sign in (1, -1)
+        ]
+        rows.append((said, float((ends[0].value - ends[1].value).mean()) / (2 * step)))
+    return torch.tensor(rows, dtype=torch.float64).T
+
+
+def survives(patient: Patient, answer: Answer) -> Iterator[Finding]:
+    """Whether value and gradient stay finite, and the gradient of one size, on hostile views."""
+    broken: dict[str, list[str]] = {}
+    steep: dict[str, float] = {}
+    for kind, change in HOSTILE.items():
+        views = change(patient.one)
+        try:
+            found = patient.ask(views)
+        except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
+            if kind in ORDINARY:
+                words = str(error).splitlines() or [""]
+                yield patient.finds("error", "refuses", f"On a picture that is {kind} it stops: {words[0]}", "")
+            continue
+        value, gradient = found.finite
+        if not (value and gradient):
+            what = "value" if not value else "gradient"
+            broken.setdefault(f"{what}, {'ordinary' if kind in ORDINARY else 'extreme'}", []).append(kind)
+        elif kind in ORDINARY and answer.norm and found.norm > 1e4 * answer.norm:
+            steep[kind] = found.norm / answer.norm
+    for what, kinds in broken.items():
+        name, _, sort = what.partition(", ")
+        yield patient.finds(
+            "error" if sort == "ordinary" else "warning",
+            "finite",
+            f"Its {name} is NaN or infinite on views that are {', '.join(kinds)}.",
+            "Look for a division, root, logarithm or power at zero, and for an epsilon outside the root.",
+        )
+    if steep:
+        kind = max(steep, key=lambda each: steep[each])
+        yield patient.finds(
+            "warning",
+            "steep",
+            f"Its gradient is {steep[kind]:.2g} times as large on a picture that is {kind} as on noise.",
+            "Look for a root or a ratio near zero, and give it a larger epsilon.",
+        )
+
+
+def dies(patient: Patient, answer: Answer) -> Iterator[Finding]:
+    """Whether there are predictions far from the best at which nothing pulls."""
+    if patient.pictures[:1] != ("pred",):
+        return
+    best, answers = _answers(patient, answer)
+    worst: tuple[float, str, float] | None = None
+    for kind, found in answers.items():
+        gradient = found.gradients.get("pred")
+        if gradient is None or "mask" in patient.term.reads:
+            continue
+        lacking = found.value - best > 1e-3 * (found.value.abs() + abs(best))
+        still = (gradient == 0).all(dim=1).float().flatten(1).mean(dim=1)[lacking]
+        if len(still) and (worst is None or float(still.max()) > worst[0]):
+            worst = float(still.max()), kind, float(found.value[lacking][still.argmax()])
+    if worst and worst[0] > 0.2:
+        share, kind, value = worst
+        yield patient.finds(
+            "error" if share == 1 else "warning",
+            "dead zone",
+            f"Where the prediction is {kind}, {share:.0%} of its pixels have no gradient, though its value is "
+            f"{value:.3g} and could be {best:.3g}.",
+            "Look for clamp, ReLU, rounding or a maximum between the prediction and the value.",
+        )
+
+
+def _answers(patient: Patient, answer: Answer) -> tuple[float, Mapping[str, Answer]]:
+    """The least value seen anywhere, and what it says of plausible predictions."""
+    answers: dict[str, Answer] = {}
+    least = [answer.value.min()]
+    tried: dict[str, Views] = {kind: change(patient.one) for kind, change in PLAUSIBLE.items()}
+    for kind, views in tried.items():
+        answers[kind] = patient.ask(views)
+        least.append(answers[kind].value.min())
+    for kind in ("equal", "constant"):
+        least.append(patient.ask(HOSTILE[kind](patient.one), gradient=False).value.min())
+    return float(
+        torch.stack([value.cpu() for value in least if value.isfinite()] or [answer.value.min()]).min()
+    ), answers
