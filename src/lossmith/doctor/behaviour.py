@@ -9,12 +9,26 @@ from torch.overrides import TorchFunctionMode
 
 from lossmith.doctor.patient import Patient
 from lossmith.doctor.report import Finding, listed, short
+from lossmith.losses.foreign import Foreign
 
-__all__ = ["mutates", "random", "remembers", "watches"]
+__all__ = ["mutates", "random", "remembers", "shaped", "watches"]
 
 ASKS = ("item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__")
 """What copies a value from the device to the host."""
 HALVES = (torch.float16, torch.bfloat16)
+
+
+def shaped(patient: Patient) -> Iterator[Finding]:
+    """Whether it gives one value an image."""
+    shape = tuple(patient.ask(patient.views, gradient=False).value.shape)
+    count = len(next(iter(patient.views.values())))
+    if shape != (count,):
+        yield patient.finds(
+            "error",
+            "shape",
+            f"It gives {shape} for {count} images.",
+            f"Give one value an image, ({count},): average over all axes but the first.",
+        )
 
 
 def mutates(patient: Patient) -> Iterator[Finding]:
@@ -23,15 +37,22 @@ def mutates(patient: Patient) -> Iterator[Finding]:
     versions = {name: view._version for name, view in given.items()}
     with torch.no_grad():
         patient.loss.evaluate(given)
-    for name, view in given.items():
-        off = float((view.double() - patient.one[name].double()).abs().max()) if view.numel() else 0.0
-        if off or view._version != versions[name]:
-            yield patient.finds(
-                "error",
-                "mutated",
-                f"It overwrites the view '{name}' (by up to {off:.3g}): the next term, and the next call, see another.",
-                "Let it work on a copy, or without in-place operations (x = x - m, not x -= m).",
-            )
+    off = {name: float((view.double() - patient.one[name].double()).abs().max()) for name, view in given.items()}
+    if changed := [name for name, view in given.items() if off[name] or view._version != versions[name]]:
+        yield patient.finds(
+            "error",
+            "mutated",
+            f"It overwrites what it is given ({listed(changed)}, by up to {max(off.values()):.3g}): the next term, and "
+            "the next call, see another picture.",
+            "Let it work on a copy, or without in-place operations (x = x - m, not x -= m).",
+        )
+    if isinstance(foreign := patient.term.loss, Foreign) and patient.term.lens is None and len(patient.one) == 2:
+        x, y = (view[:1].clone() for view in patient.one.values())
+        kept = x.clone(), y.clone()
+        with torch.no_grad():
+            foreign.ask(x, y)
+        if not all(map(torch.equal, (x, y), kept)):
+            yield patient.finds("note", "mutated", "It overwrites what it is given; Foreign gives it copies.")
 
 
 def random(patient: Patient) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossmith.doctor import anatomy, behaviour, measures, slopes
-from lossmith.doctor.inputs import Views, images, made_up, pictures_in, untrained
+from lossmith.doctor.inputs import Views, few, images, made_up, pictures_in, untrained
 from lossmith.doctor.patient import Patient, copied
 from lossmith.doctor.report import Finding, Report
 from lossmith.loss import Hybrid, Loss
@@ -99,7 +99,9 @@ def _term(name: str, term: Term, views: Mapping[str, Tensor] | None, shape: Sequ
 
 def _checks(patient: Patient) -> Iterator[Finding]:
     """All checks of one term, those first that tell why others fail."""
-    patient.ask(patient.one, gradient=False)
+    if misshapen := list(behaviour.shaped(patient)):
+        yield from misshapen
+        return
     before = patient.state()
     yield from behaviour.mutates(patient)
     yield from anatomy.trains(patient)
@@ -129,7 +131,8 @@ def _noise(loss: Hybrid, views: Mapping[str, Tensor] | None, shape: Sequence[int
         if shape is None:
             return made_up(loss, _fitting(loss))
         return made_up(loss, (shape[2], shape[3]), n=max(shape[0], images(loss)))
-    given = {name: views[name][: images(loss)] for name in sorted(loss.reads, key=lambda name: name != "pred")}
+    ordered = sorted(loss.reads, key=lambda name: name != "pred")
+    given = few(loss, {name: views[name] for name in ordered}, images(loss))
     pictures = pictures_in(loss, given)
     generator = torch.Generator().manual_seed(0)
     for name in pictures:

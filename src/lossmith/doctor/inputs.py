@@ -12,7 +12,7 @@ from lossmith.lenses.weights import MissingWeights
 from lossmith.loss import Hybrid, Loss
 from lossmith.term import Term
 
-__all__ = ["HOSTILE", "Transform", "Views", "images", "made_up", "pictures_in", "untrained"]
+__all__ = ["HOSTILE", "Transform", "Views", "few", "images", "made_up", "pictures_in", "untrained"]
 
 Views = dict[str, Tensor]
 Kind = Literal["normal", "unit", "mask", "attention", "ratio"]
@@ -34,6 +34,10 @@ UNLIKE: dict[str, tuple[Kind, tuple[int | None, ...]]] = {
     "region": ("mask", (6, 6)),
 }
 """What a view looks like for a parameter of this name, without the batch; None stands for a side of the pictures."""
+
+
+COMMON = ("memory", "negatives")
+"""Parameters whose views are no batch of images, but one thing for all of them."""
 
 
 def images(loss: Loss) -> int:
@@ -87,6 +91,12 @@ def drawn(kind: Kind, shape: tuple[int, ...], generator: torch.Generator) -> Ten
         return normal.softmax(dim=-1) if kind == "attention" else normal
     noise = torch.rand(shape, generator=generator)
     return noise.round() if kind == "mask" else noise
+
+
+def few(loss: Loss, views: Mapping[str, Tensor], count: int) -> Views:
+    """The first images of some views."""
+    common = {term.reads.get(parameter) for term in loss.terms for parameter in COMMON}
+    return {name: view if name in common else view[:count] for name, view in views.items()}
 
 
 def pictures_in(loss: Loss, views: Mapping[str, Tensor]) -> list[str]:

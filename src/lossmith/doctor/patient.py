@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lossmith.doctor.inputs import Views
+from lossmith.doctor.inputs import Views, few
 from lossmith.doctor.report import Finding, Severity
 from lossmith.loss import Hybrid
 from lossmith.losses.foreign import Foreign
@@ -69,7 +69,7 @@ class Patient:
     @functools.cached_property
     def one(self) -> Views:
         """The views of one image, which is enough for most questions; of all where images are compared."""
-        return self.views if self.term.loss.mixes else {name: view[:1] for name, view in self.views.items()}
+        return self.views if self.term.loss.mixes else few(self.loss, self.views, 1)
 
     @property
     def learns(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def reaches(patient: Patient, answer: Answer) -> Iterator[Finding]:
         dead = (gradient == 0).all(dim=1).float().mean(dim=0)  # the share of images in which a pixel has none
         blind = float((dead == 1).float().mean())
         channels = [c for c in range(gradient.shape[1]) if not gradient[:, c].any()]
-        if blind > 0.05:
+        if blind > 0.1:
             rows, columns = ((dead < 1).any(dim=d).nonzero().flatten().tolist() for d in (1, 0))
             box = f"rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}" if rows else "none"
             yield patient.finds(
@@ -152,16 +152,20 @@ def dies(patient: Patient, answer: Answer) -> Iterator[Finding]:
         gradient = found.gradients.get("pred")
         if gradient is None or "mask" in patient.term.reads:
             continue
+        usual = answer.gradients["pred"]
         lacking = found.value - best > 1e-3 * (found.value.abs() + abs(best))
-        still = (gradient == 0).all(dim=1).float().flatten(1).mean(dim=1)[lacking]
+        still = (gradient == 0).float().flatten(1).mean(dim=1)[lacking]
+        if usual is not None and bool((still < 1).all()):  # what is never looked at is not what died here
+            still = still - (usual == 0).float().mean()
         if len(still) and (worst is None or float(still.max()) > worst[0]):
             worst = float(still.max()), kind, float(found.value[lacking][still.argmax()])
     if worst and worst[0] > 0.2:
         share, kind, value = worst
+        much = "100%" if share == 1 else f"{min(share, 0.99):.0%}"
         yield patient.finds(
             "error" if share == 1 else "warning",
             "dead zone",
-            f"Where the prediction is {kind}, {share:.0%} of its pixels have no gradient, though its value is "
+            f"Where the prediction is {kind}, {much} of its numbers have no gradient, though its value is "
             f"{value:.3g} and could be {best:.3g}.",
             "Look for clamp, ReLU, rounding or a maximum between the prediction and the value.",
         )
