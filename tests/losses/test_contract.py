@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lossmith import Loss, losses, parse
+from lossmith.doctor import check
 from lossmith.lenses.dists import DISTS_LAYERS
 
 SIDE = 24
@@ -476,3 +477,10 @@ def test_the_gradient_is_the_derivative(loss, member):
 
     inputs = [views[name].clone().requires_grad_() for name in names]
     assert torch.autograd.gradcheck(scaled, inputs, fast_mode=True, rtol=1e-3, atol=1e-6)
+
+
+@every_member
+def test_the_doctor_has_nothing_against_it(loss, member):
+    if len(loss.terms) > 2:
+        pytest.skip("its terms are examined one by one elsewhere")
+    assert not check(loss, shape=(2, 3, member.side, member.side)).errors
