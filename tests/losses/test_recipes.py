@@ -87,7 +87,11 @@ def test_the_mix_carries_its_papers_weights():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: perceptual("vgg91"), 'perceptual knows net="squeezenet", "vgg16", "vgg19", "alexnet"; got \'vgg91\'.'),
+        (
+            lambda: perceptual("vgg91"),
+            'perceptual knows which layers to take of "squeezenet", "vgg16", "vgg19", "alexnet"',
+        ),
+        (lambda: style("resnet18"), r"style\('resnet50', 'layer3'\). Got 'resnet18' alone"),
         (lambda: perceptual(distance="l3"), 'perceptual knows distance="l1", "l2", "norm"; got \'l3\'.'),
         (lambda: perceptual("vgg19", []), "vgg19 wants at least one layer, such as 'pool5'; got none."),
         (lambda: perceptual("vgg19", {}), "vgg19 wants at least one layer"),
@@ -115,3 +119,10 @@ def test_layer_weights_are_the_lambdas_of_the_sum(pictures):
     both = perceptual("vgg16", {"relu1_2": 0.5, "conv2_1": 3}, weights="random")(pred, target)
     one, two = (L1() @ VGG("vgg16", layer, weights="random") for layer in ("relu1_2", "conv2_1"))
     torch.testing.assert_close(both, 0.5 * one(pred, target) + 3 * two(pred, target))
+
+
+def test_perceptual_takes_any_network_by_its_librarys_name():
+    pytest.importorskip("torchvision")
+    loss = perceptual("resnet18", "layer1", "l2", weights="random")
+    assert repr(loss) == 'L2() @ Torchvision("resnet18", "layer1", weights="random")'
+    assert loss(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)) > 0

@@ -5,9 +5,9 @@ from typing import Literal, get_args
 
 from lossmith.lens import Features
 from lossmith.lenses.alexnet import AlexNet
+from lossmith.lenses.by_name import network
 from lossmith.lenses.gram import Gram, Norm
 from lossmith.lenses.lpips import LPIPS_LAYERS, Calibrated, Net
-from lossmith.lenses.squeezenet import SqueezeNet
 from lossmith.lenses.vgg import VGG
 from lossmith.loss import Hybrid, Loss
 from lossmith.losses.pixel import L1, L2, SquaredNorm
@@ -16,7 +16,6 @@ from lossmith.spelling import quoted
 
 __all__ = ["lpips", "ms_ssim_l1", "perceptual", "style"]
 
-Network = Literal["squeezenet", "vgg16", "vgg19", "alexnet"]
 Distance = Literal["l1", "l2", "norm"]
 Layers = str | Sequence[str] | Mapping[str, float]
 
@@ -40,7 +39,7 @@ STYLE: dict[str, Layers] = {
 
 
 def perceptual(
-    net: Network = "squeezenet", layers: Layers | None = None, distance: Distance = "l1", *, weights: str | None = None
+    net: str = "squeezenet", layers: Layers | None = None, distance: Distance = "l1", *, weights: str | None = None
 ) -> Hybrid:
     r"""How differently a frozen classifier sees two pictures.
 
@@ -55,9 +54,9 @@ def perceptual(
         | https://arxiv.org/abs/1603.08155
 
     Args:
-        net: "squeezenet", "vgg16", "vgg19" or "alexnet".
-        layers: A layer, several, or layers with their weights; by default one a stage, before the ReLU, weighted as in
-            Real-ESRGAN.
+        net: "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
+        layers: A layer, several, or layers with their weights; by default, of these four, one a stage, before
+            the ReLU, weighted as in Real-ESRGAN.
         distance: "l1", "l2" or "norm".
         weights: A file, "random" for an untrained network, or None to look in the usual places.
 
@@ -71,13 +70,11 @@ def perceptual(
         L2() @ VGG("vgg19", ["conv3_3", "conv4_3"])
     """
     _known("perceptual", "distance", distance, Distance)
-    return DISTANCES[distance]() @ _features(
-        "perceptual", net, PERCEPTUAL.get(net, ()) if layers is None else layers, weights
-    )
+    return DISTANCES[distance]() @ _features("perceptual", net, layers, PERCEPTUAL, weights)
 
 
 def style(
-    net: Network = "squeezenet", layers: Layers | None = None, norm: Norm = "chw", *, weights: str | None = None
+    net: str = "squeezenet", layers: Layers | None = None, norm: Norm = "chw", *, weights: str | None = None
 ) -> Hybrid:
     r"""How differently two pictures are textured, wherever in the picture.
 
@@ -88,8 +85,8 @@ def style(
         | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
 
     Args:
-        net: "squeezenet", "vgg16", "vgg19" or "alexnet".
-        layers: A layer, several, or layers with their weights; by default one a stage, after the ReLU.
+        net: "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
+        layers: A layer, several, or layers with their weights; by default, of these four, one a stage, after the ReLU.
         norm: What a Gram matrix is divided by: "chw", "hw" or "none", see :class:`Gram`.
         weights: A file, "random" for an untrained network, or None to look in the usual places.
 
@@ -100,7 +97,7 @@ def style(
         >>> style("vgg19", "relu4_2")
         L2() @ Gram() @ VGG("vgg19", "relu4_2")
     """
-    return L2() @ Gram(norm) @ _features("style", net, STYLE.get(net, ()) if layers is None else layers, weights)
+    return L2() @ Gram(norm) @ _features("style", net, layers, STYLE, weights)
 
 
 def lpips(net: Net = "alex", *, weights: str | None = None) -> Hybrid:
@@ -158,11 +155,14 @@ def ms_ssim_l1(alpha: float = 0.84) -> Hybrid:
     return alpha * MSSSIM() + round(1 - alpha, 12) * L1()
 
 
-def _features(who: str, net: str, layers: Layers, weights: str | None) -> Features:
-    _known(who, "net", net, Network)
-    if net in ("vgg16", "vgg19"):
-        return VGG(net, layers, weights=weights)  # type: ignore[arg-type]
-    return (AlexNet if net == "alexnet" else SqueezeNet)(layers, weights=weights)
+def _features(who: str, net: str, layers: Layers | None, usual: Mapping[str, Layers], weights: str | None) -> Features:
+    if layers is None and net not in usual:
+        known = ", ".join(map(quoted, usual))
+        raise ValueError(
+            f"{who} knows which layers to take of {known}; of another network name them, such as "
+            f"{who}('resnet50', 'layer3'). Got {net!r} alone."
+        )
+    return network(net, usual[net] if layers is None else layers, weights)
 
 
 def _known(who: str, what: str, value: object, choice: object) -> None:
