@@ -1,0 +1,202 @@
+"""During a step no value is copied to the host, where a GPU would wait for it, and none from there."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lossmith import L1, TV, Knob, Loss, parse
+from lossmith.spelling import spelled
+
+sys.path.insert(0, str(Path(__file__).parent / "losses"))  # whose table has all losses, with views for each
+from test_contract import MEMBERS, few, views_of
+
+aten = torch.ops.aten
+LOOKS = {
+    aten._local_scalar_dense,  # item, float, int, bool, index
+    aten.is_nonzero,
+    aten.allclose,
+    aten.equal,
+    aten.nonzero,  # whose result is as long as the values say, as are the next
+    aten.masked_select,
+    aten.repeat_interleave,
+    aten._unique2,
+    aten.unique_dim,
+}
+INDEXING = {aten.index, aten._unsafe_index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+TAKES_AWAY = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu, torch.Tensor.__array__}
+BRINGS = {torch.tensor, torch.as_tensor, torch.from_numpy}
+
+
+class Looked(Exception):
+    """A value was looked at."""
+
+
+class Operators(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        masks = [i for i in args[1] if i is not None] if func.overloadpacket in INDEXING else []
+        if func.overloadpacket in LOOKS or any(i.dtype in (torch.bool, torch.uint8) for i in masks):
+            raise Looked(func)
+        return func(*args, **(kwargs or {}))
+
+
+class Functions(TorchFunctionMode):
+    """What a CPU does not even dispatch; a GPU would copy. A lone number is handed to its kernels as it is."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in TAKES_AWAY or (func in BRINGS and not isinstance(args[0], int | float)):
+            raise Looked(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+class UnderWatch:
+    """On a CPU, forbids what would make a GPU wait; on a GPU, PyTorch itself does."""
+
+    def __init__(self, device="cpu"):
+        self.modes = [Operators(), Functions()] if device == "cpu" else []
+
+    def __enter__(self):
+        for mode in self.modes:
+            mode.__enter__()
+        if not self.modes:
+            torch.cuda.set_sync_debug_mode("error")
+
+    def __exit__(self, *raised):
+        for mode in reversed(self.modes):
+            mode.__exit__(*raised)
+        if not self.modes:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=cuda)])
+
+
+def made(member, untrained, device):
+    """A loss and its views, of which those that learn ask for a gradient."""
+    loss = untrained(parse(member.text)).to(device)
+    views = {name: view.to(device) for name, view in views_of(loss, member, max(2, few(loss))).items()}
+    for name, view in views.items():
+        view.requires_grad_(bool(member.view(name).learns))
+    return loss, views
+
+
+@every_device
+@pytest.mark.parametrize("member", [m for m in MEMBERS if "wavelet" not in m.text], ids=lambda member: member.text)
+def test_a_step_looks_at_no_value(member, device, untrained):
+    loss, views = made(member, untrained, device)
+
+    def step():
+        loss(**views).backward()
+        values, _ = loss.watch(views)
+        other = loss.reweighted([0.5 * weight.at() for weight in loss.weights])
+        other.weigh(values).backward()
+
+    step()  # finds the weights
+    with UnderWatch(device):
+        step()
+
+
+LEARNING = [member for member in MEMBERS if any(term.loss.study for term in parse(member.text).terms)]
+
+
+@every_device
+@pytest.mark.parametrize("member", LEARNING, ids=lambda member: member.text)
+def test_a_step_of_a_critic_looks_at_no_value(member, device, untrained):
+    loss, views = made(member, untrained, device)
+    loss.learn(views)
+    with UnderWatch(device):
+        loss.learn(views)
+
+
+@pytest.fixture
+def stack(untrained):
+    return untrained(parse("L1 + 0.1 * perceptual('vgg16', 'conv2_1') + Ramp(0, 1, steps=9) * style('vgg16') + TV"))
+
+
+@every_device
+def test_pinned_views_and_autocast_change_nothing_of_that(stack, pictures, device):
+    pred, target = (picture.to(device) for picture in pictures())
+    pred.requires_grad_()
+    pinned = stack.pin(target=target)
+
+    def step():
+        pinned(pred, step=3).backward()
+        with torch.autocast(device, torch.bfloat16):
+            pinned(pred, step=3).backward()
+
+    step()
+    with UnderWatch(device):
+        step()
+
+
+@every_device
+def test_tiles_and_gradients_change_nothing_of_that(stack, pictures, device):
+    pred, target = (picture.to(device) for picture in pictures(side=48))
+    pred.requires_grad_()
+    tiled = stack.tiled(16)
+
+    def step():
+        tiled(pred, target, step=3).backward()
+        stack.gradients({"pred": pred, "target": target})
+
+    step()
+    with UnderWatch(device):
+        step()
+
+
+@every_device
+def test_a_knob_that_is_a_tensor_is_not_looked_at(pictures, device):
+    pred, target = (picture.to(device) for picture in pictures())
+    loss = L1() + Knob("lam") * TV()
+    with UnderWatch(device):
+        loss(pred.requires_grad_(), target, lam=torch.full((2,), 0.3, device=device)).backward()
+
+
+class Curious(Loss):
+    def __init__(self, look):
+        super().__init__()
+        self.look = look
+
+    def measure(self, pred):
+        values = pred.flatten(1).mean(dim=1)
+        self.look(values)
+        return values
+
+    def __repr__(self):
+        return spelled(self)
+
+
+CURIOSITY = {
+    "item": lambda x: x[0].item(),
+    "float": lambda x: float(x[0]),
+    "int": lambda x: int(x[0]),
+    "bool": lambda x: bool((x > 0).all()),
+    "if": lambda x: 1 if x.sum() > 0 else 0,
+    "equal": lambda x: torch.equal(x, x),
+    "allclose": lambda x: torch.allclose(x, x),
+    "nonzero": lambda x: x.nonzero(),
+    "mask": lambda x: x[x > 0],
+    "set by mask": lambda x: x.clone().index_put_((x > 0,), x.new_zeros(())),
+    "unique": lambda x: x.unique(),
+    "tolist": lambda x: x.tolist(),
+    "numpy": lambda x: x.detach().numpy(),
+    "cpu": lambda x: x.cpu(),
+    "list": lambda x: x * torch.tensor([1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("look", CURIOSITY)
+def test_a_look_would_be_seen(look, pictures):
+    with UnderWatch(), pytest.raises(Looked):
+        Curious(CURIOSITY[look])(pictures()[0])
+
+
+def test_a_look_in_the_backward_pass_would_be_seen(pictures):
+    pred = pictures()[0].requires_grad_()
+    pred.register_hook(lambda gradient: gradient.sum().item())
+    with UnderWatch(), pytest.raises(Looked):
+        L1()(pred, pred.detach() + 1).backward()
