@@ -273,6 +273,13 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {
         2020,
         "ECCV",
     ),
+    "patashnik2021": (
+        "inproceedings",
+        "Patashnik, Or and Wu, Zongze and Shechtman, Eli and Cohen-Or, Daniel and Lischinski, Dani",
+        "{StyleCLIP}: Text-Driven Manipulation of {StyleGAN} Imagery",
+        2021,
+        "ICCV",
+    ),
     "radford2021": (
         "inproceedings",
         "Radford, Alec and Kim, Jong Wook and Hallacy, Chris and Ramesh, Aditya and Goh, Gabriel and "

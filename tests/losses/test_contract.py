@@ -73,6 +73,8 @@ HELD = {"test_the_gradient_is_the_derivative": "its weights are held fixed, as p
 STOPPED = {"test_the_gradient_is_the_derivative": "each of its summands stops one gradient"}
 VECTOR, SEEN = View((16,)), View((16,), learns=False)
 NOISE = View((3, None, None), learns=False)
+TEXTLESS = {"test_the_doctor_has_nothing_against_it": "the doctor makes up no texts"}
+TINY_CLIP = "CLIP('tiny', weights='random')"  # its space has 16 dimensions
 PAIRS = {"image": VECTOR, "text": VECTOR}
 LATENTS = View((4, 3, 3))
 ATTENTION = {"attention": View((2, 3, 5), "attention"), "other": View((2, 3, 5), "attention")}
@@ -171,6 +173,14 @@ MEMBERS = [
     ),
     Member("CLIPLoss", least=None, views=PAIRS),
     Member("CLIPLoss(0.5, learnable=False, directions='text')", least=None, views=PAIRS),
+    Member(f"TextAlignment @ {TINY_CLIP}", least=None, views={"text": VECTOR}, excused=TEXTLESS),
+    Member(f"TextContrast(0.5) @ {TINY_CLIP}", least=None, views={"text": VECTOR}, excused=TEXTLESS),
+    Member(
+        f"(TextContrast(0.5, directions='image') @ {TINY_CLIP}).on(negatives='wrong', groups='ids')",
+        least=None,
+        views={"text": VECTOR, "wrong": View((16,), learns=None), "ids": View((), "unit", learns=False)},
+        excused=TEXTLESS,
+    ),
     Member("PatchNCE", least=None),
     Member("PatchNCE(100, temperature=0.5)", least=None),
     Member("ModeSeeking", least=None, views=SAMPLES),

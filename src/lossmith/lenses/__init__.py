@@ -1,6 +1,7 @@
 """What a distance looks at instead of the pixels: networks and transforms."""
 
 from lossmith.lenses.alexnet import AlexNet
+from lossmith.lenses.clip import CLIP
 from lossmith.lenses.colour import Lab, YCbCr
 from lossmith.lenses.dists import PooledVGG, Sensitivity
 from lossmith.lenses.edges import Central, Laplacian, Scharr, Sobel
@@ -16,6 +17,7 @@ from lossmith.lenses.wavelet import Wavelet
 from lossmith.lenses.weights import MissingWeights, WrongWeights
 
 __all__ = [
+    "CLIP",
     "VGG",
     "AlexNet",
     "Blur",

@@ -20,6 +20,7 @@ from lossmith.losses.presets_synthesis import gatys, johnson, vqgan
 from lossmith.losses.recipes import lpips, ms_ssim_l1, perceptual, style
 from lossmith.losses.smoothness import TV, EdgeAwareTV
 from lossmith.losses.ssim import MSSSIM, SSIM
+from lossmith.losses.text_image import TextAlignment, TextContrast
 from lossmith.losses.vae import KL, VQCommitment
 
 __all__ = [
@@ -50,6 +51,8 @@ __all__ = [
     "PatchNCE",
     "SlicedWasserstein",
     "SquaredNorm",
+    "TextAlignment",
+    "TextContrast",
     "TextureStructure",
     "VQCommitment",
     "aot_gan",
