@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from lossmith.guard import Post
     from lossmith.lenses.weights import Found
 
 __all__ = ["Backbone", "Chain", "Features", "Lens", "Looks"]
@@ -228,6 +229,9 @@ class Looks:
         kept: What has been seen before of views that stay the same, as :attr:`seen` has it.
     """
 
+    guard: "Post | None" = None
+    """What stops gradients that are no numbers on their way back to the views; nothing if it is None."""
+
     def __init__(
         self,
         views: Mapping[str, Tensor],
@@ -239,6 +243,12 @@ class Looks:
         self.kept = kept or {}
         self.seen: dict[tuple[str, bool, str], Maps] = {}
 
+    def under(self, guard: "Post") -> "Looks":
+        """The same looks, and all that has been seen in them, as one term sees them behind a guard."""
+        guarded = Looks(self.views, self.wanted, self.kept)
+        guarded.seen, guarded.guard = self.seen, guard
+        return guarded
+
     def __call__(self, view: str, path: Sequence[tuple[str, Lens]], *, detached: bool) -> Maps:
         """One view through a chain of lenses.
 
@@ -249,8 +259,10 @@ class Looks:
         """
         if (found := self.already(view, path, detached=detached)) is not None:
             return found
-        image = self.views[view]
-        maps = {"pixels": image.detach() if detached else image}
+        image = self.views[view].detach() if detached else self.views[view]
+        if self.guard is not None:
+            image = self.guard(view, path[0][0] if path else "", image)
+        maps = {"pixels": image}
         for text, lens in path:
             key = (view, detached, text)
             if key not in self.seen:

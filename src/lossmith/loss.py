@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.citations import bibtex
+from lossmith.guard import Guard
 from lossmith.lens import Backbone, Features, Lens, Looks
 from lossmith.plan import Plan
 from lossmith.term import Term, looked_at, named
@@ -52,10 +53,17 @@ class Loss(nn.Module, ABC):
     pictures: ClassVar[bool] = True
     """Whether the views that it reads are pictures; vectors, latents, logits and attention maps are none."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        if hasattr(self, "measure"):  # once, since a compiler cannot make a term
+            self.__dict__["alone"] = (Term(self),)
+
+    alone: tuple["Term", ...]
+
     @property
     def terms(self) -> tuple["Term", ...]:
         """The terms of its flat sum; a plain loss has one: itself, with weight 1."""
-        return (Term(self),)
+        return self.alone
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,10 +113,13 @@ class Loss(nn.Module, ABC):
         knobs = {name: named.pop(name) for name in self.knobs if name in named}
         return self.total(self.looks(by_name(tensors, named, self.reads)), step=step, knobs=knobs)
 
-    def evaluate(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every term by its name, unweighted, one value an image (N,)."""
+    def evaluate(self, views: Mapping[str, Tensor], *, guard: Guard | None = None) -> dict[str, Tensor]:
+        """Every term by its name, unweighted, one value an image (N,); with a guard, see there."""
         looks = self.looks(views)
-        return {name: term.evaluate(looks) for name, term in zip(self.names, self.terms, strict=True)}
+        if guard is None:
+            return {name: term.evaluate(looks) for name, term in zip(self.names, self.terms, strict=True)}
+        terms = zip(self.names, self.terms, strict=True)
+        return {name: term.evaluate(looks.under(guard.of(name))) for name, term in terms}
 
     def watch(self, views: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Every term as :meth:`evaluate` gives it, and how strongly each pulls, for no pass of a network more.
@@ -136,7 +147,11 @@ class Loss(nn.Module, ABC):
         """
         looks = self.looks(views)
         figures: dict[str, Tensor] = {}
+        learnt: set[int] = set()
         for name, term in zip(self.names, self.terms, strict=True):
+            if id(term.loss) in learnt:  # one critic in two terms takes one step
+                continue
+            learnt.add(id(term.loss))
             if term.loss.study is not None and (term.weight.knobs or not _nothing(term.weight.at(step))):
                 figures |= {f"{name}.{figure}": value for figure, value in term.learn(looks).items()}
         return figures

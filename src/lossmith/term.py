@@ -198,6 +198,8 @@ class Term:
                 self.mask(seen)
             with unhalved(next(iter(seen.values()))):
                 value = self.loss.measure(**seen)
+            if looks.guard is not None:
+                looks.guard.measured(layer, value)
             share = self.shares.get(layer, 1.0) * (parts[layer] if parts and self.loss.tiling == "mean" else 1.0)
             values.append(value if share == 1 else value * share)
         return torch.stack(values).sum(dim=0) if len(values) > 1 else values[0]

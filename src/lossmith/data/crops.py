@@ -46,6 +46,11 @@ class Crops(Dataset[dict[str, Tensor]]):
         target, low = self._cut(picture, top, left)
         return {"input": _turned(low, flip, turns), "target": _turned(target, flip, turns)}
 
+    def source(self, index: int) -> str:
+        """The file that a crop is cut from."""
+        draw = np.random.default_rng([self.seed, index])
+        return str(self.pictures.file(int(draw.integers(len(self.pictures)))))
+
     @property
     def skipped(self) -> list[Skipped]:
         """The files that could not be used so far, and why."""

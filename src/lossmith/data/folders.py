@@ -162,6 +162,11 @@ class Pictures:
         self._refuse()
         raise AssertionError
 
+    def file(self, index: int) -> Path:
+        """The file that stands at an index, as far as is known which are broken."""
+        places = [(index + step) % len(self.files) for step in range(len(self.files))]
+        return self.files[next((place for place in places if not self._broken[place]), index)]
+
     def _decoded(self, place: int) -> Tensor | None:
         if place in self._kept:
             return self._kept[place]

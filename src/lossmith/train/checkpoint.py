@@ -79,8 +79,9 @@ class Checkpoints(AfterStep):
                 self.save(trainer, module)
 
     def save(self, trainer: Trainer, module: Training) -> None:
-        """The weights first: once the state says that a step was reached, they are there."""
-        module.healthy()
+        """The weights first: once the state says that a step was reached, they are there; what is broken stays out."""
+        if not module.healthy():
+            return
         if trainer.is_global_zero:
             self.export(module, self.folder.model)
         trainer.save_checkpoint(self.folder.checkpoint)

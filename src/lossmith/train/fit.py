@@ -85,6 +85,13 @@ def fit(
             worker_init_fn=deaf,
             pin_memory=trainer.strategy.root_device.type == "cuda",
         )
+        if (source := getattr(items, "source", None)) is not None:
+
+            def sources(batch: int, rank: int) -> list[str]:
+                row = Batches(settings.batch, start=batch, rank=rank, world=trainer.world_size)
+                return [Path(source(index)).name for index in next(iter(row))]
+
+            module.quarantine.sources = sources
         hearing = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, loader, ckpt_path=folder.checkpoint if start else None)

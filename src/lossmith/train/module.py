@@ -3,30 +3,30 @@
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lossmith.guard import Guard
 from lossmith.loss import Loss
 from lossmith.tasks import Task
+from lossmith.train.quarantine import CURE, NotFinite, Quarantine, Reading, mended, sound
 from lossmith.train.settings import Schedule
 
 __all__ = ["NotFinite", "Training"]
-
-
-class NotFinite(ValueError):
-    """A term became infinite or no number; the message names it and the step."""
 
 
 class Training(LightningModule):
     r"""A task, a network and a loss, as Lightning trains them.
 
     It stands for itself: ``lightning.Trainer(...).fit(Training(task, model, loss, steps=1000), loader)``. What it
-    adds to a plain module is the average of the weights, the seed of each step, and the watch over what is not finite.
+    adds to a plain module is the average of the weights, the seed of each step, and the watch over what is not finite:
+    that is left out, picture by picture, and the run goes on.
     The averaged weights follow as :math:`\bar\theta \leftarrow \beta_t \bar\theta + (1 - \beta_t) \theta` with
     :math:`\beta_t = \min(\beta, (1 + t) / (10 + t))`, so that a short run does not remember its beginning.
 
@@ -71,28 +71,49 @@ class Training(LightningModule):
         self.values: list[Tensor] = []
         self.shown: dict[str, Tensor] = {}
         self.figures: dict[str, Tensor] = {}
-        self.register_buffer("broken", torch.zeros(len(loss.names), dtype=torch.long), persistent=False)
-
-    broken: Tensor
-    """For each term the first step, counted from 1, in which it was not finite; 0 for none."""
+        self.number = 0
+        self.quarantine, self.reading = Quarantine(loss.names), Reading()
+        self.guard: Guard | None = None
+        self.studies = any(term.loss.study is not None for term in loss.terms)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The weighted sum of the terms; each term's batch mean is kept on the device, for whoever asks."""
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)  # nothing random to save or restore
         views = self.task.views(self.model, batch)
         self.shown = {name: view.detach() for name, view in views.items()}
-        values = self.loss.evaluate(views)
-        means = torch.stack([value.detach().mean() for value in values.values()])
+        self.guard = Guard(scaled=self.scaled)
+        values = self.guard.sound(self.loss.evaluate(views, guard=self.guard))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.values.clear()
-        self.values.append(means)
-        self.broken = torch.where((self.broken == 0) & ~means.isfinite(), self.global_step + 1, self.broken)
+            self.number = self.global_step * self.trainer.accumulate_grad_batches
+        sums = torch.stack([value.detach().sum() for value in values.values()])
+        self.values.append(torch.stack([sums, torch.stack([(~b).sum() for b in self.guard.broken.values()])]))
         return self.loss.weigh(values, step=self.global_step)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether gradients are scaled up for fp16, and steps without finite ones are left out by the scaler."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
+
+    def on_after_backward(self) -> None:
+        """Notes what was not finite in a pass."""
+        assert self.guard is not None
+        weights = zip(self.loss.names, self.loss.weights, strict=True)
+        live = [name for name, weight in weights if weight.knobs or weight.at(self.global_step) != 0]
+        self.quarantine.passed(self.guard, live, self.number)
+        self.guard = None
+        self.number += 1
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Notes what was not finite in a step, and keeps what the network itself has spoilt from its weights."""
+        broken = None if self.scaled else mended(self.model.parameters())
+        self.quarantine.stepped(broken, self.number - 1)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step of the weights, then one of their average."""
         super().optimizer_step(*args, **kwargs)  # which runs the step's passes; their graphs are gone by now
-        self.figures = self.loss.learn(self.shown, step=self.global_step - 1)
+        shown = sound(self.shown) if self.studies else self.shown
+        self.figures = self.loss.learn(shown, step=self.global_step - 1)
         decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -114,49 +135,45 @@ class Training(LightningModule):
             return rise
         return rise * (1 + math.cos(math.pi * min(1.0, step / self.steps))) / 2
 
-    def terms(self) -> dict[str, float]:
-        """Each term of the last step, unweighted, averaged over the step's passes and the devices.
+    def terms(self) -> dict[str, float | None]:
+        """Each term of the last step, unweighted, averaged over the pictures, the step's passes and the devices.
 
-        It waits for the device, so it is asked at logged steps alone.
+        Pictures for which it was not finite do not count; it is None where none is left. What was left out so far is in
+        :attr:`reading` then. It waits for the device, so it is asked at logged steps alone.
 
         Raises:
-            NotFinite: A term was not finite in this step or in one since the last question.
+            NotFinite: Terms were left out for too many steps in a row.
         """
-        means = self.trainer.strategy.reduce(torch.stack(self.values).mean(dim=0), reduce_op="mean")
-        *values, worst = torch.cat([means.double(), self.broken.max().double().view(1)]).tolist()
-        if worst or not all(map(math.isfinite, values)):
-            self.complain()
-        return dict(zip(self.loss.names, values, strict=True))
+        sums = torch.stack(self.values).double().sum(dim=0)
+        mine = torch.cat([sums.flatten(), *(each.double() for each in self.quarantine.packed())])
+        devices = self.all_gather(mine).view(-1, len(mine)).tolist()  # type: ignore[union-attr]
+        names, found = self.loss.names, [numbers[: sums.numel()] for numbers in devices]
+        self.reading = self.quarantine.read(
+            [numbers[sums.numel() :] for numbers in devices], self.trainer.accumulate_grad_batches
+        )
+        if self.reading.stop is not None:
+            raise NotFinite(self.reading.stop)
+        total = [sum(column) for column in zip(*found, strict=True)]
+        return {n: total[i] / count if (count := total[len(names) + i]) else None for i, n in enumerate(names)}
 
     def critics(self) -> dict[str, float]:
         """The figures of the critics' last step; it waits for the device, as :meth:`terms` does."""
         values = torch.stack([*self.figures.values()]).tolist() if self.figures else []
         return dict(zip(self.figures, values, strict=True))
 
-    def healthy(self) -> None:
-        """Sees that the terms and the weights are finite, before they are saved over better ones.
+    def healthy(self) -> bool:
+        """Whether the weights may be saved over others: not when nothing was finite in the last step.
 
         Raises:
-            NotFinite: They are not.
+            NotFinite: They are not finite, nothing was finite in the very last step, or :meth:`terms` says so.
         """
         self.terms()
         sums = torch.stack([weight.detach().double().sum() for weight in self.model.parameters()])
         if not bool(sums.isfinite().all()):
-            raise NotFinite(
-                f"The network's weights are no longer finite numbers at step {self.global_step}, though every term is; "
-                f"{CURE}"
-            )
-
-    def complain(self) -> NoReturn:
-        """Names the terms that were not finite first, and the step."""
-        steps = self.broken.tolist()
-        first = min((step for step in steps if step), default=self.global_step)
-        guilty = [name for name, step in zip(self.loss.names, steps, strict=True) if step == first]
-        what = f"The term '{guilty[0]}' was" if len(guilty) == 1 else f"The terms {', '.join(guilty)} were"
-        raise NotFinite(f"{what} not a finite number at step {first}; {CURE}")
-
-
-CURE = "the last checkpoint is from before; look at its pictures, or lower the learning rate or that term's weight."
+            raise NotFinite(f"The network's weights are no longer finite numbers at step {self.global_step}; {CURE}")
+        if self.reading.adrift and self.global_step >= self.trainer.max_steps:
+            raise NotFinite(f"No term was a finite number for any picture in the last step, {self.global_step}; {CURE}")
+        return not self.reading.adrift
 
 
 def refuse(task: Task, loss: Loss) -> None:

@@ -34,6 +34,7 @@ class Display(AfterStep):
         self.below = Text()
         self.live: Live | None = None
         self.times: list[float] = []
+        self.told: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar, with the terms below it."""
@@ -47,6 +48,11 @@ class Display(AfterStep):
         if not trainer.is_global_zero:
             return
         self.times = [*self.times[-50:], time.monotonic()]
+        for name, words in module.reading.news.items():
+            if name not in self.told:
+                self.told.add(name)
+                said = f"{words}: left out there; log.jsonl counts such steps."
+                self.console.print(said, soft_wrap=True, highlight=False, markup=False)
         if self.live is not None:
             self.bar.update(self.bar.task_ids[0], completed=step, description=self.pace(trainer.max_steps - step))
             self.below.plain = "\n".join(textwrap.wrap(self.terms(), self.console.width - 1))
@@ -66,7 +72,8 @@ class Display(AfterStep):
         if not (line := self.record.line):
             return ""
         share = shares(line["terms"], line["weights"])
-        parts = [f"{name} {value:.4g} ({share[name]:.0%})" for name, value in line["terms"].items()]
+        there = {name: value for name, value in line["terms"].items() if value is not None}
+        parts = [f"{name} {value:.4g} ({share[name]:.0%})" for name, value in there.items()]
         return "  ".join([f"loss {line['loss']:.4g}", *parts])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,14 +87,14 @@ class Display(AfterStep):
         self.on_train_end(trainer, pl_module)
 
 
-def shares(terms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
-    """The share of each weighted term in the sum of their sizes.
+def shares(terms: Mapping[str, float | None], weights: Mapping[str, float]) -> dict[str, float]:
+    """The share of each weighted term in the sum of their sizes; a term that is None was left out.
 
     Example:
         >>> shares({"L1": 0.25, "perceptual": 1.5}, {"L1": 1.0, "perceptual": 0.5})
         {'L1': 0.25, 'perceptual': 0.75}
     """
-    sizes = {name: abs(value * weights[name]) for name, value in terms.items()}
+    sizes = {name: abs(value * weights[name]) for name, value in terms.items() if value is not None}
     total = sum(sizes.values())
     return {name: size / total if total else 0.0 for name, size in sizes.items()}
 

@@ -43,6 +43,7 @@ class Record(AfterStep):
         self.before = 0.0
         self.began = self.looked = 0.0
         self.seen = 0
+        self.spared: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """The seconds so far, for the checkpoint."""
@@ -73,12 +74,17 @@ class Record(AfterStep):
         weights = {
             name: weight.at(step - 1) for name, weight in zip(module.loss.names, module.loss.weights, strict=True)
         }
+        there = {name: value for name, value in terms.items() if value is not None}
+        totals = module.reading.totals
+        spared = {name: n for name, total in totals.items() if (n := total - self.spared.get(name, 0))}
+        self.spared = dict(totals)
         self.line = {
             "step": step,
-            "loss": sum(float(weights[name]) * value for name, value in terms.items()),
+            "loss": sum(float(weights[name]) * value for name, value in there.items()),
             "terms": terms,
             "weights": weights,
             **({"critics": critics} if critics else {}),
+            **({"spared": spared} if spared else {}),  # steps since the line before that went without the term
             "lr": module.height(step - 1) * module.lr,
             "images_per_second": round(speed, 2),
             "seconds": round(self.seconds, 2),
@@ -86,7 +92,7 @@ class Record(AfterStep):
         if trainer.is_global_zero:
             self.folder.append("log.jsonl", self.line)
             scalars = {"loss": self.line["loss"], "lr": self.line["lr"], "images_per_second": speed}
-            scalars |= {f"terms/{name}": value for name, value in terms.items()}
+            scalars |= {f"terms/{name}": value for name, value in there.items()}
             scalars |= {f"critics/{name}": value for name, value in critics.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=step)
