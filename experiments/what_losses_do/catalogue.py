@@ -1,0 +1,134 @@
+"""What is drawn and tabled: formulas, the page that they stand on, and what only people know about them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Goal = Literal["nearer", "smoother", "apart", "real", "together", "agreed", "denoised", "styled", "normal", "coded"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Args:
+        text: The formula.
+        page: The page of its family.
+        units: What its value counts.
+        goal: What a lower value says.
+        bounds: Its range, where `bounds` of the loss does not know it, since a lens stands before it.
+    """
+
+    text: str
+    page: str
+    units: str
+    goal: Goal = "nearer"
+    bounds: tuple[float, float] | None = None
+
+
+GOALS: dict[Goal, str] = {
+    "nearer": "nearer to the target",
+    "smoother": "smoother, not better",
+    "apart": "further apart",
+    "real": "the critic finds it more real",
+    "together": "pairs are nearer than the others",
+    "agreed": "the maps agree",
+    "denoised": "nearer to what the network should say",
+    "styled": "nearer to content and style",
+    "normal": "the latents are nearer to N(0, 1)",
+    "coded": "latents and codes are nearer",
+}
+
+RANGE, SQUARE, LAYERS = "image range", "its square", "features"
+ROWS = [
+    Row("L1()", "pixel", RANGE),
+    Row("L2()", "pixel", SQUARE),
+    Row("Lp(3)", "pixel", "its p-th power"),
+    Row("Charbonnier()", "pixel", RANGE),
+    Row("Huber()", "pixel", SQUARE),
+    Row("SquaredNorm()", "pixel", "its square, summed"),
+    Row("SSIM()", "structure", "similarity lost"),
+    Row("MSSSIM(4)", "structure", "similarity lost"),
+    Row("0.84 * MSSSIM(4) + 0.16 * L1()", "structure", "mixed"),
+    Row("perceptual()", "perceptual", LAYERS),
+    Row("perceptual('vgg16')", "perceptual", LAYERS),
+    Row("perceptual('vgg19')", "perceptual", LAYERS),
+    Row("perceptual('vgg19', 'conv5_4')", "perceptual", LAYERS),
+    Row("perceptual('alexnet')", "perceptual", LAYERS),
+    Row("style()", "style", "squared Gram entries"),
+    Row("style('vgg19')", "style", "squared Gram entries"),
+    Row("gatys()", "style", "mixed", "styled"),
+    Row("johnson()", "style", "mixed", "styled"),
+    Row("lpips()", "lpips-dists", "trained on people's choices"),
+    Row("lpips('vgg')", "lpips-dists", "trained on people's choices"),
+    Row("dists()", "lpips-dists", "trained on people's scores", bounds=(0.0, 2.0)),
+    Row("fft_l1()", "frequency", RANGE),
+    Row("fft_l1('amplitude')", "frequency", RANGE),
+    Row("FocalFrequency()", "frequency", SQUARE),
+    Row("wavelet_l1()", "frequency", RANGE),
+    Row("gradient()", "gradient", "image range a pixel"),
+    Row("gradient('laplacian')", "gradient", "image range a pixel squared"),
+    Row("spsr_gradient()", "gradient", "its square, weighted"),
+    Row("colour()", "colour", "CIELAB, 2.3 is just seen"),
+    Row("colour('ycbcr')", "colour", RANGE),
+    Row("TV()", "smoothness", "image range a pixel", "smoother"),
+    Row("TV(squared=True)", "smoothness", "its square", "smoother"),
+    Row("EdgeAwareTV()", "smoothness", "image range a pixel", "smoother"),
+    Row("contextual()", "contextual", "nats"),
+    Row("sliced_wasserstein()", "contextual", "squared features"),
+    Row("InfoNCE()", "contrastive", "nats", "together", (0.0, float("inf"))),
+    Row("CLIPLoss()", "contrastive", "nats", "together"),
+    Row("TextAlignment()", "contrastive", "cosine lost", "together"),
+    Row("TextContrast()", "contrastive", "nats", "together"),
+    Row("PatchNCE() @ VGG('vgg16', 'relu3_1')", "contrastive", "nats", "together"),
+    Row("ModeSeeking()", "diversity", "noise a sample moves", "apart"),
+    Row("PairwiseDiversity()", "diversity", RANGE, "apart", (0.0, 0.1)),
+    Row("MemoryDiversity()", "diversity", RANGE, "apart", (0.0, 0.1)),
+    Row("AttentionConsistency()", "attention", "nats", "agreed"),
+    Row("AttentionMask()", "attention", "share of attention", "agreed", (0.0, 1.0)),
+    Row("Adversarial()", "adversarial", "nats", "real"),
+    Row("Adversarial('patch', 'hinge')", "adversarial", "logits", "real"),
+    Row("FeatureMatching()", "adversarial", "the critic's features"),
+    Row("srgan()", "adversarial", "mixed"),
+    Row("esrgan()", "adversarial", "mixed"),
+    Row("real_esrgan()", "adversarial", "mixed"),
+    Row("KL()", "vae", "nats", "normal"),
+    Row("VQCommitment()", "vae", "squared latents", "coded"),
+    Row("vqgan()", "vae", "mixed"),
+    Row("Denoising()", "diffusion", "squared noise", "denoised"),
+    Row("LRConsistency()", "consistency", RANGE),
+    Row("L1().on(mask='mask')", "masks", RANGE),
+    Row("pconv()", "masks", "mixed"),
+    Row("aot_gan()", "masks", "mixed"),
+]
+
+SHOWN: dict[str, str] = {
+    "l1": "L1()",
+    "l2": "L2()",
+    "ssim": "SSIM()",
+    "msssim": "MSSSIM(4)",
+    "ms_ssim_l1": "0.84 * MSSSIM(4) + 0.16 * L1()",
+    "gradient": "gradient()",
+    "laplacian": "gradient('laplacian')",
+    "fft": "fft_l1()",
+    "amplitude": "fft_l1('amplitude')",
+    "focal": "FocalFrequency()",
+    "wavelet": "wavelet_l1()",
+    "colour": "colour()",
+    "tv": "TV()",
+    "tv_squared": "TV(squared=True)",
+    "edge_tv": "EdgeAwareTV()",
+    "consistency": "LRConsistency()",
+    "masked_l1": "L1().on(mask='mask')",
+    "squeezenet": "perceptual()",
+    "vgg19": "perceptual('vgg19')",
+    "conv5_4": "perceptual('vgg19', 'conv5_4')",
+    "masked_vgg19": "perceptual('vgg19').on(mask='mask')",
+    "style": "style('vgg19')",
+    "lpips_alex": "lpips()",
+    "lpips_vgg": "lpips('vgg')",
+    "dists": "dists()",
+    "contextual": "contextual()",
+    "wasserstein": "sliced_wasserstein(layers=['relu1_1', 'relu2_1', 'relu3_1', 'relu4_1'])",
+    "patchnce": "PatchNCE() @ VGG('vgg16', 'relu3_1')",
+}
+"""What a photograph is made under, by the name of its picture; the networks last, for they take the longest."""
