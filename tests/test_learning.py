@@ -47,6 +47,12 @@ def test_a_shared_critic_takes_one_step():
     assert critic.learner.steps == 1
 
 
+def test_a_critic_in_two_terms_takes_one_step():
+    critic = patch()
+    (critic + 0.1 * critic.on(target="other")).learn(views())
+    assert critic.learner.steps == 1
+
+
 def test_a_critic_rests_while_its_weight_is_nothing():
     critic = patch()
     loss = L1() + OnFrom(5) * critic
