@@ -123,7 +123,7 @@ CARETS = [
     ("L1 + Lp", "Lp(p) was called otherwise: missing a required argument: 'p'", 5),
     ("L1 + Lp(0.5)", "Lp wants a finite p of at least 1; got 0.5", 5),
     ("L1 + Lp('2')", "Lp wants a finite number; got '2'", 5),
-    ("L1(3)", "L1 cannot take these arguments", 0),
+    ("L1(3)", "L1() was called otherwise: too many positional arguments", 0),
     ("L1 + TV(squared=L1)", "write 'L1' in quotes if it is text", 16),
     ("L1 + TV(squared=L1())", "An argument is a number or text; L1() is neither", 16),
     ("L1 + lam", "'lam' is a knob, which multiplies: lam * a loss", 5),

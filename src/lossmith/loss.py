@@ -21,6 +21,7 @@ from lossmith.views import by_name, checked
 from lossmith.weight import Factor, Value, Weight
 
 if TYPE_CHECKING:
+    from lossmith.doctor import Report
     from lossmith.pin import Pinned
     from lossmith.tiles import Tiled
 
@@ -252,6 +253,12 @@ class Loss(nn.Module, ABC):
     def plan(self, shape: Sequence[int] = (1, 3, 256, 256)) -> Plan:
         """What a step will cost for pictures of a shape (N, 3, H, W): passes, operations, and what is shared."""
         return Plan.of(self.terms, self.names, shape)
+
+    def check(self, views: Mapping[str, Tensor] | None = None, *, shape: Sequence[int] | None = None) -> "Report":
+        """What the doctor finds of it, on some views or on made-up ones, see :func:`lossmith.doctor.check`."""
+        from lossmith.doctor import check
+
+        return check(self, views, shape=shape)
 
     def pin(self, *, limit: int = 2**30, **views: Tensor) -> "Pinned":
         """The same loss with some views given for good; what it compares with is kept, see :class:`Pinned`."""

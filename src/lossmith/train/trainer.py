@@ -67,7 +67,7 @@ def train(
     items = task.training(files, crop=settings.crop, seed=settings.seed)
     examples = None if judged is None else task.evaluation(judged, limit=settings.val_count)
     model = network(settings, folder)
-    look(task, model, loss, items)
+    findings = look(task, model, loss, items, folder)
     plan = loss.plan((settings.batch, 3, settings.crop, settings.crop))
 
     judging = [Validation(folder, task, examples, every=settings.val_every)] if examples else []
@@ -90,6 +90,8 @@ def train(
         folder.write("plan.json", {"rows": rows(plan), "citations": loss.citation().split("\n\n")})
         folder.write("skipped.json", skipped())
         console.print(f"{len(files) - len(items.skipped)} pictures, {len(items.skipped)} skipped", highlight=False)
+        for finding in findings:
+            console.print(finding, highlight=False, soft_wrap=True, markup=False)
         for metric, why in judging[0].missing.items() if judging else ():
             console.print(f"Judged without {metric}. {why}", highlight=False, soft_wrap=True, markup=False)
 
@@ -135,15 +137,26 @@ def network(settings: Settings, folder: RunFolder) -> Restorer:
     return build(**{"scale": settings.scale, **settings.model}).train()
 
 
-def look(task: Task, model: Restorer, loss: Loss, items: Items) -> None:
-    """One example through everything, before anything is written: the ranges, the shapes, the networks' weights."""
+def look(task: Task, model: Restorer, loss: Loss, items: Items, folder: RunFolder) -> list[str]:
+    """One example through everything, before anything is written: the ranges, the shapes, the networks' weights.
+
+    Returns:
+        What the doctor warns of; nothing for a run that goes on.
+
+    Raises:
+        ValueError: A picture or the loss is not what it should be.
+    """
     batch = {name: tensor[None] for name, tensor in items[0].items()}
     for name, tensor in batch.items():
         inspect(name, tensor)
     model.eval()
     with torch.no_grad():
-        loss.evaluate(task.views(model, batch))
+        views = task.views(model, batch)
+        loss.evaluate(views)
     model.train()
+    if folder.checkpoint.is_file():
+        return []
+    return [str(finding) for finding in loss.check(views).raise_if_broken().findings]
 
 
 def unchanged(folder: RunFolder, loss: Loss) -> None:
