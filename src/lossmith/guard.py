@@ -104,7 +104,7 @@ class Post:
         """
         if not (image.requires_grad and image.dim()):
             return image
-        if text and (view, text) in self.guard.shared:
+        if (view, text) in self.guard.shared:
             gate, out = self.guard.shared[view, text]
         else:
             gate = Gate(self.guard.scaled, self.guard.broken)

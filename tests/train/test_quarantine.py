@@ -120,6 +120,16 @@ def test_the_layer_is_named():
     assert "at step 7 (conv2_1; picture 1 of the batch, picture 2" in news[loss.names[0]]
 
 
+def test_a_term_that_shares_the_network_of_a_bad_one_is_not_blamed():
+    loss, guard = Fussy() @ deep() + TV() @ deep("conv1_1"), Guard()
+    gradient(loss, *pair(), guard)
+    quarantine = Quarantine(loss.names)
+    quarantine.passed(guard, loss.names, 0)
+    quarantine.stepped(None, 0)
+    totals = quarantine.read([torch.cat(quarantine.packed()).tolist()], 1).totals
+    assert list(totals.values()) == [1, 0, 0]
+
+
 def test_gradients_that_the_network_spoils_are_set_to_zero():
     weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
     for weight, value in zip(weights, (1.0, NAN), strict=True):
