@@ -10,7 +10,7 @@ from torch import Tensor
 from lossmith.doctor import anatomy, behaviour, measures, slopes
 from lossmith.doctor.inputs import Views, few, images, made_up, pictures_in, untrained
 from lossmith.doctor.patient import Patient, copied
-from lossmith.doctor.report import Finding, Report
+from lossmith.doctor.report import Finding, Report, in_words
 from lossmith.loss import Hybrid, Loss
 from lossmith.term import Term
 
@@ -78,7 +78,7 @@ def _examined(loss: Loss, views: Mapping[str, Tensor] | None, shape: Sequence[in
     yield from (replace(finding, severity="warning") if shared else finding for finding in partial)
     if well and (views is None or "pred" in views):
         side = (shape[2], shape[3]) if shape else _fitting(whole)
-        yield from measures.balances(whole, well, views, side)
+        yield from measures.balances(whole, well, None if views is None else few(whole, views, images(whole)), side)
 
 
 def _term(name: str, term: Term, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> list[Finding]:
@@ -90,10 +90,8 @@ def _term(name: str, term: Term, views: Mapping[str, Tensor] | None, shape: Sequ
         for finding in _checks(Patient(name, term, noise, tuple(pictures_in(alone, noise)))):
             found.append(finding)  # what was found before an error stays
     except Exception as error:  # whatever a foreign callable may raise
-        words = (str(error).splitlines() or [""])[0]
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         cure = "Try it on these pictures by hand; nothing after this could be looked at."
-        found.append(Finding("error", "refuses", name, f"It stops on ordinary pictures: {kind}{words}", cure))
+        found.append(Finding("error", "refuses", name, f"It stops on ordinary pictures: {in_words(error)}", cure))
     return found
 
 

@@ -80,8 +80,19 @@ def looks_like(term: Term, parameter: str, side: tuple[int, int]) -> tuple[Kind,
     if parameter == "input" and term.loss.pictures:  # of a consistency with what was enlarged
         scale = getattr(term.loss, "scale", None) or 2
         side = (max(1, side[0] // scale), max(1, side[1] // scale))
+    if parameter in term.loss.bare - UNLIKE.keys():  # vectors beside those that the lens shows
+        return "normal", (width(term, side),)
     sides = iter(side)
     return kind, tuple(next(sides) if one is None else one for one in shape)
+
+
+def width(term: Term, side: tuple[int, int]) -> int:
+    """How many numbers the lens of a term shows of a picture."""
+    maps = {"pixels": torch.zeros(1, 3, *side)}
+    with torch.no_grad():
+        for lens in term.lens.stages if term.lens else ():
+            maps = lens(maps)
+    return sum(each.numel() for each in maps.values())
 
 
 def drawn(kind: Kind, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

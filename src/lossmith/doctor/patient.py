@@ -89,7 +89,10 @@ class Patient:
             (value,) = self.loss.evaluate(given).values()  # times 1: a leaf would not let itself be overwritten
             found: tuple[Tensor | None, ...] = (None,) * len(leaves)
             if value.requires_grad:
-                found = torch.autograd.grad(value.mean(), list(leaves.values()), allow_unused=True)
+                aim = value.mean()
+                if any(leaf.dtype == torch.float16 for leaf in leaves.values()):
+                    aim = aim / aim.detach().abs().clamp_min(1)  # into half precision's range, as a gradient scaler
+                found = torch.autograd.grad(aim, list(leaves.values()), allow_unused=True)
         return Answer(value.detach(), dict(zip(leaves, found, strict=True)))
 
     def finds(self, severity: Severity, check: str, seen: str, cure: str = "") -> Finding:

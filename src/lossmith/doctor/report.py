@@ -5,7 +5,7 @@ from typing import Any, Literal, Self, final
 
 import torch
 
-__all__ = ["BrokenLoss", "Finding", "Report", "Severity", "listed", "short"]
+__all__ = ["BrokenLoss", "Finding", "Report", "Severity", "in_words", "listed", "short"]
 
 Severity = Literal["error", "warning", "note"]
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -89,6 +89,13 @@ class Report:
 def listed(names: list[str]) -> str:
     """The first two of some names, and how many more there are."""
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, in one line that is not too long; its kind where it is no ValueError."""
+    words = " ".join(str(error).split())
+    words = words if len(words) <= 200 else f"{words[:200]} ..."
+    return words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
 
 
 def short(dtype: torch.dtype) -> str:

@@ -22,6 +22,8 @@ SIDES = (24, 32, 64, 192)
 """The side of the pictures: the first that a loss takes."""
 ARGUMENTS = {
     "Lp": "Lp(1.5)",
+    "TextAlignment": "TextAlignment @ CLIP('tiny', weights='random')",
+    "TextContrast": "TextContrast @ CLIP('tiny', weights='random')",
     "TextureStructure": f"TextureStructure @ Sensitivity @ PooledVGG({list(DISTS_LAYERS)})",
 }
 """Losses that want an argument, or a lens before them."""
@@ -154,14 +156,14 @@ def public(*, trained: bool = False) -> tuple[dict[str, Loss], dict[str, str]]:
         if name == "Foreign":
             skipped[name] = "it is made in Python, of somebody's callable"
             continue
-        loss = parse(ARGUMENTS.get(name, name))
         try:
+            loss = parse(ARGUMENTS.get(name, name))
             if not trained:
                 loss, _ = untrained(loss, every=True)
             assert loss.hashes is not None  # which looks for the files of heads, and of networks
             made[name] = loss
         except ValueError as error:
-            skipped[name] = str(error)
+            skipped[name] = str(error).splitlines()[0]
     return made, skipped
 
 
@@ -178,6 +180,8 @@ def row(name: str, loss: Hybrid) -> Iterator[Cell]:
             readers = [term for term in loss.terms if list(views)[-1] in term.reads.values()]
             if not all(term.adds for term in readers):  # as a Gram matrix does, which then has no places to compare
                 outcome, said = "bad", "it compares pictures of two sizes"
+        if outcome == "refused" and given == "noise":
+            outcome, said = "bad", f"the table made up no views that it takes: {said}"
         yield Cell(name, given, outcome, said)
 
 

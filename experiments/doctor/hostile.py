@@ -1,0 +1,54 @@
+"""Draws the hostile table: every public loss on every bad input.
+
+    python experiments/doctor/hostile.py
+
+Writes hostile.json beside this file and docs/images/hostile.png; the figures are those of lossmith doctor --all --json.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+from lossmith.doctor.table import INPUTS, Table, public
+
+HERE = Path(__file__).parent
+PICTURE = HERE.parents[1] / "docs" / "images" / "hostile.png"
+OUTCOMES = {
+    "finite": ("#cfe8d5", "value and gradient are finite"),
+    "refused": ("#cfdcf0", "refused with one clear line"),
+    "marked": ("#f3e3b3", "the NaN shows in this image's value"),
+    "untouched": ("#f7f7f7", "does not touch the loss's views"),
+    "bad": ("#d1495b", "neither"),
+}
+
+
+def main() -> None:
+    """Makes the table, and draws it."""
+    table = Table.of(*public())
+    (HERE / "hostile.json").write_text(json.dumps(table.as_dict(), indent=1) + "\n", encoding="utf-8")
+    names, inputs = list(dict.fromkeys(cell.loss for cell in table.cells)), list(INPUTS)
+    figure, axes = plt.subplots(figsize=(0.3 * len(inputs) + 3, 0.21 * len(names) + 2.2), dpi=150)
+    for cell in table.cells:
+        corner = inputs.index(cell.given), names.index(cell.loss)
+        axes.add_patch(plt.Rectangle(corner, 0.94, 0.94, color=OUTCOMES[cell.outcome][0]))
+    axes.set(xlim=(0, len(inputs)), ylim=(len(names), 0))
+    axes.set_xticks([i + 0.5 for i in range(len(inputs))], inputs, rotation=60, ha="left", fontsize=7)
+    axes.set_yticks([i + 0.5 for i in range(len(names))], names, fontsize=7)
+    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    shown = {cell.outcome for cell in table.cells}
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for name, (colour, _) in OUTCOMES.items() if name in shown]
+    words = [words for name, (_, words) in OUTCOMES.items() if name in shown]
+    figure.legend(handles, words, loc="lower center", ncols=3, frameon=False, fontsize=7)
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURE)
+
+
+if __name__ == "__main__":
+    main()
