@@ -189,6 +189,8 @@ class Term:
             maps: Of each parameter, by layer.
             parts: The part of each layer that these are, where they are not the whole.
         """
+        if not self.adds and len({looks.views[v].shape for p, v in self.reads.items() if p in ("pred", "target")}) > 1:
+            self.refuse(looks)  # a stride may have rounded two sizes to one
         values = []
         for layer in next(maps[p] for p in maps if p not in self.loss.bare):
             seen = {p: full(m["pixels" if p in self.loss.bare else layer]) for p, m in maps.items()}

@@ -46,8 +46,12 @@ def checked(terms: Sequence[Term], names: Sequence[str], views: Mapping[str, Ten
             given = views[view]
             if not isinstance(given, Tensor):
                 raise ValueError(f"The view '{view}' is a {type(given).__name__}; a loss wants tensors.")
+            if given.shape[:1] == (0,) and parameter not in term.optional:
+                raise ValueError(f"The view '{view}' has no image, {tuple(given.shape)}; a loss wants at least one.")
             if term.loss.pictures and parameter not in term.loss.bare:
                 refuse_no_pictures(view, given)
+            elif parameter == term.parameters[0] and not given.is_floating_point():
+                raise ValueError(f"The view '{view}' is {given.dtype}; '{name}' wants floats.")
     return views
 
 

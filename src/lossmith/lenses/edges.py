@@ -40,7 +40,7 @@ class _Slopes(Lens, ABC):
         if self.part == "slopes":
             return torch.cat([across, down], dim=1)
         squares = across.square() + down.square()
-        seen = squares > 0
+        seen = squares != 0
         return torch.where(seen, squares, 1.0).sqrt() * seen  # the root itself has no gradient at 0
 
     def smoothed(self, slope: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class _Capped(torch.autograd.Function):
 def unit(vectors: Tensor) -> Tensor:
     """Vectors along the last axis with length 1; a zero stays zero and has no gradient, as it has no direction."""
     squares = vectors.square().sum(dim=-1, keepdim=True)
-    seen = squares > 0
+    seen = squares != 0
     return vectors * torch.where(seen, squares, 1).rsqrt() * seen
 
 

@@ -139,5 +139,5 @@ def averaged(variation: Tensor) -> Tensor:
 
 def root(squares: Tensor) -> Tensor:
     """The square root, with gradient 0 at 0, where the root itself has none."""
-    seen = squares > 0
+    seen = squares != 0
     return torch.where(seen, squares, 1.0).sqrt() * seen
