@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossmith import L1, TV, Knob, Loss, parse
+from lossmith.guard import Guard
 from lossmith.spelling import spelled
 
 sys.path.insert(0, str(Path(__file__).parent / "losses"))  # whose table has all losses, with views for each
@@ -85,7 +86,7 @@ def made(member, untrained, device):
 
 
 @every_device
-@pytest.mark.parametrize("member", [m for m in MEMBERS if "wavelet" not in m.text], ids=lambda member: member.text)
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.text)
 def test_a_step_looks_at_no_value(member, device, untrained):
     loss, views = made(member, untrained, device)
 
@@ -131,6 +132,24 @@ def test_pinned_views_and_autocast_change_nothing_of_that(stack, pictures, devic
     step()
     with UnderWatch(device):
         step()
+
+
+@every_device
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_a_guard_decides_on_the_device(stack, pictures, device, spoilt):
+    pred, target = (picture.to(device) for picture in pictures())
+    pred = torch.where(torch.arange(2, device=device).view(2, 1, 1, 1) == 1, torch.nan, pred) if spoilt else pred
+    pred.requires_grad_()
+
+    def step():
+        guard = Guard(scaled=False)
+        values = guard.sound(stack.evaluate({"pred": pred, "target": target}, guard=guard))
+        stack.weigh(values, step=3).backward()
+
+    step()
+    with UnderWatch(device):
+        step()
+    assert pred.grad.isfinite().all()
 
 
 @every_device

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lossmith.citations import bibtex
 from lossmith.guard import Guard
-from lossmith.lens import Backbone, Features, Lens, Looks
+from lossmith.lens import Backbone, Features, Lens, Looks, unhalved
 from lossmith.plan import Plan
 from lossmith.term import Term, looked_at, named
 from lossmith.views import by_name, checked
@@ -176,9 +176,10 @@ class Loss(nn.Module, ABC):
             live = [i for i, value in enumerate(values) if value.requires_grad]
             found = [torch.zeros_like(leaf) for _ in values]
             for i in live:
-                (g,) = torch.autograd.grad(
-                    values[i], leaf, retain_graph=i != live[-1], allow_unused=True, materialize_grads=True
-                )
+                with unhalved(leaf):
+                    (g,) = torch.autograd.grad(
+                        values[i], leaf, retain_graph=i != live[-1], allow_unused=True, materialize_grads=True
+                    )
                 found[i] = g
         return dict(zip(self.names, found, strict=True))
 

@@ -143,7 +143,8 @@ class Piece:
                 seen[p] = maps
             value = (share * self.over_layers(seen)).sum()
         ends = [m for p, maps in leaves.items() if p != "target" for m in maps.values()]
-        found = iter(torch.autograd.grad(value, ends, allow_unused=True, materialize_grads=True))
+        with unhalved(value):
+            found = iter(torch.autograd.grad(value, ends, allow_unused=True, materialize_grads=True))
         pulls = {p: {layer: next(found) for layer in maps} for p, maps in leaves.items() if p != "target"}
         return value.detach(), pulls
 

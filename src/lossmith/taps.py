@@ -13,6 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from lossmith.lens import unhalved
 from lossmith.lenses.frozen import Once
 
 __all__ = ["gradients", "leaves", "settled"]
@@ -29,7 +30,8 @@ def gradients(value: Tensor, at: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The gradient of the summed values at some leaves, zeros where none comes; the graph between them is let go."""
     if not value.requires_grad:  # an empty mask, say
         return tuple(map(torch.zeros_like, at))
-    return torch.autograd.grad(value.sum(), at, allow_unused=True, materialize_grads=True)
+    with unhalved(value):  # whoever is within autocast would have its backward pass in half precision, too
+        return torch.autograd.grad(value.sum(), at, allow_unused=True, materialize_grads=True)
 
 
 def kept_in(like: Tensor) -> torch.dtype:

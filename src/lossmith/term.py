@@ -94,9 +94,10 @@ class Term:
             value = self.compare(looks, {p: self.see(looks, p) for p in self.reads})
             at = [each for maps in met.values() for each in maps.values() if each.requires_grad]
             if at and value.requires_grad:
-                found = torch.autograd.grad(
-                    value.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True
-                )
+                with unhalved(value):
+                    found = torch.autograd.grad(
+                        value.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True
+                    )
         squares = [torch.linalg.vector_norm(g.detach()).square() for g in found]
         norm = torch.stack(squares).sum().sqrt() if squares else value.detach().new_zeros(())
         return value, norm / len(value)
@@ -194,7 +195,7 @@ class Term:
         values = []
         for layer in next(maps[p] for p in maps if p not in self.loss.bare):
             seen = {p: full(m["pixels" if p in self.loss.bare else layer]) for p, m in maps.items()}
-            if len({seen[p].shape for p in ("pred", "target") if p in seen}) > 1:
+            if "pred" in seen and "target" in seen and seen["pred"].shape != seen["target"].shape:
                 self.refuse(looks)
             if "mask" in self.reads:
                 self.mask(seen)

@@ -11,7 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lossmith.lens import Backbone, Looks, Maps
+from lossmith.lens import Backbone, Looks, Maps, unhalved
 from lossmith.loss import Loss
 from lossmith.pieces import Piece, Tile, cut, refuse
 from lossmith.views import by_name, checked
@@ -172,7 +172,8 @@ def _layers(network: Backbone, pieces: Sequence[Piece]) -> tuple[str, ...]:
 def _add(gradients: Mapping[str, Tensor], value: Tensor, leaves: Mapping[str, Tensor]) -> None:
     """Adds the gradient of a value at some leaves to what there is of it."""
     if leaves and value.requires_grad:
-        found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        with unhalved(value):
+            found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
         for view, g in zip(leaves, found, strict=True):
             gradients[view].add_(g)
 

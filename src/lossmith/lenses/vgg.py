@@ -70,10 +70,9 @@ class VGGNetwork(Sequential):
     @property
     def plan(self) -> tuple[Step, ...]:
         """conv1_1, relu1_1, ..., pool5."""
-        return plan(self.name)
+        return PLANS[self.name]
 
 
-@cache
 def plan(name: str) -> tuple[Step, ...]:
     """The steps of a VGG, with the names of its paper."""
     steps: list[Step] = []
@@ -84,6 +83,9 @@ def plan(name: str) -> tuple[Step, ...]:
             inward = width
         steps.append(MaxPool(f"pool{stage}"))
     return tuple(steps)
+
+
+PLANS = {name: plan(name) for name in get_args(Name)}  # and no cache, through which a compiler looks
 
 
 @cache

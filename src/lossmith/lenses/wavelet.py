@@ -107,8 +107,8 @@ def analysed(image: Tensor, low: Sequence[float]) -> tuple[Tensor, ...]:
     """The four half-sized bands LL, LH, HL, HH of a map (N, C, H, W)."""
     n, c, height, width = image.shape
     taps = len(low)
-    smooth = torch.tensor(low, dtype=image.dtype, device=image.device)
-    rough = smooth.flip(0) * torch.tensor([1, -1] * (taps // 2), dtype=image.dtype, device=image.device)
+    smooth = torch.stack([image.new_full((), tap) for tap in low])  # a list would be copied there, which waits
+    rough = smooth.flip(0) * (1 - torch.arange(taps, device=image.device) % 2 * 2)
     kernels = torch.stack([torch.outer(down, along) for along in (smooth, rough) for down in (smooth, rough)])
     mirrored = image[..., places(height, taps, image.device), :][..., places(width, taps, image.device)]
     bands = F.conv2d(mirrored.reshape(n * c, 1, *mirrored.shape[-2:]), kernels[:, None], stride=2)

@@ -1,0 +1,102 @@
+"""Under autocast convolutions run in half precision, and the gradient keeps its direction."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from lossmith import L1, parse
+from lossmith.data.degradations import downsample, upsample
+from lossmith.data.samples import samples
+from lossmith.image import from_pil
+
+HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+FIGURES = [("policy", "least"), ("policy", "median"), ("throughout", "least")]
+STYLE = "style('vgg16', ['relu1_2', 'relu2_1'])"
+
+
+def half(dtype):
+    return torch.autocast("cpu", dtype) if dtype else nullcontext()
+
+
+def gradient(loss, pred, target, dtype=None):
+    pred = pred.clone().requires_grad_()
+    with half(dtype):
+        value = loss(pred, target)
+    return torch.autograd.grad(value, pred)[0]
+
+
+def cosine(one, other):
+    return F.cosine_similarity(one.double().flatten(1), other.double().flatten(1), eps=1e-30).min().item()
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Two photographs' middles, and the same at a quarter of the resolution and back."""
+    paths = {path.stem: path for group in samples() for path in group}
+    target = torch.stack(
+        [F.pad(from_pil(Image.open(paths[name])), [-160] * 4)[:, :112, :112] for name in ("astronaut", "brick")]
+    )
+    return upsample(downsample(target, 4), 4).clamp(0, 1), target
+
+
+@HALVES
+@pytest.mark.parametrize(
+    "text",
+    [
+        "perceptual('vgg16')",
+        "perceptual('vgg19')",
+        "perceptual('squeezenet')",
+        "perceptual('alexnet')",
+        "style('squeezenet')",
+        "lpips('alex')",
+    ],
+)
+def test_on_photographs_the_gradient_keeps_a_cosine_of_three_nines(text, dtype, photographs, assets, monkeypatch):
+    monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
+    loss = parse(text)
+    assert cosine(gradient(loss, *photographs, dtype), gradient(loss, *photographs)) >= 0.999
+
+
+@HALVES
+@pytest.mark.parametrize("form", ["plain", "watched", "pinned", "tiled"])
+def test_the_small_gradients_of_gram_matrices_do_not_vanish(form, dtype, untrained, pictures):
+    loss = untrained(parse(STYLE))
+    wanted = gradient(loss, *pictures())
+    assert 0 < wanted.abs().max() < 2**-14  # below the normal numbers of fp16
+    forms = {
+        "plain": loss,
+        "watched": lambda pred, target: loss.weigh(loss.watch({"pred": pred, "target": target})[0]),
+        "pinned": lambda pred, target: loss.pin(target=target)(pred),
+        "tiled": loss.tiled(16),
+    }
+    assert cosine(gradient(forms[form], *pictures(), dtype), wanted) > 0.999
+
+
+@HALVES
+def test_gradients_of_terms_do_not_vanish(dtype, untrained, pictures):
+    loss = untrained(parse(f"L1 + {STYLE}"))
+    views = dict(zip(("pred", "target"), pictures(), strict=True))
+    wanted = loss.gradients(views)
+    with half(dtype):
+        found = loss.gradients(views)
+    assert all(cosine(found[name], wanted[name]) > 0.999 for name in loss.names)
+
+
+def test_pixels_are_judged_in_full_precision(pictures):
+    assert torch.equal(gradient(L1(), *pictures(), torch.bfloat16), gradient(L1(), *pictures()))
+
+
+def test_the_table_is_what_was_measured():
+    root = Path(__file__).parents[1]
+    rows = json.loads((root / "bench" / "precision.json").read_text("utf-8"))["rows"]
+    found = {(row["loss"], row["precision"], row["form"]): row for row in rows}
+    page = (root / "docs" / "engine.md").read_text("utf-8")
+    columns = [(form, half, key) for form, key in FIGURES for half in ("bf16", "fp16")]
+    for loss in dict.fromkeys(row["loss"] for row in rows):
+        figures = [f"{found[loss, half, form][key]:.5f}" for form, half, key in columns]
+        assert f"| `{loss}` | {' | '.join(figures)} |" in page
