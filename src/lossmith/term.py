@@ -190,12 +190,12 @@ class Term:
             maps: Of each parameter, by layer.
             parts: The part of each layer that these are, where they are not the whole.
         """
-        if not self.adds and len({looks.views[v].shape for p, v in self.reads.items() if p in ("pred", "target")}) > 1:
+        if not self.adds and unlike({p: looks.views[v] for p, v in self.reads.items()}):
             self.refuse(looks)  # a stride may have rounded two sizes to one
         values = []
         for layer in next(maps[p] for p in maps if p not in self.loss.bare):
             seen = {p: full(m["pixels" if p in self.loss.bare else layer]) for p, m in maps.items()}
-            if "pred" in seen and "target" in seen and seen["pred"].shape != seen["target"].shape:
+            if unlike(seen):
                 self.refuse(looks)
             if "mask" in self.reads:
                 self.mask(seen)
@@ -260,6 +260,11 @@ def area(mask: Tensor, features: Tensor, *, mean: bool = False) -> Tensor:
         return covered
     part = covered.mean(dim=(2, 3), keepdim=True)
     return covered / torch.where(part > 0, part, 1.0)
+
+
+def unlike(seen: Mapping[str, Tensor]) -> bool:
+    """Whether pred and target differ in shape; with no set of shapes, which a compiler would take for constants."""
+    return "pred" in seen and "target" in seen and seen["pred"].shape != seen["target"].shape
 
 
 def looked_at(terms: Iterable[Term]) -> dict[tuple[str, str], tuple[str, ...]]:
