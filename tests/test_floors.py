@@ -11,8 +11,10 @@ import lossmith
 ROOT = Path(lossmith.__file__).parent
 FLOORS = {
     **dict.fromkeys(("citations", "spelling", "image", "weight", "models", "data"), 0),
-    **dict.fromkeys(("guard", "lens", "lenses"), 1),
-    **dict.fromkeys(("taps", "bands", "term", "views", "meter", "plan", "loss", "pin", "pieces", "tiles"), 2),
+    **dict.fromkeys(("guard", "lens", "lenses", "looks"), 1),
+    **dict.fromkeys(
+        ("taps", "bands", "term", "views", "meter", "plan", "evaluation", "loss", "pin", "pieces", "tiles"), 2
+    ),
     **dict.fromkeys(("losses", "tasks"), 3),
     **dict.fromkeys(("expression", "doctor", "metrics", "balance"), 4),
     "train": 5,

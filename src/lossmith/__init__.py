@@ -19,9 +19,10 @@ A new distance defines one method, ``measure(pred, target) -> (N,)``; CONTRIBUTI
 """
 
 from lossmith.expression import ExpressionError, load, parse, save
-from lossmith.lens import Backbone, Chain, Features, Lens, Looks
+from lossmith.lens import Backbone, Chain, Features, Lens
 from lossmith.lenses import *  # noqa: F403
 from lossmith.lenses import __all__ as _lenses
+from lossmith.looks import Looks
 from lossmith.loss import Hybrid, Loss
 from lossmith.losses import *  # noqa: F403
 from lossmith.losses import __all__ as _losses

@@ -8,7 +8,8 @@ from typing import Any, Literal, NoReturn, final
 import torch
 from torch import Tensor
 
-from lossmith.lens import Backbone, Features, Geometry, Lens, Maps, full, shown, unhalved
+from lossmith.lens import Backbone, Features, Geometry, Lens, Maps, full, unhalved
+from lossmith.looks import shown
 from lossmith.term import Term
 
 __all__ = ["Piece", "Tile", "cut"]

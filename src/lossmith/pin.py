@@ -6,7 +6,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.lens import Looks, Maps, wanted_layers
+from lossmith.lens import Maps
+from lossmith.looks import Looks, wanted_layers
 from lossmith.loss import Loss
 from lossmith.term import Term
 from lossmith.views import checked, refuse_no_pictures

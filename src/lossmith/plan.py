@@ -11,8 +11,9 @@ from functools import cached_property
 
 import torch
 
-from lossmith.lens import Chain, Features, Lens, Looks
+from lossmith.lens import Chain, Features, Lens
 from lossmith.lenses.vgg import VGG
+from lossmith.looks import Looks
 from lossmith.meter import measured
 from lossmith.term import Term, looked_at
 

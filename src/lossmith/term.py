@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.bands import banded, worth_it
-from lossmith.lens import Features, Lens, Looks, Maps, full, path_of, shown, unhalved, wanted_layers
+from lossmith.lens import Features, Lens, Maps, full, unhalved
+from lossmith.looks import Looks, path_of, shown, wanted_layers
 from lossmith.taps import Pull, gradients, kept_in, leaves, settled
 from lossmith.weight import Weight
 
@@ -268,7 +269,7 @@ def unlike(seen: Mapping[str, Tensor]) -> bool:
 
 
 def looked_at(terms: Iterable[Term]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The layers that some terms want of each view at each network, see :func:`lossmith.lens.wanted_layers`."""
+    """The layers that some terms want of each view at each network, see :func:`lossmith.looks.wanted_layers`."""
     return wanted_layers(
         (view, term.path) for term in terms for p, view in term.reads.items() if p not in term.loss.bare
     )

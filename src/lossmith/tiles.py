@@ -11,7 +11,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lossmith.lens import Backbone, Looks, Maps, unhalved
+from lossmith.lens import Backbone, Maps, unhalved
+from lossmith.looks import Looks
 from lossmith.loss import Loss
 from lossmith.pieces import Piece, Tile, cut, refuse
 from lossmith.views import by_name, checked
