@@ -1,0 +1,1 @@
+"""Tuning: which weights to take, judged on pictures that the loss never saw."""
