@@ -2,6 +2,7 @@
 
 from lossmith.models.edsr import EDSR
 from lossmith.models.files import build, load, save
+from lossmith.models.knob import Knobbed
 from lossmith.models.restorer import Restorer, tiled
 
-__all__ = ["EDSR", "Restorer", "build", "load", "save", "tiled"]
+__all__ = ["EDSR", "Knobbed", "Restorer", "build", "load", "save", "tiled"]

@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from lossmith.models.edsr import EDSR
 from lossmith.models.foreign import PREFIX, Foreign, spandrel
+from lossmith.models.knob import Knobbed
 from lossmith.models.restorer import Restorer
+from lossmith.models.slider import Slider
 
 __all__ = ["build", "load", "save"]
 
@@ -70,6 +73,9 @@ def save(model: Restorer, path: str | Path, meta: Mapping[str, Any]) -> None:
     # a copy each: safetensors takes neither channels-last nor shared memory
     state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     header = {**meta, "model": model.spec, "scale": model.scale}
+    header.pop("slider", None)
+    if isinstance(model, Knobbed) and model.slider is not None:
+        header["slider"] = asdict(model.slider)
     save_file(state, path, {"lossmith": json.dumps(header)})
 
 
@@ -92,19 +98,36 @@ def load(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[
     header, state = _header(file), _state(file)
     if header:
         try:
-            spec = dict(header["model"])
-            name, factor = spec.pop("name"), int(header["scale"])
-        except (KeyError, TypeError, ValueError) as error:
+            model = _described(header["model"], int(header["scale"]), state, file)
+            if isinstance(model, Knobbed) and header.get("slider"):
+                model.slider = Slider.read(header["slider"])
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} has a damaged header: {error!r}.") from error
-        model: Restorer
-        if name.startswith(PREFIX) and not spec:
-            model = Foreign.found({k.removeprefix("network."): v for k, v in state.items()}, str(path))
-        else:
-            model = build(name, factor, **spec)
-            _fill(model, state, file)
     else:
         model = Foreign.found(state, str(path))
     return _enlarging(model.eval(), scale or model.scale, str(path)), header
+
+
+def _described(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor], file: Path) -> Restorer:
+    """The network that a header describes, with its weights."""
+    arguments = dict(spec)
+    name = arguments.pop("name")
+    model: Restorer
+    if name == "knob":
+        inner = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        model = Knobbed(_described(arguments.pop("network"), scale, inner, file), arguments.pop("knobs"), **arguments)
+    elif name.startswith(PREFIX) and not arguments:
+        return Foreign.found({k.removeprefix("network."): v for k, v in state.items()}, str(file))
+    elif name.startswith(PREFIX):  # whose arguments may be called as those of `build` are
+        model = Foreign.made(name.removeprefix(PREFIX), scale, arguments)
+    else:
+        model = build(name, scale, **arguments)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"The weights in {str(file)!r} do not fit its header: {reason[0].strip()}") from error
+    return model
 
 
 def _enlarging(model: Restorer, scale: int, who: str) -> Restorer:
@@ -113,14 +136,6 @@ def _enlarging(model: Restorer, scale: int, who: str) -> Restorer:
             f"{who} enlarges {model.scale} times; {scale} times is asked for. Give another network or scale."
         )
     return model
-
-
-def _fill(model: Restorer, state: Mapping[str, Tensor], file: Path) -> None:
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1:2] or [str(error)]
-        raise ValueError(f"The weights in {str(file)!r} do not fit its header: {reason[0].strip()}") from error
 
 
 def _header(file: Path) -> dict[str, Any]:

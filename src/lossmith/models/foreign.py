@@ -89,13 +89,18 @@ class Foreign(Restorer):
     def forward(self, image: Tensor) -> Tensor:
         """The image restored."""
         height, width = image.shape[-2:]
+        answer: Tensor = self.call(self.network, self.padded(image))
+        return answer[..., : height * self.scale, : width * self.scale]
+
+    def padded(self, image: Tensor) -> Tensor:
+        """The image mirrored to the right and below, as far as it goes, up to the sides of the architecture."""
+        height, width = image.shape[-2:]
         right, below = self.sides.get_padding(width, height)
         if right or below:
             mirrored = min(right, width - 1), min(below, height - 1)
             image = F.pad(image, (0, mirrored[0], 0, mirrored[1]), mode="reflect")
             image = F.pad(image, (0, right - mirrored[0], 0, below - mirrored[1]), mode="replicate")
-        answer: Tensor = self.call(self.network, image)
-        return answer[..., : height * self.scale, : width * self.scale]
+        return image
 
 
 def spandrel() -> Any:

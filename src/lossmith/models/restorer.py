@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossmith.weight import Value
+
 __all__ = ["Restorer", "tiled"]
 
 
@@ -27,9 +29,13 @@ class Restorer(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """The image restored."""
 
+    def padded(self, image: Tensor) -> Tensor:
+        """The image, or a map of its size, enlarged to the right and below to the sides that the network asks for."""
+        return image
+
 
 @torch.no_grad()
-def tiled(model: Restorer, image: Tensor, *, tile: int = 256, overlap: int | None = None) -> Tensor:
+def tiled(model: Restorer, image: Tensor, *, tile: int = 256, overlap: int | None = None, **knobs: Value) -> Tensor:
     """Restores a large image in tiles, so that memory does not grow with it.
 
     Each tile is read with a rim that is cut off again. With a rim of the model's reach the result is that of one piece;
@@ -40,6 +46,7 @@ def tiled(model: Restorer, image: Tensor, *, tile: int = 256, overlap: int | Non
         image: (N, 3, H, W) of any size.
         tile: The side of a tile, rim not counted, in pixels of the image.
         overlap: The rim; the model's reach by default, or 32 if that is unknown.
+        knobs: Those of the network, if it has any; maps are cut as the image is.
 
     Returns:
         (N, 3, scale H, scale W), on the image's device.
@@ -56,7 +63,11 @@ def tiled(model: Restorer, image: Tensor, *, tile: int = 256, overlap: int | Non
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             above, before = min(top, overlap), min(left, overlap)
-            part = model(image[..., top - above : top + tile + overlap, left - before : left + tile + overlap])
+            rows, columns = slice(top - above, top + tile + overlap), slice(left - before, left + tile + overlap)
+            turned = {
+                name: v[..., rows, columns] if isinstance(v, Tensor) and v.ndim == 4 else v for name, v in knobs.items()
+            }
+            part = model(image[..., rows, columns], **turned)
             part = part[..., above * scale :, before * scale :][..., : tile * scale, : tile * scale]
             place = answer[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
             place.copy_(part)

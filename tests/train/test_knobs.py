@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lossmith import parse
+from lossmith.train.knobs import Draw, normalised
+
+VALUES = {"L1": torch.tensor([0.1, 0.3]), "TV": torch.tensor([0.5, 0.7])}
+
+
+def drawn(count=16, ends=0.125, seed=0, **ranges):
+    return Draw(ranges or {"lam": (0.03, 30.0)}, ends)(count, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_batch_is_spread_evenly_over_the_logarithm():
+    places = (drawn(ends=0.0)["lam"] / 0.03).log() / math.log(1000)
+    assert (places.sort().values * 16).floor().tolist() == list(range(16))
+
+
+def test_an_eighth_of_the_pictures_stands_on_an_end():
+    lam = torch.cat([drawn(seed=seed)["lam"] for seed in range(100)])
+    for end in (0.03, 30.0):
+        assert (lam / end - 1).abs().lt(1e-6).float().mean().item() == pytest.approx(0.0625, abs=0.005)
+
+
+def test_nothing_lies_outside_of_the_range():
+    lam = torch.cat([drawn(seed=seed)["lam"] for seed in range(50)])
+    assert lam.min() >= 0.03 * (1 - 1e-6) and lam.max() <= 30 * (1 + 1e-6)
+
+
+def test_one_picture_still_gets_every_place():
+    places = torch.cat([drawn(1, seed=seed)["lam"] for seed in range(300)]).log()
+    assert places.median().item() == pytest.approx(math.log(0.03 * 30) / 2, abs=0.6)
+
+
+def test_two_knobs_are_drawn_apart():
+    both = drawn(64, lam=(0.1, 10.0), mu=(0.1, 10.0))
+    assert torch.stack([both["lam"].log(), both["mu"].log()]).corrcoef()[0, 1].abs() < 0.3
+
+
+def test_the_same_seed_draws_the_same():
+    assert_close(drawn(), drawn(), rtol=0, atol=0)
+
+
+def test_a_part_on_the_ends_is_less_than_all():
+    with pytest.raises(ValueError, match=r"on the ends in \[0, 1\); got 1"):
+        Draw({"lam": (0.1, 1.0)}, ends=1)
+
+
+def test_a_picture_counts_as_much_whatever_its_knob():
+    loss, lam = parse("L1 + lam*TV"), torch.tensor([0.25, 4.0])
+    wanted = ((0.1 + 0.25 * 0.5) / 1.25 + (0.3 + 4 * 0.7) / 5) / 2
+    assert_close(normalised(loss, VALUES, 0, {"lam": lam}), torch.tensor(wanted))
+
+
+def test_scaling_all_weights_changes_nothing():
+    lam = {"lam": torch.tensor([0.25, 4.0])}
+    assert_close(normalised(parse("7*L1 + 7*lam*TV"), VALUES, 0, lam), normalised(parse("L1 + lam*TV"), VALUES, 0, lam))
+
+
+def test_a_rewarded_term_does_not_shrink_the_sum_of_weights():
+    assert_close(normalised(parse("L1 - lam*TV"), VALUES, 0, {"lam": 1.0}), torch.tensor(-0.2))
+
+
+def test_a_term_whose_weight_is_zero_may_be_absent():
+    assert_close(normalised(parse("lam*L1 + OnFrom(9)*TV"), {"L1": VALUES["L1"]}, 0, {"lam": 3.0}), torch.tensor(0.2))
+
+
+def test_a_map_is_no_weight():
+    with pytest.raises(ValueError, match=r"weight of 'TV' wants .* \(2,\); a knob gave \(2, 1, 4, 4\)"):
+        normalised(parse("L1 + lam*TV"), VALUES, 0, {"lam": torch.ones(2, 1, 4, 4)})
