@@ -3,9 +3,11 @@ import math
 import pytest
 import torch
 
+from lossmith import parse
 from lossmith.image import eight_bit
 from lossmith.lenses.weights import MissingWeights
-from lossmith.metrics import METRICS, missing, protocol, psnr, score
+from lossmith.losses import dists
+from lossmith.metrics import METRICS, missing, protocol, psnr, score, sharing, swd
 from lossmith.tasks import SuperResolution
 
 PLAIN = ("psnr_y", "psnr_rgb", "ssim_y", "texture")
@@ -21,7 +23,7 @@ def no_weights(monkeypatch):
     def absent(*images):
         raise MissingWeights("No weights for alexnet were found.")
 
-    monkeypatch.setattr("lossmith.metrics.judge._judge", lambda: absent)
+    monkeypatch.setattr("lossmith.metrics.judge._judge", lambda name: absent)
 
 
 def test_every_metric_asked_for_is_given_in_order(pair):
@@ -75,6 +77,31 @@ def test_pictures_that_cannot_be_scored_are_refused(pred, target, words):
         score(pred, target, border=4, which=PLAIN)
 
 
+def test_both_distances_of_textures_are_left_out_and_named_without_their_weights(pair, no_weights):
+    assert tuple(score(*pair, border=2, which=["dists", "swd"])) == ("swd",)
+    assert tuple(missing(["dists", "swd"])) == ("dists",)
+
+
+def test_the_patches_are_those_of_the_rounded_picture_inside_the_border(pair):
+    inner = [eight_bit(image)[..., 4:-4, 4:-4] for image in pair]
+    assert score(*pair, border=4, which=["swd"]) == {"swd": swd(*inner)}
+
+
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [
+        ("L1", {}),
+        ("L1 + 0.1 * perceptual('vgg19')", {}),
+        ("L1 + lam * perceptual('vgg16')", {"dists": "vgg16"}),
+        ("dists()", {"dists": "vgg16"}),
+        ("lpips('vgg')", {"dists": "vgg16"}),
+        ("L1 + lpips('alex') + style('vgg16')", {"lpips_alex": "alexnet", "dists": "vgg16"}),
+    ],
+)
+def test_a_metric_that_looks_through_a_network_of_the_loss_is_named(text, shared):
+    assert sharing(parse(text), ["lpips_alex", "dists", "swd"]) == shared
+
+
 def test_an_unknown_metric_is_named_with_those_that_there_are(pair):
     with pytest.raises(ValueError, match="no metric 'ssim'; there are psnr_y, "):
         score(*pair, border=4, which=["ssim"])
@@ -91,3 +118,9 @@ def test_bicubic_gives_its_published_figures(name, psnr_y, lpips_alex, assets, m
     mean = {key: sum(figure[key] for figure in figures) / len(figures) for key in figures[0]}
     assert mean["psnr_y"] == pytest.approx(psnr_y, abs=0.01)
     assert mean["lpips_alex"] == pytest.approx(lpips_alex, abs=0.002)
+
+
+def test_dists_is_the_loss_of_that_name_inside_the_border(pair, assets, monkeypatch):
+    monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
+    inner = [eight_bit(image)[..., 4:-4, 4:-4] for image in pair]
+    assert score(*pair, border=4, which=["dists"])["dists"] == pytest.approx(dists()(*inner).item())

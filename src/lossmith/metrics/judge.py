@@ -1,9 +1,9 @@
 """Scores of a picture under the protocol of the super-resolution papers, and the protocol in words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache
-from typing import Literal, get_args
+from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,14 +11,16 @@ from torch import Tensor
 from lossmith.image import eight_bit, luma
 from lossmith.lenses.weights import MissingWeights
 from lossmith.loss import Loss
-from lossmith.losses import lpips
+from lossmith.losses import dists, lpips
 from lossmith.metrics.figures import psnr, ssim, texture
+from lossmith.metrics.patches import swd
 
-__all__ = ["METRICS", "Metric", "missing", "protocol", "score"]
+__all__ = ["METRICS", "Metric", "missing", "protocol", "score", "sharing"]
 
-Metric = Literal["psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture"]
+Metric = Literal["psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture", "dists", "swd"]
 
-METRICS: tuple[Metric, ...] = get_args(Metric)
+METRICS: tuple[Metric, ...] = ("psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture")
+"""Those that are taken unless others are asked for; "dists" and "swd" take a second a picture, and are asked for."""
 
 WORDS: dict[Metric, str] = {
     "psnr_y": "PSNR in dB on Y of BT.601 (16..235)",
@@ -26,6 +28,8 @@ WORDS: dict[Metric, str] = {
     "ssim_y": "SSIM (Wang, 11 px Gaussian window, valid) on Y of BT.601",
     "lpips_alex": "LPIPS 0.1, AlexNet; lower is better",
     "texture": "energy of detail finer than about 6 px, relative to the truth's; 1 is right",
+    "dists": "DISTS, VGG-16; lower is better",
+    "swd": "sliced Wasserstein distance of 7 px patches, two finest Laplacian levels, in grey levels; lower is better",
 }
 
 
@@ -39,7 +43,7 @@ def score(pred: Tensor, target: Tensor, *, border: int, which: Sequence[Metric] 
         pred: One picture, (1, 3, H, W).
         target: The true one, of the same shape.
         border: The rim in pixels; the papers take the scale.
-        which: The metrics; "lpips_alex" is left out where its weights are missing, see :func:`missing`.
+        which: The metrics; one whose weights are missing is left out, see :func:`missing`.
 
     Returns:
         Each metric by its name.
@@ -56,8 +60,8 @@ def score(pred: Tensor, target: Tensor, *, border: int, which: Sequence[Metric] 
             f"score wants pictures of at least {2 * border + 11} px a side with a border of {border}; "
             f"got {pred.shape[-2]}x{pred.shape[-1]}."
         )
-    if unknown := set(which) - set(METRICS):
-        raise ValueError(f"There is no metric {min(unknown)!r}; there are {', '.join(METRICS)}.")
+    if unknown := set(which) - set(WORDS):
+        raise ValueError(f"There is no metric {min(unknown)!r}; there are {', '.join(WORDS)}.")
     if not bool(pred.isfinite().all()):
         raise ValueError("score wants finite pictures; the prediction has NaN or infinite pixels.")
     inner = (..., slice(border, -border or None), slice(border, -border or None))
@@ -72,21 +76,44 @@ def score(pred: Tensor, target: Tensor, *, border: int, which: Sequence[Metric] 
             values[name] = ssim(luma(x), luma(y))
         elif name == "texture":
             values[name] = texture(x, y)
+        elif name == "swd":
+            values[name] = swd(x, y)
         else:
             with suppress(MissingWeights):  # `missing` says so
-                values[name] = float(_judge()(x, y))
+                values[name] = float(_judge(name)(x, y))
     return values
 
 
 def missing(which: Sequence[Metric] = METRICS) -> dict[str, str]:
     """The metrics that :func:`score` leaves out here, and why."""
-    if "lpips_alex" not in which:
-        return {}
-    try:
-        _judge()(*torch.zeros(2, 1, 3, 64, 64))
-    except MissingWeights as error:
-        return {"lpips_alex": str(error)}
-    return {}
+    absent: dict[str, str] = {}
+    for name in JUDGES:
+        if name in which:
+            try:
+                _judge(name)(*torch.zeros(2, 1, 3, 64, 64))
+            except MissingWeights as error:
+                absent[name] = str(error)
+    return absent
+
+
+def sharing(loss: Loss, which: Sequence[Metric] = METRICS) -> dict[str, str]:
+    """The metrics that look through a network through which a loss looks too, and through which.
+
+    A network that was trained to please such a metric does well by it whatever its pictures are worth.
+
+    Example:
+        >>> from lossmith.losses import perceptual
+        >>> sharing(perceptual("vgg16"), ["lpips_alex", "dists"]), sharing(perceptual("vgg19"), ["dists"])
+        ({'dists': 'vgg16'}, {})
+    """
+    seen = {backbone.name for backbone in loss.networks.values()}
+    theirs = {name: {backbone.name for backbone in _judge(name).networks.values()} for name in JUDGES if name in which}
+    return {name: min(common) for name, networks in theirs.items() if (common := plain(networks) & plain(seen))}
+
+
+def plain(networks: set[str]) -> set[str]:
+    """The networks whose weights these have: DISTS's pools otherwise, and is VGG-16 all the same."""
+    return {name.removesuffix("_l2pool") for name in networks}
 
 
 def protocol(border: int, which: Sequence[Metric] = METRICS) -> dict[str, str]:
@@ -99,6 +126,10 @@ def protocol(border: int, which: Sequence[Metric] = METRICS) -> dict[str, str]:
     return {name: f"{WORDS[name]}, 8 bits, border of {border} px left out" for name in which}
 
 
-@lru_cache(maxsize=1)
-def _judge() -> Loss:
-    return lpips("alex")
+@cache
+def _judge(name: Metric) -> Loss:
+    return JUDGES[name]()
+
+
+JUDGES: dict[Metric, Callable[[], Loss]] = {"lpips_alex": lambda: lpips("alex"), "dists": dists}
+"""The metrics that are losses of ours."""
