@@ -1,0 +1,198 @@
+"""The weights of a step: a balance that is fed with gradients at the network's output, at the price of few of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from lossmith.balance.base import Balance
+from lossmith.balance.gramian import gramian, pulls
+from lossmith.loss import Loss
+from lossmith.weight import Value
+
+__all__ = ["Balancing"]
+
+
+@final
+class Balancing(nn.Module):
+    r"""A balance in a training: measures where it is due, and gives the number whose gradient trains the network.
+
+    All terms meet in one tensor, the network's output :math:`x`. In a measured step the gradient of each term there is
+    found without a walk into the network, the balance gives the weights :math:`w_i`, and what goes back into the
+    network is :math:`\sum_i w_i \, \partial L_i / \partial x`: the same gradient as that of the weighted sum, and no
+    term's graph is walked twice. In other steps the weights hold.
+
+    What is no function of the output alone, a learnt temperature say, is weighted as a value; a term with no path to
+    the output at all, such as the KL of a latent, keeps the weight that was asked for. With knobs, each picture's asked
+    weights are divided by their sum, so that what the knobs ask for is a share, picture by picture.
+
+    Its state is a handful of numbers a term, and belongs in the checkpoint.
+
+    Args:
+        balance: The balance; it is begun here.
+        names: The terms.
+    """
+
+    held: Tensor
+    known: Tensor
+
+    def __init__(self, balance: Balance, names: Sequence[str]) -> None:
+        super().__init__()
+        self.balance, self.names = balance, tuple(names)
+        balance.begin(self.names)
+        self.register_buffer("held", torch.ones(len(self.names)))  # what asked weights are multiplied by
+        self.register_buffer("known", torch.zeros(len(self.names), dtype=torch.bool))  # the terms of the last measure
+        self.heard: frozenset[str] | None = frozenset()  # the same on the host, read back once after loading
+        self.figures: dict[str, Tensor] = {}
+
+    def forward(
+        self,
+        loss: Loss,
+        values: Mapping[str, Tensor],
+        views: Mapping[str, Tensor],
+        *,
+        step: int = 0,
+        knobs: Mapping[str, Value] | None = None,
+        average: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The weighted sum of the terms, averaged over the batch: the scalar on which to call backward.
+
+        Args:
+            loss: The loss, for its weights.
+            values: Its terms (N,) on the views, as :meth:`Loss.evaluate` gives them.
+            views: The views; the gradient is taken at "pred".
+            step: The step of the training.
+            knobs: The knobs' places.
+            average: The mean of a tensor over all processes; one alone needs none.
+
+        Returns:
+            A scalar. :attr:`figures` has each term's weight and its share of the gradient when it was last measured.
+        """
+        asked = {n: w.at(step, knobs) for n, w in zip(self.names, loss.weights, strict=True)}
+        asked = {n: a for n, a in asked.items() if isinstance(a, Tensor) or a != 0}
+        if knobs and self.balance.relative:
+            total = sum(abs(a) for a in asked.values())
+            asked = {n: a / total for n, a in asked.items()}
+        if not asked:
+            return loss.weigh(values, step=step, knobs=knobs)
+        if torch.is_grad_enabled() and self.due(step, asked):
+            return self.measured(loss, values, views["pred"], asked, average or (lambda each: each))
+        return self.weighed(values, asked)
+
+    def due(self, step: int, asked: Mapping[str, Value]) -> bool:
+        """Whether to measure: now and then, at the start, and where a term joins."""
+        if self.heard is None:
+            self.heard = frozenset(n for n, known in zip(self.names, self.known.tolist(), strict=True) if known)
+        every = self.balance.every
+        joined = not self.heard.issuperset(asked)
+        return every > 0 and (step < every or step % every == 0 or joined)
+
+    def weighed(self, values: Mapping[str, Tensor], asked: Mapping[str, Value]) -> Tensor:
+        """The weighted sum of some terms with the weights that hold."""
+        held = self.held.clone()  # the graph keeps it past the next measurement
+        parts = [(a * held[self.names.index(n)] * values[n]).mean() for n, a in asked.items()]
+        return torch.stack(parts).sum()
+
+    def measured(
+        self,
+        loss: Loss,
+        values: Mapping[str, Tensor],
+        pred: Tensor,
+        asked: Mapping[str, Value],
+        average: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Measures, balances, and weighs with what the balance gives."""
+        on = {n: values[n] for n in asked}
+        found = pulls(on, pred) if self.balance.gradients and pred.requires_grad else {}
+        self.rebalance(on, found, asked, average)
+        terms = dict(zip(self.names, loss.terms, strict=True))
+        coarse = pred.dtype == torch.float16  # whose scaler must see the overflow, and has not scaled what was found
+        direct = {
+            n: pull
+            for n, pull in found.items()
+            if not (coarse or terms[n].loss.mixes or len(values[n]) != len(pred) or beyond(values[n], pred))
+        }
+        parts = []
+        if direct:
+            with torch.no_grad():
+                number = self.weighed(on, {n: asked[n] for n in direct})
+                pull = torch.zeros_like(pred, dtype=torch.float32 if pred.dtype == torch.bfloat16 else pred.dtype)
+                for n, each in direct.items():
+                    factor = self.held[self.names.index(n)] * asked[n] / pred.numel()
+                    pull += each * factor.view(-1, *(1,) * (pred.dim() - 1))
+            parts.append(_Pulled.apply(number, pull.to(pred.dtype), pred))  # type: ignore[no-untyped-call]
+        if rest := {n: a for n, a in asked.items() if n not in direct}:
+            parts.append(self.weighed(on, rest))
+        return torch.stack(parts).sum()
+
+    @torch.no_grad()
+    def rebalance(
+        self,
+        values: Mapping[str, Tensor],
+        found: Mapping[str, Tensor],
+        asked: Mapping[str, Value],
+        average: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Asks the balance for the weights to hold, and notes the figures."""
+        count, device = len(self.names), self.held.device
+        mine = gramian(found, self.names) if found else torch.zeros(count, count, device=device)
+        fine = mine.diagonal().isfinite() & (mine.diagonal() > 0)
+        mine = torch.where(fine & fine[:, None], mine, 0.0)
+        means = torch.stack(
+            [values[n].mean().float() if n in values else torch.zeros((), device=device) for n in self.names]
+        )
+        pairs = (fine & fine[:, None]).float()
+        packed = average(torch.cat([mine.flatten(), pairs.flatten(), means]))  # one message between processes
+        mine, pairs = packed[: 2 * count**2].view(2, count, count)
+        mine = mine / torch.where(pairs > 0, pairs, 1.0)
+        means = packed[2 * count**2 :]
+
+        wanted = torch.stack([torch.as_tensor(asked.get(n, 0.0), device=device).float().mean() for n in self.names])
+        away = [n in asked and n not in found and self.balance.gradients for n in self.names]
+        bypassed = torch.tensor(away, device=device)
+        inner = torch.where(bypassed, 0.0, wanted)
+        given = torch.where(bypassed, wanted, self.balance(inner, means, mine))
+        self.held.copy_(torch.where(wanted != 0, given / torch.where(wanted != 0, wanted, 1.0), 1.0))
+        names = frozenset(asked)
+        if names != self.heard:
+            self.known.copy_(torch.tensor([n in names for n in self.names]))
+            self.heard = names
+        pull = given.abs() * mine.diagonal().sqrt()
+        share = pull / torch.where(pull.sum() > 0, pull.sum(), 1.0)
+        self.figures = {f"weight.{n}": given[i] for i, n in enumerate(self.names)}
+        if self.balance.gradients:
+            self.figures |= {f"share.{n}": share[i] for i, n in enumerate(self.names)}
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.heard = None
+
+
+def beyond(value: Tensor, at: Tensor) -> bool:
+    """Whether a value depends on something that trains by another way than through a picture."""
+    if not at.requires_grad or value.grad_fn is None:
+        return True
+    here = (at.grad_fn, at.output_nr)
+    left, seen = [(value.grad_fn, 0)], set()
+    while left:
+        node, number = left.pop()
+        if (node, number) == here or getattr(node, "variable", None) is at or (node, number) in seen:
+            continue
+        if hasattr(node, "variable"):
+            return True
+        seen.add((node, number))
+        left += [(each, i) for each, i in node.next_functions if each is not None]
+    return False
+
+
+class _Pulled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, number: Tensor, pull: Tensor, pred: Tensor) -> Tensor:
+        ctx.save_for_backward(pull)
+        return number.clone()
+
+    @staticmethod
+    def backward(ctx: Any, arriving: Tensor) -> tuple[None, None, Tensor]:
+        (pull,) = ctx.saved_tensors
+        return None, None, pull * arriving
