@@ -1,11 +1,23 @@
-"""What the tests of networks share: what a graph keeps for the backward pass."""
+"""What the tests of networks share: what a graph keeps for the backward pass, and real weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from lossmith.lenses import alexnet, dists, vgg
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Looks in the assets where a test asks for them; forgets what was found there."""
+    if "assets" in request.fixturenames:
+        monkeypatch.setenv("LOSSMITH_WEIGHTS", str(request.getfixturevalue("assets") / "weights"))
+    yield
+    for network in (alexnet, dists, vgg):
+        network.shared.cache_clear()
 
 
 @pytest.fixture

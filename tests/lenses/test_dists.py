@@ -15,15 +15,7 @@ from lossmith.lenses import vgg
 from lossmith.lenses.dists import DISTS_LAYERS, PooledVGG, Sensitivity, l2_pool
 from lossmith.losses.dists import TextureStructure, dists
 
-
-@pytest.fixture(autouse=True)
-def real(monkeypatch, request):
-    """Looks in the assets where a test asks for them; forgets what other tests have found."""
-    if "assets" in request.fixturenames:
-        monkeypatch.setenv("LOSSMITH_WEIGHTS", str(request.getfixturevalue("assets") / "weights"))
-    yield
-    lens.shared.cache_clear()
-    vgg.shared.cache_clear()
+pytestmark = pytest.mark.usefixtures("real")
 
 
 @pytest.fixture

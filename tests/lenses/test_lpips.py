@@ -12,15 +12,7 @@ from lossmith.lenses import alexnet, vgg
 
 PUBLISHED = {"p0": 0.722, "p1": 0.138}
 
-
-@pytest.fixture(autouse=True)
-def real(monkeypatch, request):
-    """Looks in the assets where a test asks for them; forgets what other tests have found."""
-    if "assets" in request.fixturenames:
-        monkeypatch.setenv("LOSSMITH_WEIGHTS", str(request.getfixturevalue("assets") / "weights"))
-    yield
-    alexnet.shared.cache_clear()
-    vgg.shared.cache_clear()
+pytestmark = pytest.mark.usefixtures("real")
 
 
 @pytest.fixture
