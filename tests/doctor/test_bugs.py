@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossmith import L1, Backbone, Features, Foreign, Lens
+from lossmith import L1, Backbone, Features, Foreign, Lens, MissingWeights
 from lossmith.doctor import BrokenLoss, check
 
 SHAPE = (2, 3, 32, 32)
@@ -99,7 +99,7 @@ class Rectified(Backbone):
         return {layer: (image - 0.5).relu() if "conv1" in layers else image for layer in layers}
 
     def find(self):
-        raise NotImplementedError
+        raise MissingWeights("rectified has no weights; it needs none.")
 
     def smallest(self, layers):
         return 1
