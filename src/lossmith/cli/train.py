@@ -1,5 +1,7 @@
 """`lossmith train`: one command a task."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,18 +30,59 @@ def option(panel: str, text: str, **limits: Any) -> Any:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Adds the commands."""
     tasks = typer.Typer(no_args_is_help=True, help="Train a network on a loss that is written as a formula.")
-    tasks.command("super-resolution", epilog=EPILOG)(super_resolution)
+    tasks.command("super-resolution", epilog=EPILOG)(command("super-resolution", super_resolution))
     app.add_typer(tasks, name="train", rich_help_panel="Networks")
 
 
 def super_resolution(
+    scale: Annotated[int, option(RUN, "By how much to enlarge: 2, 3 or 4.", min=2, max=4)] = D["scale"],
+) -> dict[str, Any]:
+    """Train a network that enlarges pictures, from a folder of large ones.
+
+    It writes a run folder: settings, log.jsonl with every term, validations, picture sheets, TensorBoard, checkpoints,
+    the averaged weights (model.safetensors) and report.html. Ctrl-C saves.
+    """
+    return {"scale": scale}
+
+
+def command(task: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+    """The command of a task, which takes the options of its own and those that all tasks have.
+
+    Args:
+        task: The task's name.
+        own: A function of the task's own options that gives the settings they come to; its docstring is the help.
+    """
+    mine = inspect.signature(own).parameters
+    common = [p for p in inspect.signature(trained).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
+
+    def run(**given: Any) -> None:
+        of_task = own(**{name: given.pop(name) for name in mine})
+        trained(task, of_task, **given)
+
+    taken = sorted([*mine.values(), *common], key=lambda parameter: parameter.default is not parameter.empty)
+    run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in taken])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in taken}
+    run.__doc__ = own.__doc__
+    return run
+
+
+def trained(
+    task: str,
+    of_task: dict[str, Any],
+    /,
     images: Annotated[str, option(DATA, "Folder of pictures to train on; broken files are skipped and listed.")],
     loss: Annotated[str, option(RUN, 'The formula, such as "L1 + 0.1*perceptual"; see lossmith explain.')],
     steps: Annotated[int, option(RUN, "Optimiser steps of the whole run.", min=1)],
     out: Annotated[Path, option(RUN, "The run's folder; if it holds this run, the run goes on.")],
-    scale: Annotated[int, option(RUN, "By how much to enlarge: 2, 3 or 4.", min=2, max=4)] = D["scale"],
+    knob: Annotated[
+        list[str] | None, option(RUN, "The range of an open weight, lam=0.03:30: trains all of it; may be repeated.")
+    ] = None,
+    balance: Annotated[
+        str | None, option(RUN, "What keeps the weights in proportion: share, uncertainty, gradnorm, adaptive, ...")
+    ] = None,
+    calibrate: Annotated[bool, option(RUN, "Weights in units of equal gradient norms, measured at the start.")] = False,
     seed: Annotated[int, option(RUN, "Of the weights, the crops and their order.", min=0)] = D["seed"],
     val: Annotated[str | None, option(DATA, "Folder of pictures to judge by; without it, some are held out.")] = None,
     val_count: Annotated[int, option(DATA, "Pictures in a validation, at most.", min=1)] = D["val_count"],
@@ -67,11 +110,7 @@ def super_resolution(
         int | None, option(MACHINE, "Processes that read pictures [4 beside a GPU, else 0].", min=0)
     ] = None,
 ) -> None:
-    """Train a network that enlarges pictures, from a folder of large ones.
-
-    It writes a run folder: settings, log.jsonl with every term, validations, picture sheets, TensorBoard, checkpoints,
-    the averaged weights (model.safetensors) and report.html. Ctrl-C saves.
-    """
+    """Trains as a command line asks: its task, what the task's own options came to, and the options that all have."""
     from rich.console import Console
 
     from lossmith.report import page
@@ -81,12 +120,23 @@ def super_resolution(
         model = str(init / "model.safetensors" if init.is_dir() else init)
     network = {"name": model, **dict(argument(text) for text in model_option or [])}
     given = {name: value for name, value in locals().items() if name in {f.name for f in fields(Settings)}}
-    settings = Settings(**{**given, "model": network})
+    given |= {"task": task, "model": network, "knobs": dict(ranged(text) for text in knob or []), **of_task}
+    settings = Settings(**given)
     console = Console(highlight=False, soft_wrap=True)
     reached = train(settings, out, console=console, accelerator=accelerator, devices=devices, workers=workers)
     console.print(f"{out}: {page([out], out / 'report.html')}")
     if reached < steps:
         console.print(f"Stopped and saved at step {reached} of {steps}; the same command goes on from there.")
+
+
+def ranged(text: str) -> tuple[str, tuple[float, float]]:
+    """A knob and its range from name=low:high."""
+    name, _, ends = text.partition("=")
+    try:
+        low, high = (float(end) for end in ends.split(":"))
+    except ValueError:
+        raise ValueError(f"--knob wants name=low:high, such as lam=0.03:30; got {text!r}.") from None
+    return name, (low, high)
 
 
 def argument(text: str) -> tuple[str, Any]:

@@ -1,11 +1,11 @@
 """What a task is: it turns a network and a batch into named views, and says what is trained on and judged by."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossmith.data import Example, Skipped
 
@@ -54,11 +54,17 @@ class Task(ABC):
     baseline: ClassVar[str]
     """What :meth:`plain` is called, such as "bicubic"."""
 
+    scale: int
+    """By how much its networks enlarge."""
+
     border: int
     """The rim in pixels that metrics leave out."""
 
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+
     @abstractmethod
-    def views(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Runs the network on a batch; the views are all that :attr:`gives` names."""
 
     @abstractmethod

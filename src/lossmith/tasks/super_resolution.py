@@ -1,10 +1,10 @@
 """Super-resolution: a picture that was made smaller is enlarged again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossmith.data import Crops, Pairs, Pictures, upsample
 from lossmith.tasks.base import Batch, Task
@@ -32,10 +32,10 @@ class SuperResolution(Task):
     def __init__(self, scale: int) -> None:
         if scale not in (2, 3, 4):
             raise ValueError(f"{self.name} wants a scale of 2, 3 or 4; got {scale!r}.")
-        self.scale = scale
+        super().__init__(scale)
         self.border = scale  # as the papers cut it
 
-    def views(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """The enlarged picture beside the true and the small one."""
         return {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
 

@@ -69,8 +69,8 @@ class Balancing(nn.Module):
         Returns:
             A scalar. :attr:`figures` has each term's weight and its share of the gradient when it was last measured.
         """
-        asked = {n: w.at(step, knobs) for n, w in zip(self.names, loss.weights, strict=True)}
-        asked = {n: a for n, a in asked.items() if isinstance(a, Tensor) or a != 0}
+        places = {n: w.at(step, knobs) for n, w in zip(self.names, loss.weights, strict=True)}
+        asked: dict[str, Value] = {n: a for n, a in places.items() if isinstance(a, Tensor) or a != 0}
         if knobs and self.balance.relative:
             total = sum(abs(a) for a in asked.values())
             asked = {n: a / total for n, a in asked.items()}

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lossmith.balance import Balance
 from lossmith.guard import Guard
 from lossmith.loss import Loss
 from lossmith.tasks import Task
+from lossmith.train.balancing import Balancing
+from lossmith.train.knobs import Draw, normalised
 from lossmith.train.quarantine import CURE, NotFinite, Quarantine, Reading, mended, sound
 from lossmith.train.settings import Schedule
 
@@ -41,9 +45,12 @@ class Training(LightningModule):
         weight_decay: AdamW's; with 0 it is Adam.
         ema: The decay :math:`\beta` of the averaged weights; 0 for none.
         seed: Of what is random in a step.
+        knobs: The range of each knob of the loss; the network takes them by name, see
+            :class:`lossmith.models.Knobbed`.
+        balance: What turns the weights of the loss into those that are used; None leaves them.
 
     Raises:
-        ValueError: The loss reads a view that the task does not give, or has a knob.
+        ValueError: The loss reads a view that the task does not give, or has other knobs.
     """
 
     def __init__(
@@ -59,9 +66,11 @@ class Training(LightningModule):
         weight_decay: float = 0.0,
         ema: float = 0.999,
         seed: int = 0,
+        knobs: Mapping[str, tuple[float, float]] | None = None,
+        balance: Balance | None = None,
     ) -> None:
         super().__init__()
-        refuse(task, loss)
+        refuse(task, loss, knobs or {})
         self.task = task
         self.loss = loss
         self.model = model.to(memory_format=torch.channels_last)
@@ -72,6 +81,9 @@ class Training(LightningModule):
         self.shown: dict[str, Tensor] = {}
         self.figures: dict[str, Tensor] = {}
         self.number = 0
+        self.draw = Draw(knobs) if knobs else None
+        self.middle = {name: math.sqrt(low * high) for name, (low, high) in (knobs or {}).items()}
+        self.balancing = Balancing(balance, loss.names) if balance else None
         self.quarantine, self.reading = Quarantine(loss.names), Reading()
         self.guard: Guard | None = None
         self.studies = any(term.loss.study is not None for term in loss.terms)
@@ -79,7 +91,8 @@ class Training(LightningModule):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The weighted sum of the terms; each term's batch mean is kept on the device, for whoever asks."""
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)  # nothing random to save or restore
-        views = self.task.views(self.model, batch)
+        knobs = self.draw(len(next(iter(batch.values()))), device=self.device) if self.draw else {}
+        views = self.task.views(partial(self.model, **knobs) if knobs else self.model, batch)
         self.shown = {name: view.detach() for name, view in views.items()}
         self.guard = Guard(scaled=self.scaled)
         values = self.guard.sound(self.loss.evaluate(views, guard=self.guard))
@@ -88,7 +101,17 @@ class Training(LightningModule):
             self.number = self.global_step * self.trainer.accumulate_grad_batches
         sums = torch.stack([value.detach().sum() for value in values.values()])
         self.values.append(torch.stack([sums, torch.stack([(~b).sum() for b in self.guard.broken.values()])]))
+        if self.balancing is not None:
+            average = self.trainer.strategy.reduce
+            return self.balancing(self.loss, values, views, step=self.global_step, knobs=knobs, average=average)  # type: ignore[no-any-return]
+        if knobs:
+            return normalised(self.loss, values, step=self.global_step, knobs=knobs)
         return self.loss.weigh(values, step=self.global_step)
+
+    def weights(self, step: int) -> dict[str, float]:
+        """The weight of each term at a step, as the formula asks for it, with the knobs in their middle."""
+        named = zip(self.loss.names, self.loss.weights, strict=True)
+        return {name: float(weight.at(step, self.middle)) for name, weight in named}
 
     @property
     def scaled(self) -> bool:
@@ -158,8 +181,11 @@ class Training(LightningModule):
 
     def critics(self) -> dict[str, float]:
         """The figures of the critics' last step; it waits for the device, as :meth:`terms` does."""
-        values = torch.stack([*self.figures.values()]).tolist() if self.figures else []
-        return dict(zip(self.figures, values, strict=True))
+        return told(self.figures)
+
+    def balances(self) -> dict[str, float]:
+        """The weights and shares that the balance last came to; it waits for the device, as :meth:`terms` does."""
+        return told(self.balancing.figures) if self.balancing is not None else {}
 
     def healthy(self) -> bool:
         """Whether the weights may be saved over others: not when nothing was finite in the last step.
@@ -176,8 +202,14 @@ class Training(LightningModule):
         return not self.reading.adrift
 
 
-def refuse(task: Task, loss: Loss) -> None:
-    """Raises if a loss cannot work on a task, before anything is made."""
+def told(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars of the device as numbers, for one wait."""
+    values = torch.stack([*figures.values()]).tolist() if figures else []
+    return dict(zip(figures, values, strict=True))
+
+
+def refuse(task: Task, loss: Loss, knobs: Collection[str] = ()) -> None:
+    """Raises if a loss cannot work on a task, or not with these knobs, before anything is made."""
     for name, term in zip(loss.names, loss.terms, strict=True):
         for view in term.reads.values():
             if view not in task.gives:
@@ -185,7 +217,10 @@ def refuse(task: Task, loss: Loss) -> None:
                     f"The term '{name}' reads the view '{view}', which {task.name} does not give; it gives "
                     f"{', '.join(task.gives)}. Leave the term out, or put it elsewhere with .on(...)."
                 )
-    if loss.knobs:
+    if open_ := [name for name in loss.knobs if name not in knobs]:
         raise ValueError(
-            f"The formula leaves '{loss.knobs[0]}' open; this training wants a number in its place, such as 0.1."
+            f"The formula leaves '{open_[0]}' open; this training wants a number in its place, such as 0.1, or "
+            f"a range to train it over: --knob {open_[0]}=0.03:30."
         )
+    if idle := [name for name in knobs if name not in loss.knobs]:
+        raise ValueError(f"The knob '{idle[0]}' has a range, but the formula does not use it: {loss!r}.")

@@ -71,19 +71,18 @@ class Record(AfterStep):
         now = time.monotonic()
         speed = (step - self.seen) * self.pictures / max(now - self.looked, 1e-9)
         self.looked, self.seen = now, step
-        weights = {
-            name: weight.at(step - 1) for name, weight in zip(module.loss.names, module.loss.weights, strict=True)
-        }
+        weights, balances = module.weights(step - 1), module.balances()
         there = {name: value for name, value in terms.items() if value is not None}
         totals = module.reading.totals
         spared = {name: n for name, total in totals.items() if (n := total - self.spared.get(name, 0))}
         self.spared = dict(totals)
         self.line = {
             "step": step,
-            "loss": sum(float(weights[name]) * value for name, value in there.items()),
+            "loss": sum(weights[name] * value for name, value in there.items()),
             "terms": terms,
             "weights": weights,
             **({"critics": critics} if critics else {}),
+            **({"balance": balances} if balances else {}),
             **({"spared": spared} if spared else {}),  # steps since the line before that went without the term
             "lr": module.height(step - 1) * module.lr,
             "images_per_second": round(speed, 2),
@@ -94,5 +93,6 @@ class Record(AfterStep):
             scalars = {"loss": self.line["loss"], "lr": self.line["lr"], "images_per_second": speed}
             scalars |= {f"terms/{name}": value for name, value in there.items()}
             scalars |= {f"critics/{name}": value for name, value in critics.items()}
+            scalars |= {f"balance/{name}": value for name, value in balances.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=step)

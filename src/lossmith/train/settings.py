@@ -26,7 +26,8 @@ class Settings:
         loss: The formula.
         steps: Optimiser steps of the whole run.
         task: The task's name.
-        scale: By how much a super-resolver enlarges.
+        scale: By how much a super-resolver enlarges; 1 for other tasks.
+        options: The task's own arguments, such as ``{"sigma": 25}``.
         val: The folder of validation pictures; None holds some of `images` out.
         seed: Of the weights, the crops and their order.
         batch: Pictures in a pass, over all devices together.
@@ -44,6 +45,9 @@ class Settings:
         val_count: The largest number of pictures in a validation.
         checkpoint_every: Steps between checkpoints.
         model: The network's name, or a file of weights, and its arguments, such as ``{"name": "edsr"}``.
+        knobs: The range over which each open weight of the formula is trained, such as ``{"lam": (0.03, 30.0)}``.
+        balance: What keeps the weights in proportion, such as "share", see :mod:`lossmith.balance`; None for nothing.
+        calibrate: Whether weights are in units of equal gradient norms, measured before the first step.
 
     Raises:
         ValueError: A setting is out of its range; the message names it.
@@ -54,6 +58,7 @@ class Settings:
     steps: int
     task: str = "super-resolution"
     scale: int = 4
+    options: Mapping[str, Any] = field(default_factory=dict)
     val: str | None = None
     seed: int = 0
     batch: int = 16
@@ -71,6 +76,9 @@ class Settings:
     val_count: int = 16
     checkpoint_every: int = 200
     model: Mapping[str, Any] = field(default_factory=lambda: {"name": "edsr"})
+    knobs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    balance: str | None = None
+    calibrate: bool = False
 
     def __post_init__(self) -> None:
         for name, least in WHOLE.items():
@@ -89,11 +97,20 @@ class Settings:
         for name, choice in (("precision", Precision), ("schedule", Schedule)):
             if getattr(self, name) not in get_args(choice):
                 raise ValueError(f"{name} is one of {', '.join(get_args(choice))}; got {getattr(self, name)!r}.")
+        for name, ends in self.knobs.items():
+            if not (len(ends) == 2 and all(isinstance(end, int | float) for end in ends) and 0 < ends[0] < ends[1]):
+                raise ValueError(f"The knob '{name}' wants a range of two numbers, 0 < low < high; got {ends!r}.")
+        object.__setattr__(self, "knobs", {name: (float(a), float(b)) for name, (a, b) in self.knobs.items()})
         if self.crop % self.scale:
             raise ValueError(
                 f"crop wants a multiple of the scale, {self.scale}; got {self.crop}. "
                 f"Take {max(self.crop // self.scale, 1) * self.scale}."
             )
+
+    @property
+    def middle(self) -> dict[str, float]:
+        """Each knob in the geometric middle of its range."""
+        return {name: math.sqrt(low * high) for name, (low, high) in self.knobs.items()}
 
     def differences(self, other: "Settings") -> dict[str, tuple[Any, Any]]:
         """The settings that are not the same, with both values."""

@@ -1,6 +1,7 @@
 """Validation while training: figures and pictures of the averaged weights."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +49,31 @@ class Validation(AfterStep):
             return
         model = module.average.eval()
 
-        def restore(batch: Batch) -> Tensor:
-            return self.task.views(model, batch)["pred"]
+        def figures_at(role: str | None, **knobs: float) -> dict[str, float]:
+            turned = partial(model, **knobs) if knobs else model
+            return self.walk(lambda batch: self.task.views(turned, batch)["pred"], role, module.device)
 
-        figures = self.walk(restore, f"step_{step:08d}", module.device)
-        self.folder.append("validation.jsonl", {"step": step, **figures})
+        figures = figures_at(f"step_{step:08d}", **module.middle)
+        ends = module.draw.ranges if module.draw else {}
+        beside = [figures_at(None, **{name: end[i] for name, end in ends.items()}) for i in (0, 1) if ends]
+        at = {"at": dict(zip(("low", "high"), beside, strict=True))} if beside else {}
+        self.folder.append("validation.jsonl", {"step": step, **figures, **at})
         for logger in trainer.loggers:
             logger.log_metrics({f"validation/{name}": value for name, value in figures.items()}, step=step)
 
     def walk(
-        self, restore: Callable[[Batch], Tensor], role: str, device: torch.device, *, beside: tuple[str, ...] = ()
+        self,
+        restore: Callable[[Batch], Tensor],
+        role: str | None,
+        device: torch.device,
+        *,
+        beside: tuple[str, ...] = (),
     ) -> dict[str, float]:
-        """The means over all examples, and how many these are; the first ones are drawn under a role."""
+        """The means over all examples, and how many these are; the first ones are drawn under a role, if any."""
         rows: list[dict[str, float]] = []
         which = [metric for metric in METRICS if metric not in self.missing]
         for judged in judge(self.examples, restore, border=self.task.border, which=which, device=device):
-            if len(rows) < SHEETS:
+            if role and len(rows) < SHEETS:
                 self.draw(judged.name, {role: judged.pred, **{view: judged.batch[view] for view in beside}})
             rows.append(judged.figures)
         return {"n": len(rows), **means(rows)}
