@@ -27,9 +27,10 @@ from lossmith.loss import Hybrid, Loss
 from lossmith.losses import *  # noqa: F403
 from lossmith.losses import __all__ as _losses
 from lossmith.pin import Pinned
+from lossmith.schedule import OffAfter, OnFrom, Piecewise, Ramp
 from lossmith.term import Term
 from lossmith.tiles import Tiled
-from lossmith.weight import Knob, OffAfter, OnFrom, Piecewise, Ramp, Weight
+from lossmith.weight import Knob, Percent, Weight
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "Loss",
     "OffAfter",
     "OnFrom",
+    "Percent",
     "Piecewise",
     "Pinned",
     "Ramp",

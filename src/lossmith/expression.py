@@ -2,7 +2,7 @@
 
 `parse` reads the same expressions that Python does, walks their syntax tree, and calls nothing but the public names of
 this package's losses, lenses and weights with literal arguments. Names may stand without brackets, ``L1 +
-0.1*perceptual``; a free lower-case name is a knob.
+0.1*perceptual``; a free lower-case name is a knob, and ``30%`` is a share of the gradient.
 """
 
 import ast
@@ -10,25 +10,26 @@ import difflib
 import inspect
 import json
 import operator
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lossmith import lenses, losses, weight
+from lossmith import lenses, losses, schedule, weight
 from lossmith.lens import Lens
 from lossmith.loss import Loss
-from lossmith.weight import Factor, Knob, Weight
+from lossmith.weight import Factor, Knob, Percent, Weight
 
 __all__ = ["ExpressionError", "load", "parse", "save"]
 
 VOCABULARY: dict[str, Callable[..., Any]] = {
     name: getattr(room, name)
-    for room in (losses, lenses, weight)
+    for room in (losses, lenses, weight, schedule)
     for name in room.__all__
     if not (isinstance(getattr(room, name), type) and issubclass(getattr(room, name), Exception | Weight))
 }
-"""Every name that a formula may call: the losses, lenses, recipes, schedules and the knob."""
+"""Every name that a formula may call: the losses, lenses, recipes, schedules, the knob and the share."""
 
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -38,6 +39,10 @@ OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.MatMult: operator.matmul,
 }
 
+SHARE = re.compile(
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?<![\w.])([0-9]+\.?[0-9]*|\.[0-9]+)([ \t]*)%(?=\s*(?:[-+*/)]|$))"""
+)
+"""Quoted text, which stays; or a number with a percent sign."""
 
 DEEP = "The loss cannot be read: it is nested too deeply, or has too many terms"
 
@@ -62,17 +67,18 @@ def parse(text: str) -> Loss:
     text = "\n".join(text.splitlines()).strip()
     if not text:
         raise ExpressionError('The loss is empty; write one such as "L1 + 0.1*perceptual".')
+    shares: dict[tuple[int, int], float] = {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python remarks on `1if`; our own error says what is wrong
-            tree = ast.parse(text, mode="eval")
+            tree = ast.parse(without_shares(text, shares), mode="eval")
     except (MemoryError, RecursionError):
         fail(text, DEEP)
     except (SyntaxError, ValueError) as error:
         line, column = (getattr(error, "lineno", None) or 1), (getattr(error, "offset", None) or 1)
         fail(text, f"The loss cannot be read: {getattr(error, 'msg', None) or error}", line, column - 1)
     try:
-        loss = Reader(text).value(tree.body)
+        loss = Reader(text, shares).value(tree.body)
     except RecursionError:
         fail(text, DEEP)
     if isinstance(loss, Loss):
@@ -81,6 +87,22 @@ def parse(text: str) -> Loss:
         fail(text, f"{loss!r} is a lens, with no distance before it; write L1 @ {loss!r}.")
     what = f"only a weight, {loss!r}" if isinstance(loss, Factor | Weight | int | float) else repr(loss)
     return fail(text, f"This is no loss but {what}; add a loss such as L1.")
+
+
+def without_shares(text: str, shares: dict[tuple[int, int], float]) -> str:
+    """The formula with a name as long in the place of each share, since Python reads no ``30% *``; notes the places."""
+
+    def named(line: str, number: int) -> str:
+        def name(found: re.Match[str]) -> str:
+            if found[1]:
+                return found[1]
+            column = found.start() if line.isascii() else len(line[: found.start()].encode())
+            shares[number, column] = float(found[2])
+            return f"_{found[2].replace('.', '_')}{found[3]}"
+
+        return SHARE.sub(name, line)
+
+    return "\n".join(named(line, number) for number, line in enumerate(text.split("\n"), start=1))
 
 
 def save(loss: Loss, path: str | Path) -> None:
@@ -116,10 +138,11 @@ class Reader:
 
     Args:
         text: The formula, for messages.
+        shares: Where in it there are names that stand for shares, by line and byte.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, shares: Mapping[tuple[int, int], float]) -> None:
+        self.text, self.shares = text, shares
 
     def value(self, node: ast.expr) -> Any:
         """What a node stands for: a loss, a lens, a weight, or a literal."""
@@ -153,6 +176,10 @@ class Reader:
 
     def literal(self, node: ast.expr) -> Any:
         """A literal argument."""
+        if self.share(node) is not None:
+            self.fail(
+                node, "A share of the gradient multiplies a loss, as in 30% * L1; an argument is a number or text"
+            )
         if isinstance(node, ast.Name):
             self.fail(node, f"An argument is a number or text; write '{node.id}' in quotes if it is text")
         value = self.value(node)
@@ -172,7 +199,9 @@ class Reader:
         return named
 
     def name(self, node: ast.Name) -> Any:
-        """A bare name: a loss or lens with its defaults, or a knob."""
+        """A bare name: a loss or lens with its defaults, or a knob; or a share."""
+        if (part := self.share(node)) is not None:
+            return self.attempt(node, lambda: Percent(part))
         if node.id in VOCABULARY:
             return self.call(node, [], {})
         near = difflib.get_close_matches(node.id, VOCABULARY, n=1, cutoff=0.75) or [
@@ -182,6 +211,10 @@ class Reader:
             guess = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(VOCABULARY)}."
             self.fail(node, f"Unknown name '{node.id}'; {guess}")
         return self.attempt(node, lambda: Knob(node.id))
+
+    def share(self, node: ast.expr) -> float | None:
+        """The share that a name stands for."""
+        return self.shares.get((node.lineno, node.col_offset)) if isinstance(node, ast.Name) else None
 
     def call(self, function: ast.Name, arguments: list[Any], named: dict[str, Any]) -> Any:
         """A public name with its arguments."""

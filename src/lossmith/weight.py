@@ -1,4 +1,4 @@
-r"""How much: the weight of a term is a number, times schedules over steps, times knobs.
+r"""How much: the weight of a term is a number, times schedules over steps, times knobs, or a share of the gradient.
 
 .. math:: w = c \prod_i s_i(t) \prod_j \lambda_j
 
@@ -9,18 +9,16 @@ step :math:`t`. Weights multiply with each other and with losses, and stay in th
 import keyword
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal, get_args
 
 from torch import Tensor
 
 from lossmith.spelling import quoted
 
-__all__ = ["Knob", "OffAfter", "OnFrom", "Piecewise", "Ramp", "Weight"]
+__all__ = ["Knob", "Percent", "Weight"]
 
-Shape = Literal["linear", "cosine"]
 Value = float | Tensor
 """What a weight comes to: a number, or one value an image of shape (N,)."""
 
@@ -56,6 +54,7 @@ class Weight:
         factors: Knobs and schedules, in the order in which they were written.
 
     Example:
+        >>> from lossmith import OnFrom
         >>> weight = 0.1 * Knob("lam") * OnFrom(1000)
         >>> weight
         0.1 * Knob("lam") * OnFrom(1000)
@@ -68,11 +67,23 @@ class Weight:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", number("A weight", self.scale))
+        if len(self.factors) - len(self.plain) > 1:
+            raise ValueError(f"A weight has one share of the gradient at most; got {self!r}.")
 
     @property
     def knobs(self) -> tuple[str, ...]:
         """The names of the knobs in it."""
         return tuple(dict.fromkeys(f.name for f in self.factors if isinstance(f, Knob)))
+
+    @property
+    def plain(self) -> tuple[Factor, ...]:
+        """Its knobs and schedules."""
+        return tuple(f for f in self.factors if not isinstance(f, Percent))
+
+    @property
+    def share(self) -> float | None:
+        """The share of the gradient that it asks for, in percent; None if it is no share."""
+        return next((self.scale * f.part for f in self.factors if isinstance(f, Percent)), None)
 
     @property
     def constant(self) -> bool:
@@ -146,125 +157,61 @@ class Knob(Factor):
 
 
 @dataclass(frozen=True)
-class Ramp(Factor):
-    r"""A weight that goes from one value to another and stays there.
-
-    .. math:: s(t) = a + (b - a) \, r(u), \quad u = \min(1, \max(0, (t - t_0) / T))
-
-    with :math:`r(u) = u` (linear) or :math:`r(u) = (1 - \cos \pi u) / 2` (cosine).
+class Percent(Factor):
+    """A share of the gradient, ``30% * perceptual`` in text: a number only once the terms have been measured.
 
     Args:
-        start: The value :math:`a` before the ramp.
-        end: The value :math:`b` after it.
-        steps: The ramp's length :math:`T` in steps, at least 1.
-        since: The step :math:`t_0` at which it begins.
-        shape: "linear" or "cosine".
+        part: In percent, more than 0 and at most 100.
+
+    Raises:
+        ValueError: The part is none; or the weight is asked for its value, which only calibrating or balancing gives.
 
     Example:
-        >>> [Ramp(0.0, 1.0, steps=100).at(t, {}) for t in (0, 50, 200)]
-        [0.0, 0.5, 1.0]
+        >>> 0.5 * Percent(30)
+        0.5 * Percent(30)
     """
 
-    start: float
-    end: float
-    steps: int
-    since: int = 0
-    shape: Shape = "linear"
+    part: float
 
     def __post_init__(self) -> None:
-        number("Ramp", self.start), number("Ramp", self.end)
-        whole("Ramp", self.steps, least=1)
-        whole("Ramp", self.since)
-        if self.shape not in get_args(Shape):
-            raise ValueError(f"Ramp knows the shapes {', '.join(get_args(Shape))}; got {self.shape!r}.")
+        if not 0 < number("Percent", self.part) <= 100:
+            raise ValueError(f"Percent wants a share of more than 0 and at most 100; got {self.part!r}.")
 
     def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """The ramp's height at a step."""
-        u = min(1.0, max(0.0, (step - self.since) / self.steps))
-        if self.shape == "cosine":
-            u = (1 - math.cos(math.pi * u)) / 2
-        return self.start + (self.end - self.start) * u
+        """There is no number yet."""
+        raise ValueError(
+            f"A share of {self.part:g}% is no number before the terms are measured: take "
+            "loss.calibrate(views).rescaled(), or train with --calibrate or --balance share."
+        )
 
     def __repr__(self) -> str:
-        since = f", since={quoted(self.since)}" if self.since else ""
-        shape = f', shape="{self.shape}"' if self.shape != "linear" else ""
-        return f"Ramp({quoted(self.start)}, {quoted(self.end)}, steps={quoted(self.steps)}{since}{shape})"
+        return f"Percent({quoted(self.part)})"
 
 
-@dataclass(frozen=True)
-class Piecewise(Factor):
-    """A weight that is constant between given steps.
+def asked(weights: Sequence[Weight]) -> tuple[Weight, ...]:
+    """Shares as numbers, where terms of weight 1 pull equally: what calibrated and balanced terms are weighted by.
 
-    Args:
-        values: From which step on which value holds; 1 before the first.
+    The terms without a share divide what is left in the proportion of their numbers; knobs and schedules count as 1
+    here, and stay.
+
+    Raises:
+        ValueError: The shares come to more than there is, or to less with no other term.
 
     Example:
-        >>> [Piecewise({0: 1.0, 1000: 0.1}).at(t, {}) for t in (0, 999, 1000)]
-        [1.0, 1.0, 0.1]
+        >>> asked([Weight(1.0), Weight() * Percent(75)])
+        (1.0, 3.0)
     """
-
-    values: Mapping[int, float]
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.values, Mapping) and self.values):
-            raise ValueError(
-                f"Piecewise wants a value for each of some steps, {{0: 1.0, 1000: 0.1}}; got {self.values!r}."
-            )
-        for step, value in self.values.items():
-            whole("Piecewise", step)
-            number("Piecewise", value)
-
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """The value that holds at a step."""
-        begun = [since for since in self.values if since <= step]
-        return self.values[max(begun)] if begun else 1.0
-
-    def __repr__(self) -> str:
-        return f"Piecewise({quoted(self.values)})"
-
-
-@dataclass(frozen=True)
-class OnFrom(Factor):
-    """0 before a step, 1 from it on: a term that joins later.
-
-    Example:
-        >>> [OnFrom(10).at(t, {}) for t in (9, 10)]
-        [0.0, 1.0]
-    """
-
-    step: int
-
-    def __post_init__(self) -> None:
-        whole("OnFrom", self.step)
-
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """1 from the step on."""
-        return 1.0 if step >= self.step else 0.0  # and no float(...), which a compiler cannot take of a step
-
-    def __repr__(self) -> str:
-        return f"OnFrom({quoted(self.step)})"
-
-
-@dataclass(frozen=True)
-class OffAfter(Factor):
-    """1 up to and with a step, 0 after it: a term that leaves.
-
-    Example:
-        >>> [OffAfter(10).at(t, {}) for t in (10, 11)]
-        [1.0, 0.0]
-    """
-
-    step: int
-
-    def __post_init__(self) -> None:
-        whole("OffAfter", self.step)
-
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """0 after the step."""
-        return 1.0 if step <= self.step else 0.0
-
-    def __repr__(self) -> str:
-        return f"OffAfter({quoted(self.step)})"
+    total = sum(abs(weight.share or 0) for weight in weights)
+    rest = sum(abs(weight.scale) for weight in weights if weight.share is None)
+    if total and all(weight.share is not None for weight in weights):
+        if abs(total - 100) > 0.1:  # 33.3% three times will do
+            raise ValueError(f"The shares come to {total:g}% and leave no term for the rest; make it 100%.")
+        rest, left = 1.0, 100.0
+    elif (left := 100 - total) <= 0 or (total and not rest):
+        raise ValueError(f"The shares come to {total:g}%; the terms without one want some of the gradient, too.")
+    return tuple(
+        weight if weight.share is None else Weight(weight.share * rest / left, weight.plain) for weight in weights
+    )
 
 
 def number(who: str, value: object) -> float:
