@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import final
@@ -35,8 +36,9 @@ class Knobbed(Restorer):
     that it begins as the network itself, to the bit. As all of it is 1 x 1, a knob may be a number, a number for each
     picture, or a map. The network's own weights keep their names under ``network.``.
 
-    A block is an element of a ``ModuleList`` or ``Sequential`` that holds two convolutions or more and no smaller
-    block; in a network without any, an element with one; else each convolution but for the first and the last.
+    A block is an element of a ``ModuleList`` or ``Sequential`` that holds a convolution larger than 1 x 1 and no
+    smaller block; of several kinds of blocks it is the commonest. In a network without any, each convolution but the
+    first and the last is one.
 
     References:
         | FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018)
@@ -212,20 +214,20 @@ def span(name: str, ends: Sequence[float]) -> tuple[float, float]:
 
 
 def blocks(network: nn.Module) -> dict[str, int]:
-    """The first convolution of each block, and its channels."""
-    listed = {
+    """The first convolution larger than 1 x 1 of each block, and its channels."""
+    elements = {
         f"{name}.{child}" if name else child: module
         for name, holder in network.named_modules()
         if isinstance(holder, nn.ModuleList | nn.Sequential)
         for child, module in holder.named_children()
         if not isinstance(module, nn.Conv2d)
     }
-    for least in (2, 1):
-        counted = {name: list(convolutions(module)) for name, module in listed.items()}
-        enough = {name: found for name, found in counted.items() if len(found) >= least}
-        inner = [name for name in enough if not any(other.startswith(f"{name}.") for other in enough)]
-        if inner:
-            return {f"{name}.{enough[name][0][0]}": enough[name][0][1].out_channels for name in inner}
+    wide = {name: found for name, module in elements.items() if (found := [*convolutions(module, least=2)])}
+    inner = [name for name in wide if not any(other.startswith(f"{name}.") for other in wide)]
+    if inner:
+        kind = Counter(type(elements[name]) for name in inner).most_common(1)[0][0]
+        firsts = {name: wide[name][0] for name in inner if type(elements[name]) is kind}
+        return {f"{name}.{first}": conv.out_channels for name, (first, conv) in firsts.items()}
     every = {name: conv.out_channels for name, conv in convolutions(network)}
     if len(every) < 3:
         raise ValueError("The network has no block with a convolution to turn at; name places with where=.")
@@ -249,9 +251,10 @@ def named(network: nn.Module, patterns: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Its convolutions in the order in which it holds them."""
-    return ((name, each) for name, each in module.named_modules() if isinstance(each, nn.Conv2d))
+def convolutions(module: nn.Module, least: int = 1) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Its convolutions of at least a side, in the order in which it holds them."""
+    found = ((name, each) for name, each in module.named_modules() if isinstance(each, nn.Conv2d))
+    return ((name, conv) for name, conv in found if max(conv.kernel_size) >= least)
 
 
 def _exp(value: Value) -> Value:
