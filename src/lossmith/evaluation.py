@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.guard import Guard
-from lossmith.lens import unhalved
+from lossmith.lens import Features, unhalved
 from lossmith.looks import Looks
-from lossmith.term import Term, looked_at, named
+from lossmith.term import Term, looked_at
 from lossmith.views import by_name, checked
 from lossmith.weight import Value, Weight
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "named"]
 
 
 class Evaluation(nn.Module, ABC):
@@ -164,6 +164,18 @@ class Evaluation(nn.Module, ABC):
                 )
             parts.append((factor * value).mean())
         return torch.stack(parts).sum() if parts else 0.0 * next(iter(values.values())).mean()
+
+
+def named(terms: Sequence[Term]) -> tuple[str, ...]:
+    """A short name for each term, all different: the lens's label or the distance, then what tells it from others."""
+    short = [next((lens.label for _, lens in reversed(t.path) if lens.label), type(t.loss).__name__) for t in terms]
+    names = []
+    for name, term in zip(short, terms, strict=True):
+        if short.count(name) > 1:
+            told = [s.backbone.name for _, s in term.path if isinstance(s, Features)] + list(term.renamed.values())
+            name = ".".join([name, *told])
+        names.append(name)
+    return tuple(f"{n}#{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names))
 
 
 def _nothing(factor: Value) -> bool:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 from torch import Tensor, nn
 
 from lossmith.citations import bibtex
-from lossmith.evaluation import Evaluation
+from lossmith.evaluation import Evaluation, named
 from lossmith.lens import Backbone, Features, Lens
 from lossmith.plan import Plan
-from lossmith.term import Term, looked_at, named
+from lossmith.term import Term, looked_at
 from lossmith.weight import Factor, Weight
 
 if TYPE_CHECKING:

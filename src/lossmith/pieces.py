@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, NoReturn, final
+from typing import Any, NoReturn, final
 
 import torch
 from torch import Tensor
 
-from lossmith.lens import Backbone, Features, Geometry, Lens, Maps, full, unhalved
+from lossmith.lens import Backbone, Features, Geometry, Lens, Maps, unhalved
 from lossmith.looks import shown
 from lossmith.term import Term
 
@@ -128,7 +128,8 @@ class Piece:
         """What a tile adds to the matrices of the whole picture."""
         assert self.adds is not None
         seen = shown(self.adds, self.local(maps, tile))
-        return {layer: each * _portion(self.adds.tiling, tile.share[layer]) for layer, each in seen.items()}
+        mean = self.adds.tiling == "mean"
+        return {layer: each * tile.share[layer] if mean else each for layer, each in seen.items()}
 
     def judge(self, sums: Mapping[str, Maps], share: Tensor | float) -> tuple[Tensor, dict[str, Maps]]:
         """The weighted value of whole matrices, and its gradient at those of every parameter but the target."""
@@ -142,7 +143,7 @@ class Piece:
                 for lens in self.rest:
                     maps = shown(lens, maps)
                 seen[p] = maps
-            value = (share * self.over_layers(seen)).sum()
+            value = (share * self.term.over_layers(seen)).sum()
         ends = [m for p, maps in leaves.items() if p != "target" for m in maps.values()]
         with unhalved(value):
             found = iter(torch.autograd.grad(value, ends, allow_unused=True, materialize_grads=True))
@@ -152,24 +153,7 @@ class Piece:
     def measure(self, seen: Mapping[str, Mapping[str, Tensor]], tile: Tile) -> Tensor:
         """What a tile adds to the values (N,), for a distance that is a mean or a sum over places."""
         maps = {p: self.local(seen[view], tile) for p, view in self.term.reads.items()}
-        portions = {n: _portion(self.term.loss.tiling, share) for n, share in tile.share.items()}
-        return self.over_layers(maps, portions)
-
-    def over_layers(
-        self, maps: Mapping[str, Mapping[str, Tensor]], portions: Mapping[str, float] | None = None
-    ) -> Tensor:
-        """The sum over the layers of what the distance measures, each with its weight, (N,)."""
-        values = []
-        for layer in next(iter(maps.values())):
-            weight = self.term.shares[layer]
-            seen = {p: full(m[layer]) for p, m in maps.items()}
-            with unhalved(next(iter(seen.values()))):
-                values.append(self.term.loss.measure(**seen) * (weight * (portions[layer] if portions else 1.0)))
-        return torch.stack(values).sum(dim=0)
-
-
-def _portion(tiling: Literal["place", "mean", "sum"] | None, share: float) -> float:
-    return share if tiling == "mean" else 1.0
+        return self.term.over_layers(maps, tile.share)
 
 
 def refuse(name: str, why: str) -> NoReturn:

@@ -16,9 +16,10 @@ from lossmith.taps import Pull, gradients, kept_in, leaves, settled
 from lossmith.weight import Weight
 
 if TYPE_CHECKING:
+    from lossmith.guard import Post
     from lossmith.loss import Loss
 
-__all__ = ["Term", "looked_at", "named"]
+__all__ = ["Term", "looked_at"]
 
 ONE = Weight()
 
@@ -150,12 +151,13 @@ class Term:
                 kept = looks.already(view, self.path, detached=True)
                 ready |= {p} if kept is not None else set()
                 whole[p] = kept if kept is not None else looks(view, self.inner, detached=True)
-        if any(len({maps[layer].shape for maps in whole.values()}) > 1 for layer in self.shares):
+        self.check(looks, whole)
+        if any(len({maps[layer].shape for maps in whole.values()}) > 1 for layer in self.shares):  # all are cut alike
             self.refuse(looks)
 
         def measure(maps: Mapping[str, Maps], parts: Mapping[str, float]) -> Tensor:
             seen = {p: each if p in ready else self.behind(looks, each) for p, each in maps.items()}
-            return self.compare(looks, seen, parts)
+            return self.over_layers(seen, parts, looks.guard)
 
         return banded(measure, {p: whole[p] for p in self.reads}, list(met))
 
@@ -183,27 +185,44 @@ class Term:
         trains = any(each.requires_grad for each in besides)
         return not (self.loss.mixes or trains or torch.compiler.is_compiling())
 
-    def compare(self, looks: Looks, maps: Mapping[str, Maps], parts: Mapping[str, float] | None = None) -> Tensor:
-        """The sum over the layers of what the distance measures there, (N,).
+    def compare(self, looks: Looks, maps: Mapping[str, Maps]) -> Tensor:
+        """What it measures of some whole maps, (N,), which it refuses if they do not fit."""
+        self.check(looks, maps)
+        return self.over_layers(maps, guard=looks.guard)
+
+    def check(self, looks: Looks, maps: Mapping[str, Maps]) -> None:
+        """Raises if pred and target differ in shape.
+
+        What adds up over places makes maps of one shape of pictures of two; elsewhere the pictures count, since a
+        stride may have rounded their sizes to one.
+        """
+        if not {"pred", "target"} <= maps.keys():
+            return
+        pairs = [(looks.views[self.reads["pred"]], looks.views[self.reads["target"]])]
+        if self.adds:
+            pairs = [(each, maps["target"][layer]) for layer, each in maps["pred"].items()]
+        if any(pred.shape != target.shape for pred, target in pairs):  # a set's shapes a compiler takes for constants
+            self.refuse(looks)
+
+    def over_layers(
+        self, maps: Mapping[str, Maps], parts: Mapping[str, float] | None = None, guard: "Post | None" = None
+    ) -> Tensor:
+        """The sum over the layers of what the distance measures there, each with its weight, (N,).
 
         Args:
-            looks: Where the maps come from.
             maps: Of each parameter, by layer.
             parts: The part of each layer that these are, where they are not the whole.
+            guard: What notes the values of each layer.
         """
-        if not self.adds and unlike({p: looks.views[v] for p, v in self.reads.items()}):
-            self.refuse(looks)  # a stride may have rounded two sizes to one
         values = []
         for layer in next(maps[p] for p in maps if p not in self.loss.bare):
             seen = {p: full(m["pixels" if p in self.loss.bare else layer]) for p, m in maps.items()}
-            if unlike(seen):
-                self.refuse(looks)
             if "mask" in self.reads:
                 self.mask(seen)
             with unhalved(next(iter(seen.values()))):
                 value = self.loss.measure(**seen)
-            if looks.guard is not None:
-                looks.guard.measured(layer, value)
+            if guard is not None:
+                guard.measured(layer, value)
             share = self.shares.get(layer, 1.0) * (parts[layer] if parts and self.loss.tiling == "mean" else 1.0)
             values.append(value if share == 1 else value * share)
         return torch.stack(values).sum(dim=0) if len(values) > 1 else values[0]
@@ -263,25 +282,8 @@ def area(mask: Tensor, features: Tensor, *, mean: bool = False) -> Tensor:
     return covered / torch.where(part > 0, part, 1.0)
 
 
-def unlike(seen: Mapping[str, Tensor]) -> bool:
-    """Whether pred and target differ in shape; with no set of shapes, which a compiler would take for constants."""
-    return "pred" in seen and "target" in seen and seen["pred"].shape != seen["target"].shape
-
-
 def looked_at(terms: Iterable[Term]) -> dict[tuple[str, str], tuple[str, ...]]:
     """The layers that some terms want of each view at each network, see :func:`lossmith.looks.wanted_layers`."""
     return wanted_layers(
         (view, term.path) for term in terms for p, view in term.reads.items() if p not in term.loss.bare
     )
-
-
-def named(terms: Sequence[Term]) -> tuple[str, ...]:
-    """A short name for each term, all different: the lens's label or the distance, then what tells it from others."""
-    short = [next((lens.label for _, lens in reversed(t.path) if lens.label), type(t.loss).__name__) for t in terms]
-    names = []
-    for name, term in zip(short, terms, strict=True):
-        if short.count(name) > 1:
-            told = [s.backbone.name for _, s in term.path if isinstance(s, Features)] + list(term.renamed.values())
-            name = ".".join([name, *told])
-        names.append(name)
-    return tuple(f"{n}#{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names))
