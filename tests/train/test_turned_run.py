@@ -1,0 +1,81 @@
+"""Trainings over the range of a knob, under a balance, and in calibrated units."""
+
+import json
+
+import pytest
+import torch
+
+from lossmith.models import Knobbed, load
+
+KNOB = {"loss": "L1 + lam*TV", "knobs": {"lam": [0.1, 10.0]}, "schedule": "constant"}
+RESCALED = {"plain": "L1 + 0.3*L2 @ Gram", "by589824": "L1 + 0.3*L2 @ Gram('none')"}  # (3 * 16 * 16) ** 2
+BALANCE = {"loss": "L1 + 0.1*TV", "balance": "share", "schedule": "constant"}
+
+
+def test_a_run_with_a_knob_saves_a_network_that_can_be_turned(run):
+    folder = run(**KNOB)
+    model, header = load(folder.model)
+    assert isinstance(model, Knobbed)
+    assert model.knobs == {"lam": (0.1, 10.0)}
+    assert header["loss"] == 'L1() + Knob("lam") * TV()'
+
+
+def test_a_run_with_a_knob_is_judged_at_its_middle_and_both_ends(run, lines):
+    rows = lines(run(**KNOB), "validation.jsonl")
+    assert all(set(row["at"]) == {"low", "high"} for row in rows)
+    assert all(row["at"]["low"]["psnr_y"] != row["at"]["high"]["psnr_y"] for row in rows)
+
+
+@pytest.mark.parametrize("options", [KNOB, BALANCE, {**KNOB, "balance": "share"}, {**KNOB, "calibrate": True}])
+def test_a_run_that_goes_on_gives_the_bits_of_the_unbroken_one(run, weights, options):
+    whole = weights(run("whole", **options))
+    run("broken", **{**options, "steps": 3})
+    assert_same(whole, weights(run("broken", **options)))
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_balance_makes_a_rescaled_term_train_the_same_network(run, weights):
+    one, other = (weights(run(name, **{**BALANCE, "loss": loss})) for name, loss in RESCALED.items())
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_log_says_what_the_balance_came_to(run, lines):
+    rows = lines(run(**BALANCE))
+    assert all({"weight.L1", "weight.TV", "share.L1", "share.TV"} == set(row["balance"]) for row in rows)
+    assert rows[-1]["balance"]["share.TV"] == pytest.approx(1 / 11, abs=0.02)
+
+
+def test_a_calibrated_run_weighs_terms_in_units_of_equal_gradients(run):
+    folder = run(loss="L1 + 1*TV", calibrate=True)
+    record = json.loads((folder.path / "calibration.json").read_text())
+    assert record["loss"] == json.loads((folder.path / "loss.json").read_text())["loss"]
+
+
+def test_a_knob_without_a_range_is_refused(run):
+    with pytest.raises(ValueError, match=r"leaves 'lam' open.*--knob lam=0\.03:30"):
+        run(loss="L1 + lam*TV")
+
+
+def test_a_range_without_a_knob_is_refused(run):
+    with pytest.raises(ValueError, match="The knob 'lam' has a range, but the formula does not use it"):
+        run(loss="L1 + TV", knobs={"lam": [0.1, 10.0]})
+
+
+@pytest.mark.parametrize("ends", [[1.0], [0.0, 1.0], [2.0, 1.0], ["a", "b"]])
+def test_a_range_that_is_none_is_refused(run, ends):
+    with pytest.raises(ValueError, match="The knob 'lam' wants a range of two numbers"):
+        run(loss="L1 + lam*TV", knobs={"lam": ends})
+
+
+def test_a_network_with_other_knobs_is_refused(run, tmp_path):
+    run("first", **KNOB)
+    with pytest.raises(ValueError, match=r"The network turns .*0\.1.*; the training asks for .*0\.5"):
+        run(
+            "second",
+            **{**KNOB, "knobs": {"lam": [0.5, 10.0]}, "model": {"name": str(tmp_path / "first" / "model.safetensors")}},
+        )
