@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 
 from lossmith import parse
+from lossmith.models import EDSR, Knobbed
 from lossmith.train.knobs import Draw, normalised
 
 VALUES = {"L1": torch.tensor([0.1, 0.3]), "TV": torch.tensor([0.5, 0.7])}
@@ -71,3 +73,40 @@ def test_a_term_whose_weight_is_zero_may_be_absent():
 def test_a_map_is_no_weight():
     with pytest.raises(ValueError, match=r"weight of 'TV' wants .* \(2,\); a knob gave \(2, 1, 4, 4\)"):
         normalised(parse("L1 + lam*TV"), VALUES, 0, {"lam": torch.ones(2, 1, 4, 4)})
+
+
+@pytest.fixture(scope="module")
+def turned():
+    """Noisy stripes, and a small network trained to enlarge them with L1 + lam * TV over the whole range."""
+    chance = torch.Generator().manual_seed(0)
+    row = torch.arange(24.0)
+    angles = torch.rand(8, 3, 2, 1, 1, generator=chance) * 2
+    stripes = (angles[:, :, 0] * row[:, None] + angles[:, :, 1] * row).sin().gt(0).float()
+    target = (0.6 * stripes + 0.4 * torch.rand(stripes.shape, generator=chance)).clamp(0, 1)
+    small = F.avg_pool2d(target, 2)
+    loss, draw = parse("L1 + lam*TV"), Draw({"lam": (0.03, 3.0)})
+    torch.manual_seed(0)
+    model = Knobbed(EDSR(2, channels=8, blocks=2), draw.ranges)
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+    for step in range(150):
+        knobs = draw(len(small))
+        values = loss.evaluate({"pred": model(small, **knobs), "target": target})
+        optimizer.zero_grad()
+        normalised(loss, values, step, knobs).backward()
+        optimizer.step()
+    with torch.no_grad():
+        answers = [model.eval()(small, lam=0.03 * 100 ** (i / 6)) for i in range(7)]
+    return [
+        {name: value.mean().item() for name, value in loss.evaluate({"pred": y, "target": target}).items()}
+        for y in answers
+    ]
+
+
+def test_a_trained_knob_turns_the_picture_from_one_term_to_the_other(turned):
+    variations, errors = [row["TV"] for row in turned], [row["L1"] for row in turned]
+    assert variations == sorted(variations, reverse=True)
+    assert errors == sorted(errors)
+
+
+def test_a_trained_knob_goes_far(turned):
+    assert turned[-1]["TV"] < 0.5 * turned[0]["TV"]

@@ -130,9 +130,12 @@ class Knobbed(Restorer):
         inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1
         if not inside:
             raise ValueError(f"A slider goes from 0 to 1; got {'a tensor beyond' if isinstance(t, Tensor) else t}.")
-        place = t if self.slider is None else self.slider.place(t)
-        low_high = {name: (math.log(low), math.log(high)) for name, (low, high) in self.knobs.items()}
-        return {name: _exp(low + (high - low) * place) for name, (low, high) in low_high.items()}
+        return self.along(t if self.slider is None else self.slider.place(t))
+
+    def along(self, place: Value) -> dict[str, Value]:
+        """What each knob is at a part of the way from all low to all high, in the knobs' logarithms."""
+        ends = {name: (math.log(low), math.log(high)) for name, (low, high) in self.knobs.items()}
+        return {name: _exp(low + (high - low) * place) for name, (low, high) in ends.items()}
 
     def _places(self, image: Tensor, knobs: Mapping[str, Value]) -> Tensor:
         """Where the knobs stand in their ranges, in [-1, 1]: (1 or N, knobs, 1 or H, 1 or W)."""
