@@ -1,6 +1,7 @@
 """The algebra: every operator leaves the flat sum of weight * distance @ lens."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -141,6 +142,22 @@ def test_citations_name_each_source_once():
         "gatys2016",
         "wang2004",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("L1 @ VGG('vgg19', 'relu3_1')", ["simonyan2015", "johnson2016"]),
+        ("Charbonnier @ AlexNet('relu2')", ["charbonnier1994", "krizhevsky2014", "johnson2016"]),
+        ("L2 @ CLIP(weights='random')", ["radford2021"]),
+        ("PatchNCE @ VGG('vgg16', 'relu3_1')", ["park2020", "simonyan2015"]),
+        ("lpips('vgg')", ["simonyan2015", "zhang2018"]),
+    ],
+)
+def test_only_features_compared_place_by_place_are_johnsons(text, keys):
+    if "CLIP" in text:
+        pytest.importorskip("transformers")
+    assert re.findall(r"^@\w+{(\w+)", parse(text).citation(), re.MULTILINE) == keys
 
 
 def test_every_source_is_known():

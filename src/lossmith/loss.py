@@ -139,8 +139,8 @@ class Loss(Evaluation, ABC):
                 sources.update(dict.fromkeys(lens.papers))
                 if isinstance(lens, Features):
                     sources.update(dict.fromkeys(lens.backbone.papers))
-            if term.path and isinstance(term.path[-1][1], Features):  # features themselves, with no lens behind
-                sources["johnson2016"] = None
+            if term.loss.tiling and term.path and term.path[-1][1].label == "perceptual":
+                sources["johnson2016"] = None  # features themselves, place by place
         return bibtex(sources)
 
     def __add__(self, other: object) -> "Hybrid":
