@@ -6,7 +6,7 @@ from torch import Tensor
 
 __all__ = ["swd"]
 
-SIDE, STRIDE, LEVELS, PROJECTIONS = 7, 3, 2, 128
+SIDE, STRIDE, LEVELS, PROJECTIONS = 7, 3, 2, 64
 
 
 def swd(pred: Tensor, target: Tensor) -> float:
@@ -16,7 +16,7 @@ def swd(pred: Tensor, target: Tensor) -> float:
         \big| \operatorname{sort}(v_k^T P_l x)_i - \operatorname{sort}(v_k^T P_l y)_i \big|
 
     :math:`P_l x` are the patches of 7 x 7 px, every third one each way, of the l-th level of the picture's Laplacian
-    pyramid, the finest first, and :math:`v_k` are 128 unit vectors, drawn once. It asks whether there is as much detail
+    pyramid, the finest first, and :math:`v_k` are 64 unit vectors, drawn once. It asks whether there is as much detail
     of each kind as in the truth, and not whether it is at its place: it is a distance of distributions, where LPIPS and
     DISTS compare place by place.
 
