@@ -33,11 +33,6 @@ class Axis:
         """As the command line has it."""
         return f"{self.metric}:{'max' if self.larger else 'min'}"
 
-    @property
-    def direction(self) -> str:
-        """As Optuna calls it."""
-        return "maximize" if self.larger else "minimize"
-
     def down(self, value: float) -> float:
         """The value turned so that less is better, and back."""
         return -value if self.larger else value
@@ -61,8 +56,8 @@ def axes(text: str) -> tuple[Axis, ...]:
         ValueError: A figure that there is not, one twice, a wrong direction, or not two or three of them.
 
     Example:
-        >>> [axis.direction for axis in axes("psnr_y,lpips_alex")]
-        ['maximize', 'minimize']
+        >>> [axis.text for axis in axes("psnr_y,lpips_alex")]
+        ['psnr_y:max', 'lpips_alex:min']
     """
     found: list[Axis] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lossmith.expression import parse
+from lossmith.loss import Loss
 from lossmith.train import Settings
 from lossmith.tune.axes import Axis, axes
 from lossmith.tune.space import Choice, Range, Space, filled, named
@@ -31,7 +32,7 @@ class Search:
         steps: Optimiser steps of a whole trial.
         axes: What is judged by.
         space: What each free name may be; "lr" is the learning rate.
-        rungs: The parts of a trial after which it may be given up.
+        rungs: The parts of a trial after which it may be given up; a 1, the whole, may be named and is left out.
         floors: For an axis, the value that a trial must not be worse than.
         grid: Steps of each range, if all combinations are wanted; 0 has the sampler choose.
         sampler: "tpe", or "nsga2" for hundreds of short trials.
@@ -56,6 +57,7 @@ class Search:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rungs", tuple(rung for rung in self.rungs if rung != 1))
         if not self.space:
             raise ValueError("A study wants something to choose; give --range NAME=LOW:HIGH, or --lr LOW:HIGH.")
         if self.sampler not in get_args(Sampler):
@@ -70,7 +72,13 @@ class Search:
             raise ValueError("'lr' is the learning rate here; call the weight in the formula otherwise.")
         if not set(self.floors) <= {axis.metric for axis in self.axes}:
             raise ValueError(f"A floor wants an axis of the study; got {', '.join(self.floors)}.")
-        loss = parse(self.settings(self.middle).loss)
+        settings = self.settings(self.middle)
+        if self.rungs and settings.schedule != "constant":
+            raise ValueError(
+                f"A {settings.schedule} that ends at a rung is another training than one that goes on; take "
+                "--schedule constant, or --rungs 1 to give no trial up."
+            )
+        loss = parse(settings.loss)
         if loss.knobs:
             raise ValueError(
                 f"'{min(loss.knobs)}' is free in the formula and has no range; give --range {min(loss.knobs)}=LOW:HIGH."
@@ -91,25 +99,31 @@ class Search:
         return {name: part.value(drawn[name]) for name, part in self.space.items()}
 
     def settings(self, drawn: Mapping[str, Any]) -> Settings:
-        """The training of a trial; its weights are in units of equal gradient norms unless that was refused.
+        """The training of a trial.
+
+        Unless others are asked for, its weights are in units of equal gradient norms, and its learning rate constant,
+        so that a trial which stops at a rung has done just what a whole one has done by then.
 
         Raises:
             ValueError: The formula or a setting cannot be.
         """
         values = self.values(drawn)
-        usual = {"calibrate": True, "checkpoint_every": max(1, self.steps // 10), "log_every": max(1, self.steps // 50)}
+        usual = {"calibrate": True, "schedule": "constant", "checkpoint_every": max(1, self.steps // 10)}
         given = {name: value for name, value in {**usual, **self.training}.items() if name not in OWN}
         if "lr" in values:
             given["lr"] = values.pop("lr")
-        known = {one.name for one in fields(Settings)}
         return Settings(
             images=self.images,
             val=self.val,
             loss=filled(self.loss, values),
             steps=self.steps,
             val_every=self.steps,
-            **{name: value for name, value in given.items() if name in known},
+            **given,
         )
+
+    def formula(self, drawn: Mapping[str, Any]) -> Loss:
+        """The loss of a trial."""
+        return parse(filled(self.loss, self.values(drawn)))
 
     @property
     def record(self) -> dict[str, Any]:

@@ -1,0 +1,167 @@
+"""What a worker does: trials of a study until all are done, alone or beside other workers on the same storage."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from lossmith.tune.rungs import beaten
+from lossmith.tune.search import Search, content
+from lossmith.tune.space import grid, spread
+from lossmith.tune.storage import Presence, is_journal, opened, origin, quietly, requeue, revive
+from lossmith.tune.trial import Machine, attempt
+
+__all__ = ["Surplus", "ended", "joined", "work"]
+
+WARM = 5
+"""Points that fill the space evenly come first; the sampler learns from them."""
+
+
+class Surplus(Exception):
+    """A trial that was begun at the moment in which another worker began the last one."""
+
+
+def joined(search: Search, folder: Path, *, storage: str | None, heartbeat: int, seeded: bool = False) -> Study:
+    """The study, begun if nobody has.
+
+    Args:
+        search: What was asked.
+        folder: Its folder.
+        storage: Where its trials are kept.
+        heartbeat: Seconds between signs of life.
+        seeded: Whether its sampler is the only one, and may follow the seed; several would all draw the same.
+    """
+    count = min(WARM, 1 + 2 * len(search.space))
+    first = grid(search.space, search.grid) if search.grid else spread(search.space, count)
+    seed = search.seed if seeded else None
+    sampler: BaseSampler = TPESampler(n_startup_trials=count, seed=seed)
+    if search.sampler == "nsga2":
+        sampler = NSGAIISampler(seed=seed)
+    with quietly():
+        study = optuna.create_study(
+            storage=opened(storage, folder, heartbeat=heartbeat),
+            sampler=sampler,
+            study_name=f"{folder.resolve().name}-{search.digest}",
+            directions=[StudyDirection.MAXIMIZE if axis.larger else StudyDirection.MINIMIZE for axis in search.axes],
+            load_if_exists=True,
+        )
+        study.set_metric_names([axis.metric for axis in search.axes])
+        if not study.get_trials(deepcopy=False):
+            for drawn in first:
+                study.enqueue_trial(drawn, skip_if_exists=True)
+    return study
+
+
+def work(
+    search: Search,
+    folder: Path,
+    study: Study,
+    *,
+    trials: int,
+    storage: str | None,
+    heartbeat: int,
+    machine: Machine,
+    told: Callable[[], object] = lambda: None,
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """Does trials until there are as many as asked for, and none is under way anywhere.
+
+    Args:
+        search: What was asked.
+        folder: The study's folder.
+        study: The study.
+        trials: How many.
+        storage: Where its trials are kept.
+        heartbeat: Seconds between signs of life.
+        machine: Where to train.
+        told: Called after each trial.
+        wanted: Whether to go on.
+
+    Raises:
+        Interrupted: A training was asked to stop; its trial is in the queue again.
+        ValueError: A trial cannot be trained; it is in the queue again.
+    """
+    with Presence(folder, every=heartbeat) if is_journal(storage) else nullcontext() as presence:
+
+        def objective(trial: Trial) -> tuple[float, ...]:
+            if presence is not None:
+                trial.set_user_attr("worker", (presence.name, trial.number))
+            if surplus(study, trial.number, trials):
+                trial.set_user_attr("surplus", True)
+                raise Surplus
+            try:
+                return values(search, folder, study, trial, machine)
+            except optuna.TrialPruned:
+                raise
+            except (Exception, KeyboardInterrupt):
+                requeue(study, study.get_trials()[trial.number])
+                raise
+
+        while wanted():
+            revive(study, presence)
+            known = study.get_trials(deepcopy=False)
+            if any(trial.state == TrialState.WAITING for trial in known) or len(originals(known)) < trials:
+                with quietly():
+                    study.optimize(objective, n_trials=1, catch=(Surplus,))
+                told()
+            elif any(trial.state == TrialState.RUNNING for trial in known):
+                time.sleep(min(heartbeat, 5) / 2)  # whose worker may yet be killed
+            else:
+                return
+
+
+def values(search: Search, folder: Path, study: Study, trial: Trial, machine: Machine) -> tuple[float, ...]:
+    """What Optuna is told of a trial.
+
+    Raises:
+        TrialPruned: It was given up at a rung, or could not be trained.
+    """
+    drawn = {name: part.ask(trial, name) for name, part in search.space.items()}
+    trial.set_user_attr("folder", content(search.settings(drawn)))
+    first = origin(study.get_trials(deepcopy=False)[trial.number])
+
+    def rung(step: int, figures: Mapping[str, float]) -> str:
+        key = f"rung {step}"
+        trial.set_user_attr(key, dict(figures))
+        others: dict[int, Any] = {
+            origin(other): other.user_attrs[key]
+            for other in study.get_trials(deepcopy=False)
+            if key in other.user_attrs and origin(other) != first
+        }
+        count = beaten(figures, list(others.values()), search.axes)
+        return f"{count} of {len(others)} were better on every axis at step {step}" if count else ""
+
+    result = attempt(search, first, drawn, folder, machine=machine, rung=rung)
+    trial.set_user_attr("why", result.why)
+    if result.state == "complete":
+        for axis in search.axes:
+            if axis.metric in search.floors:
+                bound = search.floors[axis.metric]
+                trial.set_constraint(axis.metric, axis.misses(result.figures[axis.metric], bound))
+        return tuple(result.figures[axis.metric] for axis in search.axes)
+    if result.state == "failed":
+        trial.set_constraint("finite", 1.0)
+    raise optuna.TrialPruned(result.why)
+
+
+def originals(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that count: neither another attempt at one, nor surplus."""
+    return [trial for trial in trials if origin(trial) == trial.number and "surplus" not in trial.user_attrs]
+
+
+def surplus(study: Study, number: int, trials: int) -> bool:
+    """Whether a trial is one too many, by its place among those that count: on this all workers agree."""
+    known = study.get_trials(deepcopy=False)
+    before = [trial for trial in originals(known) if trial.number < number]
+    return origin(known[number]) == number and len(before) >= trials
+
+
+def ended(study: Study) -> list[FrozenTrial]:
+    """The trials that ended with a result, in their order."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
