@@ -23,7 +23,7 @@ FLOORS = {
     "cli": 8,
 }
 FRONT_DOOR = 4.5  # what `lossmith` itself gives is no higher than 4
-ASKED = {("loss", "doctor")}  # `loss.check()`: whoever calls it asks for the floor above
+ASKED = {("loss", "doctor"), ("loss", "balance")}  # `loss.check()`: whoever calls it asks for the floor above
 FORBIDDEN = [("losses", "tasks"), ("tasks", "losses"), ("balance", "losses")]
 OPTIONAL = {
     "torchvision",

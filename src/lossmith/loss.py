@@ -19,6 +19,7 @@ from lossmith.term import Term, looked_at
 from lossmith.weight import Factor, Weight
 
 if TYPE_CHECKING:
+    from lossmith.balance import Card
     from lossmith.doctor import Report
     from lossmith.pin import Pinned
     from lossmith.tiles import Tiled
@@ -118,6 +119,12 @@ class Loss(Evaluation, ABC):
 
         return check(self, views, shape=shape)
 
+    def calibrate(self, batches: "Iterable[Mapping[str, Tensor]] | Mapping[str, Tensor]") -> "Card":
+        """What its weights come to on some views, or batches of views, see :func:`lossmith.balance.calibrate`."""
+        from lossmith.balance import calibrate
+
+        return calibrate(self, batches)
+
     def pin(self, *, limit: int = 2**30, **views: Tensor) -> "Pinned":
         """The same loss with some views given for good; what it compares with is kept, see :class:`Pinned`."""
         from lossmith.pin import Pinned
@@ -164,6 +171,8 @@ class Loss(Evaluation, ABC):
                 "A weight is a number, a schedule or a knob; for a tensor use Knob and give it at the call."
             )
         if isinstance(other, Weight | Factor | int | float):
+            if isinstance(other, Weight | Factor) and (other * 1).share is not None and len(self.terms) > 1:
+                raise ValueError("A share of the gradient is one term's; give each term of the sum its own.")
             return Hybrid(replace(term, weight=term.weight * other) for term in self.terms)
         return NotImplemented
 

@@ -26,6 +26,10 @@ TAKEN = ("pred", "target", "step", "self", "inf", "nan")
 """What a knob cannot be called: a call of a loss would take it for something else."""
 
 
+FINAL = 10**15
+"""A step that no schedule reaches beyond."""
+
+
 class Factor(ABC):
     """What a weight may be multiplied by: a knob or a schedule."""
 
@@ -84,6 +88,13 @@ class Weight:
     def share(self) -> float | None:
         """The share of the gradient that it asks for, in percent; None if it is no share."""
         return next((self.scale * f.part for f in self.factors if isinstance(f, Percent)), None)
+
+    @property
+    def final(self) -> float:
+        """Its number once all schedules have ended, with the knobs at 1; for a share, of what is left of it."""
+        left = Weight(self.scale, self.plain).at(FINAL, dict.fromkeys(self.knobs, 1.0))
+        assert isinstance(left, float)
+        return left
 
     @property
     def constant(self) -> bool:
@@ -191,8 +202,8 @@ class Percent(Factor):
 def asked(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     """Shares as numbers, where terms of weight 1 pull equally: what calibrated and balanced terms are weighted by.
 
-    The terms without a share divide what is left in the proportion of their numbers; knobs and schedules count as 1
-    here, and stay.
+    The terms without a share divide what is left in the proportion of their numbers, as these are with the knobs at 1
+    once all schedules have ended.
 
     Raises:
         ValueError: The shares come to more than there is, or to less with no other term.
@@ -202,7 +213,7 @@ def asked(weights: Sequence[Weight]) -> tuple[Weight, ...]:
         (1.0, 3.0)
     """
     total = sum(abs(weight.share or 0) for weight in weights)
-    rest = sum(abs(weight.scale) for weight in weights if weight.share is None)
+    rest = sum(abs(weight.final) for weight in weights if weight.share is None)
     if total and all(weight.share is not None for weight in weights):
         if abs(total - 100) > 0.1:  # 33.3% three times will do
             raise ValueError(f"The shares come to {total:g}% and leave no term for the rest; make it 100%.")

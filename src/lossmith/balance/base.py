@@ -1,7 +1,6 @@
 """What a balance is: a map from the weights that were asked for to those that are used."""
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, final
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.spelling import quoted
+from lossmith.weight import number, whole
 
 __all__ = ["Balance", "Fixed", "Mean"]
 
@@ -112,20 +112,19 @@ def norms_of(gramian: Tensor) -> Tensor:
 
 def decay(who: str, value: float) -> float:
     """The decay of a running mean, or one line on what it is instead."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{who} wants ema in [0, 1), the part that a mean keeps a measurement; got {value!r}.")
+    if not 0 <= number(f"{who}'s ema", value) < 1:
+        raise ValueError(f"{who}'s ema wants to be in [0, 1), the part of it that a mean keeps; got {value!r}.")
     return float(value)
 
 
 def steps(who: str, value: int) -> int:
     """A number of steps, or one line on what it is instead."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{who} wants every in whole steps, at least 1; got {value!r}.")
-    return value
+    whole(f"{who}'s every", value, least=1)
+    return int(value)
 
 
 def limit(who: str, name: str, value: float, least: float) -> float:
-    """A finite number of at least so much, or one line on what it is instead."""
-    if not least <= value < math.inf:
-        raise ValueError(f"{who} wants {name} to be a number of at least {least:g}; got {value!r}.")
+    """A number of at least so much, or one line on what it is instead."""
+    if number(f"{who}'s {name}", value) < least:
+        raise ValueError(f"{who}'s {name} wants to be at least {least:g}; got {value!r}.")
     return float(value)

@@ -1,5 +1,6 @@
 """How strongly each term pulls at the network's output, and in which direction."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -27,11 +28,12 @@ def pulls(values: Mapping[str, Tensor], at: Tensor) -> dict[str, Tensor]:
         if not value.requires_grad:
             continue
         with unhalved(value):
-            mean = value.mean()
-            scale = torch.full_like(mean, at.numel())  # as it comes, for half precision holds no entries of 1e-6
-            (pull,) = torch.autograd.grad(mean, at, scale, retain_graph=True, allow_unused=True)
+            mean, scale = value.mean(), at.numel()
+            first = math.sqrt(scale) if at.dtype == torch.float16 else scale  # which holds neither 1e-6 nor 1e6
+            up = torch.full_like(mean, first)
+            (pull,) = torch.autograd.grad(mean, at, up, retain_graph=True, allow_unused=True)
         if pull is not None:
-            found[name] = pull
+            found[name] = pull if first == scale else pull.float() * (scale / first)
     return found
 
 

@@ -25,7 +25,7 @@ class Balancing(nn.Module):
 
     What is no function of the output alone, a learnt temperature say, is weighted as a value; a term with no path to
     the output at all, such as the KL of a latent, keeps the weight that was asked for. With knobs, each picture's asked
-    weights are divided by their sum, so that what the knobs ask for is a share, picture by picture.
+    weights are divided by their sum, as :func:`lossmith.train.knobs.normalised` does.
 
     Its state is a handful of numbers a term, and belongs in the checkpoint.
 
@@ -36,6 +36,7 @@ class Balancing(nn.Module):
 
     held: Tensor
     known: Tensor
+    noted: Tensor
 
     def __init__(self, balance: Balance, names: Sequence[str]) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class Balancing(nn.Module):
         self.register_buffer("held", torch.ones(len(self.names)))  # what asked weights are multiplied by
         self.register_buffer("known", torch.zeros(len(self.names), dtype=torch.bool))  # the terms of the last measure
         self.heard: frozenset[str] | None = frozenset()  # the same on the host, read back once after loading
-        self.figures: dict[str, Tensor] = {}
+        self.register_buffer("noted", torch.zeros(2, len(self.names)))
 
     def forward(
         self,
@@ -67,12 +68,12 @@ class Balancing(nn.Module):
             average: The mean of a tensor over all processes; one alone needs none.
 
         Returns:
-            A scalar. :attr:`figures` has each term's weight and its share of the gradient when it was last measured.
+            A scalar.
         """
         places = {n: w.at(step, knobs) for n, w in zip(self.names, loss.weights, strict=True)}
         asked: dict[str, Value] = {n: a for n, a in places.items() if isinstance(a, Tensor) or a != 0}
-        if knobs and self.balance.relative:
-            total = sum(abs(a) for a in asked.values())
+        if knobs:
+            total = sum(a.abs() if isinstance(a, Tensor) else abs(a) for a in asked.values())
             asked = {n: a / total for n, a in asked.items()}
         if not asked:
             return loss.weigh(values, step=step, knobs=knobs)
@@ -135,34 +136,41 @@ class Balancing(nn.Module):
         average: Callable[[Tensor], Tensor],
     ) -> None:
         """Asks the balance for the weights to hold, and notes the figures."""
-        count, device = len(self.names), self.held.device
-        mine = gramian(found, self.names) if found else torch.zeros(count, count, device=device)
-        fine = mine.diagonal().isfinite() & (mine.diagonal() > 0)
-        mine = torch.where(fine & fine[:, None], mine, 0.0)
-        means = torch.stack(
-            [values[n].mean().float() if n in values else torch.zeros((), device=device) for n in self.names]
-        )
-        pairs = (fine & fine[:, None]).float()
-        packed = average(torch.cat([mine.flatten(), pairs.flatten(), means]))  # one message between processes
-        mine, pairs = packed[: 2 * count**2].view(2, count, count)
-        mine = mine / torch.where(pairs > 0, pairs, 1.0)
-        means = packed[2 * count**2 :]
 
-        wanted = torch.stack([torch.as_tensor(asked.get(n, 0.0), device=device).float().mean() for n in self.names])
-        away = [n in asked and n not in found and self.balance.gradients for n in self.names]
-        bypassed = torch.tensor(away, device=device)
-        inner = torch.where(bypassed, 0.0, wanted)
-        given = torch.where(bypassed, wanted, self.balance(inner, means, mine))
+        def number(value: Value) -> Tensor:  # on the device, without a copy that the host would wait for
+            if isinstance(value, Tensor):
+                return value.mean().to(self.held)
+            return torch.full((), float(value), dtype=self.held.dtype, device=self.held.device)
+
+        count = len(self.names)
+        mine = gramian(found, self.names) if found else self.held.new_zeros(count, count)
+        fine = mine.diagonal().isfinite() & (mine.diagonal() > 0)
+        pairs = fine & fine[:, None]
+        means = torch.stack([number(values.get(n, 0.0)) for n in self.names])
+        packed = torch.cat([torch.where(pairs, mine, 0.0).flatten(), pairs.flatten(), means])
+        mine, pairs, means = torch.split(average(packed), [count**2, count**2, count])  # one message between processes
+        mine, pairs = mine.view(count, count), pairs.view(count, count)
+        mine = mine / torch.where(pairs > 0, pairs, 1.0)
+
+        wanted = torch.stack([number(asked.get(n, 0.0)) for n in self.names])
+        away = [self.balance.gradients and n in asked and n not in found for n in self.names]
+        inner = torch.stack([number(0.0) if gone else wanted[i] for i, gone in enumerate(away)])
+        new = self.balance(inner, means, mine)
+        given = torch.stack([wanted[i] if gone else new[i] for i, gone in enumerate(away)])
         self.held.copy_(torch.where(wanted != 0, given / torch.where(wanted != 0, wanted, 1.0), 1.0))
-        names = frozenset(asked)
-        if names != self.heard:
-            self.known.copy_(torch.tensor([n in names for n in self.names]))
+        if (names := frozenset(asked)) != self.heard:
+            self.known.copy_(torch.stack([number(n in names) for n in self.names]))
             self.heard = names
         pull = given.abs() * mine.diagonal().sqrt()
-        share = pull / torch.where(pull.sum() > 0, pull.sum(), 1.0)
-        self.figures = {f"weight.{n}": given[i] for i, n in enumerate(self.names)}
-        if self.balance.gradients:
-            self.figures |= {f"share.{n}": share[i] for i, n in enumerate(self.names)}
+        self.noted.copy_(torch.stack([given, pull / torch.where(pull.sum() > 0, pull.sum(), 1.0)]))
+
+    @property
+    def figures(self) -> dict[str, Tensor]:
+        """Each term's weight, and its share of all gradients' norms, as of the last measurement: scalars for the log."""
+        if not self.heard:
+            return {}
+        rows = dict(zip(("weight", "share") if self.balance.gradients else ("weight",), self.noted, strict=False))
+        return {f"{row}.{name}": figures[i] for row, figures in rows.items() for i, name in enumerate(self.names)}
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
