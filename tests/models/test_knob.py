@@ -57,7 +57,7 @@ def test_a_map_turns_each_place_by_itself(model):
 
 def test_tiles_cut_a_map_with_the_picture(model):
     image, lam = torch.rand(1, 3, 30, 26), 0.03 * 1000 ** torch.rand(1, 1, 30, 26)
-    assert_close(tiled(model, image, tile=11, lam=lam), model(image, lam=lam).detach(), atol=1e-5, rtol=1e-4)
+    assert_close(tiled(model, image, tile=11, knobs={"lam": lam}), model(image, lam=lam).detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_several_knobs_turn_by_themselves():
@@ -124,6 +124,7 @@ def test_a_wrong_knob_gets_one_line(model, knobs, words):
         ({"lam": (2.0, 1.0)}, "wants a range"),
         ({"lam": 3.0}, "wants a range"),
         ({"pred": (1.0, 2.0)}, "means something else"),
+        ({"image": (1.0, 2.0)}, "cannot be called 'image'"),
     ],
 )
 def test_a_wrong_range_gets_one_line(ends, words):

@@ -17,7 +17,9 @@ EPILOG = """Examples:
 
   lossmith restore runs/x4 small.jpg large.png
 
-  lossmith restore RealESRGAN_x4plus.pth photos/ large/ --device cuda"""
+  lossmith restore RealESRGAN_x4plus.pth photos/ large/ --device cuda
+
+  lossmith restore runs/knob photos/ large/ --at "psnr>=28" --tile 512"""
 
 WRITES, OPAQUE = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"), (".jpg", ".jpeg", ".bmp")
 
@@ -31,6 +33,10 @@ def restore(
     what: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder, or a file of weights.")],
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture, or a folder of them.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The picture to write, or the folder.")],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(help="Where to turn a knob: 0.5 (slider), lam=0.7, psnr>=28, or map.png; again for more knobs."),
+    ] = None,
     tile: Annotated[int, typer.Option(min=16, help="Side of the tiles for a large picture, px.")] = 256,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
@@ -39,14 +45,17 @@ def restore(
     From a folder each picture becomes a PNG of the same name, in the same subfolder; broken ones are listed.
     """
     from lossmith.cli.networks import chosen, device_of
+    from lossmith.cli.turning import turned
     from lossmith.models import tiled
 
     pairs = planned(source, target)
     place = device_of(device)
     model = chosen(what).to(place)
+    knobs = turned(model, at or [], what)
 
     def through(image: "Tensor") -> "Tensor":
-        return tiled(model, image.to(place), tile=tile).cpu()
+        there = image.to(place)
+        return tiled(model, there, tile=tile, knobs=knobs(there)).cpu()
 
     skipped = []
     for file, out in pairs:

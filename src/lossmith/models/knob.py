@@ -77,6 +77,8 @@ class Knobbed(Restorer):
             raise ValueError(f"The network has the knobs {', '.join(network.knobs)} already; give the one inside.")
         if not knobs:
             raise ValueError("Knobbed wants at least one knob and its range, such as {'lam': (0.03, 30.0)}; got none.")
+        if "image" in knobs:
+            raise ValueError("A knob of a network cannot be called 'image', as its input is; give it another name.")
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
             raise ValueError(f"Knobbed wants width as a whole number of at least 1; got {width!r}.")
         ranges = {name: span(name, ends) for name, ends in knobs.items()}

@@ -35,7 +35,14 @@ class Restorer(nn.Module, ABC):
 
 
 @torch.no_grad()
-def tiled(model: Restorer, image: Tensor, *, tile: int = 256, overlap: int | None = None, **knobs: Value) -> Tensor:
+def tiled(
+    model: Restorer,
+    image: Tensor,
+    *,
+    tile: int = 256,
+    overlap: int | None = None,
+    knobs: Mapping[str, Value] | None = None,
+) -> Tensor:
     """Restores a large image in tiles, so that memory does not grow with it.
 
     Each tile is read with a rim that is cut off again. With a rim of the model's reach the result is that of one piece;
@@ -65,7 +72,8 @@ def tiled(model: Restorer, image: Tensor, *, tile: int = 256, overlap: int | Non
             above, before = min(top, overlap), min(left, overlap)
             rows, columns = slice(top - above, top + tile + overlap), slice(left - before, left + tile + overlap)
             turned = {
-                name: v[..., rows, columns] if isinstance(v, Tensor) and v.ndim == 4 else v for name, v in knobs.items()
+                name: value[..., rows, columns] if isinstance(value, Tensor) and value.ndim == 4 else value
+                for name, value in (knobs or {}).items()
             }
             part = model(image[..., rows, columns], **turned)
             part = part[..., above * scale :, before * scale :][..., : tile * scale, : tile * scale]

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -50,6 +50,15 @@ class Sweep:
             if whole := [column for column in columns if all(math.isfinite(value) for value in column)]:
                 found[name] = tuple(sum(values) / len(whole) for values in zip(*whole, strict=True))
         return found
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain values, with null for what is no finite number."""
+        pictures = {
+            name: [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in rows]
+            for name, rows in self.pictures.items()
+        }
+        record = {"places": self.places, "knobs": self.knobs, "n": len(pictures), "mean": self.figures}
+        return {**record, "pictures": pictures, "moves": self.moves, "distance": self.distance}
 
     def equalised(self, pictures: str) -> Slider:
         """The slider whose equal moves look equally large, on the mean over the pictures.

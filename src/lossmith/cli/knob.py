@@ -1,0 +1,15 @@
+"""`lossmith knob`: what the knob of a trained network does, a command a file."""
+
+import typer
+
+from lossmith.cli import knob_sweep
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    knob = typer.Typer(no_args_is_help=True, help="See what the knob of a trained network does.")
+    for command in (knob_sweep,):
+        command.register(knob)
+    app.add_typer(knob, name="knob", rich_help_panel="Networks")

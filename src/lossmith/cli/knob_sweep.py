@@ -1,0 +1,124 @@
+"""`lossmith knob sweep`: what turning a knob does, seen, measured, and made even."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lossmith.metrics import Metric
+    from lossmith.models import Knobbed
+    from lossmith.tasks import Examples, Task
+
+__all__ = ["register"]
+
+EPILOG = """Examples:
+
+  lossmith knob sweep runs/knob
+
+  lossmith knob sweep runs/knob --images Set14/ --out set14/ --metric psnr_y --metric lpips_alex"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("sweep", epilog=EPILOG)(sweep)
+
+
+def sweep(
+    what: Annotated[str, typer.Argument(metavar="RUN|WEIGHTS", help="A run with a knob, or its weights.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of pictures to look at; by default those that the run is judged by.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for what it writes; by default RUN/knob.")] = None,
+    equalise: Annotated[
+        bool | None,
+        typer.Option(
+            "--equalise/--no-equalise",
+            help="Keep the slider's table with the weights; by default without --images.",
+        ),
+    ] = None,
+    places: Annotated[int, typer.Option(min=2, help="How many places from low to high.")] = 21,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric, again for more; by default all.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+) -> None:
+    """Turn a knob from low to high, see what that does, and make equal moves of its slider look equally large.
+
+    Several knobs turn together. It writes strip.png, the pictures at seven places; curve.png, accuracy against realism;
+    and sweep.json, every figure. The slider's table goes into the weights, where `lossmith restore --at` finds it.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lossmith.cli.networks import device_of
+    from lossmith.cli.turning import knobbed
+    from lossmith.metrics import missing, protocol
+    from lossmith.models import load, save
+    from lossmith.report.sweep import curves, strips
+    from lossmith.train.folder import replaced, writer
+    from lossmith.tune import equaliser
+
+    console = Console(highlight=False, soft_wrap=True)
+    place = device_of(device)
+    model = knobbed(what).to(place)
+    run = Path(what) if Path(what).is_dir() else None
+    which = known(metric)
+    task, examples, shown = looked_at(model, run, images)
+    folder = out or (run or Path()) / "knob"
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("sweep", total=len(examples))
+        swept = equaliser.sweep(
+            model, task, examples, count=places, which=which, device=place, done=lambda _: progress.advance(bar)
+        )
+    words = f"{len(swept.pictures)} picture{'s' * (len(swept.pictures) != 1)} of {shown!r}"
+    model.slider = swept.equalised(words)
+    absent = missing(which)
+    record = {"what": what, "images": shown, "scale": model.scale, **swept.record(), "t": model.slider.t}
+    record |= {"protocol": protocol(task.border, [m for m in which if m not in absent]), "missing": absent}
+    record["skipped"] = [file._asdict() for file in examples.skipped]
+    replaced(folder / "sweep.json", writer(json.dumps(record, indent=2, allow_nan=False) + "\n"))
+    replaced(folder / "curve.png", lambda partial: curves(swept, f"{what} on {words}", partial))
+    replaced(folder / "strip.png", lambda partial: strips(model, task, examples, place, partial))
+    if equalise if equalise is not None else images is None:
+        file = run / "model.safetensors" if run else Path(what)
+        header = load(file)[1]
+        replaced(file, lambda partial: save(model, partial, header))
+        console.print(f"{file}: its slider is equalised by the {swept.distance}.", markup=False)
+    for name, why in absent.items():
+        console.print(f"Without {name}. {why}", markup=False)
+    for skipped in examples.skipped:
+        console.print(f"Skipped {skipped.file}: {skipped.why}", markup=False)
+    for name in ("strip.png", "curve.png", "sweep.json"):
+        console.print(str(folder / name), markup=False)
+
+
+def known(asked: "Sequence[str] | None") -> "list[Metric]":
+    """The metrics that are asked for; by default all, the slow ones too."""
+    from lossmith.metrics import METRICS
+
+    every: list[Metric] = [*METRICS, "dists", "swd"]
+    if unknown := [name for name in asked or () if name not in every]:
+        raise ValueError(f"There is no metric {unknown[0]!r}; there are {', '.join(every)}.")
+    return [name for name in every if name in asked] if asked else every
+
+
+def looked_at(model: "Knobbed", run: Path | None, images: Path | None) -> "tuple[Task, Examples, str]":
+    """The task, the pictures, and whose they are: by default those that the run itself is judged by."""
+    from lossmith.data import held_out, listed
+    from lossmith.tasks import SuperResolution
+    from lossmith.train import Settings
+    from lossmith.train.trainer import task_of
+
+    settings = Settings.read(run / "config.json") if run else None
+    task = task_of(settings) if settings else SuperResolution(model.scale)
+    if images:
+        return task, task.evaluation(images), str(images)
+    if settings is None:
+        raise ValueError("Weights say nothing of pictures; give --images, or the run that they are of.")
+    if settings.val:
+        return task, task.evaluation(settings.val, limit=settings.val_count), settings.val
+    files = listed(settings.images)
+    count = min(settings.val_count, max(1, len(files) // 10))
+    return task, task.evaluation(held_out(files, count)[1], limit=settings.val_count), settings.images
