@@ -1,7 +1,7 @@
 """Pictures: from a folder to training crops and evaluation pairs."""
 
 from lossmith.data.crops import Crops
-from lossmith.data.degradations import downsample, trimmed, upsample
+from lossmith.data.bicubic import downsample, trimmed, upsample
 from lossmith.data.folders import Pictures, Skipped, held_out, listed, read
 from lossmith.data.pairs import Example, Pairs
 from lossmith.data.samples import samples

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lossmith.data.degradations import downsample, trimmed
+from lossmith.data.bicubic import downsample, trimmed
 from lossmith.data.folders import Pictures, Skipped
 from lossmith.image import scaled
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, final
 
 from torch import Tensor
 
-from lossmith.data.degradations import downsample, trimmed
+from lossmith.data.bicubic import downsample, trimmed
 from lossmith.data.folders import Skipped, held_out, listed, read, size
 from lossmith.image import scaled
 
