@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from lossmith import load as load_loss
 from lossmith.models import Knobbed, load
 
 KNOB = {"loss": "L1 + lam*TV", "knobs": {"lam": [0.1, 10.0]}, "schedule": "constant"}
@@ -50,10 +51,15 @@ def test_the_log_says_what_the_balance_came_to(run, lines):
     assert rows[-1]["balance"]["share.TV"] == pytest.approx(1 / 11, abs=0.02)
 
 
-def test_a_calibrated_run_weighs_terms_in_units_of_equal_gradients(run):
-    folder = run(loss="L1 + 1*TV", calibrate=True)
+@pytest.mark.parametrize("options", [{"loss": "L1 + 1*TV", "calibrate": True}, {"loss": "50%*L1 + 50%*TV"}])
+def test_a_calibrated_run_weighs_terms_in_units_of_equal_gradients(run, options):
+    folder = run(**options)
     record = json.loads((folder.path / "calibration.json").read_text())
-    assert record["loss"] == json.loads((folder.path / "loss.json").read_text())["loss"]
+    first, second = record["card"]["terms"]
+    used = load_loss(folder.path / "loss.json")
+    assert record["loss"] == repr(used)
+    pulls = [weight.at(0) * row["norm"] for weight, row in zip(used.weights, (first, second), strict=True)]
+    assert pulls[0] == pytest.approx(pulls[1], rel=1e-3)
 
 
 def test_a_knob_without_a_range_is_refused(run):

@@ -167,12 +167,13 @@ def network(settings: Settings, folder: RunFolder) -> Restorer:
 def in_units(
     loss: Loss, settings: Settings, task: Task, model: Restorer, items: Items, folder: RunFolder
 ) -> tuple[Loss, "Card | None"]:
-    """The loss with its weights in units of equal gradient norms, if that is asked for; measured once in a run.
+    """The loss with its weights in units of equal gradient norms, or shares as numbers; measured once in a run.
 
     Returns:
         The loss, and the card of the measurement; None where there was none, or it was an earlier session's.
     """
-    if not settings.calibrate:
+    shares = settings.balance is None and any(weight.share is not None for weight in loss.weights)
+    if not (settings.calibrate or shares):
         return loss, None
     record = folder.path / "calibration.json"
     if folder.checkpoint.is_file() and record.is_file():
@@ -187,7 +188,7 @@ def in_units(
 
     card = loss.calibrate(views(index) for index in range(CALIBRATION))
     model.train()
-    return card.rescaled(), card
+    return card.rescaled() if settings.calibrate else card.resolved(), card
 
 
 def look(
