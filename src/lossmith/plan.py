@@ -122,8 +122,8 @@ class Plan:
 
     @cached_property
     def bytes(self) -> tuple[int, int]:
-        """:attr:`kept` and :attr:`peak`, without the networks' weights and without losses that read no pictures."""
-        terms = [t for t in self.terms if t.loss.pictures and not (t.loss.bare & t.reads.keys()) - {"mask"}]
+        """:attr:`kept` and :attr:`peak`, without the networks' weights and without what reads more than pictures."""
+        terms = [term for term in self.terms if term.pictured]
         views = {view: torch.empty(self.shape, device="meta") for term in terms for view in term.reads.values()}
         views |= {term.reads["mask"]: views[term.reads["mask"]][:, :1] for term in terms if "mask" in term.reads}
         if not terms:

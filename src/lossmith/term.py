@@ -77,6 +77,11 @@ class Term:
     shares: Mapping[str, float] = field(init=False)
     """The weight of each layer in its sum; empty without a network."""
 
+    @property
+    def pictured(self) -> bool:
+        """Whether all that it reads is pictures and masks of them."""
+        return self.loss.pictures and not (self.loss.bare & self.reads.keys()) - {"mask"}
+
     def evaluate(self, looks: Looks) -> Tensor:
         """Its unweighted value for each image, (N,), in float32 at least."""
         if self.inner and self.separable(looks) and not (self.loss.frugal and not self.outer):

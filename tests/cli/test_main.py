@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from lossmith.cli import main
@@ -58,6 +60,23 @@ def test_explain_tells_terms_networks_cost_and_papers(capsys):
     assert "untrained, as asked" in text
     assert "2 pictures of 64x64 px" in text
     assert "@inproceedings{simonyan2015" in text
+
+
+@pytest.mark.parametrize("formula", ["Denoising", "KL", "TextContrast", "AttentionConsistency"])
+def test_explain_of_what_reads_no_picture_says_so(capsys, formula):
+    assert main(["explain", formula]) == 0
+    text = capsys.readouterr().out
+    assert f"No value on pictures: {formula}, which read what is no picture." in text
+    assert "there is no cost to count" in text
+
+
+def test_explain_masks_nothing(capsys):
+    values = []
+    for formula in ("L1", "L1.on(mask='hole')"):
+        assert main(["explain", formula, "--size", "32"]) == 0
+        values.append(re.findall(r"\d\.\d{3,}", capsys.readouterr().out)[:2])
+    assert len(values[0]) == 2
+    assert values[0] == values[1]
 
 
 def test_explain_says_how_to_get_weights_that_are_missing(capsys, monkeypatch, tmp_path):

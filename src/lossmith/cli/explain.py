@@ -30,7 +30,8 @@ def explain(
     """What a formula means: its terms, networks and their weights, cost, values, and what to cite.
 
     The values are measured on pictures of noise: a pair of equal ones, one pair that differs by 5 % of the range, and
-    one that has nothing in common. They tell how large a term is beside the others.
+    one that has nothing in common. They tell how large a term is beside the others; one that reads vectors, latents or
+    attention has none. Masks keep all of a picture.
     """
     from rich.console import Console
 
@@ -52,9 +53,11 @@ def terms(console: "Console", loss: "Loss", size: int) -> None:
     for name, term in zip(loss.names, loss.terms, strict=True):
         through = f"{term.loss!r} @ {term.lens!r}" if term.lens else repr(term.loss)
         console.print(f"{name}: {through}", markup=False, highlight=False)
-        shown = [f"{v[name]:.4g}" if name in v else "no weights" for v in values]
+        shown = (each[name] for each in values)
         table.add_row(name, repr(term.weight), ", ".join(term.reads.values()), ranged(term), *shown)
     console.print(table)
+    if apart := [name for name, term in zip(loss.names, loss.terms, strict=True) if not term.pictured]:
+        console.print(f"No value on pictures: {', '.join(apart)}, which read what is no picture.", highlight=False)
 
 
 def ranged(term: "Term") -> str:
@@ -66,8 +69,8 @@ def ranged(term: "Term") -> str:
 PAIRS = ("equal", "noisy", "unrelated")
 
 
-def measured(loss: "Loss", size: int, kind: str) -> dict[str, float]:
-    """Each term's value on a pair of made-up pictures; none where the weights are missing."""
+def measured(loss: "Loss", size: int, kind: str) -> dict[str, str]:
+    """Each term's value on a pair of made-up pictures, or why there is none."""
     import torch
 
     from lossmith import MissingWeights
@@ -78,13 +81,18 @@ def measured(loss: "Loss", size: int, kind: str) -> dict[str, float]:
     noisy = (picture + 0.05 * torch.randn(shape, generator=chance)).clamp(0, 1)
     views = dict.fromkeys(loss.reads, picture)
     views["pred"] = {"equal": picture, "noisy": noisy, "unrelated": other}[kind]
+    views |= {term.reads["mask"]: torch.ones_like(picture[:, :1]) for term in loss.terms if "mask" in term.reads}
     values = {}
     for name, term in zip(loss.names, loss.terms, strict=True):
+        if not term.pictured:
+            values[name] = "none"
+            continue
+        plain = (term.loss @ term.lens if term.lens else term.loss).on(**term.renamed)
         try:
             with torch.no_grad():
-                values[name] = float((term.loss @ term.lens if term.lens else term.loss).on(**term.renamed)(**views))
+                values[name] = f"{float(plain(**{view: views[view] for view in plain.reads})):.4g}"
         except MissingWeights:
-            continue
+            values[name] = "no weights"
     return values
 
 
@@ -119,6 +127,9 @@ def cost(console: "Console", loss: "Loss", shape: tuple[int, int, int, int]) -> 
             figures = (f"{flops / 1e9:.1f}" for flops in (row.forward, row.backward))
             table.add_row(network, row.view, ", ".join(row.layers), ", ".join(row.terms), *figures)
         console.print(table)
+    elif not any(term.pictured for term in loss.terms):
+        console.print("It looks at no picture: there is no cost to count for any size of them.")
+        return
     else:
         console.print("No network: the step costs what the pictures' pixels cost.")
     console.print(
