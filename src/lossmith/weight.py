@@ -203,7 +203,8 @@ def asked(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     """Shares as numbers, where terms of weight 1 pull equally: what calibrated and balanced terms are weighted by.
 
     The terms without a share divide what is left in the proportion of their numbers, as these are with the knobs at 1
-    once all schedules have ended.
+    once all schedules have ended; where nothing is left they stand beside it, as a term without a gradient at the
+    output may.
 
     Raises:
         ValueError: The shares come to more than there is, or to less with no other term.
@@ -214,12 +215,12 @@ def asked(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     """
     total = sum(abs(weight.share or 0) for weight in weights)
     rest = sum(abs(weight.final) for weight in weights if weight.share is None)
-    if total and all(weight.share is not None for weight in weights):
-        if abs(total - 100) > 0.1:  # 33.3% three times will do
-            raise ValueError(f"The shares come to {total:g}% and leave no term for the rest; make it 100%.")
+    left = 100 - total
+    if abs(left) <= 0.1:  # 33.3% three times will do
         rest, left = 1.0, 100.0
-    elif (left := 100 - total) <= 0 or (total and not rest):
-        raise ValueError(f"The shares come to {total:g}%; the terms without one want some of the gradient, too.")
+    elif total and not (left > 0 and rest):
+        why = "the terms without one have no weight" if left > 0 else "there is no more than 100%"
+        raise ValueError(f"The shares come to {total:g}%; {why}.")
     return tuple(
         weight if weight.share is None else Weight(weight.share * rest / left, weight.plain) for weight in weights
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 from lossmith.balance.card import Card, Row, resolved
 from lossmith.balance.gramian import gramian, pulls
 from lossmith.loss import Loss
+from lossmith.weight import Weight
 
 __all__ = ["calibrate"]
 
@@ -56,7 +57,7 @@ def calibrate(loss: Loss, batches: Iterable[Mapping[str, Tensor]] | Mapping[str,
     rows = tuple(
         Row(
             name=name,
-            weight=repr(loss.weights[i]),
+            weight=text(loss.weights[i]),
             value=float(value[i]),
             norm=norm,
             spread=float(each[:, i].std(correction=0) / norm) if norm else 0.0,
@@ -72,3 +73,10 @@ def calibrate(loss: Loss, batches: Iterable[Mapping[str, Tensor]] | Mapping[str,
 
     cosines = tuple(tuple(cosine(i, j) for j in range(len(names))) for i in range(len(names)))
     return Card(loss, rows, cosines, pictures, source)
+
+
+def text(weight: Weight) -> str:
+    """A weight as somebody would type it."""
+    if weight.share is not None and not weight.plain:
+        return f"{weight.share:g}%"
+    return f"{weight.scale:g}" if weight.constant else repr(weight)

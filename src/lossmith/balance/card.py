@@ -1,14 +1,15 @@
 """The card of a loss: what its weights come to on some pictures, and which would be equal."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from lossmith.loss import Loss
-from lossmith.weight import Weight, asked
+from lossmith.weight import Percent, Weight, asked
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 __all__ = ["Card", "Row"]
 
@@ -40,7 +41,7 @@ class Row:
 @final
 @dataclass(frozen=True)
 class Card:
-    """What calibrating has measured.
+    """What calibrating has measured. The reference is the first term that pulls.
 
     Args:
         loss: The loss.
@@ -57,7 +58,7 @@ class Card:
     source: str = ""
 
     def rescaled(self) -> Loss:
-        """The loss with its weights in units of equal gradients: 1 pulls as hard for one term as for another.
+        """The loss that its numbers make if 1 is to pull as hard for one term as for another.
 
         Each weight is multiplied by the row's :attr:`Row.equal`; shares become numbers first. A term that does not pull
         keeps its weight.
@@ -70,9 +71,19 @@ class Card:
 
         Where all weights are shares, the norms of all terms together come to L1's.
         """
-        weights = self.loss.weights
-        numbers = resolved(weights, self.loss.names, [row.norm for row in self.rows])
+        numbers = resolved(self.loss.weights, self.loss.names, [row.norm for row in self.rows])
         return self.loss.reweighted([neat(weight) for weight in numbers])
+
+    def shares(self) -> Loss:
+        """The loss with shares of the gradient in the place of numbers: what it asks for here, for any pictures."""
+        rows = zip(self.loss.weights, self.rows, strict=True)
+        return self.loss.reweighted([shared(weight, row.share) if row.share else weight for weight, row in rows])
+
+    @property
+    def proportion(self) -> str:
+        """The shares in one line, such as "L1 1.2 : perceptual 98.8 % of the gradient"."""
+        parts = [f"{row.name} {percent(row.share)}" for row in self.rows if row.share is not None]
+        return f"{' : '.join(parts)} % of the gradient" if parts else "none of the gradient"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -87,12 +98,6 @@ class Card:
                 notes.append(f"{row.name} has a critic that has learnt nothing yet; its part changes once it does.")
         return tuple(notes)
 
-    @property
-    def proportion(self) -> str:
-        """The shares in one line, such as "L1 1.2 : perceptual 98.8 % of the gradient"."""
-        parts = [f"{row.name} {percent(row.share)}" for row in self.rows if row.share is not None]
-        return f"{' : '.join(parts)} % of the gradient" if parts else "no term pulls at the output"
-
     def record(self) -> dict[str, Any]:
         """The card for JSON."""
         return {
@@ -101,27 +106,33 @@ class Card:
             "pictures": self.pictures,
             "terms": [asdict(row) for row in self.rows],
             "cosines": self.cosines,
+            "proportion": self.proportion,
+            "shares": repr(self.shares()),
             "rescaled": repr(self.rescaled()),
             "notes": self.notes,
         }
 
-    def table(self) -> "Table":
-        """The card as a table of rich."""
+    def table(self) -> "RenderableType":
+        """The card as tables of rich: one row a term, then the cosines."""
+        from rich.console import Group
         from rich.markup import escape
         from rich.table import Table
 
         title = f"{self.source}: {self.pictures} pictures" if self.source else f"{self.pictures} pictures"
-        table = Table("term", "weight", title=escape(title), title_justify="left")
-        heads = ["value", "norm", "±", "share", "equal", *(f"cos {row.name}" for row in self.rows)]
-        for head in heads:
-            table.add_column(head, justify="right")
-        for row, cosines in zip(self.rows, self.cosines, strict=True):
+        table = Table(title=escape(title), title_justify="left")
+        for head in ("term", "weight"):
+            table.add_column(head, overflow="fold")
+        for head in ("value", "norm", "±", "share", "equal"):
+            table.add_column(head, justify="right", no_wrap=True)
+        cosines = Table("cosine")
+        for row in self.rows:
+            cosines.add_column(escape(row.name), justify="right", overflow="fold")
+        for row, line in zip(self.rows, self.cosines, strict=True):
             figures = [f"{row.value:.4g}", figure(row.norm), f"{100 * row.spread:.0f}%"]
             figures += ["-" if row.share is None else f"{percent(row.share)}%", figure(row.equal)]
-            table.add_row(
-                escape(row.name), escape(row.weight), *figures, *("-" if c is None else f"{c:+.2f}" for c in cosines)
-            )
-        return table
+            table.add_row(escape(row.name), escape(row.weight), *figures)
+            cosines.add_row(escape(row.name), *("-" if cosine is None else f"{cosine:+.2f}" for cosine in line))
+        return Group(table, cosines) if len(self.rows) > 1 else table
 
     def __str__(self) -> str:
         from io import StringIO
@@ -153,16 +164,24 @@ def resolved(weights: Sequence[Weight], names: Sequence[str], norms: Sequence[fl
                 f"The term '{name}' has no gradient at the output on these pictures, so that no weight gives it "
                 f"{abs(weight.share):g}% of it; give it a number."
             )
-    sizes = [(abs(w.final), n) for w, n in zip(weights, norms, strict=True) if w.share is None]
-    rest = sum(size for size, _ in sizes)
-    pull = sum(size * (norm or 0.0) for size, norm in sizes)
-    if sizes and not pull:
-        raise ValueError("No term without a share has a gradient at the output on these pictures; give all a share.")
-    unit = pull / rest if sizes else 1.0  # what a number 1 of the others pulls on average
+    others = [(abs(w.final), norm or 0.0) for w, norm in zip(weights, norms, strict=True) if w.share is None]
+    pull = sum(size * norm for size, norm in others)
+    whole = abs(sum(abs(weight.share or 0) for weight in weights) - 100) <= 0.1
+    if whole and pull:
+        raise ValueError("The shares come to 100%, and terms without one pull, too; leave some for them.")
+    if not (whole or pull):
+        raise ValueError("The shares come to less than 100%, and no other term pulls; make them 100%.")
+    unit = 1.0 if whole else pull / sum(size for size, _ in others)  # what a number 1 of the others pulls
     return tuple(
         number * (unit / norm) if weight.share and norm else number
         for weight, number, norm in zip(weights, numbers, norms, strict=True)
     )
+
+
+def shared(weight: Weight, share: float) -> Weight:
+    """The weight as a share of the gradient; its knobs, schedules and sign stay."""
+    part = Percent(min(100.0, float(f"{100 * share:.4g}")))
+    return Weight(math.copysign(1.0, weight.scale), (part, *weight.plain))
 
 
 def neat(weight: Weight) -> Weight:
@@ -170,9 +189,10 @@ def neat(weight: Weight) -> Weight:
     return Weight(float(f"{weight.scale:.5g}"), weight.factors)
 
 
-def percent(share: float | None) -> str:
-    """A share with the digits that mean something."""
-    return "-" if share is None else f"{100 * share:.{2 if share < 0.001 else 1}f}"
+def percent(share: float) -> str:
+    """A share in percent, with the digits that mean something."""
+    plain = 0.001 <= share <= 0.999 or share in (0, 1)
+    return f"{100 * share:.1f}" if plain else f"{100 * share:.{4 if share > 0.5 else 2}g}"
 
 
 def figure(value: float | None) -> str:
