@@ -20,7 +20,7 @@ BUDGET = 7_500_000  # bytes of pictures: with them the page stays under 8 MB, wh
 
 
 def page(runs: Sequence[Path], out: Path) -> Path:
-    """Write one self-contained HTML page about one or several runs.
+    """Write one self-contained HTML page about one or several runs, or about a study.
 
     It has the formulas and what was trained, the verdict in words and numbers, the pictures with a wipe, a loupe and a
     slider over the steps, the plane of accuracy and realism, the curves, and the plan and citations where the folders
@@ -29,7 +29,8 @@ def page(runs: Sequence[Path], out: Path) -> Path:
     got, and the page says what is missing.
 
     Args:
-        runs: Run folders, as ``lossmith train`` writes them; one colour each, in this order.
+        runs: Run folders, as ``lossmith train`` writes them, one colour each, in this order; or the folder of one
+            study, as ``lossmith tune`` writes it.
         out: The file to write; its folder is made where it is missing.
 
     Returns:
@@ -42,6 +43,10 @@ def page(runs: Sequence[Path], out: Path) -> Path:
         raise ValueError("report wants at least one run folder; none was given. Name the --out of a training.")
     if out.is_dir():
         raise ValueError(f"report wants a file to write the page to; {str(out)!r} is a folder. Name a file in it.")
+    if len(runs) == 1 and (Path(runs[0]) / "study.json").is_file():
+        from lossmith.report.study import study_page
+
+        return study_page(Path(runs[0]), out)
     members = distinct([read(Path(folder)) for folder in runs])
     groups = grouped(members)
     taken = [collect(group.runs) for group in groups]
@@ -60,14 +65,30 @@ def page(runs: Sequence[Path], out: Path) -> Path:
         body.append(sections.terms(group))
     body += [appendix.plan(members), appendix.citations(members), appendix.details(members)]
     title = " · ".join(run.name for run in members)
-    script = "\n".join(f"{{\n{_part(name)}}}" for name in ("charts.js", "compare.js"))
+    return bound(f"{title} \u00b7 lossmith", "\n".join(filter(None, body)), ("charts.js", "compare.js"), out)
+
+
+def bound(title: str, body: str, scripts: Sequence[str], out: Path, styles: Sequence[str] = ()) -> Path:
+    """Writes a page of the house's style, which needs nothing else.
+
+    Args:
+        title: Of the window.
+        body: The sections.
+        scripts: The package's files of scripts; no other may run, whatever a run's texts hold.
+        out: The file to write.
+        styles: Files of styles, after the house's own.
+
+    Returns:
+        The file that was written.
+    """
+    script = "\n".join(f"{{\n{_part(name)}}}" for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     text = Template(_part("page.html")).substitute(
-        title=escape(f"{title} · lossmith"),
-        css=_part("page.css"),
-        body="\n".join(filter(None, body)),
+        title=escape(title),
+        css="\n".join(_part(name) for name in ("page.css", *styles)),
+        body=body,
         script=script,
-        script_hash=f"'sha256-{digest}'",  # no other script may run, whatever a run's texts hold
+        script_hash=f"'sha256-{digest}'",
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")

@@ -18,6 +18,7 @@ from rich.console import Console
 from lossmith.data import listed
 from lossmith.metrics import missing, protocol, sharing
 from lossmith.train.judge import means
+from lossmith.tune.importance import importance
 from lossmith.tune.search import Search, read
 from lossmith.tune.space import grid
 from lossmith.tune.storage import origin
@@ -80,6 +81,7 @@ def tune(
         else:
             crew(study, folder, telling, machine, workers, common)
         telling.look()
+    write(folder / "importance.json", importance(search, study))
     return len(ended(study))
 
 
@@ -182,7 +184,9 @@ def prepare(search: Search, folder: Path, machine: Machine) -> None:
         if Path(start := str(settings.model["name"])).is_file():
             rows["start"] = judged(search, settings, Path(start), machine)
         marks = {name: {"figures": means(list(row.values())), "pictures": row} for name, row in rows.items()}
-        taught = sharing(search.formula(search.middle), which)
+        taught: dict[str, str] = {}
+        for drawn in grid(search.space, 1):  # every choice of layers and networks
+            taught |= sharing(search.formula(drawn), which)
         record = {"marks": marks, "protocol": protocol(settings.scale, which), "sharing": taught}
         write(folder / "marks.json", record)
 

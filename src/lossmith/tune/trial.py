@@ -50,6 +50,7 @@ class Result:
 
     Args:
         number: Its number in the study.
+        run: The name of its run folder.
         state: Whether it was trained to its end, given up at a rung, or could not be trained.
         drawn: What it drew.
         loss: Its formula.
@@ -62,6 +63,7 @@ class Result:
     """
 
     number: int
+    run: str
     state: State
     drawn: Mapping[str, Any]
     loss: str
@@ -111,7 +113,7 @@ def attempt(
 
         def ended(state: State, step: int, **more: Any) -> Result:
             took = round(time.monotonic() - began, 2)
-            made = Result(number, state, dict(drawn), settings.loss, step, took, rungs=passed, **more)
+            made = Result(number, place.name, state, dict(drawn), settings.loss, step, took, rungs=passed, **more)
             write(place / "result.json", asdict(made))
             return made
 

@@ -1,0 +1,204 @@
+"""What a study found, read from its folder alone: the front, its knee, how much of the plane it covers."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lossmith.train.folder import replaced
+from lossmith.tune.anchors import Anchor, anchors
+from lossmith.tune.axes import Axis, point
+from lossmith.tune.pareto import front, hypervolume, knee_shares
+from lossmith.tune.pareto import knee as nearest
+from lossmith.tune.search import Search, read
+from lossmith.tune.trial import Result, loaded, result, write
+
+__all__ = ["Findings", "findings", "is_study"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study found so far.
+
+    Args:
+        folder: Its folder.
+        search: What was asked.
+        trials: Those that ended with a result, by their number.
+        marks: The figures of what every trial must beat, "bicubic", and of the network that all began with, "start".
+        protocol: What each figure is, in words.
+        sharing: The figures that look through a network of the loss, and through which.
+        importance: For each figure, how much each free name decides of it.
+    """
+
+    folder: Path
+    search: Search
+    trials: Sequence[Result]
+    marks: Mapping[str, Mapping[str, Any]]
+    protocol: Mapping[str, str]
+    sharing: Mapping[str, str]
+    importance: Mapping[str, Mapping[str, float]]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """What is judged by."""
+        return self.search.axes
+
+    def place(self, trial: Result) -> Path:
+        """The run folder of a trial."""
+        return self.folder / "trials" / trial.run
+
+    def missed(self, trial: Result) -> list[str]:
+        """The floors that a complete trial is below."""
+        floors = self.search.floors
+        held = (a for a in self.axes if a.metric in floors)
+        return [a.metric for a in held if a.misses(trial.figures[a.metric], floors[a.metric]) > 0]
+
+    def remark(self, trial: Result) -> str:
+        """Why a trial does not count, in words; empty if it does."""
+        if trial.state == "complete":
+            return "".join(f"below the floor of {name} " for name in self.missed(trial)).strip()
+        return trial.why
+
+    @cached_property
+    def sound(self) -> list[Result]:
+        """The trials that were trained to their end and hold the floors."""
+        return [trial for trial in self.trials if trial.state == "complete" and not self.missed(trial)]
+
+    @cached_property
+    def points(self) -> list[tuple[float, ...]]:
+        """The sound trials as points of which less is better."""
+        return [tuple(point(trial.figures, self.axes)) for trial in self.sound]
+
+    @cached_property
+    def front(self) -> list[Result]:
+        """Those that no other beats, by the first axis."""
+        return [self.sound[i] for i in front(self.points)]
+
+    @property
+    def reference(self) -> tuple[float, ...]:
+        """What every trial must beat, as a point."""
+        return tuple(point(self.marks["bicubic"]["figures"], self.axes))
+
+    @cached_property
+    def hypervolume(self) -> float:
+        """What the front covers of the plane beyond bicubic enlargement, in the axes' units."""
+        return hypervolume(self.points, self.reference)
+
+    @cached_property
+    def ranges(self) -> list[tuple[float, float]]:
+        """From the best that was seen on each axis to bicubic, or to the worst of the front where that is better."""
+        found = []
+        on_front = [self.points[i] for i in front(self.points)]
+        for axis, mark in enumerate(self.reference):
+            seen = [row[axis] for row in on_front]
+            worst = mark if mark > min(seen) else max(seen)
+            found.append((min(seen), worst if worst > min(seen) else math.nextafter(min(seen), math.inf)))
+        return found
+
+    @cached_property
+    def knee(self) -> Result | None:
+        """The trial that is nearest to the best of everything."""
+        return self.sound[nearest(self.points, self.ranges)] if self.sound else None
+
+    @cached_property
+    def shares(self) -> dict[int, float]:
+        """How often each trial is the knee when the validation pictures are drawn anew."""
+        names = {axis.metric for axis in self.axes}
+        usable = [
+            {name for name, row in trial.pictures.items() if all(math.isfinite(row.get(n, math.nan)) for n in names)}
+            for trial in self.sound
+        ]
+        common = sorted(set.intersection(*usable)) if usable else []
+        if not common:
+            return {}
+        rows = [[point(trial.pictures[name], self.axes) for name in common] for trial in self.sound]
+        shares = knee_shares(rows, self.ranges)
+        return {trial.number: share for trial, share in zip(self.sound, shares, strict=True)}
+
+    @property
+    def anchors(self) -> tuple[list[Anchor], str]:
+        """Published figures that may stand beside these, or why there are none."""
+        count = len(self.marks["bicubic"]["pictures"])
+        scale = self.search.settings(self.search.middle).scale
+        bicubic = self.marks["bicubic"]["figures"]
+        return anchors(self.search.val, count, scale=scale, axes=[a.metric for a in self.axes], bicubic=bicubic)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        states = [trial.state for trial in self.trials]
+        chosen = self.knee
+        return {
+            "loss": self.search.loss,
+            "axes": [axis.text for axis in self.axes],
+            "trials": {state: states.count(state) for state in ("complete", "pruned", "failed")},
+            "below_floor": [trial.number for trial in self.trials if trial.state == "complete" and self.missed(trial)],
+            "front": [self.row(trial) for trial in self.front],
+            "knee": None if chosen is None else {**self.row(chosen), "share": self.shares.get(chosen.number)},
+            "knee_shares": {str(number): share for number, share in self.shares.items() if share},
+            "hypervolume": self.hypervolume,
+            "marks": {name: mark["figures"] for name, mark in self.marks.items()},
+            "importance": self.importance,
+            "protocol": self.protocol,
+            "sharing": self.sharing,
+            "pictures": len(self.marks["bicubic"]["pictures"]),
+        }
+
+    def row(self, trial: Result) -> dict[str, Any]:
+        """A trial in short."""
+        values = self.search.values(trial.drawn)
+        return {"number": trial.number, **values, **trial.figures, "loss": trial.loss, "run": trial.run}
+
+    def export(self) -> None:
+        """Writes findings.json and trials.csv into the folder."""
+        write(self.folder / "findings.json", self.record)
+        names, metrics = list(self.search.space), [axis.metric for axis in self.axes]
+        heading = ["number", "state", *names, *metrics, "front", "knee_share", "steps", "seconds", "run", "loss", "why"]
+        text = io.StringIO()
+        sheet = csv.writer(text)
+        sheet.writerow(heading)
+        for trial in self.trials:
+            values = self.search.values(trial.drawn)
+            sheet.writerow(
+                [trial.number, trial.state, *(values[name] for name in names)]
+                + [trial.figures.get(metric, "") for metric in metrics]
+                + [int(trial in self.front), self.shares.get(trial.number, ""), trial.step, trial.seconds]
+                + [trial.run, trial.loss, self.remark(trial)]
+            )
+        replaced(self.folder / "trials.csv", lambda partial: partial.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder is a study's."""
+    return (folder / "study.json").is_file()
+
+
+def findings(folder: str | Path) -> Findings:
+    """What the study of a folder found so far.
+
+    Raises:
+        ValueError: There is no study in it, or it has hardly begun.
+    """
+    path = Path(folder)
+    search = read(path / "study.json")
+    marks = loaded(path / "marks.json", None)
+    if not isinstance(marks, dict):
+        raise ValueError(f"The study in {str(path)!r} has not begun: give the command that it was made with again.")
+    return Findings(
+        folder=path,
+        search=search,
+        trials=sorted(ended(path / "trials"), key=lambda trial: trial.number),
+        marks=marks["marks"],
+        protocol=marks["protocol"],
+        sharing=marks["sharing"],
+        importance=loaded(path / "importance.json", {}),
+    )
+
+
+def ended(trials: Path) -> Iterable[Result]:
+    """The results of a folder of runs."""
+    return [found for file in trials.glob("*/result.json") if (found := result(file.parent))]
