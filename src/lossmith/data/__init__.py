@@ -1,22 +1,38 @@
-"""Pictures: from a folder to training crops and evaluation pairs."""
+"""Pictures: from a folder to training crops and evaluation pairs, and what spoils them."""
 
-from lossmith.data.crops import Crops
 from lossmith.data.bicubic import downsample, trimmed, upsample
+from lossmith.data.blur import blurred, gaussian_kernel, motion_kernel, sinc_kernel
+from lossmith.data.chain import real_esrgan
+from lossmith.data.crops import Crops
+from lossmith.data.degraded import Degrade, Spoilt, SpoiltPictures
 from lossmith.data.folders import Pictures, Skipped, held_out, listed, read
+from lossmith.data.jpeg import jpeg
+from lossmith.data.noise import gaussian_noise, poisson_noise
 from lossmith.data.pairs import Example, Pairs
 from lossmith.data.samples import samples
 
 __all__ = [
     "Crops",
+    "Degrade",
     "Example",
     "Pairs",
     "Pictures",
     "Skipped",
+    "Spoilt",
+    "SpoiltPictures",
+    "blurred",
     "downsample",
+    "gaussian_kernel",
+    "gaussian_noise",
     "held_out",
+    "jpeg",
     "listed",
+    "motion_kernel",
+    "poisson_noise",
     "read",
+    "real_esrgan",
     "samples",
+    "sinc_kernel",
     "trimmed",
     "upsample",
 ]
