@@ -65,6 +65,10 @@ def sweep(
     model = knobbed(what).to(place)
     run = Path(what) if Path(what).is_dir() else None
     which = known(metric)
+    if len(absent := missing(which)) == len(which):
+        raise ValueError(f"No metric is left to measure by. {next(iter(absent.values()))}")
+    taken = [name for name in which if name not in absent]
+    seen = [name for name in ("psnr_y", "lpips_alex") if name in taken] or taken
     task, examples, shown = looked_at(model, run, images)
     folder = out or (run or Path()) / "knob"
     with Progress(console=console, transient=True) as progress:
@@ -74,13 +78,12 @@ def sweep(
         )
     words = f"{len(swept.pictures)} picture{'s' * (len(swept.pictures) != 1)} of {shown!r}"
     model.slider = swept.equalised(words)
-    absent = missing(which)
     record = {"what": what, "images": shown, "scale": model.scale, **swept.record(), "t": model.slider.t}
-    record |= {"protocol": protocol(task.border, [m for m in which if m not in absent]), "missing": absent}
+    record |= {"protocol": protocol(task.border, taken), "missing": absent}
     record["skipped"] = [file._asdict() for file in examples.skipped]
     replaced(folder / "sweep.json", writer(json.dumps(record, indent=2, allow_nan=False) + "\n"))
     replaced(folder / "curve.png", lambda partial: curves(swept, f"{what} on {words}", partial))
-    replaced(folder / "strip.png", lambda partial: strips(model, task, examples, place, partial))
+    replaced(folder / "strip.png", lambda partial: strips(model, task, examples, partial, which=seen, device=place))
     if equalise if equalise is not None else images is None:
         file = run / "model.safetensors" if run else Path(what)
         header = load(file)[1]

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lossmith.image import to_pil
-from lossmith.metrics import score
+from lossmith.metrics import Metric, score
 from lossmith.models import Knobbed
 from lossmith.report.axes import around, brief
 from lossmith.tasks import Examples, Task
@@ -22,7 +22,7 @@ __all__ = ["Cell", "curve", "curves", "strip", "strips"]
 
 PAPER, INK, SOFT, GRID, LINE = (255, 255, 255), (23, 24, 28), (110, 114, 124), (228, 230, 234), (38, 92, 196)
 FINE = 3  # how much larger a curve is drawn than it is saved, for smooth lines
-PANEL, HIGH, LEFT, TOP, BOTTOM = 400, 340, 64, 26, 292  # of the curve, in saved pixels
+PANEL, HIGH, LEFT, TOP, BOTTOM = 400, 360, 56, 48, 312  # of the curve, in saved pixels
 
 
 COLUMNS, ROWS = 7, 4  # places and pictures of a strip
@@ -30,19 +30,24 @@ REALISM = {"lpips_alex": "LPIPS-Alex", "dists": "DISTS", "swd": "patch distance 
 
 
 @torch.no_grad()
-def strips(model: Knobbed, task: Task, examples: Examples, device: torch.device | str, path: Path) -> Path:
-    """Draws the first pictures at seven places of the slider, beside the truth and the input; see :func:`strip`."""
+def strips(
+    model: Knobbed, task: Task, examples: Examples, path: Path, *, which: Sequence[Metric], device: torch.device | str
+) -> Path:
+    """Draws the first pictures at seven places of the slider, beside the truth and the input; see :func:`strip`.
+
+    Below each stand the first two of the metrics.
+    """
     places = [i / (COLUMNS - 1) for i in range(COLUMNS)]
     rows: dict[str, list[Cell]] = {}
     for name, batch in islice(examples, ROWS):
         there = {view: tensor.to(device) for view, tensor in batch.items()}
-        rows[name] = [Cell("truth", there["target"][0]), Cell("input", there["input"][0])]
+        rows[name] = [Cell("truth", there["target"][0]), Cell("input", there["input"][0], ", ".join(which[:2]))]
         for t in places:
             turned = model.at(t)
             pred = task.views(partial(model, **turned), there)["pred"]
-            figures = score(pred, there["target"], border=task.border, which=["psnr_y", "lpips_alex"])
+            figures = score(pred, there["target"], border=task.border, which=which[:2])
             head = "\n".join([f"slider {t:.2f}", *(f"{knob} = {value:.3g}" for knob, value in turned.items())])
-            below = "  ".join(brief(value, 0.01 if name == "psnr_y" else 0.001) for name, value in figures.items())
+            below = "  ".join(f"{value:.{2 if metric.startswith('psnr') else 3}f}" for metric, value in figures.items())
             rows[name].append(Cell(head, pred[0], below))
     return strip(rows, path)
 
@@ -51,9 +56,10 @@ def curves(swept: Sweep, title: str, path: Path) -> Path:
     """Draws PSNR-Y against each measure of realism that a sweep has, or against the place; see :func:`curve`."""
     figures = swept.figures
     panels = {f"{words}, lower is better": figures[name] for name, words in REALISM.items() if name in figures}
-    step = max(1, (len(swept.places) - 1) // 4)
+    t, quarters = swept.equalised(title).t, [i / 4 for i in range(5)]
+    named = {min(range(len(t)), key=lambda i: abs(t[i] - quarter)) for quarter in quarters}
     knobs = [", ".join(f"{knob} = {value:.2g}" for knob, value in at.items()) for at in swept.knobs]
-    labels = [words if i % step == 0 else "" for i, words in enumerate(knobs)]
+    labels = [words if i in named else "" for i, words in enumerate(knobs)]
     name = "psnr_y" if "psnr_y" in figures else next(iter(figures))
     words = "PSNR-Y, dB" if name == "psnr_y" else name
     return curve(panels or {"place in the range": swept.places}, figures[name], labels, path, title=title, height=words)
@@ -167,7 +173,7 @@ def curve(
                 where = (left - 6 * FINE, place) if along else (place, (BOTTOM + 12) * FINE)
                 pen.text(where, word, SOFT, small, anchor="rm" if along else "mm")
         pen.text(((left + right) / 2, (BOTTOM + 32) * FINE), name, SOFT, small, anchor="mm")
-        pen.text((left + 4 * FINE, (TOP + 3) * FINE), height, SOFT, small)
+        pen.text((left, (TOP - 18) * FINE), height, SOFT, small)
         points = [(x.at(a), y.at(b)) for a, b in zip(column, accuracy, strict=True)]
         pen.line(points, LINE, 2 * FINE, joint="curve")
         for (across, down), label in zip(points, labels, strict=True):
