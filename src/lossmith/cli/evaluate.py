@@ -33,16 +33,16 @@ def evaluate(
 ) -> None:
     """Score a network, or bicubic enlargement, on pictures: the mean and each one.
 
-    PSNR and SSIM on Y, PSNR on RGB, LPIPS and texture, with a border of as many pixels as the scale left out, as the
-    super-resolution papers do it.
+    PSNR and SSIM on Y, PSNR on RGB, LPIPS, DISTS and texture. Pictures are spoilt as the network was trained to mend
+    them; in super-resolution a border of as many pixels as the scale is left out, as the papers do it.
     """
-    from lossmith.cli.networks import chosen, device_of
+    from lossmith.cli.networks import chosen, device_of, task_in
     from lossmith.metrics import METRICS, missing, protocol
-    from lossmith.tasks import Batch, SuperResolution
+    from lossmith.tasks import Batch
     from lossmith.train.judge import judge, means
 
     model = None if what == "bicubic" else chosen(what, scale)
-    task = SuperResolution(model.scale if model else scale or 4)
+    task = task_in(what, model.scale if model else scale or 4)
     place = device_of(device)
     examples = task.evaluation(images)
     left_out = missing()
@@ -57,6 +57,7 @@ def evaluate(
     record = {
         "what": what,
         "images": str(images),
+        "task": task.name,
         "scale": task.scale,
         "n": len(judged),
         "mean": means(list(judged.values())),

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lossmith.models import Restorer
+    from lossmith.tasks import Task
 
-__all__ = ["chosen", "device_of"]
+__all__ = ["chosen", "device_of", "task_in"]
 
 
 def chosen(what: str | Path, scale: int | None = None) -> "Restorer":
@@ -31,6 +32,28 @@ def chosen(what: str | Path, scale: int | None = None) -> "Restorer":
             f"There is no run and no file {str(what)!r}; give the --out of a training, or a file of weights."
         )
     return load(path, scale=scale)[0]
+
+
+def task_in(what: str | Path, scale: int) -> "Task":
+    """The task that a network was trained for: a run and a file of lossmith say it, others enlarge.
+
+    Raises:
+        ValueError: It is a task that this version does not know.
+    """
+    import json
+
+    from lossmith.models.files import header
+    from lossmith.tasks import TASKS, SuperResolution
+
+    path = Path(what)
+    if path.is_dir():
+        facts = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    else:
+        facts = header(path) if path.is_file() else {}
+    name = facts.get("task", SuperResolution.name)
+    if name not in TASKS:
+        raise ValueError(f"{str(what)!r} was trained for {name!r}; there are {', '.join(TASKS)}.")
+    return TASKS[name](scale, **facts.get("options", {}))
 
 
 def device_of(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lossmith.cli.tasks import COMMANDS
 from lossmith.train import Settings
 
 __all__ = ["register"]
@@ -19,6 +20,9 @@ EPILOG = """Examples:
   lossmith train super-resolution --images photos/ --val Set5/ --scale 2 --loss "L1" --steps 500 --crop 96 --out runs/x2
 
 The same line again goes on where the run stands, be it after Ctrl-C, kill -9, or with more --steps."""
+
+WRITES = """It writes a run folder: settings, log.jsonl with every term, validations, picture sheets, TensorBoard, checkpoints, \
+the averaged weights (model.safetensors) and report.html. Ctrl-C saves."""
 
 D: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
 RUN, DATA, MODEL, STEP, MACHINE = "The run", "Pictures", "Network", "Optimiser", "Machine"
@@ -32,19 +36,9 @@ def option(panel: str, text: str, **limits: Any) -> Any:
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     tasks = typer.Typer(no_args_is_help=True, help="Train a network on a loss that is written as a formula.")
-    tasks.command("super-resolution", epilog=EPILOG)(command("super-resolution", super_resolution))
+    for task, own in COMMANDS.items():
+        tasks.command(task, epilog=EPILOG)(command(task, own))
     app.add_typer(tasks, name="train", rich_help_panel="Networks")
-
-
-def super_resolution(
-    scale: Annotated[int, option(RUN, "By how much to enlarge: 2, 3 or 4.", min=2, max=4)] = D["scale"],
-) -> dict[str, Any]:
-    """Train a network that enlarges pictures, from a folder of large ones.
-
-    It writes a run folder: settings, log.jsonl with every term, validations, picture sheets, TensorBoard, checkpoints,
-    the averaged weights (model.safetensors) and report.html. Ctrl-C saves.
-    """
-    return {"scale": scale}
 
 
 def command(task: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None]:
@@ -52,7 +46,8 @@ def command(task: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None
 
     Args:
         task: The task's name.
-        own: A function of the task's own options that gives the settings they come to; its docstring is the help.
+        own: A function of the task's own options that gives the settings they come to; its docstring is the help's
+            first line.
     """
     mine = inspect.signature(own).parameters
     common = [p for p in inspect.signature(trained).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
@@ -64,7 +59,7 @@ def command(task: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None
     taken = sorted([*mine.values(), *common], key=lambda parameter: parameter.default is not parameter.empty)
     run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in taken])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in taken}
-    run.__doc__ = own.__doc__
+    run.__doc__ = f"{own.__doc__}\n\n{WRITES}"
     return run
 
 

@@ -8,6 +8,7 @@ from lossmith.data.degraded import Degrade, Spoilt, SpoiltPictures
 from lossmith.data.folders import Pictures, Skipped, held_out, listed, read
 from lossmith.data.jpeg import jpeg
 from lossmith.data.noise import gaussian_noise, poisson_noise
+from lossmith.data.paired import OwnCrops, OwnPairs, Partners
 from lossmith.data.pairs import Example, Pairs
 from lossmith.data.samples import samples
 
@@ -15,7 +16,10 @@ __all__ = [
     "Crops",
     "Degrade",
     "Example",
+    "OwnCrops",
+    "OwnPairs",
     "Pairs",
+    "Partners",
     "Pictures",
     "Skipped",
     "Spoilt",

@@ -16,7 +16,7 @@ from lossmith.models.knob import Knobbed
 from lossmith.models.restorer import Restorer
 from lossmith.models.slider import Slider
 
-__all__ = ["build", "load", "save"]
+__all__ = ["build", "header", "load", "save"]
 
 OWN = {"edsr": EDSR}
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -95,17 +95,17 @@ def load(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"Weights are wanted; there is no file {str(path)!r}.")
-    header, state = _header(file), _state(file)
-    if header:
+    facts, state = header(file), _state(file)
+    if facts:
         try:
-            model = _described(header["model"], int(header["scale"]), state, file)
-            if isinstance(model, Knobbed) and header.get("slider"):
-                model.slider = Slider.read(header["slider"])
+            model = _described(facts["model"], int(facts["scale"]), state, file)
+            if isinstance(model, Knobbed) and facts.get("slider"):
+                model.slider = Slider.read(facts["slider"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} has a damaged header: {error!r}.") from error
     else:
         model = Foreign.found(state, str(path))
-    return _enlarging(model.eval(), scale or model.scale, str(path)), header
+    return _enlarging(model.eval(), scale or model.scale, str(path)), facts
 
 
 def _described(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor], file: Path) -> Restorer:
@@ -138,7 +138,12 @@ def _enlarging(model: Restorer, scale: int, who: str) -> Restorer:
     return model
 
 
-def _header(file: Path) -> dict[str, Any]:
+def header(file: Path) -> dict[str, Any]:
+    """What the header of a file of weights says; empty if lossmith did not write it.
+
+    Raises:
+        ValueError: It ends in .safetensors and is none.
+    """
     if file.suffix.lower() != ".safetensors":
         return {}
     from safetensors import safe_open
@@ -146,10 +151,10 @@ def _header(file: Path) -> dict[str, Any]:
     try:
         with safe_open(file, "pt") as opened:
             text = (opened.metadata() or {}).get("lossmith", "{}")
-        header = json.loads(text)
+        found = json.loads(text)
     except Exception as error:  # safetensors has an exception of its own, and damaged files raise others
         raise ValueError(f"{str(file)!r} is no safetensors file that can be read: {error}.") from error
-    return header if isinstance(header, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _state(file: Path) -> dict[str, Tensor]:

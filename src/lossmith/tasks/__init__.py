@@ -1,9 +1,25 @@
 """Tasks: what turns a network and a batch into views."""
 
 from lossmith.tasks.base import Batch, Examples, Items, Task
+from lossmith.tasks.paired import Paired
+from lossmith.tasks.restoration import Deblurring, Denoising, JPEGRepair, Restoration
 from lossmith.tasks.super_resolution import SuperResolution
 
-__all__ = ["TASKS", "Batch", "Examples", "Items", "SuperResolution", "Task"]
+__all__ = [
+    "TASKS",
+    "Batch",
+    "Deblurring",
+    "Denoising",
+    "Examples",
+    "Items",
+    "JPEGRepair",
+    "Paired",
+    "Restoration",
+    "SuperResolution",
+    "Task",
+]
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (SuperResolution,)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (SuperResolution, Denoising, Deblurring, JPEGRepair, Paired)
+}
 """The tasks by their names."""

@@ -87,7 +87,7 @@ def train(
         return [file._asdict() for file in [*items.skipped, *(examples.skipped if examples else [])]]
 
     def export(module: Training, path: Path) -> None:
-        facts = {"task": task.name, "step": module.global_step, "loss": repr(loss)}
+        facts = {"task": task.name, "options": dict(settings.options), "step": module.global_step, "loss": repr(loss)}
         average = module.average
         assert isinstance(average, Restorer)
         replaced(path, lambda partial: save_model(average, partial, facts))
@@ -211,8 +211,8 @@ def look(
         ValueError: A picture or the loss is not what it should be.
     """
     batch = {name: tensor[None] for name, tensor in items[0].items()}
-    for name, tensor in batch.items():
-        inspect(name, tensor)
+    for name in loss.reads & batch.keys():  # a network's input may be noisy beyond [0, 1]
+        inspect(name, batch[name])
     model.eval()
     with torch.no_grad():
         views = task.views(partial(model, **knobs), batch)
