@@ -2,7 +2,7 @@
 
 import typer
 
-from lossmith.cli import knob_sweep
+from lossmith.cli import knob_sweep, knob_verify
 
 __all__ = ["register"]
 
@@ -10,6 +10,6 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     knob = typer.Typer(no_args_is_help=True, help="See what the knob of a trained network does.")
-    for command in (knob_sweep,):
+    for command in (knob_sweep, knob_verify):
         command.register(knob)
     app.add_typer(knob, name="knob", rich_help_panel="Networks")

@@ -4,18 +4,16 @@ In the folder of a run with a knob, all below ``verify/``: a run folder for each
 ``figures/``, what was judged so far. Whatever is there is not done again.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from lossmith.data import listed
 from lossmith.expression import load as load_loss
 from lossmith.lenses.weights import sha256_of
-from lossmith.loss import Loss
 from lossmith.metrics import Metric, missing, protocol, sharing
 from lossmith.models import Restorer
 from lossmith.models import load as load_model
@@ -24,31 +22,13 @@ from lossmith.train.trainer import task_of, train
 from lossmith.tune.certificate import BARS, Bars, Judged, certify
 from lossmith.tune.interpolation import Mixed, blended
 from lossmith.tune.judging import Judging
-from lossmith.weight import Knob, Weight
+from lossmith.tune.rivals import Rival, rivals, spread, the_knob, there
 
-__all__ = ["REALISM", "Rival", "Verified", "rivals", "settled", "verify"]
+__all__ = ["REALISM", "Verified", "known", "verify"]
 
 REALISM: tuple[Metric, ...] = ("lpips_alex", "swd")
 ACCURACY: Metric = "psnr_y"
-
-
-class Rival(NamedTuple):
-    """A network that a knob is compared with."""
-
-    series: str
-    at: float | None
-    settings: Settings
-    folder: Path
-
-    @property
-    def model(self) -> Path:
-        """Its weights."""
-        return self.folder / "model.safetensors"
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is trained to its end."""
-        return self.model.is_file() and load_model(self.model)[1].get("step", 0) >= self.settings.steps
+AXES: tuple[Metric, ...] = ("lpips_alex", "dists", "swd")
 
 
 class Verified(NamedTuple):
@@ -58,73 +38,11 @@ class Verified(NamedTuple):
     series: dict[str, list[Judged]]
 
 
-def rivals(
-    run: str | Path, *, values: int = 5, equal: Sequence[float] = (), shorter: Sequence[int] = ()
-) -> list[Rival]:
-    """The networks that the knob of a run is compared with; together the separate ones take its number of steps.
-
-    All begin as it began, see the same pictures in the same order, and are trained by the same settings.
-
-    Args:
-        run: The folder of a run with one knob.
-        values: How many separate networks, at places from one end of the range to the other; each trains for a
-            `values`-th of the steps.
-        equal: Places for networks that train for all of the steps.
-        shorter: Knobs that train for this many parts out of `values` of the steps.
-
-    Raises:
-        ValueError: It is no run with one knob, its steps cannot be shared out, or a place is beyond its range.
-    """
-    folder = Path(run)
-    settings = Settings.read(folder / "config.json")
-    name, low, high = the_knob(settings)
-    if values < 2 or settings.steps // values < 1:
-        raise ValueError(f"{settings.steps} steps are shared out among 2 networks or more; got {values}.")
-    part = settings.steps // values
-    loss = load_loss(folder / "loss.json")
-    quiet = replace(
-        settings, calibrate=False, val_every=settings.steps
-    )  # loss.json is calibrated, and final figures do
-
-    def alone(series: str, at: float, steps: int, where: str) -> Rival:
-        if not low <= at <= high:
-            raise ValueError(f"The knob '{name}' was trained from {low:g} to {high:g}; {at:g} is beyond.")
-        text = repr(settled(loss, {name: at}))
-        asked = replace(quiet, loss=text, knobs={}, steps=steps)
-        return Rival(series, at, asked, folder / "verify" / where / f"{name}={at:.6g}")
-
-    found = [alone("separate", at, part, f"separate_{values}") for at in spread(low, high, values)]
-    found += [alone("equal length", at, settings.steps, "equal_length") for at in equal]
-    for parts in shorter:
-        where = folder / "verify" / f"knob_{parts}_of_{values}"
-        asked = replace(quiet, loss=repr(loss), steps=parts * part)
-        found.append(Rival(f"knob, {parts}/{values} of the steps", None, asked, where))
-    return found
-
-
-def settled(loss: Loss, knobs: dict[str, float]) -> Loss:
-    """A loss with its knobs at places for good, as training over their range has it: with weights of sum 1.
-
-    Example:
-        >>> from lossmith import parse
-        >>> settled(parse("L1 + lam * 2 * TV"), {"lam": 3.5})
-        0.125 * L1() + 0.875 * TV()
-    """
-    placed = []
-    for weight in loss.weights:
-        turned = [factor for factor in weight.factors if isinstance(factor, Knob)]
-        others = tuple(factor for factor in weight.factors if not isinstance(factor, Knob))
-        placed.append(Weight(math.prod([weight.scale, *(knobs[factor.name] for factor in turned)]), others))
-    total = sum(abs(weight.scale) for weight in placed)
-    even = total > 0 and all(weight.constant for weight in placed)  # what changes over the steps has no sum to keep
-    return loss.reweighted([weight / total if even else weight for weight in placed])
-
-
 def verify(
     run: str | Path,
     images: str | Path | Sequence[Path],
     *,
-    values: int = 5,
+    values: int | None = None,
     equal: Sequence[float] = (),
     shorter: Sequence[int] = (),
     realism: Sequence[Metric] = REALISM,
@@ -139,9 +57,10 @@ def verify(
     Args:
         run: The folder of a finished run with one knob.
         images: The pictures, a folder or files, which nothing of it has seen.
-        values: See :func:`rivals`; the knob is judged at these places and halfway between them.
-        equal: See :func:`rivals`.
-        shorter: See :func:`rivals`.
+        values: How many separate networks there are, see :func:`lossmith.tune.rivals.rivals`; the knob is judged at
+            their places and halfway between them. None for as many as were trained before, or 5.
+        equal: Places of networks of the full length; those trained before are judged too.
+        shorter: Parts of the steps of shorter knobs; likewise.
         realism: The metrics of realism.
         training: Whether to train what is missing; it takes as long as the run itself, and as long again for each
             of `equal`.
@@ -167,7 +86,10 @@ def verify(
     knob, facts = load_model(folder / "model.safetensors")
     if facts.get("step", 0) < settings.steps:
         raise ValueError(f"{str(run)!r} stands at step {facts.get('step', 0)} of {settings.steps}; let it end first.")
-    others = rivals(folder, values=values, equal=equal, shorter=shorter)
+    values = values or max(there(folder, "separate_*", r"separate_(\d+)"), default=min(5, settings.steps))
+    equal = sorted({*equal, *there(folder, "equal_length/*", rf"{name}=(.+)", float)})
+    shorter = sorted({*shorter, *there(folder, f"knob_*_of_{values}", r"knob_(\d+)_of_\d+")})
+    others = rivals(folder, values=values, equal=equal, shorter=shorter) if training or values > 1 else []
     for rival in others if training else ():
         if not rival.ready:
             console.print(f"Training {rival.folder}, {rival.settings.steps} steps", highlight=False, soft_wrap=True)
@@ -178,7 +100,8 @@ def verify(
     examples = task.evaluation(images, limit=limit)
     kept = folder / "verify" / "figures" if (folder / "verify").is_dir() else None
     judging = Judging(task, examples, [ACCURACY, *axes], kept=kept, device=device)
-    series = judged(knob, folder / "model.safetensors", ready, judging, name, spread(low, high, 2 * values - 1))
+    places = spread(low, high, 2 * max(values, 2) - 1)
+    series = judged(knob, folder / "model.safetensors", ready, judging, name, places)
     record = {
         "run": str(run),
         "images": str(images) if isinstance(images, str | Path) else [str(file) for file in images],
@@ -186,7 +109,8 @@ def verify(
         "knob": {"name": name, "low": low, "high": high},
         "steps": settings.steps,
         "seed": settings.seed,
-        "networks": {rival.series: rival.settings.steps for rival in ready},
+        "networks": {rival.series: rival.settings.steps for rival in ready if rival.series in series},
+        "trained_on": trained_on(settings, images),
         "not_trained": [str(rival.folder.relative_to(folder)) for rival in others if rival not in ready],
         "protocol": protocol(task.border, [ACCURACY, *axes]),
         "missing": absent,
@@ -234,16 +158,22 @@ def judged(
     return series
 
 
-def spread(low: float, high: float, count: int) -> list[float]:
-    """Places from one end of a range to the other, evenly in their logarithm; the ends are exact."""
-    inner = [low * (high / low) ** (i / (count - 1)) for i in range(1, count - 1)]
-    return [low, *inner, high]
+def trained_on(settings: Settings, images: str | Path | Sequence[Path]) -> int:
+    """How many of some pictures the run was trained on, which makes a certificate worth little."""
+    judged = listed(images) if isinstance(images, str | Path) else images
+    try:
+        seen = {file.resolve() for file in listed(settings.images)}
+    except ValueError:  # they are no longer there
+        return 0
+    return sum(file.resolve() in seen for file in judged)
 
 
-def the_knob(settings: Settings) -> tuple[str, float, float]:
-    """The only knob of a run, and its range."""
-    if len(settings.knobs) != 1:
-        there = ", ".join(settings.knobs) or "none"
-        raise ValueError(f"A certificate is for a run with one knob, --knob lam=0.03:30; this one has {there}.")
-    ((name, (low, high)),) = settings.knobs.items()
-    return name, low, high
+def known(names: Sequence[str]) -> list[Metric]:
+    """Axes of realism by their names, each once.
+
+    Raises:
+        ValueError: One that there is not.
+    """
+    if unknown := [name for name in names if name not in AXES]:
+        raise ValueError(f"There is no axis of realism {unknown[0]!r}; there are {', '.join(AXES)}.")
+    return [axis for axis in AXES if axis in names]

@@ -1,0 +1,151 @@
+"""What a certificate looks like: a plane for each axis of realism, and the text that goes with it."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from lossmith.report.axes import Axis, around, brief
+from lossmith.report.sweep import BOTTOM, FINE, GRID, HIGH, INK, LEFT, LINE, PANEL, PAPER, REALISM, SOFT, TOP
+from lossmith.tune.certificate import Judged
+
+__all__ = ["planes", "words"]
+
+Colour = tuple[int, int, int]
+
+LOOKS: dict[str, tuple[Colour, bool]] = {
+    "separate": (INK, False),
+    "output interpolation": ((214, 120, 20), True),
+    "weight interpolation": ((20, 140, 100), True),
+}
+"""Which colour a series has, and whether its line is broken; the separate networks have none, the rest is a knob's."""
+SHORTER: Colour = (150, 176, 226)
+KEY = 18  # pixels a line of the key
+
+
+def planes(record: Mapping[str, Any], series: Mapping[str, Sequence[Judged]], path: Path) -> Path:
+    """Draws the accuracy against each axis of realism as one PNG: the separate networks, the knob, and the rest.
+
+    Args:
+        record: The certificate.
+        series: What it was made of, see :func:`lossmith.tune.verification.verify`.
+        path: The file to write.
+
+    Returns:
+        The file that was written.
+    """
+    axes, metric = list(record["axes"]), record["accuracy"]["metric"]
+    drawn = {name: points for name, points in series.items() if len(points) > (0 if name == "equal length" else 1)}
+    drawn = dict(sorted(drawn.items(), key=lambda item: (item[0] == "separate", item[0] == "knob")))  # these on top
+    high = HIGH + KEY * -(-(len(drawn) + 1) // 2)
+    canvas = Image.new("RGB", (PANEL * len(axes) * FINE, high * FINE), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    font, small = (ImageFont.load_default(size * FINE) for size in (13, 11))
+    pen.text((LEFT * FINE, 4 * FINE), title(record), INK, font)
+    for i, axis in enumerate(axes):
+        places = {n: [(mean(p, axis), mean(p, metric)) for p in points] for n, points in drawn.items()}
+        plain = record["plain"][axis], record["plain"][metric]
+        every = [place for line in places.values() for place in line] + [plain]
+        left, right = (i * PANEL + LEFT) * FINE, ((i + 1) * PANEL - 16) * FINE
+        x = around([a for a, _ in every], left, right)
+        y = around([b for _, b in every], BOTTOM * FINE, TOP * FINE)
+        grid(pen, x, y, small)
+        name = REALISM.get(axis, axis) + (" (shares a network)" if record["axes"][axis]["shares_network"] else "")
+        pen.text(((left + right) / 2, (BOTTOM + 32) * FINE), f"{name}, lower is better", SOFT, small, anchor="mm")
+        pen.text((left + 4 * FINE, (TOP + 3) * FINE), "PSNR-Y, dB" if metric == "psnr_y" else metric, SOFT, small)
+        for series_name, line in places.items():
+            stroke(pen, series_name, [(x.at(a), y.at(b)) for a, b in line])
+        for point, (a, b) in zip(
+            drawn.get("separate", drawn["knob"]), places.get("separate", places["knob"]), strict=True
+        ):
+            pen.text((x.at(a) + 7 * FINE, y.at(b) + 7 * FINE), f"{point.at:.2g}", INK, small, anchor="lm")
+        a, b = x.at(plain[0]), y.at(plain[1])
+        r = 5 * FINE
+        pen.polygon([(a - r, b), (a, b - r), (a + r, b), (a, b + r)], SOFT)
+        pen.text((a - 9 * FINE, b), "no network", SOFT, small, anchor="rm")
+    key(pen, list(drawn), record, small)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.resize((canvas.width // FINE, canvas.height // FINE), Image.Resampling.LANCZOS).save(path, "PNG")
+    return path
+
+
+def mean(point: Judged, metric: str) -> float:
+    """A figure, averaged over the pictures that have it."""
+    values = [row[metric] for row in point.figures.values() if abs(row.get(metric, float("inf"))) < float("inf")]
+    return sum(values) / len(values)
+
+
+def grid(pen: ImageDraw.ImageDraw, x: Axis, y: Axis, font: Any) -> None:
+    """The lines of round figures, and these."""
+    for axis, along in ((x, False), (y, True)):
+        ticks = axis.ticks(6)
+        for tick in ticks:
+            place, word = axis.at(tick), brief(tick, ticks[1] - ticks[0] if len(ticks) > 1 else 0.0)
+            pen.line((x.start, place, x.end, place) if along else (place, y.end, place, y.start), GRID, FINE)
+            where = (x.start - 6 * FINE, place) if along else (place, y.start + 12 * FINE)
+            pen.text(where, word, SOFT, font, anchor="rm" if along else "mm")
+
+
+def stroke(pen: ImageDraw.ImageDraw, name: str, line: Sequence[tuple[float, float]]) -> None:
+    """The places of a series, and the way between them: squares without a way for networks of one place."""
+    colour, broken = LOOKS.get(name, (LINE if name == "knob" else SHORTER, False))
+    r = (4 if name in ("separate", "equal length") else 3 if name == "knob" else 2) * FINE
+    if name == "equal length":
+        colour = INK
+    elif name != "separate":
+        for begin, end in itertools.pairwise(line):
+            parts = 12 if broken else 1
+            for k in range(0, parts, 2):
+                ends = [tuple(p + (q - p) * at / parts for p, q in zip(begin, end, strict=True)) for at in (k, k + 1)]
+                pen.line([*ends[0], *ends[1]], colour, 2 * FINE)
+    for a, b in line:
+        box = (a - r, b - r, a + r, b + r)
+        if name == "equal length":
+            pen.rectangle(box, outline=colour, width=FINE)
+        else:
+            (pen.rectangle if name == "separate" else pen.ellipse)(box, colour)
+
+
+def key(pen: ImageDraw.ImageDraw, names: Sequence[str], record: Mapping[str, Any], font: Any) -> None:
+    """What each colour is, in two columns below."""
+    steps = {"knob": record["steps"], **record["networks"]}
+    for i, name in enumerate(names):
+        column, row = i % 2, i // 2
+        left, down = (LEFT + 190 * column) * FINE, (HIGH - 2 + KEY * row + KEY // 2) * FINE
+        stroke(pen, name, [(left, down), (left + 16 * FINE, down)][: 1 if name in ("separate", "equal length") else 2])
+        count = f"{record['count']} " if name == "separate" and "count" in record else ""
+        text = f"{count}{name}" + (f", {steps[name]} steps" if name in steps else "")
+        pen.text((left + 24 * FINE, down), text, INK, font, anchor="lm")
+
+
+def title(record: Mapping[str, Any]) -> str:
+    """The verdict in a few words."""
+    knob = record["knob"]
+    what = f"{knob['name']} from {knob['low']:g} to {knob['high']:g}, {record['pictures']} pictures"
+    answer = {True: "certified", False: "not certified", None: "the curve alone"}[record["certified"]]
+    return f"{what}: {answer}"
+
+
+def words(record: Mapping[str, Any]) -> str:
+    """The certificate as a text: the verdict first, then what was looked at, one sentence a line."""
+    knob, certified = record["knob"], record["certified"]
+    begun = f"The knob {knob['name']}, {knob['low']:g} to {knob['high']:g}, on {record['pictures']} pictures"
+    if certified is None:
+        lines = [f"{begun}: its curve alone; there are no separate networks to compare with, so nothing is certified."]
+        if record["not_trained"]:
+            lines.append(f"Not trained yet: {', '.join(record['not_trained'])}. --train trains them.")
+    else:
+        lines = [f"{begun}: {'certified' if certified else 'NO, not certified'}."]
+    if record["trained_on"]:
+        lines.append(f"The run was trained on {record['trained_on']} of the pictures; give others to learn anything.")
+    lines += [f"{'yes' if check['holds'] else 'no ':3} {check['words']}" for check in record["checks"]]
+    for axis, found in record["axes"].items():
+        if found["shares_network"]:
+            lines.append(
+                f"{axis} looks through {found['shares_network']}, as the loss does: it is no independent judge of it."
+            )
+        if (reach := found.get("range_ratio")) is not None:
+            lines.append(f"Turning it reaches {reach:.0%} of the separate networks' range in {axis}.")
+    return "\n".join(lines)

@@ -1,0 +1,166 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from lossmith import parse
+from lossmith.report.certificate import planes, words
+from lossmith.train import Settings, train
+from lossmith.tune.rivals import rivals, settled, spread
+from lossmith.tune.verification import known, verify
+
+PLAIN = {"realism": ["swd"]}  # which needs no weights
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Four pictures of noise under a ramp, which a network can do something about."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(4):
+        ramp = Image.linear_gradient("L").resize((48, 48)).rotate(90 * i)
+        Image.merge("RGB", [Image.blend(ramp, Image.effect_noise((48, 48), 40), 0.3)] * 3).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(pictures, tmp_path_factory):
+    """A finished run with a knob."""
+    out = tmp_path_factory.mktemp("runs") / "knob"
+    settings = Settings(
+        images=str(pictures), loss="L1 + lam*TV", knobs={"lam": (0.03, 3.0)}, steps=4, scale=2, batch=2, crop=16,
+        val=str(pictures), val_count=1, model={"name": "edsr", "channels": 4, "blocks": 1},
+    )  # fmt: skip
+    train(settings, out, accelerator="cpu", workers=0)
+    return out
+
+
+@pytest.fixture(scope="module")
+def certified(run, pictures):
+    """Its certificate, and what it was drawn from; whoever asks has the networks trained too."""
+    return verify(run, pictures, values=2, training=True, **PLAIN)
+
+
+def test_alone_a_run_gives_its_curve(run, pictures):
+    record, series = verify(run, pictures, **PLAIN)
+    assert record["certified"] is None and set(series) == {"plain", "knob"}
+    assert [point["at"] for point in record["curve"]] == pytest.approx(spread(0.03, 3.0, 7))
+    assert "nothing is certified" in words(record) and "--train trains them" in words(record)
+    assert not (run / "verify").exists()
+
+
+def test_the_networks_take_the_knobs_steps_together(run):
+    separate = rivals(run, values=2)
+    assert [rival.at for rival in separate] == [0.03, 3.0]
+    assert sum(rival.settings.steps for rival in separate) == 4
+
+
+def test_but_for_the_loss_they_are_trained_as_the_knob_was(run):
+    knob = Settings.read(run / "config.json")
+    for rival in rivals(run, values=2):
+        asked = replace(rival.settings, loss=knob.loss, knobs=knob.knobs, steps=4, val_every=knob.val_every)
+        assert asked == knob
+
+
+def test_their_losses_are_those_of_their_places(run):
+    low, high = rivals(run, values=2)
+    assert parse(high.settings.loss).weights[0].scale == pytest.approx(0.25)
+    assert low.settings.loss.startswith("0.97")
+
+
+def test_shorter_knobs_and_networks_of_equal_length_are_asked_for(run):
+    *_, equal, shorter = rivals(run, values=2, equal=[0.5], shorter=[1])
+    assert equal.settings.steps == 4 and not equal.settings.knobs and equal.folder.name == "lam=0.5"
+    assert shorter.settings.steps == 2 and shorter.settings.knobs == {"lam": (0.03, 3.0)}
+
+
+def test_places_beyond_the_range_and_too_few_steps_are_refused(run):
+    with pytest.raises(ValueError, match=r"trained from 0\.03 to 3; 5 is beyond"):
+        rivals(run, equal=[5.0], values=2)
+    with pytest.raises(ValueError, match="4 steps are shared out"):
+        rivals(run, values=5)
+
+
+def test_a_settled_loss_is_what_a_knob_is_trained_on_at_that_place():
+    loss = settled(parse("2*L1 + lam * 3 * TV"), {"lam": 2.0})
+    assert [weight.scale for weight in loss.weights] == [0.25, 0.75]
+
+
+def test_a_schedule_keeps_its_place_in_a_settled_loss():
+    assert repr(settled(parse("L1 + lam * OnFrom(10) * TV"), {"lam": 2.0})) == "L1() + 2.0 * OnFrom(10) * TV()"
+
+
+def test_a_certificate_compares_what_was_trained(certified):
+    record, series = certified
+    assert record["certified"] in (True, False) and record["not_trained"] == []
+    assert record["networks"] == {"separate": 2}
+    assert [len(series[name]) for name in ("separate", "knob")] == [2, 3]
+
+
+def test_what_is_there_is_not_trained_or_judged_again(certified, run, pictures, monkeypatch):
+    monkeypatch.setattr("lossmith.tune.verification.train", lambda *a, **k: pytest.fail("it trained again"))
+    monkeypatch.setattr("lossmith.tune.judging.judge", lambda *a, **k: pytest.fail("it judged again"))
+    assert verify(run, pictures, training=True, **PLAIN).record == certified.record
+
+
+def test_other_pictures_of_the_same_name_are_judged_anew(certified, run, pictures, tmp_path):
+    for file in pictures.iterdir():
+        Image.open(file).rotate(180).save(tmp_path / file.name)
+    assert verify(run, tmp_path, **PLAIN).record["plain"] != certified.record["plain"]
+
+
+def test_pictures_that_the_run_was_trained_on_are_counted(certified):
+    assert certified.record["trained_on"] == 4
+    assert "trained on 4 of the pictures" in words(certified.record)
+
+
+def test_a_record_is_json_and_its_text_gives_the_verdict_first(certified):
+    record = json.loads(json.dumps(certified.record, allow_nan=False))
+    first = words(record).splitlines()[0]
+    assert first == "The knob lam, 0.03 to 3, on 4 pictures: NO, not certified."
+
+
+def test_a_grid_with_a_network_missing_is_none(certified, run, pictures):
+    record, series = verify(run, pictures, values=2, realism=["swd"])
+    file = run / "verify" / "separate_2" / "lam=3" / "model.safetensors"
+    hidden = file.rename(file.with_name("hidden"))
+    try:
+        record, series = verify(run, pictures, values=2, **PLAIN)
+    finally:
+        hidden.rename(file)
+    assert record["certified"] is None and "separate" not in series
+    assert record["not_trained"] == ["verify/separate_2/lam=3"]
+
+
+def test_the_planes_are_drawn(certified, tmp_path):
+    drawn = Image.open(planes(certified.record, certified.series, tmp_path / "planes.png"))
+    assert drawn.width == 400 and len(set(drawn.get_flattened_data())) > 5
+
+
+def test_a_run_without_one_knob_has_nothing_to_certify(run, pictures, tmp_path):
+    Settings.read(run / "config.json").write(tmp_path / "config.json", "0")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"knobs": {}}))
+    with pytest.raises(ValueError, match=r"a run with one knob, --knob lam=0\.03:30; this one has none"):
+        verify(tmp_path, pictures, **PLAIN)
+
+
+def test_an_unfinished_run_is_sent_back(run, pictures):
+    config = (run / "config.json").read_text()
+    (run / "config.json").write_text(json.dumps(json.loads(config) | {"steps": 40}))
+    try:
+        with pytest.raises(ValueError, match="stands at step 4 of 40; let it end first"):
+            verify(run, pictures, **PLAIN)
+    finally:
+        (run / "config.json").write_text(config)
+
+
+def test_an_unknown_axis_is_named_with_those_that_there_are():
+    with pytest.raises(ValueError, match="no axis of realism 'fid'; there are lpips_alex, dists, swd"):
+        known(["swd", "fid"])
+
+
+def test_places_are_spread_evenly_in_their_logarithm():
+    assert spread(0.01, 1.0, 3) == [0.01, pytest.approx(0.1), 1.0]
+    assert all(math.isclose(b / a, 10**0.5) for a, b in [spread(1.0, 10**0.5, 2)])
