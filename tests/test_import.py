@@ -11,7 +11,7 @@ import pytest
 import lossmith
 
 OPTIONAL = {"torchvision", "lightning", "spandrel", "optuna", "diffusers", "transformers", "matplotlib", "lpips"}
-OPTIONAL |= {"skimage", "tensorboard", "timm", "scipy", "pandas", "cv2", "typer", "rich"}
+OPTIONAL |= {"keras", "skimage", "tensorboard", "timm", "scipy", "pandas", "cv2", "typer", "rich"}
 
 IMPORT = """
 import json, sys, time, torch, warnings

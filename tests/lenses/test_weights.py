@@ -232,7 +232,7 @@ def test_every_public_file_can_be_fetched_or_is_carried():
     for network, sources in weights.SOURCES.items():
         assert any(source.url or source.package for source in sources), network
         for source in sources:
-            assert len(source.sha256) == (8 if source.url else 64)
+            assert source.sha256.startswith("md5:") or len(source.sha256) == (8 if source.url else 64)
             assert source.package is None or source.package[0] in weights.PIP
 
 

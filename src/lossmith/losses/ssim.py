@@ -55,13 +55,17 @@ class SSIM(Loss):
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """One minus the similarity of each image, (N,)."""
-        if min(pred.shape[-2:]) < self.window:
-            raise ValueError(
-                f"{self!r} wants pictures of at least {self.window}x{self.window} px; "
-                f"got {pred.shape[-2]}x{pred.shape[-1]}. SSIM({_odd(min(pred.shape[-2:]))}) fits."
-            )
+        self.refuse_small(*pred.shape[-2:])
         contrast, brightness = parts(pred, target, self.window, self.sigma, self.k1, self.k2)
         return 1 - (contrast * brightness).flatten(1).mean(dim=1)
+
+    def refuse_small(self, height: int, width: int) -> None:
+        """Raises if the window does not fit into pictures of these sides."""
+        if min(height, width) < self.window:
+            raise ValueError(
+                f"{self!r} wants pictures of at least {self.window}x{self.window} px; "
+                f"got {height}x{width}. SSIM({_odd(min(height, width))}) fits."
+            )
 
     def __repr__(self) -> str:
         return _spelled(self, window=self.window, sigma=self.sigma, k1=self.k1, k2=self.k2)
@@ -112,14 +116,7 @@ class MSSSIM(Loss):
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """One minus the similarity of each image, (N,)."""
-        side = min(pred.shape[-2:])
-        if side >> (self.scales - 1) < self.window:
-            fit = max((s for s in range(1, self.scales) if side >> (s - 1) >= self.window), default=None)
-            raise ValueError(
-                f"{self!r} wants pictures of at least {self.window << (self.scales - 1)} px a side; "
-                f"got {pred.shape[-2]}x{pred.shape[-1]}. "
-                + (f"MSSSIM({fit}) fits." if fit else f"SSIM({_odd(side)}) fits.")
-            )
+        self.refuse_small(*pred.shape[-2:])
         product = pred.new_ones(pred.shape[:2])
         for scale, share in enumerate(self.shares):
             contrast, brightness = parts(pred, target, self.window, self.sigma, self.k1, self.k2)
@@ -129,6 +126,16 @@ class MSSSIM(Loss):
             if not last:
                 pred, target = F.avg_pool2d(pred, 2), F.avg_pool2d(target, 2)
         return 1 - product.mean(dim=1)
+
+    def refuse_small(self, height: int, width: int) -> None:
+        """Raises if pictures of these sides are too small for the scales."""
+        side = min(height, width)
+        if side >> (self.scales - 1) < self.window:
+            fit = max((s for s in range(1, self.scales) if side >> (s - 1) >= self.window), default=None)
+            raise ValueError(
+                f"{self!r} wants pictures of at least {self.window << (self.scales - 1)} px a side; "
+                f"got {height}x{width}. " + (f"MSSSIM({fit}) fits." if fit else f"SSIM({_odd(side)}) fits.")
+            )
 
     def __repr__(self) -> str:
         scales = [] if self.scales == len(SCALES) else [self.scales]
