@@ -30,6 +30,9 @@ class Balance(nn.Module, ABC):
     every: int
     """It is asked once in so many steps, and in as many steps at the start; 0 for never."""
 
+    def __init__(self) -> None:  # whose signature says that it takes nothing
+        super().__init__()
+
     @abstractmethod
     def begin(self, names: Sequence[str]) -> None:
         """Makes the buffers for some terms, by their names."""

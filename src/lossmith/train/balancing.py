@@ -44,7 +44,7 @@ class Balancing(nn.Module):
         balance.begin(self.names)
         self.register_buffer("held", torch.ones(len(self.names)))  # what asked weights are multiplied by
         self.register_buffer("known", torch.zeros(len(self.names), dtype=torch.bool))  # the terms of the last measure
-        self.heard: frozenset[str] | None = frozenset()  # the same on the host, read back once after loading
+        self._last: frozenset[str] | None = frozenset()  # the same on the host
         self.register_buffer("noted", torch.zeros(2, len(self.names)))
 
     def forward(
@@ -83,11 +83,15 @@ class Balancing(nn.Module):
 
     def due(self, step: int, asked: Mapping[str, Value]) -> bool:
         """Whether to measure: now and then, at the start, and where a term joins."""
-        if self.heard is None:
-            self.heard = frozenset(n for n, known in zip(self.names, self.known.tolist(), strict=True) if known)
         every = self.balance.every
-        joined = not self.heard.issuperset(asked)
-        return every > 0 and (step < every or step % every == 0 or joined)
+        return every > 0 and (step < every or step % every == 0 or not self.last.issuperset(asked))
+
+    @property
+    def last(self) -> frozenset[str]:
+        """The terms that were on when it last measured; read from the device once after loading."""
+        if self._last is None:
+            self._last = frozenset(n for n, known in zip(self.names, self.known.tolist(), strict=True) if known)
+        return self._last
 
     def weighed(self, values: Mapping[str, Tensor], asked: Mapping[str, Value]) -> Tensor:
         """The weighted sum of some terms with the weights that hold."""
@@ -158,23 +162,23 @@ class Balancing(nn.Module):
         new = self.balance(inner, means, mine)
         given = torch.stack([wanted[i] if gone else new[i] for i, gone in enumerate(away)])
         self.held.copy_(torch.where(wanted != 0, given / torch.where(wanted != 0, wanted, 1.0), 1.0))
-        if (names := frozenset(asked)) != self.heard:
+        if (names := frozenset(asked)) != self.last:
             self.known.copy_(torch.stack([number(n in names) for n in self.names]))
-            self.heard = names
+            self._last = names
         pull = given.abs() * mine.diagonal().sqrt()
         self.noted.copy_(torch.stack([given, pull / torch.where(pull.sum() > 0, pull.sum(), 1.0)]))
 
     @property
     def figures(self) -> dict[str, Tensor]:
-        """Each term's weight, and its share of all gradients' norms, as of the last measurement: scalars for the log."""
-        if not self.heard:
+        """Each term's weight, and its share of all gradients' norms, when it last measured: scalars for the log."""
+        if not self.last:
             return {}
         rows = dict(zip(("weight", "share") if self.balance.gradients else ("weight",), self.noted, strict=False))
         return {f"{row}.{name}": figures[i] for row, figures in rows.items() for i, name in enumerate(self.names)}
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.heard = None
+        self._last = None
 
 
 def beyond(value: Tensor, at: Tensor) -> bool:

@@ -1,0 +1,178 @@
+"""The card: norms in units of L1's, shares, and the losses that it makes."""
+
+import json
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lossmith import L1, L2, TV, Knob, Loss, Percent, Ramp, parse
+from lossmith.balance import calibrate
+
+
+class Dark(Loss):
+    """A regulariser that reads no prediction."""
+
+    def measure(self, code):
+        return code.square().mean(dim=1)
+
+    def __repr__(self):
+        return "Dark()"
+
+
+@pytest.fixture
+def views(pictures):
+    pred, target = pictures(2, 16)
+    return {"pred": pred, "target": target}
+
+
+def test_l1_has_norm_1_and_l2_twice_its_root(views):
+    views["pred"] = views["target"] + 0.1 * torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    first, second = (L1() + L2()).calibrate(views).rows
+    assert first.norm == pytest.approx(1, rel=1e-6)
+    error = (views["pred"] - views["target"]).square().mean().sqrt()
+    assert second.norm == pytest.approx(2 * float(error), rel=1e-5)
+
+
+def test_norms_do_not_mind_the_size_of_batch_or_picture(views):
+    larger = {name: view.repeat(2, 1, 3, 2) for name, view in views.items()}
+    loss = L1() + L2()
+    for row, other in zip(loss.calibrate(views).rows, loss.calibrate(larger).rows, strict=True):
+        assert other.norm == pytest.approx(row.norm, rel=1e-5)
+
+
+def test_shares_and_cosines_are_those_of_the_gradients(views):
+    loss = L1() + 3 * L2() + 0.01 * TV()
+    card = loss.calibrate(views)
+    gradients = [weight.scale * g for weight, g in zip(loss.weights, loss.gradients(views).values(), strict=True)]
+    norms = torch.stack([g.norm() for g in gradients])
+    assert_close(torch.tensor([row.share for row in card.rows]), norms / norms.sum())
+    cosine = torch.cosine_similarity(gradients[0].flatten(), gradients[2].flatten(), dim=0)
+    assert card.cosines[0][2] == card.cosines[2][0] == pytest.approx(float(cosine), abs=1e-5)
+
+
+def test_rescaled_pulls_by_its_numbers(views):
+    card = (2 * L1() + 0.5 * L2() + 0.1 * TV()).calibrate(views)
+    again = card.rescaled().calibrate(views)
+    assert_close(torch.tensor([r.share for r in again.rows]), torch.tensor([2, 0.5, 0.1]) / 2.6, rtol=1e-3, atol=0)
+    assert card.rescaled().weights[0].scale == 2
+
+
+def test_shares_become_numbers_and_the_others_stay(views):
+    card = parse("2*L1 + 30%*L2 + 0.1*TV").calibrate(views)
+    loss = card.resolved()
+    assert [loss.weights[0].scale, loss.weights[2].scale] == [2, 0.1]
+    assert loss.calibrate(views).rows[1].share == pytest.approx(0.3, rel=1e-3)
+    assert card.rows[1].share == pytest.approx(0.3, rel=1e-6)
+    assert card.rescaled().calibrate(views).rows[1].share == pytest.approx(0.3, rel=1e-3)
+
+
+def test_shares_of_all_terms_come_to_l1(views):
+    rows = parse("70%*L1 + 30%*L2").calibrate(views).resolved().calibrate(views).rows
+    assert [row.share for row in rows] == pytest.approx([0.7, 0.3], rel=1e-3)
+    loss = parse("70%*L1 + 30%*L2").calibrate(views).resolved()
+    pull = sum(w.scale * row.norm for w, row in zip(loss.weights, rows, strict=True))
+    assert pull == pytest.approx(1, rel=1e-3)
+
+
+def test_a_recipes_numbers_become_shares_for_any_pictures(views):
+    card = (L1() - 20 * L2()).calibrate(views)
+    shares = card.shares()
+    assert all(weight.share is not None for weight in shares.weights)
+    assert shares.weights[1].share < 0
+    assert_close(
+        torch.tensor([row.share for row in shares.calibrate(views).rows]),
+        torch.tensor([row.share for row in card.rows]),
+        rtol=1e-3,
+        atol=0,
+    )
+
+
+def test_knobs_and_schedules_stay(views):
+    loss = L1() + Knob("lam") * Ramp(0, 0.5, steps=10) * L2()
+    card = loss.calibrate(views)
+    assert card.rescaled().weights[1].factors == loss.weights[1].factors
+    assert card.rows[1].share == pytest.approx((L1() + 0.5 * L2()).calibrate(views).rows[1].share)
+
+
+def test_batches_are_averaged(views, pictures):
+    pred, target = pictures(2, 16, seed=1)
+    many = [views, {"pred": pred, "target": target}]
+    joint = {name: torch.cat([each[name] for each in many]) for name in views}
+    card, whole = (L1() + L2()).calibrate(iter(many)), (L1() + L2()).calibrate(joint)
+    assert card.pictures == 4
+    for row, other in zip(card.rows, whole.rows, strict=True):
+        assert (row.norm, row.value) == pytest.approx((other.norm, other.value), rel=1e-5)
+    assert card.rows[1].spread > 0
+
+
+def test_a_term_with_no_path_to_the_output_keeps_its_weight(views):
+    loss = L1() + 5 * Dark() + L2()
+    card = loss.calibrate({**views, "code": torch.rand(2, 4)})
+    assert card.rows[1].norm is card.rows[1].share is None
+    assert card.rescaled().weights[1].scale == card.shares().weights[1].scale == 5
+    assert card.notes == ("Dark has no path to the output, and keeps its weight.",)
+    assert sum(row.share for row in card.rows if row.share) == pytest.approx(1)
+    assert card.shares().calibrate({**views, "code": torch.rand(2, 4)}).rows[0].share == pytest.approx(
+        card.rows[0].share, rel=1e-3
+    )
+
+
+def test_a_view_that_is_made_of_the_output_counts(views):
+    pred = views["pred"].requires_grad_()
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[..., 8:] = 1
+    made = {**views, "filled": mask * pred + (1 - mask) * views["target"]}
+    card = (L1() + 0.5 * L1().on(pred="filled")).calibrate(made)
+    assert card.rows[1].norm == pytest.approx(0.5**0.5, rel=1e-2)
+
+
+def test_the_card_tells_json_and_people_what_was_looked_at(views):
+    card = calibrate(parse("L1 + 0.1*TV"), views, source="x4 by bicubic")
+    record = json.loads(json.dumps(card.record()))
+    assert record["source"] == "x4 by bicubic"
+    assert [row["name"] for row in record["terms"]] == ["L1", "TV"]
+    assert parse(record["rescaled"])
+    assert "x4 by bicubic: 2 pictures" in str(card)
+    assert card.proportion.startswith("L1 ")
+    assert card.proportion.endswith(" % of the gradient")
+
+
+def test_calibrating_takes_no_gradient_from_whoever_calls_it(views):
+    with torch.no_grad():
+        (L1() + L2()).calibrate(views)
+    assert views["pred"].grad is None
+    assert not views["pred"].requires_grad
+
+
+def test_calibrated_weights_that_are_percent_of_a_term_without_gradient_are_refused(views):
+    equal = {"pred": views["target"], "target": views["target"]}
+    with pytest.raises(ValueError, match="The term 'L2' has no gradient at the output on these pictures, so that no"):
+        (TV() + Percent(30) * L2()).calibrate(equal)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("60%*L1 + 30%*L2", "The shares come to 90%; the terms without one have no weight"),
+        ("60%*L1 + 50%*L2", "The shares come to 110%; there is no more than 100%"),
+        ("60%*L1 + 0*TV", "The shares come to 60%; the terms without one have no weight"),
+        ("100%*L1 + L2", "The shares come to 100%, and terms without one pull, too"),
+    ],
+)
+def test_shares_that_do_not_add_up_are_refused(text, said, views):
+    with pytest.raises(ValueError, match=said):
+        parse(text).calibrate(views)
+
+
+def test_a_term_that_is_not_finite_is_named(views):
+    views["pred"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="The term 'L1' is not a finite number on these pictures"):
+        (L1() + L2()).calibrate(views)
+
+
+def test_nothing_to_look_at_is_said():
+    with pytest.raises(ValueError, match="at least one batch of views"):
+        L1().calibrate([])
+    with pytest.raises(ValueError, match="Calibrating looks at the view 'pred'; the views are target"):
+        L1().calibrate({"target": torch.rand(1, 3, 8, 8)})
