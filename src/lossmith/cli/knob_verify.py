@@ -51,8 +51,8 @@ def verify(
     """Certify a knob: its hypervolume, monotony, range and gaps beside separate networks of the same total compute.
 
     The networks lie in RUN/verify, and what is there is not trained again. Without them, and without --train, it gives
-    the knob's curve alone. It writes certificate.json, certificate.txt and certificate.png there, and says no when it
-    is no.
+    the knob's curve alone. The certificate is kept there too, as text, JSON and figure, by the name of the pictures'
+    folder. It says no when it is no.
     """
     from rich.console import Console
 
@@ -75,12 +75,12 @@ def verify(
         device=device_of(device),
         console=console,
     )
-    text, folder = words(record), run / "verify"
-    line = json.dumps(record, allow_nan=False)
+    text, line = words(record), json.dumps(record, allow_nan=False)
+    place = run / "verify" / f"certificate_{images.resolve().name}.png"
     if record["certified"] is not None:
-        replaced(folder / "certificate.json", writer(line + "\n"))
-        replaced(folder / "certificate.txt", writer(text + "\n"))
-        replaced(folder / "certificate.png", lambda partial: planes(record, series, partial))
+        replaced(place.with_suffix(".json"), writer(line + "\n"))
+        replaced(place.with_suffix(".txt"), writer(text + "\n"))
+        replaced(place, lambda partial: planes(record, series, partial))
     if as_json:
         print(line)
         return
@@ -90,4 +90,4 @@ def verify(
     for file in record["skipped"]:
         console.print(f"Skipped {file['file']}: {file['why']}", markup=False)
     if record["certified"] is not None:
-        console.print(str(folder / "certificate.png"), markup=False)
+        console.print(str(place), markup=False)
