@@ -18,6 +18,7 @@ from torch import Tensor
 from lossmith.lens import unhalved
 from lossmith.lenses.frozen.bits import LANES, choose, chosen, keep_on, pack_on
 from lossmith.lenses.frozen.cost import at_once
+from lossmith.lenses.frozen.kernels import convolved, pays
 from lossmith.lenses.frozen.steps import Ready, cast, known, shapes, truncated
 from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 
@@ -137,7 +138,7 @@ def _forward(
             free = False  # whether x is nobody else's, and may be overwritten
             for step in work:
                 match step:
-                    case Conv():
+                    case Ready():
                         x = _convolved(x, step)
                     case ReLU():
                         x = x.relu_() if free else x.relu()
@@ -212,21 +213,28 @@ def _scale(gradients: Iterable[Tensor]) -> Tensor:
     return torch.where(largest > 0, largest, 1.0)
 
 
-def _convolved(x: Tensor, conv: Conv) -> Tensor:
+def _convolved(x: Tensor, conv: Ready) -> Tensor:
     if x.is_meta:
         return _shaped(x, conv.weight.dtype, len(conv.weight), *map(conv.side, x.shape[2:]))
-    x = F.conv2d(x.to(conv.weight.dtype), conv.weight, conv.bias, conv.stride, conv.padding)
+    x = x.to(conv.weight.dtype)
+    if pays(x, conv.weight):
+        x = convolved(x, conv.laid, conv.bias, conv.padding, conv.stride)
+    else:
+        x = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def _convolved_back(g: Tensor, conv: Ready, size: tuple[int, int]) -> Tensor:
     if g.is_meta:
         return _shaped(g, conv.back.dtype, conv.back.shape[1], *size)
-    rest = [
-        have - ((cells - 1) * conv.stride - 2 * conv.padding + side)  # pixels at the end that no stride reached
-        for have, cells, side in zip(size, g.shape[2:], conv.weight.shape[2:], strict=True)
-    ]
-    g = F.conv_transpose2d(g, conv.back, None, conv.stride, conv.padding, rest)
+    if conv.stride == 1 and conv.padding < conv.back.shape[-1] and pays(g, conv.back):
+        g = convolved(g, conv.laid_back, None, conv.back.shape[-1] - 1 - conv.padding)
+    else:
+        rest = [
+            have - ((cells - 1) * conv.stride - 2 * conv.padding + side)  # pixels at the end that no stride reached
+            for have, cells, side in zip(size, g.shape[2:], conv.weight.shape[2:], strict=True)
+        ]
+        g = F.conv_transpose2d(g, conv.back, None, conv.stride, conv.padding, rest)
     return g.contiguous(memory_format=torch.channels_last)
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import final
 
 import torch
 from torch import Tensor
 
+from lossmith.lenses.frozen.kernels import laid_out
 from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 
 __all__ = ["Ready", "cast", "known", "margin", "shapes", "truncated"]
@@ -110,6 +112,16 @@ class Ready(Conv):
     """
 
     back: Tensor = field(kw_only=True)
+
+    @cached_property
+    def laid(self) -> Tensor:
+        """The kernel for the forward pass where it is worth to be laid out, from the first time on."""
+        return laid_out(self.weight, self.padding, self.stride)
+
+    @cached_property
+    def laid_back(self) -> Tensor:
+        """The same for the backward pass, which is a convolution with the turned kernel; for a stride of 1."""
+        return laid_out(self.back.flip(2, 3).transpose(0, 1), self.back.shape[-1] - 1 - self.padding)
 
 
 def cast(

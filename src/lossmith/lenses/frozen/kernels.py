@@ -1,0 +1,58 @@
+"""Kernels that lie ready for oneDNN, which would lay them out anew in every convolution.
+
+That takes as long as the convolution of some fifty pixels does: nothing on large maps, half of the time and more on
+those of deep layers. The operator for kernels laid out before is the one that `torch.compile` puts into its code. It is
+PyTorch's own affair, so it is looked for before it is used, and `F.conv2d` stays what it has to equal. It could apply a
+ReLU right away; but oneDNN's makes 0 of NaN, and a broken picture would pass for a black one.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+__all__ = ["convolved", "laid_out", "pays"]
+
+FEW = 2048
+"""The pixels that a batch's map may have: from there on a kernel laid out saves less than 3 % and takes its memory."""
+
+
+def pays(x: Tensor, kernel: Tensor) -> bool:
+    """Whether a convolution of a map (N, C, H, W) gains by a kernel that is laid out, and there is an operator for it.
+
+    Compilers and whatever else looks at operators, to count them or to run them without data, see the plain one.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and x.numel() <= FEW * x.shape[1]
+        and kernel.dtype in _precisions()
+        and bool(torch.backends.mkldnn.enabled)
+        and not is_in_torch_dispatch_mode()
+    )
+
+
+def laid_out(kernel: Tensor, padding: int, stride: int = 1) -> Tensor:
+    """A copy of a kernel (out, in, k, k) as oneDNN takes it; it has no storage that one could look at, copy or save."""
+    window = [padding] * 2, [stride] * 2, [1, 1]
+    copy: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(kernel.to_mkldnn(), *window, 1)  # type: ignore[attr-defined]
+    return copy
+
+
+def convolved(x: Tensor, laid: Tensor, bias: Tensor | None, padding: int, stride: int = 1) -> Tensor:
+    """The convolution of a map with a kernel that is laid out."""
+    window = [padding] * 2, [stride] * 2, [1, 1]
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, laid, bias, *window, 1, "none", [], "")
+    return y
+
+
+@cache
+def _precisions() -> frozenset[torch.dtype]:
+    """Those for which there is the operator; not where it was never measured, which is everywhere but on x86."""
+    there = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and "mkldnn_reorder_conv2d_weight" in dir(torch._C._nn)
+    if not there or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return frozenset()
+    half = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
+    return frozenset({torch.float32} | half)

@@ -1,0 +1,142 @@
+"""Kernels that lie ready for oneDNN: the same numbers, made once, and nothing where they do not pay or run."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from lossmith.lenses.frozen import cast, kernels, run
+from lossmith.lenses.layers import Conv, ReLU
+from lossmith.lenses.squeezenet import SqueezeNetNetwork
+from lossmith.lenses.vgg import VGGNetwork
+
+there = pytest.mark.skipif(torch.float32 not in kernels._precisions(), reason="oneDNN has no such operator here")
+FORMS = [(3, 1, 1), (3, 1, 0), (5, 1, 2), (1, 1, 0), (1, 1, 1), (11, 4, 2), (3, 2, 0)]  # kernel, stride, padding
+
+
+def network(form=(3, 1, 1), dtype=torch.float32):
+    g = torch.Generator().manual_seed(0)
+    kernel, stride, padding = form
+    steps = []
+    for i, (inward, outward) in enumerate([(3, 16), (16, 24)], start=1):
+        weight = torch.randn(outward, inward, kernel, kernel, generator=g) / (inward * kernel**2) ** 0.5
+        steps += [Conv(f"conv{i}", weight, torch.randn(outward, generator=g), stride if i == 1 else 1, padding)]
+        steps += [ReLU(f"relu{i}")]
+    return cast(steps, dtype=dtype)
+
+
+def looked_at(steps, image, taps=frozenset({"conv1", "relu2"})):
+    """The features, and a gradient in which no two elements weigh the same."""
+    image = image.detach().requires_grad_()
+    maps = run(steps, image, taps)
+    total = sum((m * torch.linspace(-1, 1, m.numel()).view(m.shape)).sum() for m in maps.values())
+    return {**maps, "gradient": torch.autograd.grad(total, image)[0]}
+
+
+def picture(side=31, n=2):
+    return torch.randn(n, 3, side, side + 2, generator=torch.Generator().manual_seed(1))
+
+
+def made(steps):
+    return [name for step in steps for name in ("laid", "laid_back") if name in vars(step)]
+
+
+@there
+@pytest.mark.parametrize("form", FORMS)
+def test_values_and_gradients_are_those_of_the_plain_convolution(form, monkeypatch):
+    steps, image = network(form), picture()
+    ours = looked_at(steps, image)
+    assert "laid" in made(steps)
+    monkeypatch.setattr(kernels, "FEW", 0)
+    theirs = looked_at(network(form), image)
+    for name, expected in theirs.items():
+        assert_close(ours[name], expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.skipif(torch.bfloat16 not in kernels._precisions(), reason="oneDNN has no such operator here")
+@pytest.mark.parametrize("form", FORMS)
+def test_in_bf16_they_are_those_of_the_plain_convolution_as_far_as_it_is_precise(form, monkeypatch):
+    steps, image = network(form, torch.bfloat16), picture()
+    ours = looked_at(steps, image)
+    assert "laid" in made(steps)
+    monkeypatch.setattr(kernels, "FEW", 0)
+    theirs = looked_at(network(form, torch.bfloat16), image)
+    for name, expected in theirs.items():
+        assert F.cosine_similarity(ours[name].flatten(), expected.flatten(), dim=0) > 0.9999
+
+
+@there
+def test_a_kernel_is_laid_out_when_it_is_first_needed_and_once():
+    steps = network()
+    assert not made(steps)
+    run(steps, picture(), {"relu2"})
+    assert made(steps) == ["laid", "laid"]  # without a gradient nothing goes back
+    first = steps[0].laid
+    looked_at(steps, picture(side=20))
+    assert steps[0].laid is first
+    assert made(steps) == ["laid", "laid_back"] * 2
+
+
+def test_no_kernel_is_laid_out_for_a_large_map(monkeypatch):
+    monkeypatch.setattr(kernels, "FEW", 2 * 31 * 33 - 1)
+    steps = network()
+    looked_at(steps, picture())
+    assert not made(steps)
+
+
+def test_who_counts_operators_sees_plain_convolutions():
+    steps = network()
+    with FlopCounterMode(display=False) as counter:
+        looked_at(steps, picture())
+    assert not made(steps)
+    assert set(counter.get_flop_counts()["Global"]) == {torch.ops.aten.convolution}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_precisions_take_plain_convolutions(dtype):
+    steps = network(dtype=dtype)
+    run(steps, picture().to(torch.promote_types(dtype, torch.float32)), {"conv2"})
+    assert not made(steps)
+
+
+def test_without_onednn_plain_convolutions_run(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    steps = network()
+    looked_at(steps, picture())
+    assert not made(steps)
+
+
+def test_where_the_operator_is_gone_plain_convolutions_run(monkeypatch):
+    monkeypatch.setattr(kernels, "_precisions", frozenset)
+    steps = network()
+    looked_at(steps, picture())
+    assert not made(steps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_picture_that_is_no_number_gives_features_that_are_none(dtype):
+    image = picture()
+    image[0, 0, 15, 15] = float("nan")
+    assert run(network(dtype=dtype), image, {"relu2"})["relu2"][0, :, 14:17, 14:17].isnan().all()
+    assert not run(network(dtype=dtype), image, {"relu2"})["relu2"][1].isnan().any()
+
+
+def test_what_was_first_seen_in_inference_mode_may_train_afterwards():
+    steps, image = network(), picture()
+    with torch.inference_mode():
+        run(steps, image, {"relu2"})
+    assert_close(looked_at(steps, image), looked_at(network(), image))
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+@pytest.mark.parametrize("backbone", [VGGNetwork("vgg16", "random"), SqueezeNetNetwork("squeezenet", "random")])
+def test_a_network_that_has_run_may_be_copied_and_pickled(backbone, twin):
+    image, layer = torch.rand(1, 3, 32, 32, requires_grad=True), backbone.layers[9]
+    expected = backbone(image, [layer])[layer]
+    expected.sum().backward()
+    other = twin(backbone)
+    assert_close(other(image, [layer])[layer], expected)
