@@ -2,7 +2,7 @@
 
     python bench/hybrid_step.py                     # everything, as Markdown; under an hour on two cores
     python bench/hybrid_step.py --quick --json      # the first load at 192 px, as one line of JSON; some minutes
-    python bench/hybrid_step.py --out bench/hybrid_step.json
+    python bench/hybrid_step.py --out bench/hybrid_step.json --loads lpips --sides 128    # a piece; the others stay
     python bench/hybrid_step.py --from bench/hybrid_step.json --docs docs/benchmark.md --figure F.png
 
 The weights are looked for as everywhere (docs/weights.md), the pictures are scikit-image's. `--random` takes untrained
@@ -58,7 +58,7 @@ def arguments():
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--threads", type=int, help="PyTorch's own choice unless given")
     parser.add_argument("--random", action="store_true", help="untrained networks")
-    parser.add_argument("--out", type=Path, help="where to save the whole result, after each load")
+    parser.add_argument("--out", type=Path, help="where to save the result after each load; what else is there stays")
     parser.add_argument("--from", type=Path, dest="saved", help="a saved result, instead of measuring")
     parser.add_argument("--docs", type=Path, help="a document whose tables to renew")
     parser.add_argument("--figure", type=Path, help="where to draw the figure, as PNG")
@@ -71,19 +71,44 @@ def arguments():
 def measured(asked):
     weights = "random" if asked.random else None
     every = loads(weights)
-    result = {"about": about(asked), "summary": {}, "absent": {}, "rows": []}
+    result = begun(asked)
     for key in asked.loads or every:
         load = every[key]
         rows, result["absent"][key] = compared(
             load, asked.sides or load.sides, asked.precisions, asked.repetitions, weights, say
         )
-        result["rows"] += rows
-        if key == "hybrid":
-            result["summary"] = summary(load, rows, asked, weights)
+        put_in(result["rows"], rows, list(every))
+        if key == "hybrid" and (SIDE in (asked.sides or load.sides) or not result["summary"]):
+            result["summary"] = summary(load, [row for row in result["rows"] if row["load"] == key], asked, weights)
         result["about"]["load_end"] = os.getloadavg()[0]
         if asked.out:
             asked.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
+
+
+def begun(asked):
+    """A result without figures, or one that is there already and was measured in the same place."""
+    here = about(asked)
+    if not (asked.out and asked.out.exists()):
+        return {"about": here, "summary": {}, "absent": {}, "rows": []}
+    result = json.loads(asked.out.read_text(encoding="utf-8"))
+    for what in here.keys() - {"load_start"}:
+        if result["about"][what] != here[what]:
+            raise SystemExit(
+                f"hybrid_step: {asked.out} was measured with {what} {result['about'][what]}, and here it is "
+                f"{here[what]}; give another file, so that they are not mixed."
+            )
+    return result
+
+
+def put_in(rows, new, order):
+    """Puts figures among others, in place of older ones of the same load, size and precision."""
+
+    def piece(row):
+        return order.index(row["load"]), row["side"], PRECISIONS.index(row["precision"])
+
+    renewed = set(map(piece, new))
+    rows[:] = sorted([row for row in rows if piece(row) not in renewed] + new, key=piece)  # stable within a piece
 
 
 def summary(load, rows, asked, weights):
@@ -93,7 +118,7 @@ def summary(load, rows, asked, weights):
     told = ratios(rows)
     told |= costs(views(load, side), max(11, asked.repetitions), weights, lambda text: say("costs", text))
     told |= cosines(load.ours[SUGGESTED], side, say)
-    times = {p: {} for p in asked.precisions}
+    times = {row["precision"]: {} for row in rows}
     for row in rows:
         times[row["precision"]][row["contender"]] = round(row["step"], 1) if "step" in row else None
     return told | {"step_ms": times, "side": side}
