@@ -1,0 +1,67 @@
+"""Two workers on one study, the first killed with SIGKILL in the middle of a trial; a program, so that it may fork."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.utils.tensorboard  # here, and not in each of the forks
+
+from lossmith.train import train
+from lossmith.tune.search import Search
+from lossmith.tune.study import prepare
+from lossmith.tune.trial import Machine
+from lossmith.tune.work import joined, work
+
+torch.set_num_threads(1)  # before any work: what is forked off would wait for threads that it does not have
+assert train
+
+TRIALS, HEARTBEAT = 2, 1
+
+
+def offline(*args: object, **kwargs: object) -> None:
+    """Stands where torch downloads: no test does."""
+    raise OSError("no network here")
+
+
+torch.hub.download_url_to_file = offline
+
+
+def worker(search: Search, folder: Path, storage: str | None) -> int:
+    """Starts a worker in a process of its own."""
+    if child := os.fork():
+        return child
+    study = joined(search, folder, storage=storage, heartbeat=HEARTBEAT)
+    work(search, folder, study, trials=TRIALS, storage=storage, heartbeat=HEARTBEAT, machine=Machine("cpu", 1, 0))
+    os._exit(0)
+
+
+def under_way(folder: Path) -> list[Path]:
+    """The trials that have a checkpoint and no result."""
+    found = (file.parent.parent for file in folder.glob("trials/*/checkpoints/last.ckpt"))
+    return [place for place in found if not (place / "result.json").exists()]
+
+
+def main(record: str, folder: Path, storage: str | None) -> None:
+    """Leaves the study in the folder, and says which trial was killed, and at which step of it."""
+    search = Search.of(json.loads(record))
+    prepare(search, folder, Machine("cpu"))
+    joined(search, folder, storage=storage, heartbeat=HEARTBEAT)
+    first = worker(search, folder, storage)
+    while not (killed := under_way(folder)):
+        time.sleep(0.02)
+    second = worker(search, folder, storage)
+    time.sleep(0.1)
+    os.kill(first, signal.SIGKILL)
+    assert os.waitpid(first, 0)[1] == signal.SIGKILL
+    step = json.loads((killed[0] / "log.jsonl").read_text().splitlines()[-1])["step"]
+    assert os.waitpid(second, 0)[1] == 0
+    print(killed[0].name, step)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]) / "sqlite", None)
+    main(sys.argv[1], Path(sys.argv[2]) / "journal", f"journal:{sys.argv[2]}/journal.log")

@@ -1,0 +1,112 @@
+import csv
+import json
+
+import pytest
+
+from lossmith.tune.anchors import PUBLISHED, anchors
+from lossmith.tune.axes import axes
+from lossmith.tune.findings import findings
+
+ROWS = [(0.1, 0.1, (25.0, 0.80)), (0.2, 0.1, (26.0, 0.74)), (0.3, 0.1, (24.5, 0.79)), (0.4, 0.1, None)]
+
+
+def test_the_front_is_what_no_trial_beats(search, written):
+    found = findings(written(search(), ROWS))
+    assert [trial.number for trial in found.front] == [1, 0]
+    assert found.hypervolume == pytest.approx(2 * 0.04 + 1 * 0.06)  # above bicubic's 24 dB and 0.7
+
+
+def test_a_trial_below_a_floor_is_not_on_the_front(search, written):
+    found = findings(written(search(floors={"psnr_y": 25.5}), ROWS))
+    assert [trial.number for trial in found.front] == [1]
+    assert found.record["below_floor"] == [0, 2]
+
+
+def test_the_shares_of_the_knee_are_one_where_all_pictures_agree(search, written):
+    found = findings(written(search(), ROWS))
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert found.shares[found.knee.number] == 1
+
+
+def test_a_study_without_a_result_has_findings_too(search, written):
+    found = findings(written(search(), []))
+    assert (found.front, found.knee, found.hypervolume, found.shares) == ([], None, 0, {})
+    found.export()
+
+
+def test_a_result_that_is_half_written_is_left_out(search, written):
+    folder = written(search(), ROWS)
+    next(folder.glob("trials/*/result.json")).write_text('{"number": 3')
+    assert len(findings(folder).trials) == 3
+
+
+def test_all_trials_are_exported(search, written):
+    folder = written(search(), ROWS)
+    findings(folder).export()
+    with (folder / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["front"] for row in rows] == ["1", "1", "0", "0"]
+    assert rows[3]["why"] == "beaten"
+    assert json.loads((folder / "findings.json").read_text())["knee"]["number"] in (0, 1)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"val": "photos/"}, "these pictures are others"),
+        ({"count": 4}, "all 5 pictures of set5; 4 were used"),
+        ({"scale": 2}, "enlargement by 4"),
+        ({"axes": ["psnr_rgb", "lpips_alex"]}, "judged by psnr_y and lpips_alex"),
+        ({"bicubic": {"psnr_y": 26.7, "lpips_alex": 0.34}}, "psnr_y 28.42 there and 26.7 here"),
+        ({"bicubic": {"psnr_y": 28.4, "lpips_alex": 0.30}}, "lpips_alex 0.3407 there and 0.3 here"),
+    ],
+)
+def test_published_figures_stand_beside_none_of_another_protocol(change, words):
+    given = {"val": "Set5", "count": 5, "scale": 4, "axes": ["psnr_y", "lpips_alex"]}
+    given["bicubic"] = {"psnr_y": 28.43, "lpips_alex": 0.3435}
+    same, why = anchors(given.pop("val"), given.pop("count"), **given)
+    assert same and not why
+    given |= {"val": "Set5", "count": 5, **change}
+    found, why = anchors(given.pop("val"), given.pop("count"), **given)
+    assert not found and words in why
+
+
+def test_every_published_network_has_figures_of_every_set():
+    assert {len(rows) for rows in PUBLISHED.values()} == {6}
+
+
+def test_the_page_shows_the_plane_and_names_the_knee(search, written, tmp_path):
+    from lossmith.report import page
+
+    text = page([written(search(), ROWS)], tmp_path / "page.html").read_text()
+    assert "L1 + a*TV + b*SSIM" in text and text.count("data-trial=") == 3 + 2 + 4  # points, front, all trials
+    assert "knee</text>" in text and "bicubic</text>" in text
+    assert "http" not in text.split("<body>")[1].replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_page_keeps_a_formula_from_being_markup(search, written, tmp_path):
+    from lossmith.report import page
+
+    folder = written(search(), ROWS)
+    record = json.loads((folder / "study.json").read_text())
+    record["images"] = "/x/<script>alert(1)</script>"
+    (folder / "study.json").write_text(json.dumps(record))
+    assert "<script>alert" not in page([folder], tmp_path / "page.html").read_text()
+
+
+def test_a_page_of_three_axes_has_two_planes(search, written, tmp_path):
+    from lossmith.report import page
+
+    one = search(axes=axes("psnr_y,ssim_y,swd"))
+    folder = written(search(), [])
+    (folder / "study.json").write_text(json.dumps(one.record))
+    marks = json.loads((folder / "marks.json").read_text())
+    marks["marks"]["bicubic"]["figures"]["swd"] = 3.0
+    (folder / "marks.json").write_text(json.dumps(marks))
+    assert page([folder], tmp_path / "page.html").read_text().count('<figure class="chart"') == 2
+
+
+def test_a_folder_that_is_no_study_says_so(tmp_path):
+    (tmp_path / "study.json").write_text("[]")
+    with pytest.raises(ValueError, match="holds no study"):
+        findings(tmp_path)

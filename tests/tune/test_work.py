@@ -1,0 +1,162 @@
+"""What workers agree on, with trainings that only pretend."""
+
+import os
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from lossmith.tune import work as working
+from lossmith.tune.search import content
+from lossmith.tune.storage import Presence, opened, origin, requeue, revive
+from lossmith.tune.trial import Interrupted, Machine, Result
+from lossmith.tune.work import joined, originals, surplus, work
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """A journal: SQLite waits for the disk at every word."""
+    return f"journal:{tmp_path / 'trials.journal'}"
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Puts a function of what was drawn in the place of a training."""
+
+    def put(state="complete", figures=lambda drawn: (30 - drawn["a"], drawn["b"]), rungs=()):
+        def attempt(search, number, drawn, folder, *, machine, rung):
+            run = content(search.settings(drawn))
+            row = dict(zip(("psnr_y", "ssim_y"), figures(drawn), strict=True))
+            for step in rungs:
+                if why := rung(step, row):
+                    return Result(number, run, "pruned", drawn, search.loss, step, 1.0, why=why)
+            return Result(number, run, state, drawn, search.loss, 6, 1.0, figures=row, why="" if row else "x")
+
+        monkeypatch.setattr(working, "attempt", attempt)
+
+    return put
+
+
+def done(search, folder, storage, trials, **other):
+    study = joined(search, folder, storage=storage, heartbeat=1)
+    work(search, folder, study, trials=trials, storage=storage, heartbeat=1, machine=Machine("cpu"), **other)
+    return study.trials
+
+
+def states(trials):
+    return [trial.state.name for trial in trials]
+
+
+def test_a_study_ends_with_as_many_trials_as_were_asked_for(search, tmp_path, storage, pretend):
+    pretend()
+    assert states(done(search(), tmp_path, storage, 7)) == ["COMPLETE"] * 7
+    assert states(done(search(), tmp_path, storage, 9)) == ["COMPLETE"] * 9  # it may grow
+
+
+def test_a_study_in_sqlite_goes_on_where_it_stands(search, tmp_path, pretend):
+    pretend()
+    assert states(done(search(), tmp_path, None, 2)) == ["COMPLETE"] * 2 + ["FAIL"] * 3  # of five that fill the space
+    assert states(done(search(), tmp_path, None, 3))[5:] == ["COMPLETE"]
+
+
+def test_the_first_trials_fill_the_space_and_are_the_same_in_every_study(search, tmp_path, pretend):
+    pretend()
+    found = [[t.params for t in done(search(), tmp_path, f"journal:{tmp_path / name}", 5)] for name in ("x", "y")]
+    assert found[0] == found[1]
+
+
+def test_a_grid_is_trained_whole(search, tmp_path, storage, pretend):
+    pretend()
+    trials = done(search(grid=2), tmp_path, storage, 4)
+    assert sorted((t.params["a"], t.params["b"]) for t in trials) == [(0.01, 0.01), (0.01, 1), (10, 0.01), (10, 1)]
+
+
+def test_of_trials_begun_at_one_moment_all_agree_which_are_too_many(search, tmp_path, storage, pretend):
+    pretend()
+    study = joined(search(), tmp_path, storage=storage, heartbeat=1)
+    for _ in range(6):
+        study.ask()
+    assert [surplus(study, number, 4) for number in range(6)] == [False] * 4 + [True] * 2
+
+
+def test_a_trial_that_was_asked_to_stop_comes_back_with_what_it_drew(search, tmp_path, storage, monkeypatch, pretend):
+    def stop(*_, **__):
+        raise Interrupted
+
+    monkeypatch.setattr(working, "attempt", stop)
+    with pytest.raises(Interrupted):
+        done(search(), tmp_path, storage, 6)
+    pretend()
+    trials = done(search(), tmp_path, storage, 6)
+    assert states(trials) == ["FAIL"] + ["COMPLETE"] * 6
+    (again,) = [trial for trial in trials if origin(trial) != trial.number]
+    assert (origin(again), again.params) == (0, trials[0].params)
+
+
+def test_a_killed_worker_s_trial_comes_back_from_a_journal(search, tmp_path):
+    storage = f"journal:{tmp_path / 'j'}"
+    study = joined(search(), tmp_path, storage=storage, heartbeat=1)
+    trial = study.ask()
+    with Presence(tmp_path, every=0.5) as dead, Presence(tmp_path, every=0.5) as other:
+        dead.ended.set()  # as kill -9 leaves it
+        trial.set_user_attr("worker", (dead.name, trial.number))
+        revive(study, other)
+        assert study.trials[0].state == TrialState.RUNNING  # it may only be slow
+        os.utime(dead.file, (time.time() - 9, time.time() - 9))
+        revive(study, other)
+    assert study.trials[0].state == TrialState.FAIL
+    assert origin(study.trials[-1]) == 0 and study.trials[-1].state == TrialState.WAITING
+
+
+def test_a_trial_that_has_just_come_back_is_not_taken_for_its_dead_worker_s(search, tmp_path):
+    study = joined(search(), tmp_path, storage=f"journal:{tmp_path / 'j'}", heartbeat=1)
+    first = study.ask()
+    first.set_user_attr("worker", ("nobody", first.number))
+    with Presence(tmp_path, every=0.5) as presence:
+        revive(study, presence)
+        while origin(study.trials[(trial := study.ask()).number]) != 0:
+            pass
+        revive(study, presence)  # it still bears the mark of the attempt before
+        assert study.trials[trial.number].state == TrialState.RUNNING
+
+
+def test_a_trial_that_always_takes_its_worker_down_is_given_up(search, tmp_path, storage):
+    study = joined(search(grid=1), tmp_path, storage=storage, heartbeat=1)
+    for _ in range(30):
+        if not any(trial.state == TrialState.WAITING for trial in study.trials):
+            break
+        trial = study.ask()
+        requeue(study, study.trials[trial.number])
+        study.tell(trial, state=TrialState.FAIL)
+    assert len(study.trials) == 11
+    assert len(originals(study.trials)) == 1
+
+
+def test_a_trial_that_others_beat_is_given_up_at_a_rung(search, tmp_path, storage, pretend):
+    pretend(rungs=(2,), figures=lambda drawn: (30 - drawn["a"], 1 - drawn["a"] / 100))
+    trials = done(search(), tmp_path, storage, 8)
+    best = min(trials, key=lambda trial: trial.params["a"])
+    assert best.state == TrialState.COMPLETE
+    assert TrialState.PRUNED in {trial.state for trial in trials}
+    assert all("better on every axis at step 2" in t.user_attrs["why"] for t in trials if t.state.name == "PRUNED")
+
+
+def test_what_cannot_be_trained_and_what_is_below_a_floor_are_told_the_sampler(search, tmp_path, storage, pretend):
+    one = search(floors={"psnr_y": 29.9})
+    pretend()
+    trials = done(one, tmp_path, storage, 5)
+    assert [t.constraints["psnr_y"] <= 0 for t in trials] == [30 - t.params["a"] >= 29.9 for t in trials]
+    pretend(state="failed", figures=lambda drawn: (0, 0))
+    assert done(one, tmp_path, storage, 6)[-1].constraints == {"finite": 1.0}
+
+
+def test_a_storage_that_nobody_answers_at_is_named(tmp_path):
+    with pytest.raises(ValueError, match="storage 'nosuch://x' cannot be opened"):
+        opened("nosuch://x", tmp_path, heartbeat=1)
+
+
+def test_optuna_still_cannot_prune_several_objectives_by_itself():
+    study = optuna.create_study(directions=["minimize"] * 2)
+    with pytest.raises(NotImplementedError):  # once it can, our rungs may go
+        study.ask().should_prune()
