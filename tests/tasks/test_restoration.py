@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from lossmith.data import listed
 from lossmith.image import to_pil
 from lossmith.models import build
-from lossmith.tasks import TASKS, Deblurring, Denoising, JPEGRepair, Paired, SuperResolution
+from lossmith.tasks import TASKS, Deblurring, Denoising, Inpainting, JPEGRepair, Paired, SuperResolution
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ MADE = {
     "deblurring": lambda folder: Deblurring(),
     "motion": lambda folder: Deblurring(blur="motion"),
     "jpeg": lambda folder: JPEGRepair(),
+    "inpainting": lambda folder: Inpainting(),
     "blind": lambda folder: SuperResolution(4, degradation="blind"),
     "paired": lambda folder: Paired(1, inputs=str(folder)),
 }
@@ -34,11 +35,12 @@ MADE = {
 def test_it_gives_the_views_that_it_names(folder, name):
     task = MADE[name](folder)
     item = task.training(listed(folder), crop=48, seed=0)[0]
-    model = build("edsr", task.scale, channels=4, blocks=1)
+    model = build(task.network, task.scale, channels=4, blocks=1)
     views = task.views(model, {view: tensor[None] for view, tensor in item.items()})
     assert tuple(views) == task.gives
     assert views["pred"].shape == views["target"].shape == (1, 3, 48, 48)
-    assert [view for view, tensor in views.items() if tensor.requires_grad] == ["pred"]
+    with_gradient = {view for view, tensor in views.items() if tensor.requires_grad}
+    assert with_gradient == {"pred", "filled", "kept"} & views.keys()
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -49,7 +49,7 @@ def evaluate(
     which = [metric for metric in METRICS if metric not in left_out]
 
     def restore(batch: Batch) -> Any:
-        return task.views(model, batch)["pred"] if model else task.plain(batch)
+        return task.answer(model, batch) if model else task.plain(batch)
 
     if model:
         model.to(place)

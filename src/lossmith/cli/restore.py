@@ -51,6 +51,8 @@ def restore(
     pairs = planned(source, target)
     place = device_of(device)
     model = chosen(what).to(place)
+    if model.inputs != 3:
+        raise ValueError(f"{what!r} wants a hole beside the picture; use lossmith inpaint.")
     knobs = turned(model, at or [], what)
 
     def through(image: "Tensor") -> "Tensor":

@@ -58,11 +58,19 @@ def paired(
     return {"scale": scale, "options": {"inputs": inputs}}
 
 
+def inpainting(
+    holes: Annotated[str, option("strokes, boxes, or both.")] = "both",
+) -> dict[str, Any]:
+    """Train a network that fills holes, from a folder of whole pictures."""
+    return {"scale": 1, "options": {"holes": holes}}
+
+
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "super-resolution": super_resolution,
     "denoising": denoising,
     "deblurring": deblurring,
     "jpeg": jpeg,
+    "inpainting": inpainting,
     "paired": paired,
 }
 """The tasks' own options, by the tasks' names."""

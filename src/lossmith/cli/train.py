@@ -21,8 +21,8 @@ EPILOG = """Examples:
 
 The same line again goes on where the run stands, be it after Ctrl-C, kill -9, or with more --steps."""
 
-WRITES = """It writes a run folder: settings, log.jsonl with every term, validations, picture sheets, TensorBoard, checkpoints, \
-the averaged weights (model.safetensors) and report.html. Ctrl-C saves."""
+WRITES = """It writes a run folder: settings, log.jsonl with every term, validations, picture sheets, TensorBoard, \
+checkpoints, the averaged weights (model.safetensors) and report.html. Ctrl-C saves."""
 
 D: dict[str, Any] = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
 RUN, DATA, MODEL, STEP, MACHINE = "The run", "Pictures", "Network", "Optimiser", "Machine"
@@ -83,7 +83,9 @@ def trained(
     val_count: Annotated[int, option(DATA, "Pictures in a validation, at most.", min=1)] = D["val_count"],
     batch: Annotated[int, option(DATA, "Pictures in a pass, over all devices.", min=1)] = D["batch"],
     crop: Annotated[int, option(DATA, "Side of a crop of the large picture, px.", min=8)] = D["crop"],
-    model: Annotated[str, option(MODEL, "Name of an own network, or a checkpoint file to fine-tune.")] = "edsr",
+    model: Annotated[
+        str | None, option(MODEL, "A network's name, see lossmith models, or a checkpoint to fine-tune [the task's].")
+    ] = None,
     model_option: Annotated[
         list[str] | None, option(MODEL, "An argument of the network, name=value; may be repeated.")
     ] = None,
@@ -109,11 +111,12 @@ def trained(
     from rich.console import Console
 
     from lossmith.report import page
+    from lossmith.tasks import TASKS
     from lossmith.train import train
 
     if init is not None:
         model = str(init / "model.safetensors" if init.is_dir() else init)
-    network = {"name": model, **dict(argument(text) for text in model_option or [])}
+    network = {"name": model or TASKS[task].network, **dict(argument(text) for text in model_option or [])}
     given = {name: value for name, value in locals().items() if name in {f.name for f in fields(Settings)}}
     given |= {"task": task, "model": network, "knobs": dict(ranged(text) for text in knob or []), **of_task}
     settings = Settings(**given)

@@ -7,6 +7,7 @@ from lossmith.data.crops import Crops
 from lossmith.data.degraded import Degrade, Spoilt, SpoiltPictures
 from lossmith.data.folders import Pictures, Skipped, held_out, listed, read
 from lossmith.data.jpeg import jpeg
+from lossmith.data.masks import Holes, hole
 from lossmith.data.noise import gaussian_noise, poisson_noise
 from lossmith.data.paired import OwnCrops, OwnPairs, Partners
 from lossmith.data.pairs import Example, Pairs
@@ -16,6 +17,7 @@ __all__ = [
     "Crops",
     "Degrade",
     "Example",
+    "Holes",
     "OwnCrops",
     "OwnPairs",
     "Pairs",
@@ -29,6 +31,7 @@ __all__ = [
     "gaussian_kernel",
     "gaussian_noise",
     "held_out",
+    "hole",
     "jpeg",
     "listed",
     "motion_kernel",

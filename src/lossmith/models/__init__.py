@@ -1,8 +1,9 @@
-"""Networks that make images of images: a compact one of ours, and those of others."""
+"""Networks that make images of images: compact ones of ours, and those of others."""
 
 from lossmith.models.edsr import EDSR
 from lossmith.models.files import build, load, save
+from lossmith.models.inpainter import Inpainter
 from lossmith.models.knob import Knobbed
 from lossmith.models.restorer import Restorer, tiled
 
-__all__ = ["EDSR", "Knobbed", "Restorer", "build", "load", "save", "tiled"]
+__all__ = ["EDSR", "Inpainter", "Knobbed", "Restorer", "build", "load", "save", "tiled"]

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from lossmith.models.edsr import EDSR
 from lossmith.models.foreign import PREFIX, Foreign, spandrel
+from lossmith.models.inpainter import Inpainter
 from lossmith.models.knob import Knobbed
 from lossmith.models.restorer import Restorer
 from lossmith.models.slider import Slider
 
 __all__ = ["build", "header", "load", "save"]
 
-OWN = {"edsr": EDSR}
+OWN: dict[str, type[Restorer]] = {"edsr": EDSR, "inpainter": Inpainter}
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -26,8 +27,8 @@ def build(name: str, scale: int, **arguments: Any) -> Restorer:
     """A network by its name.
 
     Args:
-        name: "edsr"; "spandrel:" and an architecture, such as "spandrel:SwinIR"; or a file with weights (.safetensors,
-            .pth, .pt or .ckpt), of lossmith or of any architecture that spandrel recognises.
+        name: "edsr" or "inpainter"; "spandrel:" and an architecture, such as "spandrel:SwinIR"; or a file with weights
+            (.safetensors, .pth, .pt or .ckpt), of lossmith or of any architecture that spandrel recognises.
         scale: By how much it enlarges.
         arguments: Those of the network.
 

@@ -5,7 +5,8 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import final
+from itertools import islice
+from typing import Self, final
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,8 @@ class Knobbed(Restorer):
 
     A block is an element of a ``ModuleList`` or ``Sequential`` that holds a convolution larger than 1 x 1 and no
     smaller block; of several kinds of blocks it is the commonest. In a network without any, each convolution but the
-    first and the last is one.
+    first and the last is one. A map is padded with the picture and brought to the size of the features; in a network
+    that pads its input once more by itself, as SwinIR does, it is stretched by as much.
 
     References:
         | FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018)
@@ -85,7 +87,7 @@ class Knobbed(Restorer):
         places = blocks(network) if where is None else named(network, [where] if isinstance(where, str) else where)
         spec = {"name": "knob", "network": network.spec, "where": list(places), "width": width}
         super().__init__(network.scale, network.reach, {**spec, "knobs": {k: list(v) for k, v in ranges.items()}})
-        self.network, self.where = network, tuple(places)
+        self.network, self.where, self.inputs = network, tuple(places), network.inputs
         self.knobs: dict[str, tuple[float, float]] = ranges
         self.channels = tuple(places.values())
         self.slider: Slider | None = None
@@ -120,6 +122,12 @@ class Knobbed(Restorer):
                 f"{'in training' if self.training else 'in use'}; name other places with where=."
             )
         return answer
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; a network that is trained on has no slider any more, whose table is of its old weights."""
+        if mode:
+            self.slider = None
+        return super().train(mode)
 
     def at(self, t: Value) -> dict[str, Value]:
         """What each knob is at a place of the slider, from 0 (all low) to 1 (all high): a number, or a tensor for one.
@@ -245,7 +253,8 @@ def named(network: nn.Module, patterns: Sequence[str]) -> dict[str, int]:
     for pattern in patterns:
         fits = [name for name, _ in network.named_modules() if name and fnmatchcase(name, pattern)]
         if not fits:
-            raise ValueError(f"The network has no module {pattern!r} to turn at; it has {', '.join(blocks(network))}.")
+            some = ", ".join(name for name, _ in islice(convolutions(network), 4))
+            raise ValueError(f"The network has no module {pattern!r} to turn at; its convolutions are {some}, ...")
         for name in fits:
             inside = [conv.out_channels for _, conv in convolutions(network.get_submodule(name))]
             if not inside:

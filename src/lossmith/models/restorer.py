@@ -21,6 +21,9 @@ class Restorer(nn.Module, ABC):
         spec: What builds it again: ``{"name": ..., **arguments}``.
     """
 
+    inputs: int = 3
+    """The channels that it is given; with more than 3 the others are the task's, such as a hole."""
+
     def __init__(self, scale: int, reach: int | None, spec: Mapping[str, Any]) -> None:
         super().__init__()
         self.scale, self.reach, self.spec = scale, reach, dict(spec)

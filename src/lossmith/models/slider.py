@@ -46,11 +46,11 @@ class Slider:
     pictures: str
 
     def __post_init__(self) -> None:
-        rising = all(
+        rising = len(self.t) == len(self.places) > 1 and all(
             column[0] == 0 and column[-1] == 1 and all(a < b for a, b in itertools.pairwise(column))
             for column in (self.t, self.places)
         )
-        if not rising or any(len(column) != len(self.t) for column in (self.places, *self.figures.values())):
+        if not rising or any(len(column) != len(self.t) for column in self.figures.values()):
             raise ValueError("A slider's table wants columns of one length, of which t and places rise from 0 to 1.")
 
     @classmethod

@@ -44,7 +44,7 @@ def strips(
         rows[name] = [Cell("truth", there["target"][0]), Cell("input", there["input"][0], ", ".join(which[:2]))]
         for t in places:
             turned = model.at(t)
-            pred = task.views(partial(model, **turned), there)["pred"]
+            pred = task.answer(partial(model, **turned), there)
             figures = score(pred, there["target"], border=task.border, which=which[:2])
             head = "\n".join([f"slider {t:.2f}", *(f"{knob} = {value:.3g}" for knob, value in turned.items())])
             below = "  ".join(f"{value:.{2 if metric.startswith('psnr') else 3}f}" for metric, value in figures.items())

@@ -1,6 +1,7 @@
 """Tasks: what turns a network and a batch into views."""
 
 from lossmith.tasks.base import Batch, Examples, Items, Task
+from lossmith.tasks.inpainting import Inpainting
 from lossmith.tasks.paired import Paired
 from lossmith.tasks.restoration import Deblurring, Denoising, JPEGRepair, Restoration
 from lossmith.tasks.super_resolution import SuperResolution
@@ -11,6 +12,7 @@ __all__ = [
     "Deblurring",
     "Denoising",
     "Examples",
+    "Inpainting",
     "Items",
     "JPEGRepair",
     "Paired",
@@ -20,6 +22,6 @@ __all__ = [
 ]
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (SuperResolution, Denoising, Deblurring, JPEGRepair, Paired)
+    task.name: task for task in (SuperResolution, Denoising, Deblurring, JPEGRepair, Inpainting, Paired)
 }
 """The tasks by their names."""

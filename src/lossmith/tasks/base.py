@@ -54,6 +54,12 @@ class Task(ABC):
     baseline: ClassVar[str]
     """What :meth:`plain` is called, such as "bicubic"."""
 
+    network: ClassVar[str] = "edsr"
+    """The network to train where none is named."""
+
+    inputs: ClassVar[int] = 3
+    """The channels that its networks are given."""
+
     scale: int
     """By how much its networks enlarge."""
 
@@ -66,6 +72,10 @@ class Task(ABC):
     @abstractmethod
     def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Runs the network on a batch; the views are all that :attr:`gives` names."""
+
+    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """The picture that a network is judged by."""
+        return self.views(model, batch)["pred"]
 
     @abstractmethod
     def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:

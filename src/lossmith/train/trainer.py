@@ -77,6 +77,11 @@ def train(
     items = task.training(files, crop=settings.crop, seed=settings.seed)
     examples = None if judged is None else task.evaluation(judged, limit=settings.val_count)
     model = network(settings, folder)
+    if model.inputs != task.inputs:
+        raise ValueError(
+            f"{task.name} gives a network {task.inputs} channels; {model.spec['name']} takes {model.inputs}. "
+            f"Take --model {task.network}, or another that fits."
+        )
     loss, card = in_units(loss, settings, task, model, items, folder)
     findings = look(task, model, loss, items, folder, settings.middle)
     plan = loss.plan((settings.batch, 3, settings.crop, settings.crop))

@@ -51,7 +51,7 @@ class Validation(AfterStep):
 
         def figures_at(role: str | None, **knobs: float) -> dict[str, float]:
             turned = partial(model, **knobs) if knobs else model
-            return self.walk(lambda batch: self.task.views(turned, batch)["pred"], role, module.device)
+            return self.walk(lambda batch: self.task.answer(turned, batch), role, module.device)
 
         figures = figures_at(f"step_{step:08d}", **module.middle)
         ends = module.draw.ranges if module.draw else {}

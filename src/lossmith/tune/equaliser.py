@@ -120,7 +120,7 @@ def sweep(
         rows, steps = pictures.setdefault(name, []), moves.setdefault(name, [])
         before: Tensor | None = None
         for turned in knobs:
-            pred = task.views(partial(model, **turned), there)["pred"]
+            pred = task.answer(partial(model, **turned), there)
             metrics = [metric for metric in which if metric not in absent]
             rows.append(score(pred, there["target"], border=task.border, which=metrics))
             now = pred.float().clamp(0, 1)

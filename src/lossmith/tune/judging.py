@@ -54,7 +54,7 @@ class Judging:
         found: Figures = {}
 
         def restore(batch: Batch) -> Tensor:
-            return self.task.plain(batch) if model is None else self.task.views(model, batch)["pred"]
+            return self.task.plain(batch) if model is None else self.task.answer(model, batch)
 
         for example in self.examples:
             digest = content(example.batch)

@@ -160,7 +160,7 @@ def judged(search: Search, settings: Settings, weights: Path | None, machine: Ma
 
 def restorer(task: Task, model: nn.Module | None) -> Callable[[Batch], Tensor]:
     """What restores a batch."""
-    return task.plain if model is None else lambda batch: task.views(model, batch)["pred"]
+    return task.plain if model is None else lambda batch: task.answer(model, batch)
 
 
 def result(place: Path) -> Result | None:
