@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lossmith import L1, parse
-from lossmith.data.degradations import downsample, upsample
+from lossmith.data.bicubic import downsample, upsample
 from lossmith.data.samples import samples
 from lossmith.image import from_pil
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.data.degradations import downsample
+from lossmith.data.bicubic import downsample
 from lossmith.lens import Lens, Maps
 from lossmith.spelling import quoted, spelled
 from lossmith.weight import number
