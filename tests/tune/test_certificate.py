@@ -53,6 +53,20 @@ def test_a_better_knob_is_certified_with_an_interval_above_one():
     assert found["certified"] is True and all(check["holds"] for check in found["checks"])
 
 
+def test_ranks_are_signed_by_what_happens_to_the_figures_themselves():
+    found = certified(series())
+    assert found["accuracy"]["spearman"] == pytest.approx(-1)  # PSNR falls
+    assert found["axes"]["swd"]["spearman"] == pytest.approx(-1)  # and so does the distance
+    assert found["axes"]["swd"]["against_accuracy"] == pytest.approx(-1)  # what is lost on one is won on the other
+
+
+def test_a_knob_that_is_turned_the_other_way_is_as_monotone():
+    turned = [Judged(1 / point.at, point.figures) for point in line(FINE, 0.1)[::-1]]
+    alone = [Judged(1 / point.at, point.figures) for point in line(PLACES)[::-1]]
+    found = certified(series(knob=turned, separate=alone))
+    assert found["accuracy"]["spearman"] == pytest.approx(1) and found["certified"] is True
+
+
 def test_a_worse_knob_is_told_so():
     found = certified(series(-0.1))
     (coverage,) = [check for check in found["checks"] if check["name"] == "coverage swd"]
