@@ -119,7 +119,7 @@ def tuned(
             found = findings(out)
             found.export()
             summary(found, console)
-            console.print(f"{out}: {page([out], out / 'study.html')}")
+            console.print(f"{out}: {page([out], out / 'report.html')}")
 
 
 def asked(

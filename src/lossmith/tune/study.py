@@ -130,7 +130,8 @@ def hand(index: int, workers: int, boss: int, folder: Path, machine: Machine, co
     """What a worker's process does."""
     import torch
 
-    os.setpgrp()  # Ctrl-C goes to the one that was asked, which asks the others, once
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C goes to the one that was asked, which asks the others, once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))

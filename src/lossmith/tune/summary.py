@@ -28,17 +28,20 @@ def remarks(found: Findings) -> list[str]:
     """What there is to know about the figures, a sentence each."""
     states = [trial.state for trial in found.trials]
     counts = f"{states.count('complete')} trials trained to their end, {states.count('pruned')} given up at a rung"
-    said = [counts + (f", {failed} that could not be trained." if (failed := states.count("failed")) else ".")]
+    said = [counts + (f", {failed} not trainable." if (failed := states.count("failed")) else ".")]
     if below := [trial for trial in found.trials if trial.state == "complete" and found.missed(trial)]:
         said.append(f"{len(below)} of them below a floor, and so not on the front.")
     if knee := found.knee:
         share = found.shares.get(knee.number, 0)
+        drawn = ", ".join(f"{name} {value}" for name, value in found.search.values(knee.drawn).items())
         said.append(
-            f"Nearest to the best of everything: trial {knee.number}, {knee.loss}; it is so in {share:.0%} of draws of "
+            f"Nearest to the best of everything: trial {knee.number} ({drawn}); it is so in {share:.0%} of draws of "
             "the validation pictures."
         )
     unit = " x ".join(axis.metric for axis in found.axes)
-    said.append(f"Hypervolume over bicubic: {found.hypervolume:.4g} ({unit}).")
+    said.append(f"Hypervolume beyond bicubic: {found.hypervolume:.4g} ({unit}).")
+    if found.front and not found.hypervolume:
+        said[-1] += " No trial beats bicubic on every axis; the trials are too short, or the weights too large."
     said += [
         f"{metric} looks through {network}, as the loss does: it is no independent judge."
         for metric, network in found.sharing.items()
