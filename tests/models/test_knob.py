@@ -134,7 +134,7 @@ def test_a_wrong_range_gets_one_line(ends, words):
 
 def test_other_places_are_named_by_patterns():
     assert knobbed(where=["body.*.2", "nec?"]).where == ("body.0.2", "body.1.2", "neck")
-    with pytest.raises(ValueError, match=r"no module 'trunk\.\*' to turn at; it has body.0.0, body.1.0"):
+    with pytest.raises(ValueError, match=r"no module 'trunk\.\*' to turn at; its convolutions are head, body\.0\.0"):
         knobbed(where="trunk.*")
 
 
@@ -176,3 +176,12 @@ def test_a_knob_on_a_network_of_others_travels(tmp_path):
     save(model, tmp_path / "m.safetensors", {})
     again, _ = load(tmp_path / "m.safetensors")
     assert_close(again(IMAGE, lam=lam), model(IMAGE, lam=lam))
+
+
+def test_a_map_is_padded_as_the_picture_is():
+    pytest.importorskip("spandrel")
+    model = knobbed(build("spandrel:SAFMN", 2, dim=8, n_blocks=1))
+    lam = 0.03 * 1000 ** torch.rand(2, 1, 9, 7, generator=torch.Generator().manual_seed(0))
+    wide = model.network.padded
+    assert wide(IMAGE).shape != IMAGE.shape
+    assert_close(model(IMAGE, lam=lam), model(wide(IMAGE), lam=wide(lam))[..., :18, :14])

@@ -52,6 +52,8 @@ def test_an_outcome_that_cannot_be_had_gets_one_line(condition, words):
 
 def test_a_table_rises():
     with pytest.raises(ValueError, match="t and places rise from 0 to 1"):
+        Slider((), (), {}, "LPIPS", "3 pictures")
+    with pytest.raises(ValueError, match="t and places rise from 0 to 1"):
         Slider((0.0, 0.5, 0.5, 1.0), SLIDER.places, FIGURES, "LPIPS", "3 pictures")
 
 
@@ -65,3 +67,10 @@ def test_a_table_travels_with_the_network(tmp_path):
     again.slider = None
     save(again, tmp_path / "m.safetensors", header)
     assert load(tmp_path / "m.safetensors")[0].slider is None
+
+
+def test_a_network_that_is_trained_on_has_no_table_any_more():
+    model = Knobbed(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0)}).eval()
+    model.slider = SLIDER
+    assert model.eval().slider is SLIDER
+    assert model.train().slider is None
