@@ -1,0 +1,60 @@
+"""From the network that learnt to the file in the package."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from networks import EPSILON, MEAN, STD, Student
+from pictures import crop
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lossmith.lenses.embedded import TAPS
+from lossmith.lenses.layers import Conv
+
+VERSION = "1"
+
+
+@torch.no_grad()
+def exported(student: Student, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The network's tensors with torchvision's kind of keys, every convolution's mean square 1 over photographs.
+
+    Convolutions, ReLUs and max-pools scale as their input does, so what a layer is divided by can be multiplied back
+    in the next; epsilon goes along with the squared features that it is added to. No distance changes.
+
+    Args:
+        student: The trained network.
+        pictures: Photographs (3, H, W), bytes.
+    """
+    random = np.random.default_rng(0)
+    x = (torch.stack([crop(picture, 128, random) for picture in pictures]) - MEAN) / STD
+    state: dict[str, Tensor] = {}
+    epsilons = []
+    before = 1.0
+    rows = iter(zip(student.kernels, student.biases, strict=True))
+    for place, step in enumerate(student.plan):
+        if isinstance(step, Conv):
+            kernel, bias = next(rows)
+            kernel = kernel.view(step.weight.shape)
+            x = F.conv2d(x, kernel * before, bias, padding=step.padding)
+            size = x.square().mean().sqrt().item()
+            state[f"{place}.weight"] = (kernel * before / size).half()
+            state[f"{place}.bias"] = (bias / size).half()
+            x, before = x / size, size
+        else:
+            x = step(x)
+            if step.name in TAPS:
+                epsilons.append(EPSILON / before**2)
+    for stage, head in enumerate(student.heads, start=1):
+        state[f"head{stage}"] = F.softplus(head).clone()
+    state["epsilon"] = torch.tensor(epsilons)
+    return {key: value.contiguous() for key, value in state.items()}
+
+
+def written(state: dict[str, Tensor], file: Path, **about: str) -> str:
+    """Writes the package's file; its SHA-256, which lossmith.lenses.weights wants to know."""
+    save_file(state, file, metadata={"version": VERSION, "licence": "that of lossmith", **about})
+    return hashlib.sha256(file.read_bytes()).hexdigest()
