@@ -89,7 +89,7 @@ def test_the_mix_carries_its_papers_weights():
     [
         (
             lambda: perceptual("vgg91"),
-            'perceptual knows which layers to take of "squeezenet", "vgg16", "vgg19", "alexnet"',
+            'perceptual knows which layers to take of "embedded", "squeezenet", "vgg16", "vgg19", "alexnet"',
         ),
         (lambda: style("resnet18"), r"style\('resnet50', 'layer3'\). Got 'resnet18' alone"),
         (lambda: perceptual(distance="l3"), 'perceptual knows distance="l1", "l2", "norm"; got \'l3\'.'),

@@ -6,6 +6,7 @@ from lossmith.lenses.clip import CLIP
 from lossmith.lenses.colour import Lab, YCbCr
 from lossmith.lenses.dists import PooledVGG, Sensitivity
 from lossmith.lenses.edges import Central, Laplacian, Scharr, Sobel
+from lossmith.lenses.embedded import Distilled, Embedded
 from lossmith.lenses.fourier import Fourier
 from lossmith.lenses.gram import Gram
 from lossmith.lenses.lowpass import Blur, Downsample
@@ -25,7 +26,9 @@ __all__ = [
     "Blur",
     "Calibrated",
     "Central",
+    "Distilled",
     "Downsample",
+    "Embedded",
     "Fourier",
     "Gram",
     "Lab",

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from lossmith.lens import Features
 from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.applications import Applications
+from lossmith.lenses.embedded import Embedded
 from lossmith.lenses.general import library
 from lossmith.lenses.squeezenet import SqueezeNet
 from lossmith.lenses.timm_models import Timm
@@ -30,6 +31,8 @@ def network(name: str, layers: str | Sequence[str] | Mapping[str, float], weight
             return AlexNet(layers, weights=weights)
         case "squeezenet":
             return SqueezeNet(layers, weights=weights)
+        case "embedded":
+            return Embedded(layers, weights=weights)
     if name != name.lower():
         return Applications(name, layers, weights=weights)
     models = library("torchvision.models")

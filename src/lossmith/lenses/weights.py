@@ -44,7 +44,7 @@ def find(network: str, path: str | None = None, sources: tuple[Source, ...] = ()
     """The weights of a network.
 
     Args:
-        network: "vgg16", "vgg19", "alexnet", "squeezenet1_1", "lpips_alex", "lpips_vgg" or "dists".
+        network: "vgg16", "vgg19", "alexnet", "squeezenet1_1", "embedded", "lpips_alex", "lpips_vgg" or "dists".
         path: A file to take, and no other.
         sources: The files that hold them, for a network that is not in :data:`SOURCES`.
 

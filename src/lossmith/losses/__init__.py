@@ -17,7 +17,7 @@ from lossmith.losses.patchnce import PatchNCE
 from lossmith.losses.pixel import L1, L2, Charbonnier, Huber, Lp, SquaredNorm
 from lossmith.losses.presets_restoration import aot_gan, esrgan, pconv, real_esrgan, srgan
 from lossmith.losses.presets_synthesis import gatys, johnson, vqgan
-from lossmith.losses.recipes import lpips, ms_ssim_l1, perceptual, style
+from lossmith.losses.recipes import distilled_lpips, lpips, ms_ssim_l1, perceptual, style
 from lossmith.losses.smoothness import TV, EdgeAwareTV
 from lossmith.losses.ssim import MSSSIM, SSIM
 from lossmith.losses.text_image import TextAlignment, TextContrast
@@ -58,6 +58,7 @@ __all__ = [
     "aot_gan",
     "colour",
     "contextual",
+    "distilled_lpips",
     "dists",
     "esrgan",
     "fft_l1",

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from lossmith.lens import Features
 from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.by_name import network
+from lossmith.lenses.embedded import TAPS, Distilled, Embedded
 from lossmith.lenses.gram import Gram, Norm
 from lossmith.lenses.lpips import LPIPS_LAYERS, Calibrated, Net
 from lossmith.lenses.vgg import VGG
@@ -14,7 +15,7 @@ from lossmith.losses.pixel import L1, L2, SquaredNorm
 from lossmith.losses.ssim import MSSSIM
 from lossmith.spelling import quoted
 
-__all__ = ["lpips", "ms_ssim_l1", "perceptual", "style"]
+__all__ = ["distilled_lpips", "lpips", "ms_ssim_l1", "perceptual", "style"]
 
 Distance = Literal["l1", "l2", "norm"]
 Layers = str | Sequence[str] | Mapping[str, float]
@@ -22,6 +23,7 @@ Layers = str | Sequence[str] | Mapping[str, float]
 DISTANCES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "norm": SquaredNorm}
 
 PERCEPTUAL: dict[str, Layers] = {
+    "embedded": {"conv1_1": 0.1, "conv2_2": 0.1, "conv3_2": 1.0, "conv4_2": 1.0, "conv5_2": 1.0},
     "squeezenet": {"conv1": 0.1, "fire3_conv": 0.1, "fire5_conv": 1.0, "fire7_conv": 1.0, "fire9_conv": 1.0},
     "vgg16": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_3": 1.0, "conv4_3": 1.0, "conv5_3": 1.0},
     "vgg19": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0},
@@ -30,6 +32,7 @@ PERCEPTUAL: dict[str, Layers] = {
 """Real-ESRGAN's layers and weights of VGG-19, and what stands at the same depth in the others."""
 
 STYLE: dict[str, Layers] = {
+    "embedded": ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
     "squeezenet": ["relu1", "fire3", "fire5", "fire7", "fire9"],
     "vgg16": ["relu1_2", "relu2_2", "relu3_3", "relu4_3"],
     "vgg19": ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
@@ -54,8 +57,8 @@ def perceptual(
         | https://arxiv.org/abs/1603.08155
 
     Args:
-        net: "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
-        layers: A layer, several, or layers with their weights; by default, of these four, one a stage, before
+        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
+        layers: A layer, several, or layers with their weights; by default, of these five, one a stage, before
             the ReLU, weighted as in Real-ESRGAN.
         distance: "l1", "l2" or "norm".
         weights: A file, "random" for an untrained network, or None to look in the usual places.
@@ -85,8 +88,8 @@ def style(
         | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
 
     Args:
-        net: "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
-        layers: A layer, several, or layers with their weights; by default, of these four, one a stage, after the ReLU.
+        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
+        layers: A layer, several, or layers with their weights; by default, of these five, one a stage, after the ReLU.
         norm: What a Gram matrix is divided by: "chw", "hw" or "none", see :class:`Gram`.
         weights: A file, "random" for an untrained network, or None to look in the usual places.
 
@@ -127,6 +130,30 @@ def lpips(net: Net = "alex", *, weights: str | None = None) -> Hybrid:
     layers = LPIPS_LAYERS[net]
     features: Features = AlexNet(layers, weights=weights) if net == "alex" else VGG("vgg16", layers, weights=weights)
     return L2() @ Calibrated(net) @ features
+
+
+def distilled_lpips(*, weights: str | None = None) -> Hybrid:
+    r"""LPIPS of VGG-16 as a network of 0.7 M parameters has learnt it, which comes with lossmith.
+
+    .. math:: \sum_l \frac{1}{H_l W_l} \sum_{h,w} \lVert w_l \odot (\hat\phi_l(x) - \hat\phi_l(y)) \rVert_2^2
+
+    It is ``L2() @ Distilled() @ Embedded(...)``, shares the pass of the embedded network with every other term on it,
+    and needs no download. It is **not** LPIPS, only near it, in the same units: do not report it under that name.
+    docs/embedded.md says how near.
+
+    References:
+        | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
+        | https://arxiv.org/abs/1801.03924
+
+    Args:
+        weights: A file, "random" for an untrained network under the trained channel weights, or None for the package's.
+
+    Example:
+        >>> distilled_lpips()
+        L2() @ Distilled() @ Embedded(["relu1_1", "relu2_2", "relu3_2", "relu4_2", "relu5_2"])
+    """
+    heads = Distilled(weights=None if weights == "random" else weights)
+    return L2() @ heads @ Embedded(TAPS, weights=weights)
 
 
 def ms_ssim_l1(alpha: float = 0.84) -> Hybrid:

@@ -1,0 +1,212 @@
+"""The embedded network: what is in the package, what it costs, and that it judges, with no folder of weights at all."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch.testing import assert_close
+
+from lossmith import (
+    L1,
+    L2,
+    Contextual,
+    Distilled,
+    Embedded,
+    SlicedWasserstein,
+    WrongWeights,
+    distilled_lpips,
+    perceptual,
+    style,
+)
+from lossmith.lenses import embedded
+from lossmith.lenses.frozen import flops, kept_bytes
+from lossmith.lenses.layers import Conv, MaxPool, ReLU
+from lossmith.lenses.vgg import PLANS
+from lossmith.lenses.weights import SOURCES, sha256_of
+
+FILE = Path(embedded.__file__).with_suffix(".safetensors")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """As it is found where there is nothing but the package."""
+    monkeypatch.delenv("LOSSMITH_WEIGHTS", raising=False)
+    embedded.shared.cache_clear()
+    yield
+    embedded.shared.cache_clear()
+
+
+@pytest.fixture
+def pair():
+    """A picture of smooth shapes with an edge, and the same with noise."""
+    g = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, 3, 6, 6, generator=g)
+    target = F.interpolate(coarse, size=48, mode="bicubic").clamp(0, 1)
+    target[:, :, :, 24:] *= 0.5
+    return (target + 0.1 * torch.randn(target.shape, generator=g)).clamp(0, 1), target
+
+
+def test_the_file_is_small_half_precision_and_says_its_version():
+    assert FILE.stat().st_size <= 1_500_000
+    with safe_open(FILE, "pt") as file:
+        assert file.metadata()["version"] == "1"
+        kernels = [key for key in file.keys() if key.endswith(".weight")]  # noqa: SIM118
+        assert all(file.get_slice(key).get_dtype() == "F16" for key in kernels)
+        assert len(kernels) == sum(map(len, embedded.STAGES))
+
+
+def test_its_hash_is_the_one_that_is_checked_and_published():
+    digest = hashlib.sha256(FILE.read_bytes()).hexdigest()
+    assert SOURCES["embedded"][0].sha256 == digest == embedded.shared(None).sha256
+    assert digest in (ROOT / "docs" / "embedded.md").read_text("utf-8")
+    assert json.loads((ROOT / "experiments" / "embedded_network" / "training.json").read_text())["sha256"] == digest
+
+
+def test_it_costs_a_twentieth_of_vgg16():
+    own, _ = flops(embedded.PLAN, (1, 3, 224, 224), {"relu5_2"})
+    vgg, _ = flops(PLANS["vgg16"], (1, 3, 224, 224), {"relu5_3"})
+    assert own <= vgg / 20
+
+
+def test_it_keeps_a_fourth_of_what_vgg16_keeps_at_most():
+    own = kept_bytes(embedded.PLAN, (1, 3, 128, 128), {"relu5_2"})
+    assert own <= kept_bytes(PLANS["vgg16"], (1, 3, 128, 128), {"relu5_3"}) / 4
+
+
+def test_it_is_made_of_steps_that_the_engine_keeps_bits_of():
+    assert {type(step) for step in embedded.PLAN} == {Conv, ReLU, MaxPool}
+    assert all(step.kernel == 2 for step in embedded.PLAN if isinstance(step, MaxPool))
+
+
+@pytest.mark.parametrize("layer", ["conv1_1", "relu2_2", "pool3", "conv4_1", "relu5_2"])
+def test_every_stage_can_be_looked_at(layer, pair):
+    (features,) = Embedded(layer)({"pixels": pair[0]}).values()
+    assert features.shape[1] in {width for widths in embedded.STAGES for width in widths}
+    assert features.isfinite().all()
+
+
+def test_it_sees_what_plain_convolutions_with_the_weights_of_the_file_see(pair):
+    (found,) = Embedded("relu3_2")({"pixels": pair[0]}).values()
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with safe_open(FILE, "pt") as file:
+        x = (pair[0] - mean) / std
+        for place, step in enumerate(embedded.PLAN):
+            if isinstance(step, Conv):
+                x = F.conv2d(
+                    x, file.get_tensor(f"{place}.weight").float(), file.get_tensor(f"{place}.bias").float(), padding=1
+                )
+            else:
+                x = F.relu(x) if isinstance(step, ReLU) else F.max_pool2d(x, 2)
+            if step.name == "relu3_2":
+                break
+    assert_close(found, x, rtol=1e-4, atol=1e-4)
+
+
+def test_the_distance_is_the_formula_of_its_docstring(pair):
+    features = [Embedded(embedded.TAPS)({"pixels": each}) for each in pair]
+    expected = torch.zeros(2)
+    with safe_open(FILE, "pt") as file:
+        for stage, tap in enumerate(embedded.TAPS, start=1):
+            w, epsilon = file.get_tensor(f"head{stage}"), file.get_tensor("epsilon")[stage - 1]
+            one, other = (f[tap] / (f[tap].square().sum(1, keepdim=True) + epsilon).sqrt() for f in features)
+            expected += ((one - other).square() * w.view(1, -1, 1, 1)).sum(1).mean(dim=(1, 2))
+    (found,) = distilled_lpips().evaluate({"pred": pair[0], "target": pair[1]}).values()
+    assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_its_gradient_is_that_of_finite_differences(pair):
+    small = [each[:1, :, 16:34, 16:34].double() for each in pair]
+    loss = L2() @ Distilled() @ Embedded(embedded.TAPS)
+    assert torch.autograd.gradcheck(lambda x: loss(x, small[1]), small[0].requires_grad_(), fast_mode=True)
+
+
+def test_more_noise_is_further(pair):
+    g = torch.Generator().manual_seed(1)
+    noise = torch.randn(pair[1].shape, generator=g)
+    distances = [distilled_lpips()((pair[1] + s * noise).clamp(0, 1), pair[1]).item() for s in (0.0, 0.02, 0.08, 0.3)]
+    assert distances[0] == 0
+    assert distances == sorted(distances)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_flat_pictures_give_bounded_gradients(value, pair):
+    flat = torch.full_like(pair[1], value).requires_grad_()
+    loss = distilled_lpips()(flat, pair[1])
+    (gradient,) = torch.autograd.grad(loss, flat)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.norm() < 10
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        perceptual("embedded"),
+        style("embedded"),
+        perceptual("embedded", ["conv3_2", "relu4_1"], "l2"),
+        Contextual() @ Embedded("relu3_2"),
+        SlicedWasserstein(16) @ Embedded("relu2_2"),
+        distilled_lpips(),
+        L1() @ Embedded({"conv2_2": 0.5}),
+    ],
+    ids=repr,
+)
+def test_every_loss_of_features_can_look_through_it(loss, pair):
+    pred = pair[0].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(pred, pair[1]), pred)
+    assert gradient.abs().sum() > 0
+    assert gradient.isfinite().all()
+
+
+def test_it_needs_no_folder_no_network_and_no_torchvision(tmp_path):
+    code = """
+import socket, sys
+socket.socket.connect = None
+for name in ("torchvision", "lpips", "ndf", "timm"):
+    sys.modules[name] = None
+import torch
+from lossmith import distilled_lpips, parse
+x = torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32)
+assert (distilled_lpips() + 0.1 * parse("perceptual('embedded')"))(x.flip(3), x) > 0
+"""
+    env = {k: v for k, v in os.environ.items() if k != "LOSSMITH_WEIGHTS"} | {"TORCH_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_without_heads_is_refused_by_name(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    state = {key: value for key, value in load_file(FILE).items() if not key.startswith("head")}
+    save_file(state, tmp_path / "own.safetensors")
+    with pytest.raises(WrongWeights, match="does not hold the five non-negative heads"):
+        distilled_lpips(weights=str(tmp_path / "own.safetensors"))(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    damaged = tmp_path / "embedded.safetensors"
+    data = bytearray(FILE.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    assert sha256_of(damaged) != sha256_of(FILE)
+    with pytest.raises(WrongWeights, match="damaged or another file"):
+        Embedded("relu1_1", weights=str(damaged))({"pixels": torch.rand(1, 3, 16, 16)})
+
+
+def test_the_lens_wants_the_last_layer_of_every_stage():
+    with pytest.raises(ValueError, match="wants the layers relu1_1, relu2_2"):
+        (L2() @ Distilled() @ Embedded("relu3_2"))(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
+
+
+def test_an_untrained_one_can_be_asked_for(pair):
+    assert distilled_lpips(weights="random")(*pair) > 0
+    assert repr(perceptual("embedded", "relu1_1", weights="random")) == 'L1() @ Embedded("relu1_1", weights="random")'
