@@ -50,7 +50,8 @@ def heading(found: Findings) -> str:
     """The formula, and what was asked."""
     search = found.search
     settings = search.settings(search.middle)
-    ranges = [f"{name} {part}" for name, part in search.record["ranges"].items()]
+    ranges = [f"{name} from {low:g} to {high:g}" for name, (low, high) in search.record["ranges"].items()]
+    ranges += [f"{name} of {', '.join(texts)}" for name, texts in search.record["choices"].items()]
     took = duration(sum(trial.seconds for trial in found.trials))
     facts = [
         f"{settings.task} \u00d7{settings.scale}",
