@@ -111,7 +111,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
     "embedded": (
         Source(
             "embedded.safetensors",
-            "b2d090c3fb7c7a4230be1e405c48ababe8c0f70523cee693826ab49f69f2a8ce",
+            "dd0b6fac7c8e163137f8aa1f78f7343aa0e2ffe46ebd1d14d561b9284d7df6c5",
             "torchvision",
             package=("lossmith", "lenses/embedded.safetensors"),
         ),
