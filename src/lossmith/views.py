@@ -24,7 +24,7 @@ def by_name(tensors: Sequence[Tensor], named: Mapping[str, Value], reads: frozen
             raise ValueError(f"The view '{name}' is given twice, by place and by name.")
         if not isinstance(value, Tensor):
             raise ValueError(
-                f"The view '{name}' is a {type(value).__name__}; a loss wants tensors."
+                _no_tensor(name, value)
                 if name in reads
                 else f"'{name}' is neither a knob nor a view of this loss; it reads {', '.join(sorted(reads))}."
             )
@@ -45,7 +45,7 @@ def checked(terms: Sequence[Term], names: Sequence[str], views: Mapping[str, Ten
                 raise ValueError(f"The term '{name}' reads the view '{view}'; the views are {there}.")
             given = views[view]
             if not isinstance(given, Tensor):
-                raise ValueError(f"The view '{view}' is a {type(given).__name__}; a loss wants tensors.")
+                raise ValueError(_no_tensor(view, given))
             if given.shape[:1] == (0,) and parameter not in term.optional:
                 raise ValueError(f"The view '{view}' has no image, {tuple(given.shape)}; a loss wants at least one.")
             if term.loss.pictures and parameter not in term.loss.bare:
@@ -62,3 +62,9 @@ def refuse_no_pictures(view: str, given: Tensor) -> None:
         raise ValueError(f"The view '{view}' is one picture, {shape}; make it a batch with {view}[None].")
     if not given.is_floating_point():
         raise ValueError(f"The view '{view}' is {given.dtype}; a loss wants floats in [0, 1]: divide by 255.")
+
+
+def _no_tensor(view: str, given: object) -> str:
+    home = type(given).__module__.partition(".")[0]
+    cure = "; for TensorFlow and JAX there is lossmith.keras" if home in ("tensorflow", "jax", "jaxlib") else ""
+    return f"The view '{view}' is a {type(given).__name__}; a loss wants tensors of PyTorch{cure}."

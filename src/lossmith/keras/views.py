@@ -21,7 +21,7 @@ def refuse_foreign(view: str, given: Any, pictures: bool = True) -> None:
     if isinstance(given, keras.Model):
         unbuilt = "" if given.built else ", which has not even been built"
         raise ValueError(f"The view '{view}' is the model '{given.name}'{unbuilt}; give what it makes: model(inputs).")
-    if keras.backend.is_keras_tensor(given):
+    if isinstance(given, keras.KerasTensor):
         raise ValueError(
             f"The view '{view}' is a placeholder of a model's graph, {given.shape}; give the loss to "
             "model.compile(loss=...), or what model(inputs) makes of arrays."

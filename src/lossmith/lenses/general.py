@@ -1,7 +1,9 @@
 """Frozen networks of any form: modules that another library builds, looked at by the names of their parts."""
 
 import importlib
+import importlib.util
 import os
+import sys
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -263,8 +265,14 @@ def library(name: str) -> ModuleType:
     """A library of networks, which comes with an extra.
 
     Raises:
-        ValueError: It is not installed.
+        ValueError: It is not installed, or would end the process.
     """
+    modules, package = sys.modules, name.partition(".")[0]
+    if "tensorflow" in modules and not {package, "triton"} & modules.keys() and importlib.util.find_spec("triton"):
+        raise ValueError(  # both bring an LLVM of their own, and the second to come aborts
+            f"{package!r} brings triton, which ends a process that has imported TensorFlow: import {package} before "
+            'it, or under Keras look through keras.applications, such as Applications("ResNet50", "conv4_block6_out").'
+        )
     try:
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:  # torchvision raises the latter where it was built for another PyTorch

@@ -1,0 +1,88 @@
+"""What the tests under Keras share. A backend is chosen once a process: `tests/test_keras.py` runs them on each."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+if "KERAS_BACKEND" not in os.environ:
+    collect_ignore_glob = ["*"]
+
+Gradient = Callable[..., tuple[float, np.ndarray]]
+
+
+@pytest.fixture
+def pictures() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Two seeded batches (N, H, W, 3) of the same noise, the second with a little more of it."""
+
+    def make(n: int = 2, side: int = 24, *, seed: int = 0, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng(seed)
+        target = generator.random((n, side, side, 3))
+        pred = np.clip(target + 0.1 * generator.standard_normal(target.shape), 0, 1)
+        return pred.astype(dtype), target.astype(dtype)
+
+    return make
+
+
+@pytest.fixture
+def differentiated() -> Gradient:
+    """A Keras loss's value and its gradient at the prediction, in one compiled function where the backend has one."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        def run(loss, target, pred):
+            @tf.function
+            def both(target, pred):
+                with tf.GradientTape() as tape:
+                    tape.watch(pred)
+                    value = loss(target, pred)
+                return value, tape.gradient(value, pred)
+
+            value, gradient = both(tf.constant(target), tf.constant(pred))
+            return float(value), gradient.numpy()
+
+    elif backend == "jax":
+        import jax
+
+        def run(loss, target, pred):
+            both = jax.jit(jax.value_and_grad(lambda pred, target: loss(target, pred)))
+            value, gradient = both(pred, target)
+            return float(value), np.asarray(gradient)
+
+    else:
+        import torch
+
+        def run(loss, target, pred):
+            leaf = torch.tensor(pred, requires_grad=True)
+            value = loss(torch.tensor(target), leaf)
+            value.backward()
+            return value.item(), leaf.grad.numpy()
+
+    return run
+
+
+@pytest.fixture
+def agree(differentiated) -> Callable[..., None]:
+    """Asserts that a formula gives one value and one gradient in both halves."""
+    import torch
+
+    import lossmith
+    from lossmith.keras import Loss
+
+    def check(text: str, pred: np.ndarray, target: np.ndarray, within: float = 1e-5) -> None:
+        theirs = lossmith.parse(text)
+        leaf, truth = (torch.tensor(np.moveaxis(x, -1, 1).copy() if x.ndim == 4 else x) for x in (pred, target))
+        leaf.requires_grad_()
+        wanted = theirs(*[leaf, truth][: len(theirs.reads)])
+        wanted.backward()
+        slope = np.moveaxis(leaf.grad.numpy(), 1, -1) if pred.ndim == 4 else leaf.grad.numpy()
+        value, gradient = differentiated(Loss(text, data_format="channels_last"), target, pred)
+        off = abs(value - wanted.item()) / abs(wanted.item()), np.linalg.norm(gradient - slope) / np.linalg.norm(slope)
+        print(f"\nparity {text}: value {off[0]:.1e}, gradient {off[1]:.1e}")
+        assert max(off) <= within, off
+
+    return check

@@ -1,0 +1,134 @@
+"""Values and gradients of the two halves on the same pictures and weights."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from lossmith.keras import VGG, Applications, Loss, perceptual
+from lossmith.keras.networks import features
+from lossmith.lenses.network import CAFFE_UNIT
+
+JAX = keras.backend.backend() == "jax"
+slow_on_jax = pytest.mark.skipif(JAX, reason="JAX compiles for many seconds what the others run in none")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "L1",
+        "L2",
+        "Lp(1.5)",
+        "Charbonnier",
+        "Huber",
+        "SquaredNorm",
+        "TV",
+        "TV('isotropic')",
+        "TV('isotropic', per='image')",
+        "TV(squared=True, per='image')",
+        "EdgeAwareTV",
+        "SSIM",
+        "MSSSIM(2, window=7)",
+        "0.5*L1 - 2*TV + L2",
+    ],
+)
+def test_pixels_and_structure_agree(text, agree, pictures):
+    agree(text, *pictures())
+
+
+@pytest.mark.parametrize("text", ["InfoNCE", "InfoNCE(0.5, directions='pred', include_positive=False)"])
+def test_contrast_agrees(text, agree):
+    pred, target = np.random.default_rng(0).standard_normal((2, 5, 16)).astype("float32")
+    agree(text, pred, target)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(  # a square: rounding turns no sign
+            "L2 @ VGG('vgg16', {'conv1_2': 0.1, 'pool2': 1.0}, weights='random')", marks=slow_on_jax
+        ),
+        "style('vgg16', ['relu1_1', 'relu2_2'], weights='random')",
+        "L2 @ SqueezeNet(['conv1', 'pool1', 'fire3'], weights='random')",  # a stride, and windows that jut out
+        pytest.param(  # padding under a stride
+            "L2 @ Gram('hw') @ AlexNet(['relu1', 'pool1', 'conv2'], weights='random')", marks=slow_on_jax
+        ),
+    ],
+)
+def test_networks_agree(text, agree, pictures):
+    agree(text, *pictures(n=1, side=32))
+
+
+@slow_on_jax
+def test_a_hybrid_on_whole_networks_agrees(agree, pictures):
+    text = "L2 @ VGG('vgg19', ['conv3_4', 'conv5_4'], weights='random') + lpips('vgg', weights='random') + 0.1*L1"
+    try:
+        agree(text, *pictures(n=1, side=64))
+    except ValueError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.skipif(JAX, reason="JAX has float64 only where it was begun with it")
+def test_l1_of_features_agrees_in_float64(agree, pictures):
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")  # in float32 rounding turns the signs of some differences near 0
+    try:
+        agree("perceptual('vgg16', ['conv1_2', 'conv2_2'], weights='random')", *pictures(side=32, dtype="float64"))
+    finally:
+        keras.config.set_floatx(before)
+
+
+def test_trained_weights_agree(agree, pictures, monkeypatch):
+    folder = Path(os.environ.get("LOSSMITH_ASSETS", "")) / "weights"
+    if not folder.is_dir():
+        pytest.skip("LOSSMITH_ASSETS names no folder of real weights")
+    monkeypatch.setenv("LOSSMITH_WEIGHTS", str(folder))
+    agree("L2 @ VGG('vgg19', 'conv2_2') + L2 @ VGG('vgg16', 'relu2_2')", *pictures(n=1, side=32))
+
+
+@slow_on_jax
+def test_vgg_is_that_of_keras_applications(pictures, tmp_path):
+    model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
+    convs = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    generator = np.random.default_rng(0)
+    for conv in convs:
+        kernel, bias = conv.get_weights()
+        spread = (2 / np.prod(kernel.shape[:3])) ** 0.5
+        conv.set_weights(
+            [generator.standard_normal(kernel.shape) * spread, 0.1 * generator.standard_normal(bias.shape)]
+        )
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group  # as Keras published its files
+
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "vgg16.h5", "w") as file:
+        save_weights_to_hdf5_group(file, model)
+
+    image, _ = pictures(n=1, side=32)
+    lens = VGG("vgg16", ["conv2_1", "relu2_2", "pool2"], weights=str(tmp_path / "vgg16.h5"))
+    ours = features(lens.backbone, keras.ops.convert_to_tensor(image), list(lens.layers))
+    prepared = keras.applications.vgg16.preprocess_input(image * 255)
+    block = keras.Model(model.input, [model.get_layer(n).output for n in ("block2_conv2", "block2_pool")])
+    for name, theirs in zip(("relu2_2", "pool2"), block.predict(prepared, verbose=0), strict=True):
+        np.testing.assert_allclose(
+            np.asarray(keras.ops.convert_to_numpy(ours[name])) * CAFFE_UNIT, theirs, rtol=1e-4, atol=1e-3
+        )
+    assert keras.ops.convert_to_numpy(ours["conv2_1"]).min() < 0, "before the ReLU"
+
+
+def test_a_network_of_keras_applications_is_looked_at_by_layer(pictures):
+    pred, target = pictures(n=2, side=32)
+    lens = Applications("MobileNetV2", {"Conv1": 1.0, "expanded_conv_project_BN": 0.5}, weights="random")
+    value = float((Loss("L2", data_format="channels_last") @ lens)(target, pred))
+    model = lens.backbone.model
+    watched = keras.Model(model.input, [model.get_layer(name).output for name in lens.layers])
+    prepare = keras.applications.mobilenet_v2.preprocess_input
+    x, y = (watched.predict(prepare(image * 255), verbose=0) for image in (pred, target))
+    wanted = sum(np.mean((a - b) ** 2) * share for a, b, share in zip(x, y, lens.layers.values(), strict=True))
+    assert value == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_recipe_takes_keras_networks_by_their_names():
+    assert repr(perceptual("MobileNetV2", "Conv1")) == 'L1() @ Applications("MobileNetV2", "Conv1")'

@@ -1,0 +1,29 @@
+"""The Keras half on each backend, which is chosen once a process."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent / "keras"
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_the_keras_half_is_sound_on(backend):
+    keras = importlib.util.find_spec("keras")
+    if keras is None or keras.origin is None:  # this very folder is none
+        pytest.skip("Keras is not installed: pip install 'lossmith[keras]'")
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=-q", str(TESTS)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTEST_XDIST_WORKER": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
