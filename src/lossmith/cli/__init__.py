@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from lossmith.cli import calibrate, demo, doctor, evaluate, explain, inpaint, knob, report, restore, train, tune
+from lossmith.cli import calibrate, demo, doctor, evaluate, explain, inpaint, knob, models, report, restore, train, tune
 
 __all__ = ["app", "main"]
 
@@ -21,7 +21,21 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (demo, train, evaluate, restore, inpaint, knob, tune, report, explain, calibrate, doctor):
+for command in (
+    demo,
+    train,
+    evaluate,
+    restore,
+    inpaint,
+    models,
+    knob,
+    models,
+    tune,
+    report,
+    explain,
+    calibrate,
+    doctor,
+):
     command.register(app)
 
 

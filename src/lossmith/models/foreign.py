@@ -134,8 +134,8 @@ def describe(state: Mapping[str, Tensor], who: str) -> "ImageModelDescriptor[Any
     return description
 
 
-def architecture(name: str) -> Any:
-    """The constructor of an architecture by its name."""
+def architectures() -> dict[str, Any]:
+    """The constructor of every architecture by its name."""
     spandrel()
     rooms = importlib.import_module("spandrel.architectures")
     known: dict[str, Any] = {}
@@ -143,6 +143,12 @@ def architecture(name: str) -> Any:
         if not room.name.startswith("_"):
             module = importlib.import_module(f"{rooms.__name__}.{room.name}")
             known |= {n: getattr(module, n) for n in module.__all__ if not n.endswith("Arch")}
+    return known
+
+
+def architecture(name: str) -> Any:
+    """The constructor of an architecture by its name."""
+    known = architectures()
     if name not in known:
         raise ValueError(f"spandrel has no architecture {name!r}; it has {', '.join(sorted(known))}.")
     return known[name]
