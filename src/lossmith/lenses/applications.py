@@ -85,7 +85,7 @@ class Application(Backbone):
 
     @cached_property
     def untrained(self) -> Any:
-        """The Keras model without weights, channels last, whatever Keras is set to."""
+        """The Keras model before it is given weights, channels last, whatever Keras is set to."""
         return apart(lambda: self.built(None))
 
     @cached_property
@@ -164,7 +164,7 @@ class Application(Backbone):
         return self._downloaded()
 
     def _random(self) -> Any:
-        model, generator = self.built(None), np.random.default_rng(zlib.crc32(self.call.encode()))
+        model, generator = self.untrained, np.random.default_rng(zlib.crc32(self.call.encode()))
         for each in model.weights:
             if len(each.shape) > 1:  # He et al. 2015, so that features neither fade nor overflow
                 spread = math.sqrt(2 / math.prod(each.shape[:-1]))
@@ -174,7 +174,7 @@ class Application(Backbone):
     def _read(self, file: Path) -> Any:
         if not file.is_file():
             raise MissingWeights(f"{self.name} was given the weights {str(file)!r}, which is no file.")
-        model = self.built(None)
+        model = self.untrained
         try:
             model.load_weights(file)
         except Exception as error:

@@ -1,0 +1,133 @@
+"""A super-resolver (x2) trained by Keras's own `fit` on a formula, for two minutes of one processor core.
+
+    KERAS_BACKEND=tensorflow python experiments/keras/super_resolve.py --train FOLDER --test PICTURE
+
+FOLDER holds photographs, PICTURE is one that is not among them. VGG-16's weights are found as lossmith finds them.
+Writes result.json beside this file, and the picture of the documents.
+"""
+
+import argparse
+import json
+import platform
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import torch
+from keras import layers
+from PIL import Image
+
+from lossmith.data import downsample
+from lossmith.keras import Loss
+from lossmith.metrics import psnr
+from lossmith.report import sheet
+
+HERE = Path(__file__).parent
+SHEET = HERE.parents[1] / "docs" / "images" / "keras.jpg"
+TEXT = "L1 + 0.02*perceptual('vgg16', ['conv1_2', 'conv2_2'])"
+SECONDS, SIDE, BATCH = 120, 40, 4
+CROP = (150, 270, 105, 150)
+
+
+class Minutes(keras.callbacks.Callback):
+    """Ends the training once the processor has worked on it for long enough, and keeps the figures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if batch == 1 and not self.rows:  # the first step has compiled
+            self.begun = time.process_time()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if batch > 1 and time.process_time() - self.begun > SECONDS:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.rows.append({name: round(float(value), 5) for name, value in (logs or {}).items()})
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--train", type=Path, required=True)
+    arguments.add_argument("--test", type=Path, required=True)
+    given = arguments.parse_args()
+
+    keras.utils.set_random_seed(0)
+    small, large = crops(given.train)
+    model = super_resolver()
+    loss = Loss(TEXT)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss, metrics=loss.metrics())
+    watch = Minutes()
+    model.fit(small, large, batch_size=BATCH, epochs=1000, verbose=2, callbacks=[watch])
+
+    truth = picture(given.test)[None]
+    small = shrunk(truth)
+    plain = keras.Model(model.input, model.get_layer("bicubic").output)
+    found = {"bicubic": plain.predict(small, verbose=0), "trained": model.predict(small, verbose=0)}
+    scores = {name: round(psnr(tensor(x).clip(0, 1), tensor(truth)), 2) for name, x in found.items()}
+    labels = {f"{name}\n{scores[name]} dB": tensor(x)[0] for name, x in found.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Image.open(sheet({**labels, "truth": tensor(truth)[0]}, Path(folder) / "sheet.png", crop=CROP, zoom=3))
+        drawn.resize((drawn.width * 5 // 8, drawn.height * 5 // 8)).convert("RGB").save(SHEET, quality=88)
+    result = {
+        "loss": repr(loss),
+        "hashes": {name: digest[:8] for name, digest in loss.formula.hashes.items()},
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+        "seconds": SECONDS,
+        "steps": int(model.optimizer.iterations),
+        "parameters": model.count_params(),
+        "picture": given.test.name,
+        "psnr": scores,
+        "epochs": watch.rows,
+    }
+    (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: result[key] for key in ("steps", "psnr")}))
+
+
+def super_resolver() -> keras.Model:
+    """The bicubic enlargement, and what a small convolutional network adds to it."""
+    inputs = keras.Input((None, None, 3))
+    bicubic = layers.UpSampling2D(2, interpolation="bicubic", name="bicubic")(inputs)
+    x = layers.Conv2D(32, 3, padding="same", activation="relu")(inputs)
+    for _ in range(3):
+        x = layers.Add()([x, layers.Conv2D(32, 3, padding="same", activation="relu")(x)])
+    detail = layers.Conv2DTranspose(3, 4, strides=2, padding="same", kernel_initializer="zeros")(x)
+    return keras.Model(inputs, layers.Add()([bicubic, detail]))
+
+
+def crops(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Four seeded places of each photograph, small and large."""
+    chance, large = random.Random(0), []
+    for path in sorted(folder.iterdir()):
+        image = picture(path)
+        for _ in range(4):
+            top, left = (chance.randrange(0, side - SIDE) for side in image.shape[:2])
+            large.append(image[top : top + SIDE, left : left + SIDE])
+    return shrunk(np.stack(large)), np.stack(large)
+
+
+def shrunk(pictures: np.ndarray) -> np.ndarray:
+    """Pictures of half the size, as super-resolution is measured."""
+    return downsample(tensor(pictures), 2).permute(0, 2, 3, 1).numpy()
+
+
+def picture(path: Path) -> np.ndarray:
+    """A photograph (H, W, 3) in [0, 1], of even sides."""
+    image = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
+    return image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
+
+
+def tensor(pictures: np.ndarray) -> torch.Tensor:
+    """Channels first, as the PyTorch half has them."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+
+
+if __name__ == "__main__":
+    main()
