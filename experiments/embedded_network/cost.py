@@ -31,10 +31,13 @@ BATCH = {128: 4, 256: 2, 512: 1}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument(
+        "--sides", type=int, nargs="+", choices=BATCH, default=list(BATCH), help="of pictures, in pixels"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for side, batch in BATCH.items():
+    for side, batch in ((side, BATCH[side]) for side in args.sides):
         for precision in ("fp32", "bf16"):
             for name in NETWORKS:
                 rows.append(measured(name, side, batch, precision, args.repeats))
@@ -42,8 +45,9 @@ def main() -> None:
     for row in rows:
         vgg = next(r for r in rows if r["network"] == "vgg16" and all(r[k] == row[k] for k in ("side", "precision")))
         row["vgg16's step / its own"] = round(vgg["step ms"] / row["step ms"], 1)
+    asked = f"--repeats {args.repeats} --sides {' '.join(map(str, args.sides))}"
     result = {
-        "command": "python experiments/embedded_network/cost.py",
+        "command": f"python experiments/embedded_network/cost.py {asked}",
         "machine": f"{processor()}, one thread",
         "versions": f"lossmith {lossmith.__version__}, torch {torch.__version__}",
         "rows": rows,
