@@ -58,7 +58,7 @@ def heading(found: Findings) -> str:
         str(settings.model["name"]).split("/")[-1],
         f"{len(found.trials)} trials of {search.steps} steps, {took} of training",
         f"trained on {tail(search.images)}",
-        f"judged on {len(found.marks['bicubic']['pictures'])} pictures of {tail(search.val)}",
+        f"judged on {found.judges} pictures of {tail(search.val)}",
         *ranges,
         "weights in units of equal gradient norms" if settings.calibrate else "weights as written",
     ]
@@ -106,7 +106,7 @@ def planes(found: Findings) -> str:
 
 
 def shelf(found: Findings) -> str:
-    """Parts of some pictures as each trial restores them, beside bicubic and the truth."""
+    """Parts of some pictures as each trial restores them, beside the baseline and the truth."""
     trials = [trial for trial in found.trials if trial.state == "complete"]
     chosen = found.knee or (trials[0] if trials else None)
     if chosen is None:
@@ -120,7 +120,7 @@ def shelf(found: Findings) -> str:
             shots = [shot(cut(image), trial, found) for trial in trials if (image := taken(found, trial, name))]
             fixed = [
                 shown(cut(opened(ends[0] / name / f"{role}.png")), role)
-                for role in ("bicubic", "truth")
+                for role in (found.baseline, "truth")
                 if (ends[0] / name / f"{role}.png").is_file()
             ]
         except UNREADABLE:

@@ -28,7 +28,8 @@ class Findings:
         folder: Its folder.
         search: What was asked.
         trials: Those that ended with a result, by their number.
-        marks: The figures of what every trial must beat, "bicubic", and of the network that all began with, "start".
+        marks: First the figures of what every trial must beat, such as "bicubic"; then those of the network that all
+            began with, "start", if there was one.
         protocol: What each figure is, in words.
         sharing: The figures that look through a network of the loss, and through which.
         importance: For each figure, how much each free name decides of it.
@@ -46,6 +47,16 @@ class Findings:
     def axes(self) -> tuple[Axis, ...]:
         """What is judged by."""
         return self.search.axes
+
+    @property
+    def baseline(self) -> str:
+        """What every trial must beat: the task's answer that needs no network."""
+        return next(iter(self.marks))
+
+    @property
+    def judges(self) -> int:
+        """How many pictures it is judged by."""
+        return len(self.marks[self.baseline]["pictures"])
 
     def place(self, trial: Result) -> Path:
         """The run folder of a trial."""
@@ -81,16 +92,16 @@ class Findings:
     @property
     def reference(self) -> tuple[float, ...]:
         """What every trial must beat, as a point."""
-        return tuple(point(self.marks["bicubic"]["figures"], self.axes))
+        return tuple(point(self.marks[self.baseline]["figures"], self.axes))
 
     @cached_property
     def hypervolume(self) -> float:
-        """What the front covers of the plane beyond bicubic enlargement, in the axes' units."""
+        """What the front covers of the plane beyond the baseline, in the axes' units."""
         return hypervolume(self.points, self.reference)
 
     @cached_property
     def ranges(self) -> list[tuple[float, float]]:
-        """From the best that was seen on each axis to bicubic, or to the worst of the front where that is better."""
+        """From the best seen on each axis to the baseline, or to the worst of the front where that one is better."""
         found = []
         on_front = [self.points[i] for i in front(self.points)]
         for axis, mark in enumerate(self.reference):
@@ -122,10 +133,12 @@ class Findings:
     @property
     def anchors(self) -> tuple[list[Anchor], str]:
         """Published figures that may stand beside these, or why there are none."""
-        count = len(self.marks["bicubic"]["pictures"])
-        scale = self.search.settings(self.search.middle).scale
-        bicubic = self.marks["bicubic"]["figures"]
-        return anchors(self.search.val, count, scale=scale, axes=[a.metric for a in self.axes], bicubic=bicubic)
+        settings = self.search.settings(self.search.middle)
+        metrics = [axis.metric for axis in self.axes]
+        if settings.task != "super-resolution" or settings.options:
+            return [], "Published figures are of enlargement from bicubic interpolation; this is another task."
+        measured = self.marks[self.baseline]["figures"]
+        return anchors(self.search.val, self.judges, scale=settings.scale, axes=metrics, bicubic=measured)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -145,7 +158,7 @@ class Findings:
             "importance": self.importance,
             "protocol": self.protocol,
             "sharing": self.sharing,
-            "pictures": len(self.marks["bicubic"]["pictures"]),
+            "pictures": self.judges,
         }
 
     def row(self, trial: Result) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.console import Console
 from lossmith.data import listed
 from lossmith.metrics import missing, protocol, sharing
 from lossmith.train.judge import means
+from lossmith.train.trainer import task_of
 from lossmith.tune.importance import importance
 from lossmith.tune.search import Search, read
 from lossmith.tune.space import grid
@@ -181,14 +182,15 @@ def prepare(search: Search, folder: Path, machine: Machine) -> None:
     write(file, search.record)
     if not (folder / "marks.json").is_file():
         settings = search.settings(search.middle)
-        rows = {"bicubic": judged(search, settings, None, machine)}
+        task = task_of(settings)
+        rows = {task.baseline: judged(search, settings, None, machine)}
         if Path(start := str(settings.model["name"])).is_file():
             rows["start"] = judged(search, settings, Path(start), machine)
         marks = {name: {"figures": means(list(row.values())), "pictures": row} for name, row in rows.items()}
         taught: dict[str, str] = {}
         for drawn in grid(search.space, 1):  # every choice of layers and networks
             taught |= sharing(search.formula(drawn), which)
-        record = {"marks": marks, "protocol": protocol(settings.scale, which), "sharing": taught}
+        record = {"marks": marks, "protocol": protocol(task.border, which), "sharing": taught}
         write(folder / "marks.json", record)
 
 

@@ -39,9 +39,11 @@ def remarks(found: Findings) -> list[str]:
             "the validation pictures."
         )
     unit = " x ".join(axis.metric for axis in found.axes)
-    said.append(f"Hypervolume beyond bicubic: {found.hypervolume:.4g} ({unit}).")
+    said.append(f"Hypervolume beyond {found.baseline}: {found.hypervolume:.4g} ({unit}).")
     if found.front and not found.hypervolume:
-        said[-1] += " No trial beats bicubic on every axis; the trials are too short, or the weights too large."
+        said[-1] += (
+            f" No trial beats {found.baseline} on every axis; the trials are too short, or the weights too large."
+        )
     said += [
         f"{metric} looks through {network}, as the loss does: it is no independent judge."
         for metric, network in found.sharing.items()
