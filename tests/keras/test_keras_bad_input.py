@@ -85,7 +85,7 @@ def test_views_that_cannot_be_compared(views, words):
     ("text", "words"),
     [
         ("FocalFrequency", "runs under PyTorch alone; under Keras there are L1, L2"),
-        ("L1 @ Sobel", "runs under PyTorch alone; under Keras there are Gram, Calibrated"),
+        ("L1 @ Sobel", "runs under PyTorch alone; under Keras there are Gram, Calibrated, Distilled"),
         ("InfoNCE(learnable=True)", "leave out learnable"),
         ("InfoNCE(gather=True)", "leave out gather"),
         ("L1.on(mask='mask')", "has a mask"),

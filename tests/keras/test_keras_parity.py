@@ -81,6 +81,11 @@ def test_l1_of_features_agrees_in_float64(agree, pictures):
         keras.config.set_floatx(before)
 
 
+def test_the_embedded_network_agrees(agree, pictures):
+    layers = ["relu1_1", "relu2_2", "relu3_2", "relu4_2", "relu5_2"]
+    agree(f"L2 @ Distilled @ Embedded({layers})", *pictures(n=1, side=32))
+
+
 def test_trained_weights_agree(agree, pictures, monkeypatch):
     folder = Path(os.environ.get("LOSSMITH_ASSETS", "")) / "weights"
     if not folder.is_dir():

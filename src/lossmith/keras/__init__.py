@@ -12,7 +12,7 @@ written, named and cited in one place; ``loss.formula`` is that object.
 
 from lossmith import losses
 from lossmith.keras.loss import Loss, TermMetric, parse, under_keras
-from lossmith.lenses import VGG, AlexNet, Applications, Calibrated, Gram, SqueezeNet
+from lossmith.lenses import VGG, AlexNet, Applications, Calibrated, Distilled, Embedded, Gram, SqueezeNet
 
 __all__ = [
     "L1",
@@ -25,7 +25,9 @@ __all__ = [
     "Applications",
     "Calibrated",
     "Charbonnier",
+    "Distilled",
     "EdgeAwareTV",
+    "Embedded",
     "Gram",
     "Huber",
     "InfoNCE",
@@ -34,6 +36,7 @@ __all__ = [
     "SquaredNorm",
     "SqueezeNet",
     "TermMetric",
+    "distilled_lpips",
     "gatys",
     "johnson",
     "lpips",
@@ -58,6 +61,7 @@ InfoNCE = under_keras(losses.InfoNCE)
 perceptual = under_keras(losses.perceptual)
 style = under_keras(losses.style)
 lpips = under_keras(losses.lpips)
+distilled_lpips = under_keras(losses.distilled_lpips)
 ms_ssim_l1 = under_keras(losses.ms_ssim_l1)
 gatys = under_keras(losses.gatys)
 johnson = under_keras(losses.johnson)

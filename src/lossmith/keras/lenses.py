@@ -5,10 +5,11 @@ import torch
 from keras import ops
 
 from lossmith.keras.views import Tensor
-from lossmith.lenses import Calibrated, Gram
+from lossmith.lenses import Calibrated, Distilled, Gram
+from lossmith.lenses.embedded import TAPS
 from lossmith.lenses.lpips import LPIPS_LAYERS
 
-__all__ = ["calibrated", "gram"]
+__all__ = ["calibrated", "distilled", "gram"]
 
 Maps = dict[str, Tensor]
 
@@ -25,6 +26,20 @@ def calibrated(lens: Calibrated, maps: Maps) -> Maps:
         raise ValueError(f"{lens!r} wants the layers {', '.join(layers)}; it was given {', '.join(maps)}.")
     heads = lens.heads({layers[0]: torch.empty(0)})
     return {layer: _weighed(maps[layer], head.numpy().ravel()) for layer, head in zip(layers, heads, strict=True)}
+
+
+def distilled(lens: Distilled, maps: Maps) -> Maps:
+    """The five maps in the space of the embedded network's distance."""
+    if list(maps) != TAPS:
+        raise ValueError(f"{lens!r} wants the layers {', '.join(TAPS)}; it was given {', '.join(maps)}.")
+    heads = lens.heads({TAPS[0]: torch.empty(0)})
+    shown = {}
+    for layer, (head, epsilon) in zip(TAPS, heads, strict=True):
+        features = maps[layer]
+        squares = ops.sum(ops.square(features), axis=-1, keepdims=True)
+        weights = ops.cast(head.numpy().ravel(), features.dtype)
+        shown[layer] = features * ops.rsqrt(squares + float(epsilon)) * weights
+    return shown
 
 
 def _matrix(lens: Gram, features: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from typing import Any, final
 
 from keras import ops
 
-from lossmith.keras.lenses import calibrated, gram
+from lossmith.keras.lenses import calibrated, distilled, gram
 from lossmith.keras.networks import features
 from lossmith.keras.views import Tensor
 from lossmith.lens import Features, Lens
-from lossmith.lenses import Applications, Calibrated, Gram
+from lossmith.lenses import Applications, Calibrated, Distilled, Gram
 from lossmith.lenses.applications import Application
 from lossmith.lenses.network import Sequential
 
@@ -17,7 +17,7 @@ __all__ = ["Looks", "refuse_unseen"]
 
 Maps = dict[str, Tensor]
 
-SHOWN: dict[type[Lens], Callable[[Any, Maps], Maps]] = {Gram: gram, Calibrated: calibrated}
+SHOWN: dict[type[Lens], Callable[[Any, Maps], Maps]] = {Gram: gram, Calibrated: calibrated, Distilled: distilled}
 """How each lens that is no network shows some maps (N, H, W, C)."""
 
 
