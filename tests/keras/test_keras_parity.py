@@ -59,7 +59,7 @@ def test_contrast_agrees(text, agree):
     ],
 )
 def test_networks_agree(text, agree, pictures):
-    agree(text, *pictures(n=1, side=32))
+    agree(text, *pictures(n=1, side=34))  # of which windows jut out
 
 
 @slow_on_jax
