@@ -159,7 +159,8 @@ def report(arms: Arms, args: argparse.Namespace, weight: float) -> None:
             print(f"{name:28} {folder:8}", rows[name][folder], flush=True)
     drawn["truth"] = drawn.pop("truth")
     height, width = drawn["truth"].shape[1:]
-    sheet(drawn, HERE / f"use_{arms.task}.png", crop=(height // 3, width // 3, height // 4, width // 4))
+    picture = sheet(drawn, HERE / f"use_{arms.task}.png", crop=(height // 3, width // 3, height // 4, width // 4))
+    Image.open(picture).convert("RGB").quantize(256).save(picture)
     gain = {
         folder: {
             judge: round(
@@ -175,7 +176,8 @@ def report(arms: Arms, args: argparse.Namespace, weight: float) -> None:
     target = HERE / "use.json"
     result = json.loads(target.read_text()) if target.is_file() else {}
     result[arms.task] = {
-        "command": f"python experiments/embedded_network/use.py --assets DIR --cache DIR --task {arms.task}",
+        "command": f"python experiments/embedded_network/use.py --assets DIR --cache DIR --task {arms.task} "
+        f"--start {args.start} --steps {args.steps}",
         "machine": f"{platform.machine()}, one CPU thread, bfloat16",
         "versions": f"lossmith {lossmith.__version__}, torch {torch.__version__}",
         "crop": CROP,
