@@ -62,6 +62,11 @@ def test_a_calibrated_run_weighs_terms_in_units_of_equal_gradients(run, options)
     assert pulls[0] == pytest.approx(pulls[1], rel=1e-3)
 
 
+def test_shares_are_kept_by_a_balance_as_they_are_asked_for(run, lines):
+    rows = lines(run(loss="80%*L1 + 20%*TV", balance="share"))
+    assert rows[-1]["balance"]["share.TV"] == pytest.approx(0.2, abs=0.02)
+
+
 def test_a_knob_without_a_range_is_refused(run):
     with pytest.raises(ValueError, match=r"leaves 'lam' open.*--knob lam=0\.03:30"):
         run(loss="L1 + lam*TV")

@@ -26,6 +26,7 @@ from lossmith.train.folder import RunFolder, replaced
 from lossmith.train.module import Training, refuse
 from lossmith.train.settings import Settings
 from lossmith.train.validation import Validation
+from lossmith.weight import asked
 
 if TYPE_CHECKING:
     from lossmith.balance import Card
@@ -82,7 +83,7 @@ def train(
             f"{task.name} gives a network {task.inputs} channels; {model.spec['name']} takes {model.inputs}. "
             f"Take --model {task.network}, or another that fits."
         )
-    loss, card = in_units(loss, settings, task, model, items, folder)
+    loss, card = in_units(loss, settings, task, model, items, folder, keeping)
     findings = look(task, model, loss, items, folder, settings.middle)
     plan = loss.plan((settings.batch, 3, settings.crop, settings.crop))
 
@@ -170,26 +171,39 @@ def network(settings: Settings, folder: RunFolder) -> Restorer:
 
 
 def in_units(
-    loss: Loss, settings: Settings, task: Task, model: Restorer, items: Items, folder: RunFolder
+    loss: Loss,
+    settings: Settings,
+    task: Task,
+    model: Restorer,
+    items: Items,
+    folder: RunFolder,
+    keeping: balance.Balance | None,
 ) -> tuple[Loss, "Card | None"]:
     """The loss with its weights in units of equal gradient norms, or shares as numbers; measured once in a run.
+
+    A balance that takes weights for shares anyway gets the shares as they are asked for.
 
     Returns:
         The loss, and the card of the measurement; None where there was none, or it was an earlier session's.
     """
-    shares = settings.balance is None and any(weight.share is not None for weight in loss.weights)
+    shares = any(weight.share is not None for weight in loss.weights)
+    if shares and keeping is not None and keeping.relative:
+        return loss.reweighted(asked(loss.weights)), None
     if not (settings.calibrate or shares):
         return loss, None
     record = folder.path / "calibration.json"
     if folder.checkpoint.is_file() and record.is_file():
         return parse(json.loads(record.read_text(encoding="utf-8"))["loss"]), None
     model.eval()
-    turned = partial(model, **settings.middle)
+
+    def network(image: Tensor) -> Tensor:
+        with torch.no_grad():
+            made: Tensor = model(image, **settings.middle)
+        return made.requires_grad_()  # so that views made of it, such as a filled hole, are known to be
 
     def views(index: int) -> dict[str, Tensor]:
         examples = [items[index * settings.batch + i] for i in range(settings.batch)]
-        with torch.no_grad():
-            return task.views(turned, {name: torch.stack([one[name] for one in examples]) for name in examples[0]})
+        return task.views(network, {name: torch.stack([one[name] for one in examples]) for name in examples[0]})
 
     card = loss.calibrate(views(index) for index in range(CALIBRATION))
     model.train()
