@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 
 from lossmith.models import EDSR, Knobbed, build, load, save, tiled
@@ -17,6 +18,8 @@ def knobbed(network=None, knobs=RANGE, **other):
     model = Knobbed(network or EDSR(2, channels=6, blocks=2), knobs, **other).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)
+    for weight in model.heads.parameters():  # whose answers count tenfold
+        torch.nn.init.normal_(weight, std=0.02)
     return model
 
 
@@ -31,6 +34,26 @@ def test_at_the_start_it_is_the_network_to_the_bit():
     torch.nn.init.normal_(network.tail.weight)
     wanted = network(IMAGE)
     assert torch.equal(Knobbed(network, RANGE)(IMAGE, lam=3.0), wanted)
+
+
+def test_it_learns_to_turn_within_few_steps():
+    torch.manual_seed(0)
+    model = Knobbed(EDSR(2, channels=8, blocks=2), {"lam": (0.1, 10.0)})
+    torch.nn.init.normal_(model.network.tail.weight, std=0.1)
+    model.network.requires_grad_(False)
+    image, lam = torch.rand(8, 3, 8, 8), torch.tensor([0.1, 10.0]).repeat(4)
+    with torch.no_grad():
+        start = model(image, lam=lam)
+        detail = start - F.interpolate(image, scale_factor=2, mode="bilinear")
+        aim = (
+            start + torch.where(lam > 1, 0.5, -0.5)[:, None, None, None] * detail
+        )  # more of it at one end, less at one
+    optimiser = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=2e-4)
+    for _ in range(20):
+        optimiser.zero_grad()
+        (model(image, lam=lam) - aim).abs().mean().backward()
+        optimiser.step()
+    assert (model(image, lam=lam) - aim).abs().mean() < 0.95 * (start - aim).abs().mean()
 
 
 def test_turning_changes_the_answer(model):

@@ -28,7 +28,7 @@ def model():
         model.code[0].weight[:, 1:] = 0  # the place itself, no waves of it
         model.code[0].weight[:, :1] = 1.2
         model.code[0].bias.fill_(0)
-        torch.nn.init.constant_(model.heads[0].weight, 0.02)
+        torch.nn.init.constant_(model.heads[0].weight, 0.002)
         torch.nn.init.constant_(model.code[2].weight, 0.01)
     return model
 
