@@ -31,13 +31,13 @@ class Knobbed(Restorer):
     network makes of the knobs:
 
     .. math:: h \leftarrow (1 + \gamma) h + \beta, \quad
-        (\gamma, \beta) = 10 \, A_b f\big(u, \sin 2^k \tfrac{\pi}{2} u, \cos 2^k \tfrac{\pi}{2} u\big)_{k = 0 \dots 3}, \quad
+        (\gamma, \beta) = 10 \, A_b f\big(u, \sin 2^k \tfrac{\pi}{2} u, \cos 2^k \tfrac{\pi}{2} u\big)_{k<4}, \quad
         u = 2 \frac{\log \lambda - \log \lambda_\text{low}}{\log \lambda_\text{high} - \log \lambda_\text{low}} - 1
 
     where :math:`f` is two layers of 1 x 1 convolutions for all blocks together and each :math:`A_b` begins at zero, so
-    that it begins as the network itself, to the bit. The factor 10 has it learn at the network's own learning rate: with
-    1, a fine-tuning of a thousand steps comes short of both ends of the range. As all of it is 1 x 1, a knob may be a
-    number, a number for each picture, or a map. The network's own weights keep their names under ``network.``.
+    that it begins as the network itself, to the bit. The factor 10 has it learn at the network's own learning rate:
+    with 1, a fine-tuning of a thousand steps comes short of both ends of the range. As all of it is 1 x 1, a knob may
+    be a number, a number for each picture, or a map. The network's own weights keep their names under ``network.``.
 
     A block is an element of a ``ModuleList`` or ``Sequential`` that holds a convolution larger than 1 x 1 and no
     smaller block; of several kinds of blocks it is the commonest. In a network without any, each convolution but the
