@@ -127,7 +127,7 @@ def test_vgg_is_that_of_keras_applications(pictures, tmp_path):
 def test_a_network_of_keras_applications_is_looked_at_by_layer(pictures):
     pred, target = pictures(n=2, side=32)
     lens = Applications("MobileNetV2", {"Conv1": 1.0, "expanded_conv_project_BN": 0.5}, weights="random")
-    value = float((Loss("L2", data_format="channels_last") @ lens)(target, pred))
+    value = float(keras.ops.convert_to_numpy((Loss("L2", data_format="channels_last") @ lens)(target, pred)))
     model = lens.backbone.model
     watched = keras.Model(model.input, [model.get_layer(name).output for name in lens.layers])
     prepare = keras.applications.mobilenet_v2.preprocess_input
