@@ -237,9 +237,9 @@ def coverage(axis: str, found: Mapping[str, Mapping[str, float | None]], bars: B
     if knob["value"] >= bars.coverage > (knob["low"] or 0):
         words += ", which other pictures might undo"
     rows = [{"name": f"coverage {axis}", "holds": bool(knob["value"] >= bars.coverage), "words": words}]
+    curve = found["knob"]["value"] or 0.0  # which has as many places as the interpolations
     for name in ("output interpolation", "weight interpolation"):
-        if name in found and found[name]["value"] is not None:
-            free = found[name]["value"] or 0.0
-            words = f"{name} between the outermost networks covers {free:.3f} in {axis}"
-            rows.append({"name": f"beats {name} {axis}", "holds": bool(knob["value"] >= free), "words": words})
+        if name in found and (free := found[name]["value"]) is not None:
+            words = f"its curve covers {curve:.3f} in {axis}, {name} between the outermost networks {free:.3f}"
+            rows.append({"name": f"beats {name} {axis}", "holds": bool(curve >= free), "words": words})
     return rows

@@ -145,7 +145,7 @@ def judged(
     count = len(series.get("separate", ()))
     if count == (len(places) + 1) // 2:  # with some missing, the outermost are not those of the range
         (_, first, low), (_, second, high) = ends
-        shares = [i / (count - 1) for i in range(1, count - 1)]
+        shares = [i / (len(places) - 1) for i in range(1, len(places) - 1)]  # as many as the knob's curve has places
         ways: dict[str, Callable[[float], Restorer]] = {
             "output interpolation": lambda share: Mixed(first, second, share),
             "weight interpolation": lambda share: blended(first, second, share).to(judging.device),
