@@ -28,6 +28,19 @@ def test_the_shares_of_the_knee_are_one_where_all_pictures_agree(search, written
     assert found.shares[found.knee.number] == 1
 
 
+def test_the_shares_of_the_knee_do_not_depend_on_how_hard_the_pictures_are(search, written):
+    folder = written(search(), ROWS)
+    shares = findings(folder).shares
+    harder = {"p": -9.0, "q": 0.0, "r": 9.0}
+    for file in [*folder.glob("trials/*/result.json"), folder / "marks.json"]:
+        record = json.loads(file.read_text())
+        rows = record["marks"]["bicubic"]["pictures"] if "marks" in record else record["pictures"]
+        moved = {name: {**row, "psnr_y": row["psnr_y"] + harder[name]} for name, row in rows.items()}
+        (record["marks"]["bicubic"] if "marks" in record else record)["pictures"] = moved
+        file.write_text(json.dumps(record))
+    assert findings(folder).shares == pytest.approx(shares)
+
+
 def test_a_study_without_a_result_has_findings_too(search, written):
     found = findings(written(search(), []))
     assert (found.front, found.knee, found.hypervolume, found.shares) == ([], None, 0, {})

@@ -38,9 +38,9 @@ def pretend(monkeypatch):
     return put
 
 
-def done(search, folder, storage, trials, **other):
-    study = joined(search, folder, storage=storage, heartbeat=1)
-    work(search, folder, study, trials=trials, storage=storage, heartbeat=1, machine=Machine("cpu"), **other)
+def done(search, folder, storage, trials, heartbeat=1):
+    study = joined(search, folder, storage=storage, heartbeat=heartbeat)
+    work(search, folder, study, trials=trials, storage=storage, heartbeat=heartbeat, machine=Machine("cpu"))
     return study.trials
 
 
@@ -92,6 +92,49 @@ def test_a_trial_that_was_asked_to_stop_comes_back_with_what_it_drew(search, tmp
     assert states(trials) == ["FAIL"] + ["COMPLETE"] * 6
     (again,) = [trial for trial in trials if origin(trial) != trial.number]
     assert (origin(again), again.params) == (0, trials[0].params)
+
+
+def test_a_worker_that_was_taken_for_dead_goes_on_with_other_trials(search, tmp_path, storage, pretend, monkeypatch):
+    pretend()
+    alive, slow = working.attempt, []
+
+    def attempt(search, number, drawn, folder, **other):
+        study = joined(search, folder, storage=storage, heartbeat=1)
+        if not slow:
+            slow.append(study.tell(number, state=TrialState.FAIL))
+            requeue(study, study.trials[number])
+        return alive(search, number, drawn, folder, **other)
+
+    monkeypatch.setattr(working, "attempt", attempt)
+    trials = done(search(), tmp_path, storage, 6)
+    assert states(trials) == ["FAIL"] + ["COMPLETE"] * 6
+    assert [origin(trial) for trial in trials].count(0) == 2
+
+
+def test_of_several_processes_no_two_take_one_trial_of_the_queue(search, tmp_path, monkeypatch):
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    one = search(grid=3)
+
+    def attempt(search, number, drawn, folder, **_):
+        with (tmp_path / "taken").open("a") as file:
+            file.write(f"{number}\n")
+        figures = {"psnr_y": 1.0, "ssim_y": 0.5}
+        return Result(number, str(number), "complete", drawn, search.loss, 6, 1.0, figures=figures)
+
+    monkeypatch.setattr(working, "attempt", attempt)
+    joined(one, tmp_path, storage=None, heartbeat=5)
+    workers = []
+    for _ in range(2):
+        if not (worker := os.fork()):
+            try:
+                done(one, tmp_path, None, 9, heartbeat=5)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        workers.append(worker)
+    assert [os.waitpid(worker, 0)[1] for worker in workers] == [0, 0]
+    assert sorted(map(int, (tmp_path / "taken").read_text().split())) == list(range(9))
 
 
 def test_a_killed_worker_s_trial_comes_back_from_a_journal(search, tmp_path):

@@ -117,18 +117,33 @@ class Findings:
 
     @cached_property
     def shares(self) -> dict[int, float]:
-        """How often each trial is the knee when the validation pictures are drawn anew."""
+        """How often each trial is the knee when the validation pictures are drawn anew.
+
+        Of each picture it is the gain over the baseline that counts: pictures differ far more in how hard they are than
+        trials do in what they make of them.
+        """
         names = {axis.metric for axis in self.axes}
-        usable = [
-            {name for name, row in trial.pictures.items() if all(math.isfinite(row.get(n, math.nan)) for n in names)}
-            for trial in self.sound
+        plain = self.marks[self.baseline]["pictures"]
+        common = [
+            name
+            for name in sorted(plain)
+            if all(math.isfinite(r.get(name, {}).get(n, math.nan)) for r in [plain, *self.rows] for n in names)
         ]
-        common = sorted(set.intersection(*usable)) if usable else []
-        if not common:
+        if not common or not self.sound:
             return {}
-        rows = [[point(trial.pictures[name], self.axes) for name in common] for trial in self.sound]
-        shares = knee_shares(rows, self.ranges)
+        zero = {name: point(plain[name], self.axes) for name in common}
+        gains = [
+            [tuple(a - b for a, b in zip(point(row[name], self.axes), zero[name], strict=True)) for name in common]
+            for row in self.rows
+        ]
+        ranges = [(best - mark, worst - mark) for (best, worst), mark in zip(self.ranges, self.reference, strict=True)]
+        shares = knee_shares(gains, ranges)
         return {trial.number: share for trial, share in zip(self.sound, shares, strict=True)}
+
+    @property
+    def rows(self) -> list[Mapping[str, Mapping[str, float]]]:
+        """The figures of each picture, for each sound trial."""
+        return [trial.pictures for trial in self.sound]
 
     @property
     def anchors(self) -> tuple[list[Anchor], str]:

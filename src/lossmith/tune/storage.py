@@ -1,12 +1,11 @@
 """Where a study keeps its trials, and how those of a killed worker come back: one address chooses."""
 
 import os
-import sqlite3
 import threading
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -64,10 +63,7 @@ def opened(url: str | None, folder: Path, *, heartbeat: int) -> BaseStorage:
     Raises:
         ValueError: There is no such storage, or nobody answers there.
     """
-    if url is None:
-        with suppress(sqlite3.Error), closing(sqlite3.connect(folder / "study.db")) as base:
-            base.execute("PRAGMA journal_mode=WAL")  # waits for the disk half as often
-        url = f"sqlite:///{folder / 'study.db'}"
+    url = url or f"sqlite:///{folder / 'study.db'}"  # not in WAL mode: a worker would see the queue of a while ago
     if is_journal(url):
         return JournalStorage(JournalFileBackend(url.removeprefix(JOURNAL[0])))
     wait = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None  # several write to one file

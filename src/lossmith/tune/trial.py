@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Interrupted", "Machine", "Result", "attempt", "judged", "result"]
+__all__ = ["Interrupted", "Machine", "Result", "alone", "attempt", "judged", "result"]
 
 State = Literal["complete", "pruned", "failed"]
 Rows = dict[str, dict[str, float]]
@@ -196,7 +196,7 @@ def write(path: Path, record: Any) -> None:
 
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
-    """Waits until no other process trains the same; on a file system without locks, does not."""
+    """Waits until no other process is at a place; on a file system without locks, does not."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_suffix(".lock").open("a") as file:
         if fcntl is not None:

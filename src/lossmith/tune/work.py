@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -15,7 +16,7 @@ from lossmith.tune.rungs import beaten
 from lossmith.tune.search import Search, content
 from lossmith.tune.space import grid, spread
 from lossmith.tune.storage import Presence, is_journal, opened, origin, quietly, requeue, revive
-from lossmith.tune.trial import Machine, attempt
+from lossmith.tune.trial import Machine, alone, attempt
 
 __all__ = ["Surplus", "ended", "joined", "work"]
 
@@ -88,8 +89,13 @@ def work(
         ValueError: A trial cannot be trained; it is in the queue again.
     """
     with Presence(folder, every=heartbeat) if is_journal(storage) else nullcontext() as presence:
+        turn = ExitStack()
+        begun: list[int] = []
+        broken: list[BaseException] = []
 
         def objective(trial: Trial) -> tuple[float, ...]:
+            turn.close()
+            begun.append(trial.number)
             if presence is not None:
                 trial.set_user_attr("worker", (presence.name, trial.number))
             if surplus(study, trial.number, trials):
@@ -99,16 +105,26 @@ def work(
                 return values(search, folder, study, trial, machine)
             except optuna.TrialPruned:
                 raise
-            except (Exception, KeyboardInterrupt):
-                requeue(study, study.get_trials()[trial.number])
+            except (Exception, KeyboardInterrupt) as error:
+                now = study.get_trials()[trial.number]
+                if now.state == TrialState.RUNNING:  # else others took this worker for dead, and the trial over
+                    requeue(study, now)
+                    broken.append(error)
                 raise
 
         while wanted():
             revive(study, presence)
             known = study.get_trials(deepcopy=False)
             if any(trial.state == TrialState.WAITING for trial in known) or len(originals(known)) < trials:
-                with quietly():
-                    study.optimize(objective, n_trials=1, catch=(Surplus,))
+                begun.clear()
+                try:
+                    # one at a time: two that look into SQLite at once would take one trial out of the queue
+                    with quietly(), turn:
+                        turn.enter_context(alone(folder / "queue"))
+                        study.optimize(objective, n_trials=1, catch=(Surplus,))
+                except (ValueError, UpdateFinishedTrialError):  # which Optuna says of a trial that was taken over
+                    if broken or not begun:
+                        raise
                 told()
             elif any(trial.state == TrialState.RUNNING for trial in known):
                 time.sleep(min(heartbeat, 5) / 2)  # whose worker may yet be killed
