@@ -97,6 +97,12 @@ def test_the_page_shows_the_plane_and_names_the_knee(search, written, tmp_path):
     assert "http" not in text.split("<body>")[1].replace("http://www.w3.org/2000/svg", "")
 
 
+def test_the_line_of_the_front_bounds_what_it_dominates_and_no_more():
+    from lossmith.report.study_plane import staircase
+
+    assert 'd="M30.0 80.0H10.0V50.0"' in staircase([(10, 50), (30, 80)])  # places: right is more, up is less
+
+
 def test_the_page_keeps_a_formula_from_being_markup(search, written, tmp_path):
     from lossmith.report import page
 

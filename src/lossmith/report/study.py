@@ -36,7 +36,7 @@ def study_page(folder: Path, out: Path) -> Path:
         ValueError: The folder holds no study.
     """
     found = findings(folder)
-    body = [heading(found), verdict(found), planes(found), importance(found), everything(found)]
+    body = [heading(found), verdict(found), planes(found), front(found), importance(found), everything(found)]
     return bound(
         f"{folder.resolve().name} · lossmith",
         "\n".join(filter(None, body)),
@@ -68,10 +68,16 @@ def heading(found: Findings) -> str:
 
 
 def verdict(found: Findings) -> str:
-    """What was found in sentences, and the front as a table."""
+    """What was found, in sentences."""
     sentences = "".join(f"<li>{escape(text)}</li>" for text in remarks(found))
-    text = f'<section><h2>What came of it</h2><ul class="sentences">{sentences}</ul>'
-    return f'{text}<div class="scroll">{table(found, found.front)}</div></section>'
+    return f'<section><h2>What came of it</h2><ul class="sentences">{sentences}</ul></section>'
+
+
+def front(found: Findings) -> str:
+    """The trials that no other beats, as a table."""
+    lead = "Any of these is a fair choice; what it costs on one axis it brings on another."
+    rows = f'<div class="scroll">{table(found, found.front)}</div>' if found.front else ""
+    return f'<section><h2>The front</h2><p class="lead">{lead}</p>{rows}</section>' if rows else ""
 
 
 def table(found: Findings, trials: Sequence[Result]) -> str:

@@ -88,7 +88,7 @@ def staircase(places: Sequence[tuple[float, float]]) -> str:
     (start, height), *rest = sorted(places, reverse=True)  # from the right, where the front is lowest
     path = f"M{start:.1f} {height:.1f}"
     for a, b in rest:
-        path += f"V{b:.1f}H{a:.1f}"
+        path += f"H{a:.1f}V{b:.1f}"
     return f'<path class="line c0" style="opacity:.45" d="{path}"/>'
 
 
