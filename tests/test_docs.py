@@ -18,7 +18,7 @@ from lossmith import lenses, losses
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXPERIMENT = ROOT / "experiments" / "what_losses_do"
-PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("losses/*.md")])
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("losses/*.md"), *DOCS.glob("tasks/*.md")])
 FENCE = re.compile(r"^( *)```python\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())

@@ -41,7 +41,7 @@ def python(code: str, *first: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def imported() -> tuple[float, list[str], bool]:
-    return python(IMPORT)
+    return min((python(IMPORT) for _ in range(3)), key=lambda found: found[0])  # what disturbs one comes on top
 
 
 def test_no_optional_library_comes_along(imported):
