@@ -140,9 +140,7 @@ def words(record: Mapping[str, Any]) -> str:
         lines = [f"{begun}: {'certified' if certified else 'NO, not certified'}."]
     if record["trained_on"]:
         lines.append(f"The run was trained on {record['trained_on']} of the pictures; give others to learn anything.")
-    for check in record["checks"]:
-        answers = ("yes", "no ") if check["bar"] else ("   ", "but")  # what is free is named, and is no bar
-        lines.append(f"{answers[not check['holds']]} {check['words']}")
+    lines += [f"{'yes' if check['holds'] else 'no ':3} {check['words']}" for check in record["checks"]]
     for axis, found in record["axes"].items():
         if found["shares_network"]:
             lines.append(
