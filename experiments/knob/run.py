@@ -4,7 +4,7 @@
 
 DIR of --assets holds images/train_bsds, images/photos, and images/benchmark with Kodak24 and BSD100. Without
 --start, a network is first trained on L1 for 6000 steps. Then come the knob, five separate networks that take its
-steps together, one of its full length, and the knob at one and two fifths of its steps. All of it lies in --out, and
+steps together, two of its full length, and the knob at one and two fifths of its steps. All of it lies in --out, and
 the same command goes on where it was stopped. Writes result.json, front.png and strip.png beside this file.
 """
 
@@ -37,7 +37,8 @@ LOSS = """L1 + 0.5 * lam * SlicedWasserstein(16) @ VGG("vgg19", {"relu2_2": 0.00
 The weights of the layers are such that each term pulls about as hard as L1 at the start, so that at lam=1 fidelity and
 realism pull alike; the card in result.json measures it."""
 KNOB = {"lam": (0.05, 5.0)}
-MIDDLE = 0.5
+EQUAL = (0.5, 5.0)
+"""Where a separate network is trained for as many steps as the knob, too: in the middle, and at the end."""
 EVALUATED = {"Kodak24": 2, "BSD100": 8}
 """The benchmarks, and every how many-th picture of each."""
 SHOWN = ("kodim05", "kodim08")
@@ -76,7 +77,7 @@ def main() -> None:
     if train(settings, run) < settings.steps:
         sys.exit("Stopped; the same command goes on.")
     files = [file for name, n in EVALUATED.items() for file in pictures(given.assets, name)[::n]]
-    verified = verify(run, files, values=5, equal=[MIDDLE], shorter=[1, 2], training=True)
+    verified = verify(run, files, values=5, equal=EQUAL, shorter=[1, 2], training=True)
     print(words(verified.record))
     record = result(verified, settings, run) | {"card": card(settings)}
     (HERE / "result.json").write_text(json.dumps(record, indent=1) + "\n")
