@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent / "keras"
+SOURCE = Path(__file__).parents[1] / "src" / "lossmith" / "keras"
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
@@ -18,10 +19,17 @@ def test_the_keras_half_is_sound_on(backend):
         pytest.skip("Keras is not installed: pip install 'lossmith[keras]'")
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=-q", str(TESTS)]
+    options = ["-p", "no:cacheprovider", "-o", "addopts=-q --doctest-modules"]
+    command = [sys.executable, "-m", "pytest", *options, str(TESTS), str(SOURCE)]
     done = subprocess.run(
         command,
-        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTEST_XDIST_WORKER": ""},
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "JAX_ENABLE_X64": "1",
+            "PYTEST_XDIST_WORKER": "",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,7 @@
 """Values and gradients of the two halves on the same pictures and weights."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -11,9 +12,6 @@ from keras import layers
 from lossmith.keras import VGG, Applications, Loss, perceptual
 from lossmith.keras.networks import features
 from lossmith.lenses.network import CAFFE_UNIT
-
-JAX = keras.backend.backend() == "jax"
-slow_on_jax = pytest.mark.skipif(JAX, reason="JAX compiles for many seconds what the others run in none")
 
 
 @pytest.mark.parametrize(
@@ -48,37 +46,35 @@ def test_contrast_agrees(text, agree):
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(  # a square: rounding turns no sign
-            "L2 @ VGG('vgg16', {'conv1_2': 0.1, 'pool2': 1.0}, weights='random')", marks=slow_on_jax
-        ),
+        "L2 @ VGG('vgg16', {'conv1_2': 0.1, 'pool2': 1.0}, weights='random')",  # a square: rounding turns no sign
         "style('vgg16', ['relu1_1', 'relu2_2'], weights='random')",
         "L2 @ SqueezeNet(['conv1', 'pool1', 'fire3'], weights='random')",  # a stride, and windows that jut out
-        pytest.param(  # padding under a stride
-            "L2 @ Gram('hw') @ AlexNet(['relu1', 'pool1', 'conv2'], weights='random')", marks=slow_on_jax
-        ),
+        "L2 @ Gram('hw') @ AlexNet(['relu1', 'pool1', 'conv2'], weights='random')",  # padding under a stride
     ],
 )
 def test_networks_agree(text, agree, pictures):
     agree(text, *pictures(n=1, side=34))  # of which windows jut out
 
 
-@slow_on_jax
-def test_a_hybrid_on_whole_networks_agrees(agree, pictures):
+@pytest.fixture
+def doubles() -> Iterator[None]:
+    """In float32 rounding turns the signs of some differences and activations near 0, more through a whole network."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx(before)
+
+
+def test_a_hybrid_on_whole_networks_agrees_in_float64(agree, pictures, doubles):
     text = "L2 @ VGG('vgg19', ['conv3_4', 'conv5_4'], weights='random') + lpips('vgg', weights='random') + 0.1*L1"
     try:
-        agree(text, *pictures(n=1, side=64))
+        agree(text, *pictures(n=1, side=64, dtype="float64"))
     except ValueError as missing:
         pytest.skip(str(missing))
 
 
-@pytest.mark.skipif(JAX, reason="JAX has float64 only where it was begun with it")
-def test_l1_of_features_agrees_in_float64(agree, pictures):
-    before = keras.config.floatx()
-    keras.config.set_floatx("float64")  # in float32 rounding turns the signs of some differences near 0
-    try:
-        agree("perceptual('vgg16', ['conv1_2', 'conv2_2'], weights='random')", *pictures(side=32, dtype="float64"))
-    finally:
-        keras.config.set_floatx(before)
+def test_l1_of_features_agrees_in_float64(agree, pictures, doubles):
+    agree("perceptual('vgg16', ['conv1_2', 'conv2_2'], weights='random')", *pictures(side=32, dtype="float64"))
 
 
 def test_the_embedded_network_agrees(agree, pictures):
@@ -94,7 +90,6 @@ def test_trained_weights_agree(agree, pictures, monkeypatch):
     agree("L2 @ VGG('vgg19', 'conv2_2') + L2 @ VGG('vgg16', 'relu2_2')", *pictures(n=1, side=32))
 
 
-@slow_on_jax
 def test_vgg_is_that_of_keras_applications(pictures, tmp_path):
     model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
     convs = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
@@ -123,7 +118,6 @@ def test_vgg_is_that_of_keras_applications(pictures, tmp_path):
     assert keras.ops.convert_to_numpy(ours["conv2_1"]).min() < 0, "before the ReLU"
 
 
-@slow_on_jax
 def test_a_network_of_keras_applications_is_looked_at_by_layer(pictures):
     pred, target = pictures(n=2, side=32)
     lens = Applications("MobileNetV2", {"Conv1": 1.0, "expanded_conv_project_BN": 0.5}, weights="random")

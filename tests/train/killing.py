@@ -1,5 +1,6 @@
 """Trains once unbroken, and once killed with SIGKILL at random moments; a program of its own, so that it may fork."""
 
+import importlib
 import os
 import random
 import signal
@@ -8,12 +9,14 @@ import time
 from pathlib import Path
 
 import torch
-import torch.utils.tensorboard  # here, and not in each of the forks
 from rich.console import Console
 
 from lossmith.train import Settings
+from lossmith.train.board import stubbed
 from lossmith.train.trainer import train
 
+stubbed()
+importlib.import_module("torch.utils.tensorboard")  # here, and not in each of the forks
 torch.set_num_threads(1)  # before any work: what is forked off would wait for threads that it does not have
 
 

@@ -1,5 +1,6 @@
 """Two workers on one study, the first killed with SIGKILL in the middle of a trial; a program, so that it may fork."""
 
+import importlib
 import json
 import os
 import signal
@@ -8,14 +9,16 @@ import time
 from pathlib import Path
 
 import torch
-import torch.utils.tensorboard  # here, and not in each of the forks
 
 from lossmith.train import train
+from lossmith.train.board import stubbed
 from lossmith.tune.search import Search
 from lossmith.tune.study import prepare
 from lossmith.tune.trial import Machine
 from lossmith.tune.work import joined, work
 
+stubbed()
+importlib.import_module("torch.utils.tensorboard")  # here, and not in each of the forks
 torch.set_num_threads(1)  # before any work: what is forked off would wait for threads that it does not have
 assert train
 

@@ -29,7 +29,6 @@ for command in (
     inpaint,
     models,
     knob,
-    models,
     tune,
     report,
     explain,

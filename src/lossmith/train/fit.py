@@ -13,11 +13,11 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from torch.utils.data import DataLoader
 
 from lossmith.tasks import Items
+from lossmith.train.board import board
 from lossmith.train.checkpoint import AtomicIO, Checkpoints
 from lossmith.train.folder import RunFolder
 from lossmith.train.module import Training
@@ -123,7 +123,7 @@ def made(
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip or None,
             callbacks=callbacks,
-            logger=TensorBoardLogger(folder.path, name="tensorboard", version="", purge_step=start + 1),
+            logger=board(folder.path, start=start),
             plugins=[AtomicIO()],
             default_root_dir=folder.path,
             use_distributed_sampler=False,  # Batches shares out
