@@ -19,6 +19,7 @@ A new distance defines one method, ``measure(pred, target) -> (N,)``; CONTRIBUTI
 """
 
 from lossmith.expression import ExpressionError, load, parse, save
+from lossmith.gate import Gate
 from lossmith.lens import Backbone, Chain, Features, Lens
 from lossmith.lenses import *  # noqa: F403
 from lossmith.lenses import __all__ as _lenses
@@ -39,6 +40,7 @@ __all__ = [
     "Chain",
     "ExpressionError",
     "Features",
+    "Gate",
     "Hybrid",
     "Knob",
     "Lens",

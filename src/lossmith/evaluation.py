@@ -37,7 +37,7 @@ class Evaluation(nn.Module, ABC):
     @property
     def reads(self) -> frozenset[str]:
         """The views that it needs."""
-        return frozenset(view for term in self.terms for view in term.reads.values())
+        return frozenset(view for term in self.terms for view in term.views)
 
     @property
     def knobs(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lossmith import lenses, losses, schedule, weight
+from lossmith import gate, lenses, losses, schedule, weight
 from lossmith.lens import Lens
 from lossmith.loss import Loss
 from lossmith.weight import Factor, Knob, Percent, Weight
@@ -25,11 +25,11 @@ __all__ = ["ExpressionError", "load", "parse", "save"]
 
 VOCABULARY: dict[str, Callable[..., Any]] = {
     name: getattr(room, name)
-    for room in (losses, lenses, weight, schedule)
+    for room in (losses, lenses, weight, schedule, gate)
     for name in room.__all__
     if not (isinstance(getattr(room, name), type) and issubclass(getattr(room, name), Exception | Weight))
 }
-"""Every name that a formula may call: the losses, lenses, recipes, schedules, the knob and the share."""
+"""Every name that a formula may call: the losses, lenses, recipes, schedules, the gate, the knob and the share."""
 
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,

@@ -4,10 +4,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-__all__ = ["eight_bit", "from_pil", "inspect", "luma", "pixels", "scaled", "to_pil"]
+__all__ = ["area", "eight_bit", "from_pil", "inspect", "luma", "pixels", "scaled", "to_pil"]
 
 OVERSHOOT = 0.25
 """How far beyond [0, 1] a value may lie: networks and interpolation overshoot a little."""
@@ -100,6 +101,31 @@ def luma(image: Tensor) -> Tensor:
     """
     weights = image.new_tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 255
     return (image * weights).sum(dim=-3, keepdim=True) + 16 / 255
+
+
+def area(mask: Tensor, features: Tensor, *, mean: bool = False) -> Tensor:
+    """How much of each place of some features (N, C, H, W) a mask covers, (N, 1, H, W).
+
+    Args:
+        mask: (N, 1, H', W'), in [0, 1] or of truth values.
+        features: What it masks, as large or smaller.
+        mean: Whether to divide by the covered part of the whole, so that the mean is 1; an empty mask stays empty.
+    """
+    if mask.dim() != 4 or mask.shape[1] != 1 or len(mask) != len(features) or features.dim() != 4:
+        raise ValueError(
+            f"A mask is (N, 1, H, W), one a picture; got {tuple(mask.shape)} for features {tuple(features.shape)}."
+        )
+    if any(small < large for small, large in zip(mask.shape[2:], features.shape[2:], strict=True)):
+        raise ValueError(
+            f"The mask is {tuple(mask.shape)} and what it masks {tuple(features.shape)}: give one as large."
+        )
+    covered = mask.to(features.dtype)
+    if covered.shape[2:] != features.shape[2:]:
+        covered = F.adaptive_avg_pool2d(covered, (features.shape[2], features.shape[3]))
+    if not mean:
+        return covered
+    part = covered.mean(dim=(2, 3), keepdim=True)
+    return covered / torch.where(part > 0, part, 1.0)
 
 
 def inspect(name: str, images: Tensor, **like: Tensor) -> None:

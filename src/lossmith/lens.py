@@ -29,6 +29,8 @@ class Lens(nn.Module, ABC):
 
     spatial: ClassVar[bool] = True
     """Whether its maps lie as the picture does, or add up over its places, so that a mask can be carried to them."""
+    linear: bool = False
+    """Whether it is a linear map, so that the mean is still what minimises a squared error behind it."""
     label: ClassVar[str] = ""
     """What a term seen through it is called in logs, such as "style"; empty if the distance says enough."""
 

@@ -44,6 +44,12 @@ class Loss(Evaluation, ABC):
     """Between what its values lie for pictures in [0, 1]; through a lens there is no upper bound."""
     mixes: bool = False
     """Whether the value of one image depends on the others of its batch, as a contrast between them does."""
+    mean_preserving: bool = False
+    """Whether its minimiser, where many answers are right, is their mean, as that of a squared error is; or it does not
+    look at the answer at all. A diffusion step needs the mean at every noise level; what prefers one answer of the many
+    is gated to where the signal dominates."""
+    opens: ClassVar[float | None] = None
+    """The log-SNR from which on such a loss acts, unless a formula says; None for -1.7 through a network, 1 without."""
     frugal: ClassVar[bool] = False
     """Whether its backward pass keeps less than a number a value, so that its gradient is better not kept instead."""
     tiling: ClassVar[Literal["mean", "sum"] | None] = None

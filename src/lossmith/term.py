@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.bands import banded, worth_it
+from lossmith.gate import LEVEL, gated, gates_of
+from lossmith.image import area
 from lossmith.lens import Features, Lens, Maps, full, unhalved
 from lossmith.looks import Looks, path_of, shown, wanted_layers
 from lossmith.taps import Pull, gradients, kept_in, leaves, settled
@@ -82,8 +83,17 @@ class Term:
         """Whether all that it reads is pictures and masks of them."""
         return self.loss.pictures and not (self.loss.bare & self.reads.keys()) - {"mask"}
 
+    @property
+    def views(self) -> frozenset[str]:
+        """All views that it reads, that of its gate included."""
+        return frozenset(self.reads.values()) | ({LEVEL} if gates_of(self.weight) else set())
+
     def evaluate(self, looks: Looks) -> Tensor:
-        """Its unweighted value for each image, (N,), in float32 at least."""
+        """Its unweighted value for each image, (N,), in float32 at least, as far as its gate is open."""
+        return gated(self.ungated(looks), self.weight, looks.views)
+
+    def ungated(self, looks: Looks) -> Tensor:
+        """The same whatever the noise."""
         if self.inner and self.separable(looks) and not (self.loss.frugal and not self.outer):
             met = self.met(looks)
             if torch.is_grad_enabled() and any(each.requires_grad for maps in met.values() for each in maps.values()):
@@ -96,9 +106,10 @@ class Term:
         found: Sequence[Tensor] = ()
         if self.separable(looks):
             value, pulls = self.settle(looks, met)
-            found = [pull.gradient for pull in pulls]
+            found = [gated(pull.gradient, self.weight, looks.views) for pull in pulls]
+            value = gated(value, self.weight, looks.views)
         else:
-            value = self.compare(looks, {p: self.see(looks, p) for p in self.reads})
+            value = gated(self.compare(looks, {p: self.see(looks, p) for p in self.reads}), self.weight, looks.views)
             at = [each for maps in met.values() for each in maps.values() if each.requires_grad]
             if at and value.requires_grad:
                 with unhalved(value):
@@ -260,31 +271,6 @@ class Term:
             return f"{weight}{self.loss!r}{lens}"
         views = ", ".join(f'{p}="{v}"' for p, v in renamed.items())
         return f"{weight}({self.loss!r}{lens}).on({views})" if lens else f"{weight}{self.loss!r}.on({views})"
-
-
-def area(mask: Tensor, features: Tensor, *, mean: bool = False) -> Tensor:
-    """How much of each place of some features (N, C, H, W) a mask covers, (N, 1, H, W).
-
-    Args:
-        mask: (N, 1, H', W'), in [0, 1] or of truth values.
-        features: What it masks, as large or smaller.
-        mean: Whether to divide by the covered part of the whole, so that the mean is 1; an empty mask stays empty.
-    """
-    if mask.dim() != 4 or mask.shape[1] != 1 or len(mask) != len(features) or features.dim() != 4:
-        raise ValueError(
-            f"A mask is (N, 1, H, W), one a picture; got {tuple(mask.shape)} for features {tuple(features.shape)}."
-        )
-    if any(small < large for small, large in zip(mask.shape[2:], features.shape[2:], strict=True)):
-        raise ValueError(
-            f"The mask is {tuple(mask.shape)} and what it masks {tuple(features.shape)}: give one as large."
-        )
-    covered = mask.to(features.dtype)
-    if covered.shape[2:] != features.shape[2:]:
-        covered = F.adaptive_avg_pool2d(covered, (features.shape[2], features.shape[3]))
-    if not mean:
-        return covered
-    part = covered.mean(dim=(2, 3), keepdim=True)
-    return covered / torch.where(part > 0, part, 1.0)
 
 
 def looked_at(terms: Iterable[Term]) -> dict[tuple[str, str], tuple[str, ...]]:

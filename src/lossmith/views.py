@@ -39,6 +39,11 @@ def checked(terms: Sequence[Term], names: Sequence[str], views: Mapping[str, Ten
         ValueError: A view is missing, no tensor, a single picture, or of whole numbers where pictures are wanted.
     """
     for name, term in zip(names, terms, strict=True):
+        if unlit := term.views - views.keys() - set(term.reads.values()):
+            raise ValueError(
+                f"The term '{name}' has a gate, which reads the view '{min(unlit)}'; the views are {', '.join(views)}. "
+                "Gates are for diffusion steps; elsewhere leave it out."
+            )
         for parameter, view in term.reads.items():
             if view not in views:
                 there = ", ".join(views) or "none"

@@ -118,6 +118,8 @@ class YCbCr(_Space):
         tensor([0.2990, 0.3313, 1.0000])
     """
 
+    linear = True
+
     def convert(self, image: Tensor) -> Tensor:
         """A picture (N, 3, H, W) in JPEG's YCbCr."""
         (y,) = mixed(image, [[0.299, 0.587, 0.114]]).unbind(dim=1)

@@ -26,7 +26,7 @@ class _Slopes(Lens, ABC):
         super().__init__()
         if part not in get_args(Part):
             raise ValueError(f"{type(self).__name__} shows {' or '.join(map(quoted, get_args(Part)))}; got {part!r}.")
-        self.part = part
+        self.part, self.linear = part, part == "slopes"
 
     def forward(self, maps: Maps) -> Maps:
         """The slopes of each map (N, C, H, W)."""
@@ -173,6 +173,7 @@ class Laplacian(Lens):
     """
 
     label = "edges"
+    linear = True
 
     def __init__(self, neighbours: Literal[4, 8] = 4) -> None:
         super().__init__()

@@ -69,6 +69,7 @@ class Fourier(Lens):
         if not isinstance(onesided, bool):
             raise ValueError(f"Fourier wants onesided to be True or False; got {onesided!r}.")
         self.part, self.norm, self.onesided = part, norm, onesided
+        self.linear = part == "complex"
 
     def forward(self, maps: Maps) -> Maps:
         """The transform of each map (N, C, H, W)."""

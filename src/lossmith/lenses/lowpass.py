@@ -35,6 +35,8 @@ class Blur(Lens):
         tensor([[[[0.5000, 0.5000, 0.5000]]]])
     """
 
+    linear = True
+
     def __init__(self, sigma: float = 3.0) -> None:
         super().__init__()
         if number("Blur", sigma) <= 0:
@@ -84,6 +86,8 @@ class Downsample(Lens):
         tensor([[[[0.5000, 0.0000],
                   [0.0000, 0.5000]]]])
     """
+
+    linear = True
 
     def __init__(self, scale: int, kernel: Kernel = "bicubic") -> None:
         super().__init__()

@@ -68,6 +68,8 @@ class Wavelet(Lens):
     label = "wavelet"
     papers = ("mallat1989",)
 
+    linear = True
+
     def __init__(self, name: Name = "haar", levels: int = 1, *, bands: Sequence[str] | None = None) -> None:
         super().__init__()
         if name not in get_args(Name):

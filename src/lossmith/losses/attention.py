@@ -46,6 +46,7 @@ class AttentionConsistency(Loss):
     """
 
     pictures = False
+    mean_preserving = True
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class AttentionMask(Loss):
 
     papers = ("wang2024",)
     pictures = False
+    mean_preserving = True
 
     def __init__(self, kind: Kind = "outside", *, eps: float = 1e-6) -> None:
         super().__init__()

@@ -62,6 +62,7 @@ class InfoNCE(Loss):
     bare = frozenset({"groups"})
     mixes = True
     pictures = False
+    opens = 1.0
 
     def __init__(
         self,
@@ -134,6 +135,7 @@ class CLIPLoss(Loss):
     bare = frozenset({"groups"})
     mixes = True
     pictures = False
+    opens = 1.0
 
     def __init__(
         self,

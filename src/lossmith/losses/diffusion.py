@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.loss import Loss
+from lossmith.models.levels import Prediction, x0_from
 from lossmith.spelling import quoted, spelled
 
 __all__ = ["Denoising", "target_of", "weight_of", "x0_from"]
 
-Prediction = Literal["eps", "x0", "v", "flow", "edm"]
 Weighting = Literal["none", "eps", "x0", "v", "flow", "edm", "min-snr", "soft-min-snr"]
 
 FARTHEST = 30.0
@@ -93,6 +93,7 @@ class Denoising(Loss):
 
     papers = ("ho2020", "hang2023", "karras2022", "salimans2022")
     pictures = False
+    mean_preserving = True
 
     def __init__(
         self,
@@ -167,50 +168,6 @@ def weight_of(
     else:
         weight = -_gain(weighting, level, sigma_data)
     return (weight + _gain(prediction, level, sigma_data)).exp()
-
-
-def x0_from(
-    prediction: Prediction,
-    output: Tensor,
-    noisy: Tensor,
-    alpha: Tensor,
-    sigma: Tensor,
-    *,
-    sigma_data: float = 0.5,
-) -> Tensor:
-    r"""The clean picture that a network's output stands for, on which any other loss may act.
-
-    Args:
-        prediction: What the network predicts.
-        output: What it gave, (N, ...).
-        noisy: What it saw, :math:`z = \alpha x + \sigma \epsilon`, however alpha and sigma are scaled.
-        alpha: How much of the picture is in there, (N,). At 0, an "eps" prediction tells nothing of it.
-        sigma: How much noise, (N,).
-        sigma_data: The deviation of the clean values, for "edm".
-
-    Example:
-        >>> from lossmith import L1, Knob
-        >>> loss = Denoising("flow") + Knob("gate") * L1().on(pred="x0", target="clean")
-        >>> x, noise, t = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8), torch.tensor([0.1, 0.9])
-        >>> z = t.view(-1, 1, 1, 1) * noise
-        >>> out, logsnr = noise - x, 2 * torch.log((1 - t) / t)
-        >>> views = {"prediction": out, "clean": x, "noise": noise, "logsnr": logsnr}
-        >>> loss(**views, x0=x0_from("flow", out, z, 1 - t, t), gate=torch.sigmoid(2 * (logsnr + 1.7)))
-        tensor(0.)
-    """
-    alpha, sigma = (v.view(-1, *(1,) * (noisy.dim() - 1)) for v in (alpha, sigma))
-    if prediction == "x0":
-        return output
-    if prediction == "eps":
-        return (noisy - sigma * output) / alpha
-    if prediction == "flow":
-        return (noisy - sigma * output) / (alpha + sigma)
-    if prediction == "v":
-        squares = alpha.square() + sigma.square()
-        return (alpha * noisy - sigma * squares.sqrt() * output) / squares
-    level = sigma / sigma_data  # z / alpha has this noise, in units of the data
-    room = alpha.square() + level.square()
-    return (alpha * noisy + sigma * room.sqrt() * output) / room
 
 
 def _gain(prediction: Prediction | str, level: Tensor, sigma_data: float) -> Tensor:

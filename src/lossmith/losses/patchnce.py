@@ -42,6 +42,7 @@ class PatchNCE(Loss):
     """
 
     papers = ("park2020",)
+    opens = 1.0
 
     def __init__(self, patches: int = 256, *, temperature: float = 0.07) -> None:
         super().__init__()

@@ -63,6 +63,7 @@ class L2(Loss):
 
     bounds = (0.0, 1.0)
     tiling = "mean"
+    mean_preserving = True
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""
@@ -210,6 +211,7 @@ class SquaredNorm(Loss):
     """
 
     tiling = "sum"
+    mean_preserving = True
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The distance for each image, (N,)."""

@@ -40,6 +40,7 @@ class TextAlignment(Loss):
     papers = ("patashnik2021", "radford2021")
     bounds = (0.0, 2.0)
     bare = frozenset({"text"})
+    opens = 1.0
 
     def measure(self, pred: Tensor, text: Tensor) -> Tensor:
         """One minus the cosine of each pair, (N,)."""
@@ -84,6 +85,7 @@ class TextContrast(Loss):
     papers = ("radford2021",)
     bare = frozenset({"text", "negatives", "groups"})
     mixes = True
+    opens = 1.0
 
     def __init__(self, temperature: float = 0.01, *, directions: Modalities = "both", gather: bool = False) -> None:
         super().__init__()

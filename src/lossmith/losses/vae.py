@@ -53,6 +53,7 @@ class KL(Loss):
     papers = ("kingma2014",)
     mixes = True  # with free bits
     pictures = False
+    mean_preserving = True
 
     def __init__(self, per: Per = "image", *, free_bits: float = 0.0) -> None:
         super().__init__()
@@ -108,6 +109,7 @@ class VQCommitment(Loss):
 
     papers = ("oord2017",)
     pictures = False
+    mean_preserving = True
 
     def __init__(self, beta: float = 0.25, *, codebook: bool = True) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What every network that makes an image of an image has in common, and how a large image goes through it in tiles."""
+"""What networks that make images have in common, and how a large image goes through it in tiles."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,10 +9,26 @@ from torch import Tensor, nn
 
 from lossmith.weight import Value
 
-__all__ = ["Restorer", "tiled"]
+__all__ = ["Network", "Restorer", "tiled"]
 
 
-class Restorer(nn.Module, ABC):
+class Network(nn.Module):
+    """Whatever makes pictures and knows how to be built again.
+
+    Args:
+        scale: By how much it enlarges; 1 if there is nothing to enlarge.
+        spec: What builds it again: ``{"name": ..., **arguments}``.
+    """
+
+    inputs: int = 3
+    """The channels that it is given; with more than 3 the others are the task's, such as a hole."""
+
+    def __init__(self, scale: int, spec: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.scale, self.spec = scale, dict(spec)
+
+
+class Restorer(Network, ABC):
     """A network from (N, 3, h, w) to (N, 3, scale h, scale w), RGB in [0, 1]; its answers may overshoot a little.
 
     Args:
@@ -21,12 +37,9 @@ class Restorer(nn.Module, ABC):
         spec: What builds it again: ``{"name": ..., **arguments}``.
     """
 
-    inputs: int = 3
-    """The channels that it is given; with more than 3 the others are the task's, such as a hole."""
-
     def __init__(self, scale: int, reach: int | None, spec: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.scale, self.reach, self.spec = scale, reach, dict(spec)
+        super().__init__(scale, spec)
+        self.reach = reach
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:

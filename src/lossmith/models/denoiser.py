@@ -1,0 +1,246 @@
+"""The network of a text-to-image diffusion: a U-Net of diffusers that hears a text and a noise level."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, final, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lossmith.models.levels import Levels, Prediction, Schedule
+from lossmith.models.restorer import Network
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+__all__ = ["Denoiser", "Seen", "Text"]
+
+MAPS = ("maps", "other_maps")
+"""Where cross-attention can be looked at, on the way up and on the way down."""
+WAVES = 64
+"""What a level of noise on the small picture is told by."""
+
+
+class Text(NamedTuple):
+    """Texts as an encoder gives them: tokens (N, L, D), which of them are any (N, L), and a vector each (N, D)."""
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+    def without(self, which: Tensor) -> "Text":
+        """The same with nothing said where `which`, (N,), is true: zeros, and one token, since attention wants one."""
+        silent = torch.zeros_like(self.mask)
+        silent[:, 0] = True
+        tokens = self.tokens.masked_fill(which[:, None, None], 0)
+        mask = torch.where(which[:, None], silent, self.mask)
+        return Text(tokens, mask, self.pooled.masked_fill(which[:, None], 0))
+
+
+class Seen(NamedTuple):
+    """What a network gave, and what was to be seen inside of it.
+
+    Args:
+        output: What it predicts, (N, 3, S, S).
+        hidden: The features of the middle, (N, C, s, s), on request.
+        maps: By name, cross-attention (N, heads, places, L), on request.
+    """
+
+    output: Tensor
+    hidden: Tensor | None
+    maps: dict[str, Tensor]
+
+
+@final
+class Denoiser(Network):
+    """A U-Net that makes a picture of noise, a text and, as a later stage of a cascade, a smaller picture.
+
+    It is diffusers' ``UNet2DConditionModel``, as DeepFloyd sets it up: cross-attention to all tokens, and the text's
+    vector beside the time. Around it: pixels are folded into channels, which costs a quarter; two channels say where
+    a place is; what attention and the middle show can be asked for, and asking does not change a bit of the answer.
+
+    References:
+        | Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding (Saharia et al., 2022)
+        | https://arxiv.org/abs/2205.11487
+
+    Args:
+        scale: By how much it enlarges; 1 makes pictures of nothing but text.
+        side: Of the pictures, in pixels.
+        text: The dimensions of the encoder's tokens.
+        prediction: What it predicts: "x0", "eps", "v", "flow" or "edm".
+        schedule: "flow", "cosine" or "edm", see :class:`Levels`.
+        channels: Width at each size; each is half as large as the one before.
+        blocks: Residual blocks at each size.
+        attends: The sizes that hear the tokens, counted from the smallest.
+        heads: Of attention; they divide the channels.
+        fold: The side of the squares of pixels that become channels.
+        sigma_data: The deviation of the clean values in [-1, 1], for the schedule and prediction "edm".
+        checkpointing: Whether activations are computed again instead of kept.
+
+    Raises:
+        ValueError: An argument that cannot be.
+    """
+
+    def __init__(
+        self,
+        scale: int = 1,
+        *,
+        side: int = 32,
+        text: int = 384,
+        prediction: Prediction = "x0",
+        schedule: Schedule = "flow",
+        channels: Sequence[int] = (32, 64, 128),
+        blocks: int = 1,
+        attends: int = 2,
+        heads: int = 4,
+        fold: int = 2,
+        sigma_data: float = 0.5,
+        checkpointing: bool = False,
+    ) -> None:
+        options = {name: value for name, value in locals().items() if name not in ("self", "scale", "__class__")}
+        numbers = {"scale": scale, "side": side, "text": text, "blocks": blocks, "heads": heads, "fold": fold}
+        for name, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"denoiser wants {name} as a whole number of at least 1; got {value!r}.")
+        if prediction not in get_args(Prediction):
+            raise ValueError(f"denoiser predicts {', '.join(get_args(Prediction))}; got {prediction!r}.")
+        if not channels or any(width % (8 * heads) for width in channels):
+            raise ValueError(f"denoiser wants channels in multiples of 8 x {heads} heads; got {list(channels)}.")
+        if side % (fold * 2 ** (len(channels) - 1)):
+            raise ValueError(
+                f"denoiser folds {fold} and halves {len(channels) - 1} times, so that its side is a multiple of "
+                f"{fold * 2 ** (len(channels) - 1)}; got {side}."
+            )
+        if not 0 < sigma_data < float("inf"):
+            raise ValueError(f"denoiser wants sigma_data > 0; got {sigma_data!r}.")
+        super().__init__(scale, {"name": "denoiser", **options, "channels": list(channels)})
+        self.side, self.prediction, self.sigma_data, self.fold = side, prediction, float(sigma_data), fold
+        self.levels = Levels(schedule)
+        self.unet = unet(scale > 1, self.fold, text, channels, blocks, min(attends, len(channels)), heads)
+        if checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        nn.init.zeros_(self.unet.conv_out.weight)  # so that it begins at a mean picture
+        places = torch.linspace(-1, 1, side // fold)
+        self.register_buffer("places", torch.stack(torch.meshgrid(places, places, indexing="ij")), persistent=False)
+
+    places: Tensor
+
+    def forward(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        text: Text,
+        *,
+        small: Tensor | None = None,
+        spoilt: Tensor | None = None,
+        show: Collection[str] = (),
+    ) -> Seen:
+        """What it predicts of a noisy picture.
+
+        Args:
+            noisy: (N, 3, S, S), as the schedule mixes it of values in [-1, 1].
+            t: The times (N,).
+            text: What is to be seen.
+            small: For a later stage: the small picture enlarged to this size, (N, 3, S, S) in [-1, 1], with noise on.
+            spoilt: How much noise is on it, (N,), 0 to 1.
+            show: What is wanted beside: "hidden", "maps", "other_maps".
+        """
+        if noisy.shape[1:] != (3, self.side, self.side):
+            raise ValueError(f"denoiser makes pictures (N, 3, {self.side}, {self.side}); got {tuple(noisy.shape)}.")
+        if (small is None or spoilt is None) == (self.scale > 1):
+            raise ValueError("A denoiser that enlarges wants a small picture and its noise; another wants none.")
+        if self.levels.schedule == "edm":  # whose levels go to 80
+            noisy = noisy * (t.square() + self.sigma_data**2).rsqrt().view(-1, 1, 1, 1)
+        inputs = [F.pixel_unshuffle(each, self.fold) for each in (noisy, small) if each is not None]
+        inputs.append(self.places.to(noisy).expand(len(noisy), -1, -1, -1))
+        vector = text.pooled if spoilt is None else torch.cat([text.pooled, waves(spoilt)], dim=1)
+        with self.watched(text.mask, show) as seen:
+            answer = self.unet(
+                torch.cat(inputs, dim=1),
+                self.levels.told(t),
+                text.tokens,
+                class_labels=vector,
+                encoder_attention_mask=text.mask,
+                return_dict=False,
+            )[0]
+        hidden = seen.pop("hidden", None)
+        return Seen(F.pixel_shuffle(answer, self.fold), hidden, seen)
+
+    @contextmanager
+    def watched(self, mask: Tensor, show: Collection[str]) -> Iterator[dict[str, Tensor]]:
+        """Notes what is wanted of the pass inside; it is computed beside what the pass itself computes."""
+        seen: dict[str, Tensor] = {}
+        hooks = []
+        if "hidden" in show:
+
+            def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+                seen["hidden"] = output
+
+            hooks.append(self.unet.mid_block.register_forward_hook(keep))
+        attentions = {
+            place: [m for name, m in self.unet.named_modules() if name.startswith(place) and name.endswith("attn2")]
+            for place in ("up_blocks", "down_blocks")
+        }
+        for name, layer in zip(MAPS, (attentions["up_blocks"][-1], attentions["down_blocks"][0]), strict=True):
+            if name in show:
+
+                def look(
+                    module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any], name: str = name
+                ) -> None:
+                    seen[name] = probabilities(module, inputs[0], named["encoder_hidden_states"], mask)
+
+                hooks.append(layer.register_forward_pre_hook(look, with_kwargs=True))
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def unet(
+    enlarges: bool, fold: int, text: int, channels: Sequence[int], blocks: int, attends: int, heads: int
+) -> "UNet2DConditionModel":
+    """diffusers' U-Net.
+
+    Raises:
+        ValueError: diffusers is not installed.
+    """
+    try:
+        from diffusers import UNet2DConditionModel
+    except ImportError as error:
+        raise ValueError(f"The denoiser is diffusers' U-Net ({error}): pip install 'lossmith[diffusion]'.") from None
+    plain = len(channels) - attends
+    return UNet2DConditionModel(
+        in_channels=3 * fold**2 * (2 if enlarges else 1) + 2,
+        out_channels=3 * fold**2,
+        block_out_channels=tuple(channels),
+        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",) * attends,
+        up_block_types=("CrossAttnUpBlock2D",) * attends + ("UpBlock2D",) * plain,
+        layers_per_block=blocks,
+        norm_num_groups=8,
+        attention_head_dim=heads,  # which is what diffusers calls their number
+        cross_attention_dim=channels[-1],
+        encoder_hid_dim=text,
+        encoder_hid_dim_type="text_proj",
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=text + (WAVES if enlarges else 0),
+    )
+
+
+def waves(level: Tensor) -> Tensor:
+    """A number from 0 to 1 as sines and cosines, (N, 64)."""
+    rates = torch.exp(torch.linspace(0, math.log(1000), WAVES // 2, device=level.device, dtype=level.dtype))
+    angles = level[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def probabilities(layer: Any, places: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """What each place attends to, (N, heads, places, L): what the layer itself computes in one piece and gives away."""
+    queries, keys = (
+        each.view(len(each), each.shape[1], layer.heads, -1).transpose(1, 2)
+        for each in (layer.to_q(places), layer.to_k(tokens))
+    )
+    scores = (queries @ keys.transpose(-1, -2)).float() * layer.scale
+    return scores.masked_fill(~mask[:, None, None], -math.inf).softmax(dim=-1)
