@@ -131,3 +131,17 @@ def test_weights_alone_do_not_say_what_to_look_at(say, run, tmp_path):
     shutil.copy(run / "model.safetensors", tmp_path / "m.safetensors")
     assert "Weights say nothing of pictures; give --images" in say("knob", "sweep", tmp_path / "m.safetensors")[2]
     assert "no metric 'psnr'; there are psnr_y" in say("knob", "sweep", run, "--metric", "psnr")[2]
+
+
+@pytest.mark.parametrize("place", ["lam=10", "1"])
+def test_evaluate_turns_the_knob_and_prints_nothing_but_figures(say, run, photos, place):
+    status, out, err = say("evaluate", run, "--images", photos, "--at", place, "--device", "cpu", "--json")
+    assert status == 0, err
+    record = json.loads(out)
+    swept = json.loads((run / "knob" / "sweep.json").read_text())["mean"]["psnr_y"]
+    assert record["mean"]["psnr_y"] == pytest.approx(swept[-1], abs=1e-3) and swept[-1] != pytest.approx(swept[0])
+
+
+def test_a_network_with_a_knob_is_not_evaluated_unturned(say, run, photos):
+    status, _, err = say("evaluate", run, "--images", photos)
+    assert status == 2 and "say where to turn it" in err

@@ -29,6 +29,9 @@ def evaluate(
         int | None, typer.Option(min=2, max=4, help="By how much to enlarge [the checkpoint's; bicubic: 4].")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: mean, pictures, protocol, skipped.")] = False,
+    at: Annotated[
+        list[str] | None, typer.Option(help="Where to turn a knob, as lossmith restore has it.", show_default=False)
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
     """Score a network, or bicubic enlargement, on pictures: the mean and each one.
@@ -36,7 +39,12 @@ def evaluate(
     PSNR and SSIM on Y, PSNR on RGB, LPIPS, DISTS and texture. Pictures are spoilt as the network was trained to mend
     them; in super-resolution a border of as many pixels as the scale is left out, as the papers do it.
     """
+    import sys
+    from contextlib import redirect_stdout
+    from functools import partial
+
     from lossmith.cli.networks import chosen, device_of, task_in
+    from lossmith.cli.turning import turned
     from lossmith.metrics import METRICS, missing, protocol
     from lossmith.tasks import Batch
     from lossmith.train.judge import judge, means
@@ -48,17 +56,23 @@ def evaluate(
     left_out = missing()
     which = [metric for metric in METRICS if metric not in left_out]
 
-    def restore(batch: Batch) -> Any:
-        return task.answer(model, batch) if model else task.plain(batch)
-
     if model:
         model.to(place)
+        with redirect_stdout(sys.stderr):  # where the slider stands; standard output is for the figures
+            knobs = turned(model, at or [], what)
+    elif at:
+        raise ValueError("bicubic has no knob; leave --at out.")
+
+    def restore(batch: Batch) -> Any:
+        return task.answer(partial(model, **knobs(batch["input"])), batch) if model else task.plain(batch)
+
     judged = {row.name: row.figures for row in judge(examples, restore, border=task.border, which=which, device=place)}
     record = {
         "what": what,
         "images": str(images),
         "task": task.name,
         "scale": task.scale,
+        **({"at": at} if at else {}),
         "n": len(judged),
         "mean": means(list(judged.values())),
         "pictures": judged,
