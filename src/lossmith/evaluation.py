@@ -61,13 +61,33 @@ class Evaluation(nn.Module, ABC):
         knobs = {name: named.pop(name) for name in self.knobs if name in named}
         return self.total(self.looks(by_name(tensors, named, self.reads)), step=step, knobs=knobs)
 
-    def evaluate(self, views: Mapping[str, Tensor], *, guard: Guard | None = None) -> dict[str, Tensor]:
-        """Every term by its name, unweighted, one value an image (N,); with a guard, see there."""
+    def evaluate(
+        self, views: Mapping[str, Tensor], *, guard: Guard | None = None, step: int | None = None
+    ) -> dict[str, Tensor]:
+        """Every term by its name, unweighted, one value an image (N,).
+
+        Args:
+            views: The views by name.
+            guard: What watches over what is not finite, see there.
+            step: The step of the training; terms that rest at it, see :meth:`awake`, are left out.
+        """
         looks = self.looks(views)
+        names = self.names if step is None else self.awake(step)
+        terms = {name: term for name, term in zip(self.names, self.terms, strict=True) if name in names}
         if guard is None:
-            return {name: term.evaluate(looks) for name, term in zip(self.names, self.terms, strict=True)}
-        terms = zip(self.names, self.terms, strict=True)
-        return {name: term.evaluate(looks.under(guard.of(name))) for name, term in terms}
+            return {name: term.evaluate(looks) for name, term in terms.items()}
+        return {name: term.evaluate(looks.under(guard.of(name))) for name, term in terms.items()}
+
+    def awake(self, step: int) -> tuple[str, ...]:
+        """The terms that are looked at in a step of a training.
+
+        Those whose schedule stands at 0 rest, networks and critic with them. A weight that is the number 0 for good
+        has the term watched, unless it has a critic, which would never learn.
+        """
+        terms = dict(zip(self.names, self.terms, strict=True))
+        resting = {n for n, t in terms.items() if t.weight.rests(step) and (t.weight.factors or t.loss.study)}
+        left = tuple(name for name in terms if name not in resting)
+        return left or tuple(n for n, t in terms.items() if t.loss.study is None)[:1] or self.names[:1]
 
     def watch(self, views: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Every term as :meth:`evaluate` gives it, and how strongly each pulls, for no pass of a network more.
@@ -88,21 +108,30 @@ class Evaluation(nn.Module, ABC):
         """One step of the critics in it, which evaluating never trains; a loss without any does nothing.
 
         The training loop calls it once a step, on every process alike, when it likes between two steps of the network.
-        A critic rests while its term's weight is the number 0.
+        A critic rests while its term's weight is the number 0, unless it is asked to learn ahead (`since`).
 
         Returns:
             The critics' figures as scalars, by the term's name, a dot, and the figure's.
         """
+        if not (due := self.studying(step)):
+            return {}
         looks = self.looks(views)
         figures: dict[str, Tensor] = {}
         learnt: set[int] = set()
-        for name, term in zip(self.names, self.terms, strict=True):
+        for name, term in due.items():
             if id(term.loss) in learnt:  # one critic in two terms takes one step
                 continue
             learnt.add(id(term.loss))
-            if term.loss.study is not None and (term.weight.knobs or not _nothing(term.weight.at(step))):
-                figures |= {f"{name}.{figure}": value for figure, value in term.learn(looks).items()}
+            figures |= {f"{name}.{figure}": value for figure, value in term.learn(looks).items()}
         return figures
+
+    def studying(self, step: int) -> dict[str, Term]:
+        """The terms whose critic learns at a step of a training, by name."""
+        terms = {n: t for n, t in zip(self.names, self.terms, strict=True) if t.loss.study is not None}
+        since = {n: t.loss.since for n, t in terms.items()}
+        return {
+            n: t for n, t in terms.items() if not t.weight.rests(step) or ((s := since[n]) is not None and step >= s)
+        }
 
     def gradients(self, views: Mapping[str, Tensor], at: str = "pred") -> dict[str, Tensor]:
         """The gradient of each term's batch mean at a view, unweighted: one network pass forward, one backward a term.

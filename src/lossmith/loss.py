@@ -38,6 +38,8 @@ class Loss(Evaluation, ABC):
     measure: Callable[..., Tensor]
     study: Callable[..., dict[str, Tensor]] | None = None
     """Of a loss with a critic: one step of the critic on the views that `measure` reads, to figures for logs."""
+    since: int | None = None
+    """Of a loss with a critic: the step from which the critic learns even while the term's weight is 0."""
     papers: ClassVar[tuple[str, ...]] = ()
     """The keys of its sources in `lossmith.citations`."""
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))

@@ -101,8 +101,18 @@ class Weight:
         """Whether it is a plain number."""
         return not self.factors
 
+    def rests(self, step: int) -> bool:
+        """Whether it is the number 0 at a step, wherever its knobs stand."""
+        value: Value = self.scale
+        for factor in self.factors:
+            if not isinstance(factor, Knob | Percent):
+                value = value * factor.at(step, {})
+        return not isinstance(value, Tensor) and value == 0
+
     def at(self, step: int = 0, knobs: Mapping[str, Value] | None = None) -> Value:
         """Its value at a step of the training, with the knobs at these places: a number, or (N,)."""
+        if self.factors and self.rests(step):
+            return 0.0
         value: Value = self.scale
         for factor in self.factors:
             value = value * factor.at(step, knobs or {})

@@ -35,8 +35,9 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         return
     console = Console(highlight=False, soft_wrap=True)
     table = Table("--model", "what it is", "--model-option", title_justify="left")
+    last = [row["name"] for row in found if ":" not in row["name"]][-1]
     for row in found:
-        table.add_row(row["name"], row["what"], ", ".join(row["options"]), end_section=row["name"] == "inpainter")
+        table.add_row(row["name"], row["what"], ", ".join(row["options"]), end_section=row["name"] == last)
     console.print(table)
 
 

@@ -65,6 +65,15 @@ def inpainting(
     return {"scale": 1, "options": {"holes": holes}}
 
 
+def autoencoding(
+    latent: Annotated[str, option("kl for Gaussian latents, vq for those of a codebook.")] = "kl",
+    down: Annotated[int, option("By how much the latents' map is smaller: 2, 4, 8 or 16.")] = 4,
+) -> dict[str, Any]:
+    """Train a network that makes a picture of a few latents, from a folder of pictures."""
+    options = {"latent": latent, "down": down}
+    return {"scale": 1, "options": options, "model": options}
+
+
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "super-resolution": super_resolution,
     "denoising": denoising,
@@ -72,6 +81,7 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "jpeg": jpeg,
     "inpainting": inpainting,
     "paired": paired,
+    "autoencoding": autoencoding,
 }
 """The tasks' own options, by the tasks' names."""
 

@@ -116,9 +116,10 @@ def trained(
 
     if init is not None:
         model = str(init / "model.safetensors" if init.is_dir() else init)
-    network = {"name": model or TASKS[task].network, **dict(argument(text) for text in model_option or [])}
+    usual = {} if model else of_task.get("model", {})
+    network = {"name": model or TASKS[task].network, **usual, **dict(argument(text) for text in model_option or [])}
     given = {name: value for name, value in locals().items() if name in {f.name for f in fields(Settings)}}
-    given |= {"task": task, "model": network, "knobs": dict(ranged(text) for text in knob or []), **of_task}
+    given |= {"task": task, "knobs": dict(ranged(text) for text in knob or []), **of_task, "model": network}
     settings = Settings(**given)
     console = Console(highlight=False, soft_wrap=True)
     reached = train(settings, out, console=console, accelerator=accelerator, devices=devices, workers=workers)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.loss import Loss
-from lossmith.losses.learner import Kind, Learner, Penalty
+from lossmith.losses.learner import Kind, Learner, Penalty, typical, within
 from lossmith.models.critics import CriticName
 from lossmith.spelling import spelled
 
@@ -25,6 +25,7 @@ USUAL: dict[str, Any] = {
     "lr": 1e-4,
     "betas": (0.9, 0.99),
     "seed": 0,
+    "since": None,
 }
 PAPERS = {
     "vanilla": "goodfellow2014",
@@ -62,13 +63,17 @@ class _Judged(Loss, ABC):
         lr: float = 1e-4,
         betas: Sequence[float] = (0.9, 0.99),
         seed: int = 0,
+        since: int | None = None,
     ) -> None:
         super().__init__()
+        if since is not None:
+            within("since", since, isinstance(since, int) and since >= 0, "a step, a whole number of at least 0")
         options: dict[str, Any] = {"penalty": penalty, "gamma": gamma, "every": every, "spectral": spectral}
         options |= {"width": width, "channels": channels, "lr": lr, "betas": betas, "seed": seed}
         self.places = [] if (critic, kind) == ("unet", "vanilla") else [critic] if kind == "vanilla" else [critic, kind]
         self.learner = Learner(critic, kind, **options)
-        options["betas"] = tuple(betas)
+        options |= {"betas": tuple(betas), "since": since}
+        self.since = since
         self.options = {name: value for name, value in options.items() if value != USUAL[name]}
         self.kind = kind
         parts = (self.source, critic, kind, "spectral" if spectral else "", penalty or "")
@@ -116,14 +121,15 @@ class Adversarial(_Judged):
         \text{r1, r2: } \tfrac{\gamma}{2 P} \lVert \nabla \textstyle\sum_p C_p \rVert^2 \text{ at } y, x \qquad
         \text{gp: } \gamma \big( P^{-1/2} \lVert \nabla \textstyle\sum_p C_p \rVert - 1 \big)^2 \text{ between them}
 
-    Vanilla is the non-saturating form; relativistic is the average one, as in ESRGAN, and on several processes compares
-    a prediction with the pictures of its own. BasicSR's lsgan is twice ours, its relativistic half. The penalties are
+    Vanilla is the non-saturating form; relativistic is the average one, as in ESRGAN, over the batches of all processes
+    that train together. BasicSR's lsgan is twice ours, its relativistic half. The penalties are
     those of their papers for a critic of one verdict; divided by the number P of verdicts in its map they do not grow
     with the resolution, as BasicSR's do. Wasserstein wants a penalty where its paper clips the critic's weights.
 
     Evaluating never changes the critic: :meth:`learn` does, once a step, with an Adam of its own in float32 (the
-    `Training` of this package calls it). Verdicts on real and fake that are all right, or half of them, for long, say
-    that the critic has won or lost. Its state is the loss's `state_dict`; its text names the seed that it began with.
+    `Training` of this package calls it, and says when a critic has collapsed). While the term's weight is 0, as in
+    ``OnFrom(1000) * Adversarial()``, it neither learns nor looks; ``since=500`` has it learn ahead. Its state is the
+    loss's `state_dict`; its text names the seed that it began with.
 
     References:
         | Generative Adversarial Networks (Goodfellow et al., 2014), https://arxiv.org/abs/1406.2661
@@ -147,6 +153,7 @@ class Adversarial(_Judged):
         lr: The learning rate of the critic's Adam.
         betas: The decays of the critic's Adam; (0, 0.9) is usual with gp.
         seed: Of the critic's first weights and of where gp looks.
+        since: The step of the training from which the critic learns even while the term's weight is 0; None for never.
 
     Raises:
         ValueError: A bad argument; or at the call pictures that the critic cannot look at.
@@ -157,7 +164,7 @@ class Adversarial(_Judged):
         >>> loss.evaluate({"pred": x, "target": y})["Adversarial"].shape
         torch.Size([2])
         >>> sorted(loss.study(x, y))
-        ['critic', 'fake', 'real']
+        ['critic', 'fake', 'real', 'spread']
     """
 
     @property
@@ -179,7 +186,9 @@ class Adversarial(_Judged):
             values = (fake - 1).square() / 2
         elif self.kind == "relativistic":
             real = self.learner.critic(target)
-            values = F.softplus(real.mean() - fake) + F.softplus(real - fake.mean())
+            both = fake.requires_grad  # not so where one process alone judges, without a training
+            middle = typical(real, training=both), typical(fake, training=both)
+            values = F.softplus(middle[0] - fake) + F.softplus(real - middle[1])
         else:
             values = -fake
         return values.flatten(1).mean(dim=1)
@@ -211,6 +220,7 @@ class FeatureMatching(_Judged):
         lr: The learning rate of the critic's Adam.
         betas: The decays of the critic's Adam.
         seed: Of the critic's first weights and of where gp looks.
+        since: The step from which the critic learns even while the term's weight is 0.
 
     Raises:
         ValueError: A bad argument; or at the call pictures that the critic cannot look at.

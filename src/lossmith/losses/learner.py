@@ -117,7 +117,8 @@ class Learner(nn.Module):
 
         Returns:
             Scalars: "critic", the value that it lowers; "real" and "fake", the share of its verdicts that is right;
-            "penalty", unweighted, in steps that take it. Of the joint batch, where several processes learn together.
+            "spread", the standard deviation of all verdicts; "penalty", unweighted, in steps that take it. Of the joint
+            batch, where several processes learn together.
         """
         real, fake = real.detach().float(), fake.detach().float()
         with torch.enable_grad(), unhalved(real):
@@ -135,6 +136,7 @@ class Learner(nn.Module):
                 "critic": value.detach(),
                 "real": (right_real > 0).float().mean(),
                 "fake": (right_fake > 0).float().mean(),
+                "spread": torch.cat(verdicts).detach().std(correction=0),
             }
             if self.penalty and self.steps % self.every == 0:
                 slope = joint(self.slope(judge, real, fake)).mean()
@@ -227,6 +229,32 @@ def joint(part: Tensor) -> Tensor:
     parts = [torch.empty_like(part) for _ in range(world)]
     dist.all_gather(parts, part.detach().contiguous())
     return torch.cat([*parts[:rank], part, *parts[rank + 1 :]])
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over all processes; on the way back the mean of their gradients, whose mean is then the joint one's."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        return averaged(part)
+
+    @staticmethod
+    def backward(ctx: Any, arriving: Tensor) -> Tensor:
+        return averaged(arriving)
+
+
+def averaged(part: Tensor) -> Tensor:
+    """The mean over all processes, without a gradient."""
+    return summed(part.detach().clone()) / place()[1]
+
+
+def typical(verdicts: Tensor, *, training: bool) -> Tensor:
+    """The mean verdict on the batch; in a training that of all processes, which then must all come here."""
+    mean = verdicts.mean()
+    if not training or place()[1] == 1:
+        return mean
+    found: Tensor = _Mean.apply(mean)  # type: ignore[no-untyped-call]
+    return found
 
 
 def summed(gradient: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossmith.models.autoencoder import Autoencoder
 from lossmith.models.edsr import EDSR
 from lossmith.models.foreign import PREFIX, Foreign, spandrel
 from lossmith.models.inpainter import Inpainter
@@ -19,7 +20,7 @@ from lossmith.models.slider import Slider
 
 __all__ = ["build", "header", "load", "save"]
 
-OWN: dict[str, type[Restorer]] = {"edsr": EDSR, "inpainter": Inpainter}
+OWN: dict[str, type[Restorer]] = {"edsr": EDSR, "inpainter": Inpainter, "autoencoder": Autoencoder}
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -27,8 +28,9 @@ def build(name: str, scale: int, **arguments: Any) -> Restorer:
     """A network by its name.
 
     Args:
-        name: "edsr" or "inpainter"; "spandrel:" and an architecture, such as "spandrel:SwinIR"; or a file with weights
-            (.safetensors, .pth, .pt or .ckpt), of lossmith or of any architecture that spandrel recognises.
+        name: "edsr", "inpainter" or "autoencoder"; "spandrel:" and an architecture, such as "spandrel:SwinIR"; or a
+            file with weights (.safetensors, .pth, .pt or .ckpt), of lossmith or of any architecture that spandrel
+            recognises.
         scale: By how much it enlarges.
         arguments: Those of the network.
 

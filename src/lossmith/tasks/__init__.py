@@ -1,5 +1,6 @@
 """Tasks: what turns a network and a batch into views."""
 
+from lossmith.tasks.autoencoding import Autoencoding
 from lossmith.tasks.base import Batch, Examples, Items, Task
 from lossmith.tasks.inpainting import Inpainting
 from lossmith.tasks.paired import Paired
@@ -8,6 +9,7 @@ from lossmith.tasks.super_resolution import SuperResolution
 
 __all__ = [
     "TASKS",
+    "Autoencoding",
     "Batch",
     "Deblurring",
     "Denoising",
@@ -22,6 +24,6 @@ __all__ = [
 ]
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (SuperResolution, Denoising, Deblurring, JPEGRepair, Inpainting, Paired)
+    task.name: task for task in (SuperResolution, Denoising, Deblurring, JPEGRepair, Inpainting, Paired, Autoencoding)
 }
 """The tasks by their names."""

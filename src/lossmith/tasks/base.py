@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossmith.data import Example, Skipped
 
@@ -76,6 +76,17 @@ class Task(ABC):
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """The picture that a network is judged by."""
         return self.views(model, batch)["pred"]
+
+    def fits(self, model: nn.Module) -> None:  # noqa: B027  # most tasks take any network
+        """Refuses a network that cannot do the task.
+
+        Raises:
+            ValueError: It cannot; the message says why.
+        """
+
+    def figures(self, model: nn.Module, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Scalars for logs beside the terms: what a network has come to, on the views of a step."""
+        return {}
 
     @abstractmethod
     def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:

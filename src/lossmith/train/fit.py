@@ -68,7 +68,7 @@ def fit(
     if start >= settings.steps:
         return start
     pictures = settings.batch * settings.accumulate
-    record = Record(folder, every=settings.log_every, pictures=pictures)
+    record = Record(folder, module.loss, every=settings.log_every, pictures=pictures)
     console = console or Console()
     display = Display(record, pictures=pictures, console=console)
     saving = Checkpoints(

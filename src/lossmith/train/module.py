@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lossmith.balance import Balance
+from lossmith.balance.gramian import pulls
 from lossmith.guard import Guard
 from lossmith.loss import Loss
 from lossmith.tasks import Task
@@ -86,7 +87,12 @@ class Training(LightningModule):
         self.balancing = Balancing(balance, loss.names) if balance else None
         self.quarantine, self.reading = Quarantine(loss.names), Reading()
         self.guard: Guard | None = None
-        self.studies = any(term.loss.study is not None for term in loss.terms)
+        self.looked: tuple[str, ...] = loss.names
+        self.pulled: dict[str, Tensor] = {}
+        self.logged: Callable[[int], bool] = lambda step: False  # whoever keeps a record says at which steps
+        # DDP would send the critics and the averaged weights to all at every step, where each has the same already
+        apart = [*self.named_parameters(), *self.named_buffers()]
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in apart if not name.startswith("model.")]
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The weighted sum of the terms; each term's batch mean is kept on the device, for whoever asks."""
@@ -95,18 +101,30 @@ class Training(LightningModule):
         views = self.task.views(partial(self.model, **knobs) if knobs else self.model, batch)
         self.shown = {name: view.detach() for name, view in views.items()}
         self.guard = Guard(scaled=self.scaled)
-        values = self.guard.sound(self.loss.evaluate(views, guard=self.guard))
+        values = self.guard.sound(self.loss.evaluate(views, guard=self.guard, step=self.global_step))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.values.clear()
             self.number = self.global_step * self.trainer.accumulate_grad_batches
-        sums = torch.stack([value.detach().sum() for value in values.values()])
-        self.values.append(torch.stack([sums, torch.stack([(~b).sum() for b in self.guard.broken.values()])]))
+        none = torch.zeros((), device=self.device)
+        sums = torch.stack([values[n].detach().sum() if n in values else none for n in self.loss.names])
+        sound = {name: (~broken).sum() for name, broken in self.guard.broken.items()}
+        self.values.append(torch.stack([sums, torch.stack([sound.get(name, none) for name in self.loss.names])]))
+        self.looked = tuple(values)
+        self.pull(values, views["pred"])
         if self.balancing is not None:
             average = self.trainer.strategy.reduce
             return self.balancing(self.loss, values, views, step=self.global_step, knobs=knobs, average=average)  # type: ignore[no-any-return]
         if knobs:
             return normalised(self.loss, values, step=self.global_step, knobs=knobs)
         return self.loss.weigh(values, step=self.global_step)
+
+    def pull(self, values: Mapping[str, Tensor], pred: Tensor) -> None:
+        """Notes in logged steps how strongly each critic pulls at the prediction, in units of L1's gradient."""
+        self.pulled = {}
+        if self.logged(self.global_step + 1) and pred.requires_grad:
+            judged = {name: values[name] for name in self.loss.studying(self.global_step) if name in values}
+            found = pulls(judged, pred)
+            self.pulled = {f"{name}.pull": each.float().square().mean().sqrt() for name, each in found.items()}
 
     def weights(self, step: int) -> dict[str, float]:
         """The weight of each term at a step, as the formula asks for it, with the knobs in their middle."""
@@ -122,7 +140,7 @@ class Training(LightningModule):
         """Notes what was not finite in a pass."""
         assert self.guard is not None
         weights = zip(self.loss.names, self.loss.weights, strict=True)
-        live = [name for name, weight in weights if weight.knobs or weight.at(self.global_step) != 0]
+        live = [name for name, weight in weights if not weight.rests(self.global_step)]
         self.quarantine.passed(self.guard, live, self.number)
         self.guard = None
         self.number += 1
@@ -135,8 +153,9 @@ class Training(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step of the weights, then one of their average."""
         super().optimizer_step(*args, **kwargs)  # which runs the step's passes; their graphs are gone by now
-        shown = sound(self.shown) if self.studies else self.shown
-        self.figures = self.loss.learn(shown, step=self.global_step - 1)
+        step = self.global_step - 1
+        self.figures = self.loss.learn(sound(self.shown), step=step) if self.loss.studying(step) else {}
+        self.figures |= self.pulled
         decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -161,8 +180,9 @@ class Training(LightningModule):
     def terms(self) -> dict[str, float | None]:
         """Each term of the last step, unweighted, averaged over the pictures, the step's passes and the devices.
 
-        Pictures for which it was not finite do not count; it is None where none is left. What was left out so far is in
-        :attr:`reading` then. It waits for the device, so it is asked at logged steps alone.
+        Pictures for which it was not finite do not count; it is None where none is left. A term that rested is not
+        there. What was left out so far is in :attr:`reading` then. It waits for the device, so it is asked at logged
+        steps alone.
 
         Raises:
             NotFinite: Terms were left out for too many steps in a row.
@@ -177,11 +197,17 @@ class Training(LightningModule):
         if self.reading.stop is not None:
             raise NotFinite(self.reading.stop)
         total = [sum(column) for column in zip(*found, strict=True)]
-        return {n: total[i] / count if (count := total[len(names) + i]) else None for i, n in enumerate(names)}
+        means = {n: total[i] / count if (count := total[len(names) + i]) else None for i, n in enumerate(names)}
+        return {name: means[name] for name in self.looked}
 
     def critics(self) -> dict[str, float]:
         """The figures of the critics' last step; it waits for the device, as :meth:`terms` does."""
         return told(self.figures)
+
+    def observed(self) -> dict[str, float]:
+        """What the task tells of the network on the last pictures of this device; waits as :meth:`terms` does."""
+        with torch.no_grad():
+            return told(self.task.figures(self.model, self.shown))
 
     def balances(self) -> dict[str, float]:
         """The weights and shares that the balance last came to; it waits for the device, as :meth:`terms` does."""
@@ -204,7 +230,7 @@ class Training(LightningModule):
 
 def told(figures: Mapping[str, Tensor]) -> dict[str, float]:
     """Scalars of the device as numbers, for one wait."""
-    values = torch.stack([*figures.values()]).tolist() if figures else []
+    values = torch.stack([value.double() for value in figures.values()]).tolist() if figures else []
     return dict(zip(figures, values, strict=True))
 
 

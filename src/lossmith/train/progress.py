@@ -53,6 +53,9 @@ class Display(AfterStep):
                 self.told.add(name)
                 said = f"{words}: left out there; log.jsonl counts such steps."
                 self.console.print(said, soft_wrap=True, highlight=False, markup=False)
+        if self.record.line.get("step") == step:
+            for words in self.record.line.get("collapsed", {}).values():
+                self.console.print(words, soft_wrap=True, highlight=False, markup=False)
         if self.live is not None:
             self.bar.update(self.bar.task_ids[0], completed=step, description=self.pace(trainer.max_steps - step))
             self.below.plain = "\n".join(textwrap.wrap(self.terms(), self.console.width - 1))

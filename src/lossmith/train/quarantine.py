@@ -84,7 +84,7 @@ class Quarantine:
             number: Which pass of the run, from 0.
         """
         self.live = tuple(live)
-        none = torch.zeros_like(guard.broken[self.names[0]])
+        none = torch.zeros_like(next(iter(guard.broken.values())))
         values = {name: guard.broken[name] if name in live else none for name in self.names}
         spoilt = rows([_with(values[name], guard.hits(name)) if name in live else none for name in self.names])
         by_value = rows(list(values.values())).any(dim=1)
@@ -94,6 +94,9 @@ class Quarantine:
         if not self.state:
             self._begin(tuple(layers), bad.device)
         state = self.state
+        if joined := tuple(key for key in layers if key not in self.layers):  # of a term that rested until now
+            self.layers += joined
+            state["layers"] = F.pad(state["layers"], (0, len(joined)))
         begins = bad & (state["streak"] == 0) & (state["longest"] < PATIENCE)
         if self.now is not None:
             begins = begins & ~self.now

@@ -83,6 +83,7 @@ def train(
             f"{task.name} gives a network {task.inputs} channels; {model.spec['name']} takes {model.inputs}. "
             f"Take --model {task.network}, or another that fits."
         )
+    task.fits(model)
     loss, card = in_units(loss, settings, task, model, items, folder, keeping)
     findings = look(task, model, loss, items, folder, settings.middle)
     plan = loss.plan((settings.batch, 3, settings.crop, settings.crop))
@@ -196,9 +197,9 @@ def in_units(
         return parse(json.loads(record.read_text(encoding="utf-8"))["loss"]), None
     model.eval()
 
-    def network(image: Tensor) -> Tensor:
+    def network(image: Tensor, **notes: Any) -> Tensor:
         with torch.no_grad():
-            made: Tensor = model(image, **settings.middle)
+            made: Tensor = model(image, **settings.middle, **notes)
         return made.requires_grad_()  # so that views made of it, such as a filled hole, are known to be
 
     def views(index: int) -> dict[str, Tensor]:
