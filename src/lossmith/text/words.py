@@ -17,7 +17,7 @@ __all__ = ["WordVectors", "words_of"]
 
 WORD = re.compile(r"\w+")
 CONTEXT = 0.5
-"""How much of the word before it a token carries."""
+"""How much of a token is due to the word before it."""
 
 
 def words_of(captions: Iterable[str]) -> list[str]:
@@ -34,12 +34,13 @@ def words_of(captions: Iterable[str]) -> list[str]:
 class WordVectors(TextEncoder):
     r"""Words as fixed vectors of length one, at right angles as long as there is room, which know their places.
 
-    .. math:: t_i = \sqrt{D}\,(w_i + \tfrac12 P w_{i-1}) + p_i, \qquad
-        \bar t = \sqrt{D}\,\frac{1}{\sqrt{L}} \sum_i w_i + \tfrac12 P w_{i-1}
+    .. math:: u_i = \sqrt{D}\,w_i + \tfrac12 D\,w_i \odot P w_{i-1}, \qquad t_i = u_i + p_i, \qquad
+        \bar t = \frac{1}{\sqrt{L}} \sum_i u_i
 
-    :math:`w_i` is the word's vector, :math:`P` a fixed rotation, so that "circle" after "red" is another token than
-    after "blue", and :math:`p_i` a sinusoid of its place. It learns nothing and knows no synonyms; a word that is not
-    among its own is the unknown one. It makes a run on small captions possible on a machine without any weights.
+    :math:`w_i` is the word's vector and :math:`P` a fixed rotation, so that "circle" after "red" is another token than
+    after "blue", also in the sum of all; :math:`p_i` is a sinusoid of its place. It learns nothing and knows no
+    synonyms; a word that is not among its own is the unknown one. It makes a run on small captions possible on a
+    machine without any weights.
 
     Args:
         vocabulary: Its words, as :func:`words_of` finds them.
@@ -85,7 +86,7 @@ class WordVectors(TextEncoder):
         """The vectors of tokens and prompts, see :meth:`TextEncoder.look`."""
         words = self.table[numbers] * mask[..., None]
         before = F.pad(words, (0, 0, 1, 0))[:, :-1] @ self.rotation.float()
-        words = math.sqrt(self.dim) * (words + CONTEXT * before * mask[..., None])
+        words = math.sqrt(self.dim) * words + CONTEXT * self.dim * words * before
         pooled = words.sum(dim=1) / mask.sum(dim=1, keepdim=True).sqrt()
         return words + _places(numbers.shape[1], self.dim), pooled
 

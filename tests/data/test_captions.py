@@ -1,0 +1,260 @@
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+from torch.utils.data import DataLoader
+
+from lossmith.data import CaptionedItems, CaptionedPictures, Shapes, entries
+from lossmith.data.shapes_scenes import scenes
+from lossmith.text import Embeddings, encoder
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
+
+
+def items(source, seed=0):
+    captions = source.captions
+    return CaptionedItems(source, Embeddings(encoder("words", captions=captions), captions), seed=seed)
+
+
+def png(colour, size=(20, 16), mode="RGB"):
+    file = io.BytesIO()
+    Image.new(mode, size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four pictures with a metadata.jsonl; two are of one group, two have a caption in common."""
+    rows = []
+    for i, (name, colour) in enumerate(COLOURS.items()):
+        (tmp_path / f"{name}.png").write_bytes(png(colour))
+        text = [f"a {name} page", "a page"] if i < 2 else f"  a {name}\n page "
+        rows.append({"file_name": f"{name}.png", "text": text, "group": "sky" if i > 1 else ""})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+@pytest.fixture
+def tar(tmp_path):
+    """A shard of three good samples and three bad ones."""
+    members = {f"{i:03}.png": png(colour) for i, colour in enumerate(COLOURS.values()) if i < 3}
+    members |= {"000.txt": b"a red page", "001.json": b'{"caption": "a green page", "group": "g"}'}
+    members |= {
+        "002.txt": "ein blaues Blatt, 蓝".encode(),
+        "003.txt": b"no picture",
+        "004.png": png(0),
+        "005.PNG": b"x",
+    }
+    members |= {"005.txt": b"broken", "readme": b"?"}
+    path = tmp_path / "shard-000.tar"
+    with tarfile.open(path, "w") as file:
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"part/{name}")
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_an_item_is_a_function_of_the_seed_and_its_place():
+    first, again = (items(Shapes(16, phrasings=(0, 1)), seed=3) for _ in range(2))
+    backwards = {k: again[k] for k in reversed(range(8))}
+    for k in range(8):
+        assert_close(first[k], backwards[k], rtol=0, atol=0)
+    assert not torch.equal(first[0]["target"], first[1]["target"])
+    assert not torch.equal(first[0]["target"], items(Shapes(16), seed=4)[0]["target"])
+
+
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_items_make_batches(level):
+    row = items(Shapes(16, level=level, phrasings=(0, 3), of=scenes(level)[::60]))
+    batch = next(iter(DataLoader(row, batch_sampler=[list(range(12))])))
+    objects, length = (2 if level == "2" else 1), row.embeddings.length
+    shapes = {name: tuple(value.shape) for name, value in batch.items()}
+    assert shapes == {
+        "target": (12, 3, 16, 16),
+        "tokens": (12, length, 128),
+        "token_mask": (12, length),
+        "pooled": (12, 128),
+        "index": (12,),
+        "group": (12,),
+        "masks": (12, objects, 16, 16),
+        "words": (12, objects, length),
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_read_the_same_bits(folder, workers):
+    row, batches = items(CaptionedPictures(folder, 16)), [[0, 1], [2, 3], [4, 5]]
+    alone, shared = (
+        list(DataLoader(row, batch_sampler=batches, num_workers=n, multiprocessing_context="fork" if n else None))
+        for n in (0, workers)
+    )
+    assert_close(shared, alone, rtol=0, atol=0)
+
+
+def test_the_words_of_a_thing_are_those_that_name_it():
+    source = Shapes(16, level="2", of=scenes("2")[::60])
+    row = items(source)
+    for k in range(5):
+        item = row[k]
+        caption = source.captions[item["index"]].split()
+        for i, thing in enumerate(source.scene(int(item["index"])).things):
+            named = [word for word, speaks in zip(caption, item["words"][i].tolist(), strict=False) if speaks]
+            assert named[0] == thing.colour and named[1].startswith(thing.shape)
+            assert item["masks"][i].any()
+
+
+def test_embeddings_of_other_captions_are_refused():
+    words = encoder("words", captions=["a"])
+    with pytest.raises(ValueError, match="wants the embeddings of its 480 captions"):
+        CaptionedItems(Shapes(16), Embeddings(words, ["a"]))
+
+
+def test_a_folder_as_hugging_face_has_it(folder):
+    source = CaptionedPictures(folder, 16)
+    assert source.captions == ["a red page", "a page", "a green page", "a blue page", "a grey page"]
+    assert_close(source.pictures([0, 3])[:, :, 8, 8], torch.tensor([[1.0, 0, 0], [0, 0, 1]]))
+    assert not source.skipped
+
+
+def test_captions_of_one_picture_have_one_meaning(folder):
+    meanings = CaptionedPictures(folder, 16).meanings
+    assert meanings == [0, 0, 0, 3, 4]  # red and green have "a page" in common
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_split_tears_no_group_and_no_caption_apart(folder, seed):
+    train, held = CaptionedPictures(folder, 16).split(0.5, seed=seed)
+    sides = [{entry.source.stem for entry in side.entries} for side in (train, held)]
+    assert sorted(sides, key=sorted) == [{"blue", "grey"}, {"green", "red"}]
+    assert not set(train.captions) & set(held.captions)
+
+
+def test_pictures_that_all_belong_together_are_not_split(folder):
+    some = [entry for entry in entries(folder)[0] if entry.group]
+    with pytest.raises(ValueError, match="2 pictures in 1 groups"):
+        CaptionedPictures(some, 16).split(0.5)
+
+
+def test_broken_pairs_are_skipped_and_listed(folder):
+    with (folder / "metadata.jsonl").open("a") as file:
+        file.write('\n{"file_name": "gone.png", "text": "x"}\nno json\n{"file_name": "red.png"}\n[1]\n')
+        file.write('{"file_name": "../out.png", "text": "x"}\n{"file_name": "blue.png", "text": ["", " "]}\n')
+        file.write('{"file_name": "text.png", "text": "no picture"}\n{"file_name": "small.png", "text": "small"}')
+    (folder.parent / "out.png").write_bytes(png(0))
+    (folder / "lonely.png").write_bytes(png(0))
+    (folder / "text.png").write_text("a text")
+    (folder / "small.png").write_bytes(png(0, size=(9, 9)))
+    source = CaptionedPictures(folder, 16)
+    for caption in ("no picture", "small"):
+        source.pictures([source.captions.index(caption)])
+    assert [why for _, why in source.skipped] == [
+        "there is no picture 'gone.png'",
+        "it is no JSON object",
+        "it has no caption: no text under 'text'",
+        "it is no JSON object",
+        "'../out.png' leads out of the folder",
+        "its caption is empty",
+        "metadata.jsonl has no line for it",
+        "it is no picture, whatever its name says",
+        "9x9 px is too small; 16x16 px are wanted",
+    ]
+    assert source.skipped[0].file.endswith("metadata.jsonl, line 5")
+
+
+def test_a_text_beside_each_picture(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(png(0))
+    (tmp_path / "a.txt").write_text("one\n\ntwo\n")
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "d.txt").write_text("x")
+    source = CaptionedPictures(tmp_path, 16)
+    assert source.captions == ["one", "two"]
+    assert [why for _, why in source.skipped] == [
+        "its caption is no UTF-8 text",
+        "it has no caption: there is no c.txt",
+        "there is no picture of this name",
+    ]
+
+
+def test_a_transparent_picture_lies_on_white_and_has_a_mask(tmp_path):
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 8, 16))
+    image.save(tmp_path / "half.png")
+    (tmp_path / "half.txt").write_text("half a page")
+    drawn = CaptionedPictures(tmp_path, 16).draw(np.random.default_rng(0))
+    assert_close(drawn.picture[:, 8, [4, 12]].T, torch.tensor([[1.0, 0, 0], [1, 1, 1]]))
+    assert drawn.masks[0, 8, [4, 12]].tolist() == [1, 0]
+    assert drawn.phrases == [(0, 11)]
+
+
+def test_an_opaque_picture_has_no_mask(folder):
+    drawn = CaptionedPictures(folder, 16).draw(np.random.default_rng(0))
+    assert not drawn.masks.any()
+    assert drawn.phrases == [(0, 0)]
+
+
+def test_the_longer_side_is_cropped(tmp_path):
+    image = Image.new("RGB", (64, 16))
+    image.paste((255, 255, 255), (32, 0, 64, 16))
+    image.save(tmp_path / "wide.png")
+    (tmp_path / "wide.txt").write_text("wide")
+    centre = CaptionedPictures(tmp_path, 16).draw(np.random.default_rng(0)).picture
+    assert_close(centre.mean(), torch.tensor(0.5), atol=0.01, rtol=0)
+    random = [
+        CaptionedPictures(tmp_path, 16, crop="random").draw(np.random.default_rng(k)).picture.mean() for k in range(9)
+    ]
+    assert min(random) < 0.1 and max(random) > 0.9
+
+
+def test_a_shard_is_read(tar):
+    source = CaptionedPictures(tar, 16)
+    assert source.captions == ["a red page", "a green page", "ein blaues Blatt, 蓝", "broken"]
+    assert source.entries[1].group == "g"
+    colours = source.pictures([0, 1, 2])[:, :, 8, 8]
+    assert_close(colours, torch.eye(3))
+    source.pictures([3])
+    assert {name.split(":")[1]: why for name, why in source.skipped} == {
+        "part/003": "it has no picture",
+        "part/004": "it has no caption: no text under 'text'",
+        "part/005": "it is no picture, whatever its name says",
+    }
+
+
+def test_a_folder_of_shards_is_read(tar):
+    assert CaptionedPictures(tar.parent, 16).captions == CaptionedPictures(tar, 16).captions
+
+
+def test_a_shard_that_ends_in_the_middle_gives_what_is_before(tar):
+    tar.write_bytes(tar.read_bytes()[:4500])
+    found, skipped = entries(tar)
+    assert not found or len(found) < 4
+    assert any("cannot be read to its end" in why or "no caption" in why for _, why in skipped) or found
+
+
+def test_a_compressed_shard_is_named(tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w:gz"):
+        pass
+    with pytest.raises(ValueError, match="it is compressed; unpack it"):
+        CaptionedPictures(path, 16)
+
+
+def test_a_place_without_captions_says_what_to_put_there(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(0))
+    with pytest.raises(ValueError, match=r"holds no picture with a caption\. Put a metadata.jsonl there"):
+        CaptionedPictures(tmp_path, 16)
+    with pytest.raises(ValueError, match="does not exist"):
+        CaptionedPictures(tmp_path / "nowhere", 16)
+
+
+def test_a_folder_of_nothing_but_broken_pictures_is_refused_when_drawn(tmp_path):
+    (tmp_path / "a.png").write_text("a text")
+    (tmp_path / "a.txt").write_text("a text")
+    with pytest.raises(ValueError, match="None of the 1 pictures can be used"):
+        CaptionedPictures(tmp_path, 16).draw(np.random.default_rng(0))
