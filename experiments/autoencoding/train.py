@@ -14,9 +14,9 @@ import torch
 from lossmith.train import Settings
 from lossmith.train.trainer import train
 
-STEPS = 2500
+STEPS = 600
 FIRST = "L1 + 0.01*perceptual('embedded')"
-THEN = "OnFrom(1000) * 0.5 * Adversarial('patch', 'hinge', width=24, betas=[0.5, 0.9])"
+THEN = "OnFrom(200) * 0.5 * Adversarial('patch', 'hinge', width=24, betas=[0.5, 0.9])"
 RUNS = {
     "l1": {"loss": "L1"},
     "kl": {"loss": f"{FIRST} + 1e-6*KL"},
@@ -48,11 +48,12 @@ def main() -> None:
         steps=STEPS,
         batch=8,
         crop=64,
-        lr=5e-4,
-        log_every=50,
+        lr=1e-3,
+        warmup=50,
+        log_every=20,
         val_every=STEPS,
         val_count=4,
-        checkpoint_every=500,
+        checkpoint_every=300,
         **RUNS[given.name],
     )
     train(settings, given.out / given.name, accelerator="cpu", workers=0)

@@ -305,7 +305,7 @@ def learn_apart(rank, folder, batches):
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    mine = [{name: view[2 * rank : 2 * rank + 2] for name, view in both.items()} for both in batches]
+    mine = [{name: view[rank::2] for name, view in both.items()} for both in batches]
     torch.save([learned(*each, mine) for each in EACH], folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -153,7 +153,7 @@ class Learner(nn.Module):
             chance = torch.Generator(real.device).manual_seed(hash((self.seed, self.steps)) % 2**63)
             rank, world = place()
             share = torch.rand(world * len(real), generator=chance, device=real.device)
-            share = share[rank * len(real) : (rank + 1) * len(real)].view(-1, 1, 1, 1)  # as in one joint batch
+            share = share[rank::world].view(-1, 1, 1, 1)  # as in one batch whose pictures are dealt out in turn
             images = share * real + (1 - share) * fake
         images = images.detach().requires_grad_()
         verdicts = judge(images)

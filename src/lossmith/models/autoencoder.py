@@ -96,12 +96,15 @@ class Autoencoder(Restorer):
             conv(deep, 2 * latents if latent == "kl" else latents),
         )
         self.codebook = Codebook(codes, latents) if latent == "vq" else None
+        last = conv(channels, 12)
+        with torch.no_grad():
+            last.weight *= 0.1  # so that it begins near grey, and within [0, 1]
         self.decoder = nn.Sequential(
             conv(latents, deep),
             *(Block(deep) for _ in range(blocks)),
             *(part for a, b in pairs[::-1] for part in (conv(b, 4 * a), nn.PixelShuffle(2), Block(a))),
             Even(),
-            conv(channels, 12),
+            last,
             nn.PixelShuffle(2),
         )
 

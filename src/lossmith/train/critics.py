@@ -19,6 +19,9 @@ ALIKE = 1e-4
 FAINT = 1e-5
 """The gradient at the picture, in units of L1's, of a critic that is flat."""
 
+WILD = 1e3
+"""The value of a critic that knows nothing any more; one that never knew anything has 2."""
+
 
 @final
 class Watch:
@@ -81,6 +84,7 @@ WORDS = {
     "flat": "gives all pictures one verdict",
     "faint": "leaves no gradient at the picture",
     "won": "is always right, by so much that its value is 0",
+    "wild": "is wrong by thousands",
 }
 
 
@@ -94,4 +98,6 @@ def signs(figures: Mapping[str, float]) -> list[str]:
     right = min(figures.get("real", 0.0), figures.get("fake", 0.0)) >= RIGHT
     if right and abs(figures.get("critic", 1.0)) < SMALL:
         found.append("won")
+    if figures.get("critic", 0.0) > WILD:
+        found.append("wild")
     return found

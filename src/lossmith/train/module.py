@@ -153,7 +153,7 @@ class Training(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step of the weights, then one of their average."""
         super().optimizer_step(*args, **kwargs)  # which runs the step's passes; their graphs are gone by now
-        step = self.global_step - 1
+        step = self.global_step  # which counts this one once it is over
         self.figures = self.loss.learn(sound(self.shown), step=step) if self.loss.studying(step) else {}
         self.figures |= self.pulled
         decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
