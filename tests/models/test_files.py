@@ -48,7 +48,7 @@ def test_another_scale_is_refused(model, tmp_path):
     ("name", "arguments", "words"),
     [
         ("esdr", {}, "No network is called 'esdr'; did you mean 'edsr'"),
-        ("resnet", {}, "there are edsr, inpainter, spandrel:NAME, or a file of weights"),
+        ("resnet", {}, "there are edsr, inpainter, .*spandrel:NAME, or a file of weights"),
         ("edsr", {"width": 3}, "edsr has no such argument: .*'width'"),
         ("gone.pth", {}, "there is no file 'gone.pth'"),
         ("gone.pth", {"channels": 3}, "says itself what network it holds; leave channels out"),

@@ -1,10 +1,30 @@
-"""Networks that make images of images: compact ones of ours, and those of others."""
+"""Networks that make images, of images and of texts: compact ones of ours, and those of others."""
 
 from lossmith.models.autoencoder import Autoencoder
+from lossmith.models.denoiser import Denoiser, Text
 from lossmith.models.edsr import EDSR
-from lossmith.models.files import build, load, save
+from lossmith.models.files import build, load, load_network, save
 from lossmith.models.inpainter import Inpainter
 from lossmith.models.knob import Knobbed
-from lossmith.models.restorer import Restorer, tiled
+from lossmith.models.levels import Levels
+from lossmith.models.restorer import Network, Restorer, tiled
+from lossmith.models.sampling import Sampler, sample
 
-__all__ = ["EDSR", "Autoencoder", "Inpainter", "Knobbed", "Restorer", "build", "load", "save", "tiled"]
+__all__ = [
+    "EDSR",
+    "Autoencoder",
+    "Denoiser",
+    "Inpainter",
+    "Knobbed",
+    "Levels",
+    "Network",
+    "Restorer",
+    "Sampler",
+    "Text",
+    "build",
+    "load",
+    "load_network",
+    "sample",
+    "save",
+    "tiled",
+]

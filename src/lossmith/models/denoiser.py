@@ -3,7 +3,8 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, final, get_args
+from importlib import import_module
+from typing import Any, NamedTuple, final, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,6 @@ from torch import Tensor, nn
 
 from lossmith.models.levels import Levels, Prediction, Schedule
 from lossmith.models.restorer import Network
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
 
 __all__ = ["Denoiser", "Seen", "Text"]
 
@@ -199,20 +197,18 @@ class Denoiser(Network):
                 hook.remove()
 
 
-def unet(
-    enlarges: bool, fold: int, text: int, channels: Sequence[int], blocks: int, attends: int, heads: int
-) -> "UNet2DConditionModel":
-    """diffusers' U-Net.
+def unet(enlarges: bool, fold: int, text: int, channels: Sequence[int], blocks: int, attends: int, heads: int) -> Any:
+    """diffusers' U-Net, whose types mypy is not told.
 
     Raises:
         ValueError: diffusers is not installed.
     """
     try:
-        from diffusers import UNet2DConditionModel
+        network: Any = import_module("diffusers").UNet2DConditionModel
     except ImportError as error:
         raise ValueError(f"The denoiser is diffusers' U-Net ({error}): pip install 'lossmith[diffusion]'.") from None
     plain = len(channels) - attends
-    return UNet2DConditionModel(
+    return network(
         in_channels=3 * fold**2 * (2 if enlarges else 1) + 2,
         out_channels=3 * fold**2,
         block_out_channels=tuple(channels),
@@ -243,4 +239,5 @@ def probabilities(layer: Any, places: Tensor, tokens: Tensor, mask: Tensor) -> T
         for each in (layer.to_q(places), layer.to_k(tokens))
     )
     scores = (queries @ keys.transpose(-1, -2)).float() * layer.scale
-    return scores.masked_fill(~mask[:, None, None], -math.inf).softmax(dim=-1)
+    found: Tensor = scores.masked_fill(~mask[:, None, None], -math.inf).softmax(dim=-1)
+    return found

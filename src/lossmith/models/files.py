@@ -11,26 +11,32 @@ import torch
 from torch import Tensor
 
 from lossmith.models.autoencoder import Autoencoder
+from lossmith.models.denoiser import Denoiser
 from lossmith.models.edsr import EDSR
 from lossmith.models.foreign import PREFIX, Foreign, spandrel
 from lossmith.models.inpainter import Inpainter
 from lossmith.models.knob import Knobbed
-from lossmith.models.restorer import Restorer
+from lossmith.models.restorer import Network, Restorer
 from lossmith.models.slider import Slider
 
-__all__ = ["build", "header", "load", "save"]
+__all__ = ["build", "header", "load", "load_network", "save"]
 
-OWN: dict[str, type[Restorer]] = {"edsr": EDSR, "inpainter": Inpainter, "autoencoder": Autoencoder}
+OWN: dict[str, type[Network]] = {
+    "edsr": EDSR,
+    "inpainter": Inpainter,
+    "autoencoder": Autoencoder,
+    "denoiser": Denoiser,
+}
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
-def build(name: str, scale: int, **arguments: Any) -> Restorer:
+def build(name: str, scale: int, **arguments: Any) -> Network:
     """A network by its name.
 
     Args:
-        name: "edsr", "inpainter" or "autoencoder"; "spandrel:" and an architecture, such as "spandrel:SwinIR"; or a
-            file with weights (.safetensors, .pth, .pt or .ckpt), of lossmith or of any architecture that spandrel
-            recognises.
+        name: "edsr", "inpainter", "autoencoder" or "denoiser"; "spandrel:" and an architecture, such as
+            "spandrel:SwinIR"; or a file with weights (.safetensors, .pth, .pt or .ckpt), of lossmith or of any
+            architecture that spandrel recognises.
         scale: By how much it enlarges.
         arguments: Those of the network.
 
@@ -51,7 +57,7 @@ def build(name: str, scale: int, **arguments: Any) -> Restorer:
     if Path(name).suffix.lower() in FILES:
         if arguments:
             raise ValueError(f"{name!r} says itself what network it holds; leave {', '.join(arguments)} out.")
-        return load(name, scale=scale)[0]
+        return load_network(name, scale=scale)[0]
     near = difflib.get_close_matches(name, OWN, n=1)
     raise ValueError(
         f"No network is called {name!r}"
@@ -63,7 +69,7 @@ def build(name: str, scale: int, **arguments: Any) -> Restorer:
     )
 
 
-def save(model: Restorer, path: str | Path, meta: Mapping[str, Any]) -> None:
+def save(model: Network, path: str | Path, meta: Mapping[str, Any]) -> None:
     """Writes a network's weights as safetensors, with a header that says how to build it.
 
     Args:
@@ -83,6 +89,18 @@ def save(model: Restorer, path: str | Path, meta: Mapping[str, Any]) -> None:
 
 
 def load(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[str, Any]]:
+    """The network from pictures to pictures in a file, see :func:`load_network`.
+
+    Raises:
+        ValueError: As there, or it makes pictures of something else.
+    """
+    model, facts = load_network(path, scale=scale)
+    if not isinstance(model, Restorer):
+        raise ValueError(f"{str(path)!r} makes pictures of texts, not of pictures; use lossmith sample.")
+    return model, facts
+
+
+def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network, dict[str, Any]]:
     """The network in a file of weights, in eval mode, and what the file's header says.
 
     Args:
@@ -99,6 +117,7 @@ def load(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[
     if not file.is_file():
         raise ValueError(f"Weights are wanted; there is no file {str(path)!r}.")
     facts, state = header(file), _state(file)
+    model: Network
     if facts:
         try:
             model = _described(facts["model"], int(facts["scale"]), state, file)
@@ -111,14 +130,16 @@ def load(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[
     return _enlarging(model.eval(), scale or model.scale, str(path)), facts
 
 
-def _described(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor], file: Path) -> Restorer:
+def _described(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor], file: Path) -> Network:
     """The network that a header describes, with its weights."""
     arguments = dict(spec)
     name = arguments.pop("name")
-    model: Restorer
+    model: Network
     if name == "knob":
         inner = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
-        model = Knobbed(_described(arguments.pop("network"), scale, inner, file), arguments.pop("knobs"), **arguments)
+        network = _described(arguments.pop("network"), scale, inner, file)
+        assert isinstance(network, Restorer)
+        model = Knobbed(network, arguments.pop("knobs"), **arguments)
     elif name.startswith(PREFIX) and not arguments:
         return Foreign.found({k.removeprefix("network."): v for k, v in state.items()}, str(file))
     elif name.startswith(PREFIX):  # whose arguments may be called as those of `build` are
@@ -133,7 +154,7 @@ def _described(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor],
     return model
 
 
-def _enlarging(model: Restorer, scale: int, who: str) -> Restorer:
+def _enlarging(model: Network, scale: int, who: str) -> Network:
     if model.scale != scale:
         raise ValueError(
             f"{who} enlarges {model.scale} times; {scale} times is asked for. Give another network or scale."

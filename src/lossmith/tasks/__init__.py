@@ -1,11 +1,13 @@
 """Tasks: what turns a network and a batch into views."""
 
 from lossmith.tasks.autoencoding import Autoencoding
-from lossmith.tasks.base import Batch, Examples, Items, Task
+from lossmith.tasks.base import Batch, Examples, Items, Material, Task
+from lossmith.tasks.captioned import HeldOut
 from lossmith.tasks.inpainting import Inpainting
 from lossmith.tasks.paired import Paired
 from lossmith.tasks.restoration import Deblurring, Denoising, JPEGRepair, Restoration
 from lossmith.tasks.super_resolution import SuperResolution
+from lossmith.tasks.text_to_image import TextToImage
 
 __all__ = [
     "TASKS",
@@ -14,16 +16,29 @@ __all__ = [
     "Deblurring",
     "Denoising",
     "Examples",
+    "HeldOut",
     "Inpainting",
     "Items",
     "JPEGRepair",
+    "Material",
     "Paired",
     "Restoration",
     "SuperResolution",
     "Task",
+    "TextToImage",
 ]
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (SuperResolution, Denoising, Deblurring, JPEGRepair, Inpainting, Paired, Autoencoding)
+    task.name: task
+    for task in (
+        SuperResolution,
+        Denoising,
+        Deblurring,
+        JPEGRepair,
+        Inpainting,
+        Paired,
+        Autoencoding,
+        TextToImage,
+    )
 }
 """The tasks by their names."""

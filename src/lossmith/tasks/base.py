@@ -1,15 +1,15 @@
 """What a task is: it turns a network and a batch into named views, and says what is trained on and judged by."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
-from lossmith.data import Example, Skipped
+from lossmith.data import Example, Skipped, held_out, listed
 
-__all__ = ["Batch", "Examples", "Items", "Task"]
+__all__ = ["Batch", "Examples", "Items", "Material", "Task"]
 
 Batch = Mapping[str, Tensor]
 
@@ -39,6 +39,26 @@ class Examples(Protocol):
         """The files that could not be used in the last walk through."""
 
 
+class Material(NamedTuple):
+    """What a run trains on and is judged by.
+
+    Args:
+        items: What is trained on.
+        examples: What is judged by, if anything.
+        found: How many pictures, or captions, are trained on.
+        told: Arguments of the network that the material decides.
+        facts: What else whoever uses the network must know, as plain values.
+        remark: A line to be shown.
+    """
+
+    items: Items
+    examples: Examples | None
+    found: int
+    told: Mapping[str, Any] = {}
+    facts: Mapping[str, Any] = {}
+    remark: str = ""
+
+
 class Task(ABC):
     """One kind of problem; what is written here is all that the trainer and the evaluator know of it.
 
@@ -59,6 +79,9 @@ class Task(ABC):
 
     inputs: ClassVar[int] = 3
     """The channels that its networks are given."""
+
+    samples: ClassVar[bool] = False
+    """Whether it is judged by what is sampled from its network, and not by pictures restored."""
 
     scale: int
     """By how much its networks enlarge."""
@@ -87,6 +110,27 @@ class Task(ABC):
     def figures(self, model: nn.Module, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scalars for logs beside the terms: what a network has come to, on the views of a step."""
         return {}
+
+    def giving(self, views: Collection[str]) -> Self:
+        """The task for a loss that reads these views; one that makes costly ones may leave out the others."""
+        return self
+
+    def material(self, pictures: str, judged: str | None, *, count: int, crop: int, seed: int) -> Material:
+        """What a run trains on and is judged by.
+
+        Args:
+            pictures: A folder.
+            judged: Another one to judge by; None holds some pictures out.
+            count: The largest number of pictures to judge by.
+            crop: The side of what is trained on, in pixels.
+            seed: Of what is drawn.
+        """
+        files = listed(pictures)
+        beside: Sequence[Path] | str | None = judged
+        if judged is None and len(files) > 1:
+            files, beside = held_out(files, min(count, max(1, len(files) // 10)))
+        items = self.training(files, crop=crop, seed=seed)
+        return Material(items, None if beside is None else self.evaluation(beside, limit=count), len(files))
 
     @abstractmethod
     def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:

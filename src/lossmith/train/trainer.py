@@ -1,7 +1,7 @@
 """A whole training: from settings to a run folder."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +12,18 @@ from rich.console import Console
 from torch import Tensor
 
 from lossmith import __version__, balance
-from lossmith.data import held_out, listed
 from lossmith.expression import load, parse, save
 from lossmith.image import inspect
 from lossmith.loss import Loss
-from lossmith.models import Knobbed, Restorer, build
-from lossmith.models import load as load_model
+from lossmith.models import Knobbed, Network, Restorer, build, load_network
 from lossmith.models import save as save_model
 from lossmith.plan import Plan
-from lossmith.tasks import TASKS, Items, Task
+from lossmith.tasks import TASKS, Examples, HeldOut, Items, Task
 from lossmith.train.fit import fit
 from lossmith.train.folder import RunFolder, replaced
+from lossmith.train.levels import by_level
 from lossmith.train.module import Training, refuse
+from lossmith.train.sampling import Sampling
 from lossmith.train.settings import Settings
 from lossmith.train.validation import Validation
 from lossmith.weight import asked
@@ -71,24 +71,24 @@ def train(
     task, loss = task_of(settings), parse(settings.loss)
     keeping = None if settings.balance is None else balance.parse(settings.balance)
     refuse(task, loss, settings.knobs)
-    files = listed(settings.images)
-    judged: Sequence[Path] | str | None = settings.val
-    if judged is None and len(files) > 1:
-        files, judged = held_out(files, min(settings.val_count, max(1, len(files) // 10)))
-    items = task.training(files, crop=settings.crop, seed=settings.seed)
-    examples = None if judged is None else task.evaluation(judged, limit=settings.val_count)
-    model = network(settings, folder)
+    material = task.material(
+        settings.images, settings.val, count=settings.val_count, crop=settings.crop, seed=settings.seed
+    )
+    items, examples = material.items, material.examples
+    model = network(settings, folder, material.told)
     if model.inputs != task.inputs:
         raise ValueError(
             f"{task.name} gives a network {task.inputs} channels; {model.spec['name']} takes {model.inputs}. "
             f"Take --model {task.network}, or another that fits."
         )
     task.fits(model)
+    loss, remarks = by_level(loss, model)
+    task = task.giving(loss.reads)
     loss, card = in_units(loss, settings, task, model, items, folder, keeping)
     findings = look(task, model, loss, items, folder, settings.middle)
     plan = loss.plan((settings.batch, 3, settings.crop, settings.crop))
 
-    judging = [Validation(folder, task, examples, every=settings.val_every)] if examples else []
+    judging = judges(folder, task, examples, settings.val_every)
 
     def skipped() -> list[dict[str, str]]:
         return [file._asdict() for file in [*items.skipped, *(examples.skipped if examples else [])]]
@@ -96,8 +96,8 @@ def train(
     def export(module: Training, path: Path) -> None:
         facts = {"task": task.name, "options": dict(settings.options), "step": module.global_step, "loss": repr(loss)}
         average = module.average
-        assert isinstance(average, Restorer)
-        replaced(path, lambda partial: save_model(average, partial, facts))
+        assert isinstance(average, Network)
+        replaced(path, lambda partial: save_model(average, partial, {**facts, **material.facts}))
         folder.write("skipped.json", skipped())
 
     @rank_zero_only
@@ -110,8 +110,9 @@ def train(
         if card is not None:
             folder.write("calibration.json", {"loss": repr(loss), "card": card.record()})
             console.print(card.table())
-        console.print(f"{len(files) - len(items.skipped)} pictures, {len(items.skipped)} skipped", highlight=False)
-        for finding in findings:
+        what = "captions" if task.samples else "pictures"
+        console.print(f"{material.found - len(items.skipped)} {what}, {len(items.skipped)} skipped", highlight=False)
+        for finding in [*filter(None, [material.remark]), *remarks, *findings]:
             console.print(finding, highlight=False, soft_wrap=True, markup=False)
         for metric, why in judging[0].missing.items() if judging else ():
             console.print(f"Judged without {metric}. {why}", highlight=False, soft_wrap=True, markup=False)
@@ -145,6 +146,13 @@ def train(
     )
 
 
+def judges(folder: RunFolder, task: Task, examples: Examples | None, every: int) -> list[Validation | Sampling]:
+    """What judges the network on the way."""
+    if isinstance(examples, HeldOut):
+        return [Sampling(folder, examples, every=every)]
+    return [] if examples is None else [Validation(folder, task, examples, every=every)]
+
+
 def task_of(settings: Settings) -> Task:
     """The task by its name."""
     if settings.task not in TASKS:
@@ -156,13 +164,15 @@ def task_of(settings: Settings) -> Task:
         raise ValueError(f"{settings.task} has no such option: {str(error).split('() ')[-1]}.") from error
 
 
-def network(settings: Settings, folder: RunFolder) -> Restorer:
+def network(settings: Settings, folder: RunFolder, told: Mapping[str, Any]) -> Network:
     """The network to train; a run that goes on has it in its folder, and needs no file that it once began with."""
     if folder.checkpoint.is_file() and folder.model.is_file():
-        return load_model(folder.model, scale=settings.scale)[0].train()
+        return load_network(folder.model, scale=settings.scale)[0].train()
     torch.manual_seed(settings.seed)
-    model = build(**{"scale": settings.scale, **settings.model})
+    model = build(**{"scale": settings.scale, **told, **settings.model})
     if settings.knobs and not isinstance(model, Knobbed):
+        if not isinstance(model, Restorer):
+            raise ValueError(f"A {settings.model['name']} has no knobs; write numbers in the formula.")
         model = Knobbed(model, settings.knobs)
     if isinstance(model, Knobbed) and dict(model.knobs) != dict(settings.knobs):
         raise ValueError(
@@ -175,7 +185,7 @@ def in_units(
     loss: Loss,
     settings: Settings,
     task: Task,
-    model: Restorer,
+    model: Network,
     items: Items,
     folder: RunFolder,
     keeping: balance.Balance | None,
@@ -204,7 +214,8 @@ def in_units(
 
     def views(index: int) -> dict[str, Tensor]:
         examples = [items[index * settings.batch + i] for i in range(settings.batch)]
-        return task.views(network, {name: torch.stack([one[name] for one in examples]) for name in examples[0]})
+        batch = {name: torch.stack([one[name] for one in examples]) for name in examples[0]}
+        return task.views(model if task.samples else network, batch)
 
     card = loss.calibrate(views(index) for index in range(CALIBRATION))
     model.train()
@@ -212,7 +223,7 @@ def in_units(
 
 
 def look(
-    task: Task, model: Restorer, loss: Loss, items: Items, folder: RunFolder, knobs: Mapping[str, float]
+    task: Task, model: Network, loss: Loss, items: Items, folder: RunFolder, knobs: Mapping[str, float]
 ) -> list[str]:
     """One example through everything, before anything is written: the ranges, the shapes, the networks' weights.
 
@@ -231,11 +242,12 @@ def look(
         ValueError: A picture or the loss is not what it should be.
     """
     batch = {name: tensor[None] for name, tensor in items[0].items()}
-    for name in loss.reads & batch.keys():  # a network's input may be noisy beyond [0, 1]
+    pictured = {v for t in loss.terms if t.loss.pictures for p, v in t.reads.items() if p not in t.loss.bare}
+    for name in pictured & batch.keys():  # a network's input may be noisy beyond [0, 1]
         inspect(name, batch[name])
     model.eval()
     with torch.no_grad():
-        views = task.views(partial(model, **knobs), batch)
+        views = task.views(partial(model, **knobs) if knobs else model, batch)
         loss.evaluate(views)
     model.train()
     if folder.checkpoint.is_file():

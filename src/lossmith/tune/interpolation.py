@@ -75,6 +75,7 @@ def blended(first: Restorer, second: Restorer, share: float) -> Restorer:
     if first.spec != second.spec:
         raise ValueError(f"Weights are mixed of networks that are built alike; got {first.spec} and {second.spec}.")
     model = build(**{**first.spec, "scale": first.scale})
+    assert isinstance(model, Restorer)
     ends = first.state_dict(), second.state_dict()
     mixed = {k: torch.lerp(v, ends[1][k], share) if v.is_floating_point() else v for k, v in ends[0].items()}
     model.load_state_dict(mixed)

@@ -1,0 +1,166 @@
+"""Text-to-image: a network makes a picture of what a text says, out of noise, step by step."""
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lossmith.models.denoiser import MAPS, Denoiser, Text
+from lossmith.models.levels import output_from, x0_from
+from lossmith.tasks.base import Batch, Examples, Items, Material, Task
+from lossmith.tasks.captioned import Captions
+
+__all__ = ["TextToImage"]
+
+NEAREST = 0.05
+"""The time below which an error of the picture on a flow weighs no more: 1 / t² knows no end (JiT, PixelGen)."""
+
+
+@final
+class TextToImage(Task):
+    """Takes noise off a picture, with its caption before it; :func:`lossmith.models.sample` makes pictures of that.
+
+    The views of a step:
+
+    ============================  =====================================================================================
+    "prediction", "clean",        what the network says, pictures in [-1, 1], their noise, and the level (N,): for
+    "noise", "logsnr"             :class:`lossmith.Denoising`
+    "pred", "target"              the picture that its answer stands for, and the true one, in [0, 1]: for all losses
+    "velocity"                    its answer as a flow: for :class:`lossmith.ContrastiveFlow`
+    "group", "conditioned"        a number (N,) that captions of one meaning share; whether the caption was shown, (N,)
+    "text"                        the captions' vectors (N, D)
+    "hidden"                      the features of its middle (N, C, h, w)
+    "attention", "region"         for each object of the picture where the words that speak of it are attended to,
+                                  (N, K, h, w), and where it is, (N, K, S, S); empty where either is not known
+    "maps", "other_maps"          cross-attention (N, heads, places, tokens) on the way up, and down
+    ============================  =====================================================================================
+
+    With a scale it is a later stage of a cascade, which sees the picture made small, with noise of a level that is
+    drawn for each picture, so that it learns to mend what the stage before gets wrong.
+
+    Args:
+        scale: By how much it enlarges; 1 makes pictures of text alone.
+        drop: How often the text is left out in training, so that the network also knows pictures without: guidance
+            needs that.
+        source: How captions are read and split, see :class:`Captions`.
+
+    Raises:
+        ValueError: An argument that cannot be.
+    """
+
+    name: ClassVar[str] = "text-to-image"
+    gives: ClassVar[tuple[str, ...]] = (
+        *("prediction", "clean", "noise", "logsnr", "pred", "target", "velocity", "group", "conditioned", "text"),
+        *("hidden", "attention", "region", *MAPS),
+    )
+    baseline: ClassVar[str] = "mean"
+    network: ClassVar[str] = "denoiser"
+    samples: ClassVar[bool] = True
+
+    def __init__(self, scale: int = 1, *, drop: float = 0.1, **source: Any) -> None:
+        if scale not in (1, 2, 4, 8):
+            raise ValueError(f"{self.name} wants a scale of 1, 2, 4 or 8; got {scale!r}.")
+        if isinstance(drop, bool) or not 0 <= drop < 1:
+            raise ValueError(f"{self.name} wants drop from 0 to below 1; got {drop!r}.")
+        super().__init__(scale)
+        self.border, self.drop, self.captions = 0, float(drop), Captions(**source)
+        self.wanted: frozenset[str] = frozenset(self.gives)
+
+    def giving(self, views: Collection[str]) -> "TextToImage":
+        """The same task, whose network shows no more of its inside than these views need."""
+        other = copy.copy(self)
+        other.wanted = frozenset(views)
+        return other
+
+    def fits(self, model: nn.Module) -> None:
+        """Refuses a network that makes no pictures of texts, or of another scale."""
+        if not isinstance(model, Denoiser):
+            raise ValueError(f"{self.name} trains a denoiser; {type(model).__name__} is none. Leave --model out.")
+
+    def material(self, pictures: str, judged: str | None, *, count: int, crop: int, seed: int) -> Material:
+        """Pictures with captions, see :class:`Captions`."""
+        return self.captions.material(pictures, judged, count=count, side=crop, seed=seed)
+
+    def views(self, model: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
+        """One noisy picture of each, what the network says of it, and all that losses read."""
+        assert isinstance(model, Denoiser)
+        target = batch["target"]
+        clean, levels = 2 * target - 1, model.levels
+        t, noise = levels.draw(clean), torch.randn_like(clean)
+        dropped = torch.rand(len(clean), device=clean.device) < self.drop
+        beside = self.smaller(clean, model.scale) if model.scale > 1 else {}
+        alpha, sigma = (each.view(-1, 1, 1, 1) for each in (levels.alpha(t), levels.sigma(t)))
+        noisy = alpha * clean + sigma * noise
+        text = Text(batch["tokens"], batch["token_mask"], batch["pooled"])
+        show = self.wanted & {"hidden", *MAPS} | ({"maps"} if "attention" in self.wanted else set())
+        seen = model(noisy, t, text.without(dropped), show=show, **beside)
+        x0 = x0_from(model.prediction, seen.output.float(), noisy, alpha, sigma, sigma_data=model.sigma_data)
+        pred = (x0 + 1) / 2  # all else is made of it, so that all terms meet there
+        x0 = 2 * pred - 1
+        bent = levels.schedule == "flow" and model.prediction == "x0"
+        shift = levels.shift(t).clamp_min(NEAREST).view(-1, 1, 1, 1)
+        views = {
+            "pred": pred,
+            "target": target,
+            "prediction": output_from(model.prediction, x0, noisy, alpha, sigma, sigma_data=model.sigma_data),
+            "clean": clean,
+            "noise": noise,
+            "logsnr": levels.logsnr(t.clamp_min(NEAREST) if bent else t),
+            "velocity": noise - clean + (clean - x0) / shift,
+            "group": batch["group"],
+            "conditioned": ~dropped,
+            "text": batch["pooled"],
+            **seen.maps,
+        }
+        if seen.hidden is not None:
+            views["hidden"] = seen.hidden.float()
+        if "attention" in self.wanted:
+            views |= looked_at(seen.maps["maps"], batch["words"], batch["masks"], ~dropped)
+        return views
+
+    def smaller(self, clean: Tensor, scale: int) -> dict[str, Tensor]:
+        """What the stage before would have given, spoilt: the mean of each square of pixels, with noise."""
+        spoilt = torch.rand(len(clean), device=clean.device)
+        return {"small": enlarged(F.avg_pool2d(clean, scale), spoilt, scale), "spoilt": spoilt}
+
+    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:
+        """Not from files alone; see :meth:`material`."""
+        return self.refuse()
+
+    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> Examples:
+        """The same."""
+        return self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raises: pictures want captions here."""
+        raise ValueError(f"{self.name} wants pictures with captions: a folder of both, or shapes.")
+
+    def plain(self, batch: Batch) -> Tensor:
+        """The mean colour."""
+        return batch["target"].mean(dim=(2, 3), keepdim=True).expand_as(batch["target"])
+
+
+def enlarged(small: Tensor, spoilt: Tensor, scale: int) -> Tensor:
+    """A small picture (N, 3, h, w) in [-1, 1] with noise on it, (N,) of it from 0 to 1, as large as its network's."""
+    part = spoilt.view(-1, 1, 1, 1)
+    noisy = (1 - part) * small + part * torch.randn_like(small)
+    return F.interpolate(noisy, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def looked_at(maps: Tensor, words: Tensor, masks: Tensor, shown: Tensor) -> dict[str, Tensor]:
+    """Where the words that speak of each object are attended to, and where it is.
+
+    Args:
+        maps: Cross-attention (N, heads, places, L).
+        words: Which tokens speak of each object, (N, K, L).
+        masks: Where each object is, (N, K, S, S).
+        shown: Whether the text was shown, (N,).
+    """
+    found = torch.einsum("nql,nkl->nkq", maps.mean(dim=1), words.to(maps))
+    side = round(found.shape[-1] ** 0.5)
+    known = words.any(dim=-1) & shown[:, None]
+    return {"attention": found.view(*found.shape[:2], side, side), "region": masks * known[..., None, None]}

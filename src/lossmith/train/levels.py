@@ -1,0 +1,71 @@
+"""Which terms of a loss act at which noise levels of a diffusion, and what they must know of the network."""
+
+from dataclasses import replace
+
+from lossmith.gate import Gate, gates_of
+from lossmith.lens import Features
+from lossmith.loss import Hybrid, Loss
+from lossmith.losses import Denoising
+from lossmith.models import Denoiser, Network
+from lossmith.term import Term
+
+__all__ = ["by_level", "opening"]
+
+THROUGH_NETWORK, ELSEWHERE = -1.7, 1.0
+"""Where terms that prefer one answer of many open by default: PixelGen's gate for LPIPS, LPL's and ControlNet++'s."""
+
+BESIDE = {"groups": "group", "conditioned": "conditioned"}
+"""What a diffusion step tells of every picture: equal captions are no negatives of each other, whatever the loss."""
+
+
+def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
+    """The loss as a network that takes noise off is trained on it, written out, and what is to be said of it.
+
+    A term on the predicted picture whose minimiser is not the mean of all right answers gets a gate, unless it has one;
+    what compares pictures of a batch is told which of them have equal captions.
+
+    Raises:
+        ValueError: A denoising term is for another prediction than the network's.
+    """
+    if not isinstance(model, Denoiser):
+        return loss, []
+    terms, remarks = [], []
+    for name, term in zip(loss.names, loss.terms, strict=True):
+        views = {p: v for p, v in BESIDE.items() if p in term.optional and p not in term.renamed}
+        term = term.on(views) if views else term
+        if isinstance(term.loss, Denoising):
+            term = replace(term, loss=agreeing(term.loss, model))
+        opens, gates = opening(term), gates_of(term.weight)
+        if opens is not None and not gates:
+            term = replace(term, weight=term.weight * Gate(opens))
+        elif opens is not None and (early := min(gate.opens for gate in gates)) < opens:
+            remarks.append(
+                f"Warning: {name} prefers one answer where many are right, and acts from log-SNR {early:g} on, where "
+                f"{opens:g} is usual: it asks for detail that the noise still hides, at the cost of diversity."
+            )
+        terms.append(term)
+    if not any(isinstance(term.loss, Denoising) for term in terms):
+        remarks.append("Warning: no term is Denoising; what is sampled will not be spread as the pictures are.")
+    return Hybrid(terms), remarks
+
+
+def opening(term: Term) -> float | None:
+    """The log-SNR at which a term opens by default; None for one that may act at every noise level."""
+    kept = term.loss.mean_preserving and all(stage.linear for _, stage in term.path)
+    if kept or "pred" not in term.reads.values():
+        return None
+    if term.loss.opens is not None:
+        return term.loss.opens
+    return THROUGH_NETWORK if any(isinstance(stage, Features) for _, stage in term.path) else ELSEWHERE
+
+
+def agreeing(loss: Denoising, model: Denoiser) -> Denoising:
+    """The denoising loss with the deviation of the network's pictures, where it matters."""
+    if loss.prediction != model.prediction:
+        raise ValueError(
+            f"The network predicts {model.prediction!r} and {loss!r} is for {loss.prediction!r}: write "
+            f"Denoising({model.prediction!r}, weighting=...), or train with --prediction {loss.prediction}."
+        )
+    if "edm" not in (loss.prediction, loss.weighting) or loss.sigma_data == model.sigma_data:
+        return loss
+    return Denoising(loss.prediction, weighting=loss.weighting, gamma=loss.gamma, sigma_data=model.sigma_data)

@@ -1,0 +1,153 @@
+"""Validation of a network that makes pictures of texts: what it samples, and how well it takes noise off."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from lossmith.data import Oracle, Shapes
+from lossmith.image import to_pil
+from lossmith.models import Denoiser
+from lossmith.models.denoiser import Text
+from lossmith.models.levels import Levels, x0_from
+from lossmith.models.sampling import Sampler, noise_of, sample
+from lossmith.tasks import HeldOut
+from lossmith.train.folder import RunFolder, replaced
+from lossmith.train.module import Training
+from lossmith.train.record import AfterStep
+
+__all__ = ["Sampling", "curve", "grid", "judged"]
+
+BINS = ((-10.0, -6.0), (-6.0, -4.0), (-4.0, -2.0), (-2.0, 0.0), (0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 10.0))
+"""The levels between which errors are told apart, in log-SNR; each is looked at in its middle."""
+SHEET = 16
+"""Pictures on a sheet."""
+
+
+class Sampling(AfterStep):
+    """Samples pictures of held-out captions with the averaged weights, every few steps and at the end.
+
+    The same captions and the same noise each time, on one device, in full precision: sheets of two steps differ by
+    what was learnt between them.
+
+    Args:
+        folder: The run's folder.
+        examples: The held-out captions.
+        every: Steps between validations.
+    """
+
+    def __init__(self, folder: RunFolder, examples: HeldOut, *, every: int) -> None:
+        self.folder, self.every = folder, every
+        self.captions, self.batch = examples.batch()
+        source = examples.items.source
+        self.scenes: list[int] = self.batch["group"].tolist()
+        self.oracle = Oracle(source.side, level=source.level) if isinstance(source, Shapes) else None
+        self.missing: dict[str, str] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the truth once."""
+        if trainer.is_global_zero and not (self.folder.path / "samples.json").is_file():
+            self.folder.write("samples.json", {"captions": self.captions[:SHEET]})
+            self.draw("truth", self.batch["target"])
+
+    def after(self, trainer: Trainer, module: Training, step: int) -> None:
+        """Judges when it is time."""
+        if not trainer.is_global_zero or not (step % self.every == 0 or step >= trainer.max_steps):
+            return
+        model = module.average.eval()
+        assert isinstance(model, Denoiser)
+        figures = self.figures(model, module.device, f"step_{step:08d}")
+        self.folder.append("validation.jsonl", {"step": step, **figures})
+        plain = {name: value for name, value in figures.items() if isinstance(value, float)}
+        for logger in trainer.loggers:
+            logger.log_metrics({f"validation/{name}": value for name, value in plain.items()}, step=step)
+
+    def figures(self, model: Denoiser, device: torch.device, role: str) -> dict[str, Any]:
+        """What the network is worth, and a sheet of what it makes under a role."""
+        batch = {name: view.to(device) for name, view in self.batch.items()}
+        text = Text(batch["tokens"], batch["token_mask"], batch["pooled"])
+        noise = noise_of(range(len(text.pooled)), model.side).to(device)
+        beside = spoilt_slightly(batch["target"], noise, model.scale)
+        made = torch.cat(
+            [
+                sample(
+                    model,
+                    Text(*(v[i : i + SHEET] for v in text)),
+                    noise[i : i + SHEET],
+                    Sampler(),
+                    **{k: v[i : i + SHEET] for k, v in beside.items()},
+                )
+                for i in range(0, len(noise), SHEET)
+            ]
+        )
+        self.draw(role, made)
+        errors = curve(model, batch["target"], text, noise, **beside)
+        found: dict[str, Any] = {"n": len(made), "denoising": sum(errors) / len(errors), "by_level": errors}
+        if self.oracle is not None:
+            found |= judged(self.oracle, made, self.scenes)
+        return found
+
+    def draw(self, role: str, pictures: Tensor) -> None:
+        """Writes a sheet of some pictures."""
+        file = self.folder.path / "sheets" / "samples" / f"{role}.png"
+        picture = grid(pictures[:SHEET].cpu(), 4)
+        replaced(file, lambda partial: to_pil(picture).save(partial, format="PNG"))
+
+
+def spoilt_slightly(target: Tensor, noise: Tensor, scale: int, level: float = 0.2) -> dict[str, Tensor]:
+    """What a later stage of a cascade sees of true pictures, with the noise it is used with; nothing at scale 1."""
+    if scale == 1:
+        return {}
+    from lossmith.tasks.text_to_image import enlarged
+
+    small = torch.nn.functional.avg_pool2d(2 * target - 1, scale)
+    spoilt = torch.full((len(target),), level, device=target.device)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return {"small": enlarged(small, spoilt, scale), "spoilt": spoilt}
+
+
+@torch.no_grad()
+def curve(model: Denoiser, target: Tensor, text: Text, noise: Tensor, **beside: Tensor) -> list[float]:
+    """The mean squared error of the picture that the network sees, in [-1, 1], at each of :data:`BINS`."""
+    clean, errors = 2 * target - 1, []
+    for low, high in BINS:
+        t = time_of(model.levels, (low + high) / 2).to(clean).expand(len(clean))
+        alpha, sigma = model.levels.alpha(t).view(-1, 1, 1, 1), model.levels.sigma(t).view(-1, 1, 1, 1)
+        noisy = alpha * clean + sigma * noise
+        output = model(noisy, t, text, **beside).output
+        x0 = x0_from(model.prediction, output, noisy, alpha, sigma, sigma_data=model.sigma_data)
+        errors.append(float((x0 - clean).square().mean()))
+    return errors
+
+
+def time_of(levels: Levels, logsnr: float) -> Tensor:
+    """The time of a noise level, by halving."""
+    low, high = (0.0, 1.0) if levels.schedule != "edm" else (1e-4, 1e4)
+    for _ in range(60):
+        middle = (low * high) ** 0.5 if levels.schedule == "edm" else (low + high) / 2
+        above = float(levels.logsnr(torch.tensor(middle, dtype=torch.float64))) > logsnr
+        low, high = (middle, high) if above else (low, middle)
+    return torch.tensor(middle)
+
+
+def judged(oracle: Oracle, pictures: Tensor, scenes: list[int]) -> dict[str, float]:
+    """How many pictures show what their caption says: each attribute, and all of them, "joint"."""
+    read = oracle.read(pictures)
+    pairs = [(oracle.scenes[a].attributes, oracle.scenes[b].attributes) for a, b in zip(read, scenes, strict=True)]
+    names = dict.fromkeys(name for _, wanted in pairs for name in wanted)
+    right = {name: [found.get(name) == wanted[name] for found, wanted in pairs if name in wanted] for name in names}
+    shares = {name: sum(each) / len(each) for name, each in right.items()}
+    return {"joint": sum(a == b for a, b in zip(read, scenes, strict=True)) / len(read), **shares}
+
+
+def grid(pictures: Tensor, columns: int, gap: int = 2) -> Tensor:
+    """Pictures (N, 3, S, S) side by side on white, (3, H, W)."""
+    n, _, height, width = pictures.shape
+    rows = -(-n // columns)
+    sheet = torch.ones(3, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    for k, picture in enumerate(pictures):
+        top, left = k // columns * (height + gap), k % columns * (width + gap)
+        sheet[:, top : top + height, left : left + width] = picture
+    return sheet
