@@ -43,6 +43,17 @@ def test_both_relations_say_the_same():
     assert shapes.meanings[0] == shapes.meanings[1]
 
 
+@pytest.mark.parametrize(("level", "number", "count"), [("1", 0, 17), ("1b", 0, 19), ("2", 100, 27), ("2", -1, 14)])
+def test_neighbours_differ_in_one_thing(level, number, count):
+    """Level 1: 7 colours, 5 shapes, a size, 4 places. A pair: 2 (7 + 5), a relation, and two exchanges."""
+    every = set(scenes(level))
+    scene = scenes(level)[number]
+    found = [other for other in scene.neighbours if other in every]
+    assert len(found) == len(set(found)) == count
+    assert scene not in found
+    assert all(scene in other.neighbours for other in found)
+
+
 def test_an_orange_one_has_its_article():
     scene = Scene((Thing("orange", "star"), Thing("blue", "ring")), "beside")
     assert Shapes(32, level="2", of=[scene]).captions == ["an orange star to the left of a blue ring"]

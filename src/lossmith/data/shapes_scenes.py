@@ -110,6 +110,28 @@ class Scene(NamedTuple):
             found += [("colour", thing.colour), ("shape", thing.shape), ("size", thing.size)]
         return list(dict.fromkeys(found))
 
+    @property
+    def neighbours(self) -> list["Scene"]:
+        """The scenes that differ in one thing: a colour, a shape, a size, the layout, the ground, or what is where.
+
+        Two things may also have exchanged their places, or their colours. Of a level with one ground, some are in
+        another level.
+        """
+        layouts = next(kind for kind in KINDS if self.layout in kind)
+        found = [self._replace(layout=layout) for layout in layouts]
+        found += [self._replace(ground=ground) for ground in GROUNDS if self.things[0].size]
+        for i, thing in enumerate(self.things):
+            others = [thing._replace(colour=colour) for colour in COLOURS]
+            others += [thing._replace(shape=shape) for shape in SHAPES]
+            others += [thing._replace(size=size) for size in ("small", "large") if thing.size]
+            found += [self._replace(things=(*self.things[:i], other, *self.things[i + 1 :])) for other in others]
+        if len(self.things) == 2:
+            first, second = self.things
+            found.append(self._replace(things=(second, first)))
+            exchanged = first._replace(colour=second.colour), second._replace(colour=first.colour)
+            found.append(self._replace(things=exchanged))
+        return [each for each in dict.fromkeys(found) if each != self and len(set(each.things)) == len(each.things)]
+
 
 def scenes(level: Level) -> list[Scene]:
     """All the scenes of a level, in a fixed order.
@@ -130,6 +152,9 @@ def scenes(level: Level) -> list[Scene]:
     parts = product(COLOURS, SHAPES, ("small", "large"), PLACES, grounds)
     return [Scene((Thing(colour, shape, size),), place, ground) for colour, shape, size, place, ground in parts]
 
+
+KINDS = (tuple(PLACES), tuple(RELATIONS), ("one", "two", "three"))
+"""Layouts of as many different things."""
 
 PHRASINGS = 4
 """How many ways there are to say each scene."""
