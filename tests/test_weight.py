@@ -202,3 +202,11 @@ def test_a_weight_reads_back(factor):
 def test_numpys_numbers_are_weights():
     for value in np.linspace(0.1, 1, 3):
         assert repr(value * L1()) == repr(float(value) * L1())
+
+
+def test_a_weight_rests_while_its_schedule_stands_at_nought_wherever_its_knobs_are():
+    weight = 0.1 * Knob("lam") * OnFrom(10)
+    assert weight.rests(9) and not weight.rests(10)
+    assert weight.at(9) == 0.0  # which no knob can change
+    with pytest.raises(ValueError, match="'lam' has no value"):
+        weight.at(10)

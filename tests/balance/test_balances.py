@@ -135,6 +135,20 @@ def test_adaptive_stops_at_its_cap():
     assert balance(torch.ones(3), torch.ones(3), weak)[2] == 50
 
 
+@pytest.mark.parametrize(
+    ("names", "followed"),
+    [
+        (["L1", "Adversarial", "VQCommitment"], 1),
+        (["L1", "Adversarial.pred", "Adversarial.filled"], 2),
+        (["L1", "perceptual"], 1),
+    ],
+)
+def test_adaptive_follows_the_one_adversarial_term_by_itself_or_else_the_last(names, followed):
+    balance = Adaptive()
+    balance.begin(names)
+    assert balance.follows.tolist() == [i == followed for i in range(len(names))]
+
+
 def test_adaptive_names_the_terms_that_there_are():
     with pytest.raises(ValueError, match="adaptive follows the term 'gan'; the loss has L1, perceptual, style"):
         Adaptive("gan").begin(NAMES)

@@ -131,6 +131,13 @@ def test_esrgan_is_basicsrs_model(untrained, pair):
     agrees(loss, [1e-2 * F.l1_loss(*pair), F.l1_loss(x, y), 5e-3 * adversarial], pred=pair[0], target=pair[1])
 
 
+@pytest.mark.parametrize("preset", [esrgan, real_esrgan])
+def test_a_warm_up_leaves_l1_alone_and_then_is_the_preset(preset):
+    loss, whole = preset(width=4, warmup=10), preset(width=4)
+    assert loss.awake(9) == ("L1",) and loss.awake(10) == loss.names == whole.names
+    assert [weight.at(10) for weight in loss.weights] == [weight.at(10) for weight in whole.weights]
+
+
 def test_real_esrgan_is_its_authors_configuration(untrained, pair):
     loss = untrained(real_esrgan(width=4))
     weights = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
@@ -265,7 +272,7 @@ def test_the_critic_learns_beside_the_network(preset, untrained, pictures):
     loss = untrained(tried(preset))
     views = {name: pictures(seed=i)[0] for i, name in enumerate(sorted(loss.reads))}
     before = loss.evaluate(views)["Adversarial"]
-    assert set(loss.learn(views)) == {"Adversarial.critic", "Adversarial.real", "Adversarial.fake"}
+    assert {name.split(".")[1] for name in loss.learn(views)} == {"critic", "real", "fake", "spread"}
     assert not torch.equal(loss.evaluate(views)["Adversarial"], before)
 
 

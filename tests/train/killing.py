@@ -41,11 +41,11 @@ def main(images: str, out: Path, seed: int) -> None:
     """Leaves the folders `whole` and `killed`."""
     settings = Settings(
         images=images,
-        loss="L1 + 0.1*TV",
+        loss="L1 + 0.1*TV + OnFrom(20) * 0.1*Adversarial('patch', 'relativistic', width=2)",
         steps=60,
         scale=2,
         batch=2,
-        crop=16,
+        crop=24,
         log_every=1,
         val_every=10,
         checkpoint_every=4,

@@ -1,7 +1,16 @@
 """A run whose loss has a critic."""
 
+import math
+
 import pytest
 import torch
+
+from lossmith import parse
+from lossmith.models import EDSR
+from lossmith.models.critics import PatchCritic
+from lossmith.tasks import SuperResolution
+from lossmith.train import trainer
+from lossmith.train.module import Training
 
 LOSS = "L1 + 0.1*Adversarial('patch', 'relativistic', penalty='gp', every=2, width=4)"
 
@@ -24,3 +33,64 @@ def test_the_critic_takes_one_step_a_step(accumulate, run):
     folder = run(loss=LOSS, crop=32, steps=3, accumulate=accumulate)
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     assert state["loss.losses.1.learner._extra_state"] == {"steps": 3}
+
+
+LATE = "L1 + OnFrom(4) * 0.1*Adversarial('patch', 'relativistic', width=4{})"
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Counts what the critic looks at from the first step on, and not in the checks before it."""
+    seen = []
+    looked, begun = PatchCritic.maps, trainer.fit
+    monkeypatch.setattr(PatchCritic, "maps", lambda critic, image: seen.append(len(image)) or looked(critic, image))
+    monkeypatch.setattr(trainer, "fit", lambda *args, **kwargs: seen.clear() or begun(*args, **kwargs))
+    return seen
+
+
+def test_a_critic_neither_looks_nor_learns_until_its_term_counts(run, passes, lines):
+    folder = run(loss=LATE.format(""), crop=32, steps=6, log_every=1)
+    assert len(passes) == 2 * 4  # in two steps: the prediction and the target for the network, and for the critic
+    assert learnt(folder)["loss.losses.1.learner._extra_state"] == {"steps": 2}
+    told = lines(folder)
+    assert ["Adversarial" in line["terms"] for line in told] == [False] * 4 + [True] * 2
+    assert ["critics" in line for line in told] == [False] * 4 + [True] * 2
+
+
+def test_a_critic_learns_ahead_if_asked(run, passes):
+    folder = run(loss=LATE.format(", since=3"), crop=32, steps=6)
+    assert len(passes) == 2 * 2 + 3 * 2
+    assert learnt(folder)["loss.losses.1.learner._extra_state"] == {"steps": 3}
+
+
+def test_a_term_that_rests_lets_the_others_train_as_without_it(run, weights):
+    alone, beside = run("alone", loss="L1", crop=32, steps=4), run("beside", loss=LATE.format(""), crop=32, steps=4)
+    assert all(torch.equal(value, weights(beside)[name]) for name, value in weights(alone).items())
+
+
+def test_a_share_of_the_gradient_is_kept_from_the_step_on_in_which_the_critic_joins(run, lines):
+    loss = "80% * L1 + OnFrom(3) * 20% * Adversarial('patch', 'relativistic', width=4)"
+    folder = run(loss=loss, balance="share(ema=0.0, every=1)", crop=32, steps=6, log_every=1)
+    shares = [line["balance"]["share.Adversarial"] for line in lines(folder)]
+    assert shares[:3] == [0.0] * 3
+    assert shares[3:] == pytest.approx([0.2] * 3, rel=1e-3)
+
+
+def test_in_half_precision_the_critic_learns_in_single(run, lines):
+    folder = run(loss=LOSS, crop=32, steps=3, log_every=1, precision="bf16-mixed")
+    learner = {n: v for n, v in learnt(folder).items() if isinstance(v, torch.Tensor)}
+    assert learner and all(value.dtype == torch.float32 for value in learner.values())
+    assert all(math.isfinite(figure) for line in lines(folder) for figure in line["critics"].values())
+
+
+def test_ddp_has_nothing_of_the_critic_to_send():
+    network = EDSR(2, channels=4, blocks=1)
+    module = Training(SuperResolution(2), network, parse(LOSS), steps=1)
+    sent = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
+    sent -= set(module._ddp_params_and_buffers_to_ignore)
+    assert sent == {f"model.{name}" for name in network.state_dict()}
+
+
+def learnt(folder):
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    return {name: value for name, value in state.items() if ".learner." in name}

@@ -20,8 +20,16 @@ def test_killed_at_any_moment_it_gives_the_bits_of_the_unbroken_run(photos, tmp_
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     assert kills > 0
     assert all(torch.equal(weights(killed)[name], value) for name, value in weights(whole).items()), f"seed {seed}"
+    critics = [learnt(folder) for folder in (whole, killed)]
+    assert all(torch.equal(critics[1][name], value) for name, value in critics[0].items()), f"seed {seed}"
     for name in ("log.jsonl", "validation.jsonl"):
         assert without_times(lines(killed, name)) == without_times(lines(whole, name)), f"seed {seed}, {kills} kills"
+
+
+def learnt(folder):
+    """The state of the critic, its Adam's included."""
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    return {n: v for n, v in state.items() if ".learner." in n and isinstance(v, torch.Tensor)}
 
 
 def without_times(records):

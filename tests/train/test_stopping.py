@@ -82,7 +82,8 @@ train(Settings(**json.loads(sys.argv[1])), sys.argv[2], accelerator="cpu", devic
 
 
 def test_two_devices_see_the_pictures_of_one(run, photos, tmp_path, lines, weights):
-    asked = {"steps": 4, "batch": 4, "loss": "L1", "log_every": 1, "val_every": 100, "val_count": 1}
+    loss = "L1 + OnFrom(1) * 0.1*Adversarial('patch', 'relativistic', width=4, penalty='gp')"
+    asked = {"steps": 4, "batch": 4, "crop": 32, "loss": loss, "log_every": 1, "val_every": 100, "val_count": 1}
     one, two = run("one", **asked), RunFolder(tmp_path / "two")
     script = tmp_path / "train.py"
     script.write_text(DEVICES)
@@ -93,7 +94,11 @@ def test_two_devices_see_the_pictures_of_one(run, photos, tmp_path, lines, weigh
     assert done.returncode == 0, done.stderr
     torch.testing.assert_close(weights(two), weights(one), rtol=1e-4, atol=1e-6)
     for alone, together in zip(lines(one), lines(two), strict=True):
-        assert together["terms"]["L1"] == pytest.approx(alone["terms"]["L1"], rel=1e-5)
+        assert together["terms"] == pytest.approx(alone["terms"], rel=1e-5)
+    states = [torch.load(folder.checkpoint, weights_only=True)["state_dict"] for folder in (one, two)]
+    for name in ("mean", "square"):  # the critic's Adam: its weights follow from it
+        apart, joint = (state[f"loss.losses.1.learner.{name}"] for state in states)
+        torch.testing.assert_close(apart, joint, rtol=1e-3, atol=1e-6)
 
 
 HOLD = """

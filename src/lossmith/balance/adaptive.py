@@ -27,7 +27,7 @@ class Adaptive(Balance):
         | https://arxiv.org/abs/2012.09841
 
     Args:
-        term: The name of the term; None for the last.
+        term: The name of the term; None for the adversarial one, or the last if there is none or more than one.
         ema: What the means keep a measurement.
         cap: The largest factor :math:`c`.
         every: Steps from one measurement to the next.
@@ -57,7 +57,9 @@ class Adaptive(Balance):
             raise ValueError(f"adaptive follows the term {self.term!r}; the loss has {', '.join(names)}.")
         if len(names) < 2:
             raise ValueError(f"adaptive lets one term follow the others; the loss has {', '.join(names)} alone.")
-        place = len(names) - 1 if self.term is None else list(names).index(self.term)
+        critics = [name for name in names if name.startswith("Adversarial")]
+        followed = self.term or (critics[0] if len(critics) == 1 else names[-1])
+        place = list(names).index(followed)
         self.mean = Mean(2, self.ema)
         follows = torch.tensor([i == place for i in range(len(names))])
         self.register_buffer("follows", follows, persistent=False)  # the formula says it

@@ -14,6 +14,7 @@ from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.pixel import L1, L2
 from lossmith.losses.recipes import PERCEPTUAL, perceptual
 from lossmith.losses.smoothness import TV
+from lossmith.schedule import OnFrom
 from lossmith.spelling import quoted
 
 __all__ = ["aot_gan", "esrgan", "pconv", "real_esrgan", "srgan"]
@@ -56,7 +57,7 @@ def srgan(content: Content = "vgg54", *, width: int = 64) -> Hybrid:
     return (4 * L2() if content == "mse" else features) + 1e-3 * critic
 
 
-def esrgan(*, width: int = 64) -> Hybrid:
+def esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
     r"""ESRGAN's loss: features before the ReLU, a little L1, and a critic that compares.
 
     .. math:: 10^{-2} L_1 + L_1 \circ \phi_{5,4} + 5 \cdot 10^{-3} \cdot \tfrac12 L_\text{relativistic}
@@ -64,8 +65,8 @@ def esrgan(*, width: int = 64) -> Hybrid:
     with the weights of the paper (section 4.1) and of its code (BasicSR, train_ESRGAN_x4). The code halves the sum of
     the adversarial loss's two parts, which the paper does not: 2.5e-3 of ours. None of it grows with the resolution.
 
-    The authors begin with a network that L1 alone has trained. Their critic reads pictures of 128 px alone and has
-    batch norm; pix2pix's stands in for it.
+    The authors begin with a network that L1 alone has trained: begin with such a file, or give steps of `warmup`. Their
+    critic reads pictures of 128 px alone and has batch norm; pix2pix's stands in for it.
 
     References:
         | ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks (Wang et al., 2018)
@@ -74,18 +75,20 @@ def esrgan(*, width: int = 64) -> Hybrid:
 
     Args:
         width: Channels of the critic's first layer; 64 in the paper.
+        warmup: Steps of the training on L1 alone, for which neither VGG-19 nor the critic runs.
 
     Raises:
-        ValueError: A width below 1.
+        ValueError: A width below 1, or a warmup that is no number of steps.
 
     Example:
         >>> esrgan()
         0.01 * L1() + L1() @ VGG("vgg19", "conv5_4") + 0.0025 * Adversarial("patch", "relativistic")
     """
-    return 0.01 * L1() + perceptual("vgg19", "conv5_4") + 2.5e-3 * Adversarial("patch", "relativistic", width=width)
+    rest = perceptual("vgg19", "conv5_4") + 2.5e-3 * Adversarial("patch", "relativistic", width=width)
+    return 0.01 * L1() + (OnFrom(warmup) * rest if warmup else rest)
 
 
-def real_esrgan(*, width: int = 64) -> Hybrid:
+def real_esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
     r"""Real-ESRGAN's loss: L1, features of all depths, and a critic with a verdict on every pixel.
 
     .. math:: L_1 + \sum_l \lambda_l \, L_1 \circ \phi_l - 10^{-1} \log \sigma(C(x))
@@ -93,8 +96,8 @@ def real_esrgan(*, width: int = 64) -> Hybrid:
     with the layers and weights .1, .1, 1, 1, 1, the U-Net critic with spectral norm and its Adam of the authors'
     configuration (train_realesrgan_x4plus). None of it grows with the resolution.
 
-    The authors begin with a network that L1 alone has trained, and give L1 and the features a target that was
-    sharpened, and the critic one that was not.
+    The authors begin with a network that L1 alone has trained (begin with such a file, or give steps of `warmup`), and
+    give L1 and the features a target that was sharpened, and the critic one that was not.
 
     References:
         | Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data (Wang et al., 2021)
@@ -103,15 +106,17 @@ def real_esrgan(*, width: int = 64) -> Hybrid:
 
     Args:
         width: Channels of the critic's first layer; 64 in the paper.
+        warmup: Steps of the training on L1 alone, for which neither VGG-19 nor the critic runs.
 
     Raises:
-        ValueError: A width below 1.
+        ValueError: A width below 1, or a warmup that is no number of steps.
 
     Example:
         >>> real_esrgan(width=8).names
         ('L1', 'perceptual', 'Adversarial')
     """
-    return L1() + perceptual("vgg19", PERCEPTUAL["vgg19"]) + 0.1 * Adversarial(width=width)
+    rest = perceptual("vgg19", PERCEPTUAL["vgg19"]) + 0.1 * Adversarial(width=width)
+    return L1() + (OnFrom(warmup) * rest if warmup else rest)
 
 
 def pconv() -> Hybrid:

@@ -70,6 +70,11 @@ class Run:
         there = [_mapping(line, "terms") for line in self.log]
         return sum(term in terms and number(terms[term]) is None for terms in there)
 
+    @property
+    def collapsed(self) -> list[str]:
+        """What was said of its critics, in words."""
+        return [str(words) for line in self.log for words in _mapping(line, "collapsed").values()]
+
     def shares(self) -> list[tuple[float, list[float]]]:
         """The part of each weighted term (its magnitude) in the total, step by step, in the order of :attr:`terms`."""
         shares, names = [], self.terms

@@ -148,6 +148,11 @@ def terms(group: Group) -> str:
         f"{len(run.log)} logged steps; these are left out.</p>"
         for run, name, count in broken
     )
+    notices += "".join(
+        f'<p class="warn">{escape(run.name)}: {escape(words)}</p>'
+        for run in group.runs.values()
+        for words in run.collapsed
+    )
     drawn: dict[str, tuple[str, list[Curve]]] = {}  # by meaning: one name may stand for two networks in two runs
     for index, run in group.runs.items():
         for name in run.terms:
