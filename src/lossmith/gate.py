@@ -67,5 +67,5 @@ def gates_of(weight: Weight) -> tuple[Gate, ...]:
 def gated(values: Tensor, weight: Weight, views: Mapping[str, Tensor]) -> Tensor:
     """Values whose first axis is the images', as far as the gates of a weight are open."""
     for gate in gates_of(weight):
-        values = values * gate.opening(views[LEVEL]).to(values).view(-1, *(1,) * (values.dim() - 1))
+        values = values * gate.opening(views[LEVEL].to(values)).view(-1, *(1,) * (values.dim() - 1))
     return values

@@ -82,6 +82,7 @@ REGION = {"attention": View((2, 6, 6), "unit"), "region": View((6, 6), "mask", l
 SAMPLES = {"other": View((3, None, None), "unit"), "z": View((8,), learns=False), "z_other": View((8,), learns=False)}
 INPAINTED = {"filled": View((3, None, None), "unit"), "kept": View((3, None, None), "unit")}
 DIFFUSED = {"prediction": View((3, None, None)), "clean": NOISE, "noise": NOISE, "logsnr": View((), learns=False)}
+FLOWS = {"velocity": View((3, None, None)), "clean": NOISE, "noise": NOISE}
 
 REACHES = "test_the_gradient_reaches_what_learns_and_nothing_else"
 NEAREST = "a place of the target pulls at the one that is nearest"
@@ -207,6 +208,12 @@ MEMBERS = [
     Member("Denoising('v', weighting='min-snr', gamma=3.0)", least=None, views=DIFFUSED),
     Member("Denoising('flow', weighting='soft-min-snr')", least=None, views=DIFFUSED),
     Member("Denoising('edm', weighting='edm', sigma_data=1.0)", least=None, views=DIFFUSED),
+    Member("ContrastiveFlow", grows=None, least=None, views=FLOWS),
+    Member("Dispersive", least=None, views={"hidden": LATENTS}),
+    Member("Dispersive(1.0)", least=None, views={"hidden": LATENTS}),
+    Member("HiddenAlignment", least=None, views={"hidden": View((4, 6, 6))}),
+    Member("imagen", least=None, views=DIFFUSED),
+    Member("imagen_fused", side=32, grows=None, least=None, views={**DIFFUSED, **FLOWS, **REGION, "hidden": LATENTS}),
 ]
 
 every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.text)

@@ -152,6 +152,28 @@ PAPERS = {
         2021,
         "ICCV Workshops",
     ),
+    "stoica2025": (
+        "inproceedings",
+        "Stoica, George and Ramanujan, Vivek and Fan, Xiang and Farhadi, Ali and Krishna, Ranjay and Hoffman, Judy",
+        "Contrastive Flow Matching",
+        2025,
+        "ICCV",
+    ),
+    "wanghe2025": (
+        "misc",
+        "Wang, Runqian and He, Kaiming",
+        "Diffuse and Disperse: Image Generation with Representation Regularization",
+        2025,
+        "arXiv:2506.09027",
+    ),
+    "yu2025": (
+        "inproceedings",
+        "Yu, Sihyun and Kwak, Sangkyung and Jang, Huiwon and Jeong, Jongheon and Huang, Jonathan and Shin, Jinwoo and "
+        "Xie, Saining",
+        "Representation Alignment for Generation: Training Diffusion Transformers Is Easier Than You Think",
+        2025,
+        "ICLR",
+    ),
     "wang2024": (
         "inproceedings",
         "Wang, Zirui and Sha, Zhizhou and Ding, Zheng and Wang, Yilin and Tu, Zhuowen",

@@ -6,7 +6,21 @@ from collections.abc import Sequence
 
 import typer
 
-from lossmith.cli import calibrate, demo, doctor, evaluate, explain, inpaint, knob, models, report, restore, train, tune
+from lossmith.cli import (
+    calibrate,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    inpaint,
+    knob,
+    models,
+    report,
+    restore,
+    sample,
+    train,
+    tune,
+)
 
 __all__ = ["app", "main"]
 
@@ -27,6 +41,7 @@ for command in (
     evaluate,
     restore,
     inpaint,
+    sample,
     models,
     knob,
     tune,

@@ -31,6 +31,10 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
+    what: Annotated[
+        str, typer.Argument(help="super-resolution; or text-to-image, which takes ten minutes.")
+    ] = "super-resolution",
+    *,
     out: Annotated[Path, typer.Option(help="Folder for the three runs, the picture and the page.")] = Path(
         "lossmith-demo"
     ),
@@ -42,6 +46,12 @@ def demo(
     with the formula, for as many steps on the same crops. Both are judged on photographs that neither has seen. About
     three minutes on 2 cores; no GPU, no download. The same command again goes on where it was stopped.
     """
+    if what == "text-to-image":
+        from lossmith.cli.demo_text_to_image import demonstrated
+
+        return demonstrated(out, seed)
+    if what != "super-resolution":
+        raise ValueError(f"There are the demos super-resolution and text-to-image; got {what!r}.")
     from rich.console import Console
 
     from lossmith.data import samples

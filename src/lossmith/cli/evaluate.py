@@ -12,7 +12,9 @@ EPILOG = """Examples:
 
   lossmith evaluate runs/x4 --images Set5/
 
-  lossmith evaluate bicubic --scale 4 --images Set5/ --json"""
+  lossmith evaluate bicubic --scale 4 --images Set5/ --json
+
+  lossmith evaluate runs/shapes --captions shapes --guidance 1,2,3 --json"""
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +26,17 @@ def evaluate(
     what: Annotated[
         str, typer.Argument(metavar="RUN|CHECKPOINT|bicubic", help="A run folder, a file of weights, or no network.")
     ],
-    images: Annotated[Path, typer.Option(help="Folder of large pictures, or one with HR/ and LRx4/ in it.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of large pictures, or one with HR/ and LRx4/ in it.")
+    ] = None,
+    captions: Annotated[
+        str | None, typer.Option(help="For a network that makes pictures of texts: shapes, or captioned pictures.")
+    ] = None,
+    guidance: Annotated[str, typer.Option(help="For captions: weights of guidance, such as 1,1.5,2,3,5.")] = "1,2,3",
+    count: Annotated[int, typer.Option(min=8, help="For captions: how many pictures.")] = 96,
+    steps: Annotated[int, typer.Option(min=1, help="For captions: steps of the sampling.")] = 25,
+    sampler: Annotated[str, typer.Option(help="For captions: euler, heun, ddim or dpm++.")] = "euler",
+    seed: Annotated[int, typer.Option(min=0, help="For captions: which, and of what noise.")] = 0,
     scale: Annotated[
         int | None, typer.Option(min=2, max=4, help="By how much to enlarge [the checkpoint's; bicubic: 4].")
     ] = None,
@@ -39,6 +51,23 @@ def evaluate(
     PSNR and SSIM on Y, PSNR on RGB, LPIPS, DISTS and texture. Pictures are spoilt as the network was trained to mend
     them; in super-resolution a border of as many pixels as the scale is left out, as the papers do it.
     """
+    if captions is not None:
+        from lossmith.cli.evaluate_captions import evaluated
+
+        evaluated(
+            what,
+            captions,
+            guidance=guidance,
+            count=count,
+            steps=steps,
+            sampler=sampler,
+            seed=seed,
+            as_json=as_json,
+            device=device,
+        )
+        return
+    if images is None:
+        raise ValueError("evaluate wants --images FOLDER, or --captions for a network that makes pictures of texts.")
     import sys
     from contextlib import redirect_stdout
     from functools import partial

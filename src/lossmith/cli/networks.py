@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from lossmith.models import Restorer
     from lossmith.tasks import Task
 
-__all__ = ["chosen", "device_of", "task_in"]
+__all__ = ["chosen", "device_of", "file_of", "task_in"]
 
 
 def chosen(what: str | Path, scale: int | None = None) -> "Restorer":
@@ -18,6 +18,15 @@ def chosen(what: str | Path, scale: int | None = None) -> "Restorer":
     """
     from lossmith.models import load
 
+    return load(file_of(what), scale=scale)[0]
+
+
+def file_of(what: str | Path) -> Path:
+    """The file of weights in a run folder, or the file itself.
+
+    Raises:
+        ValueError: There is none.
+    """
     path = Path(what)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -31,7 +40,7 @@ def chosen(what: str | Path, scale: int | None = None) -> "Restorer":
         raise ValueError(
             f"There is no run and no file {str(what)!r}; give the --out of a training, or a file of weights."
         )
-    return load(path, scale=scale)[0]
+    return path
 
 
 def task_in(what: str | Path, scale: int) -> "Task":

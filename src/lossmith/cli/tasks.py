@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["COMMANDS", "ends"]
+__all__ = ["COMMANDS", "STANDS_FOR", "USUAL", "ends"]
 
 PANEL = "The task"
 
@@ -74,6 +74,23 @@ def autoencoding(
     return {"scale": 1, "options": options, "model": options}
 
 
+def text_to_image(
+    captions: Annotated[str, option("shapes, shapes:1b, shapes:2; or a folder or .tar of pictures with captions.")],
+    side: Annotated[int, option("Side of the pictures, px.", min=8)] = 32,
+    scale: Annotated[int, option("A later stage: by how much it enlarges; 1 is the first.", min=1, max=8)] = 1,
+    prediction: Annotated[str, option("What the network says: x0, eps, v, flow or edm.")] = "x0",
+    schedule: Annotated[str, option("How noise comes: flow, cosine or edm.")] = "flow",
+    encoder: Annotated[str, option("Text encoder: minilm, words, t5:NAME, clip:NAME, or auto.")] = "auto",
+    drop: Annotated[float, option("How often the text is left out, for guidance.", min=0)] = 0.1,
+    share: Annotated[float, option("Part of the captions that is held out.", min=0.001, max=0.9)] = 0.15,
+    cache: Annotated[str | None, option("Folder for the captions' embeddings.")] = None,
+) -> dict[str, Any]:
+    """Train a diffusion that makes pictures of texts, on captioned pictures, with any formula."""
+    options: dict[str, Any] = {"encoder": encoder, "drop": drop, "share": share, "cache": cache}
+    told = {"prediction": prediction, "schedule": schedule}
+    return {"scale": scale, "options": {**options, "measure": "edm" in told.values()}, "model": told}
+
+
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "super-resolution": super_resolution,
     "denoising": denoising,
@@ -82,8 +99,18 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "inpainting": inpainting,
     "paired": paired,
     "autoencoding": autoencoding,
+    "text-to-image": text_to_image,
 }
 """The tasks' own options, by the tasks' names."""
+
+
+USUAL: dict[str, dict[str, Any]] = {
+    "text-to-image": {"loss": "imagen", "lr": 1e-3, "warmup": 100, "clip": 1.0, "val_every": 1000, "val_count": 64},
+}
+"""Where a task's usual settings are not those of all."""
+
+STANDS_FOR: dict[str, dict[str, str]] = {"text-to-image": {"images": "captions", "crop": "side"}}
+"""Which option of a task's own takes the place of which that all have."""
 
 
 def ends(who: str, text: str) -> float | list[float]:

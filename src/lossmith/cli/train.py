@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lossmith.cli.tasks import COMMANDS
+from lossmith.cli.tasks import COMMANDS, STANDS_FOR, USUAL
 from lossmith.train import Settings
 
 __all__ = ["register"]
@@ -49,12 +49,13 @@ def command(task: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None
         own: A function of the task's own options that gives the settings they come to; its docstring is the help's
             first line.
     """
-    mine = inspect.signature(own).parameters
-    common = [p for p in inspect.signature(trained).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
+    mine, usual, stands_for = inspect.signature(own).parameters, USUAL.get(task, {}), STANDS_FOR.get(task, {})
+    shared = [p for p in inspect.signature(trained).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
+    common = [p.replace(default=usual.get(p.name, p.default)) for p in shared if p.name not in stands_for]
 
     def run(**given: Any) -> None:
-        of_task = own(**{name: given.pop(name) for name in mine})
-        trained(task, of_task, **given)
+        asked = {name: given.pop(name) for name in mine}
+        trained(task, own(**asked), **given, **{name: asked[by] for name, by in stands_for.items()})
 
     taken = sorted([*mine.values(), *common], key=lambda parameter: parameter.default is not parameter.empty)
     run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in taken])  # type: ignore[attr-defined]

@@ -26,6 +26,8 @@ UNLIKE: dict[str, tuple[Kind, tuple[int | None, ...]]] = {
     "prediction": ("normal", (3, None, None)),
     "clean": ("normal", (3, None, None)),
     "noise": ("normal", (3, None, None)),
+    "velocity": ("normal", (3, None, None)),
+    "hidden": ("normal", (4, 6, 6)),
     "mu": ("normal", (4, 8, 8)),
     "logvar": ("normal", (4, 8, 8)),
     "latents": ("normal", (4, 8, 8)),

@@ -6,6 +6,7 @@ from lossmith.losses.colours import colour
 from lossmith.losses.consistency import LRConsistency
 from lossmith.losses.contextual import Contextual, contextual
 from lossmith.losses.contrastive import CLIPLoss, InfoNCE
+from lossmith.losses.contrastive_flow import ContrastiveFlow
 from lossmith.losses.diffusion import Denoising
 from lossmith.losses.distribution import SlicedWasserstein, sliced_wasserstein
 from lossmith.losses.dists import TextureStructure, dists
@@ -13,10 +14,12 @@ from lossmith.losses.diversity import MemoryDiversity, ModeSeeking, PairwiseDive
 from lossmith.losses.foreign import Foreign
 from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
 from lossmith.losses.gradients import gradient, spsr_gradient
+from lossmith.losses.hidden import Dispersive, HiddenAlignment
 from lossmith.losses.patchnce import PatchNCE
 from lossmith.losses.pixel import L1, L2, Charbonnier, Huber, Lp, SquaredNorm
 from lossmith.losses.presets_restoration import aot_gan, esrgan, pconv, real_esrgan, srgan
 from lossmith.losses.presets_synthesis import gatys, johnson, vqgan
+from lossmith.losses.presets_text_to_image import imagen, imagen_fused
 from lossmith.losses.recipes import distilled_lpips, lpips, ms_ssim_l1, perceptual, style
 from lossmith.losses.smoothness import TV, EdgeAwareTV
 from lossmith.losses.ssim import MSSSIM, SSIM
@@ -36,11 +39,14 @@ __all__ = [
     "CLIPLoss",
     "Charbonnier",
     "Contextual",
+    "ContrastiveFlow",
     "Denoising",
+    "Dispersive",
     "EdgeAwareTV",
     "FeatureMatching",
     "FocalFrequency",
     "Foreign",
+    "HiddenAlignment",
     "Huber",
     "InfoNCE",
     "LRConsistency",
@@ -64,6 +70,8 @@ __all__ = [
     "fft_l1",
     "gatys",
     "gradient",
+    "imagen",
+    "imagen_fused",
     "johnson",
     "lpips",
     "ms_ssim_l1",

@@ -5,6 +5,7 @@ from lossmith.tasks.base import Batch, Examples, Items, Material, Task
 from lossmith.tasks.captioned import HeldOut
 from lossmith.tasks.inpainting import Inpainting
 from lossmith.tasks.paired import Paired
+from lossmith.tasks.prompted import Prompted
 from lossmith.tasks.restoration import Deblurring, Denoising, JPEGRepair, Restoration
 from lossmith.tasks.super_resolution import SuperResolution
 from lossmith.tasks.text_to_image import TextToImage
@@ -22,6 +23,7 @@ __all__ = [
     "JPEGRepair",
     "Material",
     "Paired",
+    "Prompted",
     "Restoration",
     "SuperResolution",
     "Task",

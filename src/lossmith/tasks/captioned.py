@@ -1,16 +1,19 @@
 """Captions: where pictures with captions come from, how they are read, and which of them are held out."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from lossmith.data import CaptionedItems, Example, Shapes, Skipped
+from lossmith.data import CaptionedItems, CaptionedPictures, Example, Shapes, Skipped
 from lossmith.tasks.base import Material
 from lossmith.text import Embeddings, encoder
 
-__all__ = ["Captions", "HeldOut"]
+__all__ = ["Captions", "HeldOut", "source"]
+
+Source = Shapes | CaptionedPictures
 
 MEASURED = 256
 """Pictures by which the deviation of their values is measured."""
@@ -22,7 +25,6 @@ class Captions:
 
     Args:
         encoder: The text encoder, as :func:`lossmith.text.encoder` names them.
-        level: Of shapes.
         share: The part of the captions that is held out.
         cache: A folder for the embeddings; None keeps them in memory.
         measure: Whether the network is told the deviation of the pictures' values.
@@ -32,33 +34,32 @@ class Captions:
         self,
         *,
         encoder: str = "auto",
-        level: str = "1",
         share: float = 0.15,
         cache: str | None = None,
         measure: bool = False,
     ) -> None:
-        self.encoder, self.level, self.share, self.cache, self.measure = encoder, level, share, cache, measure
+        if not 0 < share < 1:
+            raise ValueError(f"The part of the captions that is held out is between 0 and 1; got {share!r}.")
+        self.encoder, self.share, self.cache, self.measure = encoder, share, cache, measure
 
     def material(self, pictures: str, judged: str | None, *, count: int, side: int, seed: int) -> Material:
         """What is trained on and judged by, and what the network is told of it.
 
         Args:
-            pictures: "shapes", or a folder of pictures with captions.
+            pictures: See :func:`source`.
             judged: Another one to judge by; None holds some captions out.
             count: The largest number of captions to judge by.
             side: Of the pictures, in pixels.
             seed: Of what is drawn.
         """
-        train, held = self.split(pictures, judged, side, seed)
+        train, held = self.split(pictures, judged, side)
         reader = encoder(self.encoder, captions=train.captions)
         embeddings = Embeddings(reader, train.captions, folder=self.cache)
         standard = embeddings.standardise()
         items = CaptionedItems(train, embeddings, seed=seed)
-        beside = None
-        if held is not None:
-            other = Embeddings(reader, held.captions, folder=self.cache)
-            other.standard = standard
-            beside = HeldOut(CaptionedItems(held, other, seed=seed + 1), count)
+        other = Embeddings(reader, held.captions, folder=self.cache)
+        other.standard = standard
+        beside = HeldOut(CaptionedItems(held, other, seed=seed + 1), count)
         told: dict[str, Any] = {"text": embeddings.dim, "side": side}
         if self.measure:
             values = torch.stack([items[k]["target"] for k in range(MEASURED)])
@@ -66,13 +67,28 @@ class Captions:
         facts = {"encoder": reader.settings, "standard": {k: v.tolist() for k, v in standard.state_dict().items()}}
         return Material(items, beside, len(train.captions), told, {"text": facts}, reader.remark)
 
-    def split(self, pictures: str, judged: str | None, side: int, seed: int) -> tuple[Any, Any]:
-        """The source to train on, and that to judge by, if any."""
-        if pictures != "shapes":
-            raise ValueError(
-                f"There are no captions at {pictures!r}; give shapes, or a folder of pictures with captions."
-            )
-        return Shapes(side, level=self.level).split(self.share, by="scene")  # type: ignore[arg-type]
+    def split(self, pictures: str, judged: str | None, side: int) -> tuple["Source", "Source"]:
+        """The source to train on, and that to judge by; whatever the seed of a training, always the same captions."""
+        whole = source(pictures, side)
+        if judged is not None:
+            return whole, source(judged, side)
+        return whole.split(self.share, by="scene") if isinstance(whole, Shapes) else whole.split(self.share)
+
+
+def source(where: str, side: int) -> "Source":
+    """Pictures with captions.
+
+    Args:
+        where: "shapes", or "shapes:1b", "shapes:2" for those levels; a folder of pictures with captions, or a .tar.
+        side: Of the pictures, in pixels.
+
+    Raises:
+        ValueError: There are no captions there.
+    """
+    kind, _, level = where.partition(":")
+    if kind == "shapes" and not Path(where).exists():
+        return Shapes(side, level=level or "1")  # type: ignore[arg-type]
+    return CaptionedPictures(where, side)
 
 
 @final

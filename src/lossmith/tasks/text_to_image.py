@@ -125,7 +125,8 @@ class TextToImage(Task):
     def smaller(self, clean: Tensor, scale: int) -> dict[str, Tensor]:
         """What the stage before would have given, spoilt: the mean of each square of pixels, with noise."""
         spoilt = torch.rand(len(clean), device=clean.device)
-        return {"small": enlarged(F.avg_pool2d(clean, scale), spoilt, scale), "spoilt": spoilt}
+        small = F.avg_pool2d(clean, scale)
+        return {"small": enlarged(small, spoilt, scale, torch.randn_like(small)), "spoilt": spoilt}
 
     def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:
         """Not from files alone; see :meth:`material`."""
@@ -144,10 +145,10 @@ class TextToImage(Task):
         return batch["target"].mean(dim=(2, 3), keepdim=True).expand_as(batch["target"])
 
 
-def enlarged(small: Tensor, spoilt: Tensor, scale: int) -> Tensor:
+def enlarged(small: Tensor, spoilt: Tensor, scale: int, noise: Tensor) -> Tensor:
     """A small picture (N, 3, h, w) in [-1, 1] with noise on it, (N,) of it from 0 to 1, as large as its network's."""
     part = spoilt.view(-1, 1, 1, 1)
-    noisy = (1 - part) * small + part * torch.randn_like(small)
+    noisy = (1 - part) * small + part * noise
     return F.interpolate(noisy, scale_factor=scale, mode="bilinear", align_corners=False)
 
 

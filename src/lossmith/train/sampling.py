@@ -3,21 +3,24 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lossmith.data import Oracle, Shapes
 from lossmith.image import to_pil
+from lossmith.metrics import oracle_accuracy
 from lossmith.models import Denoiser
 from lossmith.models.denoiser import Text
 from lossmith.models.levels import Levels, x0_from
 from lossmith.models.sampling import Sampler, noise_of, sample
 from lossmith.tasks import HeldOut
+from lossmith.tasks.text_to_image import enlarged
 from lossmith.train.folder import RunFolder, replaced
 from lossmith.train.module import Training
 from lossmith.train.record import AfterStep
 
-__all__ = ["Sampling", "curve", "grid", "judged"]
+__all__ = ["Sampling", "curve", "grid"]
 
 BINS = ((-10.0, -6.0), (-6.0, -4.0), (-4.0, -2.0), (-2.0, 0.0), (0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 10.0))
 """The levels between which errors are told apart, in log-SNR; each is looked at in its middle."""
@@ -41,8 +44,10 @@ class Sampling(AfterStep):
         self.folder, self.every = folder, every
         self.captions, self.batch = examples.batch()
         source = examples.items.source
-        self.scenes: list[int] = self.batch["group"].tolist()
-        self.oracle = Oracle(source.side, level=source.level) if isinstance(source, Shapes) else None
+        self.oracle = self.scenes = None
+        if isinstance(source, Shapes):
+            self.oracle = Oracle(source.side, level=source.level)
+            self.scenes = [source.scene(int(i)) for i in self.batch["index"]]
         self.missing: dict[str, str] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,8 +89,8 @@ class Sampling(AfterStep):
         self.draw(role, made)
         errors = curve(model, batch["target"], text, noise, **beside)
         found: dict[str, Any] = {"n": len(made), "denoising": sum(errors) / len(errors), "by_level": errors}
-        if self.oracle is not None:
-            found |= judged(self.oracle, made, self.scenes)
+        if self.oracle is not None and self.scenes is not None:
+            found |= oracle_accuracy(self.oracle, made, self.scenes)
         return found
 
     def draw(self, role: str, pictures: Tensor) -> None:
@@ -99,13 +104,9 @@ def spoilt_slightly(target: Tensor, noise: Tensor, scale: int, level: float = 0.
     """What a later stage of a cascade sees of true pictures, with the noise it is used with; nothing at scale 1."""
     if scale == 1:
         return {}
-    from lossmith.tasks.text_to_image import enlarged
-
-    small = torch.nn.functional.avg_pool2d(2 * target - 1, scale)
+    small = F.avg_pool2d(2 * target - 1, scale)
     spoilt = torch.full((len(target),), level, device=target.device)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        return {"small": enlarged(small, spoilt, scale), "spoilt": spoilt}
+    return {"small": enlarged(small, spoilt, scale, F.avg_pool2d(noise, scale) * scale), "spoilt": spoilt}
 
 
 @torch.no_grad()
@@ -130,16 +131,6 @@ def time_of(levels: Levels, logsnr: float) -> Tensor:
         above = float(levels.logsnr(torch.tensor(middle, dtype=torch.float64))) > logsnr
         low, high = (middle, high) if above else (low, middle)
     return torch.tensor(middle)
-
-
-def judged(oracle: Oracle, pictures: Tensor, scenes: list[int]) -> dict[str, float]:
-    """How many pictures show what their caption says: each attribute, and all of them, "joint"."""
-    read = oracle.read(pictures)
-    pairs = [(oracle.scenes[a].attributes, oracle.scenes[b].attributes) for a, b in zip(read, scenes, strict=True)]
-    names = dict.fromkeys(name for _, wanted in pairs for name in wanted)
-    right = {name: [found.get(name) == wanted[name] for found, wanted in pairs if name in wanted] for name in names}
-    shares = {name: sum(each) / len(each) for name, each in right.items()}
-    return {"joint": sum(a == b for a, b in zip(read, scenes, strict=True)) / len(read), **shares}
 
 
 def grid(pictures: Tensor, columns: int, gap: int = 2) -> Tensor:

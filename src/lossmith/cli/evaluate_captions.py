@@ -1,0 +1,78 @@
+"""`lossmith evaluate --captions`: what a network that makes pictures of texts is worth."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["evaluated"]
+
+
+def evaluated(
+    what: str,
+    captions: str,
+    *,
+    guidance: str,
+    count: int,
+    steps: int,
+    sampler: str,
+    seed: int,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Prints the figures of a network on captions, those that it was not trained on if they are its own."""
+    from lossmith.cli.networks import device_of
+    from lossmith.cli.sample import prompted_in
+    from lossmith.models import Sampler
+    from lossmith.tasks.captioned import Captions
+    from lossmith.train.appraisal import appraise
+
+    try:
+        weights = [float(each) for each in guidance.split(",")]
+    except ValueError:
+        raise ValueError(f"--guidance wants weights such as 1,2,3; got {guidance!r}.") from None
+    prompted = prompted_in(Path(what))
+    options = prompted.facts.get("options", {})
+    train, held = Captions(share=options.get("share", 0.15)).split(captions, None, prompted.side)
+    how = Sampler(solver=sampler, steps=steps)  # type: ignore[arg-type]  # which checks it
+    found = appraise(
+        prompted, train, held, count=count, guidance=weights, sampler=how, seed=seed, device=device_of(device)
+    )
+    record = {"what": what, "captions_of": captions, "steps": steps, "sampler": sampler, "seed": seed, **found}
+    if as_json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        show(record)
+
+
+def show(record: dict[str, Any]) -> None:
+    """Prints tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    names = list(record.get("chance", {}))
+    title = (
+        f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {record['captions_of']}"
+    )
+    table = Table("guidance", *names, "KID", "diversity", "near copies", title=title, title_justify="left")
+    for row in record["guidance"]:
+        figures = [f"{row[name]:.3f}" for name in names]
+        figures += [f"{row['kid']['value']:.4f}", f"{row['diversity']['vendi']:.2f}", copied(row["memorisation"])]
+        table.add_row(f"{row['guidance']:g}", *figures)
+    table.add_section()
+    for line in ("ceiling", "chance"):
+        if line in record:
+            table.add_row(line, *(f"{record[line].get(name, float('nan')):.3f}" for name in names), "", "", "")
+    table.add_row("real pictures", *("" for _ in names), f"{record['floor']['value']:.4f}", "", "")
+    console.print(table)
+    if "denoising" in record:
+        pairs = zip(record["denoising"]["logsnr"], record["denoising"]["error"], strict=True)
+        console.print(
+            "Error by log-SNR: " + ", ".join(f"{low:g}..{high:g} {error:.4f}" for (low, high), error in pairs)
+        )
+
+
+def copied(figures: dict[str, float]) -> str:
+    """The first figure of memorisation."""
+    name, value = next(iter(figures.items()))
+    return f"{value:.3f} ({name})"

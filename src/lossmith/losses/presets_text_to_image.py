@@ -1,0 +1,73 @@
+"""Losses for text-to-image diffusion: the published Imagen's, and the fusion that this project's origin describes."""
+
+from lossmith.gate import Gate
+from lossmith.lenses.edges import Central
+from lossmith.loss import Hybrid
+from lossmith.losses.attention import AttentionMask
+from lossmith.losses.contrastive_flow import ContrastiveFlow
+from lossmith.losses.diffusion import Denoising
+from lossmith.losses.hidden import Dispersive
+from lossmith.losses.pixel import L2
+from lossmith.losses.recipes import perceptual
+from lossmith.models.levels import Prediction
+
+__all__ = ["imagen", "imagen_fused"]
+
+WEIGHTINGS = {"x0": "flow", "eps": "min-snr", "v": "min-snr", "flow": "none", "edm": "none"}
+
+
+def imagen(prediction: Prediction = "x0") -> Hybrid:
+    r"""The published Imagen's loss: the weighted error of the noise that is taken off, and nothing else.
+
+    .. math:: w(\lambda) \, \lVert \hat x - x \rVert^2
+
+    A network that says the picture is weighted by the error of its flow, one that says the noise or v by min-SNR.
+
+    References:
+        | Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding (Saharia et al., 2022)
+        | https://arxiv.org/abs/2205.11487
+
+    Args:
+        prediction: What the network says: "x0", "eps", "v", "flow" or "edm".
+
+    Raises:
+        ValueError: Another prediction.
+
+    Example:
+        >>> imagen()
+        Denoising("x0", weighting="flow")
+    """
+    if prediction not in WEIGHTINGS:
+        raise ValueError(f"imagen knows the predictions {', '.join(WEIGHTINGS)}; got {prediction!r}.")
+    return Hybrid(Denoising(prediction, weighting=WEIGHTINGS[prediction]).terms)  # type: ignore[arg-type]
+
+
+def imagen_fused(prediction: Prediction = "x0") -> Hybrid:
+    r"""The denoising error, fused with the terms by which the origin of this project trains its image decoder.
+
+    .. math:: L = L_\text{denoising} + \alpha L_\text{contrastive} + \beta L_\text{perceptual} + \gamma L_\text{smooth}
+        + \delta L_\text{diversity} + \eta L_\text{attention}
+
+    The pixel error is the denoising itself; the contrast is that of flows; smoothness is the error of slopes, which
+    keeps the mean; diversity that of the features of the network's middle; attention is held to the masks, where the
+    data has any. ``lossmith train text-to-image --balance share`` takes the weights for shares of the gradient.
+
+    References:
+        | Contrastive Flow Matching (Stoica et al., 2025), for alpha = 0.05
+        | PixelGen (Ma et al., 2026), for beta = 0.1 and its gate
+        | TokenCompose (Wang et al., 2024), for the attention
+        | Diffuse and Disperse (Wang and He, 2025), for the diversity
+
+    Args:
+        prediction: As for :func:`imagen`.
+
+    Raises:
+        ValueError: Another prediction.
+
+    Example:
+        >>> imagen_fused().names
+        ('Denoising', 'ContrastiveFlow', 'perceptual', 'edges', 'Dispersive', 'AttentionMask')
+    """
+    eye, slopes = 0.1 * Gate() * perceptual(), 0.1 * L2() @ Central()
+    inside = 0.1 * Dispersive() + 0.01 * AttentionMask("squared")
+    return imagen(prediction) + 0.05 * ContrastiveFlow() + eye + slopes + inside

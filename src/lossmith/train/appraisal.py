@@ -1,0 +1,101 @@
+"""What a network that makes pictures of texts is worth on captions that it was not trained on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from lossmith.data import CaptionedItems, Oracle, Shapes
+from lossmith.metrics import (
+    diversity,
+    kid,
+    memorisation,
+    oracle_accuracy,
+    oracle_ceiling,
+    oracle_chance,
+    picture_features,
+)
+from lossmith.models import Denoiser, Sampler, Text
+from lossmith.models.sampling import noise_of
+from lossmith.tasks.captioned import Source
+from lossmith.tasks.prompted import Prompted
+from lossmith.train.sampling import BINS, curve
+
+__all__ = ["appraise"]
+
+FEW = 8
+"""Prompts, and seeds of each, by which diversity is measured."""
+
+
+def appraise(
+    prompted: Prompted,
+    train: Source,
+    held: Source,
+    *,
+    count: int = 96,
+    guidance: Sequence[float] = (2.0,),
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Figures of what a network makes of held-out captions, one row for each weight of guidance.
+
+    The captions, and the noise that each picture begins as, are the same in all rows. Beside each figure stands what it
+    could be at best and by chance: the oracle's accuracy on real pictures, and the distance between two sets of real
+    pictures, which no set of samples can be asked to go below.
+
+    Args:
+        prompted: The network.
+        train: What it was trained on.
+        held: What it was not.
+        count: Pictures, one a caption, drawn with replacement.
+        guidance: The weights.
+        sampler: How, but for guidance.
+        seed: Which captions, and which noise.
+        device: Where.
+    """
+    items = CaptionedItems(held, _embedded(prompted, held), seed=seed)
+    rows = [items[k] for k in range(count)]
+    wanted = [int(row["index"]) for row in rows]
+    prompts, real = [held.captions[i] for i in wanted], torch.stack([row["target"] for row in rows])
+    record: dict[str, Any] = {"captions": len(held.captions), "n": count}
+    oracle = None
+    if isinstance(held, Shapes):
+        oracle = Oracle(held.side, level=held.level)
+        scenes = [held.scene(i) for i in wanted]
+        record |= {"ceiling": oracle_ceiling(oracle, held), "chance": oracle_chance(oracle, scenes)}
+    others = train.pictures([i % len(train.captions) for i in range(2 * count)], seed=seed + 1)
+    features, digest = picture_features(torch.cat([real, others]))
+    mine, known = features[:count], features[count:]
+    record["features"] = digest
+    record["floor"] = kid(mine, known, size=count)._asdict()
+    curves = []
+    for weight in guidance:
+        how = replace(sampler or Sampler(), guidance=weight)
+        made = prompted.make(prompts, range(seed, seed + count), how, device=device)
+        seen, _ = picture_features(made)
+        row: dict[str, Any] = {"guidance": weight}
+        if oracle is not None:
+            row |= oracle_accuracy(oracle, made, scenes)
+        few = prompts[:FEW]
+        many = prompted.make([p for p in few for _ in range(FEW)], range(FEW * len(few)), how, device=device)
+        apart, _ = picture_features(many)
+        row |= {"kid": kid(seen, known, size=count)._asdict()}
+        row |= {"diversity": diversity(apart.view(len(few), FEW, -1)), "memorisation": memorisation(seen, known, mine)}
+        curves.append(row)
+    record["guidance"] = curves
+    if isinstance(prompted.model, Denoiser):
+        noise = noise_of(range(count), prompted.model.side).to(device)
+        text = Text(*(part.to(device) for part in prompted.read(prompts)))
+        record["denoising"] = {"logsnr": BINS, "error": curve(prompted.model, real.to(device), text, noise)}
+    return record
+
+
+def _embedded(prompted: Prompted, source: Source) -> Any:
+    """The captions as the network's encoder reads them."""
+    from lossmith.text import Embeddings
+
+    found = Embeddings(prompted.encoder, source.captions)
+    found.standard = prompted.standard
+    return found
