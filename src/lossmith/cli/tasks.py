@@ -79,7 +79,7 @@ def text_to_image(
     side: Annotated[int, option("Side of the pictures, px.", min=8)] = 32,
     scale: Annotated[int, option("A later stage: by how much it enlarges; 1 is the first.", min=1, max=8)] = 1,
     prediction: Annotated[str, option("What the network says: x0, eps, v, flow or edm.")] = "x0",
-    schedule: Annotated[str, option("How noise comes: flow, cosine or edm.")] = "flow",
+    levels: Annotated[str, option("How noise comes: flow, cosine or edm.")] = "flow",
     encoder: Annotated[str, option("Text encoder: minilm, words, t5:NAME, clip:NAME, or auto.")] = "auto",
     drop: Annotated[float, option("How often the text is left out, for guidance.", min=0)] = 0.1,
     share: Annotated[float, option("Part of the captions that is held out.", min=0.001, max=0.9)] = 0.15,
@@ -87,7 +87,7 @@ def text_to_image(
 ) -> dict[str, Any]:
     """Train a diffusion that makes pictures of texts, on captioned pictures, with any formula."""
     options: dict[str, Any] = {"encoder": encoder, "drop": drop, "share": share, "cache": cache}
-    told = {"prediction": prediction, "schedule": schedule}
+    told = {"prediction": prediction, "schedule": levels}
     return {"scale": scale, "options": {**options, "measure": "edm" in told.values()}, "model": told}
 
 
