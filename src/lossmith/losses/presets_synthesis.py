@@ -10,6 +10,7 @@ from lossmith.losses.pixel import L1
 from lossmith.losses.recipes import STYLE, lpips, perceptual, style
 from lossmith.losses.smoothness import TV
 from lossmith.losses.vae import VQCommitment
+from lossmith.schedule import OnFrom
 
 __all__ = ["gatys", "johnson", "vqgan"]
 
@@ -66,7 +67,7 @@ def johnson() -> Hybrid:
     return CAFFE_UNIT**2 * content + 5 * CAFFE_UNIT**4 * texture + 1e-6 / 2 * 255**2 * smooth
 
 
-def vqgan(*, width: int = 64) -> Hybrid:
+def vqgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
     r"""The loss of VQGAN's autoencoder, on pictures and on the views "latents" and "codes" of :class:`VQCommitment`.
 
     .. math:: 2 L_1 + \text{LPIPS}_\text{VGG} + 0.8 \, \overline{-C(x)}
@@ -76,8 +77,8 @@ def vqgan(*, width: int = 64) -> Hybrid:
     that of their quantiser. Nothing in it grows with the resolution.
 
     Where it is not theirs: the 0.8 is fixed, while they multiply it at each step by the ratio of the gradients of L1
-    and LPIPS to that of the critic at the decoder's last layer; and they leave the critic out for the first 250,000
-    steps, ``vqgan().reweighted({"Adversarial": 0.8 * OnFrom(250_001)})``. The critic has spectral norm for their batch
+    and LPIPS to that of the critic at the decoder's last layer (``--balance adaptive``); and they leave the critic out
+    for the first 250,000 steps, which is ``warmup=250_001``. The critic has spectral norm for their batch
     norm, and their learning rate of 4.5e-6 times the batch size is 1e-4 here. Their quantiser has beta on the wrong
     summand unless told ``legacy=False``: that is ``0.25 * VQCommitment(4.0)``.
 
@@ -88,13 +89,15 @@ def vqgan(*, width: int = 64) -> Hybrid:
 
     Args:
         width: Channels of the critic's first layer; 64 in the paper.
+        warmup: Steps of the training for which the critic rests.
 
     Raises:
-        ValueError: A width below 1.
+        ValueError: A width below 1, or a warmup that is no number of steps.
 
     Example:
         >>> vqgan(width=8).names
         ('L1', 'lpips', 'Adversarial', 'VQCommitment')
     """
     critic = Adversarial("patch", "hinge", width=width, betas=(0.5, 0.9))
-    return 2 * L1() + lpips("vgg") + 0.8 * critic + VQCommitment()
+    judged = 0.8 * OnFrom(warmup) * critic if warmup else 0.8 * critic
+    return 2 * L1() + lpips("vgg") + judged + VQCommitment()
