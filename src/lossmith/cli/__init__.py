@@ -18,6 +18,7 @@ from lossmith.cli import (
     report,
     restore,
     sample,
+    style,
     train,
     tune,
 )
@@ -41,6 +42,7 @@ for command in (
     evaluate,
     restore,
     inpaint,
+    style,
     sample,
     models,
     knob,

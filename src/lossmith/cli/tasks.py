@@ -74,6 +74,14 @@ def autoencoding(
     return {"scale": 1, "options": options, "model": options}
 
 
+def style(
+    style: Annotated[str, option("The picture that shows the style.")],
+    style_side: Annotated[int, option("Its longer side while training, px; larger for larger strokes.", min=16)] = 256,
+) -> dict[str, Any]:
+    """Train a network that paints any picture in one style, from a folder of pictures, on a loss such as johnson."""
+    return {"scale": 1, "options": {"style": style, "style_side": style_side}}
+
+
 def text_to_image(
     captions: Annotated[str, option("shapes, shapes:1b, shapes:2; or a folder or .tar of pictures with captions.")],
     side: Annotated[int, option("Side of the pictures, px.", min=8)] = 32,
@@ -100,6 +108,7 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "paired": paired,
     "autoencoding": autoencoding,
     "text-to-image": text_to_image,
+    "style": style,
 }
 """The tasks' own options, by the tasks' names."""
 

@@ -9,6 +9,7 @@ from lossmith.models.knob import Knobbed
 from lossmith.models.levels import Levels
 from lossmith.models.restorer import Network, Restorer, tiled
 from lossmith.models.sampling import Sampler, sample
+from lossmith.models.stylist import Stylist
 
 __all__ = [
     "EDSR",
@@ -20,6 +21,7 @@ __all__ = [
     "Network",
     "Restorer",
     "Sampler",
+    "Stylist",
     "Text",
     "build",
     "load",

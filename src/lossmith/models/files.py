@@ -18,6 +18,7 @@ from lossmith.models.inpainter import Inpainter
 from lossmith.models.knob import Knobbed
 from lossmith.models.restorer import Network, Restorer
 from lossmith.models.slider import Slider
+from lossmith.models.stylist import Stylist
 
 __all__ = ["build", "header", "load", "load_network", "save"]
 
@@ -26,6 +27,7 @@ OWN: dict[str, type[Network]] = {
     "inpainter": Inpainter,
     "autoencoder": Autoencoder,
     "denoiser": Denoiser,
+    "stylist": Stylist,
 }
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 
@@ -34,7 +36,7 @@ def build(name: str, scale: int, **arguments: Any) -> Network:
     """A network by its name.
 
     Args:
-        name: "edsr", "inpainter", "autoencoder" or "denoiser"; "spandrel:" and an architecture, such as
+        name: "edsr", "inpainter", "autoencoder", "denoiser" or "stylist"; "spandrel:" and an architecture, such as
             "spandrel:SwinIR"; or a file with weights (.safetensors, .pth, .pt or .ckpt), of lossmith or of any
             architecture that spandrel recognises.
         scale: By how much it enlarges.

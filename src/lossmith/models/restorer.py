@@ -81,6 +81,8 @@ def tiled(
         overlap = 32 if model.reach is None else model.reach
     if tile < 1 or overlap < 0:
         raise ValueError(f"tiled wants tile >= 1 and overlap >= 0; got {tile} and {overlap}.")
+    if overlap >= max(image.shape[-2:]):  # every rim is the whole image: one tile does it once
+        tile = max(image.shape[-2:])
     scale, (height, width) = model.scale, image.shape[-2:]
     answer = image.new_empty(*image.shape[:-2], height * scale, width * scale)
     for top in range(0, height, tile):

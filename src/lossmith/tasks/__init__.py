@@ -7,6 +7,7 @@ from lossmith.tasks.inpainting import Inpainting
 from lossmith.tasks.paired import Paired
 from lossmith.tasks.prompted import Prompted
 from lossmith.tasks.restoration import Deblurring, Denoising, JPEGRepair, Restoration
+from lossmith.tasks.style_transfer import StyleTransfer
 from lossmith.tasks.super_resolution import SuperResolution
 from lossmith.tasks.text_to_image import TextToImage
 
@@ -25,6 +26,7 @@ __all__ = [
     "Paired",
     "Prompted",
     "Restoration",
+    "StyleTransfer",
     "SuperResolution",
     "Task",
     "TextToImage",
@@ -41,6 +43,7 @@ TASKS: dict[str, type[Task]] = {
         Paired,
         Autoencoding,
         TextToImage,
+        StyleTransfer,
     )
 }
 """The tasks by their names."""

@@ -1,0 +1,93 @@
+"""Style transfer by a network: every picture in the one style that is learnt."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossmith.data import Pictures, Spoilt, SpoiltPictures, read
+from lossmith.image import scaled
+from lossmith.tasks.base import Batch, Task
+
+__all__ = ["StyleTransfer", "sized"]
+
+
+@final
+class StyleTransfer(Task):
+    """Paints pictures in the style of one.
+
+    Its views are "pred", "content", the picture as it was, and "style", the one that shows the style, which need not be
+    of the same size. There is no truth: metrics compare with the content, and say how much of it is left.
+
+    Args:
+        scale: 1.
+        style: The file of the picture that shows the style.
+        style_side: Its longer side in pixels while training; it is not enlarged. Larger makes for larger strokes.
+
+    Raises:
+        ValueError: Another scale, a file that cannot be read, or a side below 16.
+    """
+
+    name: ClassVar[str] = "style"
+    gives: ClassVar[tuple[str, ...]] = ("pred", "content", "style")
+    baseline: ClassVar[str] = "content"
+    network: ClassVar[str] = "stylist"
+
+    def __init__(self, scale: int = 1, *, style: str, style_side: int = 256) -> None:
+        if scale != 1:
+            raise ValueError(f"{self.name} keeps a picture's size, scale 1; got {scale!r}.")
+        if isinstance(style_side, bool) or not isinstance(style_side, int) or style_side < 16:
+            raise ValueError(f"{self.name} wants style_side as a whole number of at least 16 px; got {style_side!r}.")
+        super().__init__(scale)
+        self.border, self.file, self.style_side = 0, Path(style), style_side
+        self.picture: Tensor | None = None
+
+    @property
+    def style(self) -> Tensor:
+        """The picture that shows the style, (1, 3, H, W); a network that is put to use does not need it."""
+        if self.picture is None:
+            try:
+                found = scaled(read(self.file))[None]
+            except (ValueError, OSError) as error:
+                raise ValueError(f"The style {str(self.file)!r} cannot be read as a picture: {error}.") from error
+            self.picture = sized(found, min(self.style_side, max(found.shape[-2:])))
+        return self.picture
+
+    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The painted picture beside its content and the style."""
+        content = batch["input"]
+        style = self.style.to(content).expand(len(content), -1, -1, -1)
+        return {"pred": model(content), "content": content, "style": style}
+
+    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """The painted picture, for which the style need not be there."""
+        return model(batch["input"])
+
+    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Spoilt:
+        """Crops of a side, as they are."""
+        self.style  # noqa: B018  a file that cannot be read is refused before the run
+        return Spoilt(Pictures(files, least=crop), crop, self.degrade, seed=seed)
+
+    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> SpoiltPictures:
+        """Whole pictures, as they are."""
+        return SpoiltPictures(pictures, self.degrade, limit=limit)
+
+    def plain(self, batch: Batch) -> Tensor:
+        """The picture as it is."""
+        return batch["input"]
+
+    def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """One picture, to which nothing is done."""
+        return {"input": image}
+
+
+def sized(image: Tensor, side: int) -> Tensor:
+    """A picture (N, 3, H, W) with another longer side, by bicubic interpolation without aliasing."""
+    height, width = image.shape[-2:]
+    if side == max(height, width):
+        return image
+    size = [max(1, round(each * side / max(height, width))) for each in (height, width)]
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
