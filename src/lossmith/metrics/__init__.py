@@ -1,6 +1,7 @@
 """What judges a run: figures of single pictures, each with its protocol, and of sets of pictures made from captions."""
 
 from lossmith.metrics.alignment import Precision, mismatched, r_precision
+from lossmith.metrics.caption_judge import CaptionJudge
 from lossmith.metrics.features import picture_features
 from lossmith.metrics.figures import psnr, ssim, texture
 from lossmith.metrics.judge import METRICS, Metric, missing, protocol, score, sharing
@@ -11,6 +12,7 @@ from lossmith.metrics.variety import diversity, memorisation, vendi
 
 __all__ = [
     "METRICS",
+    "CaptionJudge",
     "Distance",
     "Metric",
     "Precision",
