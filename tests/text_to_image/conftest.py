@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from lossmith.models import Denoiser, Text
+
+pytest.importorskip("diffusers")
+
+TINY = {"side": 16, "text": 12, "channels": [8, 16], "heads": 1}
+
+
+@pytest.fixture
+def text():
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False], [True] * 5])
+    tokens = torch.randn(3, 5, 12, generator=generator) * mask[..., None]
+    return Text(tokens, mask, torch.randn(3, 12, generator=generator))
+
+
+@pytest.fixture
+def batch(text):
+    """Three captioned pictures, two of them of one meaning."""
+    generator = torch.Generator().manual_seed(2)
+    masks = torch.zeros(3, 2, 16, 16)
+    masks[:, 0, :8] = 1
+    words = torch.zeros(3, 2, 5, dtype=torch.bool)
+    words[:, 0, 1] = True
+    return {
+        "target": torch.rand(3, 3, 16, 16, generator=generator),
+        "tokens": text.tokens,
+        "token_mask": text.mask,
+        "pooled": text.pooled,
+        "index": torch.tensor([4, 5, 9]),
+        "group": torch.tensor([4, 4, 9]),
+        "masks": masks,
+        "words": words,
+    }
+
+
+@pytest.fixture
+def denoiser():
+    """What makes a tiny network whose last layer is not zero, so that it has something to say."""
+
+    def made(scale=1, **options):
+        torch.manual_seed(0)
+        model = Denoiser(scale, **{**TINY, **options})
+        torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+        return model
+
+    return made

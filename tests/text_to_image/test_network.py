@@ -1,0 +1,114 @@
+"""The denoiser, and sampling from it."""
+
+import diffusers
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lossmith.models import Sampler, Text, load, load_network, sample, save
+from lossmith.models.sampling import noise_of, thresholded
+
+ASKED = ("hidden", "maps", "other_maps")
+
+
+def test_to_be_looked_at_changes_no_bit_of_the_answer(denoiser, text):
+    model, noisy, t = denoiser(), torch.randn(3, 3, 16, 16), torch.tensor([0.1, 0.5, 0.9])
+    assert torch.equal(model(noisy, t, text).output, model(noisy, t, text, show=ASKED).output)
+
+
+def test_attention_is_what_it_was_computed_with(denoiser, text):
+    seen = denoiser()(torch.randn(3, 3, 16, 16), torch.full((3,), 0.5), text, show=ASKED)
+    assert seen.maps["maps"].shape == seen.maps["other_maps"].shape == (3, 1, 64, 5)
+    assert_close(seen.maps["maps"].sum(dim=-1), torch.ones(3, 1, 64))
+    assert not seen.maps["maps"][1, ..., 2:].any()
+    assert seen.hidden.shape == (3, 16, 4, 4)
+
+
+def test_padding_is_not_heard(denoiser, text):
+    model, noisy, t = denoiser(), torch.randn(3, 3, 16, 16), torch.full((3,), 0.5)
+    louder = text._replace(tokens=text.tokens + 9.0 * ~text.mask[..., None])
+    assert_close(model(noisy, t, louder).output, model(noisy, t, text).output)
+
+
+def test_what_is_not_said_is_not_heard(denoiser, text):
+    model, noisy, t = denoiser(), torch.randn(3, 3, 16, 16), torch.full((3,), 0.5)
+    dropped = torch.tensor([True, False, True])
+    other = Text(text.tokens.flip(0), text.mask.flip(0), text.pooled.flip(0))
+    mine, others = (model(noisy, t, each.without(dropped)).output for each in (text, other))
+    assert_close(mine[[0, 2]], others[[0, 2]])
+    assert not torch.equal(mine[0], model(noisy, t, text).output[0])
+
+
+def test_a_network_comes_back_from_its_file(denoiser, text, tmp_path):
+    model = denoiser(prediction="v", schedule="cosine").eval()
+    save(model, tmp_path / "a.safetensors", {"task": "text-to-image"})
+    again, facts = load_network(tmp_path / "a.safetensors")
+    noisy, t = torch.randn(3, 3, 16, 16), torch.full((3,), 0.5)
+    assert facts["task"] == "text-to-image"
+    assert torch.equal(again(noisy, t, text).output, model(noisy, t, text).output)
+    with pytest.raises(ValueError, match="use lossmith sample"):
+        load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"side": 18}, "a multiple of 4; got 18"),
+        ({"channels": [8, 12]}, "in multiples of 8 x 1 heads"),
+        ({"prediction": "picture"}, "predicts eps, x0"),
+        ({"schedule": "linear"}, "the schedules flow, cosine, edm"),
+        ({"sigma_data": 0.0}, "sigma_data > 0"),
+    ],
+)
+def test_a_network_that_cannot_be_gets_one_line(denoiser, options, words):
+    with pytest.raises(ValueError, match=words):
+        denoiser(**options)
+
+
+@pytest.mark.parametrize("schedule", ["flow", "cosine", "edm"])
+def test_a_seed_gives_one_picture_whatever_stands_beside_it(denoiser, text, schedule):
+    model = denoiser(schedule=schedule).eval()
+    how, noise = Sampler(steps=3), noise_of([5, 6, 7], 16)
+    together = sample(model, text, noise, how)
+    alone = sample(model, Text(*(part[1:2] for part in text)), noise_of([6], 16), how)
+    assert_close(together[1:2], alone, atol=1e-5, rtol=0)
+    assert together.min() >= 0
+    assert together.max() <= 1
+
+
+def test_guidance_rests_outside_of_its_interval(denoiser, text, monkeypatch):
+    model, sizes = denoiser().eval(), []
+    forward = model.forward
+
+    def counted(noisy, *args, **kwargs):
+        sizes.append(len(noisy))
+        return forward(noisy, *args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", counted)
+    sample(model, text, noise_of([1, 2, 3], 16), Sampler(steps=4, interval=(0.4, 0.8)))
+    assert sizes == [3, 6, 6, 3]  # at times 1, 0.75, 0.5, 0.25
+
+
+def test_guidance_of_1_and_0_cost_one_pass_and_say_what_they_mean(denoiser, text):
+    model, noise = denoiser().eval(), noise_of([1, 2, 3], 16)
+    none = sample(model, text.without(torch.ones(3, dtype=torch.bool)), noise, Sampler(steps=2, guidance=1))
+    assert_close(sample(model, text, noise, Sampler(steps=2, guidance=0)), none)
+
+
+def test_dynamic_thresholding_brings_back_the_whole_picture_where_diffusers_clips():
+    x = torch.linspace(-3, 3, 1000).view(1, 1, 20, 50)
+    options = {"thresholding": True, "dynamic_thresholding_ratio": 0.9}
+    theirs = diffusers.DDPMScheduler(**options)._threshold_sample(x)
+    assert_close(theirs, x.clamp(-1, 1))  # as it is delivered
+    wide = diffusers.DDPMScheduler(**options, sample_max_value=2.0)._threshold_sample(x)
+    assert_close(thresholded(x, 0.9, 2.0), wide)
+    assert_close(thresholded(x, 0.9, 1.0), theirs)
+    assert not torch.equal(wide, theirs)
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps": 0}, {"guidance": -1.0}, {"interval": (0.9, 0.1)}, {"solver": "ode"}, {"cap": 0.5}]
+)
+def test_a_sampling_that_cannot_be_gets_one_line(options):
+    with pytest.raises(ValueError, match=r"got|there are|There are"):
+        Sampler(**options)

@@ -1,0 +1,143 @@
+"""Gates, what they are put before, and the losses of a diffusion step."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lossmith import L2, ContrastiveFlow, Denoising, Dispersive, Gate, HiddenAlignment, Hybrid, parse
+from lossmith.train.levels import by_level, opening
+
+
+def test_a_gate_multiplies_each_value_and_the_mean_is_over_all():
+    pred, target = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
+    level = torch.tensor([-100.0, 100.0])
+    assert_close((Gate(0.0) * L2())(pred, target, logsnr=level), torch.tensor(0.5))
+
+
+def test_a_gate_is_part_of_the_text_and_of_what_is_read():
+    loss = parse("L2 + 0.1 * Gate(1) * L1 @ Sobel")
+    assert repr(loss) == "L2() + 0.1 * Gate(1) * L1() @ Sobel()"
+    assert repr(parse(repr(loss))) == repr(loss)
+    assert "logsnr" in loss.reads
+    assert repr(Gate()) == "Gate()"
+    assert repr(Gate(-1.7, 0.25)) == "Gate(-1.7, 0.25)"
+
+
+def test_a_gate_without_levels_is_refused_in_words():
+    with pytest.raises(ValueError, match="has a gate, which reads the view 'logsnr'"):
+        (Gate() * L2())(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
+
+
+def test_what_a_gated_term_pulls_is_gated_too():
+    views = {"pred": torch.rand(2, 3, 8, 8, requires_grad=True), "target": torch.rand(2, 3, 8, 8)}
+    views["logsnr"] = torch.tensor([0.3, 0.3])
+    loss = Gate(0.3) * L2() + L2()
+    _, norms = loss.watch(views)
+    half, whole = norms.values()
+    assert_close(half, whole / 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "opens"),
+    [
+        ("L2", None),
+        ("L2 @ Central", None),
+        ("L2 @ Central('magnitude')", 1.0),
+        ("L2 @ Downsample(2)", None),
+        ("L1", 1.0),
+        ("TV", 1.0),
+        ("perceptual('vgg16', 'conv1_2', 'l2')", -1.7),
+        ("SSIM", 1.0),
+        ("TextAlignment", 1.0),
+        ("Dispersive", None),
+        ("AttentionMask", None),
+        ("ContrastiveFlow", None),
+        ("HiddenAlignment", None),
+        ("imagen", None),
+    ],
+)
+def test_what_prefers_one_answer_of_many_is_gated(text, opens):
+    assert opening(parse(text).terms[0]) == opens
+
+
+def test_the_formula_is_written_out_for_the_network(denoiser):
+    loss, said = by_level(parse("imagen + 0.1 * L1 + ContrastiveFlow"), denoiser())
+    assert repr(loss) == (
+        'Denoising("x0", weighting="flow") + 0.1 * Gate(1.0) * L1() + '
+        'ContrastiveFlow().on(groups="group", conditioned="conditioned")'
+    )
+    assert not said
+    assert repr(by_level(loss, denoiser())[0]) == repr(loss)
+
+
+def test_a_term_against_its_kind_is_warned_about(denoiser):
+    _, said = by_level(parse("imagen + Gate(-30) * L1"), denoiser())
+    assert "prefers one answer where many are right" in said[0]
+    assert "no term is Denoising" in by_level(parse("L2"), denoiser())[1][0]
+
+
+def test_a_denoising_of_another_prediction_is_refused(denoiser):
+    with pytest.raises(ValueError, match="The network predicts 'v'"):
+        by_level(parse("imagen"), denoiser(prediction="v"))
+
+
+def test_edm_knows_the_deviation_of_the_pictures(denoiser):
+    loss, _ = by_level(parse("imagen('edm')"), denoiser(prediction="edm", schedule="edm", sigma_data=0.7))
+    assert repr(loss) == 'Denoising("edm", sigma_data=0.7)'
+
+
+def test_flows_are_kept_from_those_of_all_other_meanings():
+    generator = torch.Generator().manual_seed(0)
+    v, x, e = torch.randn(3, 4, 2, 3, 3, generator=generator, dtype=torch.float64)
+    groups, conditioned = torch.tensor([1, 1, 2, 3]), torch.tensor([True, True, False, True])
+    found = ContrastiveFlow().measure(v, x, e, groups, conditioned)
+    target = e - x
+    for i in range(4):
+        apart = [(v[i] - target[j]).square().mean() for j in range(4) if groups[j] != groups[i]]
+        wanted = -torch.stack(apart).mean() if conditioned[i] else torch.zeros(()).double()
+        assert_close(found[i], wanted)
+
+
+def test_equal_captions_alone_are_no_negatives():
+    v, x, e = torch.randn(3, 2, 3, 4, 4)
+    assert not ContrastiveFlow().measure(v, x, e, groups=torch.tensor([7, 7])).any()
+    alike = Dispersive().measure(torch.randn(2, 5), groups=torch.tensor([7, 7]))
+    assert_close(alike, torch.zeros(2))
+
+
+def test_contrastive_flow_moves_the_optimum_by_what_is_said():
+    generator = torch.Generator().manual_seed(0)
+    x, e = torch.randn(2, 6, 1, 2, 2, generator=generator, dtype=torch.float64)
+    flow = (e - x).requires_grad_()
+    weight, others = 0.05, ((e - x).sum(0) - (e - x)) / 5
+    best = ((e - x) - weight * others) / (1 - weight)
+    velocity = best.clone().requires_grad_()
+    loss = (velocity - flow.detach()).square().flatten(1).mean(1) + weight * ContrastiveFlow().measure(velocity, x, e)
+    (found,) = torch.autograd.grad(loss.sum(), velocity)
+    assert_close(found, torch.zeros_like(found), atol=1e-12, rtol=0)
+
+
+def test_dispersion_is_a_contrast_without_positives():
+    hidden = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    apart = torch.cdist(hidden.flatten(1), hidden.flatten(1)).square() / 18
+    assert_close(Dispersive(0.7).measure(hidden), torch.exp(-apart / 0.7).mean(dim=1).log())
+
+
+def test_alignment_does_not_mind_how_features_are_turned_or_scaled():
+    hidden, target = torch.randn(2, 6, 4, 4, dtype=torch.float64), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
+    turned = 3 * torch.einsum("cd,ndhw->nchw", turn, hidden)
+    align = HiddenAlignment()
+    assert_close(align.measure(target, turned), align.measure(target, hidden))
+    pooled = torch.nn.functional.adaptive_avg_pool2d(target, 4)
+    assert_close(align.measure(target, pooled), torch.zeros(2, dtype=torch.float64))
+
+
+def test_one_weighting_is_one_loss_on_a_gated_sum():
+    assert isinstance(parse("imagen"), Hybrid)
+    with pytest.raises(ValueError, match="imagen knows the predictions"):
+        parse("imagen('z')")
+    assert [repr(parse(f"imagen('{p}')")) for p in ("eps", "flow")] == [
+        'Denoising(weighting="min-snr")',
+        repr(Denoising("flow")),
+    ]
