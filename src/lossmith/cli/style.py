@@ -82,7 +82,7 @@ def style(
             raise ValueError("A painting wants at least one style, or --run; give a picture that shows it.")
         formula, remark = chosen_loss(net, layers, loss)
         frugal = "embedded" in formula.networks
-        brush = {
+        brush: dict[str, Any] = {
             "side": side, "strength": strength, "preserve_colour": preserve_colour, "style_scale": style_scale,
             "init": init, "tile": tile, "seed": seed, "optimizer": optimizer or ("adam" if frugal else "lbfgs"),
         }  # fmt: skip

@@ -29,6 +29,8 @@ SHIFTS = ((0, 0), (3, 5), (5, 2), (6, 7))
 would show in the painting if it always lay in one place."""
 RATE = 0.02
 """Of Adam, in units of the image range."""
+KEPT = 2**30
+"""Bytes of what the networks have seen of the other pictures that each place of the grids may keep."""
 FEW = 10
 """Steps that every size gets."""
 
@@ -146,7 +148,9 @@ def paint(
             raise ValueError(f"The loss wants a {name} of at least {least} px a side; there are {w}x{h} px.")
     sides = sizes(side, min(height, width) / max(height, width), least)
     counts = [max(min(FEW, brush.steps), brush.steps >> i) for i in range(len(sides))]
-    canvas, stages, resolved = None, [], loss
+    canvas: Tensor | None = None
+    stages: list[Stage] = []
+    stopped, resolved = False, loss
     for longer, count in zip(sides, counts, strict=True):
         begun, done = time.monotonic(), sum(stage.steps for stage in stages)
         views, middle = posed(sized(content, longer), styles, parts, brush, least)
@@ -162,8 +166,8 @@ def paint(
             brush.optimizer,
             lambda step, value: watch and watch(Moment(longer, done + step, sum(counts), value)),  # noqa: B023
         )
-        ends = (values[0], values[-1]) if values else (None, None)
-        stages.append(Stage(longer, len(values), time.monotonic() - begun, *ends, canvas))
+        seconds = time.monotonic() - begun
+        stages.append(Stage(longer, len(values), seconds, next(iter(values), None), (values or [None])[-1], canvas))
         if stopped:
             break
     assert canvas is not None
@@ -205,7 +209,8 @@ def improved(
         descent = torch.optim.Adam([picture], lr=RATE, betas=(0.9, 0.99))
     else:  # one step a call, so that somebody can watch
         descent = torch.optim.LBFGS([picture], max_iter=1, history_size=10, tolerance_grad=0, tolerance_change=0)
-    best, values = begin.clone(), []
+    best = begin.clone()
+    values: list[float] = []
 
     def closure() -> Tensor:
         descent.zero_grad()
@@ -223,7 +228,7 @@ def improved(
         for step in range(steps):
             if optimizer == "adam":
                 descent.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
-            descent.step(closure)  # type: ignore[arg-type]
+            descent.step(closure)  # type: ignore[arg-type, no-untyped-call]
             with torch.no_grad():
                 picture.clamp_(0, 1)
             tell(step + 1, values[-1])
@@ -241,7 +246,7 @@ def judge(loss: Loss, views: Mapping[str, Tensor], place: tuple[int, int], tile:
     if tile:
         tiled = loss.tiled(tile)
         return lambda picture: tiled(**shifted({"pred": picture}, place), **there)
-    pin = loss.pin(**there)
+    pin = loss.pin(limit=KEPT, **there)
     return lambda picture: pin(**shifted({"pred": picture}, place))
 
 

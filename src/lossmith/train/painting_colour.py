@@ -12,8 +12,8 @@ __all__ = ["Palette", "palette", "rebrightened", "recoloured"]
 Palette = tuple[Tensor, Tensor]
 """The mean (3, 1) and the covariance (3, 3) of a picture's colours, in float64."""
 
-FLOOR = 1e-5
-"""What is added to a covariance, so that a grey or a plain picture has an inverse: a hundredth part of contrast."""
+FLOOR = 1e-6
+"""What is added to a picture's own covariance, so that a grey or a plain one has an inverse: less than a grey level."""
 
 
 def palette(pictures: Sequence[Tensor], weights: Sequence[float]) -> Palette:
@@ -44,9 +44,10 @@ def recoloured(picture: Tensor, target: Palette, amount: float = 1.0) -> Tensor:
     Returns:
         (1, 3, H, W), clipped to [0, 1].
     """
-    mean, spread = palette([picture], [1.0])
+    mean, own = palette([picture], [1.0])
+    spread = own + FLOOR * torch.eye(3)
     root, inverse = power(spread, 0.5), power(spread, -0.5)
-    turn = inverse @ power(root @ (target[1] + FLOOR * torch.eye(3)) @ root, 0.5) @ inverse
+    turn = inverse @ power(root @ target[1] @ root, 0.5) @ inverse
     colours = picture[0].flatten(1).double().cpu()
     moved = (turn @ (colours - mean) + target[0]).view_as(picture).to(picture)
     return torch.lerp(picture, moved, amount).clamp(0, 1)
@@ -58,6 +59,6 @@ def rebrightened(content: Tensor, painted: Tensor) -> Tensor:
 
 
 def power(matrix: Tensor, exponent: float) -> Tensor:
-    """A power of a symmetric matrix, (3, 3), none of whose eigenvalues is taken for less than the floor."""
+    """A power of a symmetric matrix (3, 3), whose eigenvalues are at least 0 up to rounding."""
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.clamp_min(FLOOR) ** exponent) @ vectors.T
+    return vectors @ torch.diag(values.clamp_min(1e-12) ** exponent) @ vectors.T
