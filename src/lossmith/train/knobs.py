@@ -23,7 +23,8 @@ class Draw:
 
     where the :math:`u` of a batch are one random offset and steps of 1 / N from there, in random order: evenly spread
     over the range in every batch, for each knob by itself. The part :math:`e` of the pictures stands exactly on an end,
-    since the ends are what such a network learns last.
+    since the ends are what such a network learns last: with 0.6 it reached 95 % of the range of separate networks in
+    the distance of patches, with 0.4 92 %, with 0.125 85 % (docs/certificate.md).
 
     Args:
         ranges: For each knob the lowest and the highest value, both above 0.
@@ -38,7 +39,7 @@ class Draw:
         [0.1, 0.1, 0.31, 0.97, 3.06, 9.66, 10.0, 10.0]
     """
 
-    def __init__(self, ranges: Mapping[str, tuple[float, float]], ends: float = 0.125) -> None:
+    def __init__(self, ranges: Mapping[str, tuple[float, float]], ends: float = 0.6) -> None:
         if not 0 <= ends < 1:
             raise ValueError(f"Draw wants the part of the pictures on the ends in [0, 1); got {ends!r}.")
         self.ranges, self.ends = {name: span(name, both) for name, both in ranges.items()}, ends
