@@ -92,6 +92,13 @@ def test_statistics_in_parts_are_those_of_the_whole(words):
     assert_close(Standard(128).fit(parts).state_dict(), Standard(128).fit(whole).state_dict())
 
 
+def test_captions_that_are_too_long_are_said_once(words):
+    long = [f"a red {'ring ' * n}" for n in (80, 90, 3)]
+    with pytest.warns(UserWarning, match="2 of 3 captions have more than the 64 tokens that words reads") as said:
+        assert Embeddings(words, long).length == 64
+    assert len(said) == 1
+
+
 def test_no_captions_are_refused(words):
     with pytest.raises(ValueError, match="at least one caption"):
         Embeddings(words, [])

@@ -30,11 +30,11 @@ def words():
 
 def test_words_know_their_own_vocabulary(words):
     assert words.vocabulary == words_of(CAPTIONS)
-    assert len({token.number for token in words.tokens("a red blue star")}) == 4
+    assert len({token.number for token in words.whole("a red blue star")}) == 4
 
 
 def test_words_they_do_not_know_are_one_unknown_word(words):
-    assert [token.number for token in words.tokens("a zebra, a yak")] == [1, 0, 1, 0]
+    assert [token.number for token in words.whole("a zebra, a yak")] == [1, 0, 1, 0]
 
 
 def test_word_vectors_stand_at_right_angles(words):

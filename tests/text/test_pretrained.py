@@ -39,6 +39,18 @@ def test_a_t5_is_read_from_a_folder(folder, capfd):
     assert embedded.tokens.dtype == torch.float32 and bool(embedded.tokens.isfinite().all())
 
 
+def test_a_clip_is_read_from_a_folder(folder, capfd):
+    settings = transformers.CLIPTextConfig(
+        vocab_size=6, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, eos_token_id=1
+    )
+    transformers.CLIPTextModel(settings).save_pretrained(folder)
+    found = encoder(f"clip:{folder}", longest=99)
+    embedded = found.encode(["a red ring", "ring"])
+    assert found.longest == 77
+    assert torch.equal(embedded.pooled[1], embedded.tokens[1, 1])  # the end mark's
+    assert embedded.pooled.shape == (2, 16)
+
+
 def test_the_digest_is_that_of_the_weights(folder, capfd):
     first = encoder(f"t5:{folder}", longest=8).digest
     model = transformers.T5EncoderModel.from_pretrained(folder)

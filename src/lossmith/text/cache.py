@@ -166,7 +166,14 @@ class Embeddings:
 
 
 def _embedded(encoder: TextEncoder, keys: Sequence[bytes], captions: Sequence[str]) -> Piece:
-    tokens = [encoder.tokens(caption) for caption in captions]
+    found = [encoder.whole(caption) for caption in captions]
+    if long := sum(len(tokens) > encoder.longest for tokens in found):
+        warnings.warn(
+            f"{long} of {len(captions)} captions have more than the {encoder.longest} tokens that {encoder.name} "
+            "reads; their rest is left out.",
+            stacklevel=3,
+        )
+    tokens = [encoder.kept(each) for each in found]
     rows, pooled = encoder.rows(tokens)
     together = torch.cat(rows)
     if not bool(together.isfinite().all() and pooled.isfinite().all()):

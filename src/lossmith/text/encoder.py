@@ -72,25 +72,22 @@ class TextEncoder(ABC):
         """What ``encoder(**settings)`` makes the same of, to be saved with a run."""
         return {"name": self.name, "longest": self.longest}
 
-    def tokens(self, prompt: str) -> list[Token]:
-        """The tokens of a prompt that are read; none if it is blank."""
-        found = self.cut(prompt) if prompt.strip() else []
-        if len(found) > self.longest:
-            kept = self.longest - self.ends
-            warnings.warn(
-                f"{self.name} reads {self.longest} tokens of a prompt; {prompt[:40] + '...'!r} has {len(found)}: the "
-                "rest is left out.",
-                stacklevel=3,
-            )
-            found = found[:kept] + found[len(found) - self.ends :]
-        return found
+    def whole(self, prompt: str) -> list[Token]:
+        """All the tokens of a prompt; none if it is blank."""
+        return self.cut(prompt) if prompt.strip() else []
+
+    def kept(self, tokens: list[Token]) -> list[Token]:
+        """Those of a prompt's tokens that are read: the first ones, and the end mark."""
+        if len(tokens) <= self.longest:
+            return tokens
+        return tokens[: self.longest - self.ends] + tokens[len(tokens) - self.ends :]
 
     def spans(self, prompt: str) -> list[tuple[int, int]]:
         """The characters [start, end) that each token of a prompt stands for; (0, 0) for begin and end marks.
 
         Together with :meth:`str.find` they say which tokens speak of something.
         """
-        return [(token.start, token.end) for token in self.tokens(prompt)]
+        return [(token.start, token.end) for token in self.kept(self.whole(prompt))]
 
     def encode(self, prompts: Sequence[str], *, length: int | None = None) -> Embedded:
         """Embeds prompts, in the order given, on the CPU in float32.
@@ -104,7 +101,15 @@ class TextEncoder(ABC):
         """
         if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
             raise ValueError(f"{self.name} embeds a list of one prompt or more, each a text; got {prompts!r}.")
-        return stacked(*self.rows([self.tokens(prompt) for prompt in prompts]), length)
+        found = [self.whole(prompt) for prompt in prompts]
+        for prompt, tokens in zip(prompts, found, strict=True):
+            if len(tokens) > self.longest:
+                warnings.warn(
+                    f"{self.name} reads {self.longest} tokens of a prompt; {prompt[:40] + '...'!r} has {len(tokens)}: "
+                    "the rest is left out.",
+                    stacklevel=2,
+                )
+        return stacked(*self.rows([self.kept(tokens) for tokens in found]), length)
 
     def rows(self, prompts: Sequence[list[Token]]) -> tuple[list[Tensor], Tensor]:
         """The vectors of the tokens of each prompt, (T, D), and of the prompts, (N, D)."""
