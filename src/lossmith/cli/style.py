@@ -66,6 +66,7 @@ def style(
     from lossmith.image import to_pil
 
     begun, place = time.monotonic(), device_of(device)
+    facts: dict[str, Any] = {"run": run}
     inputs = {file.resolve() for file in (content, *(styles or []))}
     for file, kinds in ((out, WRITES), *([(stages, (".png",))] if stages else [])):
         if file.suffix.lower() not in kinds:
@@ -75,7 +76,7 @@ def style(
     if run is not None:
         if styles:
             raise ValueError("A run paints in the one style that it has learnt; leave the styles out, or --run.")
-        painted, facts = at_once(run, pictured(content), side, place), {"run": run}
+        painted = at_once(run, pictured(content), side, place)
         stages = None
     else:
         if not styles:

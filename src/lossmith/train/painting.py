@@ -167,7 +167,9 @@ def paint(
             lambda step, value: watch and watch(Moment(longer, done + step, sum(counts), value)),  # noqa: B023
         )
         seconds = time.monotonic() - begun
-        stages.append(Stage(longer, len(values), seconds, next(iter(values), None), (values or [None])[-1], canvas))
+        stages.append(
+            Stage(longer, len(values), seconds, *((values[0], values[-1]) if values else (None, None)), canvas)
+        )
         if stopped:
             break
     assert canvas is not None
