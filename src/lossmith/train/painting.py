@@ -166,10 +166,8 @@ def paint(
             brush.optimizer,
             lambda step, value: watch and watch(Moment(longer, done + step, sum(counts), value)),  # noqa: B023
         )
-        seconds = time.monotonic() - begun
-        stages.append(
-            Stage(longer, len(values), seconds, *((values[0], values[-1]) if values else (None, None)), canvas)
-        )
+        first, last = (values[0], values[-1]) if values else (None, None)
+        stages.append(Stage(longer, len(values), time.monotonic() - begun, first, last, canvas))
         if stopped:
             break
     assert canvas is not None
