@@ -28,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     formula: Annotated[str, typer.Argument(help='The loss, such as "L1 + 0.1*perceptual".')],
-    images: Annotated[Path, typer.Option(help="Folder of pictures, which crops are cut from.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of pictures, which crops are cut from.")] = None,
+    captions: Annotated[
+        str | None, typer.Option(help="For text-to-image: shapes, or captioned pictures; gradients by noise level.")
+    ] = None,
     model: Annotated[
         str, typer.Option(metavar="RUN|CHECKPOINT|bicubic", help="What enlarges them; best a network after warm-up.")
     ] = "bicubic",
@@ -49,6 +52,13 @@ def calibrate(
     gradient for weights, which train --balance share keeps; and the loss that the same numbers make if 1 is to pull as
     hard for one term as for another, which is what train --calibrate takes.
     """
+    if captions is not None:
+        from lossmith.cli.calibrate_captions import calibrated
+
+        calibrated(formula, captions, model, batches=batches, batch=batch, seed=seed, device=device, as_json=as_json)
+        return
+    if images is None:
+        raise ValueError("calibrate wants --images FOLDER, or --captions for a text-to-image network.")
     from rich.console import Console
 
     from lossmith import parse

@@ -25,6 +25,7 @@ def evaluated(
     from lossmith.models import Sampler
     from lossmith.tasks.captioned import Captions
     from lossmith.train.appraisal import appraise
+    from lossmith.train.folder import RunFolder
 
     try:
         weights = [float(each) for each in guidance.split(",")]
@@ -38,6 +39,8 @@ def evaluated(
         prompted, train, held, count=count, guidance=weights, sampler=how, seed=seed, device=device_of(device)
     )
     record = {"what": what, "captions_of": captions, "steps": steps, "sampler": sampler, "seed": seed, **found}
+    if Path(what).is_dir():
+        RunFolder(what).write("captions.json", record)
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:

@@ -99,6 +99,17 @@ def text_to_image(
     return {"scale": scale, "options": {**options, "measure": "edm" in told.values()}, "model": told}
 
 
+def direct_text_to_image(
+    captions: Annotated[str, option("shapes, shapes:1b, shapes:2; or a folder or .tar of pictures with captions.")],
+    side: Annotated[int, option("Side of the pictures, px.", min=8)] = 32,
+    encoder: Annotated[str, option("Text encoder: minilm, words, t5:NAME, clip:NAME, or auto.")] = "auto",
+    share: Annotated[float, option("Part of the captions that is held out.", min=0.001, max=0.9)] = 0.15,
+    cache: Annotated[str | None, option("Folder for the captions' embeddings.")] = None,
+) -> dict[str, Any]:
+    """Train a small decoder that makes pictures of texts in one pass, on captioned pictures, with any formula."""
+    return {"scale": 1, "options": {"encoder": encoder, "share": share, "cache": cache}}
+
+
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "super-resolution": super_resolution,
     "denoising": denoising,
@@ -108,6 +119,7 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "paired": paired,
     "autoencoding": autoencoding,
     "text-to-image": text_to_image,
+    "direct-text-to-image": direct_text_to_image,
     "style": style,
 }
 """The tasks' own options, by the tasks' names."""
@@ -115,10 +127,12 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
 
 USUAL: dict[str, dict[str, Any]] = {
     "text-to-image": {"loss": "imagen", "lr": 1e-3, "warmup": 100, "clip": 1.0, "val_every": 1000, "val_count": 64},
+    "direct-text-to-image": {"loss": "L1 + 3e-5*KL", "lr": 2e-3, "val_every": 1000, "val_count": 64},
 }
 """Where a task's usual settings are not those of all."""
 
-STANDS_FOR: dict[str, dict[str, str]] = {"text-to-image": {"images": "captions", "crop": "side"}}
+CAPTIONED = {"images": "captions", "crop": "side"}
+STANDS_FOR: dict[str, dict[str, str]] = {"text-to-image": CAPTIONED, "direct-text-to-image": CAPTIONED}
 """Which option of a task's own takes the place of which that all have."""
 
 

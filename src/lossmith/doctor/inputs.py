@@ -115,7 +115,8 @@ def few(loss: Loss, views: Mapping[str, Tensor], count: int) -> Views:
 def pictures_in(loss: Loss, views: Mapping[str, Tensor]) -> list[str]:
     """The views that are pictures."""
     masks = {term.reads.get("mask") for term in loss.terms}
-    read = {view for term in loss.terms if term.loss.pictures for view in term.reads.values()} - masks
+    pictured = [term for term in loss.terms if term.loss.pictures]
+    read = {v for term in pictured for p, v in term.reads.items() if p not in term.loss.bare - {"mask"}} - masks
     return [name for name, view in views.items() if name in read and view.dim() == 4 and view.is_floating_point()]
 
 

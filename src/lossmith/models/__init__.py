@@ -2,6 +2,7 @@
 
 from lossmith.models.autoencoder import Autoencoder
 from lossmith.models.denoiser import Denoiser, Text
+from lossmith.models.direct import Direct
 from lossmith.models.edsr import EDSR
 from lossmith.models.files import build, load, load_network, save
 from lossmith.models.inpainter import Inpainter
@@ -15,6 +16,7 @@ __all__ = [
     "EDSR",
     "Autoencoder",
     "Denoiser",
+    "Direct",
     "Inpainter",
     "Knobbed",
     "Levels",

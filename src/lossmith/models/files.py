@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lossmith.models.autoencoder import Autoencoder
 from lossmith.models.denoiser import Denoiser
+from lossmith.models.direct import Direct
 from lossmith.models.edsr import EDSR
 from lossmith.models.foreign import PREFIX, Foreign, spandrel
 from lossmith.models.inpainter import Inpainter
@@ -27,6 +28,7 @@ OWN: dict[str, type[Network]] = {
     "inpainter": Inpainter,
     "autoencoder": Autoencoder,
     "denoiser": Denoiser,
+    "direct": Direct,
     "stylist": Stylist,
 }
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -36,8 +38,8 @@ def build(name: str, scale: int, **arguments: Any) -> Network:
     """A network by its name.
 
     Args:
-        name: "edsr", "inpainter", "autoencoder", "denoiser" or "stylist"; "spandrel:" and an architecture, such as
-            "spandrel:SwinIR"; or a file with weights (.safetensors, .pth, .pt or .ckpt), of lossmith or of any
+        name: "edsr", "inpainter", "autoencoder", "denoiser", "direct" or "stylist"; "spandrel:" and an architecture,
+            such as "spandrel:SwinIR"; or a file with weights (.safetensors, .pth, .pt or .ckpt), of lossmith or of any
             architecture that spandrel recognises.
         scale: By how much it enlarges.
         arguments: Those of the network.

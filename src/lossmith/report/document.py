@@ -12,6 +12,7 @@ from lossmith.report import appendix, sections
 from lossmith.report.comparison import comparison
 from lossmith.report.figures import grouped
 from lossmith.report.folder import distinct, read
+from lossmith.report.guidance import guidance
 from lossmith.report.pictures import collect, inline
 
 __all__ = ["page"]
@@ -62,6 +63,7 @@ def page(runs: Sequence[Path], out: Path) -> Path:
         body.append(comparison(group, own, remarks))
         body.append(sections.realism(group))
         body.append(sections.over_time(group))
+        body.append(guidance(list(group.runs.values())))
         body.append(sections.terms(group))
     body += [appendix.plan(members), appendix.citations(members), appendix.details(members)]
     title = " · ".join(run.name for run in members)

@@ -51,8 +51,13 @@ METRICS = (
     Metric("lpips_alex", "LPIPS", "", 3, 0.0, "alex"),
     Metric("dists", "DISTS", "", 3, 0.0, "vgg16"),
     Metric("texture", "Texture", "", 3, 1.0),
+    Metric("joint", "Pictures that show their caption", "", 3, None),
+    Metric("colour", "Right colour", "", 3, None),
+    Metric("shape", "Right shape", "", 3, None),
+    Metric("position", "Right place", "", 3, None),
+    Metric("denoising", "Denoising error", "", 4, 0.0),
 )
-PSNR_Y, LPIPS = METRICS[0], METRICS[3]
+PSNR_Y, LPIPS, JOINT, DENOISING = METRICS[0], METRICS[3], METRICS[6], METRICS[-1]
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def _single(run: Run, bicubic: dict[str, float]) -> str:
     if not run.validation:
         return f"{done}; no validation yet, so there is nothing to judge it by."
     clauses = []
-    for metric in (PSNR_Y, LPIPS):
+    for metric in (PSNR_Y, LPIPS, JOINT, DENOISING):
         points = run.metric(metric.key)
         if points:
             clauses.append(f"{metric.name} {metric.write(points[-1][1])}{_against(metric, points, bicubic)}")

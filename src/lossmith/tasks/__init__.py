@@ -3,6 +3,7 @@
 from lossmith.tasks.autoencoding import Autoencoding
 from lossmith.tasks.base import Batch, Examples, Items, Material, Task
 from lossmith.tasks.captioned import HeldOut
+from lossmith.tasks.direct_text_to_image import DirectTextToImage
 from lossmith.tasks.inpainting import Inpainting
 from lossmith.tasks.paired import Paired
 from lossmith.tasks.prompted import Prompted
@@ -17,6 +18,7 @@ __all__ = [
     "Batch",
     "Deblurring",
     "Denoising",
+    "DirectTextToImage",
     "Examples",
     "HeldOut",
     "Inpainting",
@@ -43,6 +45,7 @@ TASKS: dict[str, type[Task]] = {
         Paired,
         Autoencoding,
         TextToImage,
+        DirectTextToImage,
         StyleTransfer,
     )
 }

@@ -1,17 +1,17 @@
 """Captions: where pictures with captions come from, how they are read, and which of them are held out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, NoReturn, final
 
 import torch
 from torch import Tensor
 
 from lossmith.data import CaptionedItems, CaptionedPictures, Example, Shapes, Skipped
-from lossmith.tasks.base import Material
+from lossmith.tasks.base import Batch, Examples, Items, Material, Task
 from lossmith.text import Embeddings, encoder
 
-__all__ = ["Captions", "HeldOut", "source"]
+__all__ = ["Captions", "FromText", "HeldOut", "source"]
 
 Source = Shapes | CaptionedPictures
 
@@ -122,3 +122,39 @@ class HeldOut:
         rows = [self.items[k] for k in range(self.count)]
         captions = [self.items.captions[int(row["index"])] for row in rows]
         return captions, {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+class FromText(Task):
+    """A task whose network makes pictures of texts, from pictures with captions.
+
+    Args:
+        scale: By how much the network enlarges; 1 if it makes pictures of text alone.
+        source: How captions are read and split, see :class:`Captions`.
+    """
+
+    baseline: ClassVar[str] = "mean"
+    samples: ClassVar[bool] = True
+
+    def __init__(self, scale: int, **source: Any) -> None:
+        super().__init__(scale)
+        self.border, self.captions = 0, Captions(**source)
+
+    def material(self, pictures: str, judged: str | None, *, count: int, crop: int, seed: int) -> Material:
+        """Pictures with captions, see :class:`Captions`."""
+        return self.captions.material(pictures, judged, count=count, side=crop, seed=seed)
+
+    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:
+        """Not from files alone; see :meth:`material`."""
+        return self.refuse()
+
+    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> Examples:
+        """The same."""
+        return self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raises: pictures want captions here."""
+        raise ValueError(f"{self.name} wants pictures with captions: a folder of both, or shapes.")
+
+    def plain(self, batch: Batch) -> Tensor:
+        """The mean colour."""
+        return batch["target"].mean(dim=(2, 3), keepdim=True).expand_as(batch["target"])

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.models import Denoiser, Network, Restorer, Sampler, Text, load_network, sample
+from lossmith.models import Denoiser, Direct, Network, Restorer, Sampler, Text, load_network, sample
 from lossmith.models.sampling import noise_of
 from lossmith.tasks.text_to_image import enlarged
 from lossmith.text import Standard, TextEncoder, encoder
 
-__all__ = ["Prompted"]
+__all__ = ["Prompted", "drawn"]
 
 AT_ONCE = 32
 """Pictures that are made together."""
@@ -49,7 +49,7 @@ class Prompted:
     @property
     def side(self) -> int:
         """Of its pictures, in pixels."""
-        assert isinstance(self.model, Denoiser)
+        assert isinstance(self.model, Denoiser | Direct)
         return self.model.side
 
     @classmethod
@@ -70,15 +70,13 @@ class Prompted:
         device: str | torch.device = "cpu",
     ) -> Tensor:
         """A picture of each prompt, (N, 3, S, S) in [0, 1], from its own seed."""
-        assert isinstance(self.model, Denoiser)
         if self.model.scale > 1:
             raise ValueError("This network enlarges what another has made: give it with --upscale.")
         model, text = self.model.to(device).eval(), self.read(prompts)
         made = []
         for k in range(0, len(prompts), AT_ONCE):
             some = Text(*(part[k : k + AT_ONCE].to(device) for part in text))
-            noise = noise_of(seeds[k : k + AT_ONCE], model.side).to(device)
-            made.append(sample(model, some, noise, sampler).cpu())
+            made.append(drawn(model, some, seeds[k : k + AT_ONCE], sampler).cpu())
         return torch.cat(made)
 
     def enlarge(
@@ -108,3 +106,11 @@ class Prompted:
             beside = {"small": small.to(device), "spoilt": level.to(device)}
             made.append(sample(model, some, noise.to(device), sampler, **beside).cpu())
         return torch.cat(made)
+
+
+def drawn(model: Network, text: Text, seeds: Sequence[int], sampler: Sampler | None, **beside: Tensor) -> Tensor:
+    """A picture of each text from its own seed, (N, 3, S, S) in [0, 1], by whatever network makes such."""
+    if isinstance(model, Direct):
+        return model.sample(text, seeds)
+    assert isinstance(model, Denoiser)
+    return sample(model, text, noise_of(seeds, model.side).to(text.pooled.device), sampler, **beside)

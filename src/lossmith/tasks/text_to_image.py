@@ -1,9 +1,8 @@
 """Text-to-image: a network makes a picture of what a text says, out of noise, step by step."""
 
 import copy
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, NoReturn, final
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from lossmith.models.denoiser import MAPS, Denoiser, Text
 from lossmith.models.levels import output_from, x0_from
-from lossmith.tasks.base import Batch, Examples, Items, Material, Task
-from lossmith.tasks.captioned import Captions
+from lossmith.tasks.base import Batch
+from lossmith.tasks.captioned import FromText
 
 __all__ = ["TextToImage"]
 
@@ -21,7 +20,7 @@ NEAREST = 0.05
 
 
 @final
-class TextToImage(Task):
+class TextToImage(FromText):
     """Takes noise off a picture, with its caption before it; :func:`lossmith.models.sample` makes pictures of that.
 
     The views of a step:
@@ -46,7 +45,7 @@ class TextToImage(Task):
         scale: By how much it enlarges; 1 makes pictures of text alone.
         drop: How often the text is left out in training, so that the network also knows pictures without: guidance
             needs that.
-        source: How captions are read and split, see :class:`Captions`.
+        source: How captions are read and split, see :class:`lossmith.tasks.captioned.Captions`.
 
     Raises:
         ValueError: An argument that cannot be.
@@ -57,17 +56,15 @@ class TextToImage(Task):
         *("prediction", "clean", "noise", "logsnr", "pred", "target", "velocity", "group", "conditioned", "text"),
         *("hidden", "attention", "region", *MAPS),
     )
-    baseline: ClassVar[str] = "mean"
     network: ClassVar[str] = "denoiser"
-    samples: ClassVar[bool] = True
 
     def __init__(self, scale: int = 1, *, drop: float = 0.1, **source: Any) -> None:
         if scale not in (1, 2, 4, 8):
             raise ValueError(f"{self.name} wants a scale of 1, 2, 4 or 8; got {scale!r}.")
         if isinstance(drop, bool) or not 0 <= drop < 1:
             raise ValueError(f"{self.name} wants drop from 0 to below 1; got {drop!r}.")
-        super().__init__(scale)
-        self.border, self.drop, self.captions = 0, float(drop), Captions(**source)
+        super().__init__(scale, **source)
+        self.drop = float(drop)
         self.wanted: frozenset[str] = frozenset(self.gives)
 
     def giving(self, views: Collection[str]) -> "TextToImage":
@@ -81,16 +78,13 @@ class TextToImage(Task):
         if not isinstance(model, Denoiser):
             raise ValueError(f"{self.name} trains a denoiser; {type(model).__name__} is none. Leave --model out.")
 
-    def material(self, pictures: str, judged: str | None, *, count: int, crop: int, seed: int) -> Material:
-        """Pictures with captions, see :class:`Captions`."""
-        return self.captions.material(pictures, judged, count=count, side=crop, seed=seed)
-
     def views(self, model: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
         """One noisy picture of each, what the network says of it, and all that losses read."""
         assert isinstance(model, Denoiser)
         target = batch["target"]
         clean, levels = 2 * target - 1, model.levels
-        t, noise = levels.draw(clean), torch.randn_like(clean)
+        t = batch["time"] if "time" in batch else levels.draw(clean)
+        noise = torch.randn_like(clean)
         dropped = torch.rand(len(clean), device=clean.device) < self.drop
         beside = self.smaller(clean, model.scale) if model.scale > 1 else {}
         alpha, sigma = (each.view(-1, 1, 1, 1) for each in (levels.alpha(t), levels.sigma(t)))
@@ -127,22 +121,6 @@ class TextToImage(Task):
         spoilt = torch.rand(len(clean), device=clean.device)
         small = F.avg_pool2d(clean, scale)
         return {"small": enlarged(small, spoilt, scale, torch.randn_like(small)), "spoilt": spoilt}
-
-    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:
-        """Not from files alone; see :meth:`material`."""
-        return self.refuse()
-
-    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> Examples:
-        """The same."""
-        return self.refuse()
-
-    def refuse(self) -> NoReturn:
-        """Raises: pictures want captions here."""
-        raise ValueError(f"{self.name} wants pictures with captions: a folder of both, or shapes.")
-
-    def plain(self, batch: Batch) -> Tensor:
-        """The mean colour."""
-        return batch["target"].mean(dim=(2, 3), keepdim=True).expand_as(batch["target"])
 
 
 def enlarged(small: Tensor, spoilt: Tensor, scale: int, noise: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from torch import Tensor
 from lossmith.data import Oracle, Shapes
 from lossmith.image import to_pil
 from lossmith.metrics import oracle_accuracy
-from lossmith.models import Denoiser
-from lossmith.models.denoiser import Text
+from lossmith.models import Denoiser, Direct, Text
 from lossmith.models.levels import Levels, x0_from
-from lossmith.models.sampling import Sampler, noise_of, sample
+from lossmith.models.sampling import noise_of
 from lossmith.tasks import HeldOut
+from lossmith.tasks.prompted import drawn
 from lossmith.tasks.text_to_image import enlarged
 from lossmith.train.folder import RunFolder, replaced
 from lossmith.train.module import Training
@@ -61,34 +61,30 @@ class Sampling(AfterStep):
         if not trainer.is_global_zero or not (step % self.every == 0 or step >= trainer.max_steps):
             return
         model = module.average.eval()
-        assert isinstance(model, Denoiser)
+        assert isinstance(model, Denoiser | Direct)
         figures = self.figures(model, module.device, f"step_{step:08d}")
         self.folder.append("validation.jsonl", {"step": step, **figures})
         plain = {name: value for name, value in figures.items() if isinstance(value, float)}
         for logger in trainer.loggers:
             logger.log_metrics({f"validation/{name}": value for name, value in plain.items()}, step=step)
 
-    def figures(self, model: Denoiser, device: torch.device, role: str) -> dict[str, Any]:
+    def figures(self, model: Denoiser | Direct, device: torch.device, role: str) -> dict[str, Any]:
         """What the network is worth, and a sheet of what it makes under a role."""
         batch = {name: view.to(device) for name, view in self.batch.items()}
         text = Text(batch["tokens"], batch["token_mask"], batch["pooled"])
         noise = noise_of(range(len(text.pooled)), model.side).to(device)
         beside = spoilt_slightly(batch["target"], noise, model.scale)
-        made = torch.cat(
-            [
-                sample(
-                    model,
-                    Text(*(v[i : i + SHEET] for v in text)),
-                    noise[i : i + SHEET],
-                    Sampler(),
-                    **{k: v[i : i + SHEET] for k, v in beside.items()},
-                )
-                for i in range(0, len(noise), SHEET)
-            ]
-        )
+        sheets = []
+        for k in range(0, len(noise), SHEET):
+            some = {name: view[k : k + SHEET] for name, view in beside.items()}
+            part = Text(*(view[k : k + SHEET] for view in text))
+            sheets.append(drawn(model, part, range(k, k + len(part.pooled)), None, **some))
+        made = torch.cat(sheets)
         self.draw(role, made)
-        errors = curve(model, batch["target"], text, noise, **beside)
-        found: dict[str, Any] = {"n": len(made), "denoising": sum(errors) / len(errors), "by_level": errors}
+        found: dict[str, Any] = {"n": len(made)}
+        if isinstance(model, Denoiser):
+            errors = curve(model, batch["target"], text, noise, **beside)
+            found |= {"denoising": sum(errors) / len(errors), "by_level": errors}
         if self.oracle is not None and self.scenes is not None:
             found |= oracle_accuracy(self.oracle, made, self.scenes)
         return found

@@ -225,7 +225,7 @@ def in_units(
 def look(
     task: Task, model: Network, loss: Loss, items: Items, folder: RunFolder, knobs: Mapping[str, float]
 ) -> list[str]:
-    """One example through everything, before anything is written: the ranges, the shapes, the networks' weights.
+    """A first batch through everything, before anything is written: the ranges, the shapes, the networks' weights.
 
     Args:
         task: The task.
@@ -241,7 +241,9 @@ def look(
     Raises:
         ValueError: A picture or the loss is not what it should be.
     """
-    batch = {name: tensor[None] for name, tensor in items[0].items()}
+    count = 4 if any(term.loss.mixes for term in loss.terms) else 1  # one alone has nothing to be told from
+    first = [items[k] for k in range(count)]
+    batch = {name: torch.stack([each[name] for each in first]) for name in first[0]}
     pictured = {v for t in loss.terms if t.loss.pictures for p, v in t.reads.items() if p not in t.loss.bare}
     for name in pictured & batch.keys():  # a network's input may be noisy beyond [0, 1]
         inspect(name, batch[name])

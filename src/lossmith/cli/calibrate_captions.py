@@ -1,0 +1,47 @@
+"""`lossmith calibrate --captions`: how hard each term pulls at a diffusion network, at each level of noise."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["calibrated"]
+
+
+def calibrated(
+    formula: str, captions: str, model: str, *, batches: int, batch: int, seed: int, device: str, as_json: bool
+) -> None:
+    """Prints the gradients of a formula's terms at a network's weights, by level."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from lossmith import parse
+    from lossmith.cli.networks import device_of
+    from lossmith.cli.sample import prompted_in
+    from lossmith.models import Denoiser
+    from lossmith.tasks import TextToImage
+    from lossmith.train.by_level import pulls_by_level, rows
+
+    task = TextToImage()
+    if model == "bicubic":
+        material = task.material(captions, None, count=1, crop=32, seed=seed)
+        torch.manual_seed(seed)
+        network: Any = Denoiser(**material.told)
+    else:
+        prompted = prompted_in(Path(model))
+        network, options = prompted.model, prompted.facts.get("options", {})
+        task = TextToImage(network.scale, **options)
+        material = task.material(captions, None, count=1, crop=prompted.side, seed=seed)
+    network = network.to(device_of(device)).eval()
+    found = pulls_by_level(
+        parse(formula).to(device_of(device)), task, network, material.items, batch=batch, batches=batches, seed=seed
+    )
+    if as_json:
+        print(json.dumps({"formula": formula, "model": model, "captions": captions, **found}, allow_nan=False))
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    for what, title in (("norm", "norm of the gradient at the weights"), ("cosine", f"cosine with {found['beside']}")):
+        table = Table("log-SNR", *(f"{low:g}..{high:g}" for low, high in found["logsnr"]), title=title)
+        for row in rows(found, what):
+            table.add_row(*row)
+        console.print(table)

@@ -1,0 +1,160 @@
+"""Training on captions: views, controls, going on, and the commands."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch.testing import assert_close
+
+from lossmith import parse
+from lossmith.cli import main
+from lossmith.models import load_network
+from lossmith.tasks import TextToImage
+from lossmith.train import Settings, train
+
+MODEL = {"name": "denoiser", "channels": [8, 16], "heads": 1}
+COMMON = {"task": "text-to-image", "images": "shapes", "scale": 1, "crop": 16, "batch": 3, "val_count": 2}
+COMMON |= {"log_every": 2, "lr": 1e-2, "model": MODEL, "options": {"encoder": "words"}, "val_every": 100}
+
+
+def run(out, loss="imagen", steps=3, **more):
+    settings = Settings(**{**COMMON, "loss": loss, "steps": steps, "checkpoint_every": 100, **more})
+    train(settings, out, console=Console(quiet=True), accelerator="cpu", workers=0)
+    return load_network(out / "model.safetensors")[0].state_dict()
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run of the denoising alone: its folder and its weights."""
+    out = tmp_path_factory.mktemp("runs") / "plain"
+    return out, run(out)
+
+
+def test_a_term_of_weight_0_trains_the_same_network_bit_for_bit(plain, tmp_path):
+    terms = "0 * L1 + 0 * Dispersive + 0 * AttentionMask + 0 * ContrastiveFlow"
+    assert same(run(tmp_path / "run", f"imagen + {terms}"), plain[1])
+    assert not same(run(tmp_path / "other", "imagen + L1"), plain[1])
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(plain, tmp_path):
+    run(tmp_path / "run", steps=3, schedule="constant")
+    run(tmp_path / "run", steps=5, schedule="constant")
+    whole = run(tmp_path / "whole", steps=5, schedule="constant")
+    again = load_network(tmp_path / "run" / "model.safetensors")[0].state_dict()
+    assert same(again, whole)
+
+
+def test_a_run_is_judged_by_what_it_samples(plain):
+    lines = (plain[0] / "validation.jsonl").read_text().splitlines()
+    figures = json.loads(lines[-1])
+    assert figures["n"] == 2
+    assert len(figures["by_level"]) == 8
+    assert 0 <= figures["joint"] <= 1
+    assert (plain[0] / "sheets" / "samples" / "truth.png").is_file()
+    assert (plain[0] / "sheets" / "samples" / "step_00000003.png").is_file()
+
+
+def test_the_target_is_the_picture_whatever_the_network_says(denoiser, batch):
+    views = TextToImage(drop=0.0, encoder="words").views(denoiser(), batch)
+    assert_close(views["clean"], 2 * batch["target"] - 1)
+    assert_close(views["pred"], (views["prediction"] + 1) / 2)
+    assert views["group"].tolist() == [4, 4, 9]
+    assert views["conditioned"].all()
+
+
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v", "flow", "edm"])
+def test_what_is_predicted_and_the_picture_are_one_thing(denoiser, batch, prediction):
+    schedule = "edm" if prediction == "edm" else "cosine"
+    model = denoiser(prediction=prediction, schedule=schedule)
+    torch.manual_seed(3)
+    views = TextToImage(encoder="words").views(model, batch)
+    found = parse(f"Denoising({prediction!r}, weighting='x0')").evaluate(views)["Denoising"]
+    wanted = (2 * views["pred"] - 1 - views["clean"]).square().flatten(1).mean(dim=1)
+    assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_the_error_of_a_flow_is_that_of_its_velocity(denoiser, batch):
+    torch.manual_seed(3)
+    views = TextToImage(encoder="words").views(denoiser(), batch)
+    wanted = (views["velocity"] - (views["noise"] - views["clean"])).square().flatten(1).mean(dim=1)
+    assert_close(parse("imagen").evaluate(views)["Denoising"], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_only_what_is_read_is_made(denoiser, batch):
+    task = TextToImage(drop=0.5, encoder="words").giving(["prediction"])
+    assert not {"hidden", "maps", "attention"} & task.views(denoiser(), batch).keys()
+    torch.manual_seed(1)
+    views = task.giving(["attention", "region"]).views(denoiser(), batch)
+    assert views["attention"].shape == (3, 2, 8, 8)
+    known = views["region"].flatten(2).any(dim=2)
+    assert torch.equal(known[:, 0], views["conditioned"])
+    assert not known[:, 1].any()  # of which no word speaks
+
+
+def test_a_later_stage_sees_the_mean_of_squares_with_noise_of_its_own_level(denoiser):
+    seen = TextToImage(4, encoder="words").smaller(torch.ones(200, 3, 16, 16), 4)
+    assert seen["small"].shape == (200, 3, 16, 16)
+    assert 0.2 < seen["spoilt"].std() < 0.35
+    clean = (1 - seen["spoilt"]).view(-1, 1, 1, 1)
+    assert (seen["small"] - clean).mean().abs() < 0.05
+
+
+def test_a_later_stage_trains(tmp_path):
+    run(tmp_path / "run", scale=2, steps=1)
+    assert load_network(tmp_path / "run" / "model.safetensors")[0].scale == 2
+
+
+def test_all_terms_of_the_fusion_train_at_once(tmp_path):
+    fused = "imagen + 0.05 * ContrastiveFlow + 0.1 * L2 @ Central + 0.1 * Dispersive + 0.01 * AttentionMask('squared')"
+    run(tmp_path / "run", f"{fused} + 0.01 * L1 + 0.1 * HiddenAlignment", steps=2, balance="share")
+    line = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert len(line["terms"]) == 7
+
+
+def test_sample_writes_a_sheet_and_says_what_is_wrong(plain, tmp_path, capsys):
+    out = tmp_path / "a.png"
+    words = ["sample", str(plain[0]), "a red ring", "", "--out", str(out), "--steps", "2", "--device", "cpu"]
+    assert main([*words, "--grid", "2x2"]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (34, 34)
+    assert main([*words, "--grid", "1x1"]) == 2
+    assert "no room for 2 prompts" in capsys.readouterr().err
+    assert main([*words, "--sampler", "ddim"]) == 2
+    assert "take euler" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prompt", ["red " * 10_000, "красный круг", "赤い星", "🦊"])
+def test_any_prompt_gives_a_picture(plain, tmp_path, prompt, recwarn):
+    words = ["sample", str(plain[0]), prompt, "--out", str(tmp_path / "a.png"), "--steps", "1", "--device", "cpu"]
+    assert main([*words, "--grid", "1x1"]) == 0
+
+
+def test_evaluate_tells_the_ceiling_chance_and_the_floor(plain, capsys):
+    words = ["evaluate", str(plain[0]), "--captions", "shapes", "--guidance", "1", "--count", "8", "--steps", "1"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"ceiling", "chance", "floor", "guidance", "denoising"} <= found.keys()
+    assert main(["evaluate", str(plain[0])]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"images": "shapes:9"}, "levels"),
+        ({"images": "nowhere"}, "nowhere"),
+        ({"loss": "imagen + InfoNCE.on(pred='filled')"}, "'filled'"),
+        ({"scale": 3, "crop": 18}, "a scale of 1, 2, 4 or 8"),
+        ({"model": {"name": "direct", "channels": [4, 4]}}, "trains a denoiser"),
+        ({"knobs": {"lam": (0.1, 1.0)}, "loss": "imagen + lam * L2"}, "has no knobs"),
+    ],
+)
+def test_a_training_that_cannot_be_gets_one_line(tmp_path, more, words):
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path / "run", **more)
+    assert not (tmp_path / "run").exists()
