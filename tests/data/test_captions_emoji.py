@@ -1,0 +1,62 @@
+"""The script that makes a folder of captioned emoji."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lossmith.data import CaptionedPictures
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "text_to_image"
+
+
+@pytest.fixture
+def emoji(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT))
+    import emoji
+
+    yield emoji
+    del sys.modules["emoji"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1f468-200d-1f373", "1f469-200d-1f373"),  # a man and a woman who cook
+        ("1f482-200d-2640-fe0f", "1f482"),  # a guard
+        ("1f44b-1f3fd", "1f44b"),  # a hand of another tone
+        ("1f550", "1f567"),  # clocks
+        ("0030-fe0f-20e3", "0031-fe0f-20e3"),  # keys
+        ("1f468-200d-1f469-200d-1f466", "1f46a"),  # families
+    ],
+)
+def test_variants_are_one_family(emoji, one, other):
+    assert emoji.family(one) == emoji.family(other)
+
+
+def test_other_things_are_other_families(emoji):
+    names = ["1f98a", "1f431", "1f468-200d-1f373", "1f468-200d-1f393", "2764-fe0f", "0030-fe0f-20e3"]
+    assert len({emoji.family(name) for name in names}) == len(names)
+
+
+def test_codes_among_the_names_are_left_out(emoji):
+    assert emoji.phrases(["clock face six oclock", "clock6"]) == ["clock face six oclock"]
+    assert emoji.phrases(["FOX_FACE", "fox face", "fox"]) == ["fox face", "fox"]
+
+
+def test_the_folder_is_read(emoji, tmp_path, monkeypatch):
+    (tmp_path / "from").mkdir()
+    rows = []
+    for name, caption in (("1f98a", "fox face"), ("1f431", "cat face")):
+        Image.new("RGBA", (40, 40), (255, 0, 0, 128)).save(tmp_path / "from" / f"{name}.webp")
+        rows.append({"file": f"{name}.webp", "caption": caption, "alt": [caption.split()[0]]})
+    rows.append({"file": "gone.webp", "caption": "gone", "alt": []})
+    (tmp_path / "from" / "captions.json").write_text(json.dumps(rows))
+    monkeypatch.setattr(sys, "argv", ["emoji.py", str(tmp_path / "from"), str(tmp_path / "to"), "--side", "32"])
+    emoji.main()
+    source = CaptionedPictures(tmp_path / "to", 32)
+    assert source.captions == ["fox face", "fox", "cat face", "cat"]
+    assert [entry.group for entry in source.entries] == ["1f98a", "1f431"]
+    assert not source.skipped
