@@ -17,6 +17,12 @@ Latent = Literal["kl", "vq"]
 STEEP = 20.0
 """The log-variance past which noise grows no further; :class:`lossmith.KL` pulls it back from there."""
 
+FIRST = -6.0
+"""The log-variance with which training begins: noise that hides little."""
+
+UNIT = 4.0
+"""What brings the local means of a picture to a spread of about 1."""
+
 ACTIVE = 0.01
 """The variance of a latent's mean over pictures and places from which on the latent tells something."""
 
@@ -28,9 +34,11 @@ class Autoencoder(Restorer):
     .. math:: b(h) = h + \text{conv}\big(\text{silu}(\text{conv}(\text{silu}(h / \lVert h \rVert_\text{rms})))\big)
 
     With ``latent="kl"`` the encoder gives a Gaussian for each latent, of which training draws and use takes the mean;
-    with ``latent="vq"`` each place takes the nearest of a codebook's entries, see :class:`Codebook`. In place of latent
-    diffusion's group normalisation each place's features are divided by their own root mean square, so that no place
-    depends on a far one and large pictures may go through in tiles; nor has it their attention.
+    with ``latent="vq"`` each place takes the nearest of a codebook's entries, see :class:`Codebook`. The picture's
+    local means go into the latents, and the latents bilinearly enlarged into the picture, by a matrix each beside the
+    blocks: so training begins at the quality of a small picture, in colour, which blocks alone learn late. In place of
+    latent diffusion's group normalisation each place's features are divided by their own root mean square, so that no
+    place depends on a far one and large pictures may go through in tiles; nor has it their attention.
 
     References:
         | Auto-Encoding Variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
@@ -93,20 +101,28 @@ class Autoencoder(Restorer):
             *(part for a, b in pairs for part in (Block(a), nn.Conv2d(a, b, 3, stride=2, padding=1))),
             *(Block(deep) for _ in range(blocks)),
             Even(),
-            conv(deep, 2 * latents if latent == "kl" else latents),
+            deepest := conv(deep, 2 * latents if latent == "kl" else latents),
         )
         self.codebook = Codebook(codes, latents) if latent == "vq" else None
-        last = conv(channels, 12)
-        with torch.no_grad():
-            last.weight *= 0.1  # so that it begins near grey, and within [0, 1]
         self.decoder = nn.Sequential(
             conv(latents, deep),
             *(Block(deep) for _ in range(blocks)),
             *(part for a, b in pairs[::-1] for part in (conv(b, 4 * a), nn.PixelShuffle(2), Block(a))),
             Even(),
-            last,
+            last := conv(channels, 12),
             nn.PixelShuffle(2),
         )
+        self.inward = nn.Conv2d(3, latents, 1, bias=False)
+        self.outward = nn.Conv2d(latents, 3, 1)
+        with torch.no_grad():
+            last.weight *= 0.1  # so that the blocks begin as a small correction
+            deepest.weight *= 0.1
+            if latent == "kl":
+                deepest.bias[latents:] = FIRST  # type: ignore[index]  # it has one
+            straight = torch.eye(latents, 3)[..., None, None]
+            self.inward.weight.copy_(UNIT * straight)  # the latents' spread is about that of the standard normal
+            self.outward.weight.copy_(straight.transpose(0, 1) / UNIT)
+            self.outward.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, image: Tensor, *, note: dict[str, Tensor] | None = None) -> Tensor:
         """The picture made of its latents, (N, 3, H, W).
@@ -117,7 +133,10 @@ class Autoencoder(Restorer):
                 and "indices" (N, h, w).
         """
         height, width = image.shape[-2:]
-        encoded: Tensor = self.encoder(self.padded(image) - 0.5)
+        centred = self.padded(image) - 0.5
+        encoded: Tensor = self.encoder(centred)
+        small = self.inward(F.avg_pool2d(centred, self.down))
+        encoded = encoded + F.pad(small, (0, 0, 0, 0, 0, encoded.shape[1] - self.latents))
         if self.codebook is not None:
             drawn, codes, indices = self.codebook(encoded)
             views = {"latents": encoded, "codes": codes, "indices": indices}
@@ -133,7 +152,8 @@ class Autoencoder(Restorer):
 
     def decode(self, latents: Tensor) -> Tensor:
         """The picture (N, 3, down h, down w) that latents (N, C, h, w) stand for."""
-        made: Tensor = 0.5 + self.decoder(latents)
+        means = F.interpolate(self.outward(latents), scale_factor=self.down, mode="bilinear", align_corners=False)
+        made: Tensor = 0.5 + means + self.decoder(latents)
         return made
 
     def sample(self, count: int, side: int, *, generator: torch.Generator | None = None) -> Tensor:
