@@ -1,10 +1,17 @@
+"""Tiny captioned pictures, networks and trainings."""
+
 import pytest
 import torch
+from rich.console import Console
 
-from lossmith.models import Denoiser, Text
+from lossmith.models import Denoiser, Text, load_network
+from lossmith.train import Settings, train
 
 pytest.importorskip("diffusers")
 
+MODEL = {"name": "denoiser", "channels": [8, 16], "heads": 1}
+COMMON = {"task": "text-to-image", "images": "shapes", "scale": 1, "crop": 16, "batch": 3, "val_count": 2}
+COMMON |= {"log_every": 2, "lr": 1e-2, "model": MODEL, "options": {"encoder": "words"}, "val_every": 100}
 TINY = {"side": 16, "text": 12, "channels": [8, 16], "heads": 1}
 
 
@@ -47,3 +54,15 @@ def denoiser():
         return model
 
     return made
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Trains a tiny network in a folder, and gives its weights."""
+
+    def trained(out, loss="imagen", steps=3, **more):
+        settings = Settings(**{**COMMON, "loss": loss, "steps": steps, "checkpoint_every": 100, **more})
+        train(settings, out, console=Console(quiet=True), accelerator="cpu", workers=0)
+        return load_network(out / "model.safetensors")[0].state_dict()
+
+    return trained

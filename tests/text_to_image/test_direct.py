@@ -12,7 +12,6 @@ from lossmith.models import Direct, Text, load_network
 from lossmith.report import page
 from lossmith.tasks import DirectTextToImage, TextToImage
 from lossmith.train.by_level import pulls_by_level
-from tests.text_to_image.test_training import run
 
 SMALL = {"name": "direct", "channels": [8, 4], "latents": 3}
 FUSED = "L1 + 3e-5 * KL + 0.01 * ModeSeeking(0.5) + 0.01 * TV + 0.1 * L2 @ Central"
@@ -45,7 +44,7 @@ def test_the_second_picture_is_made_only_if_it_is_looked_at(direct, batch):
     assert_close(views["other"], direct(Text(batch["tokens"], batch["token_mask"], batch["pooled"]), views["z_other"]))
 
 
-def test_diversity_and_kl_train_natively(tmp_path, capsys):
+def test_diversity_and_kl_train_natively(tmp_path, run):
     out = tmp_path / "run"
     run(out, FUSED, task="direct-text-to-image", model=SMALL, steps=2)
     line = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
@@ -78,7 +77,7 @@ def test_a_term_is_told_by_its_pull_at_each_level(denoiser, batch):
     assert all(norm > 0 for norm in inside["norm"])
 
 
-def test_the_page_shows_sheets_and_what_guidance_does(tmp_path):
+def test_the_page_shows_sheets_and_what_guidance_does(tmp_path, run):
     run(tmp_path / "run", steps=1)
     figures = {"guidance": 2.0, "joint": 0.5, "kid": {"value": 0.1}, "diversity": {"vendi": 2.0}}
     record = {"n": 8, "chance": {"joint": 0.01}, "ceiling": {"joint": 1.0}, "floor": {"value": 0.02}}

@@ -5,24 +5,12 @@ import json
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from torch.testing import assert_close
 
 from lossmith import parse
 from lossmith.cli import main
 from lossmith.models import load_network
 from lossmith.tasks import TextToImage
-from lossmith.train import Settings, train
-
-MODEL = {"name": "denoiser", "channels": [8, 16], "heads": 1}
-COMMON = {"task": "text-to-image", "images": "shapes", "scale": 1, "crop": 16, "batch": 3, "val_count": 2}
-COMMON |= {"log_every": 2, "lr": 1e-2, "model": MODEL, "options": {"encoder": "words"}, "val_every": 100}
-
-
-def run(out, loss="imagen", steps=3, **more):
-    settings = Settings(**{**COMMON, "loss": loss, "steps": steps, "checkpoint_every": 100, **more})
-    train(settings, out, console=Console(quiet=True), accelerator="cpu", workers=0)
-    return load_network(out / "model.safetensors")[0].state_dict()
 
 
 def same(first, second):
@@ -30,19 +18,19 @@ def same(first, second):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(tmp_path_factory, run):
     """A run of the denoising alone: its folder and its weights."""
     out = tmp_path_factory.mktemp("runs") / "plain"
     return out, run(out)
 
 
-def test_a_term_of_weight_0_trains_the_same_network_bit_for_bit(plain, tmp_path):
+def test_a_term_of_weight_0_trains_the_same_network_bit_for_bit(plain, tmp_path, run):
     terms = "0 * L1 + 0 * Dispersive + 0 * AttentionMask + 0 * ContrastiveFlow"
     assert same(run(tmp_path / "run", f"imagen + {terms}"), plain[1])
     assert not same(run(tmp_path / "other", "imagen + L1"), plain[1])
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(plain, tmp_path):
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(plain, tmp_path, run):
     run(tmp_path / "run", steps=3, schedule="constant")
     run(tmp_path / "run", steps=5, schedule="constant")
     whole = run(tmp_path / "whole", steps=5, schedule="constant")
@@ -105,12 +93,12 @@ def test_a_later_stage_sees_the_mean_of_squares_with_noise_of_its_own_level(deno
     assert (seen["small"] - clean).mean().abs() < 0.05
 
 
-def test_a_later_stage_trains(tmp_path):
+def test_a_later_stage_trains(tmp_path, run):
     run(tmp_path / "run", scale=2, steps=1)
     assert load_network(tmp_path / "run" / "model.safetensors")[0].scale == 2
 
 
-def test_all_terms_of_the_fusion_train_at_once(tmp_path):
+def test_all_terms_of_the_fusion_train_at_once(tmp_path, run):
     fused = "imagen + 0.05 * ContrastiveFlow + 0.1 * L2 @ Central + 0.1 * Dispersive + 0.01 * AttentionMask('squared')"
     run(tmp_path / "run", f"{fused} + 0.01 * L1 + 0.1 * HiddenAlignment", steps=2, balance="share")
     line = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
@@ -154,7 +142,7 @@ def test_evaluate_tells_the_ceiling_chance_and_the_floor(plain, capsys):
         ({"knobs": {"lam": (0.1, 1.0)}, "loss": "imagen + lam * L2"}, "has no knobs"),
     ],
 )
-def test_a_training_that_cannot_be_gets_one_line(tmp_path, more, words):
+def test_a_training_that_cannot_be_gets_one_line(tmp_path, more, words, run):
     with pytest.raises(ValueError, match=words):
         run(tmp_path / "run", **more)
     assert not (tmp_path / "run").exists()
