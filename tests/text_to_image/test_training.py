@@ -93,9 +93,20 @@ def test_a_later_stage_sees_the_mean_of_squares_with_noise_of_its_own_level(deno
     assert (seen["small"] - clean).mean().abs() < 0.05
 
 
-def test_a_later_stage_trains(tmp_path, run):
-    run(tmp_path / "run", scale=2, steps=1)
-    assert load_network(tmp_path / "run" / "model.safetensors")[0].scale == 2
+def test_a_later_stage_enlarges_what_the_first_has_made(plain, tmp_path, run, capsys):
+    run(tmp_path / "run", scale=2, crop=32, steps=1)
+    words = ["sample", str(plain[0]), "a red ring", "--out", str(tmp_path / "a.png"), "--steps", "2", "--grid", "1x1"]
+    assert main([*words, "--upscale", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.size == (32, 32)
+    assert main(["sample", str(tmp_path / "run"), "a red ring", "--device", "cpu"]) == 2
+    assert "give it with --upscale" in capsys.readouterr().err
+
+
+def test_it_trains_in_bf16_with_checkpointing_and_accumulation(tmp_path, run):
+    model = {"name": "denoiser", "channels": [8, 16], "heads": 1, "checkpointing": True}
+    found = run(tmp_path / "run", precision="bf16-mixed", accumulate=2, steps=1, model=model)
+    assert all(weight.isfinite().all() for weight in found.values())
 
 
 def test_all_terms_of_the_fusion_train_at_once(tmp_path, run):

@@ -52,7 +52,7 @@ class Sampling(AfterStep):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the truth once."""
-        if trainer.is_global_zero and not (self.folder.path / "samples.json").is_file():
+        if trainer.is_global_zero and not (self.folder.path / "sheets" / "samples" / "truth.png").is_file():
             self.folder.write("samples.json", {"captions": self.captions[:SHEET]})
             self.draw("truth", self.batch["target"])
 
