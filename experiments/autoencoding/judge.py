@@ -71,6 +71,7 @@ def main() -> None:
         if model is not None:
             latents = told(model, notes)
             rows += [{**common, "metric": metric, "value": round(value, 3)} for metric, value in latents.items()]
+            config.pop("images")  # a place on this machine
             details[name] = {"config": config, "last": log[-1]}
             if latent == "kl":
                 samples[CALLED[name]] = model.sample(6, 64, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
