@@ -67,9 +67,9 @@ class Codebook(nn.Module):
                 indices = distances.argmin(dim=1)
                 if self.training:
                     self.count(indices)
-            shape = latents.shape[0], *latents.shape[2:]
-            codes = F.embedding(indices, self.entries).unflatten(0, shape).permute(0, 3, 1, 2)
-            return Quantised(exact + (codes - exact).detach(), codes, indices.unflatten(0, shape))
+            chosen = indices.view(len(latents), *latents.shape[2:])
+            codes = F.embedding(chosen, self.entries).permute(0, 3, 1, 2)
+            return Quantised(exact + (codes - exact).detach(), codes, chosen)
 
     @torch.no_grad()
     def revive(self, places: Tensor) -> None:

@@ -61,4 +61,5 @@ def rebrightened(content: Tensor, painted: Tensor) -> Tensor:
 def power(matrix: Tensor, exponent: float) -> Tensor:
     """A power of a symmetric matrix (3, 3), whose eigenvalues are at least 0 up to rounding."""
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.clamp_min(1e-12) ** exponent) @ vectors.T
+    raised: Tensor = vectors @ torch.diag(values.clamp_min(1e-12) ** exponent) @ vectors.T
+    return raised
