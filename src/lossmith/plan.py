@@ -132,7 +132,7 @@ class Plan:
 
         def forward() -> torch.Tensor:
             looks = Looks(views, wanted)
-            return torch.stack([term.evaluate(looks).mean() for term in terms]).sum()
+            return torch.stack([term.ungated(looks).mean() for term in terms]).sum()
 
         with torch.no_grad():
             forward()  # so that the networks are there

@@ -11,7 +11,14 @@ pytest.importorskip("diffusers")
 
 MODEL = {"name": "denoiser", "channels": [8, 16], "heads": 1}
 COMMON = {"task": "text-to-image", "images": "shapes", "scale": 1, "crop": 16, "batch": 3, "val_count": 2}
-COMMON |= {"log_every": 2, "lr": 1e-2, "model": MODEL, "options": {"encoder": "words"}, "val_every": 100}
+COMMON |= {
+    "log_every": 2,
+    "lr": 1e-2,
+    "model": MODEL,
+    "options": {"encoder": "words"},
+    "val_every": 100,
+    "schedule": "constant",
+}
 TINY = {"side": 16, "text": 12, "channels": [8, 16], "heads": 1}
 
 

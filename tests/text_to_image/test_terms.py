@@ -23,6 +23,11 @@ def test_a_gate_is_part_of_the_text_and_of_what_is_read():
     assert repr(Gate(-1.7, 0.25)) == "Gate(-1.7, 0.25)"
 
 
+def test_the_cost_of_a_gated_term_is_known_without_levels():
+    loss = parse("Gate() * perceptual('vgg16', 'conv1_2')")
+    assert loss.plan((1, 3, 32, 32)).kept == parse("perceptual('vgg16', 'conv1_2')").plan((1, 3, 32, 32)).kept
+
+
 def test_a_gate_without_levels_is_refused_in_words():
     with pytest.raises(ValueError, match="has a gate, which reads the view 'logsnr'"):
         (Gate() * L2())(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
