@@ -4,9 +4,9 @@
 
 Every arm trains the same network on the same pictures of shapes, level 2 (two things, how they stand, how many), in the
 same order, with the same noise: an arm differs by its formula alone. Weights are those of `imagen_fused`; none was
-tuned by what is judged here. Controls: a term of weight 0, which must give the denoising's own bits; a perceptual network
-that was never trained, and one without its gate. Judged is the share of held-out scenes that are drawn right, of 96
-captions with the same noise for all arms, with paired intervals over the captions.
+tuned by what is judged here. Controls: a term of weight 0, which must give the denoising's own bits; a perceptual
+network that was never trained, and one without its gate. Judged is the share of held-out scenes that are drawn right,
+of 96 captions with the same noise for all arms, with paired intervals over the captions.
 
 An arm whose run is there is not trained again. Writes result.json beside this file: rows of system, loss, seed, metric,
 value, seconds, megabytes.

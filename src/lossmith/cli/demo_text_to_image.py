@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["demonstrated"]
 
-STEPS = 1600
+STEPS = 1500
 SETTINGS: dict[str, Any] = {
     "task": "text-to-image",
     "images": "shapes",
@@ -18,10 +18,10 @@ SETTINGS: dict[str, Any] = {
     "warmup": 100,
     "clip": 1.0,
     "ema": 0.999,
-    "val_every": 400,
+    "val_every": 375,
     "val_count": 32,
     "log_every": 50,
-    "checkpoint_every": 400,
+    "checkpoint_every": 375,
 }
 ASKED = (
     "a small red star on the left",
