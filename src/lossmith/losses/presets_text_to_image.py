@@ -77,8 +77,8 @@ def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybr
     """
     if not isinstance(shares, bool):
         raise ValueError(f"imagen_fused wants shares to be True or False; got {shares!r}.")
-    noise, flow, eye, slopes = imagen(prediction), ContrastiveFlow(), Gate() * perceptual(), L2() @ Central()
+    noise, flow, eye, slopes = imagen(prediction), ContrastiveFlow(), perceptual() * Gate(), L2() @ Central()
     inside = 0.01 * Dispersive() + 0.02 * AttentionMask("squared")
     if shares:
-        return Percent(75) * noise + Percent(5) * flow + Percent(10) * eye + Percent(10) * slopes + inside
+        return noise * Percent(75) + flow * Percent(5) + eye * Percent(10) + slopes * Percent(10) + inside
     return noise + 0.05 * flow + 0.002 * eye + 5 * slopes + inside
