@@ -12,6 +12,8 @@ __all__ = ["Stylist"]
 
 EVERYWHERE = 2**20
 """What its reach amounts to in pixels: instance normalisation looks at the whole picture."""
+RIM = 0.02
+"""How near to black and white the picture counts as: at these themselves nothing could be added to it."""
 
 
 @final
@@ -20,7 +22,9 @@ class Stylist(Restorer):
 
     Where we leave the paper: instance normalisation for batch normalisation, as Ulyanov showed; nearest-neighbour
     enlargement and a convolution for the transposed one, which leaves checkerboards; blocks that are padded by
-    reflection and keep their size; a sigmoid for the scaled tanh, since pictures are in [0, 1].
+    reflection and keep their size; a sigmoid for the scaled tanh, since pictures are in [0, 1]. And what it paints is
+    added to the picture before that sigmoid, from a last layer that begins with zeros: an untrained one gives the
+    photograph, and a short training has no need to learn it.
 
     It looks at the whole picture at once, so that a large one goes through in one piece: some 200 bytes a pixel and
     channel of the first layer.
@@ -58,6 +62,8 @@ class Stylist(Restorer):
         )
         self.up = nn.Sequential(*enlarging(4 * c, 2 * c), *enlarging(2 * c, c))
         self.tail = nn.Conv2d(c, 3, 9, padding=4, padding_mode="reflect")
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
         """The picture in the style, (N, 3, H, W)."""
@@ -68,7 +74,7 @@ class Stylist(Restorer):
         deep = self.down(padded)
         for block in self.body:
             deep = deep + block(deep)
-        painted: Tensor = torch.sigmoid(self.tail(self.up(deep)))
+        painted = torch.sigmoid(self.tail(self.up(deep)) + torch.logit(padded, eps=RIM))
         return painted[..., :height, :width]
 
 
