@@ -132,6 +132,14 @@ class Task(ABC):
         items = self.training(files, crop=crop, seed=seed)
         return Material(items, None if beside is None else self.evaluation(beside, limit=count), len(files))
 
+    def still(self) -> Mapping[str, Tensor]:
+        """The views that are the same for every batch, (1, 3, H, W); what networks see of these is kept."""
+        return {}
+
+    def measured(self, views: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The views at which norms of gradients are measured, from those of an untrained network."""
+        return views
+
     @abstractmethod
     def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:
         """What is trained on, from files of pictures, in crops of a side."""

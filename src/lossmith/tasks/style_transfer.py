@@ -1,8 +1,8 @@
 """Style transfer by a network: every picture in the one style that is learnt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,9 @@ from lossmith.image import scaled
 from lossmith.tasks.base import Batch, Task
 
 __all__ = ["StyleTransfer", "sized"]
+
+GRID = 8
+"""The coarsest grid in pixels of the networks that are usual: three pools."""
 
 
 @final
@@ -60,7 +63,18 @@ class StyleTransfer(Task):
         """The painted picture beside its content and the style."""
         content = batch["input"]
         style = self.style.to(content).expand(len(content), -1, -1, -1)
-        return {"pred": model(content), "content": content, "style": style}
+        at = place(content.shape[-2:])
+        return {"pred": model(content)[at], "content": content[at], "style": style}
+
+    def still(self) -> dict[str, Tensor]:
+        """The style."""
+        return {"style": self.style}
+
+    def measured(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Half content, half style: at the content, which an untrained network gives, its term has no gradient."""
+        content, style = views["content"], views["style"]
+        laid = F.interpolate(style, size=content.shape[-2:], mode="bicubic", antialias=True, align_corners=False)
+        return {**views, "pred": ((content + laid.clamp(0, 1)) / 2).detach()}
 
     def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """The painted picture, for which the style need not be there."""
@@ -82,6 +96,16 @@ class StyleTransfer(Task):
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """One picture, to which nothing is done."""
         return {"input": image}
+
+
+def place(size: Sequence[int]) -> tuple[Any, ...]:
+    """A part of a painting, at random, where the grids of a loss's networks lie otherwise than those of the stylist.
+
+    If both always coincided, what they leave at each 2nd, 4th or 8th pixel would be learnt.
+    """
+    slack = [max(0, min(GRID - 1, side - 16)) for side in size]
+    tops = [int(torch.randint(each + 1, ())) for each in slack]
+    return (..., *(slice(t, side - each + t) for t, each, side in zip(tops, slack, size, strict=True)))
 
 
 def sized(image: Tensor, side: int) -> Tensor:

@@ -85,6 +85,7 @@ class Training(LightningModule):
         self.draw = Draw(knobs) if knobs else None
         self.middle = {name: math.sqrt(low * high) for name, (low, high) in (knobs or {}).items()}
         self.balancing = Balancing(balance, loss.names) if balance else None
+        self.steady = [loss]  # in a list, so that its networks are not registered twice
         self.quarantine, self.reading = Quarantine(loss.names), Reading()
         self.guard: Guard | None = None
         self.looked: tuple[str, ...] = loss.names
@@ -94,6 +95,10 @@ class Training(LightningModule):
         apart = [*self.named_parameters(), *self.named_buffers()]
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in apart if not name.startswith("model.")]
 
+    def on_fit_start(self) -> None:
+        """Lets networks see what stays the same, once the loss is on its device."""
+        self.steady = [steady(self.loss, self.task, self.device)]
+
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The weighted sum of the terms; each term's batch mean is kept on the device, for whoever asks."""
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)  # nothing random to save or restore
@@ -101,7 +106,7 @@ class Training(LightningModule):
         views = self.task.views(partial(self.model, **knobs) if knobs else self.model, batch)
         self.shown = {name: view.detach() for name, view in views.items()}
         self.guard = Guard(scaled=self.scaled)
-        values = self.guard.sound(self.loss.evaluate(views, guard=self.guard, step=self.global_step))
+        values = self.guard.sound(self.steady[0].evaluate(views, guard=self.guard, step=self.global_step))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.values.clear()
             self.number = self.global_step * self.trainer.accumulate_grad_batches
@@ -226,6 +231,12 @@ class Training(LightningModule):
         if self.reading.adrift and self.global_step >= self.trainer.max_steps:
             raise NotFinite(f"No term was a finite number for any picture in the last step, {self.global_step}; {CURE}")
         return not self.reading.adrift
+
+
+def steady(loss: Loss, task: Task, device: torch.device | str = "cpu") -> Loss:
+    """The loss on a task, with what networks see of the views that stay the same kept on a device."""
+    still = {name: view.to(device) for name, view in task.still().items() if name in loss.reads}
+    return loss.pin(**still) if still else loss
 
 
 def told(figures: Mapping[str, Tensor]) -> dict[str, float]:

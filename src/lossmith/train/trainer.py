@@ -22,7 +22,7 @@ from lossmith.tasks import TASKS, Examples, HeldOut, Items, Task
 from lossmith.train.fit import fit
 from lossmith.train.folder import RunFolder, replaced
 from lossmith.train.levels import by_level
-from lossmith.train.module import Training, refuse
+from lossmith.train.module import Training, refuse, steady
 from lossmith.train.sampling import Sampling
 from lossmith.train.settings import Settings
 from lossmith.train.validation import Validation
@@ -212,12 +212,12 @@ def in_units(
             made: Tensor = model(image, **settings.middle, **notes)
         return made.requires_grad_()  # so that views made of it, such as a filled hole, are known to be
 
-    def views(index: int) -> dict[str, Tensor]:
+    def views(index: int) -> Mapping[str, Tensor]:
         examples = [items[index * settings.batch + i] for i in range(settings.batch)]
         batch = {name: torch.stack([one[name] for one in examples]) for name in examples[0]}
-        return task.views(model if task.samples else network, batch)
+        return task.measured(task.views(model if task.samples else network, batch))
 
-    card = loss.calibrate(views(index) for index in range(CALIBRATION))
+    card = steady(loss, task).calibrate(views(index) for index in range(CALIBRATION))
     model.train()
     return card.rescaled() if settings.calibrate else card.resolved(), card
 
