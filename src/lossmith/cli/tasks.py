@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lossmith.train.painting_loss import LEARNT
+
 __all__ = ["COMMANDS", "STANDS_FOR", "USUAL", "ends"]
 
 PANEL = "The task"
@@ -128,6 +130,7 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
 USUAL: dict[str, dict[str, Any]] = {
     "text-to-image": {"loss": "imagen", "lr": 1e-3, "warmup": 100, "clip": 1.0, "val_every": 1000, "val_count": 64},
     "direct-text-to-image": {"loss": "L1 + 3e-5*KL", "lr": 2e-3, "val_every": 1000, "val_count": 64},
+    "style": {"loss": LEARNT, "lr": 1e-3, "batch": 4, "crop": 128, "ema": 0.99, "val_count": 6},
 }
 """Where a task's usual settings are not those of all."""
 
