@@ -5,8 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
+from lossmith import parse
 from lossmith.cli import main
+from lossmith.cli.tasks import USUAL
+from lossmith.metrics import METRICS
 from lossmith.models import EDSR, Stylist, save
+from lossmith.tasks import StyleTransfer
 
 FORMULA = 'L2.on(target="content") + 10 * (L2 @ Gram).on(target="style")'
 
@@ -82,6 +86,14 @@ def test_a_network_that_has_learnt_no_style_is_refused(files, capsys):
     assert "has learnt no style; give a run of lossmith train style" in capsys.readouterr().err
 
 
+@pytest.fixture
+def few_metrics(monkeypatch):
+    """A validation without networks, whose weights are looked for and loaded for longer than two steps take."""
+    named = {name: "is left out" for name in METRICS if name != "psnr_y"}
+    monkeypatch.setattr("lossmith.train.validation.missing", lambda: named)
+
+
+@pytest.mark.usefixtures("few_metrics")
 def test_a_style_is_trained_and_put_to_use(files, tmp_path_factory):
     pictures = tmp_path_factory.mktemp("pictures")
     for i in range(2):
@@ -92,3 +104,10 @@ def test_a_style_is_trained_and_put_to_use(files, tmp_path_factory):
     words += ["--steps", "2", "--crop", "32", "--batch", "1", "--model-option", "channels=4", "--out", str(run)]
     assert main([*words, "--model-option", "blocks=1"]) == 0
     assert style(files, "content.png", "--run", str(run)) == 0
+
+
+def test_what_a_style_is_learnt_by_unless_one_says_asks_for_all_of_the_gradient():
+    usual = USUAL["style"]
+    loss = parse(usual["loss"])
+    assert sum(weight.share for weight in loss.weights) == pytest.approx(100)
+    assert loss.reads == set(StyleTransfer.gives) and list(loss.networks) == ["vgg16"]

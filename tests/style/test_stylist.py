@@ -1,15 +1,34 @@
 import pytest
 import torch
 
+from lossmith import parse
+from lossmith.image import to_pil
 from lossmith.models import Stylist, build, load, save, tiled
 from lossmith.tasks import StyleTransfer
 from lossmith.tasks.style_transfer import sized
+from lossmith.train.module import steady
 
 
 @pytest.fixture
 def stylist():
     torch.manual_seed(0)
-    return Stylist(channels=4, blocks=1).eval()
+    made = Stylist(channels=4, blocks=1).eval()
+    torch.nn.init.normal_(made.tail.weight, std=0.1)  # as if it had learnt something
+    return made
+
+
+def test_an_untrained_stylist_gives_the_picture(stylist):
+    picture = 0.05 + 0.9 * torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(Stylist(channels=4, blocks=1)(picture), picture)
+    assert not torch.allclose(stylist(picture), picture, atol=0.01)
+
+
+def test_an_untrained_stylist_learns_from_black_and_white_too():
+    model = Stylist(channels=4, blocks=1)
+    for shade in (0.0, 1.0):
+        model.zero_grad()
+        model(torch.full((1, 3, 16, 16), shade)).sum().backward()
+        assert model.tail.bias.grad.abs().min() > 1
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 23), (40, 33)])
@@ -45,15 +64,42 @@ def test_a_picture_too_small_is_refused(stylist):
         stylist(torch.rand(1, 3, 8, 20))
 
 
-def test_the_task_shows_the_style_beside_each_content(tmp_path):
-    from lossmith.image import to_pil
+@pytest.fixture
+def task(tmp_path):
+    chance = torch.Generator().manual_seed(0)
+    to_pil(torch.rand(3, 40, 80, generator=chance)).save(tmp_path / "style.png")
+    return StyleTransfer(style=str(tmp_path / "style.png"), style_side=40)
 
-    to_pil(torch.rand(3, 40, 80)).save(tmp_path / "style.png")
-    task = StyleTransfer(style=str(tmp_path / "style.png"), style_side=40)
+
+def test_the_task_shows_the_style_beside_each_content(task):
     views = task.views(lambda image: image / 2, {"input": torch.rand(2, 3, 16, 16)})
     assert sorted(views) == sorted(task.gives)
     assert views["style"].shape == (2, 3, 20, 40)
     torch.testing.assert_close(views["pred"], views["content"] / 2)
+    torch.testing.assert_close(task.still()["style"].expand(2, -1, -1, -1), views["style"])
+
+
+def test_the_grids_of_the_losss_networks_move_over_the_painting(task):
+    torch.manual_seed(0)
+    across = torch.arange(40.0).expand(1, 3, 40, 40)
+    seen = [task.views(lambda image: image, {"input": across})["pred"] for _ in range(60)]
+    assert {view.shape for view in seen} == {(1, 3, 33, 33)}
+    assert {int(view[0, 0, 0, 0]) % 8 for view in seen} == set(range(8))
+
+
+def test_shares_are_measured_half_way_to_the_style_where_the_content_pulls(task):
+    views = task.views(lambda image: image, {"input": torch.rand(2, 3, 24, 24)})
+    shares = parse('30% * L2.on(target="content") + 70% * (L2 @ Gram).on(target="style")')
+    rows = shares.calibrate(task.measured(views)).rows
+    assert [row.share for row in rows] == [pytest.approx(0.3), pytest.approx(0.7)]
+
+
+def test_the_style_is_shown_to_networks_once_and_the_value_is_the_same(task):
+    loss = parse("L1.on(target='content') + style('vgg16', 'relu1_1', weights='random').on(target='style')")
+    views, kept = task.views(lambda image: image / 2, {"input": torch.rand(2, 3, 24, 24)}), steady(loss, task)
+    for name, value in loss.evaluate(views).items():
+        torch.testing.assert_close(kept.evaluate(views)[name], value)
+    assert kept.bytes > 0 and loss.reads - kept.reads == {"style"}
 
 
 def test_a_style_that_cannot_be_read_is_refused_before_the_run(tmp_path):
