@@ -17,6 +17,7 @@ from lossmith.balance import Balance
 from lossmith.balance.gramian import pulls
 from lossmith.guard import Guard
 from lossmith.loss import Loss
+from lossmith.pin import Pinned
 from lossmith.tasks import Task
 from lossmith.train.balancing import Balancing
 from lossmith.train.knobs import Draw, normalised
@@ -236,7 +237,7 @@ class Training(LightningModule):
 def steady(loss: Loss, task: Task, device: torch.device | str = "cpu") -> Loss:
     """The loss on a task, with what networks see of the views that stay the same kept on a device."""
     still = {name: view.to(device) for name, view in task.still().items() if name in loss.reads}
-    return loss.pin(**still) if still else loss
+    return Pinned(loss, still) if still else loss
 
 
 def told(figures: Mapping[str, Tensor]) -> dict[str, float]:
