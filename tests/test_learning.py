@@ -22,7 +22,8 @@ def test_a_loss_without_a_critic_learns_nothing():
 def test_each_critic_of_a_sum_learns_and_its_figures_have_the_terms_name():
     loss = L1() + 0.1 * patch() + patch(seed=1).on(target="other")
     critics = [name for name in loss.names if name != "L1"]
-    assert set(loss.learn(views())) == {f"{name}.{of}" for name in critics for of in ("critic", "real", "fake")}
+    figures = ("critic", "real", "fake", "spread")
+    assert set(loss.learn(views())) == {f"{name}.{of}" for name in critics for of in figures}
     assert [critic.learner.steps for critic in loss.losses[1:]] == [1, 1]
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from lossmith import L1, L2, MSSSIM, SSIM, TV, Adversarial, Foreign, InfoNCE, Knob, OnFrom, parse
 from lossmith.doctor import check
+from lossmith.doctor.inputs import HOSTILE
 
 
 @pytest.fixture
@@ -65,6 +66,14 @@ def test_a_contrast_of_one_image_has_nothing_to_follow():
 
 def test_half_precision_views_are_examined(batch):
     assert not check(L1() + SSIM(), {name: view.bfloat16() for name, view in batch.items()}).errors
+
+
+def test_a_view_of_truth_values_may_stand_first():
+    views = {"conditioned": torch.tensor([True, False])}
+    views |= {name: torch.randn(2, 3, 16, 16) for name in ("velocity", "clean", "noise")}
+    ordered = {name: HOSTILE[name](views) for name in ("opposite", "black on noise")}
+    assert all(changed["conditioned"] is views["conditioned"] for changed in ordered.values())
+    assert torch.equal(ordered["opposite"]["clean"], 1 - views["velocity"])
 
 
 def test_masks_are_no_reason_for_an_alarm(batch):

@@ -153,18 +153,30 @@ def each(change: Callable[[Tensor, int], Tensor]) -> Transform:
 
 
 def first(change: Callable[[Tensor], Tensor]) -> Transform:
-    """For the first view alone, which is pred wherever there is one."""
-    return lambda views: {name: view if i else change(view) for i, (name, view) in enumerate(views.items())}
+    """For the first view of floating-point numbers alone, which is pred wherever there is one."""
+
+    def changed(views: Views) -> Views:
+        lead = leading(views)
+        return {name: change(view) if name == lead else view for name, view in views.items()}
+
+    return changed
 
 
 def others(change: Callable[[Tensor], Tensor]) -> Transform:
-    """Every other view of the first one's shape as something made of the first."""
+    """Every other view of that one's shape as something made of it."""
 
     def changed(views: Views) -> Views:
-        like = next(iter(views.values()))
-        return {name: change(like) if i and v.shape == like.shape else v for i, (name, v) in enumerate(views.items())}
+        lead = leading(views)
+        like = views[lead]
+        alike = {n for n, v in views.items() if n != lead and v.is_floating_point() and v.shape == like.shape}
+        return {name: change(like) if name in alike else view for name, view in views.items()}
 
     return changed
+
+
+def leading(views: Views) -> str:
+    """The first view of floating-point numbers, of which every loss has one."""
+    return next((name for name, view in views.items() if view.is_floating_point()), next(iter(views)))
 
 
 HOSTILE: dict[str, Transform] = {
