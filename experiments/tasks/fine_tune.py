@@ -27,7 +27,8 @@ HERE = Path(__file__).parent
 WHICH = ("psnr_y", "ssim_y", "lpips_alex", "swd")
 SETS = ("Set5", "Set14")
 LABELS = {"sr_realesr_animevideov3_x4": "Real-ESRGAN animevideov3", "start": "edsr, L1"}
-PUBLISHED = {"srgan": "SRGAN", "CARN_M": "CARN-M", "rlfn_ntire": "RLFN", "ntire_imdn_baseline": "IMDN"}
+PUBLISHED = {"srgan": ("SRGAN", 5), "CARN_M": ("CARN-M", -11), "ntire_imdn_baseline": ("IMDN", 5)}
+"""What they are called in the plane, and how far above their point."""
 SHOWN = ("kodim08", (270, 250), (200, 280))
 """A photograph of Kodak24, whose use is unrestricted, and the place that is drawn."""
 
@@ -89,11 +90,11 @@ def plane(arrows: dict, anchors: dict) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for axis, name in zip(axes, SETS, strict=True):
-        for key, label in PUBLISHED.items():
+        for key, (label, up) in PUBLISHED.items():
             if name in anchors.get(key, {}):
                 point = (anchors[key][name]["psnr_y"], anchors[key][name]["lpips_alex"])
                 axis.plot(*point, "o", color="0.6")
-                axis.annotate(label, point, textcoords="offset points", xytext=(5, 4), fontsize=8, color="0.4")
+                axis.annotate(label, point, textcoords="offset points", xytext=(4, up), fontsize=8, color="0.4")
         for colour, (label, (before, after)) in zip(("#0072b2", "#d55e00"), arrows[name].items(), strict=False):
             axis.plot(*before, "o", color=colour, mfc="white")
             axis.plot(*after, "o", color=colour)
