@@ -119,6 +119,9 @@ def test_sample_writes_a_sheet_and_says_what_is_wrong(plain, tmp_path, capsys):
     assert main([*words, "--grid", "2x2"]) == 0
     with Image.open(out) as sheet:
         assert sheet.size == (34, 34)
+    assert main([*words, "--grid", "1x2", "--zoom", "3"]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.size == (98, 48)
     assert main([*words, "--grid", "1x1"]) == 2
     assert "no room for 2 prompts" in capsys.readouterr().err
     assert main([*words, "--sampler", "ddim"]) == 2

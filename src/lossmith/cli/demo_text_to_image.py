@@ -6,22 +6,22 @@ from typing import Any
 
 __all__ = ["demonstrated"]
 
-STEPS = 1500
+STEPS = 3200
 SETTINGS: dict[str, Any] = {
     "task": "text-to-image",
     "images": "shapes",
     "loss": "imagen",
     "scale": 1,
     "crop": 32,
-    "batch": 32,
-    "lr": 1.5e-3,
+    "batch": 16,
+    "lr": 1e-3,
     "warmup": 100,
     "clip": 1.0,
     "ema": 0.999,
-    "val_every": 375,
+    "val_every": 800,
     "val_count": 32,
     "log_every": 50,
-    "checkpoint_every": 375,
+    "checkpoint_every": 400,
 }
 ASKED = (
     "a small red star on the left",
@@ -48,6 +48,6 @@ def demonstrated(out: Path, seed: int, steps: int = STEPS) -> None:
     console.print(f"Trained in {time.monotonic() - began:.0f} s. Now: captions that it has never seen.")
     run = str(out / "run")
     evaluated(run, "shapes", guidance="2", count=96, steps=25, sampler="euler", seed=0, as_json=False, device="cpu")
-    sample(Path(run), list(ASKED), out=out / "demo.png", grid="4x4", device="cpu")
+    sample(Path(run), list(ASKED), out=out / "demo.png", grid="4x4", zoom=4, device="cpu")
     console.print(f"The page: {page([out / 'run'], out / 'report.html')}")
     return console.print(f"{time.monotonic() - began:.0f} s in all")

@@ -36,6 +36,7 @@ def sample(
     cap: Annotated[float, typer.Option(help="How far larger ones are followed before they are cut.")] = 2.0,
     upscale: Annotated[Path | None, typer.Option(help="A run of a later stage, which enlarges the pictures.")] = None,
     spoilt: Annotated[float, typer.Option(min=0, max=1, help="Noise on what the later stage sees.")] = 0.2,
+    zoom: Annotated[int, typer.Option(min=1, max=16, help="How often each pixel is repeated, to see small ones.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
     """Make pictures of prompts with a trained network; the same seed gives the same picture.
@@ -69,7 +70,8 @@ def sample(
     made = first.make(texts, seeds, how, device=place)
     if later is not None:
         made = later.enlarge(made, texts, seeds, how, spoilt=spoilt, device=place)
-    picture = to_pil(laid_out(made, columns))
+    shown = made.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
+    picture = to_pil(laid_out(shown, columns))
     replaced(out, lambda partial: picture.save(partial, format="PNG"))
     print(f"{out}: {count} pictures of {made.shape[-1]} px, seeds {seed} to {seed + count - 1}")
 
