@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["demonstrated"]
 
-STEPS = 3200
+STEPS = 2600
 SETTINGS: dict[str, Any] = {
     "task": "text-to-image",
     "images": "shapes",
@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
     "warmup": 100,
     "clip": 1.0,
     "ema": 0.999,
-    "val_every": 800,
+    "val_every": 650,
     "val_count": 32,
     "log_every": 50,
     "checkpoint_every": 400,
