@@ -128,10 +128,8 @@ class Evaluation(nn.Module, ABC):
     def studying(self, step: int) -> dict[str, Term]:
         """The terms whose critic learns at a step of a training, by name."""
         terms = {n: t for n, t in zip(self.names, self.terms, strict=True) if t.loss.study is not None}
-        since = {n: t.loss.since for n, t in terms.items()}
-        return {
-            n: t for n, t in terms.items() if not t.weight.rests(step) or ((s := since[n]) is not None and step >= s)
-        }
+        ahead = {n for n, t in terms.items() if t.loss.since is not None and step >= t.loss.since}
+        return {n: t for n, t in terms.items() if n in ahead or not t.weight.rests(step)}
 
     def gradients(self, views: Mapping[str, Tensor], at: str = "pred") -> dict[str, Tensor]:
         """The gradient of each term's batch mean at a view, unweighted: one network pass forward, one backward a term.

@@ -12,6 +12,7 @@ from keras import layers
 from lossmith.keras import VGG, Applications, Loss, perceptual
 from lossmith.keras.networks import features
 from lossmith.lenses.network import CAFFE_UNIT
+from lossmith.lenses.weights import MissingWeights
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_hybrid_on_whole_networks_agrees_in_float64(agree, pictures, doubles):
     text = "L2 @ VGG('vgg19', ['conv3_4', 'conv5_4'], weights='random') + lpips('vgg', weights='random') + 0.1*L1"
     try:
         agree(text, *pictures(n=1, side=64, dtype="float64"))
-    except ValueError as missing:
+    except MissingWeights as missing:
         pytest.skip(str(missing))
 
 

@@ -31,18 +31,12 @@ def inpaint(
 
     from lossmith.cli.networks import chosen, device_of
     from lossmith.cli.restore import write
-    from lossmith.data import read
-    from lossmith.image import scaled, to_pil
+    from lossmith.data import picture as opened
+    from lossmith.image import to_pil
 
     if target.suffix.lower() not in EXACT or target.resolve() in (picture.resolve(), mask.resolve()):
         raise ValueError(f"{str(target)!r} wants to be a new file that ends in one of {', '.join(EXACT)}.")
-    shown = {}
-    for file in (picture, mask):
-        try:
-            shown[file] = read(file)
-        except ValueError as error:
-            raise ValueError(f"{str(file)!r} cannot be read as a picture: {error}.") from error
-    image, hole = scaled(shown[picture]), scaled(shown[mask]).mean(dim=0, keepdim=True) > 0.5
+    image, hole = opened(picture), opened(mask).mean(dim=0, keepdim=True) > 0.5
     if image.shape[-2:] != hole.shape[-2:]:
         (h, w), (there, beside) = image.shape[-2:], hole.shape[-2:]
         raise ValueError(f"The hole wants the picture's size, {w}x{h} px; {str(mask)!r} has {beside}x{there} px.")

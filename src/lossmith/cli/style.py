@@ -174,13 +174,9 @@ def at_once(run: str, picture: "Tensor", side: int | None, place: str) -> "Tenso
 
 def pictured(file: Path) -> "Tensor":
     """A picture (1, 3, H, W)."""
-    from lossmith.data import read
-    from lossmith.image import scaled
+    from lossmith.data import picture
 
-    try:
-        return scaled(read(file))[None]
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{str(file)!r} cannot be read as a picture: {error}.") from error
+    return picture(file)[None]
 
 
 def parts(text: str | None) -> list[float] | None:

@@ -84,16 +84,23 @@ def style(
     return {"scale": 1, "options": {"style": style, "style_side": style_side}}
 
 
+Captions = Annotated[str, option("shapes, shapes:1b, shapes:2; or a folder or .tar of pictures with captions.")]
+Side = Annotated[int, option("Side of the pictures, px.", min=8)]
+Encoder = Annotated[str, option("Text encoder: minilm, words, t5:NAME, clip:NAME, or auto.")]
+Share = Annotated[float, option("Part of the captions that is held out.", min=0.001, max=0.9)]
+Cache = Annotated[str | None, option("Folder for the captions' embeddings.")]
+
+
 def text_to_image(
-    captions: Annotated[str, option("shapes, shapes:1b, shapes:2; or a folder or .tar of pictures with captions.")],
-    side: Annotated[int, option("Side of the pictures, px.", min=8)] = 32,
+    captions: Captions,
+    side: Side = 32,
     scale: Annotated[int, option("A later stage: by how much it enlarges; 1 is the first.", min=1, max=8)] = 1,
     prediction: Annotated[str, option("What the network says: x0, eps, v, flow or edm.")] = "x0",
     levels: Annotated[str, option("How noise comes: flow, cosine or edm.")] = "flow",
-    encoder: Annotated[str, option("Text encoder: minilm, words, t5:NAME, clip:NAME, or auto.")] = "auto",
+    encoder: Encoder = "auto",
     drop: Annotated[float, option("How often the text is left out, for guidance.", min=0)] = 0.1,
-    share: Annotated[float, option("Part of the captions that is held out.", min=0.001, max=0.9)] = 0.15,
-    cache: Annotated[str | None, option("Folder for the captions' embeddings.")] = None,
+    share: Share = 0.15,
+    cache: Cache = None,
 ) -> dict[str, Any]:
     """Train a diffusion that makes pictures of texts, on captioned pictures, with any formula."""
     options: dict[str, Any] = {"encoder": encoder, "drop": drop, "share": share, "cache": cache}
@@ -102,11 +109,11 @@ def text_to_image(
 
 
 def direct_text_to_image(
-    captions: Annotated[str, option("shapes, shapes:1b, shapes:2; or a folder or .tar of pictures with captions.")],
-    side: Annotated[int, option("Side of the pictures, px.", min=8)] = 32,
-    encoder: Annotated[str, option("Text encoder: minilm, words, t5:NAME, clip:NAME, or auto.")] = "auto",
-    share: Annotated[float, option("Part of the captions that is held out.", min=0.001, max=0.9)] = 0.15,
-    cache: Annotated[str | None, option("Folder for the captions' embeddings.")] = None,
+    captions: Captions,
+    side: Side = 32,
+    encoder: Encoder = "auto",
+    share: Share = 0.15,
+    cache: Cache = None,
 ) -> dict[str, Any]:
     """Train a small decoder that makes pictures of texts in one pass, on captioned pictures, with any formula."""
     return {"scale": 1, "options": {"encoder": encoder, "share": share, "cache": cache}}

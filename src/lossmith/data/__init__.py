@@ -8,7 +8,7 @@ from lossmith.data.captions_pictures import CaptionedPictures
 from lossmith.data.chain import real_esrgan
 from lossmith.data.crops import Crops
 from lossmith.data.degraded import Degrade, Spoilt, SpoiltPictures
-from lossmith.data.folders import Pictures, Skipped, held_out, listed, read
+from lossmith.data.folders import Pictures, Skipped, held_out, listed, picture, read
 from lossmith.data.jpeg import jpeg
 from lossmith.data.masks import Holes, hole
 from lossmith.data.noise import gaussian_noise, poisson_noise
@@ -53,6 +53,7 @@ __all__ = [
     "jpeg",
     "listed",
     "motion_kernel",
+    "picture",
     "poisson_noise",
     "read",
     "real_esrgan",

@@ -12,9 +12,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from lossmith.image import pixels
+from lossmith.image import pixels, scaled
 
-__all__ = ["Pictures", "Skipped", "held_out", "listed", "read"]
+__all__ = ["Pictures", "Skipped", "held_out", "listed", "picture", "read"]
 
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # no others: Pillow hands EPS to an outside program
@@ -83,6 +83,22 @@ def read(file: Path) -> Tensor:
     """
     with _opened(file) as image:
         return pixels(image)
+
+
+def picture(file: Path, role: str = "") -> Tensor:
+    """A picture that somebody named, (3, H, W) in [0, 1].
+
+    Args:
+        file: The file.
+        role: What messages call it, such as "The style ".
+
+    Raises:
+        ValueError: It is none; the message names it.
+    """
+    try:
+        return scaled(read(file))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{role}{str(file)!r} cannot be read as a picture: {error}.") from error
 
 
 def size(file: Path) -> tuple[int, int]:

@@ -12,9 +12,8 @@ from lossmith.lenses.vgg import VGG
 from lossmith.loss import Hybrid
 from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.pixel import L1, L2
-from lossmith.losses.recipes import PERCEPTUAL, perceptual
+from lossmith.losses.recipes import PERCEPTUAL, after, perceptual
 from lossmith.losses.smoothness import TV
-from lossmith.schedule import OnFrom
 from lossmith.spelling import quoted
 
 __all__ = ["aot_gan", "esrgan", "pconv", "real_esrgan", "srgan"]
@@ -85,7 +84,7 @@ def esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
         0.01 * L1() + L1() @ VGG("vgg19", "conv5_4") + 0.0025 * Adversarial("patch", "relativistic")
     """
     rest = perceptual("vgg19", "conv5_4") + 2.5e-3 * Adversarial("patch", "relativistic", width=width)
-    return 0.01 * L1() + (OnFrom(warmup) * rest if warmup else rest)
+    return 0.01 * L1() + after(warmup, rest)
 
 
 def real_esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
@@ -116,7 +115,7 @@ def real_esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
         ('L1', 'perceptual', 'Adversarial')
     """
     rest = perceptual("vgg19", PERCEPTUAL["vgg19"]) + 0.1 * Adversarial(width=width)
-    return L1() + (OnFrom(warmup) * rest if warmup else rest)
+    return L1() + after(warmup, rest)
 
 
 def pconv() -> Hybrid:

@@ -7,10 +7,9 @@ from lossmith.lenses.network import CAFFE_UNIT
 from lossmith.loss import Hybrid
 from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.pixel import L1
-from lossmith.losses.recipes import STYLE, lpips, perceptual, style
+from lossmith.losses.recipes import STYLE, after, lpips, perceptual, style
 from lossmith.losses.smoothness import TV
 from lossmith.losses.vae import VQCommitment
-from lossmith.schedule import OnFrom
 
 __all__ = ["gatys", "johnson", "vqgan"]
 
@@ -99,5 +98,4 @@ def vqgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
         ('L1', 'lpips', 'Adversarial', 'VQCommitment')
     """
     critic = Adversarial("patch", "hinge", width=width, betas=(0.5, 0.9))
-    judged = 0.8 * OnFrom(warmup) * critic if warmup else 0.8 * critic
-    return 2 * L1() + lpips("vgg") + judged + VQCommitment()
+    return 2 * L1() + lpips("vgg") + 0.8 * after(warmup, critic) + VQCommitment()

@@ -13,6 +13,7 @@ from lossmith.lenses.vgg import VGG
 from lossmith.loss import Hybrid, Loss
 from lossmith.losses.pixel import L1, L2, SquaredNorm
 from lossmith.losses.ssim import MSSSIM
+from lossmith.schedule import OnFrom
 from lossmith.spelling import quoted
 
 __all__ = ["distilled_lpips", "lpips", "ms_ssim_l1", "perceptual", "style"]
@@ -180,6 +181,11 @@ def ms_ssim_l1(alpha: float = 0.84) -> Hybrid:
     if not 0 <= alpha <= 1:
         raise ValueError(f"ms_ssim_l1 wants alpha in [0, 1]; got {alpha!r}.")
     return alpha * MSSSIM() + round(1 - alpha, 12) * L1()
+
+
+def after(warmup: int, terms: Loss) -> Loss:
+    """Terms that rest for the first steps of a training, if there are any such steps."""
+    return terms * OnFrom(warmup) if warmup else terms
 
 
 def _features(who: str, net: str, layers: Layers | None, usual: Mapping[str, Layers], weights: str | None) -> Features:

@@ -1,7 +1,7 @@
 """The network of a text-to-image diffusion: a U-Net of diffusers that hears a text and a noise level."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, final, get_args
@@ -27,6 +27,19 @@ class Text(NamedTuple):
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> "Text":
+        """The texts of a batch of pictures with captions."""
+        return cls(batch["tokens"], batch["token_mask"], batch["pooled"])
+
+    def part(self, start: int, end: int) -> "Text":
+        """Some of them."""
+        return Text(*(each[start:end] for each in self))
+
+    def to(self, device: torch.device | str) -> "Text":
+        """The same on a device."""
+        return Text(*(each.to(device) for each in self))
 
     def without(self, which: Tensor) -> "Text":
         """The same with nothing said where `which`, (N,), is true: zeros, and one token, since attention wants one."""
@@ -177,24 +190,24 @@ class Denoiser(Network):
                 seen["hidden"] = output
 
             hooks.append(self.unet.mid_block.register_forward_hook(keep))
-        attentions = {
-            place: [m for name, m in self.unet.named_modules() if name.startswith(place) and name.endswith("attn2")]
-            for place in ("up_blocks", "down_blocks")
-        }
-        for name, layer in zip(MAPS, (attentions["up_blocks"][-1], attentions["down_blocks"][0]), strict=True):
-            if name in show:
+        for name in (name for name in MAPS if name in show):
 
-                def look(
-                    module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any], name: str = name
-                ) -> None:
-                    seen[name] = probabilities(module, inputs[0], named["encoder_hidden_states"], mask)
+            def look(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any], name: str = name) -> None:
+                seen[name] = probabilities(module, inputs[0], named["encoder_hidden_states"], mask)
 
-                hooks.append(layer.register_forward_pre_hook(look, with_kwargs=True))
+            hooks.append(self.attention(name).register_forward_pre_hook(look, with_kwargs=True))
         try:
             yield seen
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def attention(self, name: str) -> nn.Module:
+        """The layer that shows a map of :data:`MAPS`: the last on the way up, the first on the way down."""
+        place, which = {"maps": ("up_blocks", -1), "other_maps": ("down_blocks", 0)}[name]
+        layers = [m for n, m in self.unet.named_modules() if n.startswith(place) and n.endswith("attn2")]
+        found: nn.Module = layers[which]
+        return found
 
 
 def unet(enlarges: bool, fold: int, text: int, channels: Sequence[int], blocks: int, attends: int, heads: int) -> Any:

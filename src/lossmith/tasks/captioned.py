@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NoReturn, final
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from lossmith.data import CaptionedItems, CaptionedPictures, Example, Shapes, Skipped
 from lossmith.tasks.base import Batch, Examples, Items, Material, Task
@@ -121,7 +122,7 @@ class HeldOut:
         """All of them as one batch, and their captions."""
         rows = [self.items[k] for k in range(self.count)]
         captions = [self.items.captions[int(row["index"])] for row in rows]
-        return captions, {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return captions, default_collate(rows)
 
 
 class FromText(Task):

@@ -56,7 +56,7 @@ class DirectTextToImage(FromText):
     def views(self, model: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
         """A picture of each caption, beside the true one."""
         assert isinstance(model, Direct)
-        text, target = Text(batch["tokens"], batch["token_mask"], batch["pooled"]), batch["target"]
+        text, target = Text.of(batch), batch["target"]
         mu, logvar = model.encode(target, text)
         z = mu + (logvar / 2).clamp_max(10).exp() * torch.randn_like(mu)
         z_other = torch.randn_like(mu)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.models import Denoiser, Direct, Network, Restorer, Sampler, Text, load_network, sample
 from lossmith.models.sampling import noise_of
-from lossmith.tasks.text_to_image import enlarged
+from lossmith.tasks.text_to_image import spoilt_by
 from lossmith.text import Standard, TextEncoder, encoder
 
 __all__ = ["Prompted", "drawn"]
@@ -75,7 +74,7 @@ class Prompted:
         model, text = self.model.to(device).eval(), self.read(prompts)
         made = []
         for k in range(0, len(prompts), AT_ONCE):
-            some = Text(*(part[k : k + AT_ONCE].to(device) for part in text))
+            some = text.part(k, k + AT_ONCE).to(device)
             made.append(drawn(model, some, seeds[k : k + AT_ONCE], sampler).cpu())
         return torch.cat(made)
 
@@ -99,12 +98,11 @@ class Prompted:
             )
         made = []
         for k in range(0, len(prompts), AT_ONCE):
-            some = Text(*(part[k : k + AT_ONCE].to(device) for part in text))
+            some = text.part(k, k + AT_ONCE).to(device)
             noise = noise_of(seeds[k : k + AT_ONCE], model.side)
-            level = torch.full((len(noise),), spoilt)
-            small = enlarged(2 * pictures[k : k + AT_ONCE].cpu() - 1, level, scale, F.avg_pool2d(noise, scale) * scale)
-            beside = {"small": small.to(device), "spoilt": level.to(device)}
-            made.append(sample(model, some, noise.to(device), sampler, **beside).cpu())
+            beside = spoilt_by(2 * pictures[k : k + AT_ONCE].cpu() - 1, noise, scale, spoilt)
+            there = {name: view.to(device) for name, view in beside.items()}
+            made.append(sample(model, some, noise.to(device), sampler, **there).cpu())
         return torch.cat(made)
 
 

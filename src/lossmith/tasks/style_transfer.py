@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.data import Pictures, Spoilt, SpoiltPictures, read
-from lossmith.image import scaled
+from lossmith.data import Pictures, Spoilt, SpoiltPictures, picture
 from lossmith.tasks.base import Batch, Task
 
 __all__ = ["StyleTransfer", "sized"]
@@ -52,10 +51,7 @@ class StyleTransfer(Task):
     def style(self) -> Tensor:
         """The picture that shows the style, (1, 3, H, W); a network that is put to use does not need it."""
         if self.picture is None:
-            try:
-                found = scaled(read(self.file))[None]
-            except (ValueError, OSError) as error:
-                raise ValueError(f"The style {str(self.file)!r} cannot be read as a picture: {error}.") from error
+            found = picture(self.file, "The style ")[None]
             self.picture = sized(found, min(self.style_side, max(found.shape[-2:])))
         return self.picture
 

@@ -89,7 +89,7 @@ class TextToImage(FromText):
         beside = self.smaller(clean, model.scale) if model.scale > 1 else {}
         alpha, sigma = (each.view(-1, 1, 1, 1) for each in (levels.alpha(t), levels.sigma(t)))
         noisy = alpha * clean + sigma * noise
-        text = Text(batch["tokens"], batch["token_mask"], batch["pooled"])
+        text = Text.of(batch)
         show = self.wanted & {"hidden", *MAPS} | ({"maps"} if "attention" in self.wanted else set())
         seen = model(noisy, t, text.without(dropped), show=show, **beside)
         x0 = x0_from(model.prediction, seen.output.float(), noisy, alpha, sigma, sigma_data=model.sigma_data)
@@ -128,6 +128,15 @@ def enlarged(small: Tensor, spoilt: Tensor, scale: int, noise: Tensor) -> Tensor
     part = spoilt.view(-1, 1, 1, 1)
     noisy = (1 - part) * small + part * noise
     return F.interpolate(noisy, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def spoilt_by(small: Tensor, noise: Tensor, scale: int, level: float) -> dict[str, Tensor]:
+    """What a network is given of small pictures (N, 3, h, w) in [-1, 1] in use: larger, with a level of noise on them.
+
+    The noise is made of that which the large pictures begin as.
+    """
+    spoilt = torch.full((len(small),), level, device=small.device)
+    return {"small": enlarged(small, spoilt, scale, F.avg_pool2d(noise, scale) * scale), "spoilt": spoilt}
 
 
 def looked_at(maps: Tensor, words: Tensor, masks: Tensor, shown: Tensor) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from lossmith.metrics import (
     oracle_chance,
     picture_features,
 )
-from lossmith.models import Denoiser, Sampler, Text
+from lossmith.models import Denoiser, Sampler
 from lossmith.models.sampling import noise_of
 from lossmith.tasks.captioned import Source
 from lossmith.tasks.prompted import Prompted
@@ -87,7 +87,7 @@ def appraise(
     record["guidance"] = curves
     if isinstance(prompted.model, Denoiser):
         noise = noise_of(range(count), prompted.model.side).to(device)
-        text = Text(*(part.to(device) for part in prompted.read(prompts)))
+        text = prompted.read(prompts).to(device)
         record["denoising"] = {"logsnr": BINS, "error": curve(prompted.model, real.to(device), text, noise)}
     return record
 

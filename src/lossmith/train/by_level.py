@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from lossmith.loss import Loss
 from lossmith.models import Denoiser
@@ -69,9 +70,9 @@ def at_level(model: Denoiser, items: Items, time: float, batch: int, batches: in
     """Some batches whose pictures all stand at one time."""
     device = next(model.parameters()).device
     for number in range(batches):
-        rows = [items[number * batch + k] for k in range(batch)]
-        together = {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
-        yield {**together, "time": torch.full((batch,), time, device=device)}
+        together = default_collate([items[number * batch + k] for k in range(batch)])
+        there = {name: view.to(device) for name, view in together.items()}
+        yield {**there, "time": torch.full((batch,), time, device=device)}
 
 
 def rows(found: Mapping[str, Any], what: str) -> list[Sequence[str]]:

@@ -15,7 +15,7 @@ from lossmith.models.levels import Levels, x0_from
 from lossmith.models.sampling import noise_of
 from lossmith.tasks import HeldOut
 from lossmith.tasks.prompted import drawn
-from lossmith.tasks.text_to_image import enlarged
+from lossmith.tasks.text_to_image import spoilt_by
 from lossmith.train.folder import RunFolder, replaced
 from lossmith.train.module import Training
 from lossmith.train.record import AfterStep
@@ -71,13 +71,13 @@ class Sampling(AfterStep):
     def figures(self, model: Denoiser | Direct, device: torch.device, role: str) -> dict[str, Any]:
         """What the network is worth, and a sheet of what it makes under a role."""
         batch = {name: view.to(device) for name, view in self.batch.items()}
-        text = Text(batch["tokens"], batch["token_mask"], batch["pooled"])
+        text = Text.of(batch)
         noise = noise_of(range(len(text.pooled)), model.side).to(device)
         beside = spoilt_slightly(batch["target"], noise, model.scale)
         sheets = []
         for k in range(0, len(noise), SHEET):
             some = {name: view[k : k + SHEET] for name, view in beside.items()}
-            part = Text(*(view[k : k + SHEET] for view in text))
+            part = text.part(k, k + SHEET)
             sheets.append(drawn(model, part, range(k, k + len(part.pooled)), None, **some))
         made = torch.cat(sheets)
         self.draw(role, made)
@@ -100,9 +100,7 @@ def spoilt_slightly(target: Tensor, noise: Tensor, scale: int, level: float = 0.
     """What a later stage of a cascade sees of true pictures, with the noise it is used with; nothing at scale 1."""
     if scale == 1:
         return {}
-    small = F.avg_pool2d(2 * target - 1, scale)
-    spoilt = torch.full((len(target),), level, device=target.device)
-    return {"small": enlarged(small, spoilt, scale, F.avg_pool2d(noise, scale) * scale), "spoilt": spoilt}
+    return spoilt_by(F.avg_pool2d(2 * target - 1, scale), noise, scale, level)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from lossmith import __version__, balance
 from lossmith.expression import load, parse, save
@@ -214,8 +215,7 @@ def in_units(
 
     def views(index: int) -> Mapping[str, Tensor]:
         examples = [items[index * settings.batch + i] for i in range(settings.batch)]
-        batch = {name: torch.stack([one[name] for one in examples]) for name in examples[0]}
-        return task.measured(task.views(model if task.samples else network, batch))
+        return task.measured(task.views(model if task.samples else network, default_collate(examples)))
 
     card = steady(loss, task).calibrate(views(index) for index in range(CALIBRATION))
     model.train()
@@ -242,8 +242,7 @@ def look(
         ValueError: A picture or the loss is not what it should be.
     """
     count = 4 if any(term.loss.mixes for term in loss.terms) else 1  # one alone has nothing to be told from
-    first = [items[k] for k in range(count)]
-    batch = {name: torch.stack([each[name] for each in first]) for name in first[0]}
+    batch = default_collate([items[k] for k in range(count)])
     pictured = {v for t in loss.terms if t.loss.pictures for p, v in t.reads.items() if p not in t.loss.bare}
     for name in pictured & batch.keys():  # a network's input may be noisy beyond [0, 1]
         inspect(name, batch[name])
