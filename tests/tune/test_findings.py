@@ -1,8 +1,14 @@
 import csv
 import json
+import math
+import re
 
 import pytest
 
+from lossmith.metrics import protocol
+from lossmith.report import page
+from lossmith.report.axes import Axis
+from lossmith.train import Settings
 from lossmith.tune.anchors import PUBLISHED, anchors
 from lossmith.tune.axes import axes
 from lossmith.tune.findings import findings
@@ -63,25 +69,92 @@ def test_all_trials_are_exported(search, written):
     assert json.loads((folder / "findings.json").read_text())["knee"]["number"] in (0, 1)
 
 
+LPIPS_PLANE = protocol(4, ["psnr_y", "lpips_alex"])
+SET5 = {"val": "Set5", "count": 5, "protocol": LPIPS_PLANE, "bicubic": {"psnr_y": 28.43, "lpips_alex": 0.3435}}
+SETTINGS = {"images": "photos/", "loss": "L1", "steps": 1}
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
         ({"val": "photos/"}, "these pictures are others"),
         ({"count": 4}, "all 5 pictures of set5; 4 were used"),
-        ({"scale": 2}, "enlargement by 4"),
-        ({"axes": ["psnr_rgb", "lpips_alex"]}, "judged by psnr_y and lpips_alex"),
+        ({"settings": {"scale": 2}}, "enlargement by 4"),
+        ({"settings": {"task": "denoising", "scale": 1}}, "this is another task"),
+        ({"settings": {"options": {"blind": True}}}, "this is another task"),
+        ({"protocol": protocol(4, ["psnr_rgb", "lpips_alex"])}, "judged by psnr_y and lpips_alex"),
+        ({"protocol": protocol(0, ["psnr_y", "lpips_alex"])}, "border of 4 px left out; here it is .*border of 0 px"),
         ({"bicubic": {"psnr_y": 26.7, "lpips_alex": 0.34}}, "psnr_y 28.42 there and 26.7 here"),
         ({"bicubic": {"psnr_y": 28.4, "lpips_alex": 0.30}}, "lpips_alex 0.3407 there and 0.3 here"),
+        ({"bicubic": {"psnr_y": 28.4, "lpips_alex": math.nan}}, "and nan here"),
     ],
 )
 def test_published_figures_stand_beside_none_of_another_protocol(change, words):
-    given = {"val": "Set5", "count": 5, "scale": 4, "axes": ["psnr_y", "lpips_alex"]}
-    given["bicubic"] = {"psnr_y": 28.43, "lpips_alex": 0.3435}
-    same, why = anchors(given.pop("val"), given.pop("count"), **given)
+    same, why = anchors(Settings(**SETTINGS), **SET5)
     assert same and not why
-    given |= {"val": "Set5", "count": 5, **change}
-    found, why = anchors(given.pop("val"), given.pop("count"), **given)
-    assert not found and words in why
+    given = {**SET5, **change}
+    found, why = anchors(Settings(**SETTINGS, **given.pop("settings", {})), **given)
+    assert not found and re.search(words, why)
+
+
+def test_figures_of_more_axes_stand_in_no_ones_way():
+    assert anchors(Settings(**SETTINGS), **SET5 | {"protocol": protocol(4, ["swd", "psnr_y", "lpips_alex"])})[0]
+
+
+@pytest.fixture
+def judged_on_set5(search, written, tmp_path):
+    """Writes the folder of a study of three axes whose bicubic is that of Set5, on as many pictures."""
+
+    def make(val="Set5", scale=4, bicubic=28.43):
+        one = search(
+            axes=axes("psnr_y,lpips_alex,swd"), val=str(tmp_path / val), training={"scale": scale, "calibrate": False}
+        )
+        folder = written(search(), [], name=f"{val}_{scale}_{bicubic}")
+        (folder / "study.json").write_text(json.dumps(one.record))
+        for number, found in enumerate([(29.5, 0.12, 2.0), (30.5, 0.2, 3.0)]):
+            settings = one.settings({"a": number + 1.0, "b": 0.1})
+            figures = dict(zip(("psnr_y", "lpips_alex", "swd"), found, strict=True))
+            record = {"number": number, "run": str(number), "drawn": {"a": number + 1.0, "b": 0.1}, "step": 6}
+            record |= {"loss": settings.loss, "seconds": 1.0, "state": "complete", "figures": figures, "why": ""}
+            (folder / "trials" / str(number)).mkdir(parents=True)
+            file = folder / "trials" / str(number) / "result.json"
+            file.write_text(json.dumps(record | {"pictures": dict.fromkeys("abcde", figures)}))
+        mark = {"psnr_y": bicubic, "lpips_alex": 0.3435, "swd": 4.0}
+        marks = {"bicubic": {"figures": mark, "pictures": dict.fromkeys("abcde", mark)}}
+        record = {"marks": marks, "protocol": protocol(scale, list(mark)), "sharing": {}}
+        (folder / "marks.json").write_text(json.dumps(record))
+        return folder
+
+    return make
+
+
+def test_published_networks_stand_in_the_plane_of_their_own_figures_alone(judged_on_set5, tmp_path):
+    text = page([judged_on_set5()], tmp_path / "page.html").read_text()
+    of_lpips, of_patches = text.split('<figure class="chart"')[1:]
+    assert all(f">{name}</text>" in of_lpips for name in ("SFTGAN", "SRGAN", "ESRGAN", "NatSR", "SPSR"))
+    assert "ESRGAN" not in of_patches and "bicubic</text>" in of_patches
+    assert "Ma et al., 2020" in text
+
+
+def test_published_networks_stand_at_their_published_figures(judged_on_set5, tmp_path):
+    text = page([judged_on_set5()], tmp_path / "page.html").read_text().split('<figure class="chart"')[1]
+    data = json.loads(text.split('<script type="application/json">')[1].split("</script>")[0])
+    x, y = (Axis(**data[name]) for name in "xy")
+    places = [f"M{x.at(psnr):.1f} {y.at(lpips) - 5:.1f}" for psnr, lpips in ((30.454, 0.0748), (29.168, 0.0882))]
+    assert all(place in text for place in places)  # ESRGAN's and SRGAN's
+
+
+@pytest.mark.parametrize(
+    "other, why",
+    [
+        ({"val": "mine"}, "these pictures are others"),
+        ({"scale": 2}, "enlargement by 4"),
+        ({"bicubic": 26.70}, "psnr_y 28.42 there and 26.7 here"),
+    ],
+)
+def test_no_published_network_stands_in_the_plane_of_another_protocol(other, why, judged_on_set5, tmp_path):
+    text = page([judged_on_set5(**other)], tmp_path / "page.html").read_text()
+    assert "GAN" not in text and why in text
 
 
 def test_every_published_network_has_figures_of_every_set():
@@ -89,8 +162,6 @@ def test_every_published_network_has_figures_of_every_set():
 
 
 def test_the_page_shows_the_plane_and_names_the_knee(search, written, tmp_path):
-    from lossmith.report import page
-
     text = page([written(search(), ROWS)], tmp_path / "page.html").read_text()
     assert "L1 + a*TV + b*SSIM" in text and text.count("data-trial=") == 3 + 2 + 4  # points, front, all trials
     assert "knee</text>" in text and "bicubic</text>" in text
@@ -104,8 +175,6 @@ def test_the_line_of_the_front_bounds_what_it_dominates_and_no_more():
 
 
 def test_the_page_keeps_a_formula_from_being_markup(search, written, tmp_path):
-    from lossmith.report import page
-
     folder = written(search(), ROWS)
     record = json.loads((folder / "study.json").read_text())
     record["images"] = "/x/<script>alert(1)</script>"
@@ -114,8 +183,6 @@ def test_the_page_keeps_a_formula_from_being_markup(search, written, tmp_path):
 
 
 def test_a_page_of_three_axes_has_two_planes(search, written, tmp_path):
-    from lossmith.report import page
-
     one = search(axes=axes("psnr_y,ssim_y,swd"))
     folder = written(search(), [])
     (folder / "study.json").write_text(json.dumps(one.record))

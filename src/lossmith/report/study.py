@@ -101,12 +101,13 @@ def planes(found: Findings) -> str:
     """The first axis against each of the others, and the pictures."""
     first, *others = found.axes
     published, why = found.anchors
-    drawings = "".join(plane(found, first, other, published) for other in others)
+    beside = [[a for a in published if {first.metric, other.metric} <= a.figures.keys()] for other in others]
+    drawings = "".join(plane(found, first, other, those) for other, those in zip(others, beside, strict=True))
     words = (
         "Further right and further up is better. The front is joined by a line: no trial beats one of these on all "
         "figures. Hollow points are below a floor. Point at a trial to see its pictures."
     )
-    source = f" Published figures: {published[0].source}." if published else f" {why}"
+    source = f" Published figures: {published[0].source}." if any(beside) else f" {why}" if why else ""
     lead = f'<p class="lead">{escape(words + source)}</p>'
     return f'<section><h2>The plane</h2>{lead}<div class="beside"><div>{drawings}</div>{shelf(found)}</div></section>'
 

@@ -1,4 +1,4 @@
-"""Published figures of other networks, and whether a study was judged as they were.
+"""Published figures of other networks, and whether ours were judged as they were.
 
 All are of four-fold enlargement of what MATLAB's bicubic interpolation made smaller, with a border of 4 px left out;
 PSNR on Y. A PSNR under another protocol is another quantity: RRDB has 32.7 dB on Set5 on Y, and 30.6 dB on RGB.
@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lossmith.metrics import Metric
+from lossmith.metrics import protocol as how
+from lossmith.train import Settings
+
 __all__ = ["Anchor", "anchors"]
 
 SPSR = "Structure-Preserving Super Resolution with Gradient Guidance (Ma et al., 2020), tables of the authors' code"
 SETS = {"set5": 5, "set14": 14, "bsd100": 100, "b100": 100, "urban100": 100}
-NEAR = {"psnr_y": 0.1, "lpips_alex": 0.01}
+NEAR: dict[Metric, float] = {"psnr_y": 0.1, "lpips_alex": 0.01}
 """How far our bicubic may be from the published one: another resizing, crop or network shows here first."""
 
 
@@ -43,36 +47,42 @@ PUBLISHED = table(
 
 
 def anchors(
-    val: str, count: int, *, scale: int, axes: Sequence[str], bicubic: Mapping[str, float]
+    settings: Settings, val: str, count: int, protocol: Mapping[str, str], bicubic: Mapping[str, float]
 ) -> tuple[list[Anchor], str]:
-    """The published figures that may be drawn beside a study's, and else why there are none.
+    """The published figures that may be drawn beside others, and else why there are none.
 
     Args:
-        val: The folder of validation pictures.
+        settings: How the networks that were judged are trained, of which the task counts here.
+        val: The folder of pictures that they were judged on.
         count: How many of them were used.
-        scale: The enlargement.
-        axes: What is judged by.
+        protocol: What they were judged by: each figure in words, see :func:`lossmith.metrics.protocol`.
         bicubic: The figures of bicubic enlargement as they were measured here.
 
     Example:
         >>> measured = {"psnr_y": 28.43, "lpips_alex": 0.3435}
-        >>> found, _ = anchors("data/Set5/HR", 5, scale=4, axes=["psnr_y", "lpips_alex"], bicubic=measured)
+        >>> settings, words = Settings(images="photos/", loss="L1", steps=1), how(4, list(NEAR))
+        >>> found, _ = anchors(settings, "data/Set5/HR", 5, words, measured)
         >>> [anchor.name for anchor in found]
         ['SFTGAN', 'SRGAN', 'ESRGAN', 'NatSR', 'SPSR']
-        >>> anchors("holiday/", 5, scale=4, axes=["psnr_y", "lpips_alex"], bicubic=measured)[1]
+        >>> anchors(settings, "holiday/", 5, words, measured)[1]
         'Published figures are of set5, set14, bsd100, urban100; these pictures are others.'
     """
+    if settings.task != "super-resolution" or settings.options:
+        return [], "Published figures are of enlargement from bicubic interpolation; this is another task."
     parts = [part.lower() for part in Path(val).parts[-2:]]
     name = next((part for part in reversed(parts) if part in SETS), None)
     if name is None:
         return [], f"Published figures are of {', '.join(PUBLISHED)}; these pictures are others."
     if count != SETS[name]:
         return [], f"Published figures are of all {SETS[name]} pictures of {name}; {count} were used."
-    if scale != 4 or set(axes) != set(NEAR):
+    if settings.scale != 4 or not NEAR.keys() <= protocol.keys():
         return [], f"Published figures are of enlargement by 4, judged by {' and '.join(NEAR)}."
+    for axis, words in how(4, list(NEAR)).items():
+        if protocol[axis] != words:
+            return [], f"Published figures are of {axis} as {words}; here it is {protocol[axis]}."
     rows = PUBLISHED["bsd100" if name == "b100" else name]
     for axis, published in zip(NEAR, rows["bicubic"], strict=True):
-        if abs(bicubic[axis] - published) > NEAR[axis]:
+        if not abs(bicubic[axis] - published) <= NEAR[axis]:
             return [], (
                 f"Published figures were taken otherwise: bicubic has {axis} {published:.4g} there and "
                 f"{bicubic[axis]:.4g} here."

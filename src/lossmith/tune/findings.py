@@ -148,12 +148,8 @@ class Findings:
     @property
     def anchors(self) -> tuple[list[Anchor], str]:
         """Published figures that may stand beside these, or why there are none."""
-        settings = self.search.settings(self.search.middle)
-        metrics = [axis.metric for axis in self.axes]
-        if settings.task != "super-resolution" or settings.options:
-            return [], "Published figures are of enlargement from bicubic interpolation; this is another task."
-        measured = self.marks[self.baseline]["figures"]
-        return anchors(self.search.val, self.judges, scale=settings.scale, axes=metrics, bicubic=measured)
+        settings, measured = self.search.settings(self.search.middle), self.marks[self.baseline]["figures"]
+        return anchors(settings, self.search.val, self.judges, self.protocol, measured)
 
     @property
     def record(self) -> dict[str, Any]:
