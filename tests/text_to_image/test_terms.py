@@ -138,6 +138,13 @@ def test_alignment_does_not_mind_how_features_are_turned_or_scaled():
     assert_close(align.measure(target, pooled), torch.zeros(2, dtype=torch.float64))
 
 
+def test_alignment_refuses_hidden_maps_of_other_proportions_but_takes_those_that_were_rounded_up():
+    target = torch.rand(1, 3, 30, 45)
+    assert HiddenAlignment()(target=target, hidden=torch.rand(1, 2, 8, 12)).isfinite()
+    with pytest.raises(ValueError, match=r"as tall and wide as target's are; got \(8, 6\), \(30, 45\)"):
+        HiddenAlignment()(target=target, hidden=torch.rand(1, 2, 8, 6))
+
+
 def test_one_weighting_is_one_loss_on_a_gated_sum():
     assert isinstance(parse("imagen"), Hybrid)
     with pytest.raises(ValueError, match="imagen knows the predictions"):

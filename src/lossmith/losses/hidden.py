@@ -85,7 +85,7 @@ class HiddenAlignment(Loss):
           the relations
 
     Raises:
-        ValueError: At the call, features that are no maps.
+        ValueError: At the call, features that are no maps, or maps of other proportions.
 
     Example:
         >>> hidden = torch.eye(2).view(1, 2, 1, 2)  # two places that have nothing in common
@@ -103,6 +103,9 @@ class HiddenAlignment(Loss):
         if target.dim() != 4 or hidden.dim() != 4 or len(target) != len(hidden):
             raise ValueError(f"{self!r} wants maps (N, C, H, W); got {tuple(target.shape)} and {tuple(hidden.shape)}.")
         size = (hidden.shape[-2], hidden.shape[-1])
+        high, wide = target.shape[-2], target.shape[-1]
+        if abs(size[0] * wide - size[1] * high) >= max(high, wide):  # a whole place too many on one side
+            raise ValueError(f"{self!r} wants hidden maps as tall and wide as target's are; got {size}, {(high, wide)}.")
         teacher = F.adaptive_avg_pool2d(target.detach(), size)
         mine, theirs = (unit(each.flatten(2).transpose(1, 2)) for each in (hidden, teacher))
         return (mine @ mine.transpose(1, 2) - theirs @ theirs.transpose(1, 2)).square().flatten(1).mean(dim=1)
