@@ -105,7 +105,9 @@ class HiddenAlignment(Loss):
         size = (hidden.shape[-2], hidden.shape[-1])
         high, wide = target.shape[-2], target.shape[-1]
         if abs(size[0] * wide - size[1] * high) >= max(high, wide):  # a whole place too many on one side
-            raise ValueError(f"{self!r} wants hidden maps as tall and wide as target's are; got {size}, {(high, wide)}.")
+            raise ValueError(
+                f"{self!r} wants hidden maps as tall and wide as target's are; got {size}, {(high, wide)}."
+            )
         teacher = F.adaptive_avg_pool2d(target.detach(), size)
         mine, theirs = (unit(each.flatten(2).transpose(1, 2)) for each in (hidden, teacher))
         return (mine @ mine.transpose(1, 2) - theirs @ theirs.transpose(1, 2)).square().flatten(1).mean(dim=1)
