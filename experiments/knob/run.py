@@ -25,6 +25,7 @@ from lossmith.report.certificate import planes, words
 from lossmith.report.sweep import strips
 from lossmith.tasks import SuperResolution
 from lossmith.train import Settings, train
+from lossmith.tune.certificate import OWN_ENDS
 from lossmith.tune.rivals import settled
 from lossmith.tune.verification import Verified, verify
 
@@ -144,6 +145,7 @@ def result(verified: Verified, settings: Settings, run: Path) -> dict[str, Any]:
         },
         "output_interpolation": fronts("output interpolation"),
         "weight_interpolation": fronts("weight interpolation"),
+        "own_ends_mixed": {"nine places": fronts(OWN_ENDS), "five places": fronts(f"{OWN_ENDS} at as many places")},
         "knob": {name: fronts(name) for name in verified.series if name.startswith("knob")},
         "seeds": [settings.seed],
         "interval": "95 %, by drawing the pictures anew 1000 times",

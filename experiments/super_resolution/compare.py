@@ -17,23 +17,24 @@ import torch
 import lossmith
 from lossmith.models import load
 from lossmith.report import sheet
+from lossmith.report.plane import INK, OTHERS, OURS, Dot, Panel, plane
 from lossmith.tasks import SuperResolution
 from lossmith.train.judge import judge, means
 
 HERE = Path(__file__).parent
 SETS = ("Set5", "Set14", "BSD100")
-LABELS = {  # in the plane: how a network is called, and where its name stands beside its point
-    "bicubic": ("bicubic", (6, -3), "left"),
-    "L1": ("L1", (-6, -3), "right"),
-    "L1 + 0.005*perceptual('vgg16')": ("L1 + 0.005 perceptual", (7, -9), "left"),
-    "L1 + 0.02*perceptual('vgg16')": ("L1 + 0.02 perceptual", (7, -3), "left"),
-    "srgan": ("SRGAN", (-6, -3), "right"),
-    "CARN_M": ("CARN-M", (0, -14), "right"),
-    "rlfn_ntire": ("RLFN", (0, 7), "right"),
-    "rfdn_baseline": ("RFDN", (0, -14), "center"),
-    "ntire_imdn_baseline": ("IMDN", (0, 7), "left"),
-    "animevideov3_x4": ("Real-ESRGAN animevideov3", (6, -3), "left"),
-    "RealESRGAN_x4plus": ("Real-ESRGAN x4plus", (6, -3), "left"),
+LABELS = {  # how a network is called in the plane
+    "bicubic": "bicubic",
+    "L1": "L1",
+    "L1 + 0.005*perceptual('vgg16')": "L1 + 0.005 perceptual",
+    "L1 + 0.02*perceptual('vgg16')": "L1 + 0.02 perceptual",
+    "srgan": "SRGAN",
+    "CARN_M": "CARN-M",
+    "rlfn_ntire": "RLFN",
+    "rfdn_baseline": "RFDN",
+    "ntire_imdn_baseline": "IMDN",
+    "animevideov3_x4": "Real-ESRGAN animevideov3",
+    "RealESRGAN_x4plus": "Real-ESRGAN x4plus",
 }
 SHOWN = {"kodim05": (150, 270, 210, 300), "kodim08": (270, 250, 210, 300)}
 """Photographs of Kodak24, whose use is unrestricted, with the place that is drawn: top, left, height, width."""
@@ -83,31 +84,22 @@ def main() -> None:
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     for name, pictures in drawn.items():
         sheet(pictures | {"truth": truths[name]}, HERE / f"{name}.png", crop=(20, 40, 80, 106))
-    plane(scores, anchors)
+    drawn_plane(scores, anchors)
 
 
-def plane(scores: dict[str, dict[str, dict[str, float]]], anchors: dict[str, dict[str, dict[str, float]]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    for axis, folder in zip(axes, ("Set5", "Set14"), strict=True):
-        for name, (label, place, side) in LABELS.items():
-            sets = scores.get(name) or anchors.get(name, {})
-            if folder not in sets:
-                continue
-            point = (sets[folder]["psnr_y"], sets[folder]["lpips_alex"])
-            own = name in scores
-            axis.plot(*point, "o", color="0.6" if not own else "k" if name == "bicubic" else "#0072b2")
-            axis.annotate(
-                label, point, textcoords="offset points", xytext=place, ha=side, fontsize=8, color="k" if own else "0.4"
-            )
-        axis.set(title=f"{folder} x4", xlabel="PSNR-Y, dB (accuracy →)", ylabel="LPIPS-Alex (realism ↑)")
-        axis.invert_yaxis()
-        axis.margins(0.12)
-    figure.savefig(HERE / "plane.png", dpi=110)
+def drawn_plane(
+    scores: dict[str, dict[str, dict[str, float]]], anchors: dict[str, dict[str, dict[str, float]]]
+) -> None:
+    """Ours, and the published networks of the same protocol."""
+    panels = []
+    for folder in ("Set5", "Set14"):
+        dots = []
+        for name, label in LABELS.items():
+            colour = OTHERS if name not in scores else INK if name == "bicubic" else OURS
+            if found := (scores.get(name) or anchors.get(name, {})).get(folder):
+                dots.append(Dot(found["psnr_y"], found["lpips_alex"], label, colour))
+        panels.append(Panel(f"{folder} x4", dots))
+    plane(panels, HERE / "plane.png")
 
 
 if __name__ == "__main__":

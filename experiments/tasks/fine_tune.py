@@ -20,6 +20,7 @@ from judge import record
 from lossmith.data import listed
 from lossmith.models import load
 from lossmith.report import sheet
+from lossmith.report.plane import BEGUN, OTHERS, OURS, Dot, Panel, plane
 from lossmith.tasks import SuperResolution
 from lossmith.train.judge import judge
 
@@ -27,8 +28,8 @@ HERE = Path(__file__).parent
 WHICH = ("psnr_y", "ssim_y", "lpips_alex", "swd")
 SETS = ("Set5", "Set14")
 LABELS = {"sr_realesr_animevideov3_x4": "Real-ESRGAN animevideov3", "start": "edsr, L1"}
-PUBLISHED = {"srgan": ("SRGAN", 5), "CARN_M": ("CARN-M", -11), "ntire_imdn_baseline": ("IMDN", 5)}
-"""What they are called in the plane, and how far above their point."""
+PUBLISHED = {"srgan": "SRGAN", "CARN_M": "CARN-M", "ntire_imdn_baseline": "IMDN"}
+"""What they are called in the plane."""
 SHOWN = ("kodim08", (270, 250), (200, 280))
 """A photograph of Kodak24, whose use is unrestricted, and the place that is drawn."""
 
@@ -65,7 +66,7 @@ def main() -> None:
             draw(model, way, task, benchmark, drawn)
     record("fine-tuning x4", rows)
     sheet(drawn, HERE / "fine_tune.png")
-    plane(arrows, json.loads((benchmark / "sr_x4_anchor_scores.json").read_text()))
+    drawn_plane(arrows, json.loads((benchmark / "sr_x4_anchor_scores.json").read_text()))
 
 
 def through(model: torch.nn.Module):
@@ -82,30 +83,20 @@ def draw(model: torch.nn.Module, way: str, task: SuperResolution, benchmark: Pat
         drawn[f"{way}\n{figures}"] = row.pred[0][part].clamp(0, 1)
 
 
-def plane(arrows: dict, anchors: dict) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    for axis, name in zip(axes, SETS, strict=True):
-        for key, (label, up) in PUBLISHED.items():
-            if name in anchors.get(key, {}):
-                point = (anchors[key][name]["psnr_y"], anchors[key][name]["lpips_alex"])
-                axis.plot(*point, "o", color="0.6")
-                axis.annotate(label, point, textcoords="offset points", xytext=(4, up), fontsize=8, color="0.4")
-        for colour, (label, (before, after)) in zip(("#0072b2", "#d55e00"), arrows[name].items(), strict=False):
-            axis.plot(*before, "o", color=colour, mfc="white")
-            axis.plot(*after, "o", color=colour)
-            axis.annotate(
-                "", after, before, arrowprops={"arrowstyle": "->", "color": colour, "shrinkA": 4, "shrinkB": 4}
-            )
-            axis.annotate(label, before, textcoords="offset points", xytext=(5, -11), fontsize=8, color=colour)
-        axis.set(title=f"{name} x4", xlabel="PSNR-Y, dB (accuracy →)", ylabel="LPIPS-Alex (realism ↑)")
-        axis.invert_yaxis()
-        axis.margins(0.14)
-    figure.savefig(HERE / "fine_tune_plane.png", dpi=100)
+def drawn_plane(arrows: dict, anchors: dict) -> None:
+    panels = []
+    for name in SETS:
+        dots = [
+            Dot(anchors[key][name]["psnr_y"], anchors[key][name]["lpips_alex"], label, OTHERS)
+            for key, label in PUBLISHED.items()
+            if name in anchors.get(key, {})
+        ]
+        pairs = [
+            (Dot(*before, label, colour, hollow=True), Dot(*after, "", colour))
+            for colour, (label, (before, after)) in zip((OURS, BEGUN), arrows[name].items(), strict=False)
+        ]
+        panels.append(Panel(f"{name} x4", [*dots, *(dot for pair in pairs for dot in pair)], arrows=pairs))
+    plane(panels, HERE / "fine_tune_plane.png")
 
 
 if __name__ == "__main__":

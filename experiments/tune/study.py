@@ -15,9 +15,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from lossmith.report.plane import OTHERS, OURS, Dot, Panel, plane
 from lossmith.tune.findings import findings
 
 HERE = Path(__file__).parent
@@ -77,43 +79,22 @@ def studied(command: list[str], study: Path, after: int) -> dict[str, object]:
     return {**killed, "taken_up_again": again, "trials_with_results": len(findings(study).trials)}
 
 
-def draw(study: Path, file: Path) -> None:
-    """The plane as a figure."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    found = findings(study)
-    figure, axes = plt.subplots(figsize=(6.4, 4.4), dpi=150)
-    labelled = 0.0
-    for trial in sorted(found.sound, key=lambda trial: trial.figures["lpips_alex"]):
-        at = (trial.figures["lpips_alex"], trial.figures["psnr_y"])
-        axes.plot(*at, "o", color="#0068a8" if trial in found.front else "#b5b5b5", ms=5)
-        if trial in found.front and at[0] > labelled + 0.003:
-            labelled = at[0]
-            drawn = found.search.values(trial.drawn)
-            words = f"a = {drawn['a']:.2g}, {drawn['layer']}"
-            place = {"xytext": (5, 4), "textcoords": "offset points"}
-            axes.annotate(words, at, fontsize=6.5, color="#0068a8", **place)
-    steps = sorted((t.figures["lpips_alex"], t.figures["psnr_y"]) for t in found.front)
-    axes.step(*zip(*steps, strict=True), where="post", color="#0068a8", lw=1, alpha=0.6)
-    if knee := found.knee:
-        at = (knee.figures["lpips_alex"], knee.figures["psnr_y"])
-        axes.plot(*at, "o", ms=13, mfc="none", mec="#cf5a00", mew=1.6)
-        axes.annotate("knee", at, xytext=(-9, -16), textcoords="offset points", ha="right", fontsize=8, color="#cf5a00")
-    start = found.marks["start"]["figures"]
-    axes.plot(start["lpips_alex"], start["psnr_y"], "D", color="#17181c", ms=5)
-    axes.annotate(
-        "start (L1)", (start["lpips_alex"], start["psnr_y"]), xytext=(7, 5), textcoords="offset points", fontsize=8
-    )
-    axes.set_xlabel("LPIPS-Alex, lower is better")
-    axes.set_ylabel("PSNR-Y, dB")
-    axes.invert_xaxis()
-    axes.grid(alpha=0.25)
-    axes.set_title(f"{found.search.loss}: {len(found.sound)} whole trials", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(file)
+def draw(record: dict[str, Any], file: Path) -> None:
+    """The plane as a figure, from what result.json keeps."""
+    front = {row["number"] for row in record["front"]}
+    start = record["marks"]["start"]
+    dots = [Dot(start["psnr_y"], start["lpips_alex"], "start (L1)")]
+    for row in record["all"]:
+        if row["state"] != "complete" or row["why"]:
+            continue
+        knee = row["number"] == record["knee"]["number"]
+        words = f"a = {row['a']:.2g}, {row['layer']}"
+        on_front = {"label": f"knee: {words}" if knee else words, "colour": OURS} if row["number"] in front else {}
+        dots.append(
+            Dot(row["psnr_y"], row["lpips_alex"], **{"colour": OTHERS, "ring": knee, "spare": not knee, **on_front})
+        )
+    panel = Panel(f"{record['loss']}: {len(dots) - 1} whole trials", dots, front=[d for d in dots if d.colour == OURS])
+    plane([panel], file)
 
 
 def main() -> None:
@@ -154,7 +135,7 @@ def main() -> None:
         "all": [{**found.row(t), "state": t.state, "why": found.remark(t)} for t in found.trials],
     }
     (HERE / "result.json").write_text(json.dumps(record, indent=1) + "\n")
-    draw(study, HERE / "plane.png")
+    draw(record, HERE / "plane.png")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from lossmith.models import EDSR
-from lossmith.tune.interpolation import Mixed, blended
+from lossmith.models import EDSR, Knobbed
+from lossmith.tune.interpolation import Mixed, blended, ends_mixed
 
 
 def network(seed, channels=4):
@@ -28,6 +28,15 @@ def test_the_ends_are_the_networks_themselves(mix, image):
 def test_answers_are_mixed_pixel_by_pixel(image):
     first, second = network(0), network(1, channels=8)
     torch.testing.assert_close(Mixed(first, second, 0.25)(image), 0.75 * first(image) + 0.25 * second(image))
+
+
+def test_the_ends_of_a_knob_are_mixed_pixel_by_pixel(image):
+    knob = Knobbed(network(0), {"lam": (0.1, 10.0)})
+    for head in knob.heads:
+        torch.nn.init.normal_(head.weight, std=0.1)
+    low, high = knob.eval()(image, lam=0.1), knob(image, lam=10.0)
+    assert not torch.equal(low, high)
+    torch.testing.assert_close(ends_mixed(knob, {"lam": 0.1}, {"lam": 10.0}, 0.25)(image), 0.75 * low + 0.25 * high)
 
 
 def test_weights_are_mixed_number_by_number(image):

@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -8,6 +9,7 @@ from PIL import Image
 from lossmith import parse
 from lossmith.report.certificate import planes, words
 from lossmith.train import Settings, train
+from lossmith.tune.certificate import OWN_ENDS
 from lossmith.tune.rivals import rivals, settled, spread
 from lossmith.tune.verification import known, verify
 
@@ -96,6 +98,57 @@ def test_a_certificate_compares_what_was_trained(certified):
     assert record["certified"] in (True, False) and record["not_trained"] == []
     assert record["networks"] == {"separate": 2}
     assert [len(series[name]) for name in ("separate", "knob")] == [2, 3]
+
+
+def test_the_knobs_own_ends_are_mixed_at_as_many_places_as_its_curve_has(certified):
+    series = certified.series
+    assert [point.at for point in series[OWN_ENDS]] == [0.03, 0.5, 3.0]
+    assert series[OWN_ENDS][::2] == series["knob"][::2]
+    assert series[OWN_ENDS][1].figures != series["knob"][1].figures
+
+
+def test_what_the_mixed_ends_cover_is_said_and_bars_nothing(certified):
+    record = json.loads(json.dumps(certified.record))
+    found = record["axes"]["swd"]["hypervolume_ratio"]
+    assert {OWN_ENDS, f"{OWN_ENDS} at as many places"} <= found.keys()
+    assert not [check for check in record["checks"] if "ends" in check["name"]]
+    found[OWN_ENDS]["value"], found["knob"]["value"] = 1.25, 1.125
+    assert "for twice the work, cover 1.250 in swd; its curve covers 1.125." in words(record)
+
+
+def test_published_networks_stand_in_the_plane_of_their_figures_alone(certified, tmp_path):
+    record = json.loads(json.dumps(certified.record))
+    assert record["published"] == {"networks": {}, "words": "Published figures are of set5, set14, bsd100, urban100; "
+                                   "these pictures are others."}  # fmt: skip
+    without = planes(record, certified.series, tmp_path / "without.png").read_bytes()
+    record["published"] = {"networks": {"SRGAN": {"psnr_y": 26.2, "lpips_alex": 0.17}}, "words": "SPSR"}
+    assert planes(record, certified.series, tmp_path / "other.png").read_bytes() == without  # a plane of swd
+    assert "Published figures in the plane: SPSR." in words(record)
+    record["published"]["networks"]["SRGAN"]["swd"] = 3.0
+    assert planes(record, certified.series, tmp_path / "with.png").read_bytes() != without
+
+
+@pytest.mark.parametrize(("scale", "drawn"), [(4, True), (2, False)])
+def test_a_certificate_on_a_benchmark_has_the_published_networks_of_its_protocol(
+    scale, drawn, pictures, tmp_path, monkeypatch
+):
+    folder = tmp_path / "Set5"
+    folder.mkdir()
+    for i in range(5):
+        Image.open(pictures / f"{i % 4}.png").rotate(90 * i).save(folder / f"{i}.png")
+    settings = Settings(
+        images=str(pictures), loss="L1 + lam*TV", knobs={"lam": (0.03, 3.0)}, steps=1, scale=scale, batch=2, crop=16,
+        val=str(pictures), val_count=1, model={"name": "edsr", "channels": 4, "blocks": 1},
+    )  # fmt: skip
+    train(settings, tmp_path / "run", accelerator="cpu", workers=0)
+    figures = {"psnr_y": 28.43, "lpips_alex": 0.3435}  # what bicubic has on the pictures of that name
+    row = SimpleNamespace(figures=figures)
+    monkeypatch.setattr("lossmith.tune.judging.judge", lambda *given, **other: [row])
+    monkeypatch.setattr("lossmith.tune.verification.missing", lambda axes: {})
+    monkeypatch.setattr("lossmith.tune.verification.sharing", lambda loss, axes: {})
+    found = verify(tmp_path / "run", folder, realism=["lpips_alex"]).record["published"]
+    assert ("ESRGAN" in found["networks"]) is drawn
+    assert ("Ma et al., 2020" if drawn else "enlargement by 4") in found["words"]
 
 
 def test_what_is_there_is_not_trained_or_judged_again(certified, run, pictures, monkeypatch):

@@ -7,18 +7,35 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lossmith.report.axes import Axis, around, brief
-from lossmith.report.sweep import BOTTOM, FINE, GRID, HIGH, INK, LEFT, LINE, PANEL, PAPER, REALISM, SOFT, TOP
-from lossmith.tune.certificate import Judged
+from lossmith.report.axes import around
+from lossmith.report.paper import (
+    BOTTOM,
+    FINE,
+    HIGH,
+    INK,
+    LEFT,
+    LINE,
+    PANEL,
+    PAPER,
+    SOFT,
+    TOP,
+    Box,
+    Colour,
+    along,
+    grid,
+    labelled,
+    saved,
+)
+from lossmith.report.sweep import REALISM
+from lossmith.tune.certificate import OWN_ENDS, Judged
 
 __all__ = ["planes", "words"]
-
-Colour = tuple[int, int, int]
 
 LOOKS: dict[str, tuple[Colour, bool]] = {
     "separate": (INK, False),
     "output interpolation": ((214, 120, 20), True),
     "weight interpolation": ((20, 140, 100), True),
+    OWN_ENDS: ((158, 66, 168), True),
 }
 """Which colour a series has, and whether its line is broken; the separate networks have none, the rest is a knob's."""
 SHORTER: Colour = (150, 176, 226)
@@ -47,7 +64,11 @@ def planes(record: Mapping[str, Any], series: Mapping[str, Sequence[Judged]], pa
     for i, axis in enumerate(axes):
         places = {n: [(mean(p, axis), mean(p, metric)) for p in points] for n, points in drawn.items()}
         plain = record["plain"][axis], record["plain"][metric]
-        every = [place for line in places.values() for place in line] + [plain]
+        others = record["published"]["networks"].items()
+        published = {
+            name: (figures[axis], figures[metric]) for name, figures in others if {axis, metric} <= figures.keys()
+        }
+        every = [place for line in places.values() for place in line] + [plain, *published.values()]
         left, right = (i * PANEL + LEFT) * FINE, ((i + 1) * PANEL - 16) * FINE
         x = around([a for a, _ in every], left, right)
         y = around([b for _, b in every], BOTTOM * FINE, TOP * FINE)
@@ -55,20 +76,18 @@ def planes(record: Mapping[str, Any], series: Mapping[str, Sequence[Judged]], pa
         name = REALISM.get(axis, axis) + (" (shares a network)" if record["axes"][axis]["shares_network"] else "")
         pen.text(((left + right) / 2, (BOTTOM + 32) * FINE), f"{name}, lower is better", SOFT, small, anchor="mm")
         pen.text((left + 4 * FINE, (TOP + 3) * FINE), "PSNR-Y, dB" if metric == "psnr_y" else metric, SOFT, small)
+        taken: list[Box] = []
         for series_name, line in places.items():
-            stroke(pen, series_name, [(x.at(a), y.at(b)) for a, b in line])
-        for point, (a, b) in zip(
-            drawn.get("separate", drawn["knob"]), places.get("separate", places["knob"]), strict=True
-        ):
-            pen.text((x.at(a) + 7 * FINE, y.at(b) + 7 * FINE), f"{point.at:.2g}", INK, small, anchor="lm")
-        a, b = x.at(plain[0]), y.at(plain[1])
-        r = 5 * FINE
-        pen.polygon([(a - r, b), (a, b - r), (a + r, b), (a, b + r)], SOFT)
-        pen.text((a - 9 * FINE, b), "no network", SOFT, small, anchor="rm")
+            taken += stroke(pen, series_name, [(x.at(a), y.at(b)) for a, b in line])
+        numbered = "separate" if "separate" in drawn else "knob"
+        beside = zip(drawn[numbered], places[numbered], strict=True)
+        labels = [(f"{point.at:.2g}", (x.at(a), y.at(b)), INK) for point, (a, b) in beside]
+        for marked, (a, b) in {"no network": plain, **published}.items():
+            labels.append((marked, (x.at(a), y.at(b)), SOFT))
+            taken.append(diamond(pen, x.at(a), y.at(b)))
+        labelled(pen, labels, small, (left, TOP * FINE, right, BOTTOM * FINE), taken)
     key(pen, list(drawn), record, small)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.resize((canvas.width // FINE, canvas.height // FINE), Image.Resampling.LANCZOS).save(path, "PNG")
-    return path
+    return saved(canvas, path)
 
 
 def mean(point: Judged, metric: str) -> float:
@@ -77,35 +96,38 @@ def mean(point: Judged, metric: str) -> float:
     return sum(values) / len(values)
 
 
-def grid(pen: ImageDraw.ImageDraw, x: Axis, y: Axis, font: Any) -> None:
-    """The lines of round figures, and these."""
-    for axis, along in ((x, False), (y, True)):
-        ticks = axis.ticks(6)
-        for tick in ticks:
-            place, word = axis.at(tick), brief(tick, ticks[1] - ticks[0] if len(ticks) > 1 else 0.0)
-            pen.line((x.start, place, x.end, place) if along else (place, y.end, place, y.start), GRID, FINE)
-            where = (x.start - 6 * FINE, place) if along else (place, y.start + 12 * FINE)
-            pen.text(where, word, SOFT, font, anchor="rm" if along else "mm")
+def diamond(pen: ImageDraw.ImageDraw, a: float, b: float) -> Box:
+    """What was not trained here, and what that takes."""
+    r = 5 * FINE
+    pen.polygon([(a - r, b), (a, b - r), (a + r, b), (a, b + r)], SOFT)
+    return a - r, b - r, a + r, b + r
 
 
-def stroke(pen: ImageDraw.ImageDraw, name: str, line: Sequence[tuple[float, float]]) -> None:
-    """The places of a series, and the way between them: squares without a way for networks of one place."""
+def stroke(pen: ImageDraw.ImageDraw, name: str, line: Sequence[tuple[float, float]]) -> list[Box]:
+    """The places of a series, and the way between them: squares without a way for networks of one place.
+
+    Returns:
+        What all of it takes.
+    """
+    boxes: list[Box] = []
     colour, broken = LOOKS.get(name, (LINE if name == "knob" else SHORTER, False))
     r = (4 if name in ("separate", "equal length") else 3 if name == "knob" else 2) * FINE
     if name == "equal length":
         colour = INK
     elif name != "separate":
         for begin, end in itertools.pairwise(line):
+            boxes += along(begin, end)
             parts = 12 if broken else 1
             for k in range(0, parts, 2):
                 ends = [tuple(p + (q - p) * at / parts for p, q in zip(begin, end, strict=True)) for at in (k, k + 1)]
                 pen.line([*ends[0], *ends[1]], colour, 2 * FINE)
     for a, b in line:
-        box = (a - r, b - r, a + r, b + r)
+        boxes.append(box := (a - r, b - r, a + r, b + r))
         if name == "equal length":
             pen.rectangle(box, outline=colour, width=FINE)
         else:
             (pen.rectangle if name == "separate" else pen.ellipse)(box, colour)
+    return boxes
 
 
 def key(pen: ImageDraw.ImageDraw, names: Sequence[str], record: Mapping[str, Any], font: Any) -> None:
@@ -142,10 +164,18 @@ def words(record: Mapping[str, Any]) -> str:
         lines.append(f"The run was trained on {record['trained_on']} of the pictures; give others to learn anything.")
     lines += [f"{'yes' if check['holds'] else 'no ':3} {check['words']}" for check in record["checks"]]
     for axis, found in record["axes"].items():
+        parts = found.get("hypervolume_ratio", {})
+        if (mixed := parts.get(OWN_ENDS, {}).get("value")) is not None:
+            lines.append(
+                f"The answers of its two ends mixed, for twice the work, cover {mixed:.3f} in {axis}; its curve covers "
+                f"{parts['knob']['value']:.3f}."
+            )
         if found["shares_network"]:
             lines.append(
                 f"{axis} looks through {found['shares_network']}, as the loss does: it is no independent judge of it."
             )
         if (reach := found.get("range_ratio")) is not None:
             lines.append(f"Turning it reaches {reach:.0%} of the separate networks' range in {axis}.")
+    if record["published"]["networks"]:
+        lines.append(f"Published figures in the plane: {record['published']['words']}.")
     return "\n".join(lines)

@@ -14,16 +14,12 @@ from torch import Tensor
 from lossmith.image import to_pil
 from lossmith.metrics import Metric, score
 from lossmith.models import Knobbed
-from lossmith.report.axes import around, brief
+from lossmith.report.axes import around
+from lossmith.report.paper import BOTTOM, FINE, HIGH, INK, LEFT, LINE, PANEL, PAPER, SOFT, TOP, grid, saved
 from lossmith.tasks import Examples, Task
 from lossmith.tune.equaliser import Sweep
 
 __all__ = ["Cell", "curve", "curves", "strip", "strips"]
-
-PAPER, INK, SOFT, GRID, LINE = (255, 255, 255), (23, 24, 28), (110, 114, 124), (228, 230, 234), (38, 92, 196)
-FINE = 3  # how much larger a curve is drawn than it is saved, for smooth lines
-PANEL, HIGH, LEFT, TOP, BOTTOM = 400, 360, 56, 48, 312  # of the curve, in saved pixels
-
 
 COLUMNS, ROWS = 7, 4  # places and pictures of a strip
 REALISM = {"lpips_alex": "LPIPS-Alex", "dists": "DISTS", "swd": "patch distance (swd)"}
@@ -164,14 +160,7 @@ def curve(
     for i, (name, column) in enumerate(panels.items()):
         left, right = (i * PANEL + LEFT) * FINE, ((i + 1) * PANEL - 16) * FINE
         x, y = around(column, left, right), around(accuracy, BOTTOM * FINE, TOP * FINE)
-        for axis, along in ((x, False), (y, True)):
-            ticks = axis.ticks(6)
-            for tick in ticks:
-                place, word = axis.at(tick), brief(tick, ticks[1] - ticks[0] if len(ticks) > 1 else 0.0)
-                ends = (left, place, right, place) if along else (place, TOP * FINE, place, BOTTOM * FINE)
-                pen.line(ends, GRID, FINE)
-                where = (left - 6 * FINE, place) if along else (place, (BOTTOM + 12) * FINE)
-                pen.text(where, word, SOFT, small, anchor="rm" if along else "mm")
+        grid(pen, x, y, small)
         pen.text(((left + right) / 2, (BOTTOM + 32) * FINE), name, SOFT, small, anchor="mm")
         pen.text((left, (TOP - 18) * FINE), height, SOFT, small)
         points = [(x.at(a), y.at(b)) for a, b in zip(column, accuracy, strict=True)]
@@ -181,6 +170,4 @@ def curve(
             pen.ellipse((across - r, down - r, across + r, down + r), LINE)
             inside = across + 8 * FINE + pen.textlength(label, small) < right
             pen.text((across + (8 if inside else -8) * FINE, down), label, INK, small, anchor="lm" if inside else "rm")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.resize((canvas.width // FINE, canvas.height // FINE), Image.Resampling.LANCZOS).save(path, "PNG")
-    return path
+    return saved(canvas, path)

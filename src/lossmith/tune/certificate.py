@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from lossmith.tune.pareto import hypervolume
 
-__all__ = ["BARS", "Bars", "Judged", "certify", "spearman"]
+__all__ = ["BARS", "OWN_ENDS", "Bars", "Judged", "certify", "spearman"]
 
 Array = NDArray[np.float64]
 Series = Mapping[str, Sequence["Judged"]]
+
+OWN_ENDS = "its own ends mixed"
+"""The series of the answers of the knob's two ends, mixed."""
 
 
 class Judged(NamedTuple):
@@ -61,7 +64,8 @@ def certify(
     Args:
         series: What was judged, by name: "plain" (one place, the answer without a network) and "knob" (its curve).
             Where they were trained also "separate" (at places of the curve), "equal length" (likewise, each trained as
-            long as the knob), "output interpolation", "weight interpolation", and shorter knobs under any name.
+            long as the knob), "output interpolation", "weight interpolation", "its own ends mixed", and shorter knobs
+            under any name.
         axes: The metrics of realism; less is better.
         accuracy: The metric of accuracy; more is better.
         shared: For each axis that looks through a network of the loss, that network.
@@ -87,6 +91,8 @@ def certify(
     fronts = {name: points for name, points in values.items() if name not in ("plain", "equal length")}
     if fair:
         fronts["knob at these places"] = values["knob"][list(fair.values())]
+        if OWN_ENDS in values:  # which has as many places as the curve, and is looked at where that is
+            fronts[f"{OWN_ENDS} at as many places"] = values[OWN_ENDS][list(fair.values())]
     record: dict[str, Any] = {
         "pictures": len(pictures),
         "curve": [{"at": p.at, **means(row, names)} for p, row in zip(series["knob"], values["knob"], strict=True)],

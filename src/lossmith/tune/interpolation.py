@@ -1,5 +1,6 @@
-"""What a knob must beat: two trained networks, mixed in what they answer or in their weights."""
+"""What a knob stands beside: two trained networks, mixed in what they answer or in their weights; and its own ends."""
 
+from collections.abc import Callable, Mapping
 from typing import final
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from lossmith.models import Restorer, build
 
-__all__ = ["Mixed", "blended"]
+__all__ = ["Mixed", "blended", "ends_mixed"]
 
 
 @final
@@ -80,6 +81,22 @@ def blended(first: Restorer, second: Restorer, share: float) -> Restorer:
     mixed = {k: torch.lerp(v, ends[1][k], share) if v.is_floating_point() else v for k, v in ends[0].items()}
     model.load_state_dict(mixed)
     return model.eval()
+
+
+def ends_mixed(
+    knob: Restorer, low: Mapping[str, float], high: Mapping[str, float], share: float
+) -> Callable[[Tensor], Tensor]:
+    r"""The answers of a knob at its two ends, mixed: another way between them, for twice the work at use.
+
+    .. math:: y = (1 - a) \, f(x, \lambda_\text{low}) + a \, f(x, \lambda_\text{high})
+
+    Args:
+        knob: The network.
+        low: Where its knobs stand at share 0.
+        high: Where they stand at share 1.
+        share: a, from 0 to 1.
+    """
+    return lambda image: torch.lerp(knob(image, **low), knob(image, **high), share)
 
 
 def check(first: Restorer, second: Restorer, share: float) -> None:

@@ -19,8 +19,9 @@ from lossmith.models import Restorer
 from lossmith.models import load as load_model
 from lossmith.train import Settings
 from lossmith.train.trainer import task_of, train
-from lossmith.tune.certificate import BARS, Bars, Judged, certify
-from lossmith.tune.interpolation import Mixed, blended
+from lossmith.tune.anchors import anchors
+from lossmith.tune.certificate import BARS, OWN_ENDS, Bars, Judged, certify
+from lossmith.tune.interpolation import Mixed, blended, ends_mixed
 from lossmith.tune.judging import Judging
 from lossmith.tune.rivals import Rival, rivals, spread, the_knob, there
 
@@ -102,6 +103,10 @@ def verify(
     judging = Judging(task, examples, [ACCURACY, *axes], kept=kept, device=device)
     places = spread(low, high, 2 * max(values, 2) - 1)
     series = judged(knob, folder / "model.safetensors", ready, judging, name, places)
+    found = certify(series, axes=axes, accuracy=ACCURACY, shared=sharing(loss, axes), bars=bars)
+    words = protocol(task.border, [ACCURACY, *axes])
+    of = str(images) if isinstance(images, str | Path) else ""
+    networks, why = anchors(settings, of, found["pictures"], words, found["plain"])
     record = {
         "run": str(run),
         "images": str(images) if isinstance(images, str | Path) else [str(file) for file in images],
@@ -112,10 +117,11 @@ def verify(
         "networks": {rival.series: rival.settings.steps for rival in ready if rival.series in series},
         "trained_on": trained_on(settings, images),
         "not_trained": [str(rival.folder.relative_to(folder)) for rival in others if rival not in ready],
-        "protocol": protocol(task.border, [ACCURACY, *axes]),
+        "protocol": words,
+        "published": {"networks": {a.name: a.figures for a in networks}, "words": why or networks[0].source},
         "missing": absent,
         "skipped": [file._asdict() for file in examples.skipped],
-        **certify(series, axes=axes, accuracy=ACCURACY, shared=sharing(loss, axes), bars=bars),
+        **found,
     }
     return Verified(record, series)
 
@@ -153,6 +159,12 @@ def judged(
         for way, mix in ways.items():
             between = [Judged(share, judging([way, low, high, share], mix(share))) for share in shares]
             series[way] = [series["separate"][0], *between, series["separate"][-1]]
+        alone, digest = ({name: places[0]}, {name: places[-1]}), sha256_of(file)
+        between = [
+            Judged(share, judging(["own ends", digest, places[0], places[-1], share], ends_mixed(knob, *alone, share)))
+            for share in shares
+        ]
+        series[OWN_ENDS] = [series["knob"][0], *between, series["knob"][-1]]
     elif count:
         del series["separate"]
     return series
