@@ -27,6 +27,7 @@ MADE = {
     "jpeg": lambda folder: JPEGRepair(),
     "inpainting": lambda folder: Inpainting(),
     "blind": lambda folder: SuperResolution(4, degradation="blind"),
+    "mean": lambda folder: SuperResolution(2, degradation="mean", noise=[0.0, 32.0]),
     "paired": lambda folder: Paired(1, inputs=str(folder)),
 }
 
@@ -67,6 +68,12 @@ def test_what_was_drawn_is_in_the_batch(folder):
         assert ((item["input"] - item["target"]).std() * 255).item() == pytest.approx(item["sigma"].item(), rel=0.05)
 
 
+def test_means_of_squares_are_those_of_a_later_stage(folder):
+    item = SuperResolution(3, degradation="mean").training(listed(folder), crop=48, seed=0)[0]
+    wanted = item["target"].unflatten(1, (16, 3)).unflatten(3, (16, 3)).mean(dim=(2, 4))
+    assert_close(item["input"], wanted)
+
+
 def test_worse_jpeg_is_further_from_the_truth(folder):
     far = []
     for quality in (10, 40, 90):
@@ -88,7 +95,9 @@ def test_all_tasks_are_known_by_their_names():
         (lambda: Denoising(noise="pink"), "knows the noise gaussian, poisson; got 'pink'"),
         (lambda: Deblurring(blur="box"), "knows the blur gaussian, motion; got 'box'"),
         (lambda: JPEGRepair(quality=101), "of at least 1 and at most 100"),
-        (lambda: SuperResolution(4, degradation="area"), "knows the degradation bicubic, blind; got 'area'"),
+        (lambda: SuperResolution(4, degradation="area"), "knows the degradation bicubic, blind, mean; got 'area'"),
+        (lambda: SuperResolution(2, noise=25.0), "noise on the means of squares alone"),
+        (lambda: SuperResolution(2, degradation="mean", noise=-1.0), "noise as a number of at least 0"),
         (lambda: Paired(5, inputs="."), "scale of 1, 2, 3 or 4; got 5"),
         (lambda: Paired(1, inputs="nowhere"), "'nowhere' does not exist"),
     ],

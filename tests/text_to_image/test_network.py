@@ -1,5 +1,7 @@
 """The denoiser, and sampling from it."""
 
+import copy
+
 import diffusers
 import pytest
 import torch
@@ -22,6 +24,17 @@ def test_attention_is_what_it_was_computed_with(denoiser, text):
     assert_close(seen.maps["maps"].sum(dim=-1), torch.ones(3, 1, 64))
     assert not seen.maps["maps"][1, ..., 2:].any()
     assert seen.hidden.shape == (3, 16, 4, 4)
+
+
+def test_what_is_not_kept_is_computed_again_with_all_that_was_looked_at(denoiser, text):
+    noisy, t = torch.randn(3, 3, 16, 16), torch.tensor([0.1, 0.5, 0.9])
+    gradients = []
+    for checkpointing in (False, True):
+        model = copy.deepcopy(denoiser(checkpointing=checkpointing))  # as the average of the weights is made
+        seen = model(noisy, t, text, show=ASKED)
+        (seen.output.square().mean() + seen.hidden.mean() + sum(each.var() for each in seen.maps.values())).backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters()})
+    assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-7)
 
 
 def test_padding_is_not_heard(denoiser, text):

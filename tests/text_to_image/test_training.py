@@ -10,7 +10,9 @@ from torch.testing import assert_close
 
 from lossmith import parse
 from lossmith.cli import main
-from lossmith.tasks import TextToImage
+from lossmith.image import from_pil
+from lossmith.models import Knobbed, build, save
+from lossmith.tasks import Restoring, TextToImage
 
 
 def same(first, second):
@@ -98,6 +100,41 @@ def test_a_later_stage_enlarges_what_the_first_has_made(plain, tmp_path, run, ca
         assert sheet.size == (32, 32)
     assert main(["sample", str(tmp_path / "run"), "a red ring", "--device", "cpu"]) == 2
     assert "give it with --upscale" in capsys.readouterr().err
+
+
+def test_a_restoration_network_enlarges_what_the_first_has_made(plain, tmp_path, capsys):
+    model, file, out = build("edsr", 3, channels=4, blocks=1), tmp_path / "x3.safetensors", tmp_path / "a.png"
+    save(model, file, {"task": "super-resolution"})
+    words = [
+        "sample",
+        str(plain[0]),
+        "a red ring",
+        "--out",
+        str(out),
+        "--steps",
+        "2",
+        "--grid",
+        "1x1",
+        "--device",
+        "cpu",
+    ]
+    assert main(words) == 0
+    with Image.open(out) as sheet:
+        small = from_pil(sheet)
+    assert main([*words, "--upscale", str(file)]) == 0
+    with Image.open(out) as sheet:
+        assert_close(from_pil(sheet), model(small[None])[0].clamp(0, 1), atol=0.01, rtol=0)  # which begins bilinear
+    capsys.readouterr()
+    assert main([*words, "--upscale", str(file), "--spoilt", "0.2"]) == 2
+    assert "leave --spoilt out" in capsys.readouterr().err
+    assert main([*words, "--upscale", str(plain[0])]) == 2
+    assert "wants one that enlarges" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("network", [build("edsr", 1), Knobbed(build("edsr", 2), {"lam": (0.1, 1.0)})])
+def test_what_cannot_be_a_later_stage_gets_one_line(network):
+    with pytest.raises(ValueError, match="cannot be a later stage"):
+        Restoring(network)
 
 
 def test_it_trains_in_bf16_with_checkpointing_and_accumulation(tmp_path, run):

@@ -14,7 +14,9 @@ EPILOG = """Examples:
 
   lossmith sample runs/shapes "a small red star on the left" --guidance 3 --grid 4x4 --out red.png
 
-  lossmith sample runs/base "a fox" "a boat" --upscale runs/later --steps 40 --sampler heun"""
+  lossmith sample runs/base "a fox" "a boat" --upscale runs/later --steps 40 --sampler heun
+
+  lossmith sample runs/base "a fox" --upscale runs/x4"""
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +36,12 @@ def sample(
     sampler: Annotated[str, typer.Option(help="euler, heun, ddim or dpm++.")] = "euler",
     threshold: Annotated[float, typer.Option(help="Part of the values kept within [0, 1]; 1 leaves all.")] = 0.995,
     cap: Annotated[float, typer.Option(help="How far larger ones are followed before they are cut.")] = 2.0,
-    upscale: Annotated[Path | None, typer.Option(help="A run of a later stage, which enlarges the pictures.")] = None,
-    spoilt: Annotated[float, typer.Option(min=0, max=1, help="Noise on what the later stage sees.")] = 0.2,
+    upscale: Annotated[
+        Path | None, typer.Option(help="A later stage: a run with --scale, or of train super-resolution; or a file.")
+    ] = None,
+    spoilt: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Noise on what a later stage sees that is a diffusion [0.2].")
+    ] = None,
     zoom: Annotated[int, typer.Option(min=1, max=16, help="How often each pixel is repeated, to see small ones.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
@@ -43,10 +49,11 @@ def sample(
 
     With several prompts the pictures of the first come first. An empty prompt asks for any picture.
     """
-    from lossmith.cli.networks import device_of
+    from lossmith.cli.networks import device_of, file_of
     from lossmith.cli.tasks import ends
     from lossmith.image import to_pil
     from lossmith.models import Sampler
+    from lossmith.tasks import later_stage
     from lossmith.train.folder import replaced
     from lossmith.train.sampling import grid as laid_out
 
@@ -63,7 +70,7 @@ def sample(
     )
     rows, columns = shaped(grid, len(prompts))
     place, first = device_of(device), prompted_in(run)
-    later = None if upscale is None else prompted_in(upscale)
+    later = None if upscale is None else later_stage(file_of(upscale))
     count = rows * columns
     texts = [prompts[k * len(prompts) // count] for k in range(count)]
     seeds = range(seed, seed + count)

@@ -19,10 +19,14 @@ def option(text: str, **limits: Any) -> Any:
 
 def super_resolution(
     scale: Annotated[int, option("By how much to enlarge: 2, 3 or 4.", min=2, max=4)] = 4,
-    degradation: Annotated[str, option("How small pictures are made: bicubic, or blind as Real-ESRGAN's.")] = "bicubic",
+    degradation: Annotated[
+        str, option("How small pictures are made: bicubic, blind as Real-ESRGAN's, or mean of squares.")
+    ] = "bicubic",
+    noise: Annotated[str, option("With mean: noise on them in 1/255, or a range such as 0:32.")] = "0",
 ) -> dict[str, Any]:
     """Train a network that enlarges pictures, from a folder of large ones."""
-    return {"scale": scale, "options": {} if degradation == "bicubic" else {"degradation": degradation}}
+    asked = {"degradation": degradation, "noise": ends("--noise", noise)}
+    return {"scale": scale, "options": {name: asked[name] for name in asked if asked[name] not in ("bicubic", 0)}}
 
 
 def denoising(

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple, final, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lossmith.models.levels import Levels, Prediction, Schedule
 from lossmith.models.restorer import Network
@@ -130,8 +131,9 @@ class Denoiser(Network):
         self.side, self.prediction, self.sigma_data, self.fold = side, prediction, float(sigma_data), fold
         self.levels = Levels(schedule)
         self.unet = unet(scale > 1, self.fold, text, channels, blocks, min(attends, len(channels)), heads)
+        self.looking: tuple[Tensor, Collection[str]] | None = None
         if checkpointing:
-            self.unet.enable_gradient_checkpointing()
+            self.unet.enable_gradient_checkpointing(self.again)
         nn.init.zeros_(self.unet.conv_out.weight)  # so that it begins at a mean picture
         places = torch.linspace(-1, 1, side // fold)
         self.register_buffer("places", torch.stack(torch.meshgrid(places, places, indexing="ij")), persistent=False)
@@ -183,7 +185,7 @@ class Denoiser(Network):
     def watched(self, mask: Tensor, show: Collection[str]) -> Iterator[dict[str, Tensor]]:
         """Notes what is wanted of the pass inside; it is computed beside what the pass itself computes."""
         seen: dict[str, Tensor] = {}
-        hooks = []
+        hooks, self.looking = [], (mask, show)
         if "hidden" in show:
 
             def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -199,8 +201,17 @@ class Denoiser(Network):
         try:
             yield seen
         finally:
+            self.looking = None
             for hook in hooks:
                 hook.remove()
+
+    def again(self, block: nn.Module, *inputs: Any) -> Any:
+        """A block whose activations are not kept; when they are computed again, they are watched again."""
+        assert self.looking is not None
+        mask, show = self.looking
+        return checkpoint(
+            block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), self.watched(mask, show))
+        )
 
     def attention(self, name: str) -> nn.Module:
         """The layer that shows a map of :data:`MAPS`: the last on the way up, the first on the way down."""

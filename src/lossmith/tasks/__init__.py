@@ -6,7 +6,7 @@ from lossmith.tasks.captioned import HeldOut
 from lossmith.tasks.direct_text_to_image import DirectTextToImage
 from lossmith.tasks.inpainting import Inpainting
 from lossmith.tasks.paired import Paired
-from lossmith.tasks.prompted import Prompted
+from lossmith.tasks.prompted import Prompted, Restoring, later_stage
 from lossmith.tasks.restoration import Deblurring, Denoising, JPEGRepair, Restoration
 from lossmith.tasks.style_transfer import StyleTransfer
 from lossmith.tasks.super_resolution import SuperResolution
@@ -28,10 +28,12 @@ __all__ = [
     "Paired",
     "Prompted",
     "Restoration",
+    "Restoring",
     "StyleTransfer",
     "SuperResolution",
     "Task",
     "TextToImage",
+    "later_stage",
 ]
 
 TASKS: dict[str, type[Task]] = {

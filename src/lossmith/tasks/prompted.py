@@ -7,12 +7,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lossmith.models import Denoiser, Direct, Network, Restorer, Sampler, Text, load_network, sample
+from lossmith.models import Denoiser, Direct, Knobbed, Network, Restorer, Sampler, Text, load_network, sample
 from lossmith.models.sampling import noise_of
 from lossmith.tasks.text_to_image import spoilt_by
 from lossmith.text import Standard, TextEncoder, encoder
 
-__all__ = ["Prompted", "drawn"]
+__all__ = ["Prompted", "Restoring", "drawn", "later_stage"]
 
 AT_ONCE = 32
 """Pictures that are made together."""
@@ -85,11 +85,25 @@ class Prompted:
         seeds: Sequence[int],
         sampler: Sampler | None = None,
         *,
-        spoilt: float = 0.2,
+        spoilt: float | None = None,
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """Pictures of the stage before, larger: with some noise, of what the network was told, on what it sees."""
-        assert isinstance(self.model, Denoiser)
+        """Pictures of the stage before, larger.
+
+        Args:
+            pictures: (N, 3, S, S) in [0, 1].
+            prompts: Their texts.
+            seeds: Of the noise that each begins as.
+            sampler: How; the usual way if it is None.
+            spoilt: How much noise is put on what the network sees, 0 to 1, of which it is told; None for 0.2.
+            device: Where.
+
+        Raises:
+            ValueError: The network enlarges nothing, or pictures of another size.
+        """
+        if not isinstance(self.model, Denoiser) or self.model.scale == 1:
+            raise ValueError("This network makes pictures of text alone; --upscale wants one that enlarges them.")
+        spoilt = 0.2 if spoilt is None else spoilt
         model, text, scale = self.model.to(device).eval(), self.read(prompts), self.model.scale
         if pictures.shape[-1] * scale != model.side:
             raise ValueError(
@@ -104,6 +118,60 @@ class Prompted:
             there = {name: view.to(device) for name, view in beside.items()}
             made.append(sample(model, some, noise.to(device), sampler, **there).cpu())
         return torch.cat(made)
+
+
+@final
+class Restoring:
+    """A restoration network as the later stage: it enlarges in one pass, and hears no text.
+
+    Args:
+        model: The network, in eval mode.
+
+    Raises:
+        ValueError: It does not enlarge, wants more than a picture, or has knobs.
+    """
+
+    def __init__(self, model: Restorer) -> None:
+        if model.scale == 1 or model.inputs != 3 or isinstance(model, Knobbed):
+            raise ValueError(
+                f"The network {model.spec['name']} cannot be a later stage: that enlarges pictures, and wants nothing "
+                "but them. Give a run of lossmith train super-resolution, without knobs."
+            )
+        self.model = model
+
+    @torch.no_grad()
+    def enlarge(
+        self,
+        pictures: Tensor,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        sampler: Sampler | None = None,
+        *,
+        spoilt: float | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """Pictures of the stage before, larger; the texts, the seeds and the sampler play no part.
+
+        Raises:
+            ValueError: Noise is asked for.
+        """
+        if spoilt is not None:
+            raise ValueError(
+                "A restoration network is told of no noise, and gets none put on: leave --spoilt out, or give a later "
+                "stage of lossmith train text-to-image."
+            )
+        model = self.model.to(device)
+        return torch.cat([model(some.to(device)).clamp(0, 1).cpu() for some in torch.split(pictures, AT_ONCE)])
+
+
+def later_stage(file: str | Path) -> Prompted | Restoring:
+    """What enlarges the pictures of a first stage: a later stage of text-to-image, or any restoration network.
+
+    Raises:
+        ValueError: The network in the file is neither.
+    """
+    model, facts = load_network(file)
+    return Restoring(model) if isinstance(model, Restorer) else Prompted(model, facts)
 
 
 def drawn(model: Network, text: Text, seeds: Sequence[int], sampler: Sampler | None, **beside: Tensor) -> Tensor:

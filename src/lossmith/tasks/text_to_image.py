@@ -84,7 +84,7 @@ class TextToImage(FromText):
         target = batch["target"]
         clean, levels = 2 * target - 1, model.levels
         t = batch["time"] if "time" in batch else levels.draw(clean)
-        noise = torch.randn_like(clean)
+        noise = batch["noise"] if "noise" in batch else torch.randn_like(clean)
         dropped = torch.rand(len(clean), device=clean.device) < self.drop
         beside = self.smaller(clean, model.scale) if model.scale > 1 else {}
         alpha, sigma = (each.view(-1, 1, 1, 1) for each in (levels.alpha(t), levels.sigma(t)))
