@@ -109,6 +109,7 @@ def trained(
     ] = None,
 ) -> None:
     """Trains as a command line asks: its task, what the task's own options came to, and the options that all have."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
     from rich.console import Console
 
     from lossmith.report import page
@@ -124,6 +125,8 @@ def trained(
     settings = Settings(**given)
     console = Console(highlight=False, soft_wrap=True)
     reached = train(settings, out, console=console, accelerator=accelerator, devices=devices, workers=workers)
+    if rank_zero_only.rank:  # of several processes the first has the folder, and writes the page
+        return
     console.print(f"{out}: {page([out], out / 'report.html')}")
     if reached < steps:
         console.print(f"Stopped and saved at step {reached} of {steps}; the same command goes on from there.")
