@@ -1,5 +1,8 @@
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +42,21 @@ def test_a_study_from_the_command_line_goes_on_with_more_trials(command, tmp_pat
 
     assert command("--steps", "4") == 2  # another study in its folder
     assert "was begun with steps 3, and is now asked for 4" in capsys.readouterr().err
+
+
+def test_the_same_command_twice_at_one_moment_is_one_study(photos, judges, tmp_path):
+    places = ["--images", photos, "--val", judges, "--out", tmp_path / "study"]
+    storage = ["--storage", f"journal:{tmp_path / 'study.journal'}"]
+    words = ["tune", "super-resolution", FORMULA, *places, *storage, *QUICK, "--trials", "4"]
+    given = [sys.executable, Path(__file__).with_name("joining.py"), *words]
+    ended = subprocess.run(given, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0 and ended.stdout.splitlines()[-1] == "[0, 0]", ended.stderr + ended.stdout
+    found = findings(tmp_path / "study")
+    assert [trial.number for trial in found.trials] == [0, 1, 2, 3]
+    assert {trial.state for trial in found.trials} <= {"complete", "pruned"}
+    assert len({trial.run for trial in found.trials}) == 4  # none was trained by both
+    assert (tmp_path / "study" / "report.html").read_text().count("</html>") == 1
+    assert not list((tmp_path / "study").glob("**/*.partial"))
 
 
 def test_a_picture_that_is_trained_on_does_not_judge(command, photos, judges, tmp_path, capsys):

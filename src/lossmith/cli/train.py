@@ -125,11 +125,14 @@ def trained(
     settings = Settings(**given)
     console = Console(highlight=False, soft_wrap=True)
     reached = train(settings, out, console=console, accelerator=accelerator, devices=devices, workers=workers)
-    if rank_zero_only.rank:  # of several processes the first has the folder, and writes the page
-        return
-    console.print(f"{out}: {page([out], out / 'report.html')}")
-    if reached < steps:
-        console.print(f"Stopped and saved at step {reached} of {steps}; the same command goes on from there.")
+
+    @rank_zero_only  # of several processes the first has the folder
+    def told() -> None:
+        console.print(f"{out}: {page([out], out / 'report.html')}")
+        if reached < steps:
+            console.print(f"Stopped and saved at step {reached} of {steps}; the same command goes on from there.")
+
+    told()
 
 
 def ranged(text: str) -> tuple[str, tuple[float, float]]:

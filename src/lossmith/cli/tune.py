@@ -110,7 +110,7 @@ def tuned(
     from lossmith.tune.findings import findings
     from lossmith.tune.study import tune
     from lossmith.tune.summary import summary
-    from lossmith.tune.trial import Machine
+    from lossmith.tune.trial import Machine, alone
 
     init, model = training.pop("init"), training.pop("model") or TASKS[of_task["task"]].network
     weights = Path(model) if init is None else init / "model.safetensors" if init.is_dir() else init
@@ -141,7 +141,9 @@ def tuned(
         tune(search, out, machine=machine, console=console, **meeting)
     finally:
         if (out / "marks.json").is_file():
-            found = findings(out)
-            found.export()
+            with alone(out / "study"):  # workers end together, and one file is written by one at a time
+                found = findings(out)
+                found.export()
+                written = page([out], out / "report.html")
             summary(found, console)
-            console.print(f"{out}: {page([out], out / 'report.html')}")
+            console.print(f"{out}: {written}")

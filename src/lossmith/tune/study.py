@@ -6,7 +6,7 @@ import multiprocessing.connection
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from lossmith.data import listed
-from lossmith.metrics import missing, protocol, sharing
+from lossmith.metrics import Metric, missing, protocol, sharing
 from lossmith.train.judge import means
 from lossmith.train.trainer import task_of
 from lossmith.tune.importance import importance
@@ -24,7 +24,7 @@ from lossmith.tune.search import Search, read
 from lossmith.tune.space import grid
 from lossmith.tune.storage import origin
 from lossmith.tune.telling import Telling
-from lossmith.tune.trial import Interrupted, Machine, judged, write
+from lossmith.tune.trial import Interrupted, Machine, alone, judged, write
 from lossmith.tune.work import ended, joined, work
 
 __all__ = ["tune"]
@@ -82,7 +82,8 @@ def tune(
         else:
             crew(study, folder, telling, machine, workers, common)
         telling.look()
-    write(folder / "importance.json", importance(search, study))
+    with alone(folder / "study"):
+        write(folder / "importance.json", importance(search, study))
     return len(ended(study))
 
 
@@ -161,37 +162,47 @@ def visible() -> list[str]:
 def prepare(search: Search, folder: Path, machine: Machine) -> None:
     """Makes the folder, or sees that it holds the same study, and judges what every trial must beat.
 
+    Of workers that come at one moment, as those of an array of jobs do, the first does so, and the others wait for it.
+
     Raises:
         ValueError: It holds something else, the validation pictures are trained on, or a figure cannot be taken.
     """
     file = folder / "study.json"
-    if file.is_file():
-        for name, (old, new) in read(file).differences(search).items():
-            raise ValueError(
-                f"{str(folder)!r} was begun with {name} {old!r}, and is now asked for {new!r}. Give the same, or "
-                "another --out; only --trials may grow."
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    others = folder.exists() and (
+        not folder.is_dir() or any(not path.name.endswith((".lock", ".partial")) for path in folder.iterdir())
+    )
+    if others and not file.is_file():
         raise ValueError(f"A study wants a new folder or its own; {str(folder)!r} is neither. Give another --out.")
     apart(listed(search.images), listed(search.val))
     which = [axis.metric for axis in search.axes]
     for metric, why in missing(which).items():
         raise ValueError(f"{metric} cannot be judged by here. {why}")
-    for name in ("logs", "trials"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    write(file, search.record)
-    if not (folder / "marks.json").is_file():
-        settings = search.settings(search.middle)
-        task = task_of(settings)
-        rows = {task.baseline: judged(search, settings, None, machine)}
-        if Path(start := str(settings.model["name"])).is_file():
-            rows["start"] = judged(search, settings, Path(start), machine)
-        marks = {name: {"figures": means(list(row.values())), "pictures": row} for name, row in rows.items()}
-        taught: dict[str, str] = {}
-        for drawn in grid(search.space, 1):  # every choice of layers and networks
-            taught |= sharing(search.formula(drawn), which)
-        record = {"marks": marks, "protocol": protocol(task.border, which), "sharing": taught}
-        write(folder / "marks.json", record)
+    with alone(folder / "study"):
+        if file.is_file():
+            for name, (old, new) in read(file).differences(search).items():
+                raise ValueError(
+                    f"{str(folder)!r} was begun with {name} {old!r}, and is now asked for {new!r}. Give the same, or "
+                    "another --out; only --trials may grow."
+                )
+        write(file, search.record)  # before any other file, so that whoever comes now knows the folder for a study's
+        for name in ("logs", "trials"):
+            (folder / name).mkdir(exist_ok=True)
+        if not (folder / "marks.json").is_file():
+            write(folder / "marks.json", beaten(search, which, machine))
+
+
+def beaten(search: Search, which: Sequence[Metric], machine: Machine) -> dict[str, Any]:
+    """What every trial must beat, as it is judged here, and by which figures."""
+    settings = search.settings(search.middle)
+    task = task_of(settings)
+    rows = {task.baseline: judged(search, settings, None, machine)}
+    if Path(start := str(settings.model["name"])).is_file():
+        rows["start"] = judged(search, settings, Path(start), machine)
+    marks = {name: {"figures": means(list(row.values())), "pictures": row} for name, row in rows.items()}
+    taught: dict[str, str] = {}
+    for drawn in grid(search.space, 1):  # every choice of layers and networks
+        taught |= sharing(search.formula(drawn), which)
+    return {"marks": marks, "protocol": protocol(task.border, which), "sharing": taught}
 
 
 def apart(images: Iterable[Path], val: Iterable[Path]) -> None:
