@@ -55,6 +55,26 @@ def test_a_trained_network_paints_at_once_at_any_size(files):
     assert size_of(files / "out.png") == (90, 60)
 
 
+def test_a_trained_network_may_leave_the_colours(files):
+    torch.manual_seed(0)
+    model = Stylist(channels=4, blocks=1)
+    torch.nn.init.constant_(model.tail.bias, 1.0)
+    model.tail.bias.data[2] = -1.0  # it paints yellow
+    save(model, files / "net.safetensors", {"task": "style"})
+    Image.new("RGB", (40, 32), (90, 90, 90)).save(files / "grey.png")
+    for words, yellow in (((), True), (("--preserve-colour",), False)):
+        assert style(files, "grey.png", "--run", "net.safetensors", *words) == 0
+        with Image.open(files / "out.png") as image:
+            red, _, blue = np.asarray(image, dtype=float).reshape(-1, 3).mean(axis=0)
+        assert (red - blue > 50) == yellow
+
+
+@pytest.mark.parametrize("words", [("--strength", "0.5"), ("--weights", "1")])
+def test_what_a_run_cannot_turn_is_refused(files, capsys, words):
+    assert style(files, "content.png", "--run", "net.safetensors", *words) == 2
+    assert "leave --weights and --strength out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

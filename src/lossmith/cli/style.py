@@ -64,6 +64,7 @@ def style(
     from lossmith.cli.networks import device_of
     from lossmith.cli.restore import WRITES, write
     from lossmith.image import to_pil
+    from lossmith.train.painting_colour import rebrightened
 
     begun, place = time.monotonic(), device_of(device)
     facts: dict[str, Any] = {"run": run}
@@ -76,7 +77,10 @@ def style(
     if run is not None:
         if styles:
             raise ValueError("A run paints in the one style that it has learnt; leave the styles out, or --run.")
-        painted = at_once(run, pictured(content), side, place)
+        if weights is not None or strength != 1:
+            raise ValueError("A run has learnt its style and how much of it; leave --weights and --strength out.")
+        small, painted = at_once(run, pictured(content), side, place)
+        painted = rebrightened(small, painted) if preserve_colour else painted
         stages = None
     else:
         if not styles:
@@ -155,8 +159,8 @@ def chosen_loss(net: str | None, layers: str | None, text: str | None) -> "tuple
     return parse(formula(net or "vgg19", chosen)), remark
 
 
-def at_once(run: str, picture: "Tensor", side: int | None, place: str) -> "Tensor":
-    """What a network trained on one style makes of a picture."""
+def at_once(run: str, picture: "Tensor", side: int | None, place: str) -> "tuple[Tensor, Tensor]":
+    """The picture in the size asked for, and what a network trained on one style makes of it."""
     import torch
 
     from lossmith.cli.networks import chosen
@@ -167,9 +171,10 @@ def at_once(run: str, picture: "Tensor", side: int | None, place: str) -> "Tenso
     model = chosen(run)
     if not isinstance(model.network if isinstance(model, Knobbed) else model, Stylist):
         raise ValueError(f"{run!r} has learnt no style; give a run of lossmith train style.")
+    small = sized(picture, side or max(picture.shape[-2:]))
     with torch.inference_mode():
-        painted: Tensor = model.to(place)(sized(picture, side or max(picture.shape[-2:])).to(place)).clamp(0, 1).cpu()
-    return painted
+        painted: Tensor = model.to(place)(small.to(place)).clamp(0, 1).cpu()
+    return small, painted
 
 
 def pictured(file: Path) -> "Tensor":
