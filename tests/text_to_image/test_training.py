@@ -127,6 +127,8 @@ def test_a_restoration_network_enlarges_what_the_first_has_made(plain, tmp_path,
     capsys.readouterr()
     assert main([*words, "--upscale", str(file), "--spoilt", "0.2"]) == 2
     assert "leave --spoilt out" in capsys.readouterr().err
+    assert main([*words, "--spoilt", "0.2"]) == 2
+    assert "give one with --upscale" in capsys.readouterr().err
     assert main([*words, "--upscale", str(plain[0])]) == 2
     assert "wants one that enlarges" in capsys.readouterr().err
 

@@ -68,6 +68,8 @@ def sample(
         threshold=threshold,
         cap=cap,
     )
+    if spoilt is not None and upscale is None:
+        raise ValueError("--spoilt is the noise on what a later stage sees; give one with --upscale, or leave it out.")
     rows, columns = shaped(grid, len(prompts))
     place, first = device_of(device), prompted_in(run)
     later = None if upscale is None else later_stage(file_of(upscale))
