@@ -68,6 +68,53 @@ def test_the_critics_part_agrees_with_the_papers_formula(kind, pictures):
     torch.testing.assert_close(value, critics_part(kind, judge(pred), judge(target)))
 
 
+TAKING = [kind for kind in KINDS if kind != "relativistic"]
+
+
+@pytest.fixture
+def holed(pictures):
+    """Pictures that give several verdicts, a mask of them, and what of it lies in each verdict's place."""
+    pred, target = pictures(side=48)
+    mask = (torch.rand(len(pred), 1, 48, 48, generator=torch.Generator().manual_seed(3)) < 0.3).float()
+    mask[0, :, :, 24:] = 0
+    return pred, target, mask, F.adaptive_avg_pool2d(mask, 4)
+
+
+@pytest.mark.parametrize("kind", TAKING)
+def test_under_a_mask_the_network_answers_for_what_it_covers_of_each_picture(kind, holed):
+    pred, target, mask, parts = holed
+    loss = small(kind)
+    fake = loss.learner.critic(pred)
+    wanted = (networks_part(kind, fake, None) * parts).sum(dim=(1, 2, 3)) / parts.sum(dim=(1, 2, 3))
+    views = {"pred": pred, "target": target, "mask": mask}
+    torch.testing.assert_close(loss.on(mask="mask").evaluate(views)["Adversarial"], wanted)
+
+
+def test_under_a_mask_a_critic_of_least_squares_learns_the_mask(holed):
+    pred, target, mask, parts = holed
+    loss = small("lsgan")
+    judge = copy.deepcopy(loss.learner.critic)
+    judge.iterate()
+    value = loss.study(pred, target, mask)["critic"]
+    learnt = F.mse_loss(judge(target), torch.ones_like(parts)) + F.mse_loss(judge(pred), 1 - parts)
+    unavoidable = (parts * (1 - parts)).mean()  # of a verdict for both, which no gradient sees
+    torch.testing.assert_close(value, (learnt + unavoidable) / 2)
+
+
+@pytest.mark.parametrize("kind", TAKING)
+def test_a_mask_of_everything_changes_nothing(kind, pictures):
+    pred, target = pictures()
+    one, other = small(kind), small(kind)
+    torch.testing.assert_close(one.study(pred, target, torch.ones_like(pred[:, :1])), other.study(pred, target))
+    torch.testing.assert_close(one(pred, target), other(pred, target))
+
+
+def test_verdicts_that_are_compared_take_no_mask(holed):
+    pred, target, mask, _ = holed
+    with pytest.raises(ValueError, match=r'"relativistic".*takes no mask; take another kind'):
+        small("relativistic").on(mask="mask")(pred=pred, target=target, mask=mask)
+
+
 def saying(verdict, kind):
     """A loss whose critic says the same to everything."""
     loss = small(kind)

@@ -136,7 +136,9 @@ MEMBERS = [
     Member("esrgan(width=4)", grows=None, least=None),
     Member("real_esrgan(width=4)", side=16, grows=None, least=None),
     Member("pconv", side=16, views=INPAINTED),
-    Member("aot_gan(width=4)", grows=None, least=None, views=INPAINTED),
+    Member(
+        "aot_gan(width=4)", grows=None, least=None, views={**INPAINTED, "mask": View((1, None, None), "mask", None)}
+    ),
     Member("vqgan(width=4)", grows=None, least=None, views={"latents": LATENTS, "codes": LATENTS}, excused=STOPPED),
     Member("FocalFrequency", grows=None, excused=HELD),
     Member("FocalFrequency(0.5, 2, log_matrix=True)", grows=None, excused=HELD),

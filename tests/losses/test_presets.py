@@ -192,14 +192,15 @@ def test_aot_gan_is_its_authors_code(untrained, hole):
     content, texture = [f"relu{i}_1" for i in range(1, 6)], ["relu2_2", "relu3_4", "relu4_4", "relu5_2"]
     x, y = (features(views[v], "vgg19", content + texture) for v in ("pred", "target"))
     (logits,) = verdicts(loss, views["filled"])
-    squares = (F.mse_loss(logits, torch.ones_like(logits)) * mask / mask.mean()).mean()
+    parts = F.adaptive_avg_pool2d(mask, logits.shape[2:])  # where theirs enlarges the verdicts to the mask's size
+    squares = ((logits - 1).square() * parts / parts.mean(dim=(1, 2, 3), keepdim=True)).mean()
     wanted = [
         F.l1_loss(2 * views["pred"] - 1, 2 * views["target"] - 1),
         250 * sum(F.l1_loss(gram(x[n]), gram(y[n])) for n in texture),
         0.1 * sum(F.l1_loss(x[n], y[n]) for n in content),
         0.01 * squares,
     ]
-    agrees(loss, wanted, pred=views["pred"], target=views["target"], filled=views["filled"])
+    agrees(loss, wanted, pred=views["pred"], target=views["target"], filled=views["filled"], mask=mask)
 
 
 def test_vqgan_is_its_authors_code_with_an_adaptive_weight_of_one(untrained, pair):
@@ -240,6 +241,15 @@ PRESETS = [gatys, johnson, srgan, esrgan, real_esrgan, pconv, aot_gan, vqgan]
 GROWING = {"gatys": {"perceptual"}, "johnson": {"TV"}}
 
 
+def seen(loss, pictures, **size):
+    """A picture for each view, and a mask that covers the left half of it for one of that name."""
+    views = {name: pictures(seed=i, **size)[0] for i, name in enumerate(sorted(loss.reads))}
+    if "mask" in views:
+        places = torch.arange(views["mask"].shape[-1]) < views["mask"].shape[-1] // 2
+        views["mask"] = places.to(views["mask"]).expand_as(views["mask"][:, :1])
+    return views
+
+
 def tried(preset) -> Hybrid:
     return preset(width=4) if "width" in inspect.signature(preset).parameters else preset()
 
@@ -247,13 +257,8 @@ def tried(preset) -> Hybrid:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_terms_grow_with_the_resolution_only_where_the_docstring_says_so(preset, untrained, pictures):
     loss = untrained(tried(preset))
-    values = []
-    for tiles in (1, 2):
-        views = {
-            name: pictures(n=1, side=64, seed=i)[0].tile(1, 1, tiles, tiles)
-            for i, name in enumerate(sorted(loss.reads))
-        }
-        values.append(loss.evaluate(views))
+    views = seen(loss, pictures, n=1, side=64)
+    values = [loss.evaluate({n: v.tile(1, 1, tiles, tiles) for n, v in views.items()}) for tiles in (1, 2)]
     for name, small in values[0].items():
         grown = (values[1][name] / small).item()
         assert (grown > 2.5) == (name in GROWING.get(preset.__name__, ())), (name, grown)
@@ -263,7 +268,7 @@ def test_terms_grow_with_the_resolution_only_where_the_docstring_says_so(preset,
 @pytest.mark.parametrize("preset", [srgan, real_esrgan, pconv, aot_gan, vqgan])
 def test_the_size_of_the_batch_changes_no_value(preset, untrained, pictures):
     loss = untrained(tried(preset))
-    views = {name: pictures(seed=i)[0] for i, name in enumerate(sorted(loss.reads))}
+    views = seen(loss, pictures)
     both, alone = loss.evaluate(views), [loss.evaluate({n: v[i : i + 1] for n, v in views.items()}) for i in (0, 1)]
     for name, values in both.items():
         torch.testing.assert_close(values, torch.cat([alone[i][name] for i in (0, 1)]), rtol=1e-4, atol=1e-6)
@@ -272,7 +277,7 @@ def test_the_size_of_the_batch_changes_no_value(preset, untrained, pictures):
 @pytest.mark.parametrize("preset", [srgan, esrgan, real_esrgan, aot_gan, vqgan])
 def test_the_critic_learns_beside_the_network(preset, untrained, pictures):
     loss = untrained(tried(preset))
-    views = {name: pictures(seed=i)[0] for i, name in enumerate(sorted(loss.reads))}
+    views = seen(loss, pictures)
     before = loss.evaluate(views)["Adversarial"]
     assert {name.split(".")[1] for name in loss.learn(views)} == {"critic", "real", "fake", "spread"}
     assert not torch.equal(loss.evaluate(views)["Adversarial"], before)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith.image import area
 from lossmith.loss import Loss
-from lossmith.losses.learner import Kind, Learner, Penalty, typical, within
+from lossmith.losses.learner import Kind, Learner, Penalty, against, typical, within
 from lossmith.models.critics import CriticName
 from lossmith.spelling import spelled
 
@@ -126,6 +127,10 @@ class Adversarial(_Judged):
     those of their papers for a critic of one verdict; divided by the number P of verdicts in its map they do not grow
     with the resolution, as BasicSR's do. Wasserstein wants a penalty where its paper clips the critic's weights.
 
+    With a mask, ``.on(pred="filled", mask="mask")``, what it covers was made and the rest is real: the mean is over
+    what was made, and the critic learns which is which (SM-PatchGAN, without its blur of the mask). A verdict whose
+    place is covered in part counts as both, in these parts. Verdicts that are compared take no mask.
+
     Evaluating never changes the critic: :meth:`learn` does, once a step, with an Adam of its own in float32 (the
     `Training` of this package calls it, and says when a critic has collapsed). While the term's weight is 0, as in
     ``OnFrom(1000) * Adversarial()``, it neither learns nor looks; ``since=500`` has it learn ahead. Its state is the
@@ -139,6 +144,8 @@ class Adversarial(_Judged):
         | The relativistic discriminator (Jolicoeur-Martineau, 2019), https://arxiv.org/abs/1807.00734
         | Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018), https://arxiv.org/abs/1801.04406
         | Improved Training of Wasserstein GANs (Gulrajani et al., 2017), https://arxiv.org/abs/1704.00028
+        | Aggregated Contextual Transformations for High-Resolution Image Inpainting (Zeng et al., 2022), for the mask
+        | https://arxiv.org/abs/2104.01431
 
     Args:
         critic: "unet", Real-ESRGAN's with a verdict on each pixel, for pictures of at least 8 px a side; or "patch",
@@ -156,7 +163,8 @@ class Adversarial(_Judged):
         since: The step of the training from which the critic learns even while the term's weight is 0; None for never.
 
     Raises:
-        ValueError: A bad argument; or at the call pictures that the critic cannot look at.
+        ValueError: A bad argument; or at the call pictures that the critic cannot look at, or a mask where verdicts are
+            compared.
 
     Example:
         >>> loss = Adversarial("patch", "hinge", width=4)
@@ -177,21 +185,30 @@ class Adversarial(_Judged):
         """Verdicts themselves have no bound."""
         return (-float("inf") if self.kind in ("hinge", "wasserstein") else 0.0, float("inf"))
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def study(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """One step of the critic; its figures as scalars, see :meth:`Learner.step`."""
+        return self.learner.step(real=self.fits(target), fake=self.fits(pred), mask=self.masked(mask))
+
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The network's part for each image, (N,)."""
-        fake = self.learner.critic(self.fits(pred))
-        if self.kind == "vanilla":
-            values = F.softplus(-fake)
-        elif self.kind == "lsgan":
-            values = (fake - 1).square() / 2
-        elif self.kind == "relativistic":
+        fake, mask = self.learner.critic(self.fits(pred)), self.masked(mask)
+        if self.kind == "relativistic":
             real = self.learner.critic(target)
             both = fake.requires_grad  # not so where one process alone judges, without a training
             middle = typical(real, training=both), typical(fake, training=both)
             values = F.softplus(middle[0] - fake) + F.softplus(real - middle[1])
+        elif self.kind == "hinge":
+            values = -fake  # and not the critic's own value, which is flat where it is sure
         else:
-            values = -fake
+            values = against(self.kind, fake, real=True)
+        values = values if mask is None else values * area(mask, values, mean=True)
         return values.flatten(1).mean(dim=1)
+
+    def masked(self, mask: Tensor | None) -> Tensor | None:
+        """The mask, if there is none or the kind takes one."""
+        if mask is not None and self.kind == "relativistic":
+            raise ValueError(f"{self!r} compares verdicts with each other, and takes no mask; take another kind.")
+        return mask
 
 
 @final

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lossmith.image import area
 from lossmith.lens import unhalved
 from lossmith.models.critics import CRITICS, CriticName
 from lossmith.spelling import quoted
@@ -108,12 +109,13 @@ class Learner(nn.Module):
         """Takes the steps up again."""
         self.steps = int(state["steps"])
 
-    def step(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def step(self, real: Tensor, fake: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """One step of the critic.
 
         Args:
             real: Pictures (N, C, H, W) that it shall call real.
             fake: As many that it shall not.
+            mask: How much of each place of these it shall not, (N, 1, H, W); the rest it shall call real.
 
         Returns:
             Scalars: "critic", the value that it lowers; "real" and "fake", the share of its verdicts that is right;
@@ -129,9 +131,12 @@ class Learner(nn.Module):
                 verdicts: Tensor = functional_call(self.critic, weights, (images,))
                 return verdicts
 
-            verdicts = joint(judge(real)), joint(judge(fake))
-            value = taught(self.kind, *verdicts)
+            ours = judge(fake)
+            made = None if mask is None else joint(area(mask.detach(), ours))
+            verdicts = joint(judge(real)), joint(ours)
+            value = taught(self.kind, *verdicts, made)
             right_real, right_fake = margins(self.kind, *verdicts)
+            right_fake = right_fake if made is None else (2 * made - 1) * right_fake
             figures = {
                 "critic": value.detach(),
                 "real": (right_real > 0).float().mean(),
@@ -191,17 +196,24 @@ def within(what: str, value: object, sound: bool, wanted: str) -> None:
         raise ValueError(f"A critic wants {what} as {wanted}; got {value!r}.")
 
 
-def taught(kind: Kind, real: Tensor, fake: Tensor) -> Tensor:
-    """The value that the critic lowers, from its verdicts on what is real and on what is not."""
-    if kind == "vanilla":
-        return F.softplus(-real).mean() + F.softplus(fake).mean()
+def taught(kind: Kind, real: Tensor, fake: Tensor, made: Tensor | None = None) -> Tensor:
+    """The value that the critic lowers, from its verdicts on what is real and on what is not, or is so in part."""
+    if kind == "relativistic":
+        return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
+    wrong = against(kind, fake, real=False)
+    if made is not None:
+        wrong = made * wrong + (1 - made) * against(kind, fake, real=True)
+    return against(kind, real, real=True).mean() + wrong.mean()
+
+
+def against(kind: Kind, verdicts: Tensor, *, real: bool) -> Tensor:
+    """What each verdict costs on a place that is real, or is not."""
     if kind == "lsgan":
-        return ((real - 1).square().mean() + fake.square().mean()) / 2
-    if kind == "hinge":
-        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        return (verdicts - 1 if real else verdicts).square() / 2
+    right = verdicts if real else -verdicts
     if kind == "wasserstein":
-        return fake.mean() - real.mean()
-    return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
+        return -right
+    return F.softplus(-right) if kind == "vanilla" else F.relu(1 - right)
 
 
 def margins(kind: Kind, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -155,14 +155,15 @@ def aot_gan(*, width: int = 64) -> Hybrid:
     r"""AOT-GAN's loss of inpainting, whose critic judges the view "filled": prediction in the hole, truth elsewhere.
 
     .. math:: 2 L_1 + 250 \, L_1 \circ G \circ \phi + 0.1 \, L_1 \circ \phi
-        + 0.01 \, \overline{(C(\text{filled}) - 1)^2}
+        + 0.01 \, \overline{(C(\text{filled}) - 1)^2}^{\text{mask}}
 
     with style at relu2_2, relu3_4, relu4_4, relu5_2, content at relu1_1, ..., relu5_1 of VGG-19 and the weights 1, 250,
     0.1, 0.01 of the authors' code (defaults). Their L1 is on pictures in [-1, 1], hence 2 of ours, and their squares
     have no half, hence 0.02 of our adversarial loss. None of it grows with the resolution.
 
-    Where it is not theirs: the critic learns that every patch of "filled" is unreal; theirs (SM-PatchGAN) learns a
-    blurred mask instead, so that known patches count as real. Its first layer has no spectral norm.
+    The critic learns where "filled" is made up, and judges there alone (SM-PatchGAN). Where it is not theirs: they blur
+    the mask by 10 px and enlarge the verdicts to it, here it is averaged over each verdict's own 8 px; each picture
+    counts alike, and not by the size of its hole; the critic's first layer has no spectral norm.
 
     References:
         | Aggregated Contextual Transformations for High-Resolution Image Inpainting (Zeng et al., 2022)
@@ -182,4 +183,4 @@ def aot_gan(*, width: int = 64) -> Hybrid:
     texture = L1() @ Gram() @ VGG("vgg19", ["relu2_2", "relu3_4", "relu4_4", "relu5_2"])
     content = perceptual("vgg19", ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"])
     critic = Adversarial("patch", "lsgan", width=width, betas=(0.5, 0.999))
-    return 2 * L1() + 250 * texture + 0.1 * content + 0.02 * critic.on(pred="filled")
+    return 2 * L1() + 250 * texture + 0.1 * content + 0.02 * critic.on(pred="filled", mask="mask")

@@ -12,8 +12,8 @@ __all__ = ["Stylist"]
 
 EVERYWHERE = 2**20
 """What its reach amounts to in pixels: instance normalisation looks at the whole picture."""
-RIM = 0.02
-"""How near to black and white the picture counts as: at these themselves nothing could be added to it."""
+FIRST = 0.01
+"""The deviation of the last layer's weights at the beginning."""
 
 
 @final
@@ -22,9 +22,10 @@ class Stylist(Restorer):
 
     Where we leave the paper: instance normalisation for batch normalisation, as Ulyanov showed; nearest-neighbour
     enlargement and a convolution for the transposed one, which leaves checkerboards; blocks that are padded by
-    reflection and keep their size; a sigmoid for the scaled tanh, since pictures are in [0, 1]. And what it paints is
-    added to the picture before that sigmoid, from a last layer that begins with zeros: an untrained one gives the
-    photograph, and a short training has no need to learn it.
+    reflection and keep their size; a sigmoid for the scaled tanh, since pictures are in [0, 1]. Its last layer begins
+    small, so that an untrained one gives grey and no colour is saturated before it is learnt. It paints all of the
+    picture anew: one that only adds to it, where a beginning with zeros gives the photograph, learnt to paint a few
+    places as bright as it could and left the rest.
 
     It looks at the whole picture at once, so that a large one goes through in one piece: some 200 bytes a pixel and
     channel of the first layer.
@@ -62,8 +63,7 @@ class Stylist(Restorer):
         )
         self.up = nn.Sequential(*enlarging(4 * c, 2 * c), *enlarging(2 * c, c))
         self.tail = nn.Conv2d(c, 3, 9, padding=4, padding_mode="reflect")
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.tail.weight, std=FIRST)
 
     def forward(self, image: Tensor) -> Tensor:
         """The picture in the style, (N, 3, H, W)."""
@@ -74,8 +74,7 @@ class Stylist(Restorer):
         deep = self.down(padded)
         for block in self.body:
             deep = deep + block(deep)
-        painted = torch.sigmoid(self.tail(self.up(deep)) + torch.logit(padded, eps=RIM))
-        return painted[..., :height, :width]
+        return torch.sigmoid(self.tail(self.up(deep)))[..., :height, :width]
 
 
 def layer(inputs: int, outputs: int, side: int = 3, *, stride: int = 1) -> nn.Sequential:
