@@ -5,10 +5,11 @@
 Every arm trains the same network on the same pictures of shapes, level 2 (two things, how they stand, how many), in the
 same order, with the same noise: an arm differs by its formula alone. Weights are those of `imagen_fused`; none was
 tuned by what is judged here. Controls: a term of weight 0, which must give the denoising's own bits; a perceptual
-network that was never trained, and one without its gate. Judged is the share of held-out scenes that are drawn right,
-of 96 captions with the same noise for all arms, with paired intervals over the captions.
+network that was never trained, one without its gate, and captions that were shuffled among the pictures. Judged is the
+share of held-out scenes that are drawn right, of 96 captions with the same noise for all arms, with paired intervals
+over the captions.
 
-An arm whose run is there is not trained again. Writes result.json beside this file: rows of system, loss, seed, metric,
+What is trained or judged once is not trained or judged again. Writes result.json beside this file: rows of system, loss, seed, metric,
 value, seconds, megabytes.
 """
 
@@ -16,15 +17,19 @@ import argparse
 import json
 import resource
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from lossmith.data import Oracle
 from lossmith.models import Sampler
-from lossmith.tasks import Prompted
-from lossmith.tasks.captioned import Captions
+from lossmith.tasks import Prompted, captioned
+from lossmith.text import Embeddings
 from lossmith.train import Settings, train
 
 HERE = Path(__file__).parent
@@ -44,12 +49,19 @@ ARMS |= {
     "control: weight 0": ("imagen + 0*perceptual + 0*Dispersive", None),
     "control: ungated perceptual": ("imagen + 0.002*Gate(-30)*perceptual", None),
     "control: random network": ("imagen + 0.002*Gate()*L1 @ SqueezeNet('fire5', weights='random')", None),
+    "control: shuffled captions": ("imagen", None),
     "smoothness as TV": ("imagen + 0.001*TV", None),
     "contrast on features": ("imagen + 0.01*InfoNCE @ SqueezeNet('fire5')", None),
 }
 COMMON = {"task": "text-to-image", "images": "shapes:2", "scale": 1, "crop": 32, "batch": 16, "lr": 1e-3}
 COMMON |= {"warmup": 100, "clip": 1.0, "val_count": 16, "log_every": 100, "checkpoint_every": 1000}
 COUNT, STEPS = 96, 25
+
+
+def shuffled(reader: Any, captions: Sequence[str], **others: Any) -> Embeddings:
+    """Embeddings that say of each picture what is true of another."""
+    order = np.random.default_rng(0).permutation(len(captions))
+    return Embeddings(reader, [captions[i] for i in order], **others)
 
 
 def trained(arm: str, seed: int, steps: int, out: Path) -> tuple[Path, float, float]:
@@ -60,7 +72,8 @@ def trained(arm: str, seed: int, steps: int, out: Path) -> tuple[Path, float, fl
         loss=formula, balance=balance, seed=seed, steps=steps, val_every=steps, model={"name": "denoiser"}, **COMMON
     )
     began = time.process_time()
-    train(settings, folder, accelerator="cpu")
+    with patch.object(captioned, "Embeddings", shuffled) if "shuffled" in arm else nullcontext():
+        train(settings, folder, accelerator="cpu")
     took = folder / "seconds.json"
     if not took.is_file():
         took.write_text(json.dumps(time.process_time() - began))
@@ -69,15 +82,19 @@ def trained(arm: str, seed: int, steps: int, out: Path) -> tuple[Path, float, fl
 
 def right(folder: Path) -> dict[str, list[bool]]:
     """For each of the captions, which attributes a run draws right."""
+    if (known := folder / "right.json").is_file():
+        return json.loads(known.read_text())
     prompted = Prompted.of(folder / "model.safetensors")
-    _, held = Captions().split("shapes:2", None, 32)
+    _, held = captioned.Captions().split("shapes:2", None, 32)
     oracle, chance = Oracle(32, level="2"), np.random.default_rng(7)
     wanted = [held.draw(chance).caption for _ in range(COUNT)]
     made = prompted.make([held.captions[i] for i in wanted], range(COUNT), Sampler(steps=STEPS, guidance=2.0))
     pairs = [(oracle.scenes[n], held.scene(i)) for n, i in zip(oracle.read(made), wanted, strict=True)]
     names = dict.fromkeys(name for _, scene in pairs for name in scene.attributes)
     found = {n: [a.attributes.get(n) == b.attributes.get(n) for a, b in pairs] for n in names}
-    return {"joint": [a == b for a, b in pairs], **found}
+    found = {"joint": [a == b for a, b in pairs], **found}
+    known.write_text(json.dumps(found))
+    return found
 
 
 def interval(ours: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
