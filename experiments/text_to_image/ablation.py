@@ -7,10 +7,10 @@ same order, with the same noise: an arm differs by its formula alone. Weights ar
 tuned by what is judged here. Controls: a term of weight 0, which must give the denoising's own bits; a perceptual
 network that was never trained, one without its gate, and captions that were shuffled among the pictures. Judged is the
 share of held-out scenes that are drawn right, of 96 captions with the same noise for all arms, with paired intervals
-over the captions.
+over seeds and captions.
 
-What is trained or judged once is not trained or judged again. Writes result.json beside this file: rows of system, loss, seed, metric,
-value, seconds, megabytes.
+What is trained or judged once is not trained or judged again. Writes result.json beside this file: rows of system, loss,
+seed, metric, value, seconds, megabytes.
 """
 
 import argparse
@@ -98,10 +98,10 @@ def right(folder: Path) -> dict[str, list[bool]]:
 
 
 def interval(ours: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
-    """The mean difference, and its interval of 95 % by drawing captions with replacement, the same in both."""
-    chance = np.random.default_rng(0)
-    apart = (ours - base).mean(axis=0)
-    draws = apart[chance.integers(0, len(apart), (2000, len(apart)))].mean(axis=1)
+    """The mean difference, and its interval of 95 % by drawing seeds and captions anew, the same in both."""
+    chance, apart = np.random.default_rng(0), ours - base
+    seeds, captions = (chance.integers(0, n, (2000, n)) for n in apart.shape)
+    draws = apart[seeds[:, :, None], captions[:, None, :]].mean(axis=(1, 2))
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(apart.mean()), float(low), float(high)
 
