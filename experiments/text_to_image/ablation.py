@@ -9,8 +9,8 @@ network that was never trained, one without its gate, and captions that were shu
 share of held-out scenes that are drawn right, of 96 captions with the same noise for all arms, with paired intervals
 over seeds and captions.
 
-What is trained or judged once is not trained or judged again. Writes result.json beside this file: rows of system, loss,
-seed, metric, value, seconds, megabytes.
+What is trained or judged once is not trained or judged again. Writes result.json beside this file: rows of system,
+loss, seed, metric, value, seconds, megabytes.
 """
 
 import argparse
