@@ -19,15 +19,15 @@ LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT = "relu4_2"
 LEARNT = " + ".join(
     [
-        '20% * (L2 @ VGG("vgg16", "relu3_3")).on(target="content")',
+        '(L2 @ VGG("vgg16", "relu2_2")).on(target="content")',
         *(
-            f'19% * (L2 @ Gram @ VGG("vgg16", "{layer}")).on(target="style")'
+            f'1e5 * (L2 @ Gram @ VGG("vgg16", "{layer}")).on(target="style")'
             for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
         ),
-        "4% * TV",
+        "5 * TV",
     ]
 )
-"""What a network learns a style by: Johnson's layers, as shares of the gradient half way from content to style."""
+"""What a network learns a style by: Johnson's layers, weights of PyTorch's own example, and a little variation."""
 
 
 def formula(net: str, layers: Sequence[str] = LAYERS) -> str:
