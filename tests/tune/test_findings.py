@@ -144,6 +144,16 @@ def test_published_networks_stand_at_their_published_figures(judged_on_set5, tmp
     assert all(place in text for place in places)  # ESRGAN's and SRGAN's
 
 
+def test_a_network_beyond_the_plane_says_so_inside_of_it(judged_on_set5, tmp_path):
+    folder = judged_on_set5()
+    for file, psnr in zip(sorted(folder.glob("trials/*/result.json")), (28.5, 28.6), strict=True):
+        record = json.loads(file.read_text())
+        record["figures"]["psnr_y"] = psnr
+        file.write_text(json.dumps(record))
+    text = page([folder], tmp_path / "page.html").read_text().split('<figure class="chart"')[1]
+    assert re.search(r'x="4\d\d\.\d" text-anchor="end" y="[\d.]+">NatSR lies outside: 30\.99', text)
+
+
 @pytest.mark.parametrize(
     "other, why",
     [

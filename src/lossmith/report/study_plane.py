@@ -55,7 +55,9 @@ def plane(found: Findings, across: Judge, up: Judge, published: Sequence[Anchor]
         written = ", ".join(n.write(figures[n.key]) for n in names)
         parts.append(f'<path class="diamond" d="M{a:.1f} {b - 5:.1f}l5 5-5 5-5-5Z"/>')
         text = escape(f"{name} lies outside: {written}" if far else name)
-        parts.append(f'<text class="label ink" x="{a + 9:.1f}" y="{height + 4:.1f}">{text}</text>')
+        end = far and a > (LEFT + RIGHT) / 2  # a long text stays inside
+        side = f'x="{a - 9:.1f}" text-anchor="end"' if end else f'x="{a + 9:.1f}"'
+        parts.append(f'<text class="label ink" {side} y="{height + 4:.1f}">{text}</text>')
     series = [
         {
             "name": f"trial {trial.number}, {trial.loss}",
