@@ -17,15 +17,10 @@ __all__ = ["LEARNT", "at_hand", "between", "checked", "formula", "mixed", "small
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT = "relu4_2"
-LEARNT = " + ".join(
-    [
-        '(L2 @ VGG("vgg16", "relu2_2")).on(target="content")',
-        *(
-            f'1e5 * (L2 @ Gram @ VGG("vgg16", "{layer}")).on(target="style")'
-            for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-        ),
-        "5 * TV",
-    ]
+LEARNT = (
+    '(L2 @ VGG("vgg16", "relu2_2")).on(target="content")'
+    ' + 1e5 * (L2 @ Gram @ VGG("vgg16", ["relu1_2", "relu2_2", "relu3_3", "relu4_3"])).on(target="style")'
+    " + 5 * TV"
 )
 """What a network learns a style by: Johnson's layers, weights of PyTorch's own example, and a little variation."""
 
