@@ -14,9 +14,9 @@ import torch
 from lossmith.train import Settings
 from lossmith.train.trainer import train
 
-STEPS = 200
+STEPS = 1000
 FIRST = "L1 + 0.01*perceptual('embedded')"
-THEN = "Ramp(0.0, 0.1, steps=30, since=70) * Adversarial('patch', 'hinge', width=16, since=40)"
+THEN = "Ramp(0.0, 0.1, steps=150, since=350) * Adversarial('patch', 'hinge', width=16, since=250)"
 RUNS = {
     "l1": {"loss": "L1"},
     "kl": {"loss": f"{FIRST} + 1e-6*KL"},
@@ -49,8 +49,8 @@ def main() -> None:
         batch=8,
         crop=64,
         lr=1e-3,
-        warmup=20,
-        log_every=10,
+        warmup=50,
+        log_every=50,
         val_every=STEPS,
         val_count=4,
         checkpoint_every=300,
