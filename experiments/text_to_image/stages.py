@@ -135,7 +135,8 @@ def main() -> None:
                 return stage.enlarge(small, prompts, range(COUNT), how, spoilt=spoilt)
 
             stages[arm if spoilt is None else f"{arm}, spoilt {spoilt:g}"] = (arm, enlarge)
-    rows, sheet = [], [upsample(sampled[:8], 2).clamp(0, 1)]
+    rows: list[dict[str, Any]] = []
+    sheet: list[Tensor] = []
     for of, small in seen.items():
         both = {"real pictures": real} if of == "real" else {}
         for name, (arm, stage) in stages.items():
