@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from lossmith import parse
 from lossmith.cli import main
 from lossmith.image import from_pil
+from lossmith.metrics import CaptionJudge
 from lossmith.models import Knobbed, build, save
 from lossmith.tasks import Restoring, TextToImage
 
@@ -179,6 +180,19 @@ def test_evaluate_tells_the_ceiling_chance_and_the_floor(plain, capsys):
     found = json.loads(capsys.readouterr().out)
     assert {"ceiling", "chance", "floor", "guidance", "denoising"} <= found.keys()
     assert main(["evaluate", str(plain[0])]) == 2
+
+
+def test_a_judge_ranks_the_captions_of_real_pictures_and_of_samples(plain, tmp_path, capsys):
+    torch.manual_seed(0)
+    CaptionJudge(32).save(tmp_path / "judge.safetensors")
+    words = ["evaluate", str(plain[0]), "--captions", "shapes", "--guidance", "1", "--count", "8", "--steps", "1"]
+    assert main([*words, "--json", "--judge", str(tmp_path / "judge.safetensors")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chance"]["r_precision"] == 1 / 72  # of so many held-out scenes
+    assert 0 <= found["guidance"][0]["r_precision"] <= 1 and 0 <= found["ceiling"]["r_precision"] <= 1
+    assert len(found["judge"]) == 64
+    assert main([*words, "--judge", str(tmp_path / "none.safetensors")]) == 2
+    assert "A judge of captions is wanted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

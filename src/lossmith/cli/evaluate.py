@@ -35,6 +35,9 @@ def evaluate(
     guidance: Annotated[str, typer.Option(help="For captions: weights of guidance, such as 1,1.5,2,3,5.")] = "1,2,3",
     count: Annotated[int, typer.Option(min=8, help="For captions: how many pictures.")] = 96,
     steps: Annotated[int, typer.Option(min=1, help="For captions: steps of the sampling.")] = 25,
+    judge: Annotated[
+        Path | None, typer.Option(help="For captions: a file of a CaptionJudge, which then ranks 100 of each picture.")
+    ] = None,
     sampler: Annotated[str, typer.Option(help="For captions: euler, heun, ddim or dpm++.")] = "euler",
     seed: Annotated[int, typer.Option(min=0, help="For captions: which, and of what noise.")] = 0,
     scale: Annotated[
@@ -44,6 +47,9 @@ def evaluate(
     at: Annotated[
         list[str] | None, typer.Option(help="Where to turn a knob, as lossmith restore has it.", show_default=False)
     ] = None,
+    mix_ends: Annotated[
+        bool, typer.Option("--mix-ends", help="Turn it by mixing its answers at both ends, for twice the work.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
     """Score a network, or bicubic enlargement, on pictures: the mean and each one.
@@ -64,6 +70,7 @@ def evaluate(
             seed=seed,
             as_json=as_json,
             device=device,
+            judge=judge,
         )
         return
     if images is None:
@@ -73,10 +80,11 @@ def evaluate(
     from functools import partial
 
     from lossmith.cli.networks import chosen, device_of, task_in
-    from lossmith.cli.turning import turned
+    from lossmith.cli.turning import mixed, turned
     from lossmith.metrics import METRICS, missing, protocol
     from lossmith.tasks import Batch
-    from lossmith.train.judge import judge, means
+    from lossmith.train.judge import judge as judging
+    from lossmith.train.judge import means
 
     model = None if what == "bicubic" else chosen(what, scale)
     task = task_in(what, model.scale if model else scale or 4)
@@ -87,21 +95,25 @@ def evaluate(
 
     if model:
         model.to(place)
+        model = mixed(model, what) if mix_ends else model
         with redirect_stdout(sys.stderr):  # where the slider stands; standard output is for the figures
             knobs = turned(model, at or [], what)
-    elif at:
-        raise ValueError("bicubic has no knob; leave --at out.")
+    elif at or mix_ends:
+        raise ValueError(f"bicubic has no knob; leave {'--at' if at else '--mix-ends'} out.")
 
     def restore(batch: Batch) -> Any:
         return task.answer(partial(model, **knobs(batch["input"])), batch) if model else task.plain(batch)
 
-    judged = {row.name: row.figures for row in judge(examples, restore, border=task.border, which=which, device=place)}
+    judged = {
+        row.name: row.figures for row in judging(examples, restore, border=task.border, which=which, device=place)
+    }
     record = {
         "what": what,
         "images": str(images),
         "task": task.name,
         "scale": task.scale,
         **({"at": at} if at else {}),
+        **({"mix_ends": True} if mix_ends else {}),
         "n": len(judged),
         "mean": means(list(judged.values())),
         "pictures": judged,

@@ -18,10 +18,12 @@ def evaluated(
     seed: int,
     as_json: bool,
     device: str,
+    judge: Path | None = None,
 ) -> None:
     """Prints the figures of a network on captions, those that it was not trained on if they are its own."""
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
+    from lossmith.metrics import CaptionJudge
     from lossmith.models import Sampler
     from lossmith.tasks.captioned import Captions
     from lossmith.train.appraisal import appraise
@@ -31,12 +33,13 @@ def evaluated(
         weights = [float(each) for each in guidance.split(",")]
     except ValueError:
         raise ValueError(f"--guidance wants weights such as 1,2,3; got {guidance!r}.") from None
-    prompted = prompted_in(Path(what))
+    prompted, ranks = prompted_in(Path(what)), None if judge is None else CaptionJudge.load(judge)
     options = prompted.facts.get("options", {})
     train, held = Captions(share=options.get("share", 0.15)).split(captions, None, prompted.side)
     how = Sampler(solver=sampler, steps=steps)  # type: ignore[arg-type]  # which checks it
+    place = device_of(device)
     found = appraise(
-        prompted, train, held, count=count, guidance=weights, sampler=how, seed=seed, device=device_of(device)
+        prompted, train, held, count=count, guidance=weights, sampler=how, seed=seed, device=place, judge=ranks
     )
     record = {"what": what, "captions_of": captions, "steps": steps, "sampler": sampler, "seed": seed, **found}
     if Path(what).is_dir():

@@ -5,16 +5,20 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lossmith.data import CaptionedItems, Oracle, Shapes
 from lossmith.metrics import (
+    CaptionJudge,
     diversity,
     kid,
     memorisation,
+    mismatched,
     oracle_accuracy,
     oracle_ceiling,
     oracle_chance,
     picture_features,
+    r_precision,
 )
 from lossmith.models import Denoiser, Sampler
 from lossmith.models.sampling import noise_of
@@ -24,6 +28,7 @@ from lossmith.train.sampling import BINS, curve
 
 __all__ = ["appraise"]
 
+PRECISION = "r_precision"
 FEW = 8
 """Prompts, and seeds of each, by which diversity is measured."""
 
@@ -38,6 +43,7 @@ def appraise(
     sampler: Sampler | None = None,
     seed: int = 0,
     device: str = "cpu",
+    judge: CaptionJudge | None = None,
 ) -> dict[str, Any]:
     """Figures of what a network makes of held-out captions, one row for each weight of guidance.
 
@@ -54,6 +60,7 @@ def appraise(
         sampler: How, but for guidance.
         seed: Which captions, and which noise.
         device: Where.
+        judge: Who ranks the captions of each picture; it must share nothing with the network or with its loss.
     """
     items = CaptionedItems(held, _embedded(prompted, held), seed=seed)
     rows = [items[k] for k in range(count)]
@@ -65,6 +72,13 @@ def appraise(
         oracle = Oracle(held.side, level=held.level)
         scenes = [held.scene(i) for i in wanted]
         record |= {"ceiling": oracle_ceiling(oracle, held), "chance": oracle_chance(oracle, scenes)}
+    if judge is not None:
+        offered = mismatched(held.meanings, wanted, seed=seed)
+        record["judge"], record["ceiling"] = (
+            judge.digest,
+            record.get("ceiling", {}) | ranked(judge, real, held, offered),
+        )
+        record["chance"] = record.get("chance", {}) | {PRECISION: 1 / len(offered[0])}
     others = train.pictures([i % len(train.captions) for i in range(2 * count)], seed=seed + 1)
     features, digest = picture_features(torch.cat([real, others]))
     mine, known = features[:count], features[count:]
@@ -78,6 +92,8 @@ def appraise(
         row: dict[str, Any] = {"guidance": weight}
         if oracle is not None:
             row |= oracle_accuracy(oracle, made, scenes)
+        if judge is not None:
+            row |= ranked(judge, made, held, offered)
         few = prompts[:FEW]
         many = prompted.make([p for p in few for _ in range(FEW)], range(FEW * len(few)), how, device=device)
         apart, _ = picture_features(many)
@@ -90,6 +106,11 @@ def appraise(
         text = prompted.read(prompts).to(device)
         record["denoising"] = {"logsnr": BINS, "error": curve(prompted.model, real.to(device), text, noise)}
     return record
+
+
+def ranked(judge: CaptionJudge, pictures: Tensor, source: Source, offered: Sequence[Sequence[int]]) -> dict[str, float]:
+    """How often the judge finds a picture's own caption among those that are offered."""
+    return {PRECISION: round(r_precision(*judge.judged(pictures, source.captions), offered).value, 4)}
 
 
 def _embedded(prompted: Prompted, source: Source) -> Any:
