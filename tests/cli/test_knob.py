@@ -27,7 +27,8 @@ def run(photos, tmp_path_factory):
         for weight in (model.network.tail.weight, *model.heads.parameters()):  # as a longer training leaves them
             torch.nn.init.normal_(weight, std=0.1)
         save(model, out / "model.safetensors", header)
-        assert main(["knob", "sweep", str(out), "--places", "3", "--metric", "psnr_y", "--device", "cpu"]) == 0
+        words = ["knob", "sweep", str(out), "--places", "3", "--metric", "psnr_y", "--device", "cpu"]
+        assert main(words) == 0 and main([*words, "--mix-ends"]) == 0
     return out
 
 
@@ -35,8 +36,8 @@ def run(photos, tmp_path_factory):
 def restored(say, run, photos, tmp_path):
     """Restores a picture with the knob at places, and gives its values and what was said."""
 
-    def at_places(*at, what=run):
-        words = [word for place in at for word in ("--at", place)]
+    def at_places(*at, what=run, mix=False):
+        words = [word for place in at for word in ("--at", place)] + ["--mix-ends"] * mix
         status, out, err = say("restore", what, photos / "0.png", tmp_path / "big.png", "--device", "cpu", *words)
         if status:
             return None, out + err
@@ -93,6 +94,57 @@ def test_restore_turns_each_place_by_a_map(restored, tmp_path):
     both, low, high = restored(str(tmp_path / "map.png"))[0], restored("lam=0.1")[0], restored("lam=10")[0]
     assert np.abs(both - low)[:, :40].max() <= 1
     assert np.abs(both - high)[:, -40:].max() <= 1
+
+
+def test_restore_mixes_the_ends_as_the_losses_are_mixed(restored):
+    low, high = restored("lam=0.1")[0], restored("lam=10")[0]
+    share = (1 / 2 - 0.1 / 1.1) / (10 / 11 - 0.1 / 1.1)
+    mixed = restored("lam=1", mix=True)[0]
+    within = (np.minimum(low, high) > 0) & (np.maximum(low, high) < 255)  # a file cuts off what is beyond
+    assert np.abs(mixed - ((1 - share) * low + share * high))[within].max() <= 1
+    assert np.abs(mixed - restored("lam=1")[0]).max() > 2
+
+
+def test_mixed_ends_have_a_slider_and_outcomes_of_their_own(restored, run):
+    model = load(run / "model.safetensors")[0]
+    figures = model.mixing.figures["psnr_y"]
+    assert figures != pytest.approx(model.slider.figures["psnr_y"]) and model.mixing.t != model.slider.t
+    assert figures[::2] == pytest.approx(model.slider.figures["psnr_y"][::2])
+    middle = (figures[0] + figures[-1]) / 2
+    said = restored(f"psnr>={middle}", mix=True)[1]
+    assert f"psnr_y {middle:.4g}" in said and "% of the high end's answer" in said
+    swept = json.loads((run / "knob_ends" / "sweep.json").read_text())
+    assert swept["mix_ends"] and swept["mean"]["psnr_y"] == pytest.approx(figures)
+
+
+def test_mixed_ends_are_turned_place_by_place(restored, tmp_path):
+    grey = np.zeros((10, 20), dtype=np.uint8)
+    grey[:, 10:] = 255
+    Image.fromarray(grey).save(tmp_path / "map.png")
+    both = restored(str(tmp_path / "map.png"), mix=True)[0]
+    assert np.abs(both - restored("lam=0.1")[0])[:, :40].max() <= 1
+    assert np.abs(both - restored("lam=10")[0])[:, -40:].max() <= 1
+
+
+def test_ends_that_cannot_be_mixed_get_one_line(restored, run, trained, tmp_path, say, photos):
+    assert "has no knob; leave --mix-ends out." in restored(what=trained, mix=True)[1]
+    assert (
+        "bicubic has no knob; leave --mix-ends out." in say("evaluate", "bicubic", "--images", photos, "--mix-ends")[2]
+    )
+    model, header = load(run / "model.safetensors")
+    model.mixing = None
+    save(model, tmp_path / "m.safetensors", header | {"loss": "lam*L1 + lam*TV"})
+    assert "wants terms with the knob 'lam' as one factor" in restored(what=tmp_path / "m.safetensors", mix=True)[1]
+    save(model, tmp_path / "m.safetensors", {})
+    said = restored("psnr>=20", what=tmp_path / "m.safetensors", mix=True)[1]
+    assert "was not measured yet: lossmith knob sweep" in said and said.endswith("--mix-ends.\n")
+
+
+def test_evaluate_mixes_the_ends_too(say, run, photos):
+    words = ["--images", photos, "--at", "lam=1", "--mix-ends", "--device", "cpu", "--json"]
+    record = json.loads(say("evaluate", run, *words)[1])
+    swept = json.loads((run / "knob_ends" / "sweep.json").read_text())["mean"]["psnr_y"]
+    assert record["mix_ends"] and record["mean"]["psnr_y"] == pytest.approx(swept[1], abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from lossmith.models import EDSR, Knobbed
-from lossmith.tune.interpolation import Mixed, blended, ends_mixed
+from lossmith import parse
+from lossmith.models import EDSR, Knobbed, MixedEnds
+from lossmith.tune.interpolation import Mixed, blended, even
+from lossmith.tune.rivals import settled
 
 
 def network(seed, channels=4):
@@ -30,13 +32,27 @@ def test_answers_are_mixed_pixel_by_pixel(image):
     torch.testing.assert_close(Mixed(first, second, 0.25)(image), 0.75 * first(image) + 0.25 * second(image))
 
 
-def test_the_ends_of_a_knob_are_mixed_pixel_by_pixel(image):
-    knob = Knobbed(network(0), {"lam": (0.1, 10.0)})
-    for head in knob.heads:
-        torch.nn.init.normal_(head.weight, std=0.1)
-    low, high = knob.eval()(image, lam=0.1), knob(image, lam=10.0)
-    assert not torch.equal(low, high)
-    torch.testing.assert_close(ends_mixed(knob, {"lam": 0.1}, {"lam": 10.0}, 0.25)(image), 0.75 * low + 0.25 * high)
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("L1 + lam*TV", 1), ("2*L1 + lam*4*TV", 0.5), ("L1 + 0.5*L2 + Ramp(0, 3, 9)*lam*TV", 0.5)]
+)
+def test_a_knob_is_even_where_its_terms_weigh_as_much_as_the_others(text, wanted):
+    assert even(parse(text), "lam") == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("low", [0.1, 0.3])
+def test_the_loss_at_a_place_is_as_much_of_those_at_the_ends_as_the_answers_are(low):
+    loss = parse("2*L1 + lam*3*TV + lam*L2")
+    model = MixedEnds(Knobbed(network(0), {"lam": (low, 10.0)}), even(loss, "lam"))
+    weights = {lam: [weight.scale for weight in settled(loss, {"lam": lam}).weights] for lam in (low, 1.0, 10.0)}
+    share = model.share(1.0)
+    mixed = [(1 - share) * first + share * second for first, second in zip(weights[low], weights[10.0], strict=True)]
+    assert weights[1.0] == pytest.approx(mixed)
+
+
+@pytest.mark.parametrize("text", ["lam*L1 + lam*TV", "L1 + TV", "L1 + lam*lam*TV"])
+def test_a_loss_that_is_no_mix_of_those_at_its_ends_is_refused(text):
+    with pytest.raises(ValueError, match="Answers are mixed as losses are, which wants terms with the knob 'lam'"):
+        even(parse(text), "lam")
 
 
 def test_weights_are_mixed_number_by_number(image):

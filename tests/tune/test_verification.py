@@ -102,18 +102,27 @@ def test_a_certificate_compares_what_was_trained(certified):
 
 def test_the_knobs_own_ends_are_mixed_at_as_many_places_as_its_curve_has(certified):
     series = certified.series
-    assert [point.at for point in series[OWN_ENDS]] == [0.03, 0.5, 3.0]
+    assert [point.at for point in series[OWN_ENDS]] == [point.at for point in series["knob"]]
     assert series[OWN_ENDS][::2] == series["knob"][::2]
     assert series[OWN_ENDS][1].figures != series["knob"][1].figures
 
 
-def test_what_the_mixed_ends_cover_is_said_and_bars_nothing(certified):
+def test_both_ways_of_turning_are_compared_and_said(certified):
     record = json.loads(json.dumps(certified.record))
-    found = record["axes"]["swd"]["hypervolume_ratio"]
-    assert {OWN_ENDS, f"{OWN_ENDS} at as many places"} <= found.keys()
-    assert not [check for check in record["checks"] if "ends" in check["name"]]
-    found[OWN_ENDS]["value"], found["knob"]["value"] = 1.25, 1.125
-    assert "for twice the work, cover 1.250 in swd; its curve covers 1.125." in words(record)
+    mixed = record["ends_mixed"]
+    assert [point["at"] for point in mixed["curve"]] == [point["at"] for point in record["curve"]]
+    assert [check["name"] for check in mixed["checks"]] == [check["name"] for check in record["checks"]]
+    mixed["certified"], mixed["meets_bars"] = False, True
+    assert "Turned by its mixed ends: meets the bars, but two networks mixed cover more." in words(record)
+    mixed["certified"] = True
+    assert "Turned by its layers: NO, not certified.\nTurned by its mixed ends: certified." in words(record)
+
+
+def test_ends_that_are_no_mix_of_losses_are_told(certified, run, pictures, monkeypatch):
+    monkeypatch.setattr("lossmith.tune.verification.load_loss", lambda file: parse("L1 + lam*lam*TV"))
+    record, series = verify(run, pictures, values=2, **PLAIN)
+    assert "ends_mixed" not in record and OWN_ENDS not in series
+    assert "Its ends were not mixed. Answers are mixed as losses are" in words(record)
 
 
 def test_published_networks_stand_in_the_plane_of_their_figures_alone(certified, tmp_path):
@@ -170,8 +179,10 @@ def test_pictures_that_the_run_was_trained_on_are_counted(certified):
 
 def test_a_record_is_json_and_its_text_gives_the_verdict_first(certified):
     record = json.loads(json.dumps(certified.record, allow_nan=False))
-    first = words(record).splitlines()[0]
-    assert first == "The knob lam, 0.03 to 3, on 4 pictures: NO, not certified."
+    assert words(record).splitlines()[:2] == [
+        "The knob lam, 0.03 to 3, on 4 pictures.",
+        "Turned by its layers: NO, not certified.",
+    ]
 
 
 def test_a_grid_with_a_network_missing_is_none(certified, run, pictures):

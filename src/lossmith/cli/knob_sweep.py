@@ -32,7 +32,7 @@ def sweep(
     images: Annotated[
         Path | None, typer.Option(help="Folder of pictures to look at; by default those that the run is judged by.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for what it writes; by default RUN/knob.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for what it writes [RUN/knob, or RUN/knob_ends].")] = None,
     equalise: Annotated[
         bool | None,
         typer.Option(
@@ -40,6 +40,9 @@ def sweep(
             help="Keep the slider's table with the weights; by default without --images.",
         ),
     ] = None,
+    mix_ends: Annotated[
+        bool, typer.Option("--mix-ends", help="Turn it by mixing its answers at both ends, for twice the work.")
+    ] = False,
     places: Annotated[int, typer.Option(min=2, help="How many places from low to high.")] = 21,
     metric: Annotated[list[str] | None, typer.Option(help="A metric, again for more; by default all.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
@@ -47,13 +50,14 @@ def sweep(
     """Turn a knob from low to high, see what that does, and make equal moves of its slider look equally large.
 
     Several knobs turn together. It writes strip.png, the pictures at seven places; curve.png, accuracy against realism;
-    and sweep.json, every figure. The slider's table goes into the weights, where `lossmith restore --at` finds it.
+    and sweep.json, every figure. The slider's table goes into the weights, where `lossmith restore --at` finds it; that
+    of --mix-ends beside it.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from lossmith.cli.networks import device_of
-    from lossmith.cli.turning import knobbed
+    from lossmith.cli.turning import knobbed, mixed
     from lossmith.metrics import missing, protocol
     from lossmith.models import load, save
     from lossmith.report.sweep import curves, strips
@@ -62,15 +66,16 @@ def sweep(
 
     console = Console(highlight=False, soft_wrap=True)
     place = device_of(device)
-    model = knobbed(what).to(place)
+    network = knobbed(what).to(place)
+    model = mixed(network, what) if mix_ends else network
     run = Path(what) if Path(what).is_dir() else None
     which = known(metric)
     if len(absent := missing(which)) == len(which):
         raise ValueError(f"No metric is left to measure by. {next(iter(absent.values()))}")
     taken = [name for name in which if name not in absent]
     seen = [name for name in ("psnr_y", "lpips_alex") if name in taken] or taken
-    task, examples, shown = looked_at(model, run, images)
-    folder = out or (run or Path()) / "knob"
+    task, examples, shown = looked_at(network, run, images)
+    folder = out or (run or Path()) / ("knob_ends" if mix_ends else "knob")
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("sweep", total=len(examples))
         swept = equaliser.sweep(
@@ -78,7 +83,14 @@ def sweep(
         )
     words = f"{len(swept.pictures)} picture{'s' * (len(swept.pictures) != 1)} of {shown!r}"
     model.slider = swept.equalised(words)
-    record = {"what": what, "images": shown, "scale": model.scale, **swept.record(), "t": model.slider.t}
+    record = {
+        "what": what,
+        "images": shown,
+        "scale": model.scale,
+        "mix_ends": mix_ends,
+        **swept.record(),
+        "t": model.slider.t,
+    }
     record |= {"protocol": protocol(task.border, taken), "missing": absent}
     record["skipped"] = [file._asdict() for file in examples.skipped]
     replaced(folder / "sweep.json", writer(json.dumps(record, indent=2, allow_nan=False) + "\n"))
@@ -87,8 +99,10 @@ def sweep(
     if equalise if equalise is not None else images is None:
         file = run / "model.safetensors" if run else Path(what)
         header = load(file)[1]
-        replaced(file, lambda partial: save(model, partial, header))
-        console.print(f"{file}: its slider is equalised by the {swept.distance}.", markup=False)
+        replaced(file, lambda partial: save(network, partial, header))
+        console.print(
+            f"{file}: its slider{' of mixed ends' * mix_ends} is equalised by the {swept.distance}.", markup=False
+        )
     for name, why in absent.items():
         console.print(f"Without {name}. {why}", markup=False)
     for skipped in examples.skipped:

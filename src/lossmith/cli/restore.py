@@ -37,6 +37,9 @@ def restore(
         list[str] | None,
         typer.Option(help="Where to turn a knob: 0.5 (slider), lam=0.7, psnr>=28, or map.png; again for more knobs."),
     ] = None,
+    mix_ends: Annotated[
+        bool, typer.Option("--mix-ends", help="Turn it by mixing its answers at both ends, for twice the work.")
+    ] = False,
     tile: Annotated[int, typer.Option(min=16, help="Side of the tiles for a large picture, px.")] = 256,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
@@ -45,7 +48,7 @@ def restore(
     From a folder each picture becomes a PNG of the same name, in the same subfolder; broken ones are listed.
     """
     from lossmith.cli.networks import chosen, device_of
-    from lossmith.cli.turning import turned
+    from lossmith.cli.turning import mixed, turned
     from lossmith.models import tiled
 
     pairs = planned(source, target)
@@ -53,6 +56,7 @@ def restore(
     model = chosen(what).to(place)
     if model.inputs != 3:
         raise ValueError(f"{what!r} wants a hole beside the picture; use lossmith inpaint.")
+    model = mixed(model, what) if mix_ends else model
     knobs = turned(model, at or [], what)
 
     def through(image: "Tensor") -> "Tensor":

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossmith.models import Knobbed, Restorer
+    from lossmith.models import Knobbed, MixedEnds, Restorer
     from lossmith.weight import Value
 
-__all__ = ["WAYS", "knobbed", "turned"]
+__all__ = ["WAYS", "knobbed", "mixed", "turned"]
 
 WAYS = "--at 0.5 (the slider), --at lam=0.7, --at 'psnr>=28', or --at map.png (black low, white high)"
 NAMED = re.compile(r"([a-z]\w*)=(?!=)(.+)")
@@ -32,15 +32,34 @@ def knobbed(what: str) -> "Knobbed":
     return model
 
 
+def mixed(model: "Restorer", what: str) -> "MixedEnds":
+    """The same network, turned by mixing its answers at both ends as the losses are mixed that it was trained on.
+
+    Raises:
+        ValueError: It has no knob or several, or its formula is none that can be mixed.
+    """
+    from lossmith.cli.networks import file_of
+    from lossmith.expression import parse
+    from lossmith.models import Knobbed, MixedEnds
+    from lossmith.models.files import header
+    from lossmith.tune.interpolation import even
+
+    if not isinstance(model, Knobbed):
+        raise ValueError(f"{what!r} has no knob; leave --mix-ends out.")
+    if len(model.knobs) > 1 or not (loss := header(file_of(what)).get("loss")):
+        return MixedEnds(model)  # which refuses several, and takes weights that say no loss for L1 + lam * another
+    return MixedEnds(model, even(parse(loss), next(iter(model.knobs))))
+
+
 def turned(model: "Restorer", at: "Sequence[str]", what: str) -> "Callable[[Tensor], dict[str, Value]]":
     """Where the knobs stand for an image (1, 3, H, W), as some --at ask; what is not a map is said on the way.
 
     Raises:
         ValueError: The network has no knob, a knob is left open, or one of them cannot be read or had.
     """
-    from lossmith.models import Knobbed
+    from lossmith.models import Knobbed, MixedEnds
 
-    if not isinstance(model, Knobbed):
+    if not isinstance(model, Knobbed | MixedEnds):
         if at:
             raise ValueError(f"{what!r} has no knob; leave --at out.")
         return lambda image: {}
@@ -65,12 +84,15 @@ def turned(model: "Restorer", at: "Sequence[str]", what: str) -> "Callable[[Tens
     return lambda image: values
 
 
-def slider(model: "Knobbed", text: str, what: str) -> float:
+def slider(model: "Knobbed | MixedEnds", text: str, what: str) -> float:
     """The place of the slider that a number or an outcome asks for."""
+    from lossmith.models import MixedEnds
+
     if not re.search("[<>]", text):
         return numbered(text, text)
     if model.slider is None:
-        raise ValueError(f"What the slider of {what!r} does was not measured yet: lossmith knob sweep {what}.")
+        command = f"lossmith knob sweep {what}{' --mix-ends' if isinstance(model, MixedEnds) else ''}"
+        raise ValueError(f"What the slider of {what!r} does was not measured yet: {command}.")
     return model.slider.reaching(text)
 
 
@@ -82,16 +104,20 @@ def numbered(text: str, number: str) -> float:
         raise ValueError(f"--at {text} cannot be read; write {WAYS}.") from None
 
 
-def told(model: "Knobbed", t: float, values: "dict[str, Value]") -> None:
+def told(model: "Knobbed | MixedEnds", t: float, values: "dict[str, Value]") -> None:
     """Says where the slider stands, and what was measured there."""
+    from lossmith.models import MixedEnds
+
     where = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
+    if isinstance(model, MixedEnds):
+        where += f", {model.share(next(iter(values.values()))):.0%} of the high end's answer"
     print(f"slider {t:.3g}: {where}")
     if model.slider is not None:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in model.slider.expected(t).items())
         print(f"there, on {model.slider.pictures}: {figures}")
 
 
-def mapped(model: "Knobbed", file: Path, at: "Sequence[str]") -> "Callable[[Tensor], dict[str, Value]]":
+def mapped(model: "Knobbed | MixedEnds", file: Path, at: "Sequence[str]") -> "Callable[[Tensor], dict[str, Value]]":
     """A slider for each pixel, from the brightness of a picture that is brought to the size of each image."""
     import torch.nn.functional as F
 

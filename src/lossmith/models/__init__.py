@@ -4,6 +4,7 @@ from lossmith.models.autoencoder import Autoencoder
 from lossmith.models.denoiser import Denoiser, Text
 from lossmith.models.direct import Direct
 from lossmith.models.edsr import EDSR
+from lossmith.models.ends import MixedEnds
 from lossmith.models.files import build, load, load_network, save
 from lossmith.models.inpainter import Inpainter
 from lossmith.models.knob import Knobbed
@@ -20,6 +21,7 @@ __all__ = [
     "Inpainter",
     "Knobbed",
     "Levels",
+    "MixedEnds",
     "Network",
     "Restorer",
     "Sampler",

@@ -86,9 +86,11 @@ def save(model: Network, path: str | Path, meta: Mapping[str, Any]) -> None:
     # a copy each: safetensors takes neither channels-last nor shared memory
     state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     header = {**meta, "model": model.spec, "scale": model.scale}
-    header.pop("slider", None)
-    if isinstance(model, Knobbed) and model.slider is not None:
-        header["slider"] = asdict(model.slider)
+    tables = {"slider": model.slider, "mixing": model.mixing} if isinstance(model, Knobbed) else {}
+    for name in ("slider", "mixing"):
+        header.pop(name, None)
+        if (table := tables.get(name)) is not None:
+            header[name] = asdict(table)
     save_file(state, path, {"lossmith": json.dumps(header)})
 
 
@@ -125,8 +127,10 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
     if facts:
         try:
             model = _described(facts["model"], int(facts["scale"]), state, file)
-            if isinstance(model, Knobbed) and facts.get("slider"):
-                model.slider = Slider.read(facts["slider"])
+            if isinstance(model, Knobbed):
+                model.slider, model.mixing = (
+                    Slider.read(facts[name]) if facts.get(name) else None for name in ("slider", "mixing")
+                )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} has a damaged header: {error!r}.") from error
     else:

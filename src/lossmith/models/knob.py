@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith.models.restorer import Restorer
-from lossmith.models.slider import Slider
+from lossmith.models.slider import Slider, placed
 from lossmith.weight import Knob, Value
 
 __all__ = ["Knobbed"]
@@ -94,6 +94,8 @@ class Knobbed(Restorer):
         self.channels = tuple(places.values())
         self.slider: Slider | None = None
         """What equal moves of a slider are in the knobs, once it was measured."""
+        self.mixing: Slider | None = None
+        """The same where its ends are mixed, see :class:`lossmith.models.MixedEnds`."""
         self.code = nn.Sequential(
             nn.Conv2d(len(self.knobs) * (1 + 2 * OCTAVES), width, 1), nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU()
         )
@@ -113,7 +115,7 @@ class Knobbed(Restorer):
                 in compiled code the values of a tensor are not looked at, since a GPU would have to be waited for.
         """
         passed: list[int] = []
-        self._now = self.network.padded(self._places(image, knobs)), {}, passed
+        self._now = self.network.padded(self.places(image, knobs)), {}, passed
         try:
             answer: Tensor = self.network(image)
         finally:
@@ -128,7 +130,7 @@ class Knobbed(Restorer):
     def train(self, mode: bool = True) -> Self:
         """As of any module; a network that is trained on has no slider any more, whose table is of its old weights."""
         if mode:
-            self.slider = None
+            self.slider = self.mixing = None
         return super().train(mode)
 
     def at(self, t: Value) -> dict[str, Value]:
@@ -139,17 +141,14 @@ class Knobbed(Restorer):
         Raises:
             ValueError: The place is not in [0, 1].
         """
-        inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1
-        if not inside:
-            raise ValueError(f"A slider goes from 0 to 1; got {'a tensor beyond' if isinstance(t, Tensor) else t}.")
-        return self.along(t if self.slider is None else self.slider.place(t))
+        return self.along(placed(t, self.slider))
 
     def along(self, place: Value) -> dict[str, Value]:
         """What each knob is at a part of the way from all low to all high, in the knobs' logarithms."""
         ends = {name: (math.log(low), math.log(high)) for name, (low, high) in self.knobs.items()}
         return {name: _exp(low + (high - low) * place) for name, (low, high) in ends.items()}
 
-    def _places(self, image: Tensor, knobs: Mapping[str, Value]) -> Tensor:
+    def places(self, image: Tensor, knobs: Mapping[str, Value]) -> Tensor:
         """Where the knobs stand in their ranges, in [-1, 1]: (1 or N, knobs, 1 or H, 1 or W)."""
         for name, (low, high) in self.knobs.items():
             if name not in knobs:

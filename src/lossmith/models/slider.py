@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossmith.weight import Value
 
-__all__ = ["Slider"]
+__all__ = ["Slider", "placed"]
 
 CONDITION = re.compile(r"\s*([a-z]\w*)\s*(>=|<=)\s*([-+.\deE]+)\s*")
 
@@ -104,6 +104,18 @@ class Slider:
             return self.t[inside]
         part = room[inside] / (room[inside] - room[outside])
         return self.t[inside] + part * (self.t[outside] - self.t[inside])
+
+
+def placed(t: Value, table: Slider | None) -> Value:
+    """The part of the ranges at a place of a slider, which is that place itself where no table was measured.
+
+    Raises:
+        ValueError: The place is not in [0, 1].
+    """
+    inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1
+    if not inside:
+        raise ValueError(f"A slider goes from 0 to 1; got {'a tensor beyond' if isinstance(t, Tensor) else t}.")
+    return t if table is None else table.place(t)
 
 
 def between(x: Value, xs: Sequence[float], ys: Sequence[float]) -> Value:

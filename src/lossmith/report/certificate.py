@@ -26,7 +26,7 @@ from lossmith.report.paper import (
     labelled,
     saved,
 )
-from lossmith.report.sweep import REALISM
+from lossmith.report.sweep import REALISM, fitted
 from lossmith.tune.certificate import OWN_ENDS, Judged
 
 __all__ = ["planes", "words"]
@@ -60,7 +60,8 @@ def planes(record: Mapping[str, Any], series: Mapping[str, Sequence[Judged]], pa
     canvas = Image.new("RGB", (PANEL * len(axes) * FINE, high * FINE), PAPER)
     pen = ImageDraw.Draw(canvas)
     font, small = (ImageFont.load_default(size * FINE) for size in (13, 11))
-    pen.text((LEFT * FINE, 4 * FINE), title(record), INK, font)
+    head = fitted(pen, title(record), font, canvas.width - LEFT * FINE)
+    pen.text((LEFT * FINE, 4 * FINE), head, INK, font)
     for i, axis in enumerate(axes):
         places = {n: [(mean(p, axis), mean(p, metric)) for p in points] for n, points in drawn.items()}
         plain = record["plain"][axis], record["plain"][metric]
@@ -143,39 +144,53 @@ def key(pen: ImageDraw.ImageDraw, names: Sequence[str], record: Mapping[str, Any
 
 
 def title(record: Mapping[str, Any]) -> str:
-    """The verdict in a few words."""
+    """The verdicts in a few words."""
     knob = record["knob"]
     what = f"{knob['name']} from {knob['low']:g} to {knob['high']:g}, {record['pictures']} pictures"
-    answer = {True: "certified", False: "not certified", None: "the curve alone"}[record["certified"]]
-    return f"{what}: {answer}"
+    if record["certified"] is None:
+        return f"{what}: the curve alone"
+    return f"{what}; {'; '.join(f'{way}: {verdict(found)}' for way, found in ways(record).items())}"
+
+
+def ways(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What was found for each way of turning, by what it is called."""
+    return {"layers": record} | ({"mixed ends": record["ends_mixed"]} if "ends_mixed" in record else {})
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """What one way of turning comes to: the bars are one question, and what is free another."""
+    if found["certified"]:
+        return "certified"
+    return "meets the bars, but two networks mixed cover more" if found["meets_bars"] else "NO, not certified"
 
 
 def words(record: Mapping[str, Any]) -> str:
-    """The certificate as a text: the verdict first, then what was looked at, one sentence a line."""
-    knob, certified = record["knob"], record["certified"]
+    """The certificate as a text: the verdicts first, then each way of turning, one sentence a line."""
+    knob = record["knob"]
     begun = f"The knob {knob['name']}, {knob['low']:g} to {knob['high']:g}, on {record['pictures']} pictures"
-    if certified is None:
+    if record["certified"] is None:
         lines = [f"{begun}: its curve alone; there are no separate networks to compare with, so nothing is certified."]
         if record["not_trained"]:
             lines.append(f"Not trained yet: {', '.join(record['not_trained'])}. --train trains them.")
     else:
-        lines = [f"{begun}: {'certified' if certified else 'NO, not certified'}."]
+        lines = [f"{begun}.", *(f"Turned by its {way}: {verdict(found)}." for way, found in ways(record).items())]
     if record["trained_on"]:
         lines.append(f"The run was trained on {record['trained_on']} of the pictures; give others to learn anything.")
-    lines += [f"{'yes' if check['holds'] else 'no ':3} {check['words']}" for check in record["checks"]]
+    for way, found in ways(record).items():
+        lines += ["", f"By its {way}{', for twice the work' * (found is not record)}:"]
+        lines += [f"{'yes' if check['holds'] else 'no ':3} {check['words']}" for check in found["checks"]]
+        reached = {axis: each.get("range_ratio") for axis, each in found["axes"].items()}
+        lines += [
+            f"    it reaches {r:.0%} of the networks' range in {axis}" for axis, r in reached.items() if r is not None
+        ]
+    if record["ends_not_mixed"]:
+        lines += ["", f"Its ends were not mixed. {record['ends_not_mixed']}"]
     for axis, found in record["axes"].items():
-        parts = found.get("hypervolume_ratio", {})
-        if (mixed := parts.get(OWN_ENDS, {}).get("value")) is not None:
-            lines.append(
-                f"The answers of its two ends mixed, for twice the work, cover {mixed:.3f} in {axis}; its curve covers "
-                f"{parts['knob']['value']:.3f}."
-            )
         if found["shares_network"]:
-            lines.append(
-                f"{axis} looks through {found['shares_network']}, as the loss does: it is no independent judge of it."
-            )
-        if (reach := found.get("range_ratio")) is not None:
-            lines.append(f"Turning it reaches {reach:.0%} of the separate networks' range in {axis}.")
+            lines += [
+                "",
+                f"{axis} looks through {found['shares_network']}, as the loss does: it is no independent judge of it.",
+            ]
     if record["published"]["networks"]:
-        lines.append(f"Published figures in the plane: {record['published']['words']}.")
+        lines += ["", f"Published figures in the plane: {record['published']['words']}."]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lossmith.image import to_pil
 from lossmith.metrics import Metric, score
-from lossmith.models import Knobbed
+from lossmith.models import Knobbed, MixedEnds
 from lossmith.report.axes import around
 from lossmith.report.paper import BOTTOM, FINE, HIGH, INK, LEFT, LINE, PANEL, PAPER, SOFT, TOP, grid, saved
 from lossmith.tasks import Examples, Task
@@ -27,7 +27,13 @@ REALISM = {"lpips_alex": "LPIPS-Alex", "dists": "DISTS", "swd": "patch distance 
 
 @torch.no_grad()
 def strips(
-    model: Knobbed, task: Task, examples: Examples, path: Path, *, which: Sequence[Metric], device: torch.device | str
+    model: Knobbed | MixedEnds,
+    task: Task,
+    examples: Examples,
+    path: Path,
+    *,
+    which: Sequence[Metric],
+    device: torch.device | str,
 ) -> Path:
     """Draws the first pictures at seven places of the slider, beside the truth and the input; see :func:`strip`.
 

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Series = Mapping[str, Sequence["Judged"]]
 
 OWN_ENDS = "its own ends mixed"
-"""The series of the answers of the knob's two ends, mixed."""
+"""The series of the knob turned by mixing its answers at both ends, at the places of its curve."""
 
 
 class Judged(NamedTuple):
@@ -74,8 +74,10 @@ def certify(
         seed: Of the draws.
 
     Returns:
-        A record for JSON: "pictures", "curve", "axes", "accuracy", "gaps", "equal_length", "checks", and "certified":
-        True, False, or None if there is nothing to compare with.
+        A record for JSON: "pictures", "curve", "axes", "accuracy", "gaps", "equal_length", "checks", and three
+        verdicts, each True, False, or None if there is nothing to compare with: "meets_bars", which is `bars`;
+        "beats_interpolation", which is whether what is free covers no more; and "certified", which is both. All but
+        "pictures" again in "ends_mixed", where the knob is turned by mixing its ends.
 
     Raises:
         ValueError: No curve, nothing without a network, or no picture that all have figures of.
@@ -84,17 +86,30 @@ def certify(
         raise ValueError("A certificate wants the answer without a network, and the knob at two places or more.")
     names = [accuracy, *axes]
     pictures = common(series, names)
-    values = {name: table(points, pictures, names) for name, points in series.items() if points}
     drawn = np.random.default_rng(seed).integers(len(pictures), size=(draws, len(pictures)))
+    layers = {name: points for name, points in series.items() if name != OWN_ENDS}
+    ways = {"": layers, **({"ends_mixed": {**layers, "knob": series[OWN_ENDS]}} if OWN_ENDS in series else {})}
+    found = {way: compared(each, pictures, names, drawn, shared or {}, bars) for way, each in ways.items()}
+    return {"pictures": len(pictures), **found.pop(""), **found}
+
+
+def compared(
+    series: Series,
+    pictures: Sequence[str],
+    names: Sequence[str],
+    drawn: NDArray[np.int64],
+    shared: Mapping[str, str],
+    bars: Bars,
+) -> dict[str, Any]:
+    """One way of turning a knob beside all that it is compared with."""
+    accuracy, *axes = names
+    values = {name: table(points, pictures, names) for name, points in series.items() if points}
     places = np.log([point.at for point in series["knob"]])
     fair = beside(series, "separate")  # as many places of the knob as there are separate networks
     fronts = {name: points for name, points in values.items() if name not in ("plain", "equal length")}
     if fair:
         fronts["knob at these places"] = values["knob"][list(fair.values())]
-        if OWN_ENDS in values:  # which has as many places as the curve, and is looked at where that is
-            fronts[f"{OWN_ENDS} at as many places"] = values[OWN_ENDS][list(fair.values())]
     record: dict[str, Any] = {
-        "pictures": len(pictures),
         "curve": [{"at": p.at, **means(row, names)} for p, row in zip(series["knob"], values["knob"], strict=True)],
         "plain": means(values["plain"][0], names),
         "accuracy": {"metric": accuracy, **turning(places, values["knob"], values.get("separate"), 0)},
@@ -103,7 +118,7 @@ def certify(
     for column, axis in enumerate(axes, start=1):
         plane = {name: points[:, :, [0, column]] for name, points in fronts.items()}
         found = {
-            "shares_network": (shared or {}).get(axis),
+            "shares_network": shared.get(axis),
             **turning(places, values["knob"], values.get("separate"), column),
             "against_accuracy": spearman(*values["knob"].mean(axis=1)[:, [0, column]].T),
             "hypervolume": {name: volume(points, values["plain"][:, :, [0, column]]) for name, points in plane.items()},
@@ -114,8 +129,10 @@ def certify(
     record["gaps"] = gaps(series, values, "separate", names, drawn)
     record["equal_length"] = gaps(series, values, "equal length", names, drawn)
     record["checks"] = checks(record, bars)
-    held = [check["holds"] for check in record["checks"]]
-    record["certified"] = None if not fair else all(held)
+    for verdict, which in (("meets_bars", "bar"), ("beats_interpolation", "free")):
+        held = [check["holds"] for check in record["checks"] if check["kind"] == which]
+        record[verdict] = all(held) if fair and held else None
+    record["certified"] = None if not fair else all(check["holds"] for check in record["checks"])
     return record
 
 
@@ -214,14 +231,16 @@ def spearman(first: Array, second: Array) -> float:
 
 
 def checks(record: Mapping[str, Any], bars: Bars) -> list[dict[str, Any]]:
-    """What the knob must do, whether it does, and that in words."""
+    """What the knob must do, whether it does, and that in words; the kind is "bar", or "free" beside what is free."""
     found: list[dict[str, Any]] = []
     for axis, figures in record["axes"].items():
         if "hypervolume_ratio" in figures:
             found += coverage(axis, figures["hypervolume_ratio"], bars)
         weakest = min(abs(record["accuracy"]["spearman"]), abs(figures["spearman"]), -figures["against_accuracy"])
         words = f"turning it trades {record['accuracy']['metric']} for {axis} one way: rank correlation {weakest:.3f}"
-        found.append({"name": f"monotone {axis}", "holds": bool(weakest >= bars.monotone), "words": words})
+        found.append(
+            {"name": f"monotone {axis}", "kind": "bar", "holds": bool(weakest >= bars.monotone), "words": words}
+        )
     if record["equal_length"]:
         metric = record["accuracy"]["metric"]
         worst = min(record["equal_length"], key=lambda gap: gap[metric])
@@ -229,7 +248,7 @@ def checks(record: Mapping[str, Any], bars: Bars) -> list[dict[str, Any]]:
             f"at {worst['at']:g} it is {worst[metric]:+.3f} dB ({worst['low']:+.3f} to {worst['high']:+.3f}) beside a "
             "network trained as long for that place alone"
         )
-        found.append({"name": "accuracy", "holds": bool(worst[metric] >= -bars.loss), "words": words})
+        found.append({"name": "accuracy", "kind": "bar", "holds": bool(worst[metric] >= -bars.loss), "words": words})
     return found
 
 
@@ -238,14 +257,14 @@ def coverage(axis: str, found: Mapping[str, Mapping[str, float | None]], bars: B
     knob = found["knob at these places"]
     if knob["value"] is None:
         words = f"the separate networks cover nothing beyond the plain answer in {axis}; there is nothing to reach"
-        return [{"name": f"coverage {axis}", "holds": False, "words": words}]
+        return [{"name": f"coverage {axis}", "kind": "bar", "holds": False, "words": words}]
     words = f"it covers {knob['value']:.3f} ({knob['low']:.3f} to {knob['high']:.3f}) of the networks' area in {axis}"
     if knob["value"] >= bars.coverage > (knob["low"] or 0):
         words += ", which other pictures might undo"
-    rows = [{"name": f"coverage {axis}", "holds": bool(knob["value"] >= bars.coverage), "words": words}]
+    rows = [{"name": f"coverage {axis}", "kind": "bar", "holds": bool(knob["value"] >= bars.coverage), "words": words}]
     curve = found["knob"]["value"] or 0.0  # which has as many places as the interpolations
     for name in ("output interpolation", "weight interpolation"):
         if name in found and (free := found[name]["value"]) is not None:
             words = f"its curve covers {curve:.3f} in {axis}, {name} between the outermost networks {free:.3f}"
-            rows.append({"name": f"beats {name} {axis}", "holds": bool(curve >= free), "words": words})
+            rows.append({"name": f"beats {name} {axis}", "kind": "free", "holds": bool(curve >= free), "words": words})
     return rows

@@ -13,7 +13,7 @@ from torch import Tensor
 from lossmith.loss import Loss
 from lossmith.losses import SSIM, lpips
 from lossmith.metrics import METRICS, Metric, missing, score
-from lossmith.models import Knobbed
+from lossmith.models import Knobbed, MixedEnds
 from lossmith.models.slider import Slider
 from lossmith.tasks import Examples, Task
 
@@ -80,7 +80,7 @@ class Sweep:
 
 @torch.no_grad()
 def sweep(
-    model: Knobbed,
+    model: Knobbed | MixedEnds,
     task: Task,
     examples: Examples,
     *,
@@ -95,7 +95,7 @@ def sweep(
     :math:`\sqrt{1 - \text{SSIM}}`: both measures are squares, so that only their roots add up along a way.
 
     Args:
-        model: The network, in eval mode, on the device.
+        model: The network, in eval mode, on the device; by whichever way it is turned.
         task: Its task.
         examples: What it is judged by.
         count: How many places.

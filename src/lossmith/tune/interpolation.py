@@ -1,14 +1,15 @@
 """What a knob stands beside: two trained networks, mixed in what they answer or in their weights; and its own ends."""
 
-from collections.abc import Callable, Mapping
 from typing import final
 
 import torch
 from torch import Tensor
 
+from lossmith.loss import Loss
 from lossmith.models import Restorer, build
+from lossmith.weight import Knob
 
-__all__ = ["Mixed", "blended", "ends_mixed"]
+__all__ = ["Mixed", "blended", "even"]
 
 
 @final
@@ -83,20 +84,31 @@ def blended(first: Restorer, second: Restorer, share: float) -> Restorer:
     return model.eval()
 
 
-def ends_mixed(
-    knob: Restorer, low: Mapping[str, float], high: Mapping[str, float], share: float
-) -> Callable[[Tensor], Tensor]:
-    r"""The answers of a knob at its two ends, mixed: another way between them, for twice the work at use.
-
-    .. math:: y = (1 - a) \, f(x, \lambda_\text{low}) + a \, f(x, \lambda_\text{high})
+def even(loss: Loss, name: str) -> float:
+    r"""Where a knob's terms weigh as much as the others: what :class:`lossmith.models.MixedEnds` mixes by.
 
     Args:
-        knob: The network.
-        low: Where its knobs stand at share 0.
-        high: Where they stand at share 1.
-        share: a, from 0 to 1.
+        loss: What a network was trained on.
+        name: The knob.
+
+    Raises:
+        ValueError: The sum of the loss at a place is no mix of those at the ends: the knob is in all terms or in none,
+            or more than once in one.
+
+    Example:
+        >>> from lossmith import parse
+        >>> even(parse("2 * L1 + lam * 4 * TV"), "lam")
+        0.5
     """
-    return lambda image: torch.lerp(knob(image, **low), knob(image, **high), share)
+    with_it = [weight for weight in loss.weights if name in weight.knobs]
+    turned = sum(abs(weight.final) for weight in with_it)
+    others = sum(abs(weight.final) for weight in loss.weights if name not in weight.knobs)
+    if any(weight.factors.count(Knob(name)) > 1 for weight in with_it) or not (turned and others):
+        raise ValueError(
+            f"Answers are mixed as losses are, which wants terms with the knob '{name}' as one factor, and terms "
+            f"without; got {loss!r}. Turn it by its layers."
+        )
+    return others / turned
 
 
 def check(first: Restorer, second: Restorer, share: float) -> None:

@@ -15,13 +15,13 @@ from lossmith.data import listed
 from lossmith.expression import load as load_loss
 from lossmith.lenses.weights import sha256_of
 from lossmith.metrics import Metric, missing, protocol, sharing
-from lossmith.models import Restorer
+from lossmith.models import Knobbed, MixedEnds, Restorer
 from lossmith.models import load as load_model
 from lossmith.train import Settings
 from lossmith.train.trainer import task_of, train
 from lossmith.tune.anchors import anchors
 from lossmith.tune.certificate import BARS, OWN_ENDS, Bars, Judged, certify
-from lossmith.tune.interpolation import Mixed, blended, ends_mixed
+from lossmith.tune.interpolation import Mixed, blended, even
 from lossmith.tune.judging import Judging
 from lossmith.tune.rivals import Rival, rivals, spread, the_knob, there
 
@@ -102,7 +102,16 @@ def verify(
     kept = folder / "verify" / "figures" if (folder / "verify").is_dir() else None
     judging = Judging(task, examples, [ACCURACY, *axes], kept=kept, device=device)
     places = spread(low, high, 2 * max(values, 2) - 1)
+    assert isinstance(knob, Knobbed)
     series = judged(knob, folder / "model.safetensors", ready, judging, name, places)
+    why_not = ""
+    if "separate" in series:
+        try:
+            mixed = MixedEnds(knob, even(loss, name))
+        except ValueError as error:
+            why_not = str(error)
+        else:
+            series[OWN_ENDS] = ends(mixed, folder / "model.safetensors", judging, series["knob"])
     found = certify(series, axes=axes, accuracy=ACCURACY, shared=sharing(loss, axes), bars=bars)
     words = protocol(task.border, [ACCURACY, *axes])
     of = str(images) if isinstance(images, str | Path) else ""
@@ -119,6 +128,7 @@ def verify(
         "not_trained": [str(rival.folder.relative_to(folder)) for rival in others if rival not in ready],
         "protocol": words,
         "published": {"networks": {a.name: a.figures for a in networks}, "words": why or networks[0].source},
+        "ends_not_mixed": why_not,
         "missing": absent,
         "skipped": [file._asdict() for file in examples.skipped],
         **found,
@@ -159,15 +169,20 @@ def judged(
         for way, mix in ways.items():
             between = [Judged(share, judging([way, low, high, share], mix(share))) for share in shares]
             series[way] = [series["separate"][0], *between, series["separate"][-1]]
-        alone, digest = ({name: places[0]}, {name: places[-1]}), sha256_of(file)
-        between = [
-            Judged(share, judging(["own ends", digest, places[0], places[-1], share], ends_mixed(knob, *alone, share)))
-            for share in shares
-        ]
-        series[OWN_ENDS] = [series["knob"][0], *between, series["knob"][-1]]
     elif count:
         del series["separate"]
     return series
+
+
+def ends(mixed: MixedEnds, file: Path, judging: Judging, curve: Sequence[Judged]) -> list[Judged]:
+    """The figures of a knob's two ends, mixed, at the places of its curve; at its ends they are those of the curve."""
+    ((name, (low, high)),) = mixed.knobs.items()
+    digest = sha256_of(file)
+    between = [
+        Judged(at, judging(["own ends", digest, low, high, mixed.share(at)], partial(mixed, **{name: at})))
+        for at, _ in curve[1:-1]
+    ]
+    return [curve[0], *between, curve[-1]]
 
 
 def trained_on(settings: Settings, images: str | Path | Sequence[Path]) -> int:
