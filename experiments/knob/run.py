@@ -20,12 +20,14 @@ import torch
 import lossmith
 from lossmith import parse
 from lossmith.data import listed
+from lossmith.lenses.weights import sha256_of
 from lossmith.models import load
 from lossmith.report.certificate import planes, words
 from lossmith.report.sweep import strips
 from lossmith.tasks import SuperResolution
 from lossmith.train import Settings, train
-from lossmith.tune.certificate import OWN_ENDS
+from lossmith.tune.certificate import OWN_ENDS, Judged, certify
+from lossmith.tune.judging import Judging
 from lossmith.tune.rivals import settled
 from lossmith.tune.verification import Verified, verify
 
@@ -118,9 +120,8 @@ def card(settings: Settings) -> dict[str, Any]:
 
 
 def result(verified: Verified, settings: Settings, run: Path) -> dict[str, Any]:
-    """The bars first, then all that they were taken from."""
+    """The bars first, for the knob turned by its layers and by mixing its ends, then all that they were taken from."""
     found, axes = verified.record, verified.record["axes"]
-    metric = found["accuracy"]["metric"]
 
     def fronts(name: str) -> dict[str, Any]:
         return {
@@ -130,27 +131,14 @@ def result(verified: Verified, settings: Settings, run: Path) -> dict[str, Any]:
 
     return {
         "what": "x4 super-resolution: one network with a knob beside five separate networks of the same total compute",
-        "certified": found["certified"],
-        "checks": found["checks"],
-        "hypervolume_ratio": {axis: each["hypervolume_ratio"]["knob at these places"] for axis, each in axes.items()},
-        "spearman": {
-            metric: found["accuracy"]["spearman"],
-            **{axis: each["spearman"] for axis, each in axes.items()},
-            **{f"{metric} against {axis}": each["against_accuracy"] for axis, each in axes.items()},
-        },
-        "worst_gap_db": min(gap[metric] for gap in found["equal_length"]),
-        "range_ratio": {
-            metric: found["accuracy"]["range_ratio"],
-            **{axis: each["range_ratio"] for axis, each in axes.items()},
-        },
+        **bars(found),
         "output_interpolation": fronts("output interpolation"),
         "weight_interpolation": fronts("weight interpolation"),
-        "own_ends_mixed": {"nine places": fronts(OWN_ENDS), "five places": fronts(f"{OWN_ENDS} at as many places")},
+        "ends_mixed": bars(found["ends_mixed"]),
+        "ends_mixed_evenly": bars(evenly(verified, settings, run)),
         "knob": {name: fronts(name) for name in verified.series if name.startswith("knob")},
         "seeds": [settings.seed],
         "interval": "95 %, by drawing the pictures anew 1000 times",
-        "equal_length": found["equal_length"],
-        "gaps": found["gaps"],
         "shares_network": {axis: each["shares_network"] for axis, each in axes.items()},
         "pictures": found["pictures"],
         "evaluated_on": {name: f"every {n}. picture" for name, n in EVALUATED.items()},
@@ -167,6 +155,47 @@ def result(verified: Verified, settings: Settings, run: Path) -> dict[str, Any]:
         "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}, CPU, one thread, shared",
         "lossmith": lossmith.__version__,
     }
+
+
+def bars(found: dict[str, Any]) -> dict[str, Any]:
+    """What one way of turning comes to."""
+    axes, metric = found["axes"], found["accuracy"]["metric"]
+    return {
+        **{verdict: found[verdict] for verdict in ("certified", "meets_bars", "beats_interpolation")},
+        "checks": found["checks"],
+        "hypervolume_ratio": {axis: each["hypervolume_ratio"]["knob at these places"] for axis, each in axes.items()},
+        "hypervolume_ratio_of_curve": {axis: each["hypervolume_ratio"]["knob"] for axis, each in axes.items()},
+        "spearman": {
+            metric: found["accuracy"]["spearman"],
+            **{axis: each["spearman"] for axis, each in axes.items()},
+            **{f"{metric} against {axis}": each["against_accuracy"] for axis, each in axes.items()},
+        },
+        "worst_gap_db": min(gap[metric] for gap in found["equal_length"]),
+        "range_ratio": {
+            metric: found["accuracy"]["range_ratio"],
+            **{axis: each["range_ratio"] for axis, each in axes.items()},
+        },
+        "equal_length": found["equal_length"],
+        "gaps": found["gaps"],
+    }
+
+
+def evenly(verified: Verified, settings: Settings, run: Path) -> dict[str, Any]:
+    """The ends mixed in evenly spaced shares, whatever the loss at a place is: how it was looked at first."""
+    network, axes = load(run / "model.safetensors")[0], list(verified.record["axes"])
+    ((name, (low, high)),) = settings.knobs.items()
+    curve = verified.series[OWN_ENDS]
+    examples = SuperResolution(4).evaluation([Path(file) for file in verified.record["images"]])
+    judging = Judging(SuperResolution(4), examples, ["psnr_y", *axes], kept=run / "verify" / "figures")
+    digest, points = sha256_of(run / "model.safetensors"), [curve[0]]
+    for i, place in enumerate(curve[1:-1], start=1):
+        share = i / (len(curve) - 1)
+
+        def mixed(image: torch.Tensor, share: float = share) -> torch.Tensor:
+            return torch.lerp(network(image, **{name: low}), network(image, **{name: high}), share)
+
+        points.append(Judged(place.at, judging(["own ends", digest, low, high, share], mixed)))
+    return certify({**verified.series, OWN_ENDS: [*points, curve[-1]]}, axes=axes)["ends_mixed"]
 
 
 def averaged(figures: dict[str, dict[str, float]]) -> dict[str, float]:
