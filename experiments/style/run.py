@@ -113,10 +113,12 @@ def main(assets: Path, run: Path) -> None:
         seconds = time.monotonic() - begun
         trained[0][content_name] = content[0]
         trained[1][f"{content_name}\nstylist, {seconds:.1f} s"] = once[0].clone()
-    record["stylist"] = {"last seconds a picture": round(seconds, 2), "what it was trained by": facts}
+    by = {key: facts[key] for key in ("loss", "model", "step")}
+    record["stylist"] = {"last seconds a picture": round(seconds, 2), "what it was trained by": by}
     jpeg(trained, "networks.jpg")
     (HERE / "result.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    large = painting("embedded", PAIRS[0], Brush(side=1024))
+    painting("embedded", PAIRS[0], Brush(side=1024))
+    large = painting("vgg19", PAIRS[0], Brush(side=1024, steps=100, optimizer="lbfgs"))
     stages = {f"{s.side} px, {s.steps} steps\n{s.seconds:.0f} s": sized(s.picture, 384)[0] for s in large.stages}
     jpeg([stages], "stages.jpg")
 

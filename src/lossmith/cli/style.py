@@ -45,7 +45,7 @@ def style(
     style_scale: Annotated[float, typer.Option(help="Size of the style's strokes.")] = 1.0,
     init: Annotated[str, typer.Option(help="Begin with content or noise.")] = "content",
     steps: Annotated[
-        int | None, typer.Option(help="At the coarsest size, half at each finer; else 200, or 60 of lbfgs.", min=1)
+        int | None, typer.Option(help="At the coarsest size, half at each finer; else 200, or 100 of lbfgs.", min=1)
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam or lbfgs; else adam on embedded, lbfgs on VGG.")] = None,
     net: Annotated[str | None, typer.Option(help="vgg19, vgg16 or embedded; else vgg19 where its weights are.")] = None,
@@ -91,7 +91,7 @@ def style(
             "side": side, "strength": strength, "preserve_colour": preserve_colour, "style_scale": style_scale,
             "init": init, "tile": tile, "seed": seed, "optimizer": optimizer or ("adam" if frugal else "lbfgs"),
         }  # fmt: skip
-        brush["steps"] = steps or (60 if brush["optimizer"] == "lbfgs" else 200)
+        brush["steps"] = steps or (100 if brush["optimizer"] == "lbfgs" else 200)
         pictures = [pictured(file).to(place) for file in (content, *styles)]
         painted, grown, facts = grow(pictures, formula, parts(weights), brush, remark, quiet=as_json)
     write(to_pil(painted[0]), out)
