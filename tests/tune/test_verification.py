@@ -46,7 +46,7 @@ def certified(run, pictures):
 
 def test_alone_a_run_gives_its_curve(run, pictures):
     record, series = verify(run, pictures, **PLAIN)
-    assert record["certified"] is None and set(series) == {"plain", "knob"}
+    assert record["certified"] is None and set(series) == {"plain", "knob", OWN_ENDS}
     assert [point["at"] for point in record["curve"]] == pytest.approx(spread(0.03, 3.0, 7))
     assert "nothing is certified" in words(record) and "--train trains them" in words(record)
     assert not (run / "verify").exists()
@@ -113,7 +113,7 @@ def test_both_ways_of_turning_are_compared_and_said(certified):
     assert [point["at"] for point in mixed["curve"]] == [point["at"] for point in record["curve"]]
     assert [check["name"] for check in mixed["checks"]] == [check["name"] for check in record["checks"]]
     mixed["certified"], mixed["meets_bars"] = False, True
-    assert "Turned by its mixed ends: meets the bars, but two networks mixed cover more." in words(record)
+    assert "Turned by its mixed ends: meets the bars, but in swd two networks mixed cover more." in words(record)
     mixed["certified"] = True
     assert "Turned by its layers: NO, not certified.\nTurned by its mixed ends: certified." in words(record)
 

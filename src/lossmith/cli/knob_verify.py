@@ -50,9 +50,9 @@ def verify(
 ) -> None:
     """Certify a knob: its hypervolume, monotony, range and gaps beside separate networks of the same total compute.
 
-    The networks lie in RUN/verify, and what is there is not trained again. Without them, and without --train, it gives
-    the knob's curve alone. The certificate is kept there too, as text, JSON and figure, by the name of the pictures'
-    folder. It says no when it is no.
+    Once for the knob turned by its layers, and once by mixing its ends. The networks lie in RUN/verify, and what is
+    there is not trained again. Without them, and without --train, it gives the knob's curves alone. The certificate is
+    kept there too, as text, JSON and figure, by the name of the pictures' folder. It says no when it is no.
     """
     from rich.console import Console
 

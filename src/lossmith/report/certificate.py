@@ -161,7 +161,11 @@ def verdict(found: Mapping[str, Any]) -> str:
     """What one way of turning comes to: the bars are one question, and what is free another."""
     if found["certified"]:
         return "certified"
-    return "meets the bars, but two networks mixed cover more" if found["meets_bars"] else "NO, not certified"
+    if not found["meets_bars"]:
+        return "NO, not certified"
+    failed = [check["name"] for check in found["checks"] if not check["holds"]]
+    short = [axis for axis in found["axes"] if any(name.endswith(f" {axis}") for name in failed)]
+    return f"meets the bars, but in {' and '.join(short)} two networks mixed cover more"
 
 
 def words(record: Mapping[str, Any]) -> str:

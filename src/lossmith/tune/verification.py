@@ -105,13 +105,12 @@ def verify(
     assert isinstance(knob, Knobbed)
     series = judged(knob, folder / "model.safetensors", ready, judging, name, places)
     why_not = ""
-    if "separate" in series:
-        try:
-            mixed = MixedEnds(knob, even(loss, name))
-        except ValueError as error:
-            why_not = str(error)
-        else:
-            series[OWN_ENDS] = ends(mixed, folder / "model.safetensors", judging, series["knob"])
+    try:
+        mixed = MixedEnds(knob, even(loss, name))
+    except ValueError as error:
+        why_not = str(error)
+    else:
+        series[OWN_ENDS] = ends(mixed, folder / "model.safetensors", judging, series["knob"])
     found = certify(series, axes=axes, accuracy=ACCURACY, shared=sharing(loss, axes), bars=bars)
     words = protocol(task.border, [ACCURACY, *axes])
     of = str(images) if isinstance(images, str | Path) else ""
