@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 import lossmith
@@ -91,7 +92,8 @@ def main() -> None:
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     columns = [torch.cat(list(each), dim=1) for each in zip(*(one.values() for one in drawn.values()), strict=True)]
     titles = [title.split("\n")[0] for title in next(iter(drawn.values()))]
-    sheet(dict(zip(titles, columns, strict=True)), HERE / "sheet.png")
+    drawn_at = sheet(dict(zip(titles, columns, strict=True)), HERE / "sheet.png")
+    Image.open(drawn_at).convert("RGB").quantize(256).save(drawn_at)
     if samples:
         sheet({name: torch.cat(list(row), dim=2) for name, row in samples.items()}, HERE / "samples.png")
 
