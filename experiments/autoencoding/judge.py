@@ -28,7 +28,13 @@ HERE = Path(__file__).parent
 SHOWN = {"kodim04": (40, 150, 256, 256), "kodim15": (60, 120, 256, 256), "kodim08": (270, 250, 256, 256)}
 """Photographs, with the place that is drawn: top, left, height, width."""
 
-CALLED = {"l1": "L1 alone", "kl": "+ perceptual + KL", "kl_gan": "+ critic", "vq_gan": "the same with codes"}
+CALLED = {
+    "l1": "L1 alone",
+    "l1_kl": "+ KL",
+    "kl": "+ perceptual",
+    "kl_gan": "+ critic",
+    "vq_gan": "the same with codes",
+}
 
 
 def main() -> None:

@@ -60,25 +60,25 @@ def show(record: dict[str, Any]) -> None:
     title = (
         f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {record['captions_of']}"
     )
-    table = Table("guidance", *names, "KID", "diversity", "near copies", title=title, title_justify="left")
+    columns = ["guidance", *names, "KID", "diversity", "train/held", "copies"]
+    table = Table(*columns, title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for row in record["guidance"]:
         figures = [f"{row[name]:.3f}" for name in names]
-        figures += [f"{row['kid']['value']:.4f}", f"{row['diversity']['vendi']:.2f}", copied(row["memorisation"])]
+        figures += [f"{row['kid']['value']:.4f}", f"{row['diversity']['vendi']:.2f}"]
+        figures += [f"{row['memorisation'][name]:.3f}" for name in ("ratio", "copies")]
         table.add_row(f"{row['guidance']:g}", *figures)
     table.add_section()
     for line in ("ceiling", "chance"):
         if line in record:
-            table.add_row(line, *(f"{record[line].get(name, float('nan')):.3f}" for name in names), "", "", "")
-    table.add_row("real pictures", *("" for _ in names), f"{record['floor']['value']:.4f}", "", "")
+            table.add_row(line, *(f"{record[line].get(name, float('nan')):.3f}" for name in names), "", "", "", "")
+    table.add_row("real", *("" for _ in names), f"{record['floor']['value']:.4f}", "", "", "")
     console.print(table)
+    console.print(
+        "train/held: distance to the nearest picture that was trained on, over that to the nearest that was not; "
+        "copies: the share that lies as near to one as the nearest hundredth of these lie to each other."
+    )
     if "denoising" in record:
         pairs = zip(record["denoising"]["logsnr"], record["denoising"]["error"], strict=True)
         console.print(
             "Error by log-SNR: " + ", ".join(f"{low:g}..{high:g} {error:.4f}" for (low, high), error in pairs)
         )
-
-
-def copied(figures: dict[str, float]) -> str:
-    """The first figure of memorisation."""
-    name, value = next(iter(figures.items()))
-    return f"{value:.3f} ({name})"
