@@ -16,12 +16,15 @@ from lossmith.train.trainer import train
 
 STEPS = 1000
 FIRST = "L1 + 0.01*perceptual('embedded')"
+VGG = "L1 + 0.01*perceptual('vgg16')"
 THEN = "Ramp(0.0, 0.1, steps=150, since=350) * Adversarial('patch', 'hinge', width=16, since=250)"
 RUNS = {
     "l1": {"loss": "L1"},
     "l1_kl": {"loss": "L1 + 1e-6*KL"},
     "kl": {"loss": f"{FIRST} + 1e-6*KL"},
     "kl_gan": {"loss": f"{FIRST} + 1e-6*KL + {THEN}", "balance": "adaptive('Adversarial')"},
+    "vgg": {"loss": f"{VGG} + 1e-6*KL"},
+    "vgg_gan": {"loss": f"{VGG} + 1e-6*KL + {THEN}", "balance": "adaptive('Adversarial')"},
     "vq_gan": {"loss": f"{FIRST} + VQCommitment + {THEN}", "balance": "adaptive('Adversarial')"},
 }
 """Each run's formula: pixels alone, with the latents in order, with features, and with a critic that joins."""
