@@ -33,6 +33,8 @@ CALLED = {
     "l1_kl": "+ KL",
     "kl": "+ perceptual",
     "kl_gan": "+ critic",
+    "vgg": "perceptual by VGG-16",
+    "vgg_gan": "and critic",
     "vq_gan": "the same with codes",
 }
 
