@@ -213,7 +213,7 @@ MEMBERS = [
     Member("ContrastiveFlow", grows=None, least=None, views=FLOWS),
     Member("Dispersive", least=None, views={"hidden": LATENTS}),
     Member("Dispersive(1.0)", least=None, views={"hidden": LATENTS}),
-    Member("HiddenAlignment", least=None, views={"hidden": View((4, 6, 6))}),
+    Member("HiddenAlignment", side=8, least=None, views={"hidden": View((4, None, None))}),
     Member("imagen", least=None, views=DIFFUSED),
     Member("imagen_fused", side=32, grows=None, least=None, views={**DIFFUSED, **FLOWS, **REGION, "hidden": LATENTS}),
 ]

@@ -46,7 +46,7 @@ class MixedEnds(Restorer):
         >>> model(torch.rand(1, 3, 8, 8), lam=0.5).shape
         torch.Size([1, 3, 16, 16])
         >>> round(model.share(1.0), 3)
-        0.5
+        0.502
     """
 
     def __init__(self, network: Knobbed, even: float = 1.0) -> None:
