@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 import lossmith
@@ -23,7 +22,7 @@ from lossmith import parse
 from lossmith.data import read
 from lossmith.image import scaled
 from lossmith.models import load
-from lossmith.report.sheets import sheet
+from lossmith.report.sheets import sheet, stacked
 from lossmith.tasks.style_transfer import sized
 from lossmith.train.painting import Brush, Painted, paint
 from lossmith.train.painting_loss import formula
@@ -43,14 +42,7 @@ def figures(net: str, pair: tuple[str, str], painted: Painted, seconds: float, c
 
 def jpeg(rows: list[dict[str, Tensor]], name: str) -> None:
     """Sheets one below the other as a JPEG."""
-    paths = [sheet(row, HERE / f"sheet{i}.png") for i, row in enumerate(rows)]
-    sheets = [Image.open(path).convert("RGB") for path in paths]
-    page = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), "white")
-    for i, each in enumerate(sheets):
-        page.paste(each, (0, sum(s.height for s in sheets[:i])))
-    page.save(HERE / name, quality=88)
-    for path in paths:
-        path.unlink()
+    stacked([sheet(row, HERE / f"sheet{i}.png") for i, row in enumerate(rows)]).save(HERE / name, quality=88)
 
 
 def inset(content: Tensor, style: Tensor) -> Tensor:

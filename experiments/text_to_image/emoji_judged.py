@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lossmith.models import Sampler
-from lossmith.report import sheet
+from lossmith.report.sheets import sheet, stacked
 from lossmith.tasks import Prompted
 from lossmith.tasks.captioned import Captions
 
@@ -70,25 +70,12 @@ def main() -> None:
     texts = [held.captions[i] for i in unseen]
     how = Sampler(steps=25, guidance=WEIGHT)
     drawn = [held.pictures(unseen, seed=0), *(prompted.make(each, range(SHOWN), how) for each in (texts, seen))]
-    lines = (texts, texts, seen)
-    for number, (line, pictures) in enumerate(zip(lines, drawn, strict=True)):
+    sheets = []
+    for number, (line, pictures) in enumerate(zip((texts, texts, seen), drawn, strict=True)):
         large = torch.nn.functional.interpolate(pictures, scale_factor=ZOOM)
         labelled = {f"{i + 1}. {text[:14]}": picture for i, (text, picture) in enumerate(zip(line, large, strict=True))}
-        sheet(labelled, HERE / f"emoji_{number}.png")
-    join([HERE / f"emoji_{number}.png" for number in range(len(lines))], HERE / "emoji.png")
-
-
-def join(files: list[Path], target: Path) -> None:
-    """Pictures one below the other in one file; they themselves are removed."""
-    from PIL import Image
-
-    parts = [Image.open(file).convert("RGB") for file in files]
-    page = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts)), "white")
-    for i, part in enumerate(parts):
-        page.paste(part, (0, sum(p.height for p in parts[:i])))
-    page.quantize(256).save(target)
-    for file in files:
-        file.unlink()
+        sheets.append(sheet(labelled, HERE / f"emoji_{number}.png"))
+    stacked(sheets).quantize(256).save(HERE / "emoji.png")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from lossmith.report import sheet
+from lossmith.report.sheets import stacked
 
 
 def pixels(path):
@@ -63,3 +64,16 @@ def test_what_is_no_picture_is_refused_by_its_label(tmp_path, picture):
 def test_no_picture_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one picture"):
         sheet({}, tmp_path / "s.png")
+
+
+def test_sheets_stand_one_below_the_other_on_one_page(tmp_path):
+    files = [
+        sheet({"a": torch.full((3, 16, side), float(shade))}, tmp_path / f"{side}.png")
+        for side, shade in ((16, 0), (32, 1))
+    ]
+    first, second = (Image.open(file).convert("RGB") for file in files)
+    page = stacked(files)
+    assert page.size == (max(first.width, second.width), first.height + second.height)
+    assert page.crop((0, 0, *first.size)).tobytes() == first.tobytes()
+    assert page.crop((0, first.height, second.width, page.height)).tobytes() == second.tobytes()
+    assert not any(file.exists() for file in files)

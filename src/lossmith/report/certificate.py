@@ -22,11 +22,12 @@ from lossmith.report.paper import (
     Box,
     Colour,
     along,
+    fitted,
     grid,
     labelled,
     saved,
 )
-from lossmith.report.sweep import REALISM, fitted
+from lossmith.report.sweep import REALISM
 from lossmith.tune.certificate import OWN_ENDS, Judged
 
 __all__ = ["planes", "words"]

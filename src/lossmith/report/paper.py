@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from lossmith.report.axes import Axis, brief
 
-__all__ = ["Box", "Colour", "along", "grid", "labelled", "placed", "saved"]
+__all__ = ["Box", "Colour", "along", "fitted", "grid", "labelled", "placed", "saved"]
 
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
@@ -32,6 +32,15 @@ def grid(pen: ImageDraw.ImageDraw, x: Axis, y: Axis, font: Any) -> None:
             pen.line((x.start, place, x.end, place) if along else (place, y.end, place, y.start), GRID, FINE)
             where = (left - 6 * FINE, place) if along else (place, bottom + 12 * FINE)
             pen.text(where, word, SOFT, font, anchor="rm" if along else "mm")
+
+
+def fitted(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, or as much of it as there is room for."""
+    if pen.textlength(text, font) <= width:
+        return text
+    while text and pen.textlength(f"{text}…", font) > width:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def saved(canvas: Image.Image, path: Path) -> Path:

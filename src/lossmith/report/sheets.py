@@ -1,15 +1,15 @@
 """Labelled pictures side by side in one file: for papers, documents, and a look across a room."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["sheet"]
+from lossmith.report.paper import INK, PAPER, SOFT, fitted
 
-PAPER, INK, SOFT = (255, 255, 255), (23, 24, 28), (110, 114, 124)
+__all__ = ["sheet", "stacked"]
 
 
 def sheet(
@@ -85,7 +85,7 @@ def sheet(
             canvas.paste(crops[i], (x + (column - crops[i].width) // 2, y + gap))
             y += below
         for n, line in enumerate(label.split("\n")):
-            shown = _fitted(pen, line, small if n else font, column)
+            shown = fitted(pen, line, small if n else font, column)
             pen.text(
                 (x + column / 2, y + size * (0.85 + 1.25 * n)),
                 shown,
@@ -96,6 +96,17 @@ def sheet(
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.save(path, "PNG")
     return path
+
+
+def stacked(sheets: Sequence[Path]) -> Image.Image:
+    """Sheets one below the other as one picture; their files are removed."""
+    parts = [Image.open(file).convert("RGB") for file in sheets]
+    page = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), PAPER)
+    for i, part in enumerate(parts):
+        page.paste(part, (0, sum(above.height for above in parts[:i])))
+    for file in sheets:
+        file.unlink()
+    return page
 
 
 def _image(label: str, picture: Tensor) -> Image.Image:
@@ -110,11 +121,3 @@ def _image(label: str, picture: Tensor) -> Image.Image:
 
 def _enlarged(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.copy() if image.size == size else image.resize(size, Image.Resampling.NEAREST)
-
-
-def _fitted(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    if pen.textlength(text, font) <= width:
-        return text
-    while text and pen.textlength(text + "…", font) > width:
-        text = text[:-1]
-    return text + "…"

@@ -15,7 +15,7 @@ from lossmith.image import to_pil
 from lossmith.metrics import Metric, score
 from lossmith.models import Knobbed, MixedEnds
 from lossmith.report.axes import around
-from lossmith.report.paper import BOTTOM, FINE, HIGH, INK, LEFT, LINE, PANEL, PAPER, SOFT, TOP, grid, saved
+from lossmith.report.paper import BOTTOM, FINE, HIGH, INK, LEFT, LINE, PANEL, PAPER, SOFT, TOP, fitted, grid, saved
 from lossmith.tasks import Examples, Task
 from lossmith.tune.equaliser import Sweep
 
@@ -126,15 +126,6 @@ def telling(low: Tensor, high: Tensor, side: int) -> tuple[int, int, int]:
     change = F.avg_pool2d((low - high).abs().mean(dim=0)[None], side, stride=(stride := max(1, side // 8)))[0]
     row, column = divmod(int(change.argmax()), change.shape[1])
     return row * stride, column * stride, side
-
-
-def fitted(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, or as much of it as there is room for."""
-    if pen.textlength(text, font) <= width:
-        return text
-    while text and pen.textlength(f"{text}…", font) > width:
-        text = text[:-1]
-    return f"{text}…"
 
 
 def curve(

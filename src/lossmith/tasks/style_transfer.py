@@ -67,7 +67,7 @@ class StyleTransfer(Task):
         return {"style": self.style}
 
     def measured(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Half content, half style: at the content, which an untrained network gives, its term has no gradient."""
+        """Half content, half style, about where a painting lies; an untrained network gives grey, which is neither."""
         content, style = views["content"], views["style"]
         laid = F.interpolate(style, size=content.shape[-2:], mode="bicubic", antialias=True, align_corners=False)
         return {**views, "pred": ((content + laid.clamp(0, 1)) / 2).detach()}

@@ -74,10 +74,8 @@ def appraise(
         record |= {"ceiling": oracle_ceiling(oracle, held), "chance": oracle_chance(oracle, scenes)}
     if judge is not None:
         offered = mismatched(held.meanings, wanted, seed=seed)
-        record["judge"], record["ceiling"] = (
-            judge.digest,
-            record.get("ceiling", {}) | ranked(judge, real, held, offered),
-        )
+        record["judge"] = judge.digest
+        record["ceiling"] = record.get("ceiling", {}) | ranked(judge, real, held, offered)
         record["chance"] = record.get("chance", {}) | {PRECISION: 1 / len(offered[0])}
     others = train.pictures([i % len(train.captions) for i in range(2 * count)], seed=seed + 1)
     features, digest = picture_features(torch.cat([real, others]))
