@@ -172,7 +172,8 @@ class Training(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW and the schedule, which is a function of the step alone."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=self.lr, weight_decay=self.weight_decay)
+        fused = not self.scaled  # one pass over the weights; with fp16's scaler Lightning could not clip
+        optimizer = torch.optim.AdamW(weights, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.height)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

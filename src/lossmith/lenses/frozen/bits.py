@@ -7,6 +7,7 @@ bitwise and. For GPUs and compilers, which rather have one kernel over all, a wo
 are known at compile time, a new size of picture is no riddle. The first form's words are 1-D, the second's 4-D.
 """
 
+from collections.abc import Iterator
 from itertools import product
 
 import torch
@@ -24,6 +25,9 @@ LANES = {  # the integers as wide as each float
     torch.float16: torch.int16,
 }
 
+REACH = 2**18
+"""The elements of a block: 1 MB of float32."""
+
 
 def pack_on(x: Tensor, lane: torch.dtype) -> Tensor:
     """One bit for each element of a ReLU's output, set where it is not zero: PyTorch has NaN on, and -0.0 off.
@@ -37,12 +41,11 @@ def pack_on(x: Tensor, lane: torch.dtype) -> Tensor:
     if not _by_planes(x):
         return _joined((ints & no_sign).clamp_max(1).to(lane), 1)
     rows = _stretches(ints, torch.iinfo(lane).bits)
-    on = torch.empty_like(rows[0])
-    word = torch.zeros_like(on, dtype=lane)
-    rest = _scalar(no_sign, on)
-    for row in reversed(rows):
-        torch.bitwise_and(row, rest, out=on).clamp_max_(1)
-        torch.add(on.to(lane), word, alpha=2, out=word)
+    word = torch.empty(rows.shape[1], dtype=lane)
+    rest, places = _scalar(no_sign, ints), _places(1, word)[:, None]
+    for part in _blocks(rows):
+        on = torch.bitwise_and(rows[:, part], rest).clamp_max_(1).to(lane).bitwise_left_shift_(places)
+        torch.sum(on, 0, dtype=lane, out=word[part])  # none share a bit: the sum is the union
     return word
 
 
@@ -56,10 +59,10 @@ def keep_on(g: Tensor, word: Tensor) -> Tensor:
     ints = g.permute(0, 2, 3, 1).contiguous().view(word.dtype)
     bits = torch.iinfo(word.dtype).bits
     if word.dim() == 1 and ints.numel() == word.numel() * bits:
-        shifted, mask, sign = word.clone(), torch.empty_like(word), _scalar(bits - 1, word)
-        for row in reversed(_stretches(ints, bits)):  # the last stretch has its bit at the sign
-            row.bitwise_and_(torch.bitwise_right_shift(shifted, sign, out=mask))  # all ones, or all zeros
-            shifted.add_(shifted)
+        rows, sign = ints.view(bits, -1), _scalar(bits - 1, word)
+        up = _places(1, word).flip(0)[:, None]
+        for part in _blocks(rows):  # a value's bit goes to the sign, and from there everywhere: all ones, or all zeros
+            rows[:, part].bitwise_and_(torch.bitwise_left_shift(word[part], up).bitwise_right_shift_(sign))
     else:
         ints = ints & _spread(word, 1, ints.shape).neg_()
     return ints.view(g.dtype).permute(0, 3, 1, 2)
@@ -95,9 +98,7 @@ def choose(x: Tensor, pool: MaxPool, lane: torch.dtype) -> tuple[Tensor, Tensor]
     if not _by_planes(x):
         return top, _joined(code, width)
     rows = _stretches(code, torch.iinfo(lane).bits // width)
-    word = torch.zeros_like(rows[0])
-    for row in reversed(rows):
-        torch.add(row, word, alpha=2**width, out=word)
+    word = torch.sum(rows.bitwise_left_shift(_places(width, rows)[:, None]), 0, dtype=lane)
     return top, word
 
 
@@ -133,11 +134,17 @@ def chosen(g: Tensor, word: Tensor, pool: MaxPool, size: tuple[int, int]) -> Ten
     return back[:, : size[0], : size[1]].permute(0, 3, 1, 2)
 
 
-def _stretches(values: Tensor, count: int) -> tuple[Tensor, ...]:
-    """What becomes the planes of a word."""
+def _stretches(values: Tensor, count: int) -> Tensor:
+    """What becomes the planes of a word, one a row."""
     missing = -values.numel() % count
     flat = values.contiguous().view(-1)
-    return (F.pad(flat, (0, missing)) if missing else flat).view(count, -1).unbind()
+    return (F.pad(flat, (0, missing)) if missing else flat).view(count, -1)
+
+
+def _blocks(rows: Tensor) -> Iterator[slice]:
+    """Columns a few at a time, so that what is made of them stays in the processor's cache."""
+    wide = max(1, REACH // len(rows))
+    return (slice(at, at + wide) for at in range(0, rows.shape[1], wide))
 
 
 def _joined(values: Tensor, width: int) -> Tensor:
@@ -153,12 +160,8 @@ def _spread(word: Tensor, width: int, shape: torch.Size) -> Tensor:
     if word.dim() > 1:
         values = word[..., None].bitwise_right_shift(_places(width, word)).bitwise_and(2**width - 1)
         return values.flatten(-2)[..., : shape[-1]]
-    rows = word.new_empty(torch.iinfo(word.dtype).bits // width, word.numel())
-    shifted, low, step = word.clone(), _scalar(2**width - 1, word), _scalar(width, word)
-    for row in rows.unbind():
-        torch.bitwise_and(shifted, low, out=row)
-        shifted.bitwise_right_shift_(step)
-    return rows.view(-1)[: shape.numel()].view(shape)
+    values = torch.bitwise_right_shift(word, _places(width, word)[:, None])
+    return values.bitwise_and_(_scalar(2**width - 1, word)).view(-1)[: shape.numel()].view(shape)
 
 
 def _places(width: int, word: Tensor) -> Tensor:
