@@ -10,7 +10,7 @@ import lossmith
 
 ROOT = Path(lossmith.__file__).parent
 FLOORS = {
-    **dict.fromkeys(("citations", "spelling", "image", "weight", "schedule", "gate", "models", "data"), 0),
+    **dict.fromkeys(("citations", "spelling", "image", "weight", "schedule", "gate", "processes", "models", "data"), 0),
     **dict.fromkeys(("guard", "lens", "lenses", "looks", "text"), 1),
     **dict.fromkeys(
         ("taps", "bands", "term", "views", "meter", "plan", "evaluation", "loss", "pin", "pieces", "tiles"), 2

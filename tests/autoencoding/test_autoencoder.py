@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith import KL, VQCommitment
+from lossmith import KL, VQCommitment, processes
 from lossmith.models import Autoencoder, build, codebook, load, save, tiled
 from lossmith.models.codebook import Codebook
 
@@ -167,6 +167,17 @@ class Two:
     def __init__(self):
         self.meet, self.given = Barrier(2), {}
 
+    def is_available(self):
+        return True
+
+    is_initialized = is_available
+
+    def get_rank(self):
+        return int(current_thread().name)
+
+    def get_world_size(self):
+        return 2
+
     def exchange(self, tensor, combine):
         self.given[current_thread().name] = tensor.clone()
         self.meet.wait(10)
@@ -181,8 +192,9 @@ class Two:
 
 
 def test_two_processes_keep_one_codebook(monkeypatch):
-    monkeypatch.setattr(codebook, "dist", Two())
-    monkeypatch.setattr(codebook, "together", lambda: True)
+    two = Two()
+    monkeypatch.setattr(codebook, "dist", two)
+    monkeypatch.setattr(processes, "dist", two)
     latents, books = torch.randn(2, 2, 4, 4, 4), [Codebook(16, 4) for _ in range(2)]
     books[1].load_state_dict(books[0].state_dict())  # as DDP begins
     threads = [Thread(target=lambda i=i: books[i](latents[i]), name=str(i)) for i in range(2)]

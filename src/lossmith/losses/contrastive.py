@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lossmith.loss import Loss
 from lossmith.losses.cosine import Temperature, check_switches, unit
-from lossmith.losses.processes import gathered, rows_before
+from lossmith.processes import gathered, rows_before
 from lossmith.spelling import quoted, spelled
 
 __all__ = ["CLIPLoss", "InfoNCE"]

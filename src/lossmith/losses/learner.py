@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, final, get_args
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -12,6 +11,7 @@ from torch.func import functional_call
 from lossmith.image import area
 from lossmith.lens import unhalved
 from lossmith.models.critics import CRITICS, CriticName
+from lossmith.processes import averaged, joint, place, summed
 from lossmith.spelling import quoted
 
 __all__ = ["Kind", "Learner", "Penalty"]
@@ -224,25 +224,6 @@ def margins(kind: Kind, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     return real - middle, middle - fake
 
 
-def place() -> tuple[int, int]:
-    """Which process this is, and of how many."""
-    shared = dist.is_available() and dist.is_initialized()
-    return (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
-
-
-def joint(part: Tensor) -> Tensor:
-    """What all processes have of something, in order; the gradient reaches this one's own part.
-
-    Each then computes the value of the joint batch, and the sum of their gradients is that value's.
-    """
-    rank, world = place()
-    if world == 1:
-        return part
-    parts = [torch.empty_like(part) for _ in range(world)]
-    dist.all_gather(parts, part.detach().contiguous())
-    return torch.cat([*parts[:rank], part, *parts[rank + 1 :]])
-
-
 class _Mean(torch.autograd.Function):
     """The mean over all processes; on the way back the mean of their gradients, whose mean is then the joint one's."""
 
@@ -255,11 +236,6 @@ class _Mean(torch.autograd.Function):
         return averaged(arriving)
 
 
-def averaged(part: Tensor) -> Tensor:
-    """The mean over all processes, without a gradient."""
-    return summed(part.detach().clone()) / place()[1]
-
-
 def typical(verdicts: Tensor, *, training: bool) -> Tensor:
     """The mean verdict on the batch; in a training that of all processes, which then must all come here."""
     mean = verdicts.mean()
@@ -267,10 +243,3 @@ def typical(verdicts: Tensor, *, training: bool) -> Tensor:
         return mean
     found: Tensor = _Mean.apply(mean)  # type: ignore[no-untyped-call]
     return found
-
-
-def summed(gradient: Tensor) -> Tensor:
-    """The sum over all processes."""
-    if place()[1] > 1:
-        dist.all_reduce(gradient)
-    return gradient

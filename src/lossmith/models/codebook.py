@@ -7,6 +7,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossmith.processes import place, summed
+
 __all__ = ["Codebook", "Quantised"]
 
 DECAY = 0.99  # of the usage, a training pass
@@ -76,7 +78,7 @@ class Codebook(nn.Module):
         """Moves dead entries to latents of the batch, which are drawn at random."""
         size = len(self.entries)
         chosen = places[torch.randint(len(places), (size,), device=places.device)]
-        if together():
+        if place()[1] > 1:
             dist.broadcast(chosen, 0)
         dead = (self.usage < DEAD / size) & chosen.isfinite().all(dim=1)
         self.entries.copy_(torch.where(dead[:, None], chosen, self.entries))
@@ -86,9 +88,8 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def count(self, indices: Tensor) -> None:
         """Follows how often each entry is chosen."""
-        counts = torch.zeros_like(self.usage).scatter_add_(0, indices, torch.ones_like(indices, dtype=torch.float))
-        if together():
-            dist.all_reduce(counts)
+        ones = torch.ones_like(indices, dtype=torch.float)
+        counts = summed(torch.zeros_like(self.usage).scatter_add_(0, indices, ones))
         self.usage.mul_(DECAY).add_(counts / counts.sum(), alpha=1 - DECAY)
 
     def figures(self) -> dict[str, Tensor]:
@@ -97,8 +98,3 @@ class Codebook(nn.Module):
         entropy = -torch.special.xlogy(share, share).sum()
         used = (self.usage >= DEAD / len(self.usage)).sum()
         return {"perplexity": entropy.exp(), "codes": used, "revived": self.revived}
-
-
-def together() -> bool:
-    """Whether several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
