@@ -162,6 +162,39 @@ def test_a_term_that_was_not_finite_is_named_and_counted(make_run, tmp_path):
     assert "perceptual was not a finite number in 3 of 100 logged steps" in text_of([run], tmp_path)
 
 
+def noted(run, notes):
+    """Writes what was noticed beside the terms into a run's log: of each step, a line's parts from its number."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    (run / "log.jsonl").write_text("\n".join(json.dumps(line | notes(i)) for i, line in enumerate(lines)))
+    return run
+
+
+def test_what_was_noticed_beside_the_terms_is_drawn(make_run, tmp_path):
+    def notes(i):
+        shares = {"share.L1": 0.75, "share.perceptual": 0.25}
+        weights = {"weight.L1": 1.0, "weight.perceptual": 0.1 + 0.01 * i}
+        critics = {"Adversarial.real": 0.9, "Adversarial.fake": None if i == 2 else 0.4, "Adversarial.strange": 1.0}
+        return {"balance": shares | weights, "critics": critics, "observed": {"perplexity": 300.0, "own": 1.0 + i}}
+
+    text = text_of([noted(make_run(photographs=(), steps=200), notes)], tmp_path)
+    section = text[text.index("<h2>Beside the terms</h2>") :]
+    titles = re.findall(r"<figcaption><b>(.*?)</b>", section)
+    assert titles == [
+        "Measured share of the gradient",
+        "Weight of perceptual",  # and not of L1, which stays 1
+        "Adversarial: right about real pictures",
+        "Adversarial: right about what was made",
+        "Codes in use, as the exponential of their entropy",
+        "own",
+    ]
+    assert "perceptual 25%" in section
+
+
+def test_a_run_that_noticed_nothing_has_no_such_section(make_run, tmp_path):
+    run = noted(make_run(photographs=(), steps=100), lambda i: {"critics": {}, "observed": "broken", "balance": None})
+    assert "Beside the terms" not in text_of([run], tmp_path)
+
+
 def test_a_line_that_a_resumed_run_wrote_again_counts_once(make_run, tmp_path):
     run = make_run(photographs=(), steps=40)
     with (run / "log.jsonl").open("a") as file:

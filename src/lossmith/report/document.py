@@ -13,6 +13,7 @@ from lossmith.report.comparison import comparison
 from lossmith.report.figures import grouped
 from lossmith.report.folder import distinct, read
 from lossmith.report.guidance import guidance
+from lossmith.report.noticed import noticed
 from lossmith.report.pictures import collect, inline
 
 __all__ = ["page"]
@@ -65,6 +66,7 @@ def page(runs: Sequence[Path], out: Path) -> Path:
         body.append(sections.over_time(group))
         body.append(guidance(list(group.runs.values())))
         body.append(sections.terms(group))
+        body.append(noticed(group))
     body += [appendix.plan(members), appendix.citations(members), appendix.details(members)]
     title = " · ".join(run.name for run in members)
     return bound(f"{title} \u00b7 lossmith", "\n".join(filter(None, body)), ("charts.js", "compare.js"), out)

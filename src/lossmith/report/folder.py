@@ -75,6 +75,16 @@ class Run:
         """What was said of its critics, in words."""
         return [str(words) for line in self.log for words in _mapping(line, "collapsed").values()]
 
+    def noticed(self, kind: str) -> dict[str, Points]:
+        """What was noticed beside the terms over the steps: of "critics", of latents ("observed"), of the "balance"."""
+        names = dict.fromkeys(name for line in self.log for name in _mapping(line, kind))
+        found: dict[str, Points] = {name: [] for name in names}
+        for line in self.log:
+            for name, value in _mapping(line, kind).items():
+                if (known := number(value)) is not None:
+                    found[name].append((line["step"], known))
+        return {name: points for name, points in found.items() if points}
+
     def shares(self) -> list[tuple[float, list[float]]]:
         """The part of each weighted term (its magnitude) in the total, step by step, in the order of :attr:`terms`."""
         shares, names = [], self.terms
