@@ -148,6 +148,20 @@ def same(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def table(rows: Sequence[dict[str, Any]], against: dict[str, dict[str, dict[str, float]]]) -> str:
+    """A row an arm, as Markdown: how long it took, what it draws right, and how that compares."""
+    lines = ["| arm | CPU s | drawn right | beside denoising | beside all |", "|---|---:|---:|---:|---:|"]
+    for arm in (arm for arm in ARMS if arm not in CHOICE):
+        mine = [row for row in rows if row["system"] == f"lossmith: {arm}" and row["metric"] == "joint"]
+        seconds, value = (float(np.mean([row[key] for row in mine])) for key in ("seconds", "value"))
+        cells = [arm, f"{seconds:.0f}", f"{value:.3f}"]
+        for base in against.values():
+            found = base.get(arm)
+            cells.append("" if found is None else "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**found))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines).replace("-0.", "\u22120.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
@@ -182,6 +196,7 @@ def main() -> None:
     before = json.loads(path.read_text()) if path.is_file() else {}
     record = {**facts, "weight 0 has the bits of none": bits, "joint, against": against, "rows": rows}
     path.write_text(json.dumps({**before, "ablation": record}, indent=1) + "\n")
+    print(table(rows, against))
 
 
 if __name__ == "__main__":
