@@ -96,21 +96,24 @@ def shuffled(reader: Any, captions: Sequence[str], **others: Any) -> Embeddings:
     return Embeddings(reader, [captions[i] for i in order], **others)
 
 
-def trained(arm: str, seed: int, steps: int, out: Path) -> tuple[Path, float, float]:
-    """The run of an arm, its seconds, and the most memory that this process has held."""
+def place(arm: str, seed: int, out: Path) -> Path:
+    """The run folder of an arm."""
+    return out / f"{''.join(c if c.isalnum() else '_' for c in arm)}-{seed}"
+
+
+def trained(arm: str, seed: int, steps: int, folder: Path) -> None:
+    """Trains an arm, and notes its seconds and the most memory that this process has held."""
     formula, balance, longer = ARMS[arm]
     steps = round(longer * steps)
-    folder = out / f"{''.join(c if c.isalnum() else '_' for c in arm)}-{seed}"
     settings = Settings(
         loss=formula, balance=balance, seed=seed, steps=steps, val_every=steps, model={"name": "denoiser"}, **COMMON
     )
     began = time.process_time()
     with patch.object(captioned, "Embeddings", shuffled) if "shuffled" in arm else nullcontext():
         train(settings, folder, accelerator="cpu")
-    took = folder / "seconds.json"
-    if not took.is_file():
-        took.write_text(json.dumps(time.process_time() - began))
-    return folder, json.loads(took.read_text()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    spent = {"seconds": round(time.process_time() - began, 1), "megabytes": round(megabytes)}
+    (folder / "spent.json").write_text(json.dumps(spent))
 
 
 def right(folder: Path, draw: int) -> dict[str, list[bool]]:
@@ -150,11 +153,13 @@ def same(one: Path, other: Path) -> bool:
 
 def table(rows: Sequence[dict[str, Any]], against: dict[str, dict[str, dict[str, float]]]) -> str:
     """A row an arm, as Markdown: how long it took, what it draws right, and how that compares."""
-    lines = ["| arm | CPU s | drawn right | beside denoising | beside all |", "|---|---:|---:|---:|---:|"]
-    for arm in (arm for arm in ARMS if arm not in CHOICE):
+    lines = ["| arm (seeds) | CPU s | drawn right | beside denoising | beside all |", "|---|---:|---:|---:|---:|"]
+    for arm in dict.fromkeys(row["system"].removeprefix("lossmith: ") for row in rows):
+        if arm in CHOICE:
+            continue
         mine = [row for row in rows if row["system"] == f"lossmith: {arm}" and row["metric"] == "joint"]
         seconds, value = (float(np.mean([row[key] for row in mine])) for key in ("seconds", "value"))
-        cells = [arm, f"{seconds:.0f}", f"{value:.3f}"]
+        cells = [f"{arm} ({len(mine)})", f"{seconds:.0f}", f"{value:.3f}"]
         for base in against.values():
             found = base.get(arm)
             cells.append("" if found is None else "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**found))
@@ -167,17 +172,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--known", action="store_true", help="of what is judged already; trains nothing")
     given = parser.parse_args()
     rows, joint, folders = [], {arm: {} for arm in ARMS}, {}
 
     def judged(arm: str, seed: int, draw: int) -> None:
-        folder, seconds, megabytes = trained(arm, seed, given.steps, given.out)
+        folder = place(arm, seed, given.out)
+        if given.known and not (folder / f"right-{draw}.json").is_file():
+            return
+        if not (folder / "spent.json").is_file():
+            trained(arm, seed, given.steps, folder)
+        spent = json.loads((folder / "spent.json").read_text())
         found = right(folder, draw)
         joint[arm][seed], folders[arm, seed] = found["joint"], folder
         for metric, values in found.items():
             row = {"system": f"lossmith: {arm}", "loss": ARMS[arm].formula, "seed": seed, "metric": metric}
-            row |= {"value": round(float(np.mean(values)), 4), "seconds": round(seconds, 1)}
-            rows.append(row | {"megabytes": round(megabytes), "captions": draw})
+            rows.append({**row, "value": round(float(np.mean(values)), 4), **spent, "captions": draw})
         print(arm, seed, {k: round(float(np.mean(v)), 3) for k, v in found.items()}, flush=True)
 
     for arm in CHOICE:
@@ -187,14 +197,18 @@ def main() -> None:
             judged(arm, seed, JUDGED)
     facts = {"steps": given.steps, "count": COUNT, "sampling": STEPS, "torch": torch.__version__}
     against = {
-        base: {arm: interval(joint[arm], joint[base]) for arm in ARMS if arm not in (base, *CHOICE)}
+        base: {arm: interval(joint[arm], joint[base]) for arm in ARMS if joint[arm] and arm not in (base, *CHOICE)}
         for base in ("denoising", "all")
     }
-    first = given.seeds[0]
-    bits = same(folders["denoising", first], folders["control: weight 0", first])
+    bits = [same(f, folders["denoising", seed]) for (arm, seed), f in folders.items() if arm == "control: weight 0"]
     path = HERE / "result.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
-    record = {**facts, "weight 0 has the bits of none": bits, "joint, against": against, "rows": rows}
+    record = {
+        **facts,
+        "weight 0 has the bits of none": all(bits) if bits else None,
+        "joint, against": against,
+        "rows": rows,
+    }
     path.write_text(json.dumps({**before, "ablation": record}, indent=1) + "\n")
     print(table(rows, against))
 
