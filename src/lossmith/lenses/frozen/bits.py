@@ -41,7 +41,7 @@ def pack_on(x: Tensor, lane: torch.dtype) -> Tensor:
     if not _by_planes(x):
         return _joined((ints & no_sign).clamp_max(1).to(lane), 1)
     rows = _stretches(ints, torch.iinfo(lane).bits)
-    word = torch.empty(rows.shape[1], dtype=lane)
+    word = rows.new_empty(rows.shape[1], dtype=lane)
     rest, places = _scalar(no_sign, ints), _places(1, word)[:, None]
     for part in _blocks(rows):
         on = torch.bitwise_and(rows[:, part], rest).clamp_max_(1).to(lane).bitwise_left_shift_(places)
