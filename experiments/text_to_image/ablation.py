@@ -92,8 +92,9 @@ COUNT, STEPS = 96, 25
 
 def shuffled(reader: Any, captions: Sequence[str], **others: Any) -> Embeddings:
     """Embeddings that say of each picture what is true of another."""
-    order = np.random.default_rng(0).permutation(len(captions))
-    return Embeddings(reader, [captions[i] for i in order], **others)
+    found = Embeddings(reader, captions, **others)
+    found.places = np.random.default_rng(0).permutation(found.places)
+    return found
 
 
 def place(arm: str, seed: int, out: Path) -> Path:
@@ -110,7 +111,8 @@ def trained(arm: str, seed: int, steps: int, folder: Path) -> None:
     )
     began = time.process_time()
     with patch.object(captioned, "Embeddings", shuffled) if "shuffled" in arm else nullcontext():
-        train(settings, folder, accelerator="cpu")
+        if train(settings, folder, accelerator="cpu") < steps:
+            raise SystemExit(f"{folder} was stopped; the same command goes on.")
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     spent = {"seconds": round(time.process_time() - began, 1), "megabytes": round(megabytes)}
     (folder / "spent.json").write_text(json.dumps(spent))
