@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.lens import unhalved
+from lossmith.lenses.frozen import kernels, winograd
 from lossmith.lenses.frozen.bits import LANES, choose, chosen, keep_on, pack_on
 from lossmith.lenses.frozen.cost import at_once
-from lossmith.lenses.frozen.kernels import convolved, pays
 from lossmith.lenses.frozen.steps import Ready, cast, known, shapes, truncated
 from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 
@@ -217,8 +217,10 @@ def _convolved(x: Tensor, conv: Ready) -> Tensor:
     if x.is_meta:
         return _shaped(x, conv.weight.dtype, len(conv.weight), *map(conv.side, x.shape[2:]))
     x = x.to(conv.weight.dtype)
-    if pays(x, conv.weight):
-        x = convolved(x, conv.laid, conv.bias, conv.padding, conv.stride)
+    if winograd.pays(x, conv):
+        x = winograd.convolved(x, conv.planes, conv.bias)
+    elif kernels.pays(x, conv.weight):
+        x = kernels.convolved(x, conv.laid, conv.bias, conv.padding, conv.stride)
     else:
         x = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
     return x.contiguous(memory_format=torch.channels_last)
@@ -227,8 +229,10 @@ def _convolved(x: Tensor, conv: Ready) -> Tensor:
 def _convolved_back(g: Tensor, conv: Ready, size: tuple[int, int]) -> Tensor:
     if g.is_meta:
         return _shaped(g, conv.back.dtype, conv.back.shape[1], *size)
-    if conv.stride == 1 and conv.padding < conv.back.shape[-1] and pays(g, conv.back):
-        g = convolved(g, conv.laid_back, None, conv.back.shape[-1] - 1 - conv.padding)
+    if winograd.pays(g, conv):
+        g = winograd.convolved(g, conv.planes, None, back=True)
+    elif conv.stride == 1 and conv.padding < conv.back.shape[-1] and kernels.pays(g, conv.back):
+        g = kernels.convolved(g, conv.laid_back, None, conv.back.shape[-1] - 1 - conv.padding)
     else:
         rest = [
             have - ((cells - 1) * conv.stride - 2 * conv.padding + side)  # pixels at the end that no stride reached

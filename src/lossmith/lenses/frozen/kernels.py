@@ -12,14 +12,24 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["convolved", "laid_out", "pays"]
+__all__ = ["at_liberty", "convolved", "laid_out", "pays"]
 
 FEW = 1280
 """The pixels that a batch's map may have: from there on a kernel laid out saves less than 5 % and takes its memory."""
 
 
 def pays(x: Tensor, kernel: Tensor) -> bool:
-    """Whether a convolution of a map (N, C, H, W) gains by a kernel that is laid out, and there is an operator for it.
+    """Whether the convolution of a map (N, C, H, W) gains by a kernel laid out before, and has an operator for it."""
+    return (
+        x.numel() <= FEW * x.shape[1]
+        and at_liberty(x)
+        and kernel.dtype in _precisions()
+        and bool(torch.backends.mkldnn.enabled)
+    )
+
+
+def at_liberty(x: Tensor) -> bool:
+    """Whether a convolution of a map may run otherwise than by the plain operator: on x86, where that was measured.
 
     Compilers and whatever else looks at operators, to count them or to run them without data, see the plain one.
     """
@@ -27,9 +37,7 @@ def pays(x: Tensor, kernel: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and type(x) is Tensor
         and x.device.type == "cpu"
-        and x.numel() <= FEW * x.shape[1]
-        and kernel.dtype in _precisions()
-        and bool(torch.backends.mkldnn.enabled)
+        and _measured()
         and not is_in_torch_dispatch_mode()
     )
 
@@ -49,10 +57,15 @@ def convolved(x: Tensor, laid: Tensor, bias: Tensor | None, padding: int, stride
 
 
 @cache
+def _measured() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+@cache
 def _precisions() -> frozenset[torch.dtype]:
-    """Those for which there is the operator; not where it was never measured, which is everywhere but on x86."""
+    """Those for which there is the operator."""
     there = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and "mkldnn_reorder_conv2d_weight" in dir(torch._C._nn)
-    if not there or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+    if not there or not _measured():
         return frozenset()
     half = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
     return frozenset({torch.float32} | half)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossmith.lenses.frozen.kernels import laid_out
+from lossmith.lenses.frozen.winograd import planes
 from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 
 __all__ = ["Ready", "cast", "known", "margin", "shapes", "truncated"]
@@ -117,6 +118,11 @@ class Ready(Conv):
     def laid(self) -> Tensor:
         """The kernel for the forward pass where it is worth to be laid out, from the first time on."""
         return laid_out(self.weight, self.padding, self.stride)
+
+    @cached_property
+    def planes(self) -> Tensor:
+        """The kernel for Winograd's algorithm, in either pass."""
+        return planes(self.weight)
 
     @cached_property
     def laid_back(self) -> Tensor:
