@@ -13,18 +13,23 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import lossmith
 from lossmith import perceptual
 from lossmith.lenses.by_name import network
+from lossmith.lenses.layers import Step
 from lossmith.losses.recipes import PERCEPTUAL
 
 HERE = Path(__file__).parent
 NETWORKS = ("embedded", "squeezenet", "alexnet", "vgg16", "vgg19")
+PLAIN = "vgg16, plain"
+"""VGG-16 as others run it: PyTorch's operators one by one, under autograd."""
 BATCH = {128: 4, 256: 2, 512: 1}
 
 
@@ -39,12 +44,13 @@ def main() -> None:
     rows = []
     for side, batch in ((side, BATCH[side]) for side in args.sides):
         for precision in ("fp32", "bf16"):
-            for name in NETWORKS:
+            for name in (*NETWORKS, PLAIN):
                 rows.append(measured(name, side, batch, precision, args.repeats))
                 print(*rows[-1].values(), flush=True)
     for row in rows:
-        vgg = next(r for r in rows if r["network"] == "vgg16" and all(r[k] == row[k] for k in ("side", "precision")))
-        row["vgg16's step / its own"] = round(vgg["step ms"] / row["step ms"], 1)
+        for other in ("vgg16", PLAIN):
+            vgg = next(r for r in rows if r["network"] == other and all(r[k] == row[k] for k in ("side", "precision")))
+            row[f"{other}'s step / its own"] = round(vgg["step ms"] / row["step ms"], 1)
     asked = f"--repeats {args.repeats} --sides {' '.join(map(str, args.sides))}"
     result = {
         "command": f"python experiments/embedded_network/cost.py {asked}",
@@ -60,16 +66,22 @@ def measured(name: str, side: int, batch: int, precision: str, repeats: int) -> 
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(batch, 3, side, side, generator=generator)
     pred = torch.rand(batch, 3, side, side, generator=generator).requires_grad_()
-    loss = perceptual(name)
-    lens = network(name, PERCEPTUAL[name])
-    layers = list(lens.layers)
+    loss = perceptual(name.partition(",")[0])
+    lens = network(name.partition(",")[0], PERCEPTUAL[name.partition(",")[0]])
+    layers = lens.layers
+    seen: Callable[[Tensor], dict[str, Tensor]] = partial(lens.backbone, layers=list(layers))
+    value: Callable[[Tensor, Tensor], Tensor] = loss
+    if name == PLAIN:
+        seen = partial(plain, *lens.backbone.loaded(target.device, target.dtype), set(layers))
+        value = partial(compared, seen, layers)
+        assert torch.isclose(value(pred, target), loss(pred, target), rtol=1e-4)
 
     def forward() -> None:
         with torch.no_grad():
-            lens.backbone(target, layers)
+            seen(target)
 
     def step() -> None:
-        torch.autograd.grad(loss(pred, target), pred)
+        torch.autograd.grad(value(pred, target), pred)
 
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         times = {"forward ms": least(forward, repeats), "step ms": least(step, repeats)}
@@ -84,6 +96,28 @@ def measured(name: str, side: int, batch: int, precision: str, repeats: int) -> 
         "kept MB": round(kept / 1e6, 2),
         "GFLOP forward, a picture": round(gflop, 2),
     }
+
+
+def plain(mean: Tensor, steps: Sequence[Step], layers: set[str], image: Tensor) -> dict[str, Tensor]:
+    """The features of some layers by PyTorch's own operators."""
+    x, found = (image - mean).contiguous(memory_format=torch.channels_last), {}
+    for step in steps:
+        x = step(x)
+        if step.name in layers:
+            found[step.name] = x
+        if len(found) == len(layers):
+            break
+    return found
+
+
+def compared(
+    seen: Callable[[Tensor], dict[str, Tensor]], weights: Mapping[str, float], pred: Tensor, target: Tensor
+) -> Tensor:
+    """The perceptual loss as others write it."""
+    with torch.no_grad():
+        wanted = seen(target)
+    found = seen(pred)
+    return sum(weight * (found[name] - wanted[name]).abs().mean() for name, weight in weights.items())
 
 
 def least(run: Callable[[], None], repeats: int) -> float:

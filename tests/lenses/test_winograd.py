@@ -132,15 +132,27 @@ def test_who_counts_operators_sees_plain_convolutions():
 
 
 @there
-def test_products_that_may_be_coarse_are_not_taken():
-    before = torch.get_float32_matmul_precision()
+@pytest.mark.parametrize("interface", ["of old", "backend by backend"])
+def test_products_that_may_be_coarse_are_not_taken(interface):
+    by_backend = torch.backends.mkldnn.matmul
+    if interface != "of old" and not hasattr(by_backend, "fp32_precision"):
+        pytest.skip("this PyTorch has the old interface alone")
     try:
-        torch.set_float32_matmul_precision("medium")
+        if interface == "of old":
+            torch.set_float32_matmul_precision("medium")
+        else:
+            by_backend.fp32_precision = "bf16"
         steps = network()
         looked_at(steps, drawn(2, 3, 24, 24))
     finally:
-        torch.set_float32_matmul_precision(before)
+        if interface == "of old":
+            torch.set_float32_matmul_precision("highest")
+        else:
+            by_backend.fp32_precision = "none"
     assert not took_it(steps)
+    again = network()
+    looked_at(again, drawn(2, 3, 24, 24))
+    assert took_it(again)
 
 
 @there

@@ -24,13 +24,17 @@ Layers = str | Sequence[str] | Mapping[str, float]
 DISTANCES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "norm": SquaredNorm}
 
 PERCEPTUAL: dict[str, Layers] = {
-    "embedded": {"conv1_1": 0.1, "conv2_2": 0.1, "conv3_2": 1.0, "conv4_2": 1.0, "conv5_2": 1.0},
+    "embedded": {"conv1_1": 10.0, "conv2_2": 10.0, "conv3_2": 2.5, "conv4_2": 1.0, "conv5_2": 0.5},
     "squeezenet": {"conv1": 0.1, "fire3_conv": 0.1, "fire5_conv": 1.0, "fire7_conv": 1.0, "fire9_conv": 1.0},
     "vgg16": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_3": 1.0, "conv4_3": 1.0, "conv5_3": 1.0},
     "vgg19": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0},
     "alexnet": ["conv1", "conv2", "conv3", "conv4", "conv5"],
 }
-"""Real-ESRGAN's layers and weights of VGG-19, and what stands at the same depth in the others."""
+"""Real-ESRGAN's layers and weights of VGG-19, and what stands at the same depth in the others.
+
+Those of the embedded network give its layers about as much of the gradient each: with VGG's, which leave it to the last
+layers, a network that enlarges draws a grid (docs/embedded.md).
+"""
 
 STYLE: dict[str, Layers] = {
     "embedded": ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
@@ -60,7 +64,7 @@ def perceptual(
     Args:
         net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
         layers: A layer, several, or layers with their weights; by default, of these five, one a stage, before
-            the ReLU, weighted as in Real-ESRGAN.
+            the ReLU, weighted as in Real-ESRGAN; of "embedded" such that each has about as much of the gradient.
         distance: "l1", "l2" or "norm".
         weights: A file, "random" for an untrained network, or None to look in the usual places.
 

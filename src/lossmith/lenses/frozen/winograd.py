@@ -39,8 +39,16 @@ def pays(x: Tensor, conv: Conv) -> bool:
         and out * inward >= DEEP
         and n * h * w >= FEW
         and at_liberty(x)
-        and torch.get_float32_matmul_precision() == "highest"
+        and _precise()
     )
+
+
+def _precise() -> bool:
+    """Whether products of float32 are computed as such, and no user lets them be coarse."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # it was set backend by backend, of which PyTorch tells no whole
+        return False
 
 
 def planes(kernel: Tensor) -> Tensor:
