@@ -44,7 +44,8 @@ def test_it_learns_as_with_pytorchs_adam(views):
         (torch.nn.functional.softplus(-real).mean() + torch.nn.functional.softplus(fake).mean()).backward()
         adam.step()
     for name, weight in critic.state_dict().items():
-        torch.testing.assert_close(loss.learner.critic.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+        # to a hundredth of a step: Adam makes whole steps of gradients that are little more than rounding
+        torch.testing.assert_close(loss.learner.critic.state_dict()[name], weight, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
