@@ -52,9 +52,9 @@ def test_a_hybrid_with_networks_is_one_graph_and_gives_the_same(untrained, compi
     loss = untrained(parse(f"{SHALLOW} + lpips('vgg')"))
     wanted = step(loss, *both())  # finds the weights, which a compiler cannot
     run = compiled(loss)
-    agree(step(run, *both()), wanted)
+    agree(step(run, *both()), wanted, within=1e-5)  # compiled, deep maps are convolved by the plain operator
     with torch._dynamo.config.patch(error_on_recompile=True):
-        agree(step(run, *both()), wanted)
+        agree(step(run, *both()), wanted, within=1e-5)
     assert counter.frame_count == 1
     assert not counters["graph_break"]
 
