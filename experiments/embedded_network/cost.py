@@ -66,8 +66,8 @@ def measured(name: str, side: int, batch: int, precision: str, repeats: int) -> 
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(batch, 3, side, side, generator=generator)
     pred = torch.rand(batch, 3, side, side, generator=generator).requires_grad_()
-    loss = perceptual(name.partition(",")[0])
-    lens = network(name.partition(",")[0], PERCEPTUAL[name.partition(",")[0]])
+    known = name.partition(",")[0]
+    loss, lens = perceptual(known), network(known, PERCEPTUAL[known])
     layers = lens.layers
     seen: Callable[[Tensor], dict[str, Tensor]] = partial(lens.backbone, layers=list(layers))
     value: Callable[[Tensor, Tensor], Tensor] = loss

@@ -1,6 +1,6 @@
-"""What the tests of networks share: what a graph keeps for the backward pass, and real weights."""
+"""What the tests of networks share: what a graph keeps and what is seen through one, and real weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.lenses import alexnet, dists, vgg
+from lossmith.lenses.frozen import run
+from lossmith.lenses.layers import Step
 
 
 @pytest.fixture
@@ -41,3 +43,16 @@ def kept() -> Callable[[Callable[[], Any], nn.Module], tuple[Any, int]]:
         return result, sum(found.values())
 
     return count
+
+
+@pytest.fixture
+def looked_at() -> Callable[[Sequence[Step], Tensor], dict[str, Tensor]]:
+    """The features of two convolutions, and a gradient in which no two elements weigh the same."""
+
+    def look(steps: Sequence[Step], image: Tensor) -> dict[str, Tensor]:
+        image = image.detach().requires_grad_()
+        maps = run(steps, image, frozenset({"conv1", "relu2"}))
+        total = sum((m * torch.linspace(-1, 1, m.numel()).view(m.shape)).sum() for m in maps.values())
+        return {**maps, "gradient": torch.autograd.grad(total, image)[0]}
+
+    return look

@@ -27,14 +27,6 @@ def network(form=(3, 1, 1), dtype=torch.float32):
     return cast(steps, dtype=dtype)
 
 
-def looked_at(steps, image, taps=frozenset({"conv1", "relu2"})):
-    """The features, and a gradient in which no two elements weigh the same."""
-    image = image.detach().requires_grad_()
-    maps = run(steps, image, taps)
-    total = sum((m * torch.linspace(-1, 1, m.numel()).view(m.shape)).sum() for m in maps.values())
-    return {**maps, "gradient": torch.autograd.grad(total, image)[0]}
-
-
 def picture(side=19, n=2):
     return torch.randn(n, 3, side, side + 2, generator=torch.Generator().manual_seed(1))
 
@@ -45,7 +37,7 @@ def made(steps):
 
 @there
 @pytest.mark.parametrize("form", FORMS)
-def test_values_and_gradients_are_those_of_the_plain_convolution(form, monkeypatch):
+def test_values_and_gradients_are_those_of_the_plain_convolution(form, monkeypatch, looked_at):
     steps, image = network(form), picture()
     ours = looked_at(steps, image)
     assert "laid" in made(steps)
@@ -57,7 +49,7 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(form, monkeypat
 
 @pytest.mark.skipif(torch.bfloat16 not in kernels._precisions(), reason="oneDNN has no such operator here")
 @pytest.mark.parametrize("form", FORMS)
-def test_in_bf16_they_are_those_of_the_plain_convolution_as_far_as_it_is_precise(form, monkeypatch):
+def test_in_bf16_they_are_those_of_the_plain_convolution_as_far_as_it_is_precise(form, monkeypatch, looked_at):
     steps, image = network(form, torch.bfloat16), picture()
     ours = looked_at(steps, image)
     assert "laid" in made(steps)
@@ -68,7 +60,7 @@ def test_in_bf16_they_are_those_of_the_plain_convolution_as_far_as_it_is_precise
 
 
 @there
-def test_a_kernel_is_laid_out_when_it_is_first_needed_and_once():
+def test_a_kernel_is_laid_out_when_it_is_first_needed_and_once(looked_at):
     steps = network()
     assert not made(steps)
     run(steps, picture(), {"relu2"})
@@ -79,14 +71,14 @@ def test_a_kernel_is_laid_out_when_it_is_first_needed_and_once():
     assert made(steps) == ["laid", "laid_back"] * 2
 
 
-def test_no_kernel_is_laid_out_for_a_large_map(monkeypatch):
+def test_no_kernel_is_laid_out_for_a_large_map(monkeypatch, looked_at):
     monkeypatch.setattr(kernels, "FEW", 2 * 19 * 21 - 1)
     steps = network()
     looked_at(steps, picture())
     assert not made(steps)
 
 
-def test_who_counts_operators_sees_plain_convolutions():
+def test_who_counts_operators_sees_plain_convolutions(looked_at):
     steps = network()
     with FlopCounterMode(display=False) as counter:
         looked_at(steps, picture())
@@ -101,14 +93,14 @@ def test_other_precisions_take_plain_convolutions(dtype):
     assert not made(steps)
 
 
-def test_without_onednn_plain_convolutions_run(monkeypatch):
+def test_without_onednn_plain_convolutions_run(monkeypatch, looked_at):
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     steps = network()
     looked_at(steps, picture())
     assert not made(steps)
 
 
-def test_where_the_operator_is_gone_plain_convolutions_run(monkeypatch):
+def test_where_the_operator_is_gone_plain_convolutions_run(monkeypatch, looked_at):
     monkeypatch.setattr(kernels, "_precisions", frozenset)
     steps = network()
     looked_at(steps, picture())
@@ -123,7 +115,7 @@ def test_a_picture_that_is_no_number_gives_features_that_are_none(dtype):
     assert not run(network(dtype=dtype), image, {"relu2"})["relu2"][1].isnan().any()
 
 
-def test_what_was_first_seen_in_inference_mode_may_train_afterwards():
+def test_what_was_first_seen_in_inference_mode_may_train_afterwards(looked_at):
     steps, image = network(), picture()
     with torch.inference_mode():
         run(steps, image, {"relu2"})

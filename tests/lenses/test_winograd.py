@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lossmith.lenses.frozen import cast, kernels, run, winograd
 from lossmith.lenses.layers import Conv, ReLU
 
-there = pytest.mark.skipif(not kernels._measured(), reason="it was measured on x86 alone")
+there = pytest.mark.skipif(not kernels._measured(), reason="it runs on x86 alone, where it was measured")
 SIZES = [(1, 16, 16), (3, 9, 13), (2, 24, 24), (1, 7, 40), (1, 2, 300), (1, 300, 2), (200, 1, 1), (2, 48, 47)]
 
 
@@ -22,17 +22,10 @@ def kernel(out, inward):
 
 
 def network(dtype=torch.float32, channels=256, **form):
-    """A picture's channels at once where it pays."""
+    """Two convolutions, of which the second has the channels that it takes."""
     first = Conv("conv1", drawn(channels, 3, 3, 3), drawn(channels), 1, 1)
     second = Conv("conv2", kernel(channels, channels), drawn(channels, seed=1), **{"stride": 1, "padding": 1, **form})
     return cast([first, ReLU("relu1"), second, ReLU("relu2")], dtype=dtype)
-
-
-def looked_at(steps, image):
-    image = image.detach().requires_grad_()
-    maps = run(steps, image, {"relu1", "conv2"})
-    total = sum((m * torch.linspace(-1, 1, m.numel()).view(m.shape)).sum() for m in maps.values())
-    return {**maps, "gradient": torch.autograd.grad(total, image)[0]}
 
 
 def took_it(steps):
@@ -75,7 +68,7 @@ def test_it_rounds_no_more_coarsely_than_conv2d(side):
 
 
 @there
-def test_a_network_gives_the_same_with_it_and_without(monkeypatch):
+def test_a_network_gives_the_same_with_it_and_without(monkeypatch, looked_at):
     steps, image = network(), drawn(2, 3, 19, 21)
     ours = looked_at(steps, image)
     assert took_it(steps)
@@ -88,7 +81,6 @@ def test_a_network_gives_the_same_with_it_and_without(monkeypatch):
         assert ours[name].is_contiguous(memory_format=torch.channels_last)
 
 
-@there
 def test_it_takes_less_than_half_of_the_products():
     x, weight = drawn(1, 256, 16, 16), kernel(256, 256)
     ready = winograd.planes(weight)
@@ -101,7 +93,7 @@ def test_it_takes_less_than_half_of_the_products():
 
 @there
 @pytest.mark.parametrize("form", [{"stride": 2}, {"padding": 0}, {"channels": 128}])
-def test_other_convolutions_run_as_they_did(form):
+def test_other_convolutions_run_as_they_did(form, looked_at):
     steps = network(**form)
     looked_at(steps, drawn(2, 3, 24, 24))
     assert not took_it(steps)
@@ -109,21 +101,21 @@ def test_other_convolutions_run_as_they_did(form):
 
 @there
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_precisions_do_not_take_it(dtype):
+def test_other_precisions_do_not_take_it(dtype, looked_at):
     steps = network(dtype)
     looked_at(steps, drawn(2, 3, 24, 24).to(torch.promote_types(dtype, torch.float32)))
     assert not took_it(steps)
 
 
 @there
-def test_few_pixels_do_not_take_it():
+def test_few_pixels_do_not_take_it(looked_at):
     steps = network()
     looked_at(steps, drawn(1, 3, 11, 11))
     assert not took_it(steps)
 
 
 @there
-def test_who_counts_operators_sees_plain_convolutions():
+def test_who_counts_operators_sees_plain_convolutions(looked_at):
     steps = network()
     with FlopCounterMode(display=False) as counter:
         looked_at(steps, drawn(2, 3, 24, 24))
@@ -131,28 +123,24 @@ def test_who_counts_operators_sees_plain_convolutions():
     assert set(counter.get_flop_counts()["Global"]) == {torch.ops.aten.convolution}
 
 
+COARSE = {  # PyTorch's two ways to ask for coarse products, and to take it back
+    "for all": lambda on: torch.set_float32_matmul_precision("medium" if on else "highest"),
+    "of a backend": lambda on: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16" if on else "none"),
+}
+
+
 @there
-@pytest.mark.parametrize("interface", ["of old", "backend by backend"])
-def test_products_that_may_be_coarse_are_not_taken(interface):
-    by_backend = torch.backends.mkldnn.matmul
-    if interface != "of old" and not hasattr(by_backend, "fp32_precision"):
-        pytest.skip("this PyTorch has the old interface alone")
+@pytest.mark.parametrize("asked", COARSE.values(), ids=COARSE)
+def test_products_that_may_be_coarse_are_not_taken(asked, looked_at):
+    steps, again = network(), network()
+    asked(True)
     try:
-        if interface == "of old":
-            torch.set_float32_matmul_precision("medium")
-        else:
-            by_backend.fp32_precision = "bf16"
-        steps = network()
         looked_at(steps, drawn(2, 3, 24, 24))
     finally:
-        if interface == "of old":
-            torch.set_float32_matmul_precision("highest")
-        else:
-            by_backend.fp32_precision = "none"
-    assert not took_it(steps)
-    again = network()
+        asked(False)
     looked_at(again, drawn(2, 3, 24, 24))
     assert took_it(again)
+    assert not took_it(steps)
 
 
 @there
@@ -176,7 +164,7 @@ def test_a_picture_that_is_no_number_gives_features_that_are_none_and_no_other_p
 
 
 @there
-def test_what_was_first_seen_in_inference_mode_may_train_afterwards():
+def test_what_was_first_seen_in_inference_mode_may_train_afterwards(looked_at):
     steps, image = network(), drawn(2, 3, 24, 24)
     with torch.inference_mode():
         run(steps, image, {"relu2"})

@@ -39,13 +39,13 @@ def test_it_learns_as_with_pytorchs_adam(views):
     for step in range(5):
         loss.study(**views(step))
         critic.iterate()
-        real, fake = critic(views(step)["target"]), critic(views(step)["pred"])
+        # in the order of the learner: Adam makes whole steps of gradients that are little more than rounding
+        fake, real = critic(views(step)["pred"]), critic(views(step)["target"])
         adam.zero_grad()
         (torch.nn.functional.softplus(-real).mean() + torch.nn.functional.softplus(fake).mean()).backward()
         adam.step()
     for name, weight in critic.state_dict().items():
-        # to a hundredth of a step: Adam makes whole steps of gradients that are little more than rounding
-        torch.testing.assert_close(loss.learner.critic.state_dict()[name], weight, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(loss.learner.critic.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

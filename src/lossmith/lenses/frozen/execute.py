@@ -217,9 +217,10 @@ def _convolved(x: Tensor, conv: Ready) -> Tensor:
     if x.is_meta:
         return _shaped(x, conv.weight.dtype, len(conv.weight), *map(conv.side, x.shape[2:]))
     x = x.to(conv.weight.dtype)
-    if winograd.pays(x, conv):
+    free = kernels.at_liberty(x)
+    if free and winograd.pays(x, conv):
         x = winograd.convolved(x, conv.planes, conv.bias)
-    elif kernels.pays(x, conv.weight):
+    elif free and kernels.pays(x, conv.weight):
         x = kernels.convolved(x, conv.laid, conv.bias, conv.padding, conv.stride)
     else:
         x = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
@@ -229,9 +230,10 @@ def _convolved(x: Tensor, conv: Ready) -> Tensor:
 def _convolved_back(g: Tensor, conv: Ready, size: tuple[int, int]) -> Tensor:
     if g.is_meta:
         return _shaped(g, conv.back.dtype, conv.back.shape[1], *size)
-    if winograd.pays(g, conv):
+    free = kernels.at_liberty(g)
+    if free and winograd.pays(g, conv):
         g = winograd.convolved(g, conv.planes, None, back=True)
-    elif conv.stride == 1 and conv.padding < conv.back.shape[-1] and kernels.pays(g, conv.back):
+    elif free and conv.stride == 1 and conv.padding < conv.back.shape[-1] and kernels.pays(g, conv.back):
         g = kernels.convolved(g, conv.laid_back, None, conv.back.shape[-1] - 1 - conv.padding)
     else:
         rest = [

@@ -20,18 +20,14 @@ FEW = 1280
 
 def pays(x: Tensor, kernel: Tensor) -> bool:
     """Whether the convolution of a map (N, C, H, W) gains by a kernel laid out before, and has an operator for it."""
-    return (
-        at_liberty(x)  # first of all, since a compiler would make a graph for either answer to what follows
-        and x.numel() <= FEW * x.shape[1]
-        and kernel.dtype in _precisions()
-        and bool(torch.backends.mkldnn.enabled)
-    )
+    return x.numel() <= FEW * x.shape[1] and kernel.dtype in _precisions() and bool(torch.backends.mkldnn.enabled)
 
 
 def at_liberty(x: Tensor) -> bool:
     """Whether a convolution of a map may run otherwise than by the plain operator: on x86, where that was measured.
 
-    Compilers and whatever else looks at operators, to count them or to run them without data, see the plain one.
+    It is asked before anything of a map's size, since a compiler would make a graph for either answer. Compilers and
+    whatever else looks at operators, to count them or to run them without data, see the plain one.
     """
     return (
         not torch.compiler.is_compiling()

@@ -120,14 +120,14 @@ class Ready(Conv):
         return laid_out(self.weight, self.padding, self.stride)
 
     @cached_property
-    def planes(self) -> Tensor:
-        """The kernel for Winograd's algorithm, in either pass."""
-        return planes(self.weight)
-
-    @cached_property
     def laid_back(self) -> Tensor:
         """The same for the backward pass, which is a convolution with the turned kernel; for a stride of 1."""
         return laid_out(self.back.flip(2, 3).transpose(0, 1), self.back.shape[-1] - 1 - self.padding)
+
+    @cached_property
+    def planes(self) -> Tensor:
+        """The kernel for Winograd's algorithm, in either pass."""
+        return planes(self.weight)
 
 
 def cast(

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.lenses.frozen.kernels import at_liberty
 from lossmith.lenses.layers import Conv
 
 __all__ = ["convolved", "pays", "planes"]
@@ -31,8 +30,6 @@ FORM = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
 def pays(x: Tensor, conv: Conv) -> bool:
     """Whether a convolution of a map (N, C, H, W), or of its gradient, takes less time so; in float32 alone."""
-    if not at_liberty(x):  # first of all, as in kernels.pays
-        return False
     n, _, h, w = x.shape
     out, inward, *side = conv.weight.shape
     return (
@@ -78,8 +75,8 @@ def convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, *, back: bool = Fa
     for at in range(0, n, few):
         for top in range(0, high, rows):
             values = outcome[at : at + few, top : top + rows]
-            tiles = _apart(ground[at : at + few, 2 * top : 2 * (top + rows) + 2], 1, order)
-            tiles = _apart(tiles, 3, order)
+            seen = ground[at : at + few, 2 * top : 2 * (top + rows) + 2]
+            tiles = _apart(_apart(seen, 1, order), 3, order)
             products = torch.bmm(tiles.view(16, -1, tiles.shape[-1]), kernel)
             if bias is not None:
                 products[5].add_(bias)  # the one of which each value has one
