@@ -108,6 +108,15 @@ def test_it_learns(run, precision, lines):
     assert lines(folder)[-1]["terms"]["L1"] < 0.8 * lines(folder)[0]["terms"]["L1"]
 
 
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_the_norm_of_the_gradient_is_clipped(run, precision, weights):
+    def moved(name, clip):
+        first, last = (weights(run(name, steps=n, precision=precision, clip=clip, ema=0.0)) for n in (1, 4))
+        return max((last[key] - value).abs().max().item() for key, value in first.items())
+
+    assert moved("clipped", 1e-14) < 1e-3 * moved("free", 0.0)  # far below the constant in Adam's denominator
+
+
 def test_fine_tuning_begins_with_the_files_weights_and_no_longer_needs_it(run, tmp_path, lines, weights):
     first = run("first")
     file = tmp_path / "start.safetensors"
