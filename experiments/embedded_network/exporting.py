@@ -15,7 +15,7 @@ from torch import Tensor
 from lossmith.lenses.embedded import TAPS
 from lossmith.lenses.layers import Conv
 
-VERSION = "1"
+VERSION = "2"
 
 
 @torch.no_grad()

@@ -38,9 +38,12 @@ class Student(nn.Module):
 
     def features(self, x: Tensor, before: bool = False) -> list[Tensor]:
         """The five taps, after their ReLU, or before it."""
+        return self.taps(x)[0 if before else 1]
+
+    def taps(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The five taps before their ReLU, and after it."""
         x = ((x - MEAN) / STD).contiguous(memory_format=torch.channels_last)
-        wanted = [tap.replace("relu", "conv") for tap in TAPS] if before else TAPS
-        taps, rows = [], iter(zip(self.kernels, self.biases, strict=True))
+        before, after, rows = [], [], iter(zip(self.kernels, self.biases, strict=True))
         for step in self.plan:
             if isinstance(step, Conv):
                 kernel, bias = next(rows)
@@ -48,9 +51,11 @@ class Student(nn.Module):
                 x = F.conv2d(x, kernel, bias, step.stride, step.padding)
             else:
                 x = step(x)
-            if step.name in wanted:
-                taps.append(x)
-        return taps
+            if step.name in TAPS:
+                after.append(x)
+            elif step.name.replace("conv", "relu") in TAPS:
+                before.append(x)
+        return before, after
 
     def calibrated(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The taps at unit length, each channel by its weight."""
@@ -78,20 +83,25 @@ class Teacher:
         self.heads = [state[name].float().view(1, -1, 1, 1) for name in sorted(state)]
 
     @torch.no_grad()
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The five taps."""
+    def taps(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The five taps before their ReLU, and after it."""
         y = (x - self.mean).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        taps = []
+        before, after = [], []
         for step in self.steps:
             match step:
                 case Conv():  # with its ReLU, which would cost a third more by itself
                     same = [step.padding] * 2, [step.stride] * 2, [1, 1], 1
-                    y = torch.ops.mkldnn._convolution_pointwise(y, step.weight, step.bias, *same, "relu", [], "")
+                    tapped = step.name.replace("conv", "relu") in LPIPS_LAYERS["vgg"]
+                    kind = "none" if tapped else "relu"
+                    y = torch.ops.mkldnn._convolution_pointwise(y, step.weight, step.bias, *same, kind, [], "")
+                    if tapped:
+                        before.append(y)
                 case ReLU() if step.name in LPIPS_LAYERS["vgg"]:
-                    taps.append(y)
+                    y = y.relu()
+                    after.append(y)
                 case MaxPool():
                     y = step(y)
-        return taps
+        return before, after
 
     @torch.no_grad()
     def units(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -105,7 +115,7 @@ class Teacher:
 
     def distances(self, x: Tensor, group: int) -> Tensor:
         """LPIPS at each tap, of each group's others to its first, (taps, pairs)."""
-        return stages(maps(self.calibrated(self.units(self.features(x))), group))
+        return stages(maps(self.calibrated(self.units(self.taps(x)[1])), group))
 
 
 def unit(features: Tensor, epsilon: float) -> Tensor:

@@ -6,7 +6,9 @@ DIR of the assets holds images/train_bsds, images/photos and weights. The cache 
 a checkpoint of every few minutes: the same command goes on from there. At the end the weights lie in
 src/lossmith/lenses/embedded.safetensors, and training.json beside this file says how it went.
 
-The learning rate follows the processor's time, so that a slow or busy machine ends as cool as a fast one.
+There are two rounds. In the second it learns beside restorers that train under it, and has their outputs among its
+lessons (sparring.py). In each the learning rate follows the processor's time from warm to cool, so that a slow or busy
+machine ends as cool as a fast one.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from exporting import exported, written
 from held import Held
 from networks import Student, Teacher, maps, stages
 from pictures import CROPS, GROUP, Random, drawn_group, hard_groups, photographs, restored_group, restored_groups
+from sparring import TASKS, Partner
 from torch import Tensor
 
 import lossmith
@@ -33,7 +37,9 @@ from lossmith.lenses import embedded
 HERE = Path(__file__).parent
 RATE, OTHER_RATE = 0.02, 2e-3
 """Of the kernels, by Muon, and of everything else, by AdamW."""
-WEIGHTS = {"total": 1.0, "each": 0.3, "local": 0.5, "cosine": 1.5}
+WEIGHTS = {"total": 1.0, "each": 0.3, "local": 0.5, "cosine": 1.5, "change": 1.0, "order": 8.0}
+SOFT = 0.5
+"""Added to lengths of differences of features, at twelve places a side or so."""
 FLOOR = 5e-4
 """Added to distances before their logarithm: below this LPIPS says nothing."""
 THIN = (2, 2, 1, 1, 1)
@@ -44,6 +50,8 @@ BANK, FIRST, EVERY = 96, 300, 25
 """So many groups of hard examples are kept; the first are made after this step, and new ones every so many."""
 NEW = {64: 6, 96: 4, 128: 2}
 """How many are made at once, by their side in pixels."""
+SPARRED, DENOISED = {64: 4, 96: 2, 128: 1}, 0.3
+"""So many groups of a step are from restorers that train under the student, by side; the share that takes noise off."""
 CHECK = 250
 
 
@@ -51,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long to train, in time of the processor")
+    parser.add_argument("--minutes", type=float, nargs=2, default=[22.0, 40.0], help="of the processor, each round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--restored", type=int, default=160, help="crops that restoration networks make")
     parser.add_argument("--out", type=Path, default=Path(embedded.__file__).with_suffix(".safetensors"))
@@ -63,7 +71,11 @@ def main() -> None:
     made = restored_groups(pictures, args.assets / "weights", args.cache / "restored.pt", args.restored)
     teacher = Teacher()
     course = Course(args.cache / "student.pt", args.seed)
-    course.run(args.minutes, pictures, made, teacher, Held(held, teacher))
+    judges = Held(held, teacher)
+    course.run(args.minutes[0], pictures, made, teacher, judges)
+    random = np.random.default_rng((args.seed, course.step, 2))
+    partners = [Partner(task, args.cache / f"{task}.pt", pictures, random) for task in TASKS]
+    course.run(args.minutes[1], pictures, made, teacher, judges, partners, after=args.minutes[0])
     about = {"seed": str(args.seed), "steps": str(course.step), "teacher": "VGG-16 and LPIPS 0.1"}
     digest = written(exported(course.student, held), args.out, **about)
     summary = {
@@ -106,12 +118,22 @@ class Course:
                 optimiser.load_state_dict(old)
             self.step, self.spent, self.log, self.hard = (state[key] for key in ("step", "spent", "log", "hard"))
 
-    def run(self, minutes: float, pictures: list[Tensor], made: Tensor, teacher: Teacher, held: Held) -> None:
-        """Trains until these minutes are spent, those before an interruption included."""
+    def run(
+        self,
+        minutes: float,
+        pictures: list[Tensor],
+        made: Tensor,
+        teacher: Teacher,
+        held: Held,
+        partners: Sequence[Partner] = (),
+        *,
+        after: float = 0.0,
+    ) -> None:
+        """Trains until these minutes are spent, those before an interruption included; they begin after others."""
         mean: dict[str, float] = {}
         since = time.process_time()
         for step in itertools.count(self.step):
-            done = min(1.0, (self.spent + time.process_time() - since) / (60 * minutes))
+            done = min(1.0, ((self.spent + time.process_time() - since) / 60 - after) / minutes)
             if done == 1 and self.step:
                 return
             for rate, optimiser in self.optimisers.items():
@@ -122,8 +144,13 @@ class Course:
                 side = int(random.choice(list(NEW)))
                 self.hard = (self.hard + list(hard_groups(self.student, pictures, NEW[side], side, random)))[-BANK:]
             side = int(random.choice(list(CROPS)))
-            x = batch(side, pictures, made, self.hard, np.random.default_rng((self.seed, step)))
-            parts = losses(self.student, teacher, x, random)
+            for partner in partners:
+                partner.train(self.student)
+            sparred = [
+                partners[random.random() < DENOISED].group(side) for _ in range(SPARRED[side] if partners else 0)
+            ]
+            x = batch(side, pictures, made, self.hard, np.random.default_rng((self.seed, step)), sparred)
+            parts = losses(self.student, teacher, x, random, len(sparred))
             self.student.zero_grad()
             sum(WEIGHTS[name] * value for name, value in parts.items()).backward()
             torch.nn.utils.clip_grad_norm_(self.others, 5.0)
@@ -134,11 +161,13 @@ class Course:
             if step % 50 == 0:
                 told = {name: round(value, 4) for name, value in mean.items()}
                 print(step, f"{self.spent + time.process_time() - since:.0f} s", told, flush=True)
-            if (step + 1) % CHECK == 0 or self.spent + time.process_time() - since > 60 * minutes:
+            if (step + 1) % CHECK == 0 or self.spent + time.process_time() - since > 60 * (after + minutes):
                 overall, by_kind, kinds = held.judge(self.student)
                 now = time.process_time()
                 self.step, self.spent, since = step + 1, self.spent + now - since, now
-                self.log.append([step + 1, self.spent / 60, overall, by_kind, *mean.values()])
+                self.log.append(
+                    [step + 1, self.spent / 60, overall, by_kind, *(mean.get(name, 0.0) for name in WEIGHTS)]
+                )
                 print("held", step + 1, f"{overall:.4f} {by_kind:.4f}", kinds, flush=True)
                 self.save()
 
@@ -157,10 +186,12 @@ class Course:
         new.replace(self.file)
 
 
-def batch(side: int, pictures: list[Tensor], made: Tensor, hard: list[Tensor], random: Random) -> Tensor:
-    """Groups of a clean crop and three spoilt ones, (4 groups, 3, side, side)."""
-    groups = []
-    for _ in range(CROPS[side]):
+def batch(
+    side: int, pictures: list[Tensor], made: Tensor, hard: list[Tensor], random: Random, sparred: Sequence[Tensor]
+) -> Tensor:
+    """Groups of a clean crop and three spoilt ones, (4 groups, 3, side, side); the partners' come first."""
+    groups = list(sparred)
+    for _ in range(CROPS[side] - len(groups)):
         which = random.random()
         if which < RESTORED:
             groups.append(restored_group(made, side, random))
@@ -175,22 +206,30 @@ def batch(side: int, pictures: list[Tensor], made: Tensor, hard: list[Tensor], r
     return torch.cat(groups)
 
 
-def losses(student: Student, teacher: Teacher, x: Tensor, random: Random) -> dict[str, Tensor]:
+def losses(student: Student, teacher: Teacher, x: Tensor, random: Random, sparred: int) -> dict[str, Tensor]:
     """What the student has to learn from these groups.
 
     "total": the logarithm of the distance; "each": that of the distance at each tap; "local": its root at each place,
-    relative to the mean; "cosine": the direction of the teacher's features, through a projection.
+    relative to the mean; "cosine": the direction of the teacher's features, through a projection; "change": that of
+    their difference from the clean picture's; "order": in groups of restorers, by how much one is farther off than the
+    others, as LPIPS and as perceptual losses measure it.
     """
     places = [(slice(random.integers(n), None, n), slice(random.integers(n), None, n)) for n in THIN]
-    goals = [f[..., rows, columns] for f, (rows, columns) in zip(teacher.features(x), places, strict=True)]
+
+    def thinned(taps: Sequence[Tensor]) -> list[Tensor]:
+        return [f[..., rows, columns] for f, (rows, columns) in zip(taps, places, strict=True)]
+
+    goals_before, goals = (thinned(taps) for taps in teacher.taps(x))
     units = teacher.units(goals)
     with torch.autocast("cpu", torch.bfloat16):
-        features = [f[..., rows, columns] for f, (rows, columns) in zip(student.features(x), places, strict=True)]
-        cosines = []
+        features_before, features = (thinned(taps) for taps in student.taps(x))
+        cosines, changes = [], []
         for feature, goal, project in zip(features, units, student.projections, strict=True):
             skip = max(1, goal.shape[-1] // 12)
             seen = project(feature[:, :, ::skip, ::skip]).float()
-            cosines.append(1 - F.cosine_similarity(seen, goal[:, :, ::skip, ::skip], dim=1).mean())
+            goal = goal[:, :, ::skip, ::skip]
+            cosines.append(1 - F.cosine_similarity(seen, goal, dim=1).mean())
+            changes.append(1 - alike(changed(seen).flatten(1), changed(goal).flatten(1)).mean())
     found_maps = maps(student.calibrated(features), GROUP)
     wanted_maps = maps(teacher.calibrated(units), GROUP)
     found, wanted = stages(found_maps), stages(wanted_maps)
@@ -198,12 +237,44 @@ def losses(student: Student, teacher: Teacher, x: Tensor, random: Random) -> dic
     for f, w in zip(found_maps, wanted_maps, strict=True):
         f, w = (f + 1e-4).sqrt(), (w + 1e-4).sqrt()
         local.append(((f - w).abs().mean(dim=(2, 3)) / w.mean(dim=(2, 3))).mean())
-    return {
+    parts = {
         "total": ((found.sum(0) + FLOOR).log() - (wanted.sum(0) + FLOOR).log()).abs().mean(),
         "each": ((found + FLOOR / 5).log() - (wanted + FLOOR / 5).log()).abs().mean(),
         "local": torch.stack(local).mean(),
         "cosine": torch.stack(cosines).mean(),
+        "change": torch.stack(changes).mean(),
     }
+    if sparred:
+        pairs, pictures = sparred * (GROUP - 1), sparred * GROUP
+        found, wanted = (
+            torch.stack([*each[:, :pairs], each[:, :pairs].sum(0), *plain([f[:pictures] for f in before])])
+            for each, before in ((found, features_before), (wanted, goals_before))
+        )
+        parts["order"] = (siblings(found) - siblings(wanted)).abs().mean()
+    return parts
+
+
+def changed(features: Tensor) -> Tensor:
+    """The difference of each group's others from its first, (pairs, C, h, w)."""
+    groups = features.unflatten(0, (-1, GROUP))
+    return (groups[:, 1:] - groups[:, :1]).flatten(0, 1)
+
+
+def alike(one: Tensor, other: Tensor) -> Tensor:
+    """The cosine of vectors (N, D), softened where one is next to nothing."""
+    lengths = [torch.linalg.vector_norm(each, dim=1) + SOFT for each in (one, other)]
+    return (one * other).sum(dim=1) / (lengths[0] * lengths[1])
+
+
+def plain(taps: Sequence[Tensor]) -> list[Tensor]:
+    """The mean absolute difference of each group's others from its first, (pairs,) a tap."""
+    return [changed(tap.float()).abs().mean(dim=(1, 2, 3)) for tap in taps]
+
+
+def siblings(distances: Tensor) -> Tensor:
+    """Logarithms of distances (measures, pairs), less their mean within a group."""
+    logs = (distances + FLOOR / 5).log().unflatten(1, (-1, GROUP - 1))
+    return logs - logs.mean(dim=2, keepdim=True)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     python experiments/embedded_network/use.py --assets DIR --cache DIR [--task denoising]
 
-One network is trained with L1, and goes on from there as often as there are arms: with L1, with L1 and a perceptual
-term on VGG-16, and with L1 and one on the embedded network, whose weight gives it the same share of the gradient at
-the output; the last once for as many steps and once for as much time. All arms see the same crops. The cache keeps each
-arm, so that the same command goes on. Writes use.json and one picture a task beside this file.
+One network is trained with L1, and goes on from there as often as there are arms: with L1, and with L1 and a perceptual
+term on VGG-16, on the embedded network, on SqueezeNet or on the embedded network untrained, whose weights give them the
+same share of the gradient at the output. The first three are trained for longer, too: 840 steps of super-resolution
+with the embedded network take as long as 150 with VGG-16. All arms see the same crops. The cache keeps each arm, so
+that the same command goes on. Writes use.json and one picture a task beside this file.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--task", choices=SCALES, default="super-resolution")
     parser.add_argument("--start", type=int, default=600, help="steps with L1 before the arms part")
     parser.add_argument("--steps", type=int, default=150, help="steps of each arm")
-    parser.add_argument("--only", nargs="+", help="arms to train now; the scores want all")
+    parser.add_argument("--longer", type=int, default=840, help="steps of the arms that are trained for longer")
     args = parser.parse_args()
     os.environ["LOSSMITH_WEIGHTS"] = str(args.assets / "weights")
     torch.set_num_threads(1)
@@ -55,18 +56,17 @@ def main() -> None:
     arms = Arms(args.task, pictures, args.cache, args.steps)
     start = arms.start(args.start)
     arms.trained("L1", L1(), start)
-    vgg = perceptual("vgg16")
-    arms.trained("L1 + VGG-16", L1() + WEIGHT * vgg, start)
-    if args.only == ["vgg"]:
-        return
-    own = perceptual("embedded")
-    weight = WEIGHT * arms.slope(vgg, start, held) / arms.slope(own, start, held)
-    loss = L1() + weight * own
-    arms.trained("L1 + embedded", loss, start)
-    seconds = {name: row["seconds"] / row["steps"] for name, row in arms.rows.items()}
-    longer = round(args.steps * seconds["L1 + VGG-16"] / seconds["L1 + embedded"])
-    arms.trained("L1 + embedded, equal time", loss, start, steps=longer)
-    report(arms, args, weight)
+    vgg, own = perceptual("vgg16"), perceptual("embedded")
+    others = {"SqueezeNet": perceptual("squeezenet"), "untrained": perceptual("embedded", weights="random")}
+    slope = WEIGHT * arms.slope(vgg, start, held)
+    losses = {"VGG-16": L1() + WEIGHT * vgg}
+    for name, term in {"embedded": own, **others}.items():
+        losses[name] = L1() + slope / arms.slope(term, start, held) * term
+    for name, loss in losses.items():
+        arms.trained(f"L1 + {name}", loss, start)
+    for name in ("embedded", "SqueezeNet", "VGG-16"):
+        arms.trained(f"L1 + {name}, longer", losses[name], start, steps=args.longer)
+    report(arms, args)
 
 
 class Arms:
@@ -133,7 +133,7 @@ def degraded(task: str, clean: Tensor, seed: int) -> Tensor:
     return clean + SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def report(arms: Arms, args: argparse.Namespace, weight: float) -> None:
+def report(arms: Arms, args: argparse.Namespace) -> None:
     """Scores every arm on pictures that nothing was trained on, and draws one."""
     border = SCALES[arms.task]
     plain: Callable[[Tensor], Tensor] = (lambda x: upsample(x, 4)) if border == 4 else (lambda x: x)
@@ -161,35 +161,38 @@ def report(arms: Arms, args: argparse.Namespace, weight: float) -> None:
     height, width = drawn["truth"].shape[1:]
     picture = sheet(drawn, HERE / f"use_{arms.task}.png", crop=(height // 3, width // 3, height // 4, width // 4))
     Image.open(picture).convert("RGB").quantize(256).save(picture)
-    gain = {
-        folder: {
-            judge: round(
-                (rows["L1"][folder][judge] - rows["L1 + embedded"][folder][judge])
-                / (rows["L1"][folder][judge] - rows["L1 + VGG-16"][folder][judge]),
-                3,
-            )
+    gains = {
+        name: {
+            f"{folder}, {judge}": share(rows, folder, judge, name)
+            for folder in FOLDERS
             for judge in rows["L1"][folder]
             if judge != "psnr_y"
         }
-        for folder in FOLDERS
+        for name in ("embedded", "SqueezeNet", "untrained", "embedded, longer", "SqueezeNet, longer")
     }
     target = HERE / "use.json"
     result = json.loads(target.read_text()) if target.is_file() else {}
     result[arms.task] = {
         "command": f"python experiments/embedded_network/use.py --assets DIR --cache DIR --task {arms.task} "
-        f"--start {args.start} --steps {args.steps}",
+        f"--start {args.start} --steps {args.steps} --longer {args.longer}",
         "machine": f"{platform.machine()}, one CPU thread, bfloat16",
         "versions": f"lossmith {lossmith.__version__}, torch {torch.__version__}",
         "crop": CROP,
         "batch": BATCH,
         "seed": 0,
         "weight of VGG-16": WEIGHT,
-        "weight of the embedded network": round(weight, 5),
         "arms": arms.rows,
         "scores": rows,
-        "share of VGG-16's gain, at equal steps": gain,
+        "share of VGG-16's gain, at equal steps": gains,
     }
     target.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def share(rows: dict[str, dict[str, dict[str, float]]], folder: str, judge: str, name: str) -> float:
+    """What an arm gains over L1, by what VGG-16 gains in as many steps."""
+    teacher = "L1 + VGG-16, longer" if name.endswith("longer") else "L1 + VGG-16"
+    here = [rows[arm][folder][judge] for arm in ("L1", f"L1 + {name}", teacher)]
+    return round((here[0] - here[1]) / (here[0] - here[2]), 3)
 
 
 def benchmark(assets: Path, folder: str) -> list[Path]:

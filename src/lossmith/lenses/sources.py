@@ -111,7 +111,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
     "embedded": (
         Source(
             "embedded.safetensors",
-            "dd0b6fac7c8e163137f8aa1f78f7343aa0e2ffe46ebd1d14d561b9284d7df6c5",
+            "4d209c41f17841d7b3e38383f43c06335bf8b75460dfbbcd92c589cfe9553ac9",
             "torchvision",
             package=("lossmith", "lenses/embedded.safetensors"),
         ),
