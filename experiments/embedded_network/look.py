@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 LOSSES = {
     "distilled_lpips": "distilled_lpips",
     "perceptual, embedded": "perceptual('embedded')",
+    "perceptual, VGG-16": "perceptual('vgg16')",
     "perceptual, SqueezeNet": "perceptual('squeezenet')",
     "LPIPS, AlexNet": "lpips('alex')",
 }
@@ -65,7 +66,7 @@ def main() -> None:
             drawn[f"{name}\n{figures['psnr']:.1f} dB, LPIPS-VGG {figures['lpips_vgg']:.3f}" + " " * len(drawn)] = (
                 result[0]
             )
-    sheet(drawn | {"truth": target[0]}, HERE / "optimised.png", crop=(40, 40, 40, 40))
+    lighter(sheet(drawn | {"truth": target[0]}, HERE / "optimised.png", crop=(40, 40, 40, 40)))
     (HERE / "look.json").write_text(
         json.dumps({"steps": STEPS, "rate": RATE, "side": SIDE, "found": found}, indent=1) + "\n"
     )
@@ -76,7 +77,12 @@ def main() -> None:
         painting = middle(file, STYLE_SIDE, 0)
         pictures[file.stem] = painting[0]
         pictures[f"{file.stem}, transferred"] = transferred(content, painting)[0]
-    sheet(pictures, HERE / "style.png")
+    lighter(sheet(pictures, HERE / "style.png"))
+
+
+def lighter(picture: Path) -> None:
+    """Keeps 256 colours of a picture, which is for looking at."""
+    Image.open(picture).convert("RGB").quantize(256).save(picture)
 
 
 def optimised(loss: Loss, start: Tensor, target: Tensor) -> Tensor:

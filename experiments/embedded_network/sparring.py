@@ -23,7 +23,7 @@ from lossmith.models.edsr import EDSR
 
 SIGMA = 25 / 255
 LAYERS = (10.0, 10.0, 2.5, 1.0, 0.5)
-"""The weights of `perceptual("embedded")`, for convolutions of mean square 1."""
+"""The weights of the perceptual term's layers, for convolutions of mean square 1; every other restorer changes them."""
 TASKS = {"super-resolution": (4, 8, 64, 4), "denoising": (1, 3, 48, 1)}
 """Scale, batch, side in pixels and steps for each of the student's."""
 ALONE = {"super-resolution": (600, 240), "denoising": (300, 240)}

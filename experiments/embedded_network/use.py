@@ -37,6 +37,7 @@ CROP, BATCH = 96, 8
 SCALES = {"super-resolution": 4, "denoising": 1}
 SIGMA = 25 / 255
 SHOWN = "kodim08"  # of Kodak24, which anybody may show
+DRAWN = ("L1", *(f"L1 + {name}" for name in ("VGG-16", "embedded", "SqueezeNet", "VGG-16, longer", "embedded, longer")))
 FOLDERS = {"Set5": None, "Set14": None, "Kodak24": 240}
 """What the arms are scored on, and the side of the square in the middle that stands for the picture."""
 
@@ -146,20 +147,21 @@ def report(arms: Arms, args: argparse.Namespace) -> None:
         for i, file in enumerate(sorted(benchmark(args.assets, folder))):
             clean = trimmed(opened(file, middle), border)
             small = degraded(arms.task, clean, i)
+            if file.stem == SHOWN:
+                truth = clean[0]
             for name, way in ways.items():
                 with torch.no_grad():
                     pred = way(small).clamp(0, 1)
                 figures = score(pred, clean, border=border, which=which)
                 found[name].append(figures)
-                if file.stem == SHOWN:
+                if file.stem == SHOWN and name in DRAWN:
                     drawn[f"{name}\n{figures['psnr_y']:.2f} dB, LPIPS {figures['lpips_alex']:.3f}"] = pred[0]
-                    drawn["truth"] = clean[0]
         for name, figures in found.items():
             rows[name][folder] = {key: round(float(np.mean([f[key] for f in figures])), 4) for key in which}
             print(f"{name:28} {folder:8}", rows[name][folder], flush=True)
-    drawn["truth"] = drawn.pop("truth")
-    height, width = drawn["truth"].shape[1:]
-    picture = sheet(drawn, HERE / f"use_{arms.task}.png", crop=(height // 3, width // 3, height // 4, width // 4))
+    height, width = truth.shape[1:]
+    place = (height // 2, width * 5 // 8, height // 4, width // 4)
+    picture = sheet({**drawn, "truth": truth}, HERE / f"use_{arms.task}.png", crop=place)
     Image.open(picture).convert("RGB").quantize(256).save(picture)
     gains = {
         name: {
