@@ -37,7 +37,7 @@ class Held:
         found = []
         for group in self.groups:
             with torch.autocast("cpu", torch.bfloat16):
-                features = student.features(group)
+                _, features = student.taps(group)
             found.append(stages(maps(student.calibrated(features), len(group))).sum(0).numpy())
         values = np.concatenate(found)
         kinds = {

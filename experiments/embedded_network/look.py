@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from distortions import smoothed
+from pictures import lighter
 from PIL import Image
 from torch import Tensor
 
@@ -78,11 +79,6 @@ def main() -> None:
         pictures[file.stem] = painting[0]
         pictures[f"{file.stem}, transferred"] = transferred(content, painting)[0]
     lighter(sheet(pictures, HERE / "style.png"))
-
-
-def lighter(picture: Path) -> None:
-    """Keeps 256 colours of a picture, which is for looking at."""
-    Image.open(picture).convert("RGB").quantize(256).save(picture)
 
 
 def optimised(loss: Loss, start: Tensor, target: Tensor) -> Tensor:

@@ -36,10 +36,6 @@ class Student(nn.Module):
         self.heads = nn.ParameterList(nn.Parameter(torch.full((w,), -2.0)) for w in widths)
         self.projections = nn.ModuleList(nn.Conv2d(w, t, 1) for w, t in zip(widths, TEACHER_WIDTHS, strict=True))
 
-    def features(self, x: Tensor, before: bool = False) -> list[Tensor]:
-        """The five taps, after their ReLU, or before it."""
-        return self.taps(x)[0 if before else 1]
-
     def taps(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The five taps before their ReLU, and after it."""
         x = ((x - MEAN) / STD).contiguous(memory_format=torch.channels_last)

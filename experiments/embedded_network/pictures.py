@@ -44,6 +44,17 @@ def crop(picture: Tensor, side: int, random: Random) -> Tensor:
     return x.flip(2) if random.random() < 0.5 else x
 
 
+def crops(pictures: list[Tensor], count: int, side: int, random: Random) -> Tensor:
+    """Squares of pictures drawn by lot, (count, 3, side, side)."""
+    chosen = random.integers(len(pictures), size=count)
+    return torch.stack([crop(pictures[i], side, random) for i in chosen])
+
+
+def lighter(picture: Path) -> None:
+    """Keeps 256 colours of a picture, which is for looking at."""
+    Image.open(picture).convert("RGB").quantize(256).save(picture)
+
+
 def spoilt(x: Tensor, random: Random) -> Tensor:
     """One kind or two, of any strength."""
     for _ in range(1 + (random.random() < 0.3)):
@@ -104,11 +115,11 @@ def hard_groups(student: Student, pictures: list[Tensor], count: int, side: int,
     tap = int(random.integers(-3, 5))
     for _ in range(int(random.choice([4, 8, 16, 24]))):
         with torch.autocast("cpu", torch.bfloat16):
-            seen = student.features(torch.cat([clean, pixels], dim=1).flatten(0, 1), before=tap >= 0)
+            before, after = student.taps(torch.cat([clean, pixels], dim=1).flatten(0, 1))
         if tap < 0:
-            loss = stages(maps(student.calibrated(seen), GROUP)).sum()
+            loss = stages(maps(student.calibrated(after), GROUP)).sum()
         else:
-            y = seen[tap].float().unflatten(0, (-1, GROUP))
+            y = before[tap].float().unflatten(0, (-1, GROUP))
             loss = (y[:, 1:] - y[:, :1]).abs().mean(dim=(2, 3, 4)).sum()
         (pixels.grad,) = torch.autograd.grad(loss, pixels)
         optimiser.step()

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from distortions import Random
 from networks import Student
-from pictures import crop
+from pictures import crops
 from torch import Tensor
 
 from lossmith import L1, Loss, perceptual
@@ -70,7 +69,7 @@ class Partner:
         optimiser = torch.optim.Adam(model.parameters(), lr=rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(steps):
-            clean = self.crops(self.count, self.side)
+            clean = crops(self.pictures, self.count, self.side, self.random)
             value = loss(self.restored(model, self.degraded(clean)), clean)
             optimiser.zero_grad()
             value.backward()
@@ -93,7 +92,7 @@ class Partner:
             if not self.left:
                 self.begin()
             self.left -= 1
-            clean = self.crops(self.count, self.side)
+            clean = crops(self.pictures, self.count, self.side, self.random)
             pred = self.restored(self.model, self.degraded(clean))
             pixels = pred.detach().requires_grad_()
             (seen,) = torch.autograd.grad(self.perceptual(student, pixels, clean), pixels)
@@ -119,16 +118,12 @@ class Partner:
 
         The third is that of VGG-16, or lies between the first two or beyond.
         """
-        clean = self.crops(1, side)
+        clean = crops(self.pictures, 1, side, self.random)
         small = self.degraded(clean)
         before, now = self.restored(self.start, small), self.restored(self.model, small)
         other = self.restored(self.taught, small) if self.random.random() < 0.5 else now
         third = before + float(self.random.choice([-0.5, 0.4, 0.7, 1.0, 1.5])) * (other - before)
         return torch.cat([clean, before, now, third]).clamp(0, 1)
-
-    def crops(self, count: int, side: int) -> Tensor:
-        chosen = self.random.integers(len(self.pictures), size=count)
-        return torch.stack([crop(self.pictures[i], side, self.random) for i in chosen])
 
     def degraded(self, clean: Tensor) -> Tensor:
         """What a restorer gets to see."""
@@ -139,4 +134,4 @@ class Partner:
 
     def restored(self, model: EDSR, small: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            return F.hardtanh(model(small).float(), -0.2, 1.2)
+            return model(small).float().clamp(-0.2, 1.2)

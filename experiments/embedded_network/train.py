@@ -210,9 +210,9 @@ def losses(student: Student, teacher: Teacher, x: Tensor, random: Random, sparre
     """What the student has to learn from these groups.
 
     "total": the logarithm of the distance; "each": that of the distance at each tap; "local": its root at each place,
-    relative to the mean; "cosine": the direction of the teacher's features, through a projection; "change": that of
-    their difference from the clean picture's; "order": in groups of restorers, by how much one is farther off than the
-    others, as LPIPS and as perceptual losses measure it.
+    relative to the mean; "cosine": the direction of the teacher's features, through a projection. With groups of
+    restorers, which come first: "change", the direction of the features' difference from the clean picture's; "order",
+    by how much one restoration is farther off than the others, as LPIPS and as perceptual losses measure it.
     """
     places = [(slice(random.integers(n), None, n), slice(random.integers(n), None, n)) for n in THIN]
 
@@ -229,7 +229,8 @@ def losses(student: Student, teacher: Teacher, x: Tensor, random: Random, sparre
             seen = project(feature[:, :, ::skip, ::skip]).float()
             goal = goal[:, :, ::skip, ::skip]
             cosines.append(1 - F.cosine_similarity(seen, goal, dim=1).mean())
-            changes.append(1 - alike(changed(seen).flatten(1), changed(goal).flatten(1)).mean())
+            if sparred:
+                changes.append(1 - alike(changed(seen).flatten(1), changed(goal).flatten(1)).mean())
     found_maps = maps(student.calibrated(features), GROUP)
     wanted_maps = maps(teacher.calibrated(units), GROUP)
     found, wanted = stages(found_maps), stages(wanted_maps)
@@ -242,7 +243,6 @@ def losses(student: Student, teacher: Teacher, x: Tensor, random: Random, sparre
         "each": ((found + FLOOR / 5).log() - (wanted + FLOOR / 5).log()).abs().mean(),
         "local": torch.stack(local).mean(),
         "cosine": torch.stack(cosines).mean(),
-        "change": torch.stack(changes).mean(),
     }
     if sparred:
         pairs, pictures = sparred * (GROUP - 1), sparred * GROUP
@@ -250,6 +250,7 @@ def losses(student: Student, teacher: Teacher, x: Tensor, random: Random, sparre
             torch.stack([*each[:, :pairs], each[:, :pairs].sum(0), *plain([f[:pictures] for f in before])])
             for each, before in ((found, features_before), (wanted, goals_before))
         )
+        parts["change"] = torch.stack(changes).mean()
         parts["order"] = (siblings(found) - siblings(wanted)).abs().mean()
     return parts
 

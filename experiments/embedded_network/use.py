@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pictures import crop, photographs
+from pictures import crop, crops, lighter, photographs
 from PIL import Image
 from torch import Tensor
 
@@ -98,7 +98,7 @@ class Arms:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         began = time.process_time()
         for step in range(steps):
-            clean = self.batch(np.random.default_rng((name == "start", step)))
+            clean = crops(self.pictures, BATCH, CROP, np.random.default_rng((name == "start", step)))
             with torch.autocast("cpu", torch.bfloat16):
                 value = loss(model(degraded(self.task, clean, step)).float(), clean)
             optimiser.zero_grad()
@@ -110,10 +110,6 @@ class Arms:
         self.rows[name] = {"loss": repr(loss), "steps": steps, "seconds": round(time.process_time() - began, 1)}
         torch.save({"model": model.state_dict(), "row": self.rows[name]}, file)
         return model
-
-    def batch(self, random: np.random.Generator) -> Tensor:
-        chosen = random.integers(len(self.pictures), size=BATCH)
-        return torch.stack([crop(self.pictures[i], CROP, random) for i in chosen])
 
     def slope(self, loss: Loss, model: EDSR, held: list[Tensor]) -> float:
         """The mean norm of a loss's gradient at the network's output, on pictures held back from training."""
@@ -161,8 +157,7 @@ def report(arms: Arms, args: argparse.Namespace) -> None:
             print(f"{name:28} {folder:8}", rows[name][folder], flush=True)
     height, width = truth.shape[1:]
     place = (height // 2, width * 5 // 8, height // 4, width // 4)
-    picture = sheet({**drawn, "truth": truth}, HERE / f"use_{arms.task}.png", crop=place)
-    Image.open(picture).convert("RGB").quantize(256).save(picture)
+    lighter(sheet({**drawn, "truth": truth}, HERE / f"use_{arms.task}.png", crop=place))
     gains = {
         name: {
             f"{folder}, {judge}": share(rows, folder, judge, name)
