@@ -313,3 +313,18 @@ def test_a_log_of_fifty_thousand_lines_takes_seconds_and_little_room(make_run, t
     began = time.perf_counter()
     assert len(text_of([run], tmp_path)) < 300_000
     assert time.perf_counter() - began < 30  # it takes 2; a loop over the log in a loop over the log takes minutes
+
+
+def test_where_texture_stands_for_realism_more_of_it_is_further_up(make_run, tmp_path):
+    run = make_run()
+    lines = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["lpips_alex"]
+    (run / "validation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = text_of([run], tmp_path)
+    assert "Texture off 1, turned over: more like the truth" in text
+    data = [json.loads(part) for part in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    plane = next(each for each in data if "plane" in each)
+    drawn = [distance for _, distance in plane["series"][0]["points"]]
+    assert drawn == pytest.approx([1 - line["texture"] for line in lines], rel=1e-3)
+    assert drawn == sorted(drawn, reverse=True)

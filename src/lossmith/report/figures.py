@@ -35,6 +35,11 @@ class Metric:
         """The value turned so that more is better."""
         return value if self.ideal is None else -abs(value - self.ideal)
 
+    @property
+    def distance(self) -> str:
+        """What the worth is the negative of, in words."""
+        return self.name if not self.ideal else f"{self.name} off {self.ideal:g}"
+
     def write(self, value: float) -> str:
         """The value with the digits that mean something, and its unit."""
         return f"{value:.{self.digits}f}{self.unit and ' ' + self.unit}".replace("-", "\u2212")

@@ -100,13 +100,13 @@ def realism(group: Group) -> str:
         return ""
     paths = []
     for index, run in group.runs.items():
-        at = dict(run.metric(other.key))
+        at = {step: -other.worth(value) for step, value in run.metric(other.key)}
         points = [(value, at[step], step) for step, value in run.metric(accuracy.key) if step in at]
         if points:
             paths.append(Curve(run.name, index, [(a, b) for a, b, _ in points], [step for *_, step in points]))
     both = accuracy.key in group.bicubic and other.key in group.bicubic
-    reference = (group.bicubic[accuracy.key], group.bicubic[other.key]) if both else None
-    names = (f"{accuracy.name} (dB), more accurate →", f"{other.name}, turned over: more like the truth ↑")
+    reference = (group.bicubic[accuracy.key], -other.worth(group.bicubic[other.key])) if both else None
+    names = (f"{accuracy.name} (dB), more accurate →", f"{other.distance}, turned over: more like the truth ↑")
     words = (
         "Each path leads from the first validation to the last (the large dot). A loss buys one axis with the other: "
     )
