@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from networks import EPSILON, MEAN, STD, Student
 from pictures import crop
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lossmith.lenses.embedded import TAPS
 from lossmith.lenses.layers import Conv
 
-VERSION = "2"
+VERSION = "3"
 
 
 @torch.no_grad()
@@ -52,6 +52,29 @@ def exported(student: Student, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
         state[f"head{stage}"] = F.softplus(head).clone()
     state["epsilon"] = torch.tensor(epsilons)
     return {key: value.contiguous() for key, value in state.items()}
+
+
+@torch.no_grad()
+def imported(file: Path) -> Student:
+    """A student that sees and judges as a file of an earlier version does; its projections know nothing yet.
+
+    Each stage's last convolution has the scale at which its epsilon is that of training, one before it the mean scale.
+    """
+    state, student = load_file(file), Student()
+    scales = [(EPSILON / each) ** 0.5 for each in state["epsilon"].tolist()]
+    before, rows = 1.0, iter(zip(student.kernels, student.biases, strict=True))
+    for place, step in enumerate(student.plan):
+        if isinstance(step, Conv):
+            kernel, bias = next(rows)
+            scale = scales[int(step.name[4]) - 1]
+            if step.name.replace("conv", "relu") not in TAPS:
+                scale = (before * scale) ** 0.5
+            kernel.copy_(state[f"{place}.weight"].float().flatten(1) * (scale / before))
+            bias.copy_(state[f"{place}.bias"].float() * scale)
+            before = scale
+    for stage, head in enumerate(student.heads, start=1):
+        head.copy_(state[f"head{stage}"].expm1().log())
+    return student
 
 
 def written(state: dict[str, Tensor], file: Path, **about: str) -> str:

@@ -21,11 +21,11 @@ from lossmith.data.bicubic import downsample
 from lossmith.models.edsr import EDSR
 
 SIGMA = 25 / 255
-LAYERS = (10.0, 10.0, 2.5, 1.0, 0.5)
-"""The weights of the perceptual term's layers, for convolutions of mean square 1; every other restorer changes them."""
-TASKS = {"super-resolution": (4, 8, 64, 4), "denoising": (1, 3, 48, 1)}
+LAYERS = ((10.0, 10.0, 10.0, 5.0, 2.5), (10.0, 10.0, 2.5, 1.0, 0.5))
+"""Weights of the perceptual term's layers: a restorer has the defaults or gentler ones, and every other changes them."""
+TASKS = {"super-resolution": (4, 8, 64, 3), "denoising": (1, 4, 48, 2)}
 """Scale, batch, side in pixels and steps for each of the student's."""
-ALONE = {"super-resolution": (600, 240), "denoising": (300, 240)}
+ALONE = {"super-resolution": (600, 240), "denoising": (900, 300)}
 """Steps of the networks that do not change: with L1 first, then under VGG-16."""
 LIFE = (80, 900)
 """How many steps a restorer takes before it begins anew."""
@@ -83,8 +83,9 @@ class Partner:
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=float(self.random.choice([2e-4, 4e-4])))
         self.left = int(np.exp(self.random.uniform(*np.log(LIFE))))
         self.pull = float(np.exp(self.random.uniform(*np.log(PULL))))
-        noise = self.random.normal(size=len(LAYERS)) * (self.random.random() < 0.5)
-        self.layers = torch.tensor(LAYERS) * torch.from_numpy(np.exp(noise)).float()
+        layers = LAYERS[self.random.integers(len(LAYERS))]
+        noise = self.random.normal(size=len(layers)) * (self.random.random() < 0.5)
+        self.layers = torch.tensor(layers) * torch.from_numpy(np.exp(noise)).float()
 
     def train(self, student: Student) -> None:
         """A few steps under the student."""

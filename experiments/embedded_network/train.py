@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from exporting import exported, written
+from exporting import exported, imported, written
 from held import Held
 from networks import Student, Teacher, maps, stages
 from pictures import CROPS, GROUP, Random, drawn_group, hard_groups, photographs, restored_group, restored_groups
@@ -37,6 +37,8 @@ from lossmith.lenses import embedded
 HERE = Path(__file__).parent
 RATE, OTHER_RATE = 0.02, 2e-3
 """Of the kernels, by Muon, and of everything else, by AdamW."""
+AGAIN = 0.5
+"""Of these rates, where an earlier version goes on: it has something to lose."""
 WEIGHTS = {"total": 1.0, "each": 0.3, "local": 0.5, "cosine": 1.5, "change": 1.0, "order": 8.0}
 SOFT = 0.5
 """Added to lengths of differences of features, at twelve places a side or so."""
@@ -50,7 +52,7 @@ BANK, FIRST, EVERY = 96, 300, 25
 """So many groups of hard examples are kept; the first are made after this step, and new ones every so many."""
 NEW = {64: 6, 96: 4, 128: 2}
 """How many are made at once, by their side in pixels."""
-SPARRED, DENOISED = {64: 4, 96: 2, 128: 1}, 0.3
+SPARRED, DENOISED = {64: 5, 96: 3, 128: 2}, 0.5
 """So many groups of a step are from restorers that train under the student, by side; the share that takes noise off."""
 CHECK = 250
 
@@ -59,7 +61,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, nargs=2, default=[22.0, 40.0], help="of the processor, each round")
+    parser.add_argument("--minutes", type=float, nargs=2, default=[22.0, 110.0], help="of the processor, each round")
+    parser.add_argument("--after", type=Path, help="an earlier version, which goes on with the second round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--restored", type=int, default=160, help="crops that restoration networks make")
     parser.add_argument("--out", type=Path, default=Path(embedded.__file__).with_suffix(".safetensors"))
@@ -70,12 +73,14 @@ def main() -> None:
     pictures, held = photographs(args.assets)
     made = restored_groups(pictures, args.assets / "weights", args.cache / "restored.pt", args.restored)
     teacher = Teacher()
-    course = Course(args.cache / "student.pt", args.seed)
+    course = Course(args.cache / "student.pt", args.seed, args.after)
     judges = Held(held, teacher)
-    course.run(args.minutes[0], pictures, made, teacher, judges)
+    first = 0.0 if args.after else args.minutes[0]
+    if first:
+        course.run(first, pictures, made, teacher, judges)
     random = np.random.default_rng((args.seed, course.step, 2))
     partners = [Partner(task, args.cache / f"{task}.pt", pictures, random) for task in TASKS]
-    course.run(args.minutes[1], pictures, made, teacher, judges, partners, after=args.minutes[0])
+    course.run(args.minutes[1], pictures, made, teacher, judges, partners, after=first)
     about = {"seed": str(args.seed), "steps": str(course.step), "teacher": "VGG-16 and LPIPS 0.1"}
     digest = written(exported(course.student, held), args.out, **about)
     summary = {
@@ -97,11 +102,13 @@ class Course:
     Args:
         file: The checkpoint.
         seed: Each step's pictures come from it and from the step's number.
+        earlier: The file of a network to begin with, if not with an untrained one.
     """
 
-    def __init__(self, file: Path, seed: int) -> None:
+    def __init__(self, file: Path, seed: int, earlier: Path | None = None) -> None:
         self.file, self.seed = file, seed
-        self.student = Student()
+        self.student = imported(earlier) if earlier else Student()
+        self.peak = AGAIN if earlier else 1.0
         others = [*self.student.biases, *self.student.heads, *self.student.projections.parameters()]
         self.others = others
         self.optimisers = {
@@ -138,7 +145,7 @@ class Course:
                 return
             for rate, optimiser in self.optimisers.items():
                 for group in optimiser.param_groups:
-                    group["lr"] = rate * min(1, (step + 1) / 100) * (0.005 + 0.995 * (1 + math.cos(math.pi * done)) / 2)
+                    group["lr"] = self.peak * rate * min(1, (step + 1) / 100) * (0.005 + 0.995 * (1 + math.cos(math.pi * done)) / 2)
             random = np.random.default_rng((self.seed, step, 1))
             if step >= FIRST and step % EVERY == 0:
                 side = int(random.choice(list(NEW)))
