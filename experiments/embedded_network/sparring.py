@@ -22,7 +22,7 @@ from lossmith.models.edsr import EDSR
 
 SIGMA = 25 / 255
 LAYERS = ((10.0, 10.0, 10.0, 5.0, 2.5), (10.0, 10.0, 2.5, 1.0, 0.5))
-"""Weights of the perceptual term's layers: a restorer has the defaults or gentler ones, and every other changes them."""
+"""Weights of the perceptual term's layers: a restorer has the defaults or gentler ones; every other changes them."""
 TASKS = {"super-resolution": (4, 8, 64, 3), "denoising": (1, 4, 48, 2)}
 """Scale, batch, side in pixels and steps for each of the student's."""
 ALONE = {"super-resolution": (600, 240), "denoising": (900, 300)}

@@ -145,7 +145,12 @@ class Course:
                 return
             for rate, optimiser in self.optimisers.items():
                 for group in optimiser.param_groups:
-                    group["lr"] = self.peak * rate * min(1, (step + 1) / 100) * (0.005 + 0.995 * (1 + math.cos(math.pi * done)) / 2)
+                    group["lr"] = (
+                        self.peak
+                        * rate
+                        * min(1, (step + 1) / 100)
+                        * (0.005 + 0.995 * (1 + math.cos(math.pi * done)) / 2)
+                    )
             random = np.random.default_rng((self.seed, step, 1))
             if step >= FIRST and step % EVERY == 0:
                 side = int(random.choice(list(NEW)))

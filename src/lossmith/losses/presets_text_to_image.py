@@ -78,7 +78,12 @@ def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybr
     """
     if not isinstance(shares, bool):
         raise ValueError(f"imagen_fused wants shares to be True or False; got {shares!r}.")
-    noise, flow, eye, slopes = imagen(prediction), ContrastiveFlow(), perceptual() * Gate(), L2() @ Central()
+    noise, flow, eye, slopes = (
+        imagen(prediction),
+        ContrastiveFlow(),
+        perceptual("squeezenet") * Gate(),
+        L2() @ Central(),
+    )
     spread, looks = Dispersive(), AttentionMask("squared")
     if shares:
         shared = noise * Percent(75) + flow * Percent(5) + eye * Percent(10) + slopes * Percent(10)

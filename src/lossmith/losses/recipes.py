@@ -46,15 +46,16 @@ STYLE: dict[str, Layers] = {
 
 
 def perceptual(
-    net: str = "squeezenet", layers: Layers | None = None, distance: Distance = "l1", *, weights: str | None = None
+    net: str = "embedded", layers: Layers | None = None, distance: Distance = "l1", *, weights: str | None = None
 ) -> Hybrid:
     r"""How differently a frozen classifier sees two pictures.
 
     .. math:: \sum_l \lambda_l \, d(\phi_l(x), \phi_l(y))
 
     with d the mean absolute ("l1": ESRGAN, Real-ESRGAN, BasicSR) or mean squared difference ("l2": SRGAN; Johnson's
-    content), or the plain squared norm ("norm": Gatys up to one half). The default network is SqueezeNet 1.1, because
-    its weights come with a package and need no model hub; the field's own is "vgg19". Several networks: add several.
+    content), or the plain squared norm ("norm": Gatys up to one half). The default network is lossmith's own, which was
+    taught by VGG-16, costs a 24th of it and lies in the package (docs/embedded.md); a weight means about the same with
+    either. The field's own is "vgg19". Several networks: add several.
 
     References:
         | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
@@ -81,7 +82,7 @@ def perceptual(
 
 
 def style(
-    net: str = "squeezenet", layers: Layers | None = None, norm: Norm = "chw", *, weights: str | None = None
+    net: str = "embedded", layers: Layers | None = None, norm: Norm = "chw", *, weights: str | None = None
 ) -> Hybrid:
     r"""How differently two pictures are textured, wherever in the picture.
 
