@@ -91,14 +91,12 @@ def used(task: str) -> Callable[[], str]:
     """What each arm of a task made of the three sets."""
 
     def table() -> str:
-        found = read("use")[task]
         rows = []
-        for name, scores in found["scores"].items():
-            arm = found["arms"].get(name)
-            told = [str(arm["steps"]), f"{arm['seconds']:.1f}"] if arm else ["", ""]
+        for name, arm in read("use")[task]["arms"].items():
+            told = [str(arm["steps"]), f"{arm['seconds']:.1f}"] if "steps" in arm else ["", ""]
             for folder in SETS:
-                told += [f"{scores[folder]['psnr_y']:.2f}", short(scores[folder]["lpips_alex"])]
-            rows.append([name, *told, short(scores["Kodak24"]["dists"])])
+                told += [f"{arm['scores'][folder]['psnr_y']:.2f}", short(arm["scores"][folder]["lpips_alex"])]
+            rows.append([name, *told, short(arm["scores"]["Kodak24"]["dists"])])
         heads = [head for folder in SETS for head in (f"{folder} PSNR-Y", "LPIPS")]
         return lined(["arm", "steps", "CPU s", *heads, "DISTS"], rows)
 
@@ -107,18 +105,18 @@ def used(task: str) -> Callable[[], str]:
 
 def gains() -> str:
     """What each arm brings of what VGG-16 brings over L1, and what it costs of what VGG-16 costs."""
+    columns = {f"LPIPS, {folder}": f"{folder}, lpips_alex" for folder in SETS}
+    columns |= {"DISTS, Kodak24": "Kodak24, dists", "of its loss in PSNR": "Kodak24, psnr_y"}
     rows = []
     for task, found in read("use").items():
-        for name, shares in found["share of VGG-16's gain, at equal steps"].items():
-            arm, longer = f"L1 + {name}", name.endswith(", longer")
-            steps = str(found["arms"][arm]["steps"])
-            teacher = "L1 + VGG-16" + ", longer" * longer
-            psnr = [found["scores"][each]["Kodak24"]["psnr_y"] for each in ("L1", arm, teacher)]
-            price = (psnr[0] - psnr[1]) / (psnr[0] - psnr[2])
-            plain = name.removesuffix(", longer")
-            rows.append([f"{task}, {plain}", steps, *(short(share, 2) for share in shares.values()), short(price, 2)])
-    heads = ["share of VGG-16's gain over L1", "steps", "LPIPS, Set5", "Set14", "Kodak24", "DISTS, Kodak24"]
-    return lined([*heads, "of its loss in PSNR"], rows)
+        for name, told in found["share of VGG-16's gain, at equal steps"].items():
+            cells = []
+            for share, least, most in (told[key] for key in columns.values()):
+                among = f" ({short(least, 2)} to {short(most, 2)})" if most > least else ""
+                cells.append(short(share, 2) + among)
+            plain = name.removeprefix("L1 + ").removesuffix(", longer")
+            rows.append([f"{task}, {plain}", str(found["arms"][name]["steps"]), *cells])
+    return lined(["share of VGG-16's gain over L1", "steps", *columns], rows)
 
 
 def look() -> str:

@@ -6,7 +6,8 @@ One network is trained with L1, and goes on from there as often as there are arm
 term on VGG-16, on the embedded network, on SqueezeNet or on the embedded network untrained, whose weights give them the
 same share of the gradient at the output; the embedded network has an arm of twice its weight, too. Three are also
 trained for longer: 840 steps of super-resolution with the embedded network take as long as 150 with VGG-16. All arms
-see the same crops. The cache keeps each arm, so that the same command goes on. Writes use.json and one picture a task
+see the same crops, in as many orders as there are seeds: what rounding alone does to one of them moves its gain in
+LPIPS by a quarter. The cache keeps each arm, so that the same command goes on. Writes use.json and one picture a task
 beside this file.
 """
 
@@ -50,68 +51,93 @@ def main() -> None:
     parser.add_argument("--task", choices=SCALES, default="super-resolution")
     parser.add_argument("--start", type=int, default=600, help="steps with L1 before the arms part")
     parser.add_argument("--steps", type=int, default=150, help="steps of each arm")
-    parser.add_argument("--longer", type=int, default=840, help="steps of the arms that are trained for longer")
+    parser.add_argument(
+        "--longer", type=int, default=840, help="steps of the arms that are trained for longer; 0: none"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="orders of the crops in which each arm is trained")
     args = parser.parse_args()
     os.environ["LOSSMITH_WEIGHTS"] = str(args.assets / "weights")
     torch.set_num_threads(1)
     pictures, held = photographs(args.assets)
-    arms = Arms(args.task, pictures, args.cache, args.steps)
+    arms = Arms(args.task, pictures, args.cache)
     start = arms.start(args.start)
-    arms.trained("L1", L1(), start)
     vgg, own = perceptual("vgg16"), perceptual("embedded")
-    others = {"SqueezeNet": perceptual("squeezenet"), "untrained": perceptual("embedded", weights="random")}
     slope = WEIGHT * arms.slope(vgg, start, held)
-    losses = {"VGG-16": L1() + WEIGHT * vgg}
-    for name, term in {"embedded": own, **others}.items():
-        losses[name] = L1() + slope / arms.slope(term, start, held) * term
-    losses["2 x embedded"] = L1() + 2 * slope / arms.slope(own, start, held) * own
+    pull = slope / arms.slope(own, start, held)
+    losses = {"L1": L1(), "L1 + VGG-16": L1() + WEIGHT * vgg}
+    losses |= {"L1 + embedded": L1() + pull * own, "L1 + 2 x embedded": L1() + 2 * pull * own}
+    for name, term in {
+        "SqueezeNet": perceptual("squeezenet"),
+        "untrained": perceptual("embedded", weights="random"),
+    }.items():
+        losses[f"L1 + {name}"] = L1() + slope / arms.slope(term, start, held) * term
+    found = {"start": [arms.told(args.assets, "start", L1(), args.start)]}
     for name, loss in losses.items():
-        arms.trained(f"L1 + {name}", loss, start)
-    for name in ("embedded", "SqueezeNet", "VGG-16"):
-        arms.trained(f"L1 + {name}, longer", losses[name], start, steps=args.longer)
-    report(arms, args)
+        found[name] = []
+        for seed in range(args.seeds):
+            arms.trained(name, loss, start, steps=args.steps, seed=seed)
+            found[name].append(arms.told(args.assets, name, loss, args.steps, seed))
+    for name in ("embedded", "SqueezeNet", "VGG-16") if args.longer else ():
+        arms.trained(f"L1 + {name}, longer", losses[f"L1 + {name}"], start, steps=args.longer)
+        found[f"L1 + {name}, longer"] = [
+            arms.told(args.assets, f"L1 + {name}, longer", losses[f"L1 + {name}"], args.longer)
+        ]
+    drawing(arms, args.assets)
+    report(found, args)
 
 
 class Arms:
-    """The networks of one task, trained from one start, each kept in a file."""
+    """The networks of one task, trained from one start, each kept in a file beside what it scored."""
 
-    def __init__(self, task: str, pictures: list[Tensor], cache: Path, steps: int) -> None:
-        self.task, self.pictures, self.cache, self.steps = task, pictures, cache / task, steps
+    def __init__(self, task: str, pictures: list[Tensor], cache: Path) -> None:
+        self.task, self.pictures, self.cache = task, pictures, cache / task
         self.cache.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[str, dict] = {}
         self.models: dict[str, EDSR] = {}
+        self.seconds: dict[str, float] = {}
 
     def start(self, steps: int) -> EDSR:
         torch.manual_seed(0)
         return self.trained("start", L1(), EDSR(SCALES[self.task]), steps=steps, rate=1e-3)
 
-    def trained(self, name: str, loss: Loss, start: EDSR, *, steps: int | None = None, rate: float = 2e-4) -> EDSR:
+    def trained(self, name: str, loss: Loss, start: EDSR, *, steps: int, seed: int = 0, rate: float = 2e-4) -> EDSR:
         """The network after these steps from the start, trained or taken from its file."""
         model = EDSR(SCALES[self.task])
         model.load_state_dict(start.state_dict())
-        self.models[name] = model
-        file = self.cache / f"{name.replace(' ', '')}.pt"
-        steps = steps or self.steps
+        file, key = self.file(name, seed), f"{name}{seed}"
+        self.models[key] = model
         if file.is_file() and (kept := torch.load(file, weights_only=True))["row"]["steps"] == steps:
             model.load_state_dict(kept["model"])
-            self.rows[name] = kept["row"]
+            self.seconds[key] = kept["row"]["seconds"]
             return model
         optimiser = torch.optim.Adam(model.parameters(), lr=rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         began = time.process_time()
         for step in range(steps):
-            clean = crops(self.pictures, BATCH, CROP, np.random.default_rng((name == "start", step)))
+            clean = crops(self.pictures, BATCH, CROP, np.random.default_rng((name == "start", step, seed)))
             with torch.autocast("cpu", torch.bfloat16):
-                value = loss(model(degraded(self.task, clean, step)).float(), clean)
+                value = loss(model(degraded(self.task, clean, step + 10**6 * seed)).float(), clean)
             optimiser.zero_grad()
             value.backward()
             optimiser.step()
             schedule.step()
             if step % 50 == 0:
-                print(name, step, f"{value.item():.4f}", f"{time.process_time() - began:.0f} s", flush=True)
-        self.rows[name] = {"loss": repr(loss), "steps": steps, "seconds": round(time.process_time() - began, 1)}
-        torch.save({"model": model.state_dict(), "row": self.rows[name]}, file)
+                print(name, seed, step, f"{value.item():.4f}", f"{time.process_time() - began:.0f} s", flush=True)
+        self.seconds[key] = round(time.process_time() - began, 1)
+        torch.save({"model": model.state_dict(), "row": {"steps": steps, "seconds": self.seconds[key]}}, file)
+        file.with_suffix(".json").unlink(missing_ok=True)
         return model
+
+    def told(self, assets: Path, name: str, loss: Loss, steps: int, seed: int = 0) -> dict:
+        """What an arm is and what it scored."""
+        file, key = self.file(name, seed).with_suffix(".json"), f"{name}{seed}"
+        if not file.is_file():
+            file.write_text(json.dumps(scores(self.task, assets, self.models[key])))
+        row = {"loss": repr(loss), "steps": steps, "seconds": self.seconds[key], "scores": json.loads(file.read_text())}
+        print(f"{name:28} {seed}", row["scores"], flush=True)
+        return row
+
+    def file(self, name: str, seed: int) -> Path:
+        return self.cache / f"{name.replace(' ', '')}{f'-{seed}' if seed else ''}.pt"
 
     def slope(self, loss: Loss, model: EDSR, held: list[Tensor]) -> float:
         """The mean norm of a loss's gradient at the network's output, on pictures held back from training."""
@@ -132,66 +158,83 @@ def degraded(task: str, clean: Tensor, seed: int) -> Tensor:
     return clean + SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def report(arms: Arms, args: argparse.Namespace) -> None:
-    """Scores every arm on pictures that nothing was trained on, and draws one."""
-    border = SCALES[arms.task]
-    plain: Callable[[Tensor], Tensor] = (lambda x: upsample(x, 4)) if border == 4 else (lambda x: x)
-    ways: dict[str, Callable[[Tensor], Tensor]] = {"input": plain, **arms.models}
-    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in ways}
-    drawn: dict[str, Tensor] = {}
+@torch.no_grad()
+def scores(task: str, assets: Path, way: Callable[[Tensor], Tensor]) -> dict[str, dict[str, float]]:
+    """The means over each set of pictures, on which nothing was trained."""
+    found = {}
     for folder, middle in FOLDERS.items():
         which = ("psnr_y", "lpips_alex", "dists") if middle else ("psnr_y", "lpips_alex")
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
-        for i, file in enumerate(sorted(benchmark(args.assets, folder))):
-            clean = trimmed(opened(file, middle), border)
-            small = degraded(arms.task, clean, i)
-            if file.stem == SHOWN:
-                truth = clean[0]
-            for name, way in ways.items():
-                with torch.no_grad():
-                    pred = way(small).clamp(0, 1)
-                figures = score(pred, clean, border=border, which=which)
-                found[name].append(figures)
-                if file.stem == SHOWN and name in DRAWN:
-                    drawn[f"{name}\n{figures['psnr_y']:.2f} dB, LPIPS {figures['lpips_alex']:.3f}"] = pred[0]
-        for name, figures in found.items():
-            rows[name][folder] = {key: round(float(np.mean([f[key] for f in figures])), 4) for key in which}
-            print(f"{name:28} {folder:8}", rows[name][folder], flush=True)
-    height, width = truth.shape[1:]
+        rows = []
+        for i, file in enumerate(sorted(benchmark(assets, folder))):
+            clean = trimmed(opened(file, middle), SCALES[task])
+            pred = way(degraded(task, clean, i)).clamp(0, 1)
+            rows.append(score(pred, clean, border=SCALES[task], which=which))
+        found[folder] = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in which}
+    return found
+
+
+@torch.no_grad()
+def drawing(arms: Arms, assets: Path) -> None:
+    """One picture as the arms restore it."""
+    files = sorted(benchmark(assets, "Kodak24"))
+    number = [file.stem for file in files].index(SHOWN)
+    clean = trimmed(opened(files[number], FOLDERS["Kodak24"]), SCALES[arms.task])
+    small = degraded(arms.task, clean, number)
+    drawn: dict[str, Tensor] = {}
+    for name in DRAWN:
+        if f"{name}0" in arms.models:
+            pred = arms.models[f"{name}0"](small).clamp(0, 1)
+            told = score(pred, clean, border=SCALES[arms.task], which=("psnr_y", "lpips_alex"))
+            drawn[f"{name}\n{told['psnr_y']:.2f} dB, LPIPS {told['lpips_alex']:.3f}"] = pred[0]
+    height, width = clean.shape[2:]
     place = (height // 2, width * 5 // 8, height // 4, width // 4)
-    lighter(sheet({**drawn, "truth": truth}, HERE / f"use_{arms.task}.png", crop=place))
-    gains = {
-        name: {
-            f"{folder}, {judge}": share(rows, folder, judge, name)
-            for folder in FOLDERS
-            for judge in rows["L1"][folder]
-            if judge != "psnr_y"
+    lighter(sheet({**drawn, "truth": clean[0]}, HERE / f"use_{arms.task}.png", crop=place))
+
+
+def report(found: dict[str, list[dict]], args: argparse.Namespace) -> None:
+    """Writes what every arm scored, and what of VGG-16's gain each has."""
+    plain: Callable[[Tensor], Tensor] = (lambda x: upsample(x, 4)) if SCALES[args.task] == 4 else (lambda x: x)
+    arms: dict[str, dict] = {"input": {"scores": scores(args.task, args.assets, plain)}}
+    for name, rows in found.items():
+        means = {
+            folder: {key: round(float(np.mean([row["scores"][folder][key] for row in rows])), 4) for key in judges}
+            for folder, judges in rows[0]["scores"].items()
         }
-        for name in ("embedded", "2 x embedded", "SqueezeNet", "untrained", "embedded, longer", "SqueezeNet, longer")
-    }
+        seconds = round(float(np.mean([row["seconds"] for row in rows])), 1)
+        arms[name] = {**rows[0], "seconds": seconds, "scores": means, "each": [row["scores"] for row in rows]}
     target = HERE / "use.json"
     result = json.loads(target.read_text()) if target.is_file() else {}
-    result[arms.task] = {
-        "command": f"python experiments/embedded_network/use.py --assets DIR --cache DIR --task {arms.task} "
-        f"--start {args.start} --steps {args.steps} --longer {args.longer}",
+    result[args.task] = {
+        "command": f"python experiments/embedded_network/use.py --assets DIR --cache DIR --task {args.task} "
+        f"--start {args.start} --steps {args.steps} --longer {args.longer} --seeds {args.seeds}",
         "machine": f"{platform.machine()}, one CPU thread, bfloat16",
         "versions": f"lossmith {lossmith.__version__}, torch {torch.__version__}",
         "crop": CROP,
         "batch": BATCH,
-        "seed": 0,
         "weight of VGG-16": WEIGHT,
-        "arms": arms.rows,
-        "scores": rows,
-        "share of VGG-16's gain, at equal steps": gains,
+        "arms": arms,
+        "share of VGG-16's gain, at equal steps": {
+            name: {
+                f"{folder}, {judge}": shares(arms, folder, judge, name)
+                for folder, judges in rows[0]["scores"].items()
+                for judge in judges
+            }
+            for name, rows in found.items()
+            if name != "start" and "VGG-16" not in name and name != "L1"
+        },
     }
     target.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def share(rows: dict[str, dict[str, dict[str, float]]], folder: str, judge: str, name: str) -> float:
-    """What an arm gains over L1, by what VGG-16 gains in as many steps."""
+def shares(arms: dict[str, dict], folder: str, judge: str, name: str) -> list[float]:
+    """What an arm gains over L1, or in dB loses, by what VGG-16 does in as many steps: of the means, least, most."""
     teacher = "L1 + VGG-16, longer" if name.endswith("longer") else "L1 + VGG-16"
-    here = [rows[arm][folder][judge] for arm in ("L1", f"L1 + {name}", teacher)]
-    return round((here[0] - here[1]) / (here[0] - here[2]), 3)
+    each = []
+    for i in (None, *range(len(arms[name]["each"]))):
+        values = [arms[arm]["scores"] if i is None else arms[arm]["each"][i] for arm in ("L1", name, teacher)]
+        base, own, other = (value[folder][judge] for value in values)
+        each.append(round((base - own) / (base - other), 3))
+    return [each[0], min(each[1:]), max(each[1:])]
 
 
 def benchmark(assets: Path, folder: str) -> list[Path]:
