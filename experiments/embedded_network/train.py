@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from exporting import exported, imported, written
+from exporting import VERSION, exported, imported, written
 from held import Held
 from networks import Student, Teacher, maps, stages
 from pictures import CROPS, GROUP, Random, drawn_group, hard_groups, photographs, restored_group, restored_groups
@@ -92,7 +92,12 @@ def main() -> None:
         "columns": ["step", "minutes", "srocc, all", "srocc, mean of kinds", *WEIGHTS],
         "log": [[round(value, 4) for value in row] for row in course.log],
     }
-    (HERE / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    record = HERE / "training.json"
+    if args.after:
+        former = json.loads(record.read_text())
+        summary["command"] += f" --after VERSION{int(VERSION) - 1} --minutes 0 {args.minutes[1]:g}"
+        summary["earlier"] = former.get("earlier", []) + [{k: v for k, v in former.items() if k != "earlier"}]
+    record.write_text(json.dumps(summary, indent=1) + "\n")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
 
 

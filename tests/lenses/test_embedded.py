@@ -57,7 +57,7 @@ def pair():
 def test_the_file_is_small_half_precision_and_says_its_version():
     assert FILE.stat().st_size <= 1_500_000
     with safe_open(FILE, "pt") as file:
-        assert file.metadata()["version"] == "2"
+        assert file.metadata()["version"] == "3"
         kernels = [key for key in file.keys() if key.endswith(".weight")]  # noqa: SIM118
         assert all(file.get_slice(key).get_dtype() == "F16" for key in kernels)
         assert len(kernels) == sum(map(len, embedded.STAGES))

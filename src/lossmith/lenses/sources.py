@@ -111,7 +111,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
     "embedded": (
         Source(
             "embedded.safetensors",
-            "4d209c41f17841d7b3e38383f43c06335bf8b75460dfbbcd92c589cfe9553ac9",
+            "9d4d839594c842accd75566c2101ed3ce3bd35c1cd2ee75dc1425594367bd91b",
             "torchvision",
             package=("lossmith", "lenses/embedded.safetensors"),
         ),
