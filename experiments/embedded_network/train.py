@@ -96,7 +96,7 @@ def main() -> None:
     if args.after:
         former = json.loads(record.read_text())
         summary["command"] += f" --after VERSION{int(VERSION) - 1} --minutes 0 {args.minutes[1]:g}"
-        summary["earlier"] = former.get("earlier", []) + [{k: v for k, v in former.items() if k != "earlier"}]
+        summary["earlier"] = [*former.get("earlier", []), {k: v for k, v in former.items() if k != "earlier"}]
     record.write_text(json.dumps(summary, indent=1) + "\n")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
 
