@@ -42,7 +42,7 @@ def demo(
 ) -> None:
     """Train one network twice, with L1 and with a formula, and see what the other terms did.
 
-    A small x4 super-resolver learns from eight photographs with L1; from there one copy goes on with L1 alone and one
+    A small x4 super-resolver learns from eleven photographs with L1; from there one copy goes on with L1 alone and one
     with the formula, for as many steps on the same crops. Both are judged on photographs that neither has seen. About
     three minutes on 2 cores; no GPU, no download. The same command again goes on where it was stopped.
     """
