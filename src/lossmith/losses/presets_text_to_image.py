@@ -78,12 +78,8 @@ def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybr
     """
     if not isinstance(shares, bool):
         raise ValueError(f"imagen_fused wants shares to be True or False; got {shares!r}.")
-    noise, flow, eye, slopes = (
-        imagen(prediction),
-        ContrastiveFlow(),
-        perceptual("squeezenet") * Gate(),
-        L2() @ Central(),
-    )
+    noise, flow, slopes = imagen(prediction), ContrastiveFlow(), L2() @ Central()
+    eye = perceptual("squeezenet") * Gate()  # with which the weights were measured
     spread, looks = Dispersive(), AttentionMask("squared")
     if shares:
         shared = noise * Percent(75) + flow * Percent(5) + eye * Percent(10) + slopes * Percent(10)
