@@ -60,3 +60,24 @@ def test_the_folder_is_read(emoji, tmp_path, monkeypatch):
     assert source.captions == ["fox face", "fox", "cat face", "cat"]
     assert [entry.group for entry in source.entries] == ["1f98a", "1f431"]
     assert not source.skipped
+
+
+def test_a_set_of_drawings_is_drawn_named_and_parted(emoji, tmp_path, monkeypatch):
+    square = '<path fill="#f00" d="M0 0h{0}v{0}H0z"/>'
+    icons = {f"thing-{size}": {"body": square.format(size)} for size in range(1, 17)}
+    icons |= {"hand-light-skin-tone": {"body": ""}, "letter-a": {"body": ""}, "wide": {"body": square, "width": 32}}
+    (tmp_path / "package").mkdir()
+    whole = {"icons": icons, "width": 16, "height": 16}
+    (tmp_path / "package" / "icons.json").write_text(json.dumps(whole))
+    captions = {}
+    for part in ("train", "held"):
+        words = ["emoji.py", str(tmp_path), str(tmp_path / part), "--artist", "ann", "--part", part]
+        monkeypatch.setattr(sys, "argv", words)
+        emoji.main()
+        captions[part] = set(CaptionedPictures(tmp_path / part, 64).captions)
+        assert len(list((tmp_path / part).glob("*.png"))) == len(captions[part])
+    assert len(captions["held"]) == 2 and not captions["held"] & captions["train"]
+    both = captions["held"] | captions["train"]
+    assert both == {f"{name.replace('-', ' ')} by ann" for name in icons if not name.startswith(("hand", "letter"))}
+    with Image.open(next((tmp_path / "train").glob("thing-16.png"), tmp_path / "held" / "thing-16.png")) as drawn:
+        assert drawn.getpixel((60, 60)) == (255, 0, 0, 255)

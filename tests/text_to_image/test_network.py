@@ -63,9 +63,24 @@ def test_a_network_comes_back_from_its_file(denoiser, text, tmp_path):
         load(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize(("side", "drawn"), [(16, 16), (64, 32)])
+def test_a_sketch_is_drawn_of_the_text_alone_and_seen_by_the_network(denoiser, text, tmp_path, side, drawn):
+    model, t = denoiser(side=side, sketch=8).eval(), torch.full((3,), 0.5)
+    first, second = (model(torch.randn(3, 3, side, side), t, text) for _ in range(2))
+    assert first.sketch.shape == (3, 3, side, side) and model.sketch[4].out_features == 3 * drawn**2
+    assert torch.equal(first.sketch, second.sketch) and not torch.equal(first.sketch[0], first.sketch[1])
+    (gradient,) = torch.autograd.grad(first.output.square().sum(), model.sketch[0].weight)
+    assert gradient.any()
+    save(model, tmp_path / "a.safetensors", {"task": "text-to-image"})
+    again, _ = load_network(tmp_path / "a.safetensors")
+    assert torch.equal(again(torch.zeros(3, 3, side, side), t, text).sketch, first.sketch)
+    assert denoiser(side=side)(torch.zeros(3, 3, side, side), t, text).sketch is None
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"sketch": -1}, "or 0 for none; got -1"),
         ({"side": 18}, "a multiple of 4; got 18"),
         ({"channels": [8, 12]}, "in multiples of 8 x 1 heads"),
         ({"prediction": "picture"}, "predicts eps, x0"),

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,10 +11,12 @@ from torch.testing import assert_close
 
 from lossmith import parse
 from lossmith.cli import main
+from lossmith.data import CaptionedPictures
 from lossmith.image import from_pil
 from lossmith.metrics import CaptionJudge
 from lossmith.models import Knobbed, build, save
 from lossmith.tasks import Restoring, TextToImage
+from lossmith.train.appraisal import trained_on
 
 
 def same(first, second):
@@ -36,6 +39,16 @@ def test_a_term_of_weight_0_trains_the_same_network_bit_for_bit(plain, tmp_path,
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(plain, tmp_path, run):
     shutil.copytree(plain[0], tmp_path / "run")
     assert same(run(tmp_path / "run", steps=5), run(tmp_path / "whole", steps=5))
+
+
+def test_a_term_teaches_the_sketch_and_nothing_else(tmp_path, run):
+    model = {"name": "denoiser", "channels": [8, 16], "heads": 1, "sketch": 8}
+    plain = run(tmp_path / "plain", model=model, clip=0.0)
+    taught = run(tmp_path / "taught", "imagen + L2.on(pred='sketch')", model=model, clip=0.0, steps=1)
+    first = run(tmp_path / "first", model=model, clip=0.0, steps=1)
+    assert plain.keys() == taught.keys() == first.keys()
+    changed = {name.split(".")[0] for name in taught if not torch.equal(taught[name], first[name])}
+    assert changed == {"sketch"}
 
 
 def test_a_run_is_judged_by_what_it_samples(plain):
@@ -195,12 +208,36 @@ def test_a_judge_ranks_the_captions_of_real_pictures_and_of_samples(plain, tmp_p
     assert "A judge of captions is wanted" in capsys.readouterr().err
 
 
+def captioned(folder, count):
+    """A folder of squares of noise, each with two captions."""
+    folder.mkdir()
+    for k in range(count):
+        noise = np.random.default_rng([k, len(folder.name)]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{k}.png")
+        (folder / f"{k}.txt").write_text(f"{folder.name} {k}\nnumber {k} of {folder.name}\n")
+    return str(folder)
+
+
+def test_evaluate_takes_the_captions_to_judge_by(plain, tmp_path, capsys):
+    ours, others = captioned(tmp_path / "ours", 12), captioned(tmp_path / "others", 9)
+    words = ["evaluate", str(plain[0]), "--captions", ours, "--val", others, "--guidance", "1", "--count", "8"]
+    assert main([*words, "--steps", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["captions"], found["held"]) == (18, others)
+
+
+def test_a_picture_of_two_captions_is_compared_with_once(tmp_path):
+    source = CaptionedPictures(captioned(tmp_path / "ours", 5))
+    assert len(trained_on(source, 64, 0)) == 5
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"images": "shapes:9"}, "levels"),
         ({"images": "nowhere"}, "nowhere"),
         ({"loss": "imagen + InfoNCE.on(pred='filled')"}, "'filled'"),
+        ({"loss": "imagen + L2.on(pred='sketch')"}, "reads a sketch, and this network draws none"),
         ({"scale": 3, "crop": 18}, "a scale of 1, 2, 4 or 8"),
         ({"model": {"name": "direct", "channels": [4, 4]}}, "trains a denoiser"),
         ({"knobs": {"lam": (0.1, 1.0)}, "loss": "imagen + lam * L2"}, "has no knobs"),

@@ -32,6 +32,9 @@ def evaluate(
     captions: Annotated[
         str | None, typer.Option(help="For a network that makes pictures of texts: shapes, or captioned pictures.")
     ] = None,
+    val: Annotated[
+        str | None, typer.Option(help="For captions: those to judge by, if training had its own --val.", show_default=False)
+    ] = None,
     guidance: Annotated[str, typer.Option(help="For captions: weights of guidance, such as 1,1.5,2,3,5.")] = "1,2,3",
     count: Annotated[int, typer.Option(min=8, help="For captions: how many pictures.")] = 96,
     steps: Annotated[int, typer.Option(min=1, help="For captions: steps of the sampling.")] = 25,
@@ -71,6 +74,7 @@ def evaluate(
             as_json=as_json,
             device=device,
             judge=judge,
+            val=val,
         )
         return
     if images is None:

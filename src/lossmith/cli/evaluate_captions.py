@@ -19,8 +19,9 @@ def evaluated(
     as_json: bool,
     device: str,
     judge: Path | None = None,
+    val: str | None = None,
 ) -> None:
-    """Prints the figures of a network on captions, those that it was not trained on if they are its own."""
+    """Prints the figures of a network on captions that it was not trained on: held out of its own, or a set of theirs."""
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
     from lossmith.metrics import CaptionJudge
@@ -35,13 +36,13 @@ def evaluated(
         raise ValueError(f"--guidance wants weights such as 1,2,3; got {guidance!r}.") from None
     prompted, ranks = prompted_in(Path(what)), None if judge is None else CaptionJudge.load(judge)
     options = prompted.facts.get("options", {})
-    train, held = Captions(share=options.get("share", 0.15)).split(captions, None, prompted.side)
+    train, held = Captions(share=options.get("share", 0.15)).split(captions, val, prompted.side)
     how = Sampler(solver=sampler, steps=steps)  # type: ignore[arg-type]  # which checks it
     place = device_of(device)
     found = appraise(
         prompted, train, held, count=count, guidance=weights, sampler=how, seed=seed, device=place, judge=ranks
     )
-    record = {"what": what, "captions_of": captions, "steps": steps, "sampler": sampler, "seed": seed, **found}
+    record = {"what": what, "captions_of": captions, "held": val, "steps": steps, "sampler": sampler, "seed": seed, **found}
     if Path(what).is_dir():
         RunFolder(what).write("captions.json", record)
     if as_json:
@@ -58,7 +59,7 @@ def show(record: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     names = list(record.get("chance", {}))
     title = (
-        f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {record['captions_of']}"
+        f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {record['held'] or record['captions_of']}"
     )
     columns = ["guidance", *names, "KID", "diversity", "train/held", "copies"]
     table = Table(*columns, title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))

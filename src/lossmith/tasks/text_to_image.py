@@ -36,6 +36,7 @@ class TextToImage(FromText):
     "attention", "region"         for each object of the picture where the words that speak of it are attended to,
                                   (N, K, h, w), and where it is, (N, K, S, S); empty where either is not known
     "maps", "other_maps"          cross-attention (N, heads, places, tokens) on the way up, and down
+    "sketch"                      what the network draws of the text alone, in [0, 1] or nearly, if it does
     ============================  =====================================================================================
 
     With a scale it is a later stage of a cascade, which sees the picture made small, with noise of a level that is
@@ -54,7 +55,7 @@ class TextToImage(FromText):
     name: ClassVar[str] = "text-to-image"
     gives: ClassVar[tuple[str, ...]] = (
         *("prediction", "clean", "noise", "logsnr", "pred", "target", "velocity", "group", "conditioned", "text"),
-        *("hidden", "attention", "region", *MAPS),
+        *("hidden", "attention", "region", *MAPS, "sketch"),
     )
     network: ClassVar[str] = "denoiser"
 
@@ -112,6 +113,8 @@ class TextToImage(FromText):
         }
         if seen.hidden is not None:
             views["hidden"] = seen.hidden.float()
+        if seen.sketch is not None:
+            views["sketch"] = (seen.sketch.float() + 1) / 2
         if "attention" in self.wanted:
             views |= looked_at(seen.maps["maps"], batch["words"], batch["masks"], ~dropped)
         return views

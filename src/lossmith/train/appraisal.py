@@ -31,6 +31,8 @@ __all__ = ["appraise"]
 PRECISION = "r_precision"
 FEW = 8
 """Prompts, and seeds of each, by which diversity is measured."""
+MOST = 8192
+"""Captions whose pictures a sample is compared with, at most: a minute of one core."""
 
 
 def appraise(
@@ -77,9 +79,9 @@ def appraise(
         record["judge"] = judge.digest
         record["ceiling"] = record.get("ceiling", {}) | ranked(judge, real, held, offered)
         record["chance"] = record.get("chance", {}) | {PRECISION: 1 / len(offered[0])}
-    others = train.pictures([i % len(train.captions) for i in range(2 * count)], seed=seed + 1)
-    features, digest = picture_features(torch.cat([real, others]))
-    mine, known = features[:count], features[count:]
+    others = trained_on(train, 2 * count, seed + 1)
+    known, digest = picture_features(others)
+    mine, _ = picture_features(torch.unique(real, dim=0)[: len(known)])
     record["features"] = digest
     record["floor"] = kid(mine, known, size=count)._asdict()
     curves = []
@@ -104,6 +106,17 @@ def appraise(
         text = prompted.read(prompts).to(device)
         record["denoising"] = {"logsnr": BINS, "error": curve(prompted.model, real.to(device), text, noise)}
     return record
+
+
+def trained_on(train: Source, least: int, seed: int) -> Tensor:
+    """Pictures that were trained on, each once, (M, 3, S, S): all of them, of shapes as many as are wanted at least.
+
+    Two captions of one picture would make it its own neighbour, and no sample could be as near to it as that.
+    """
+    known = len(train.captions)
+    wanted = max(least, 0 if isinstance(train, Shapes) else min(known, MOST))
+    pictures = train.pictures([i % known for i in range(wanted)], seed=seed)
+    return torch.unique(pictures, dim=0)
 
 
 def ranked(judge: CaptionJudge, pictures: Tensor, source: Source, offered: Sequence[Sequence[int]]) -> dict[str, float]:

@@ -33,6 +33,10 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
     for name, term in zip(loss.names, loss.terms, strict=True):
         views = {p: v for p, v in BESIDE.items() if p in term.optional and p not in term.renamed}
         term = term.on(views) if views else term
+        if "sketch" in term.reads.values() and model.sketch is None:
+            raise ValueError(
+                f"The term '{name}' reads a sketch, and this network draws none: add --model-option sketch=1024."
+            )
         if isinstance(term.loss, Denoising):
             term = replace(term, loss=agreeing(term.loss, model))
         opens, gates = opening(term), gates_of(term.weight)
