@@ -9,8 +9,8 @@ Twitter's (CC BY 4.0), or @iconify-json/openmoji (CC BY-SA 4.0), /emojione (CC B
 
 Every name and alternative name is a caption, with the artist's behind it if one is given: "penguin by google". The
 group is the family of code points, so that a woman, a man and a person of one profession, or the faces of the clock,
-stand on one side of a split; iconify tells no code points, and each of its names is a family. Of the two parts "held" is
-what lossmith holds out of such a folder, 15 % of the families, and "train" the rest. Transparency is kept: it is the
+stand on one side of a split; iconify tells no code points, and each of its names is a family. Of the two parts "held"
+is what lossmith holds out of such a folder, 15 % of the families, and "train" the rest. Transparency is kept: it is the
 mask, and the reader lays the picture on white.
 """
 
@@ -33,10 +33,7 @@ SILENT = {"fe0f", "200d", "2640", "2642"} | TONES
 PEOPLE = dict.fromkeys(("1f468", "1f469", "1f9d1", "1f466", "1f467"), "person")
 CLOCKS = {f"{code:x}" for code in range(0x1F550, 0x1F568)}
 PARTS, SHARE = ("train", "held"), 0.15
-SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-    'viewBox="0 0 {} {}">{}</svg>'
-)
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {} {}">{}</svg>'
 
 
 def family(name: str) -> str:

@@ -1,11 +1,22 @@
 """What a base model makes of emoji that it has not seen: figures into result.json, and a sheet.
 
+Things that it has seen no drawing of:
+
     lossmith train text-to-image --captions emoji/fluent --side 32 --batch 16 --lr 1e-3 --warmup 100 --clip 1.0 \\
         --steps 10000 --out RUN
     lossmith evaluate RUN --captions emoji/fluent --guidance 1,2,3,5 --count 256 --judge emoji.safetensors
     python experiments/text_to_image/emoji_judged.py RUN --captions emoji/fluent --seconds 2700
 
-emoji.py makes the folder, judge.py the judge, docs/captions.md says how. On the sheet, from above: real pictures of
+Things that it has seen drawn by another hand, emoji/two being Microsoft's without the held-out ones beside Google's:
+
+    lossmith train text-to-image --captions emoji/two --val emoji/held --side 32 --batch 32 --lr 1e-3 --warmup 200 \\
+        --clip 1.0 --model-option sketch=1024 --loss "imagen + L2.on(pred='sketch')" --steps 11000 --out RUN
+    lossmith evaluate RUN --captions emoji/two --val emoji/held --guidance 1,2,3,5 --count 256 \\
+        --judge others.safetensors
+    python experiments/text_to_image/emoji_judged.py RUN --captions emoji/two --val emoji/held --seconds 9600 \\
+        --name emoji_hands
+
+emoji.py makes the folders, judge.py the judges, docs/captions.md says how. On the sheet, from above: real pictures of
 held-out captions, what the model makes of these, and what it makes of captions that it was trained on; drawn by lot.
 """
 
@@ -25,10 +36,12 @@ HERE = Path(__file__).parent
 SHOWN, WEIGHT, ZOOM = 12, 2.0, 3
 
 
-def rows(record: dict, steps: int, seconds: int | None) -> list[dict]:
+def rows(record: dict, settings: dict, seconds: int | None) -> list[dict]:
     """One row a figure and weight of guidance."""
-    system = f"denoiser, 32 px, flow, Euler {record['steps']}, {steps} steps of 16"
-    common = {"system": system, "data": "Fluent emoji, held-out captions", "loss": "imagen", "seed": 0}
+    network = "denoiser with a sketch" if settings["model"].get("sketch") else "denoiser"
+    system = f"{network}, 32 px, flow, Euler {record['steps']}, {settings['steps']} steps of {settings['batch']}"
+    data = "Fluent emoji, held-out captions" + (", things seen drawn by Google" if record.get("held") else "")
+    common = {"system": system, "data": data, "loss": settings["loss"], "seed": 0}
     found = []
     for row in record["guidance"]:
         figures = {
@@ -46,13 +59,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--captions", required=True)
+    parser.add_argument("--val")
+    parser.add_argument("--name", default="emoji")
     parser.add_argument("--seconds", type=int, help="What the training took, of one core.")
     asked = parser.parse_args()
-    record = json.loads((asked.run / "captions.json").read_text())
+    record, settings = (json.loads((asked.run / f"{name}.json").read_text()) for name in ("captions", "config"))
     prompted = Prompted.of(asked.run / "model.safetensors")
     path = HERE / "result.json"
     whole = json.loads(path.read_text()) if path.is_file() else {}
-    whole["emoji"] = {
+    whole[asked.name] = {
         "captions": record["captions"],
         "count": record["n"],
         "ceiling": record["ceiling"],
@@ -60,10 +75,10 @@ def main() -> None:
         "floor of kid": record["floor"]["value"],
         "judge": record["judge"],
         "torch": torch.__version__,
-        "rows": rows(record, prompted.facts["step"], asked.seconds),
+        "rows": rows(record, settings, asked.seconds),
     }
     path.write_text(json.dumps(whole, indent=1) + "\n")
-    train, held = Captions().split(asked.captions, None, prompted.side)
+    train, held = Captions().split(asked.captions, asked.val, prompted.side)
     lot = np.random.default_rng(0)
     unseen = lot.permutation(len(held.captions))[:SHOWN].tolist()
     seen = [train.captions[i] for i in lot.permutation(len(train.captions))[:SHOWN]]
@@ -74,8 +89,8 @@ def main() -> None:
     for number, (line, pictures) in enumerate(zip((texts, texts, seen), drawn, strict=True)):
         large = torch.nn.functional.interpolate(pictures, scale_factor=ZOOM)
         labelled = {f"{i + 1}. {text[:14]}": picture for i, (text, picture) in enumerate(zip(line, large, strict=True))}
-        sheets.append(sheet(labelled, HERE / f"emoji_{number}.png"))
-    stacked(sheets).quantize(256).save(HERE / "emoji.png")
+        sheets.append(sheet(labelled, HERE / f"{asked.name}_{number}.png"))
+    stacked(sheets).quantize(256).save(HERE / f"{asked.name}.png")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def evaluate(
         str | None, typer.Option(help="For a network that makes pictures of texts: shapes, or captioned pictures.")
     ] = None,
     val: Annotated[
-        str | None, typer.Option(help="For captions: those to judge by, if training had its own --val.", show_default=False)
+        str | None,
+        typer.Option(help="For captions: those to judge by, if training had its own --val.", show_default=False),
     ] = None,
     guidance: Annotated[str, typer.Option(help="For captions: weights of guidance, such as 1,1.5,2,3,5.")] = "1,2,3",
     count: Annotated[int, typer.Option(min=8, help="For captions: how many pictures.")] = 96,

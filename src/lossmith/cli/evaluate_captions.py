@@ -42,7 +42,15 @@ def evaluated(
     found = appraise(
         prompted, train, held, count=count, guidance=weights, sampler=how, seed=seed, device=place, judge=ranks
     )
-    record = {"what": what, "captions_of": captions, "held": val, "steps": steps, "sampler": sampler, "seed": seed, **found}
+    record = {
+        "what": what,
+        "captions_of": captions,
+        "held": val,
+        "steps": steps,
+        "sampler": sampler,
+        "seed": seed,
+        **found,
+    }
     if Path(what).is_dir():
         RunFolder(what).write("captions.json", record)
     if as_json:
@@ -58,9 +66,7 @@ def show(record: dict[str, Any]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(record.get("chance", {}))
-    title = (
-        f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {record['held'] or record['captions_of']}"
-    )
+    title = f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {record['held'] or record['captions_of']}"
     columns = ["guidance", *names, "KID", "diversity", "train/held", "copies"]
     table = Table(*columns, title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for row in record["guidance"]:

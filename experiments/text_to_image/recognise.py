@@ -1,0 +1,110 @@
+"""Whether somebody who looks at samples of held-out captions knows what they are: a test without a key in sight.
+
+    python experiments/text_to_image/recognise.py RUN --captions emoji/held --out DIR
+    python experiments/text_to_image/recognise.py DIR --answers 3 1 8 ...
+
+The first line draws numbered samples, a sheet of them with eight captions each, and says no more; the second, with a
+choice from 1 to 8 for every sample, tells how many were right and writes it into result.json. For every second sample
+the seven wrong captions are drawn by lot; for the others they are those that the text encoder holds for the nearest, a
+harder question. No caption is a name of the thing that was asked for.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from lossmith.data import CaptionedPictures
+from lossmith.models import Sampler
+from lossmith.tasks import Prompted
+
+HERE = Path(__file__).parent
+CHOICES, ACROSS, ZOOM, LINE = 8, 8, 5, 15
+KINDS = ("by lot", "nearest")
+
+
+def asked_of(source: CaptionedPictures, vectors: Tensor, count: int, seed: int) -> list[dict]:
+    """For each sample its caption's number, and the captions to choose from in some order."""
+    chance = np.random.default_rng(seed)
+    first = {}
+    for number, meaning in enumerate(source.meanings):
+        first.setdefault(meaning, number)  # the first name of each thing
+    names = list(first.values())
+    alike = torch.nn.functional.normalize(vectors[names], dim=1)
+    nearest = (alike @ alike.T).argsort(dim=1, descending=True)
+    questions = []
+    for k, place in enumerate(chance.permutation(len(names))[:count].tolist()):
+        others = [each for each in nearest[place].tolist() if each != place]
+        if KINDS[k % 2] == "by lot":
+            others = chance.permutation(others).tolist()
+        offered = chance.permutation([place, *others[: CHOICES - 1]]).tolist()
+        shown = [source.captions[names[each]] for each in offered]
+        questions.append({"kind": KINDS[k % 2], "choices": shown, "right": offered.index(place) + 1})
+    return questions
+
+
+def paper(pictures: Tensor, questions: list[dict]) -> Image.Image:
+    """The samples, numbered, each above its captions."""
+    side = ZOOM * pictures.shape[-1]
+    wide, high = side + 12, side + LINE * (CHOICES + 2)
+    rows = -(-len(questions) // ACROSS)
+    whole = Image.new("RGB", (ACROSS * wide, rows * high), "white")
+    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(12)
+    for k, (picture, question) in enumerate(zip(pictures, questions, strict=True)):
+        left, top = k % ACROSS * wide, k // ACROSS * high
+        large = to_pil_image(picture.clamp(0, 1)).resize((side, side), Image.Resampling.BICUBIC)
+        whole.paste(large, (left, top + LINE))
+        pen.text((left, top), f"no. {k + 1}", "black", font)
+        for i, caption in enumerate(question["choices"]):
+            pen.text((left, top + side + LINE * (i + 1)), f"{i + 1} {caption[:24]}", "black", font)
+    return whole
+
+
+def score(folder: Path, answers: list[int]) -> None:
+    """Tells how many answers are right, and writes it down."""
+    record = json.loads((folder / "key.json").read_text())
+    questions = record.pop("questions")
+    if len(answers) != len(questions):
+        raise SystemExit(f"{len(questions)} answers are wanted; got {len(answers)}.")
+    for kind in KINDS:
+        right = [each["right"] == said for each, said in zip(questions, answers, strict=True) if each["kind"] == kind]
+        record[kind] = {"right": sum(right), "of": len(right), "chance": 1 / CHOICES}
+    path = HERE / "result.json"
+    whole = json.loads(path.read_text()) if path.is_file() else {}
+    whole["emoji recognised"] = record
+    path.write_text(json.dumps(whole, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("place", type=Path, help="A run, or with --answers the folder of its questions.")
+    parser.add_argument("--captions", help="The held-out ones.")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--count", type=int, default=48)
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--answers", type=int, nargs="+")
+    asked = parser.parse_args()
+    if asked.answers:
+        score(asked.place, asked.answers)
+        return
+    prompted = Prompted.of(asked.place / "model.safetensors")
+    source = CaptionedPictures(asked.captions, prompted.side)
+    questions = asked_of(source, prompted.read(source.captions).pooled, asked.count, asked.seed)
+    texts = [each["choices"][each["right"] - 1] for each in questions]
+    pictures = prompted.make(texts, range(asked.seed, asked.seed + len(texts)), Sampler(guidance=asked.guidance))
+    asked.out.mkdir(parents=True, exist_ok=True)
+    paper(pictures, questions).save(asked.out / "questions.png")
+    record = {"step": prompted.facts["step"], "guidance": asked.guidance, "seed": asked.seed}
+    (asked.out / "key.json").write_text(json.dumps({**record, "questions": questions}))
+    print(f"{len(questions)} questions: {asked.out / 'questions.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What a sketch of the text brings to a diffusion on few pictures of many things, at equal steps.
+
+    python experiments/text_to_image/sketch.py --captions emoji/two --val emoji/held --out RUNS [--steps 1500]
+
+emoji_judged.py says what these folders are. The arms are a network without a sketch, one with it, and one whose sketch
+a term teaches; they see the same pictures with the same noise. Judged is the error of the denoising, of pictures that
+are trained on and of held-out ones, whose things another artist drew. Writes result.json beside this file.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from lossmith.data import CaptionedPictures
+from lossmith.models.sampling import noise_of
+from lossmith.tasks import Prompted
+from lossmith.train import Settings, train
+from lossmith.train.sampling import BINS, curve
+
+HERE = Path(__file__).parent
+ARMS = {
+    "no sketch": ("imagen", 0),
+    "sketch": ("imagen", 1024),
+    "sketch, taught": ("imagen + L2.on(pred='sketch')", 1024),
+}
+COMMON = {"task": "text-to-image", "scale": 1, "crop": 32, "batch": 16, "lr": 1e-3, "warmup": 100, "clip": 1.0}
+COMMON |= {"val_count": 2, "log_every": 100, "checkpoint_every": 1000}
+COUNT = 192
+
+
+def errors(prompted: Prompted, place: str) -> list[float]:
+    """The error of the denoising at each level of noise, of pictures of a folder."""
+    source = CaptionedPictures(place, prompted.side)
+    step = max(len(source.captions) // COUNT, 1)
+    numbers = list(range(0, len(source.captions), step))[:COUNT]
+    text = prompted.read([source.captions[number] for number in numbers])
+    return curve(prompted.model, source.pictures(numbers), text, noise_of(range(len(numbers)), prompted.side))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captions", required=True)
+    parser.add_argument("--val", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1500)
+    asked = parser.parse_args()
+    rows = []
+    for arm, (formula, width) in ARMS.items():
+        folder = asked.out / arm.replace(", ", "_").replace(" ", "_")
+        settings = Settings(
+            images=asked.captions,
+            val=asked.val,
+            loss=formula,
+            steps=asked.steps,
+            val_every=asked.steps,
+            model={"name": "denoiser", "sketch": width},
+            **COMMON,
+        )
+        began = time.process_time()
+        train(settings, folder, accelerator="cpu")
+        seconds = round(time.process_time() - began)
+        prompted = Prompted.of(folder / "model.safetensors")
+        for of, place in (("trained on", asked.captions), ("held out", asked.val)):
+            found = errors(prompted, place)
+            row = {
+                "system": arm,
+                "loss": formula,
+                "seed": 0,
+                "metric": f"error, {of}",
+                "value": sum(found) / len(found),
+            }
+            rows.append({**row, "by_level": found, "seconds": seconds})
+            print(f"{arm}: {row['metric']} {row['value']:.4f}, {seconds} s", flush=True)
+    path = HERE / "result.json"
+    whole = json.loads(path.read_text()) if path.is_file() else {}
+    facts = {"steps": asked.steps, "batch": COMMON["batch"], "logsnr": BINS, "torch": torch.__version__}
+    whole["sketch"] = {**facts, "threads": torch.get_num_threads(), "rows": rows}
+    path.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
