@@ -21,7 +21,7 @@ def evaluated(
     judge: Path | None = None,
     val: str | None = None,
 ) -> None:
-    """Prints the figures of a network on captions that it was not trained on: held out of its own, or a set of theirs."""
+    """Prints the figures of a network on captions that it was not trained on, a part of its own or a set apart."""
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
     from lossmith.metrics import CaptionJudge
@@ -66,7 +66,8 @@ def show(record: dict[str, Any]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(record.get("chance", {}))
-    title = f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {record['held'] or record['captions_of']}"
+    place = record["held"] or record["captions_of"]
+    title = f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {place}"
     columns = ["guidance", *names, "KID", "diversity", "train/held", "copies"]
     table = Table(*columns, title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for row in record["guidance"]:

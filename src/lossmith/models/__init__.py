@@ -1,7 +1,8 @@
 """Networks that make images, of images and of texts: compact ones of ours, and those of others."""
 
 from lossmith.models.autoencoder import Autoencoder
-from lossmith.models.denoiser import Denoiser, Text
+from lossmith.models.conditions import Text
+from lossmith.models.denoiser import Denoiser
 from lossmith.models.direct import Direct
 from lossmith.models.edsr import EDSR
 from lossmith.models.ends import MixedEnds

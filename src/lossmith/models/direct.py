@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.models.denoiser import Text
+from lossmith.models.conditions import Text
 from lossmith.models.restorer import Network
 
 __all__ = ["Direct"]

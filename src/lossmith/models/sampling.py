@@ -8,7 +8,8 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith.models.denoiser import Denoiser, Text
+from lossmith.models.conditions import Text
+from lossmith.models.denoiser import Denoiser
 from lossmith.models.levels import Levels, x0_from
 
 __all__ = ["Sampler", "noise_of", "sample", "thresholded"]

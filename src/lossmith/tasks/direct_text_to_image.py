@@ -7,7 +7,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from lossmith.models.denoiser import Text
+from lossmith.models.conditions import Text
 from lossmith.models.direct import Direct
 from lossmith.tasks.base import Batch
 from lossmith.tasks.captioned import FromText

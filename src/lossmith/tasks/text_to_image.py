@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.models.denoiser import MAPS, Denoiser, Text
+from lossmith.models.conditions import Text
+from lossmith.models.denoiser import MAPS, Denoiser
 from lossmith.models.levels import output_from, x0_from
 from lossmith.tasks.base import Batch
 from lossmith.tasks.captioned import FromText

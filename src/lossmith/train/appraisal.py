@@ -115,8 +115,8 @@ def trained_on(train: Source, least: int, seed: int) -> Tensor:
     """
     known = len(train.captions)
     wanted = max(least, 0 if isinstance(train, Shapes) else min(known, MOST))
-    pictures = train.pictures([i % known for i in range(wanted)], seed=seed)
-    return torch.unique(pictures, dim=0)
+    found: Tensor = torch.unique(train.pictures([i % known for i in range(wanted)], seed=seed), dim=0)
+    return found
 
 
 def ranked(judge: CaptionJudge, pictures: Tensor, source: Source, offered: Sequence[Sequence[int]]) -> dict[str, float]:
