@@ -1,6 +1,6 @@
 """What a sketch of the text brings to a diffusion on few pictures of many things, at equal steps.
 
-    python experiments/text_to_image/sketch.py --captions emoji/two --val emoji/held --out RUNS [--steps 1500]
+    python experiments/text_to_image/sketch.py --captions emoji/two --val emoji/held --out RUNS [--arms ARM ...]
 
 emoji_judged.py says what these folders are. The arms are a network without a sketch, one with it, and one whose sketch
 a term teaches; they see the same pictures with the same noise. Judged is the error of the denoising, of pictures that
@@ -45,10 +45,11 @@ def main() -> None:
     parser.add_argument("--captions", required=True)
     parser.add_argument("--val", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     asked = parser.parse_args()
-    rows = []
-    for arm, (formula, width) in ARMS.items():
+    for arm in asked.arms:
+        formula, width = ARMS[arm]
         folder = asked.out / arm.replace(", ", "_").replace(" ", "_")
         settings = Settings(
             images=asked.captions,
@@ -61,23 +62,22 @@ def main() -> None:
         )
         began = time.process_time()
         train(settings, folder, accelerator="cpu")
-        seconds = round(time.process_time() - began)
-        prompted = Prompted.of(folder / "model.safetensors")
+        spent = {"seconds": round(time.process_time() - began), "threads": torch.get_num_threads()}
+        prompted, rows = Prompted.of(folder / "model.safetensors"), []
         for of, place in (("trained on", asked.captions), ("held out", asked.val)):
-            found = errors(prompted, place)
-            row = {
-                "system": arm,
-                "loss": formula,
-                "seed": 0,
-                "metric": f"error, {of}",
-                "value": sum(found) / len(found),
-            }
-            rows.append({**row, "by_level": found, "seconds": seconds})
-            print(f"{arm}: {row['metric']} {row['value']:.4f}, {seconds} s", flush=True)
+            found = [round(each, 5) for each in errors(prompted, place)]
+            row = {"system": arm, "loss": formula, "seed": 0, "metric": f"error of pictures {of}", **spent}
+            rows.append({**row, "value": round(sum(found) / len(found), 5), "by_level": found})
+            print(f"{arm}: {row['metric']} {rows[-1]['value']:.4f}, {spent['seconds']} s", flush=True)
+        written(rows, {"steps": asked.steps, "batch": COMMON["batch"], "logsnr": BINS, "torch": torch.__version__})
+
+
+def written(rows: list[dict], facts: dict) -> None:
+    """Puts the rows of an arm in the place of its earlier ones."""
     path = HERE / "result.json"
     whole = json.loads(path.read_text()) if path.is_file() else {}
-    facts = {"steps": asked.steps, "batch": COMMON["batch"], "logsnr": BINS, "torch": torch.__version__}
-    whole["sketch"] = {**facts, "threads": torch.get_num_threads(), "rows": rows}
+    kept = [row for row in whole.get("sketch", {}).get("rows", []) if row["system"] != rows[0]["system"]]
+    whole["sketch"] = {**facts, "rows": [*kept, *rows]}
     path.write_text(json.dumps(whole, indent=1) + "\n")
 
 
