@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from lossmith.data import CaptionedPictures
 from lossmith.models import Sampler
+from lossmith.report.sheets import sheet, stacked
 from lossmith.tasks import Prompted
 
 HERE = Path(__file__).parent
-CHOICES, ACROSS, ZOOM, LINE = 8, 8, 5, 15
+CHOICES, ACROSS, ZOOM = 8, 8, 5
 KINDS = ("by lot", "nearest")
 
 
@@ -48,21 +48,15 @@ def asked_of(source: CaptionedPictures, vectors: Tensor, count: int, seed: int) 
     return questions
 
 
-def paper(pictures: Tensor, questions: list[dict]) -> Image.Image:
+def paper(pictures: Tensor, questions: list[dict], folder: Path) -> Image.Image:
     """The samples, numbered, each above its captions."""
-    side = ZOOM * pictures.shape[-1]
-    wide, high = side + 12, side + LINE * (CHOICES + 2)
-    rows = -(-len(questions) // ACROSS)
-    whole = Image.new("RGB", (ACROSS * wide, rows * high), "white")
-    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(12)
-    for k, (picture, question) in enumerate(zip(pictures, questions, strict=True)):
-        left, top = k % ACROSS * wide, k // ACROSS * high
-        large = to_pil_image(picture.clamp(0, 1)).resize((side, side), Image.Resampling.BICUBIC)
-        whole.paste(large, (left, top + LINE))
-        pen.text((left, top), f"no. {k + 1}", "black", font)
-        for i, caption in enumerate(question["choices"]):
-            pen.text((left, top + side + LINE * (i + 1)), f"{i + 1} {caption[:24]}", "black", font)
-    return whole
+    large = torch.nn.functional.interpolate(pictures, scale_factor=ZOOM, mode="bicubic").clamp(0, 1)
+    labelled = [
+        ("\n".join([f"no. {k}", *(f"{i} {text}" for i, text in enumerate(each["choices"], 1))]), picture)
+        for k, (picture, each) in enumerate(zip(large, questions, strict=True), 1)
+    ]
+    rows = [dict(labelled[k : k + ACROSS]) for k in range(0, len(labelled), ACROSS)]
+    return stacked([sheet(row, folder / f"row_{k}.png") for k, row in enumerate(rows)])
 
 
 def score(folder: Path, answers: list[int]) -> None:
@@ -100,7 +94,7 @@ def main() -> None:
     texts = [each["choices"][each["right"] - 1] for each in questions]
     pictures = prompted.make(texts, range(asked.seed, asked.seed + len(texts)), Sampler(guidance=asked.guidance))
     asked.out.mkdir(parents=True, exist_ok=True)
-    paper(pictures, questions).save(asked.out / "questions.png")
+    paper(pictures, questions, asked.out).save(asked.out / "questions.png")
     record = {"step": prompted.facts["step"], "guidance": asked.guidance, "seed": asked.seed}
     (asked.out / "key.json").write_text(json.dumps({**record, "questions": questions}))
     print(f"{len(questions)} questions: {asked.out / 'questions.png'}")

@@ -46,9 +46,9 @@ class Denoiser(Network):
     a place is; what attention and the middle show can be asked for, and asking does not change a bit of the answer.
 
     A sketch, if it has one, is a picture that a small perceptron draws of the text's vector, and that the U-Net sees
-    beside the noisy one. It costs as little as a layer, and learns what things look like from every picture, whatever
-    the noise: where many texts have few pictures each, all follows faster. A term such as ``L2.on(pred="sketch")``
-    teaches it directly.
+    beside the noisy one. A term such as ``L2.on(pred="sketch")`` teaches it what things look like from every picture,
+    whatever the noise, which helps where many texts have few pictures each. With a width of 1024 at 32 px it takes an
+    eighth more time, and seeds of one text differ less.
 
     References:
         | Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding (Saharia et al., 2022)

@@ -32,7 +32,7 @@ PRECISION = "r_precision"
 FEW = 8
 """Prompts, and seeds of each, by which diversity is measured."""
 MOST = 8192
-"""Captions whose pictures a sample is compared with, at most: a minute of one core."""
+"""Captions whose pictures a sample is compared with, at most."""
 
 
 def appraise(
