@@ -74,6 +74,7 @@ def main() -> None:
         "chance": record["chance"],
         "floor of kid": record["floor"]["value"],
         "judge": record["judge"],
+        "features": record["features"],
         "torch": torch.__version__,
         "rows": rows(record, settings, asked.seconds),
     }

@@ -48,7 +48,7 @@ class Denoiser(Network):
     A sketch, if it has one, is a picture that a small perceptron draws of the text's vector, and that the U-Net sees
     beside the noisy one. A term such as ``L2.on(pred="sketch")`` teaches it what things look like from every picture,
     whatever the noise, which helps where many texts have few pictures each. With a width of 1024 at 32 px it takes an
-    eighth more time, and seeds of one text differ less.
+    eighth more time.
 
     References:
         | Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding (Saharia et al., 2022)
