@@ -44,7 +44,7 @@ def joined(search: Search, folder: Path, *, storage: str | None, heartbeat: int,
     sampler: BaseSampler = TPESampler(n_startup_trials=count, seed=seed)
     if search.sampler == "nsga2":
         sampler = NSGAIISampler(seed=seed)
-    with quietly():
+    with quietly(), alone(folder / "queue"):  # two that find the queue empty at once would both fill it
         study = optuna.create_study(
             storage=opened(storage, folder, heartbeat=heartbeat),
             sampler=sampler,
@@ -53,7 +53,7 @@ def joined(search: Search, folder: Path, *, storage: str | None, heartbeat: int,
             load_if_exists=True,
         )
         study.set_metric_names([axis.metric for axis in search.axes])
-        if not study.get_trials(deepcopy=False):
+        if len(study.get_trials(deepcopy=False)) < len(first):  # none yet, or its first worker was killed right here
             for drawn in first:
                 study.enqueue_trial(drawn, skip_if_exists=True)
     return study
