@@ -1,6 +1,6 @@
 """Makes a folder of captioned pictures, as Hugging Face's imagefolder has it, of a set of emoji.
 
-    python experiments/text_to_image/emoji.py FROM TO [--side 64] [--artist google] [--part train|held]
+    python experiments/text_to_image/emoji.py FROM TO [--side 64] [--artist google] [--part train|held] [--but DIR]
 
 FROM is a folder of pictures that are called by their code points, with a captions.json beside them (Microsoft's Fluent
 3D), or an unpacked npm package: emoji-datasource-google or -twitter, whose drawings are Google's (Apache 2.0) and
@@ -10,8 +10,8 @@ Twitter's (CC BY 4.0), or @iconify-json/openmoji (CC BY-SA 4.0), /emojione (CC B
 Every name and alternative name is a caption, with the artist's behind it if one is given: "penguin by google". The
 group is the family of code points, so that a woman, a man and a person of one profession, or the faces of the clock,
 stand on one side of a split; iconify tells no code points, and each of its names is a family. Of the two parts "held"
-is what lossmith holds out of such a folder, 15 % of the families, and "train" the rest. Transparency is kept: it is the
-mask, and the reader lays the picture on white.
+is what lossmith holds out of such a folder, 15 % of the families, and "train" the rest; --but leaves out the families
+of a folder that was made so. Transparency is kept: it is the mask, and the reader lays the picture on white.
 """
 
 import argparse
@@ -98,10 +98,15 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--artist", help="A name to put behind each caption.")
     parser.add_argument("--part", choices=PARTS)
+    parser.add_argument("--but", type=Path, help="A folder of this kind whose families are left out.")
     asked = parser.parse_args()
     asked.target.mkdir(parents=True, exist_ok=True)
+    told = (asked.but / METADATA).read_text("utf-8").splitlines() if asked.but else []
+    apart = {json.loads(line)["group"] for line in told}
     found = []
     for name, picture, names in listed(asked.source):
+        if family(name) in apart:
+            continue
         captions = phrases([each for each in names if each])
         if not captions or (isinstance(picture, Path) and not picture.is_file()):
             print(f"left out: {name}, {'no picture' if captions else 'no caption'}")

@@ -1,4 +1,6 @@
 import re
+import runpy
+import sys
 
 import pytest
 
@@ -15,6 +17,14 @@ def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(command in text for command in ("train", "evaluate", "restore", "report", "explain"))
+
+
+def test_the_package_runs_as_a_module(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lossmith", "explai"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("lossmith", run_name="__main__")
+    assert ended.value.code == 2
+    assert "Did you mean 'explain'?" in capsys.readouterr().err
 
 
 def test_an_unknown_command_gets_one_line_and_status_2(capsys):
