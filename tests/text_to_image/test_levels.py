@@ -75,6 +75,22 @@ def test_a_perfect_network_is_followed_to_the_right_picture(schedule, solver, le
     assert (found - right(noise)).abs().max() < 2 * least + 0.01
 
 
+@every_schedule
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+def test_every_prediction_is_followed_on_every_schedule(schedule, solver, prediction):
+    levels, noise = Levels(schedule), torch.linspace(-2, 2, 9, dtype=torch.float64).view(-1, 1, 1, 1)
+    clean, right = gaussian(levels)
+
+    def seen(noisy, t):
+        alpha, sigma = levels.alpha(t), levels.sigma(t)
+        said = output_from(prediction, clean(noisy, t), noisy, alpha, sigma) if sigma else noisy
+        return x0_from(prediction, said, noisy, alpha, sigma) if sigma else said
+
+    found = solved(levels, noise, seen, levels.path(40, prediction), heun=solver == "heun")
+    assert (found - right(noise)).abs().max() < (0.1 if solver == "euler" else 0.03)
+
+
 @pytest.mark.parametrize(("schedule", "solver"), [("flow", "ddim"), ("edm", "ddim"), ("edm", "dpm++")])
 def test_a_solver_says_which_schedule_it_does_not_know(schedule, solver):
     with pytest.raises(ValueError, match="take euler"):

@@ -1,6 +1,7 @@
 """The denoiser, and sampling from it."""
 
 import copy
+from typing import get_args
 
 import diffusers
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from lossmith.models import Sampler, Text, load, load_network, sample, save
+from lossmith.models.levels import Prediction, Schedule
 from lossmith.models.sampling import noise_of, thresholded
 
 ASKED = ("hidden", "maps", "other_maps")
@@ -102,6 +104,20 @@ def test_a_seed_gives_one_picture_whatever_stands_beside_it(denoiser, text, sche
     assert_close(together[1:2], alone, atol=1e-5, rtol=0)
     assert together.min() >= 0
     assert together.max() <= 1
+
+
+SOLVERS = [(schedule, solver) for schedule in get_args(Schedule) for solver in ("euler", "heun")]
+SOLVERS += [("flow", "dpm++"), ("cosine", "dpm++"), ("cosine", "ddim")]
+
+
+@pytest.mark.parametrize(("schedule", "solver"), SOLVERS)
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+def test_whatever_a_network_predicts_its_samples_are_pictures(denoiser, text, prediction, schedule, solver):
+    model = denoiser(prediction=prediction, schedule=schedule).eval()
+    made = sample(model, text, noise_of([5, 6, 7], 16), Sampler(solver=solver, steps=4))
+    assert made.isfinite().all()
+    assert made.min() >= 0 and made.max() <= 1
+    assert (made.flatten(1).std(dim=1) > 0.01).all()
 
 
 def test_guidance_rests_outside_of_its_interval(denoiser, text, monkeypatch):

@@ -24,8 +24,11 @@ __all__ = ["Levels", "Prediction", "Schedule", "output_from", "x0_from"]
 Schedule = Literal["flow", "cosine", "edm"]
 Prediction = Literal["eps", "x0", "v", "flow", "edm"]
 
-LOW, HIGH = (math.atan(math.exp(end / 2)) for end in (-15.0, 15.0))
+END = 15.0
+LOW, HIGH = (math.atan(math.exp(end / 2)) for end in (-END, END))
 """The angles between which the cosine schedule turns, as in simple diffusion; nothing is all noise there."""
+FLOW_END = 1 / (1 + math.exp(-END / 2))
+"""The time of a flow that has as little of a picture."""
 SIGMAS = (0.002, 80.0)
 """The ends of EDM's levels."""
 
@@ -99,10 +102,15 @@ class Levels:
             return (1.2 * normal - 1.2).exp().clamp(*SIGMAS)
         return even if self.schedule == "cosine" else torch.where(which < 0.5, even, torch.sigmoid(normal + 0.5))
 
-    def path(self, steps: int) -> Tensor:
-        """The times of a sampling from noise to picture, (steps + 1,); EDM's with its rho of 7, and 0 at the end."""
+    def path(self, steps: int, prediction: Prediction = "x0") -> Tensor:
+        """The times of a sampling from noise to picture, (steps + 1,); EDM's with its rho of 7, and 0 at the end.
+
+        Where the noise is predicted, which in nothing but noise tells of no picture, a flow begins at the log-SNR at
+        which the cosine schedule does.
+        """
         if self.schedule != "edm":
-            return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+            start = FLOW_END if (self.schedule, prediction) == ("flow", "eps") else 1.0
+            return torch.linspace(start, 0, steps + 1, dtype=torch.float64)
         high, low = SIGMAS[1] ** (1 / 7), SIGMAS[0] ** (1 / 7)
         return torch.cat([torch.linspace(high, low, steps, dtype=torch.float64) ** 7, torch.zeros(1).double()])
 

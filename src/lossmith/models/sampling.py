@@ -100,7 +100,8 @@ def sample(
 
         found = by_scheduler(model.levels, noise, clean, sampler.solver, sampler.steps)
     else:
-        found = solved(model.levels, noise, clean, model.levels.path(sampler.steps), heun=sampler.solver == "heun")
+        path = model.levels.path(sampler.steps, model.prediction)
+        found = solved(model.levels, noise, clean, path, heun=sampler.solver == "heun")
     return ((found + 1) / 2).clamp(0, 1)
 
 
