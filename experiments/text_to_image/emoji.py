@@ -4,12 +4,12 @@
 
 FROM is a folder of pictures that are called by their code points, with a captions.json beside them (Microsoft's Fluent
 3D), or an unpacked npm package: emoji-datasource-google or -twitter, whose drawings are Google's (Apache 2.0) and
-Twitter's (CC BY 4.0), or @iconify-json/openmoji (CC BY-SA 4.0), /emojione (CC BY 4.0), /noto-v1 (Apache 2.0) and
-/fxemoji (Apache 2.0), which resvg-py draws. Flags and skin tones are left out.
+Twitter's (CC BY 4.0), or @iconify-json/openmoji (CC BY-SA 4.0), /emojione (CC BY 4.0), /noto-v1 (Apache 2.0), /fxemoji
+(Apache 2.0) and /streamline-emojis (CC BY 4.0), which resvg-py draws. Flags and skin tones are left out.
 
 Every name and alternative name is a caption, with the artist's behind it if one is given: "penguin by google". The
 group is the family of code points, so that a woman, a man and a person of one profession, or the faces of the clock,
-stand on one side of a split; iconify tells no code points, and each of its names is a family. Of the two parts "held"
+stand on one side of a split; of iconify's sets, which go by names, each name is one. Of the two parts "held"
 is what lossmith holds out of such a folder, 15 % of the families, and "train" the rest; --but leaves out the families
 of a folder that was made so. Transparency is kept: it is the mask, and the reader lays the picture on white.
 """
@@ -68,10 +68,12 @@ def listed(folder: Path) -> Iterator[tuple[str, Path | str, list[str]]]:
     package = folder / "package" if (folder / "package").is_dir() else folder
     if (package / "icons.json").is_file():
         whole = json.loads((package / "icons.json").read_text("utf-8"))
+        sorts = json.loads((package / "metadata.json").read_text("utf-8"))["categories"]
+        flags = sorts.get("Flags", [])
         for name, icon in whole["icons"].items():
-            if not re.search("skin-tone|flag-|^letter-|^keycap-", name):
+            if name not in flags and not re.search("skin-tone|flag-|^letter-|^keycap-", name):
                 size = (icon.get(each, whole.get(each, 16)) for each in ("width", "height"))
-                yield name, SVG.format(*size, icon["body"]), [name]
+                yield name, SVG.format(*size, icon["body"]), [re.sub(r"-\d$", "", name)]
         return
     (drawings,) = (package / "img").iterdir()
     for row in json.loads((package / "emoji.json").read_text("utf-8")):

@@ -1,10 +1,11 @@
 """Whether somebody who looks at samples of held-out captions knows what they are: a test without a key in sight.
 
     python experiments/text_to_image/recognise.py RUN --captions emoji/held --out DIR
-    python experiments/text_to_image/recognise.py DIR --answers 3 1 8 ...
+    python experiments/text_to_image/recognise.py DIR --answers 3 1 8 ... --name emoji_hands --viewer 1
 
 The first line draws numbered samples, a sheet of them with eight captions each, and says no more; the second, with a
-choice from 1 to 8 for every sample, tells how many were right and writes it into result.json. For every second sample
+choice from 1 to 8 for every sample, tells how many were right and writes it into result.json, beside what other viewers
+said and of other runs. For every second sample
 the seven wrong captions are drawn by lot; for the others they are those that the text encoder holds for the nearest, a
 harder question. No caption is a name of the thing that was asked for.
 """
@@ -59,9 +60,9 @@ def paper(pictures: Tensor, questions: list[dict], folder: Path) -> Image.Image:
     return stacked([sheet(row, folder / f"row_{k}.png") for k, row in enumerate(rows)])
 
 
-def score(folder: Path, answers: list[int]) -> None:
-    """Tells how many answers are right, and writes it down."""
-    record = json.loads((folder / "key.json").read_text())
+def score(folder: Path, answers: list[int], whose: dict) -> None:
+    """Tells how many answers are right, and writes it down, in the place of an earlier score of the same."""
+    record = whose | json.loads((folder / "key.json").read_text())
     questions = record.pop("questions")
     if len(answers) != len(questions):
         raise SystemExit(f"{len(questions)} answers are wanted; got {len(answers)}.")
@@ -70,7 +71,10 @@ def score(folder: Path, answers: list[int]) -> None:
         record[kind] = {"right": sum(right), "of": len(right), "chance": 1 / CHOICES}
     path = HERE / "result.json"
     whole = json.loads(path.read_text()) if path.is_file() else {}
-    whole["emoji recognised"] = record
+    told = [
+        row for row in whole.get("emoji recognised", []) if any(row[key] != record[key] for key in (*whose, "seed"))
+    ]
+    whole["emoji recognised"] = [*told, record]
     path.write_text(json.dumps(whole, indent=1) + "\n")
     print(json.dumps(record, indent=1))
 
@@ -84,9 +88,11 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--answers", type=int, nargs="+")
+    parser.add_argument("--name", help="What result.json calls the run.")
+    parser.add_argument("--viewer", help="Who answered.")
     asked = parser.parse_args()
     if asked.answers:
-        score(asked.place, asked.answers)
+        score(asked.place, asked.answers, {"run": asked.name, "viewer": asked.viewer})
         return
     prompted = Prompted.of(asked.place / "model.safetensors")
     source = CaptionedPictures(asked.captions, prompted.side)
