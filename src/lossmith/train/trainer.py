@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,12 @@ from torch.utils.data import default_collate
 
 from lossmith import __version__, balance
 from lossmith.expression import load, parse, save
-from lossmith.image import inspect
 from lossmith.loss import Loss
 from lossmith.models import Knobbed, Network, Restorer, build, load_network
 from lossmith.models import save as save_model
 from lossmith.plan import Plan
 from lossmith.tasks import TASKS, Examples, HeldOut, Items, Task
+from lossmith.train.first_batch import look
 from lossmith.train.fit import fit
 from lossmith.train.folder import RunFolder, replaced
 from lossmith.train.levels import by_level
@@ -220,40 +219,6 @@ def in_units(
     card = steady(loss, task).calibrate(views(index) for index in range(CALIBRATION))
     model.train()
     return card.rescaled() if settings.calibrate else card.resolved(), card
-
-
-def look(
-    task: Task, model: Network, loss: Loss, items: Items, folder: RunFolder, knobs: Mapping[str, float]
-) -> list[str]:
-    """A first batch through everything, before anything is written: the ranges, the shapes, the networks' weights.
-
-    Args:
-        task: The task.
-        model: The network.
-        loss: The loss.
-        items: What is trained on.
-        folder: The run's folder.
-        knobs: Where the knobs stand, if there are any.
-
-    Returns:
-        What the doctor warns of; nothing for a run that goes on.
-
-    Raises:
-        ValueError: A picture or the loss is not what it should be.
-    """
-    count = 4 if any(term.loss.mixes for term in loss.terms) else 1  # one alone has nothing to be told from
-    batch = default_collate([items[k] for k in range(count)])
-    pictured = {v for t in loss.terms if t.loss.pictures for p, v in t.reads.items() if p not in t.loss.bare}
-    for name in pictured & batch.keys():  # a network's input may be noisy beyond [0, 1]
-        inspect(name, batch[name])
-    model.eval()
-    with torch.no_grad():
-        views = task.views(partial(model, **knobs) if knobs else model, batch)
-        loss.evaluate(views)
-    model.train()
-    if folder.checkpoint.is_file():
-        return []
-    return [str(finding) for finding in loss.check(views).raise_if_broken().findings]
 
 
 def unchanged(folder: RunFolder, loss: Loss) -> None:
