@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from lossmith.loss import Loss
+from lossmith.losses.cosine import check_switches
+from lossmith.processes import gathered, places, rows_before
 from lossmith.spelling import spelled
 
 __all__ = ["ContrastiveFlow"]
@@ -18,10 +20,12 @@ class ContrastiveFlow(Loss):
     .. math:: -\frac{1}{|J_i|} \sum_{j \in J_i} \frac{1}{D} \lVert \hat v_i - (\epsilon_j - x_j) \rVert^2
 
     It reads ``velocity`` :math:`\hat v`, ``clean`` :math:`x` and ``noise`` :math:`\epsilon`, (N, ...); the velocity
-    alone learns. Beside a denoising loss with weight 1 it wants a weight :math:`w` of less than 1, where the sum still
-    has a least value: :math:`(E[v] - w E[v_j]) / (1 - w)`, the flow moved away from the mean flow of all pictures by a
-    known amount, at every noise level. The authors draw one other picture; this is the mean over all, to which theirs
-    comes.
+    alone learns. Beside a denoising loss of weight 1 that weighs levels as a flow does, ``Denoising("flow")`` or
+    ``Denoising("v", weighting="flow")``, it wants a weight :math:`w` of less than 1, where the sum still has a least
+    value: :math:`(E[v] - w E[v_j]) / (1 - w)`, the flow moved away from the mean flow of all pictures by a known
+    amount, at every noise level. Beside another weighting, min-SNR's at least, it outweighs the denoising where there
+    is much noise, or little, and the sum has none; a training warns of it. The authors draw one other picture; this is
+    the mean over all, to which theirs comes.
 
     Two more views count where ``.on()`` names them: ``groups``, (N,), numbers: pictures of one number are no negatives
     of each other, as those with equal captions are none; and ``conditioned``, (N,), truth values: a picture that was
@@ -31,8 +35,11 @@ class ContrastiveFlow(Loss):
         | Contrastive Flow Matching (Stoica et al., 2025)
         | https://arxiv.org/abs/2506.05350
 
+    Args:
+        gather: Whether the batches of all processes, which must be of one size, are one batch.
+
     Raises:
-        ValueError: At the call, views that do not fit each other.
+        ValueError: `gather` is no truth value, or at the call views that do not fit each other.
 
     Example:
         >>> v, x = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
@@ -48,6 +55,11 @@ class ContrastiveFlow(Loss):
     mean_preserving = True
     mixes = True
     pictures = False
+
+    def __init__(self, *, gather: bool = False) -> None:
+        super().__init__()
+        check_switches("ContrastiveFlow", gather=gather)
+        self.gather = gather
 
     def measure(
         self,
@@ -65,8 +77,12 @@ class ContrastiveFlow(Loss):
             if view is not None and tuple(view.shape) != (len(velocity),):
                 raise ValueError(f"{self!r} wants {name} ({len(velocity)},), one an image; got {tuple(view.shape)}.")
         flow, others = velocity.flatten(1), (noise - clean).detach().flatten(1)
-        own = torch.eye(len(flow), device=flow.device, dtype=torch.bool)
-        kin = own if groups is None else own | (groups[:, None] == groups)
+        first, all_groups = 0, groups
+        if self.gather:
+            first, others = rows_before(len(flow)), gathered(others)
+            all_groups = None if groups is None else gathered(groups)
+        own = places(len(flow), len(others), first, flow.device)
+        kin = own if groups is None else own | (groups[:, None] == all_groups)
         share = (~kin).to(flow)
         count = share.sum(dim=1)
         share = share / count.clamp_min(1)[:, None]
@@ -78,4 +94,4 @@ class ContrastiveFlow(Loss):
         return value if conditioned is None else torch.where(conditioned, value, 0)
 
     def __repr__(self) -> str:
-        return spelled(self)
+        return spelled(self, gather=self.gather or None)

@@ -3,12 +3,12 @@
 import math
 from typing import final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.loss import Loss
-from lossmith.losses.cosine import unit
+from lossmith.losses.cosine import check_switches, unit
+from lossmith.processes import gathered, places, rows_before
 from lossmith.spelling import spelled
 
 __all__ = ["Dispersive", "HiddenAlignment"]
@@ -30,11 +30,13 @@ class Dispersive(Loss):
 
     Args:
         temperature: What a squared distance is compared with, more than 0.
+        gather: Whether the batches of all processes, which must be of one size, are one batch.
 
     Raises:
-        ValueError: A temperature that is none, or at the call numbers that do not fit.
+        ValueError: A bad argument, or at the call numbers that do not fit.
 
     Example:
+        >>> import torch
         >>> Dispersive(temperature=1.0)(hidden=torch.tensor([[0.0, 0.0], [1.0, 1.0]]))  # log((1 + 1/e) / 2)
         tensor(-0.3799)
     """
@@ -45,27 +47,32 @@ class Dispersive(Loss):
     mixes = True
     pictures = False
 
-    def __init__(self, temperature: float = 0.5) -> None:
+    def __init__(self, temperature: float = 0.5, *, gather: bool = False) -> None:
         super().__init__()
+        check_switches("Dispersive", gather=gather)
         if isinstance(temperature, bool) or not 0 < temperature < math.inf:
             raise ValueError(f"Dispersive wants a temperature > 0; got {temperature!r}.")
-        self.temperature = temperature
+        self.temperature, self.gather = temperature, gather
 
     def measure(self, hidden: Tensor, groups: Tensor | None = None) -> Tensor:
         """How near each picture's features are to those of others, (N,)."""
         if groups is not None and tuple(groups.shape) != (len(hidden),):
             raise ValueError(f"{self!r} wants groups ({len(hidden)},), a number an image; got {tuple(groups.shape)}.")
         flat = hidden.flatten(1)
-        squares = flat.square().sum(dim=1)
-        apart = (squares[:, None] + squares - 2 * flat @ flat.T).clamp_min(0) / flat.shape[1]
-        own = torch.eye(len(flat), device=flat.device, dtype=torch.bool)
+        everyone, first, all_groups = flat, 0, groups
+        if self.gather:
+            everyone, first = gathered(flat), rows_before(len(flat))
+            all_groups = None if groups is None else gathered(groups)
+        squares, others = flat.square().sum(dim=1), everyone.square().sum(dim=1)
+        apart = (squares[:, None] + others - 2 * flat @ everyone.T).clamp_min(0) / flat.shape[1]
+        own = places(len(flat), len(everyone), first, flat.device)
         logits = (-apart / self.temperature).masked_fill(own, 0)
         if groups is not None:
-            logits = logits.masked_fill((groups[:, None] == groups) & ~own, -math.inf)
+            logits = logits.masked_fill((groups[:, None] == all_groups) & ~own, -math.inf)
         return logits.logsumexp(dim=1) - (logits > -math.inf).to(logits).sum(dim=1).log()
 
     def __repr__(self) -> str:
-        return spelled(self) if self.temperature == 0.5 else spelled(self, self.temperature)
+        return spelled(self, *([] if self.temperature == 0.5 else [self.temperature]), gather=self.gather or None)
 
 
 @final
@@ -88,6 +95,7 @@ class HiddenAlignment(Loss):
         ValueError: At the call, features that are no maps, or maps of other proportions.
 
     Example:
+        >>> import torch
         >>> hidden = torch.eye(2).view(1, 2, 1, 2)  # two places that have nothing in common
         >>> HiddenAlignment()(target=torch.ones(1, 3, 1, 2), hidden=hidden)  # and look the same
         tensor(0.5000)
