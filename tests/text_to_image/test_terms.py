@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from lossmith import L2, ContrastiveFlow, Denoising, Dispersive, Gate, HiddenAlignment, Hybrid, parse
+from lossmith.models.levels import output_from
 from lossmith.train.levels import by_level, opening
 
 
@@ -59,6 +60,10 @@ def test_what_a_gated_term_pulls_is_gated_too():
         ("ContrastiveFlow", None),
         ("HiddenAlignment", None),
         ("imagen", None),
+        ("L1.on(pred='prediction', target='clean')", 1.0),
+        ("L1.on(pred='velocity', target='noise')", 1.0),
+        ("L2.on(pred='prediction', target='clean')", None),
+        ("L1.on(pred='sketch')", None),
     ],
 )
 def test_what_prefers_one_answer_of_many_is_gated(text, opens):
@@ -84,6 +89,56 @@ def test_a_term_against_its_kind_is_warned_about(denoiser):
 def test_a_denoising_of_another_prediction_is_refused(denoiser):
     with pytest.raises(ValueError, match="The network predicts 'v'"):
         by_level(parse("imagen"), denoiser(prediction="v"))
+
+
+@pytest.mark.parametrize("formula", ["TextAlignment @ CLIP", "0.1 * TextContrast @ CLIP"])
+def test_a_text_of_another_space_is_refused(denoiser, formula):
+    with pytest.raises(ValueError, match="this network's own text encoder says"):
+        by_level(parse(f"imagen + {formula}"), denoiser())
+
+
+@pytest.mark.parametrize(
+    ("formula", "prediction", "where"),
+    [
+        ("imagen('v') + 0.05 * ContrastiveFlow", "v", -14),
+        ("imagen('eps') + 0.05 * Gate(0) * ContrastiveFlow", "eps", 4.5),
+        ("imagen + 1.1 * ContrastiveFlow", "x0", -14),
+        ("imagen + 0.9 * ContrastiveFlow", "x0", None),
+        ("Denoising('v', weighting='flow') + 0.9 * ContrastiveFlow", "v", None),
+        ("Denoising('eps') + 0.05 * Gate(0) * ContrastiveFlow", "eps", None),
+        *[(f"imagen_fused('{prediction}')", prediction, None) for prediction in ("x0", "v", "flow", "edm")],
+    ],
+)
+def test_flows_that_outweigh_the_denoising_are_warned_about(denoiser, formula, prediction, where):
+    said = [each for each in by_level(parse(formula), denoiser(prediction=prediction))[1] if "outweighs" in each]
+    assert len(said) == (where is not None)
+    assert where is None or f"at log-SNR {where:g}," in said[0]
+
+
+@pytest.mark.parametrize("prediction", ["x0", "v", "flow", "edm"])
+def test_denoising_and_contrast_of_the_fusion_have_a_least_value_at_every_level(prediction):
+    generator = torch.Generator().manual_seed(0)
+    logsnr = torch.linspace(-9, 9, 7, dtype=torch.float64)
+    time = torch.sigmoid(-logsnr / 2)  # of a flow
+    x, e = torch.randn(2, 7, 3, 4, 4, generator=generator, dtype=torch.float64)
+    denoising, contrast = parse(f"imagen_fused('{prediction}')").terms[:2]
+
+    def value(x0):
+        """What a network that sees x0 in the picture pays, a number an image."""
+        t = time.view(-1, 1, 1, 1)
+        alpha, sigma = (1 - time, time) if prediction != "edm" else (torch.ones_like(time), time / (1 - time))
+        noisy = alpha.view(-1, 1, 1, 1) * x + sigma.view(-1, 1, 1, 1) * e
+        said = output_from(prediction, x0, noisy, alpha, sigma)
+        apart = contrast.loss.measure(e - x + (x - x0) / t, x, e)
+        return denoising.loss.measure(said, x, e, logsnr) + contrast.weight.scale * apart
+
+    ahead, back, here = value(x + 9.0), value(x - 9.0), value(x)
+    assert (ahead + back > 2 * here).all()  # it is a parabola in x0, open above
+
+
+def test_the_fusion_is_not_for_a_network_that_says_the_noise():
+    with pytest.raises(ValueError, match='take "v" or "x0"'):
+        parse("imagen_fused('eps')")
 
 
 def test_edm_knows_the_deviation_of_the_pictures(denoiser):

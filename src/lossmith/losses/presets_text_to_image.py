@@ -49,7 +49,8 @@ def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybr
     .. math:: L = L_\text{denoising} + \alpha L_\text{contrastive} + \beta L_\text{perceptual} + \gamma L_\text{smooth}
         + \delta L_\text{diversity} + \eta L_\text{attention}
 
-    The pixel error is the denoising itself; the contrast is that of flows; smoothness is the error of slopes, which
+    The pixel error is the denoising itself, weighted by the error of the flow whatever the network says, which the
+    contrast, that of flows, cannot outweigh then; smoothness is the error of slopes, which
     keeps the mean; diversity that of the features of the network's middle; attention is held to the masks, where the
     data has any. Contrastive flow matching has its authors' weight; the others are such that each term's gradient at
     the weights of a small network, half trained on shapes, was 5 to 30 % of the denoising's where the term acts
@@ -66,7 +67,8 @@ def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybr
         | Diffuse and Disperse (Wang and He, 2025), for the diversity
 
     Args:
-        prediction: As for :func:`imagen`.
+        prediction: "x0", "v", "flow" or "edm". A network that says the noise sees no picture where there is much of it:
+            what acts on the picture is multiplied there by what the noise hides.
         shares: Whether weights are shares of the gradient.
 
     Raises:
@@ -78,7 +80,14 @@ def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybr
     """
     if not isinstance(shares, bool):
         raise ValueError(f"imagen_fused wants shares to be True or False; got {shares!r}.")
+    if prediction == "eps":
+        raise ValueError(
+            'imagen_fused acts on the picture that a network sees, and one that says the noise, "eps", sees none where '
+            'there is much of it: take "v" or "x0", or add terms to imagen("eps") behind gates.'
+        )
     noise, flow, slopes = imagen(prediction), ContrastiveFlow(), L2() @ Central()
+    if prediction == "v":
+        noise = Hybrid(Denoising("v", weighting="flow").terms)
     eye = perceptual("squeezenet") * Gate()  # with which the weights were measured
     spread, looks = Dispersive(), AttentionMask("squared")
     if shares:

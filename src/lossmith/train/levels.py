@@ -1,11 +1,15 @@
 """Which terms of a loss act at which noise levels of a diffusion, and what they must know of the network."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from lossmith.gate import Gate, gates_of
+import torch
+
+from lossmith.gate import Gate, gated, gates_of
 from lossmith.lens import Features
 from lossmith.loss import Hybrid, Loss
-from lossmith.losses import Denoising
+from lossmith.losses import ContrastiveFlow, Denoising, TextAlignment, TextContrast
+from lossmith.losses.diffusion import weight_of
 from lossmith.models import Denoiser, Network
 from lossmith.term import Term
 
@@ -13,6 +17,9 @@ __all__ = ["by_level", "opening"]
 
 THROUGH_NETWORK, ELSEWHERE = -1.7, 1.0
 """Where terms that prefer one answer of many open by default: PixelGen's gate for LPIPS, LPL's and ControlNet++'s."""
+
+SEEN = {"pred", "prediction", "velocity"}
+"""The views that say what a network sees in a noisy picture."""
 
 BESIDE = {"groups": "group", "conditioned": "conditioned"}
 """What a diffusion step tells of every picture: equal captions are no negatives of each other, whatever the loss."""
@@ -25,7 +32,7 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
     what compares pictures of a batch is told which of them have equal captions.
 
     Raises:
-        ValueError: A denoising term is for another prediction than the network's.
+        ValueError: A denoising term is for another prediction than the network's, or a term reads what is not there.
     """
     if not isinstance(model, Denoiser):
         return loss, []
@@ -36,6 +43,11 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
         if "sketch" in term.reads.values() and model.sketch is None:
             raise ValueError(
                 f"The term '{name}' reads a sketch, and this network draws none: add --model-option sketch=1024."
+            )
+        if isinstance(term.loss, TextAlignment | TextContrast) and "text" in term.reads.values():
+            raise ValueError(
+                f"The term '{name}' compares pictures with texts in one space, and the view 'text' is what this "
+                "network's own text encoder says. Take InfoNCE, or give CLIP's vectors in your own loop."
             )
         if isinstance(term.loss, Denoising):
             term = replace(term, loss=agreeing(term.loss, model))
@@ -50,13 +62,38 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
         terms.append(term)
     if not any(isinstance(term.loss, Denoising) for term in terms):
         remarks.append("Warning: no term is Denoising; what is sampled will not be spread as the pictures are.")
+    if (where := outweighed(terms)) is not None:
+        remarks.append(
+            f"Warning: ContrastiveFlow outweighs the denoising at log-SNR {where:g}, and the loss has no least value "
+            "there. Give Denoising weighting='flow', or the contrast a smaller weight or a gate."
+        )
     return Hybrid(terms), remarks
+
+
+def outweighed(terms: Sequence[Term]) -> float | None:
+    """A log-SNR at which the flows that are driven away count for more than the one that is learnt; None if none is."""
+    levels = torch.arange(-14.0, 14.5, 0.5, dtype=torch.float64)
+    sum_of_squares, driven = torch.zeros_like(levels), False
+    for term in terms:
+        loss = term.loss
+        if isinstance(loss, Denoising | ContrastiveFlow) and term.weight.share is not None:
+            return None  # it is weighed as the training goes
+        if isinstance(loss, Denoising):
+            which = loss.prediction if loss.weighting == "none" else loss.weighting
+            part = weight_of(which, levels, "x0", gamma=loss.gamma, sigma_data=loss.sigma_data)
+        elif isinstance(loss, ContrastiveFlow):
+            part, driven = -weight_of("flow", levels, "x0"), True
+        else:
+            continue
+        sum_of_squares += term.weight.final * gated(part, term.weight, {"logsnr": levels})
+    below = levels[sum_of_squares < 0]
+    return float(below[0]) if driven and len(below) else None
 
 
 def opening(term: Term) -> float | None:
     """The log-SNR at which a term opens by default; None for one that may act at every noise level."""
     kept = term.loss.mean_preserving and all(stage.linear for _, stage in term.path)
-    if kept or "pred" not in term.reads.values():
+    if kept or not SEEN & set(term.reads.values()):
         return None
     if term.loss.opens is not None:
         return term.loss.opens
