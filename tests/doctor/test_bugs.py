@@ -157,9 +157,10 @@ def test_pictures_of_another_range_are_named(change, cure):
     assert cure in finding.cure
 
 
-def test_a_prediction_out_of_its_range_is_no_error_before_the_first_step():
+@pytest.mark.parametrize("name", ["pred", "other", "sketch"])
+def test_what_a_network_made_may_be_out_of_its_range_before_the_first_step(name):
     target = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    (finding,) = check(L1(), {"pred": 3 * target - 1, "target": target}).findings
+    (finding,) = check(L1().on(pred=name), {name: 3 * target - 1, "target": target}).findings
     assert (finding.severity, finding.check) == ("warning", "range")
 
 

@@ -15,12 +15,15 @@ from lossmith.losses.foreign import Foreign
 
 __all__ = ["agrees", "balances", "bounded", "grows", "leans", "ranges"]
 
+MADE = ("pred", "other", "sketch")
+"""Views that a network makes, which may still be anywhere near."""
+
 HEAVY = 1000.0
 """By how much the gradient of a term may exceed another's before that one counts for nothing."""
 
 
 def ranges(loss: Loss, views: Mapping[str, Tensor]) -> Iterator[Finding]:
-    """Whether pictures that somebody gave are RGB in [0, 1]; a prediction may still be anywhere near."""
+    """Whether pictures that somebody gave are RGB in [0, 1]; of what a network made, it warns."""
     for name in pictures_in(loss, views):
         if views[name].shape[1] not in (3, 4) and views[name].shape[-1] not in (3, 4):
             continue  # features, or grey on purpose
@@ -28,7 +31,7 @@ def ranges(loss: Loss, views: Mapping[str, Tensor]) -> Iterator[Finding]:
             inspect(f"The view '{name}'", views[name])
         except ValueError as error:
             seen, _, cure = str(error).partition(". ")
-            yield Finding("warning" if name == "pred" else "error", "range", "", f"{seen}.", cure)
+            yield Finding("warning" if name in MADE else "error", "range", "", f"{seen}.", cure)
 
 
 def bounded(patient: Patient, answer: Answer) -> Iterator[Finding]:
