@@ -6,7 +6,7 @@ Every arm trains the same network on the same pictures of shapes, level 2 (two t
 the same order, with the same noise: an arm differs by its formula alone. Weights are those of `imagen_fused`; a factor
 for all of them was chosen on a seed and captions of its own. One arm is the denoising for as long as all terms take.
 Controls, of one seed: a term of weight 0, which must give the denoising's own bits; a perceptual network that was
-never trained, one without its gate, and captions that were shuffled among the pictures. Judged is the share of
+never trained, and captions that were shuffled among the pictures. Judged is the share of
 held-out scenes that are drawn right, of 96 captions with the same noise for all arms, with paired intervals over seeds
 and captions.
 
@@ -78,7 +78,6 @@ ARMS |= {"denoising, longer": Arm("imagen", longer=1.5)}
 ARMS |= {
     "control: weight 0": Arm("imagen + 0*perceptual('squeezenet') + 0*Dispersive"),
     "control: random network": Arm("imagen + 0.002*Gate()*L1 @ SqueezeNet('fire5', weights='random')"),
-    "control: ungated perceptual": Arm("imagen + 0.002*Gate(-30)*perceptual('squeezenet')"),
     "control: shuffled captions": Arm("imagen"),
 }
 CHOICE = {f"all x {factor:.2g}": Arm(fused(factor=factor), longer=1.25) for factor in FACTORS}
