@@ -1,11 +1,14 @@
 """Gates, what they are put before, and the losses of a diffusion step."""
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from lossmith import L2, ContrastiveFlow, Denoising, Dispersive, Gate, HiddenAlignment, Hybrid, parse
 from lossmith.models.levels import output_from
+from lossmith.tasks import TextToImage
 from lossmith.train.levels import by_level, opening
 
 
@@ -139,6 +142,16 @@ def test_denoising_and_contrast_of_the_fusion_have_a_least_value_at_every_level(
 def test_the_fusion_is_not_for_a_network_that_says_the_noise():
     with pytest.raises(ValueError, match='take "v" or "x0"'):
         parse("imagen_fused('eps')")
+
+
+@pytest.mark.parametrize("schedule", ["flow", "cosine", "edm"])
+def test_nearly_clean_pictures_weigh_no_more_than_at_a_time_of_a_twentieth(denoiser, batch, schedule):
+    batch |= {"time": torch.tensor([0.003, 0.03, 0.5])}
+    for prediction, most in (("x0", 2 * math.log(19)), ("v", math.inf)):
+        model = denoiser(prediction=prediction, schedule=schedule)
+        level = TextToImage(encoder="words").views(model, batch)["logsnr"]
+        assert_close(level, model.levels.logsnr(batch["time"]).clamp_max(most))
+        assert level[0] > 5.8
 
 
 def test_edm_knows_the_deviation_of_the_pictures(denoiser):

@@ -1,6 +1,7 @@
 """Text-to-image: a network makes a picture of what a text says, out of noise, step by step."""
 
 import copy
+import math
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar, final
 
@@ -18,6 +19,8 @@ __all__ = ["TextToImage"]
 
 NEAREST = 0.05
 """The time below which an error of the picture on a flow weighs no more: 1 / t² knows no end (JiT, PixelGen)."""
+CLEAREST = 2 * math.log((1 - NEAREST) / NEAREST)
+"""The log-SNR there, which is that of any schedule."""
 
 
 @final
@@ -97,7 +100,7 @@ class TextToImage(FromText):
         x0 = x0_from(model.prediction, seen.output.float(), noisy, alpha, sigma, sigma_data=model.sigma_data)
         pred = (x0 + 1) / 2  # all else is made of it, so that all terms meet there
         x0 = 2 * pred - 1
-        bent = levels.schedule == "flow" and model.prediction == "x0"
+        logsnr = levels.logsnr(t)
         shift = levels.shift(t).clamp_min(NEAREST).view(-1, 1, 1, 1)
         views = {
             "pred": pred,
@@ -105,7 +108,7 @@ class TextToImage(FromText):
             "prediction": output_from(model.prediction, x0, noisy, alpha, sigma, sigma_data=model.sigma_data),
             "clean": clean,
             "noise": noise,
-            "logsnr": levels.logsnr(t.clamp_min(NEAREST) if bent else t),
+            "logsnr": logsnr.clamp_max(CLEAREST) if model.prediction == "x0" else logsnr,
             "velocity": noise - clean + (clean - x0) / shift,
             "group": batch["group"],
             "conditioned": ~dropped,
