@@ -1,7 +1,9 @@
 """Tiny captioned pictures, networks and trainings."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from lossmith.models import Denoiser, Text, load_network
@@ -73,3 +75,18 @@ def run():
         return load_network(out / "model.safetensors")[0].state_dict()
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def captioned():
+    """Makes a folder of squares of noise, each with two captions."""
+
+    def made(folder, count):
+        folder.mkdir()
+        for k in range(count):
+            noise = np.random.default_rng([k, len(folder.name)]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / f"{k}.png")
+            (folder / f"{k}.txt").write_text(f"{folder.name} {k}\nnumber {k} of {folder.name}\n")
+        return str(folder)
+
+    return made

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -208,25 +207,18 @@ def test_a_judge_ranks_the_captions_of_real_pictures_and_of_samples(plain, tmp_p
     assert "A judge of captions is wanted" in capsys.readouterr().err
 
 
-def captioned(folder, count):
-    """A folder of squares of noise, each with two captions."""
-    folder.mkdir()
-    for k in range(count):
-        noise = np.random.default_rng([k, len(folder.name)]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / f"{k}.png")
-        (folder / f"{k}.txt").write_text(f"{folder.name} {k}\nnumber {k} of {folder.name}\n")
-    return str(folder)
-
-
-def test_evaluate_takes_the_captions_to_judge_by(plain, tmp_path, capsys):
+def test_evaluate_takes_the_captions_to_judge_by(plain, tmp_path, captioned, capsys):
     ours, others = captioned(tmp_path / "ours", 12), captioned(tmp_path / "others", 9)
     words = ["evaluate", str(plain[0]), "--captions", ours, "--val", others, "--guidance", "1", "--count", "8"]
     assert main([*words, "--steps", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["captions"], found["held"]) == (18, others)
+    assert "was trained on shapes, not on" in found["remarks"][0]
+    assert main([*words, "--steps", "1"]) == 0
+    assert "was trained on shapes, not on" in capsys.readouterr().out
 
 
-def test_a_picture_of_two_captions_is_compared_with_once(tmp_path):
+def test_a_picture_of_two_captions_is_compared_with_once(tmp_path, captioned):
     source = CaptionedPictures(captioned(tmp_path / "ours", 5))
     assert len(trained_on(source, 64, 0)) == 5
 

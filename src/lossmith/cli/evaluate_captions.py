@@ -22,11 +22,11 @@ def evaluated(
     val: str | None = None,
 ) -> None:
     """Prints the figures of a network on captions that it was not trained on, a part of its own or a set apart."""
+    from lossmith.cli.held_out import held_out
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
     from lossmith.metrics import CaptionJudge
     from lossmith.models import Sampler
-    from lossmith.tasks.captioned import Captions
     from lossmith.train.appraisal import appraise
     from lossmith.train.folder import RunFolder
 
@@ -35,8 +35,8 @@ def evaluated(
     except ValueError:
         raise ValueError(f"--guidance wants weights such as 1,2,3; got {guidance!r}.") from None
     prompted, ranks = prompted_in(Path(what)), None if judge is None else CaptionJudge.load(judge)
-    options = prompted.facts.get("options", {})
-    train, held = Captions(share=options.get("share", 0.15)).split(captions, val, prompted.side)
+    share = prompted.facts.get("options", {}).get("share", 0.15)
+    train, held, val, remarks = held_out(Path(what), captions, val, share=share, side=prompted.side)
     how = Sampler(solver=sampler, steps=steps)  # type: ignore[arg-type]  # which checks it
     place = device_of(device)
     found = appraise(
@@ -46,6 +46,7 @@ def evaluated(
         "what": what,
         "captions_of": captions,
         "held": val,
+        "remarks": remarks,
         "steps": steps,
         "sampler": sampler,
         "seed": seed,
@@ -85,6 +86,8 @@ def show(record: dict[str, Any]) -> None:
         "train/held: distance to the nearest picture that was trained on, over that to the nearest that was not; "
         "copies: the share that lies as near to one as the nearest hundredth of these lie to each other."
     )
+    for remark in record["remarks"]:
+        console.print(remark, markup=False)
     if "denoising" in record:
         pairs = zip(record["denoising"]["logsnr"], record["denoising"]["error"], strict=True)
         console.print(
