@@ -137,8 +137,29 @@ def test_a_split_tears_no_group_and_no_caption_apart(folder, seed):
 
 def test_pictures_that_all_belong_together_are_not_split(folder):
     some = [entry for entry in entries(folder)[0] if entry.group]
-    with pytest.raises(ValueError, match="2 pictures in 1 groups"):
+    with pytest.raises(ValueError, match=r"2 pictures in 1 groups\. Give others to judge by \(--val DIR\)"):
         CaptionedPictures(some, 16).split(0.5)
+
+
+def labelled(folder, labels, count=20):
+    """Pictures of a few labels, which are all that their captions say."""
+    for i in range(count):
+        (folder / f"{i}.png").write_bytes(png(i))
+        (folder / f"{i}.txt").write_text(f"label {i % labels}")
+    return CaptionedPictures(folder, 16)
+
+
+@pytest.mark.parametrize(("labels", "out"), [(2, r"10 of 20 pictures \(50%\)"), (4, r"5 of 20 pictures \(25%\)")])
+def test_a_split_that_holds_out_far_more_than_the_share_says_so(tmp_path, labels, out):
+    source = labelled(tmp_path, labels)
+    with pytest.warns(UserWarning, match=f"{out} are held out where a share of 0.15 .* only {labels} .*--val DIR"):
+        _, held = source.split(0.15)
+    assert len(held) == 20 // labels
+
+
+@pytest.mark.parametrize("labels", [5, 10, 20])
+def test_a_split_near_the_share_says_nothing(tmp_path, labels):
+    assert len(labelled(tmp_path, labels).split(0.15)[1]) in (2, 3, 4)  # a warning is an error here
 
 
 def test_broken_pairs_are_skipped_and_listed(folder):

@@ -20,6 +20,9 @@ from lossmith.image import pixels
 
 __all__ = ["CaptionedPictures"]
 
+FAR = 1.5
+"""Of what is to be held out; a split that holds out more says so."""
+
 
 @final
 class CaptionedPictures:
@@ -121,6 +124,8 @@ class CaptionedPictures:
     def split(self, share: float = 0.1, *, seed: int = 0) -> tuple["CaptionedPictures", "CaptionedPictures"]:
         """Parts them into those to train on and those held out; groups and equal captions are not torn apart.
 
+        At least one of these is held out, however large; a warning says so if that is far more than the share.
+
         Raises:
             ValueError: All belong together, or the share leaves nothing on one side.
         """
@@ -135,7 +140,8 @@ class CaptionedPictures:
         if len(families) < 2 or not 0 < share < 1:
             raise ValueError(
                 f"A split wants a share between 0 and 1, and pictures that do not all belong together by their group "
-                f"or by equal captions; got {share!r} of {len(self)} pictures in {len(families)} groups."
+                f"or by equal captions; got {share!r} of {len(self)} pictures in {len(families)} groups. "
+                "Give others to judge by (--val DIR), or captions that tell these apart."
             )
         size = np.bincount(family, minlength=max(families) + 1)
         away, out = set[int](), 0
@@ -144,6 +150,14 @@ class CaptionedPictures:
                 away.add(families[place])
                 out += size[families[place]]
         away = away or {min(families, key=lambda each: size[each])}
+        out = sum(int(size[each]) for each in away)
+        if out > FAR * share * len(self):
+            warnings.warn(
+                f"{out} of {len(self)} pictures ({out / len(self):.0%}) are held out where a share of {share:g} is "
+                f"wanted: pictures of one caption or group stay together, and there are only {len(families)} such "
+                "sets. Give others to judge by (--val DIR), or more captions.",
+                stacklevel=2,
+            )
         sides = (
             [e for e, f in zip(self.entries, family, strict=True) if (f in away) == held] for held in (False, True)
         )
