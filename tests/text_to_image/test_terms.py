@@ -154,6 +154,28 @@ def test_nearly_clean_pictures_weigh_no_more_than_at_a_time_of_a_twentieth(denoi
         assert level[0] > 5.8
 
 
+def test_a_text_is_heard_through_noise_in_training_alone(denoiser, batch, monkeypatch):
+    heard = []
+    model = denoiser()
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda *given, **more: heard.append(given[2]) or forward(*given, **more))
+    many = {name: torch.cat([view] * 200) for name, view in batch.items()}
+    for task in (TextToImage(drop=0.0, text_noise=0.6, encoder="words"), TextToImage(drop=0.0, encoder="words")):
+        for mode in (True, False):
+            task.views(model.train(mode), many)
+    noisy, *plain = heard
+    assert all(torch.equal(text.pooled, many["pooled"]) for text in plain)
+    for said, plainly in ((noisy.pooled, many["pooled"]), (noisy.tokens, many["tokens"])):
+        assert_close((said - plainly).std(), torch.tensor(0.6), atol=0.02, rtol=0)
+    assert torch.equal(noisy.mask, many["token_mask"])
+    silent = TextToImage(drop=0.999999, text_noise=0.6, encoder="words")
+    silent.views(model.train(), batch)
+    assert not heard[-1].pooled.any()  # nothing is nothing
+    for wrong in (-0.1, True, math.inf):
+        with pytest.raises(ValueError, match="wants text_noise as a deviation"):
+            TextToImage(text_noise=wrong)
+
+
 def test_edm_knows_the_deviation_of_the_pictures(denoiser):
     loss, _ = by_level(parse("imagen('edm')"), denoiser(prediction="edm", schedule="edm", sigma_data=0.7))
     assert repr(loss) == 'Denoising("edm", sigma_data=0.7)'

@@ -103,11 +103,13 @@ def text_to_image(
     levels: Annotated[str, option("How noise comes: flow, cosine or edm.")] = "flow",
     encoder: Encoder = "auto",
     drop: Annotated[float, option("How often the text is left out, for guidance.", min=0)] = 0.1,
+    text_noise: Annotated[float, option("Noise on the texts in training, a deviation; 0 for none.", min=0)] = 0.0,
     share: Share = 0.15,
     cache: Cache = None,
 ) -> dict[str, Any]:
     """Train a diffusion that makes pictures of texts, on captioned pictures, with any formula."""
-    options: dict[str, Any] = {"encoder": encoder, "drop": drop, "share": share, "cache": cache}
+    options: dict[str, Any] = {"encoder": encoder, "drop": drop, "text_noise": text_noise}
+    options |= {"share": share, "cache": cache}
     told = {"prediction": prediction, "schedule": levels}
     return {"scale": scale, "options": {**options, "measure": "edm" in told.values()}, "model": told}
 

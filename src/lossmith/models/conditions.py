@@ -35,6 +35,11 @@ class Text(NamedTuple):
         """The same on a device."""
         return Text(*(each.to(device) for each in self))
 
+    def noisy(self, deviation: float) -> "Text":
+        """The same with normal noise of a deviation on all that is said."""
+        tokens, pooled = (each + deviation * torch.randn_like(each) for each in (self.tokens, self.pooled))
+        return Text(tokens, self.mask, pooled)
+
     def without(self, which: Tensor) -> "Text":
         """The same with nothing said where `which`, (N,), is true: zeros, and one token, since attention wants one."""
         silent = torch.zeros_like(self.mask)

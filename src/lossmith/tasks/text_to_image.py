@@ -50,6 +50,9 @@ class TextToImage(FromText):
         scale: By how much it enlarges; 1 makes pictures of text alone.
         drop: How often the text is left out in training, so that the network also knows pictures without: guidance
             needs that.
+        text_noise: The deviation of the noise that a text is heard through in training, where that of its standardised
+            values is 1, so that what is learnt of a text holds near it, too: conditioning augmentation (StackGAN, Zhang
+            et al., 2017, https://arxiv.org/abs/1612.03242), with a deviation that is given and not learnt.
         source: How captions are read and split, see :class:`lossmith.tasks.captioned.Captions`.
 
     Raises:
@@ -63,13 +66,15 @@ class TextToImage(FromText):
     )
     network: ClassVar[str] = "denoiser"
 
-    def __init__(self, scale: int = 1, *, drop: float = 0.1, **source: Any) -> None:
+    def __init__(self, scale: int = 1, *, drop: float = 0.1, text_noise: float = 0.0, **source: Any) -> None:
         if scale not in (1, 2, 4, 8):
             raise ValueError(f"{self.name} wants a scale of 1, 2, 4 or 8; got {scale!r}.")
         if isinstance(drop, bool) or not 0 <= drop < 1:
             raise ValueError(f"{self.name} wants drop from 0 to below 1; got {drop!r}.")
+        if isinstance(text_noise, bool) or not 0 <= text_noise < math.inf:
+            raise ValueError(f"{self.name} wants text_noise as a deviation, such as 0.6, or 0; got {text_noise!r}.")
         super().__init__(scale, **source)
-        self.drop = float(drop)
+        self.drop, self.text_noise = float(drop), float(text_noise)
         self.wanted: frozenset[str] = frozenset(self.gives)
 
     def giving(self, views: Collection[str]) -> "TextToImage":
@@ -95,6 +100,8 @@ class TextToImage(FromText):
         alpha, sigma = (each.view(-1, 1, 1, 1) for each in (levels.alpha(t), levels.sigma(t)))
         noisy = alpha * clean + sigma * noise
         text = Text.of(batch)
+        if self.text_noise and model.training:
+            text = text.noisy(self.text_noise)
         show = self.wanted & {"hidden", *MAPS} | ({"maps"} if "attention" in self.wanted else set())
         seen = model(noisy, t, text.without(dropped), show=show, **beside)
         x0 = x0_from(model.prediction, seen.output.float(), noisy, alpha, sigma, sigma_data=model.sigma_data)

@@ -34,6 +34,12 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
     Raises:
         ValueError: A denoising term is for another prediction than the network's, or a term reads what is not there.
     """
+    for name, term in zip(loss.names, loss.terms, strict=True):
+        if isinstance(term.loss, TextAlignment | TextContrast) and "text" in term.reads.values():
+            raise ValueError(
+                f"The term '{name}' compares pictures with texts in one space, and the view 'text' is what this "
+                "network's own text encoder says. Take InfoNCE, or give CLIP's vectors in your own loop."
+            )
     if not isinstance(model, Denoiser):
         return loss, []
     terms, remarks = [], []
@@ -43,11 +49,6 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
         if "sketch" in term.reads.values() and model.sketch is None:
             raise ValueError(
                 f"The term '{name}' reads a sketch, and this network draws none: add --model-option sketch=1024."
-            )
-        if isinstance(term.loss, TextAlignment | TextContrast) and "text" in term.reads.values():
-            raise ValueError(
-                f"The term '{name}' compares pictures with texts in one space, and the view 'text' is what this "
-                "network's own text encoder says. Take InfoNCE, or give CLIP's vectors in your own loop."
             )
         if isinstance(term.loss, Denoising):
             term = replace(term, loss=agreeing(term.loss, model))
