@@ -110,8 +110,9 @@ def train(
         if card is not None:
             folder.write("calibration.json", {"loss": repr(loss), "card": card.record()})
             console.print(card.table())
-        what = "captions" if task.samples else "pictures"
-        console.print(f"{material.found - len(items.skipped)} {what}, {len(items.skipped)} skipped", highlight=False)
+        bad = len(items.skipped)
+        used = f"{material.found} captions" if task.samples else f"{material.found - bad} pictures"  # files, bad or not
+        console.print(f"{used}, {bad} skipped", highlight=False)
         for finding in [*filter(None, [material.remark]), *remarks, *findings]:
             console.print(finding, highlight=False, soft_wrap=True, markup=False)
         for metric, why in judging[0].missing.items() if judging else ():
