@@ -5,6 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from lossmith.cli import main
+from lossmith.cli.evaluate_captions import show
 from lossmith.train import Settings, train
 
 DIRECT = {"name": "direct", "channels": [8, 4], "latents": 3}
@@ -32,3 +34,35 @@ def direct(ours, tmp_path_factory):
 
 def test_a_training_says_how_many_captions_there_are_whatever_was_skipped(direct):
     assert "26 captions, 2 skipped\n" in direct[1]  # of 15 pictures two are held out
+
+
+def test_calibrate_wants_a_network_that_knows_noise(direct, ours, capsys):
+    assert main(["calibrate", "L1", "--captions", str(ours), "--model", str(direct[0])]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].endswith("knows no noise. Give a run of lossmith train text-to-image.")
+
+
+def test_calibrate_shortens_nothing_in_a_pipe(tmp_path, run, capsys, monkeypatch):
+    run(tmp_path / "run", steps=1)
+    monkeypatch.setenv("COLUMNS", "80")
+    formula = "imagen + 1e-5 * AttentionMask + Dispersive"
+    words = ["--captions", "shapes", "--batches", "1", "--batch", "2", "--device", "cpu"]
+    assert main(["calibrate", formula, "--model", str(tmp_path / "run"), *words]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert out.count("AttentionMask") == 2
+
+
+def test_evaluate_shortens_nothing_in_a_pipe(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ["background", "position", "colour", "shape", "size", "joint", "r_precision"]
+    figures = dict.fromkeys(names, 0.125)
+    row = {"guidance": 2.0, **figures, "kid": {"value": 0.5}, "diversity": {"vendi": 1.5}}
+    row |= {"memorisation": {"ratio": 1.0, "copies": 0.25}}
+    record = {"what": "runs/a", "n": 8, "captions": 4, "captions_of": "shapes", "held": None, "remarks": []}
+    show(record | {"guidance": [row], "chance": figures, "ceiling": figures, "floor": {"value": 0.25}})
+    lines = capsys.readouterr().out.splitlines()
+    assert not any("…" in line for line in lines)
+    assert next(line for line in lines if "guidance" in line).split()[1:8] == names
+    assert next(line for line in lines if line.startswith("2 ")).split()[1:8] == ["0.125"] * 7

@@ -18,6 +18,7 @@ def calibrated(
     from lossmith import parse
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
+    from lossmith.cli.tables import whole
     from lossmith.models import Denoiser
     from lossmith.tasks import TextToImage
     from lossmith.train.by_level import pulls_by_level, rows
@@ -29,6 +30,11 @@ def calibrated(
         network: Any = Denoiser(**material.told)
     else:
         prompted = prompted_in(Path(model))
+        if not isinstance(prompted.model, Denoiser):
+            raise ValueError(
+                f"calibrate --captions measures gradients by level of noise; the network in {model!r} knows no noise. "
+                "Give a run of lossmith train text-to-image."
+            )
         network, options = prompted.model, prompted.facts.get("options", {})
         task = TextToImage(network.scale, **options)
         material = task.material(captions, None, count=1, crop=prompted.side, seed=seed)
@@ -44,4 +50,4 @@ def calibrated(
         table = Table("log-SNR", *(f"{low:g}..{high:g}" for low, high in found["logsnr"]), title=title)
         for row in rows(found, what):
             table.add_row(*row)
-        console.print(table)
+        whole(console, table)

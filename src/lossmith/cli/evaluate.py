@@ -144,6 +144,8 @@ def show(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from lossmith.cli.tables import whole
+
     console = Console(highlight=False, soft_wrap=True)
     names = list(record["mean"])
     table = Table("picture", title=f"{record['what']}, x{record['scale']}, {record['images']}", title_justify="left")
@@ -153,7 +155,7 @@ def show(record: dict[str, Any]) -> None:
         table.add_row(picture, *(written(name, figures[name]) for name in names))
     table.add_section()
     table.add_row(f"mean of {record['n']}", *(written(name, record["mean"][name]) for name in names), style="bold")
-    console.print(table)
+    whole(console, table)
     for metric, why in record["missing"].items():
         console.print(f"Without {metric}. {why}", markup=False)
     for file in record["skipped"]:

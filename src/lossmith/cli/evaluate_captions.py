@@ -65,6 +65,8 @@ def show(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from lossmith.cli.tables import whole
+
     console = Console(highlight=False, soft_wrap=True)
     names = list(record.get("chance", {}))
     place = record["held"] or record["captions_of"]
@@ -81,7 +83,7 @@ def show(record: dict[str, Any]) -> None:
         if line in record:
             table.add_row(line, *(f"{record[line].get(name, float('nan')):.3f}" for name in names), "", "", "", "")
     table.add_row("real", *("" for _ in names), f"{record['floor']['value']:.4f}", "", "", "")
-    console.print(table)
+    whole(console, table)
     console.print(
         "train/held: distance to the nearest picture that was trained on, over that to the nearest that was not; "
         "copies: the share that lies as near to one as the nearest hundredth of these lie to each other."
