@@ -36,7 +36,7 @@ def calibrate(
         str, typer.Option(metavar="RUN|CHECKPOINT|bicubic", help="What enlarges them; best a network after warm-up.")
     ] = "bicubic",
     scale: Annotated[
-        int | None, typer.Option(min=2, max=4, help="By how much to enlarge [the checkpoint's; bicubic: 4].")
+        int | None, typer.Option(min=2, max=4, help="By how much to enlarge \\[the checkpoint's; bicubic: 4].")
     ] = None,
     batches: Annotated[int, typer.Option(min=1, help="How many batches to look at.")] = 8,
     batch: Annotated[int, typer.Option(min=1, help="Crops in each.")] = 8,

@@ -45,7 +45,7 @@ def evaluate(
     sampler: Annotated[str, typer.Option(help="For captions: euler, heun, ddim or dpm++.")] = "euler",
     seed: Annotated[int, typer.Option(min=0, help="For captions: which, and of what noise.")] = 0,
     scale: Annotated[
-        int | None, typer.Option(min=2, max=4, help="By how much to enlarge [the checkpoint's; bicubic: 4].")
+        int | None, typer.Option(min=2, max=4, help="By how much to enlarge \\[the checkpoint's; bicubic: 4].")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: mean, pictures, protocol, skipped.")] = False,
     at: Annotated[

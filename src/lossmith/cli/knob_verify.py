@@ -31,7 +31,7 @@ def verify(
     ] = False,
     values: Annotated[
         int | None,
-        typer.Option(min=2, help="How many separate networks share the run's steps [those there are, or 5]."),
+        typer.Option(min=2, help="How many separate networks share the run's steps \\[those there are, or 5]."),
     ] = None,
     equal_length: Annotated[
         list[float] | None,
@@ -42,7 +42,7 @@ def verify(
         typer.Option(metavar="K", help="Also a knob trained for K of VALUES parts of the steps; may be repeated."),
     ] = None,
     realism: Annotated[
-        list[str] | None, typer.Option(help="An axis of realism: lpips_alex, dists or swd [lpips_alex and swd].")
+        list[str] | None, typer.Option(help="An axis of realism: lpips_alex, dists or swd \\[lpips_alex and swd].")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Pictures at most, spread evenly over the folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one line of JSON.")] = False,

@@ -28,7 +28,7 @@ def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run of train text-to-image, or its weights.")],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What shall be seen; one or more.")],
     out: Annotated[Path, typer.Option(help="The picture to write, a sheet if there are several.")] = Path("sample.png"),
-    grid: Annotated[str | None, typer.Option(help="Rows x columns of the sheet [a row of 4 for each prompt].")] = None,
+    grid: Annotated[str | None, typer.Option(help="Rows x columns \\[a row of 4 for each prompt].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first picture's noise; the next one's is one more.")] = 0,
     guidance: Annotated[float, typer.Option(min=0, help="How much the text is exaggerated; 1 is not at all.")] = 2.0,
     interval: Annotated[str, typer.Option(help="Between which times it acts, 0 (picture) to 1 (noise).")] = "0:1",

@@ -7,7 +7,7 @@ import typer
 
 from lossmith.train.painting_loss import LEARNT
 
-__all__ = ["COMMANDS", "STANDS_FOR", "USUAL", "ends"]
+__all__ = ["COMMANDS", "SAID", "STANDS_FOR", "USUAL", "ends"]
 
 PANEL = "The task"
 
@@ -150,6 +150,10 @@ USUAL: dict[str, dict[str, Any]] = {
 CAPTIONED = {"images": "captions", "crop": "side"}
 STANDS_FOR: dict[str, dict[str, str]] = {"text-to-image": CAPTIONED, "direct-text-to-image": CAPTIONED}
 """Which option of a task's own takes the place of which that all have."""
+
+JUDGED = Annotated[str | None, option("Captioned pictures to judge by; without them, some captions are held out.")]
+SAID: dict[str, dict[str, Any]] = {"text-to-image": {"val": JUDGED}, "direct-text-to-image": {"val": JUDGED}}
+"""What a task says of an option that all have, where it is something else to it."""
 
 
 def ends(who: str, text: str) -> float | list[float]:

@@ -8,18 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from lossmith.cli.tasks import COMMANDS, STANDS_FOR, USUAL
+from lossmith.cli.examples import examples
+from lossmith.cli.tasks import COMMANDS, SAID, STANDS_FOR, USUAL
 from lossmith.train import Settings
 
 __all__ = ["register"]
-
-EPILOG = """Examples:
-
-  lossmith train super-resolution --images photos/ --loss "L1 + 0.1*perceptual" --steps 20000 --out runs/x4
-
-  lossmith train super-resolution --images photos/ --val Set5/ --scale 2 --loss "L1" --steps 500 --crop 96 --out runs/x2
-
-The same line again goes on where the run stands, be it after Ctrl-C, kill -9, or with more --steps."""
 
 WRITES = """It writes a run folder: settings, log.jsonl with every term, validations, picture sheets, TensorBoard, \
 checkpoints, the averaged weights (model.safetensors) and report.html. Ctrl-C saves."""
@@ -37,7 +30,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     tasks = typer.Typer(no_args_is_help=True, help="Train a network on a loss that is written as a formula.")
     for task, own in COMMANDS.items():
-        tasks.command(task, epilog=EPILOG)(command(task, own))
+        tasks.command(task, epilog=examples(task))(command(task, own))
     app.add_typer(tasks, name="train", rich_help_panel="Networks")
 
 
@@ -51,7 +44,11 @@ def command(task: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None
     """
     mine, usual, stands_for = inspect.signature(own).parameters, USUAL.get(task, {}), STANDS_FOR.get(task, {})
     shared = [p for p in inspect.signature(trained).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
-    common = [p.replace(default=usual.get(p.name, p.default)) for p in shared if p.name not in stands_for]
+    common = [
+        p.replace(default=usual.get(p.name, p.default), annotation=SAID.get(task, {}).get(p.name, p.annotation))
+        for p in shared
+        if p.name not in stands_for
+    ]
 
     def run(**given: Any) -> None:
         asked = {name: given.pop(name) for name in mine}
@@ -85,7 +82,7 @@ def trained(
     batch: Annotated[int, option(DATA, "Pictures in a pass, over all devices.", min=1)] = D["batch"],
     crop: Annotated[int, option(DATA, "Side of a crop of the large picture, px.", min=8)] = D["crop"],
     model: Annotated[
-        str | None, option(MODEL, "A network's name, see lossmith models, or a checkpoint to fine-tune [the task's].")
+        str | None, option(MODEL, "A network's name, see lossmith models, or a checkpoint to fine-tune \\[the task's].")
     ] = None,
     model_option: Annotated[
         list[str] | None, option(MODEL, "An argument of the network, name=value; may be repeated.")

@@ -93,7 +93,7 @@ def tuned(
     sampler: Annotated[str, option(SEARCH, "tpe, or nsga2 for hundreds of short trials.")] = "tpe",
     raw: Annotated[bool, option(SEARCH, "Weights as written, not in units of equal gradient norms.")] = False,
     schedule: Annotated[str, option(STEP, "Learning rate: constant, or cosine with --rungs 1.")] = "constant",
-    checkpoint_every: Annotated[int, option(RUN, "Steps between checkpoints [a tenth of a trial].", min=0)] = 0,
+    checkpoint_every: Annotated[int, option(RUN, "Steps between checkpoints \\[a tenth of a trial].", min=0)] = 0,
     readers: Annotated[int | None, option(MACHINE, "Processes of a worker that read pictures.", min=0)] = None,
     **training: Any,
 ) -> None:
