@@ -50,13 +50,15 @@ def sample(
     With several prompts the pictures of the first come first. An empty prompt asks for any picture.
     """
     from lossmith.cli.networks import device_of, file_of
+    from lossmith.cli.restore import WRITES, write
     from lossmith.cli.tasks import ends
     from lossmith.image import to_pil
     from lossmith.models import Sampler
     from lossmith.tasks import later_stage
-    from lossmith.train.folder import replaced
     from lossmith.train.sampling import grid as laid_out
 
+    if out.suffix.lower() not in WRITES:
+        raise ValueError(f"--out wants a name that ends in one of {', '.join(WRITES)}; got {str(out)!r}.")
     between = ends("--interval", interval)
     if isinstance(between, float):
         raise ValueError(f"--interval wants two times, such as 0.1:0.9; got {interval!r}.")
@@ -80,8 +82,7 @@ def sample(
     if later is not None:
         made = later.enlarge(made, texts, seeds, how, spoilt=spoilt, device=place)
     shown = made.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
-    picture = to_pil(laid_out(shown, columns))
-    replaced(out, lambda partial: picture.save(partial, format="PNG"))
+    write(to_pil(laid_out(shown, columns)), out)
     print(f"{out}: {count} pictures of {made.shape[-1]} px, seeds {seed} to {seed + count - 1}")
 
 
