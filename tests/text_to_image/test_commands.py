@@ -1,8 +1,10 @@
 """What the commands say of networks that make pictures of texts."""
 
 import io
+import json
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from lossmith.cli import main
@@ -66,3 +68,35 @@ def test_evaluate_shortens_nothing_in_a_pipe(capsys, monkeypatch):
     assert not any("…" in line for line in lines)
     assert next(line for line in lines if "guidance" in line).split()[1:8] == names
     assert next(line for line in lines if line.startswith("2 ")).split()[1:8] == ["0.125"] * 7
+
+
+def test_a_decoder_without_guidance_has_one_row(direct, ours, captioned, tmp_path, capsys):
+    words = ["evaluate", str(direct[0]), "--captions", str(ours), "--val", captioned(tmp_path / "others", 6)]
+    words += ["--count", "16", "--device", "cpu", "--json"]
+    assert main([*words, "--guidance", "1,3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["guidance"] for row in found["guidance"]] == [1.0]
+    assert "no guidance changes" in found["remarks"][-1]
+    assert main([*words, "--guidance", "1"]) == 0
+    assert not json.loads(capsys.readouterr().out)["remarks"]
+
+
+def test_too_few_pictures_to_judge_by_get_one_line(direct, ours, capsys):
+    assert main(["evaluate", str(direct[0]), "--captions", str(ours), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert "2 were held out. Give more pictures, or others to judge by with --val DIR.\n" in said
+
+
+@pytest.mark.parametrize(("name", "form"), [("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP")])
+def test_a_sample_is_written_as_its_name_says(direct, tmp_path, name, form):
+    words = ["sample", str(direct[0]), "a page", "--grid", "1x1", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / name)]) == 0
+    with Image.open(tmp_path / name) as picture:
+        assert picture.format == form
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a"])
+def test_a_sample_of_an_unknown_kind_is_refused(direct, tmp_path, name, capsys):
+    assert main(["sample", str(direct[0]), "a page", "--out", str(tmp_path / name), "--device", "cpu"]) == 2
+    assert "--out wants a name that ends in one of .png, " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
