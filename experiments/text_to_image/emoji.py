@@ -68,8 +68,8 @@ def listed(folder: Path) -> Iterator[tuple[str, Path | str, list[str]]]:
     package = folder / "package" if (folder / "package").is_dir() else folder
     if (package / "icons.json").is_file():
         whole = json.loads((package / "icons.json").read_text("utf-8"))
-        sorts = json.loads((package / "metadata.json").read_text("utf-8"))["categories"]
-        flags = sorts.get("Flags", [])
+        sorts = package / "metadata.json"
+        flags = json.loads(sorts.read_text("utf-8"))["categories"].get("Flags", []) if sorts.is_file() else []
         for name, icon in whole["icons"].items():
             if name not in flags and not re.search("skin-tone|flag-|^letter-|^keycap-", name):
                 size = (icon.get(each, whole.get(each, 16)) for each in ("width", "height"))

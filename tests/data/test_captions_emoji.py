@@ -64,9 +64,11 @@ def test_the_folder_is_read(emoji, tmp_path, monkeypatch):
 
 def test_a_set_of_drawings_is_drawn_named_and_parted(emoji, tmp_path, monkeypatch):
     square = '<path fill="#f00" d="M0 0h{0}v{0}H0z"/>'
-    icons = {f"thing-{size}": {"body": square.format(size)} for size in range(1, 17)}
+    icons = {f"thing-{size}": {"body": square.format(size)} for size in range(10, 26)}
     icons |= {"hand-light-skin-tone": {"body": ""}, "letter-a": {"body": ""}, "wide": {"body": square, "width": 32}}
+    icons |= {"canada": {"body": ""}}
     (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "metadata.json").write_text(json.dumps({"categories": {"Flags": ["canada"]}}))
     whole = {"icons": icons, "width": 16, "height": 16}
     (tmp_path / "package" / "icons.json").write_text(json.dumps(whole))
     captions = {}
@@ -78,6 +80,21 @@ def test_a_set_of_drawings_is_drawn_named_and_parted(emoji, tmp_path, monkeypatc
         assert len(list((tmp_path / part).glob("*.png"))) == len(captions[part])
     assert len(captions["held"]) == 2 and not captions["held"] & captions["train"]
     both = captions["held"] | captions["train"]
-    assert both == {f"{name.replace('-', ' ')} by ann" for name in icons if not name.startswith(("hand", "letter"))}
+    assert both == {
+        f"{name.replace('-', ' ')} by ann" for name in icons if not name.startswith(("hand", "letter", "can"))
+    }
     with Image.open(next((tmp_path / "train").glob("thing-16.png"), tmp_path / "held" / "thing-16.png")) as drawn:
         assert drawn.getpixel((60, 60)) == (255, 0, 0, 255)
+
+
+def test_drawings_of_one_thing_have_one_name_and_families_of_another_folder_are_left_out(emoji, tmp_path, monkeypatch):
+    (tmp_path / "package").mkdir()
+    icons = {name: {"body": '<path d="M0 0h9v9z"/>'} for name in ("bird-1", "bird-2", "fish", "ant")}
+    (tmp_path / "package" / "icons.json").write_text(json.dumps({"icons": icons}))
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "seen" / "metadata.jsonl").write_text('{"file_name": "x.png", "text": "a fish", "group": "fish"}\n')
+    words = ["emoji.py", str(tmp_path), str(tmp_path / "to"), "--but", str(tmp_path / "seen")]
+    monkeypatch.setattr(sys, "argv", words)
+    emoji.main()
+    found = CaptionedPictures(tmp_path / "to", 64)
+    assert sorted(entry.captions for entry in found.entries) == [("ant",), ("bird",), ("bird",)]

@@ -2,15 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lossmith.tasks.captioned import Source
+from typing import Any
 
 __all__ = ["evaluated"]
-
-LEAST = 4
-"""Pictures of each kind that the kernel distance is measured on."""
 
 
 def evaluated(
@@ -43,7 +37,6 @@ def evaluated(
     prompted, ranks = prompted_in(Path(what)), None if judge is None else CaptionJudge.load(judge)
     share = prompted.facts.get("options", {}).get("share", 0.15)
     train, held, val, remarks = held_out(Path(what), captions, val, share=share, side=prompted.side)
-    enough(train, held, count, seed)
     if isinstance(prompted.model, Direct) and len(weights) > 1:
         weights = [1.0]
         remarks = [*remarks, f"{what} draws in one pass, which no guidance changes: one row is all rows."]
@@ -68,29 +61,6 @@ def evaluated(
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
         show(record)
-
-
-def enough(train: "Source", held: "Source", count: int, seed: int) -> None:
-    """Refuses what no distance can be measured on, before anything is sampled.
-
-    Raises:
-        ValueError: There are less than four different pictures to compare with, or to judge by.
-    """
-    import numpy as np
-
-    known = (train.pictures([k])[0] for k in range(len(train.captions)))
-    judged = (held.draw(np.random.default_rng([seed, k])).picture for k in range(count))
-    for pictures, what in ((known, "trained on"), (judged, "held out")):
-        found: set[bytes] = set()
-        for picture in pictures:
-            found.add(picture.numpy().tobytes())
-            if len(found) == LEAST:
-                break
-        else:
-            raise ValueError(
-                f"evaluate wants at least {LEAST} different pictures that were trained on, and {LEAST} that were not; "
-                f"{len(found)} were {what}. Give more pictures, or others to judge by with --val DIR."
-            )
 
 
 def show(record: dict[str, Any]) -> None:

@@ -31,6 +31,8 @@ __all__ = ["appraise"]
 PRECISION = "r_precision"
 FEW = 8
 """Prompts, and seeds of each, by which diversity is measured."""
+LEAST = 4
+"""Different pictures that a distance between two sets can be measured on."""
 MOST = 8192
 """Captions whose pictures a sample is compared with, at most."""
 
@@ -63,6 +65,9 @@ def appraise(
         seed: Which captions, and which noise.
         device: Where.
         judge: Who ranks the captions of each picture; it must share nothing with the network or with its loss.
+
+    Raises:
+        ValueError: There are less than four different pictures to compare with, or to judge by.
     """
     items = CaptionedItems(held, _embedded(prompted, held), seed=seed)
     rows = [items[k] for k in range(count)]
@@ -80,8 +85,15 @@ def appraise(
         record["ceiling"] = record.get("ceiling", {}) | ranked(judge, real, held, offered)
         record["chance"] = record.get("chance", {}) | {PRECISION: 1 / len(offered[0])}
     others = trained_on(train, 2 * count, seed + 1)
+    different = torch.unique(real, dim=0)
+    for found, what in ((torch.unique(others, dim=0), "trained on"), (different, "held out")):
+        if len(found) < LEAST:
+            raise ValueError(
+                f"evaluate wants at least {LEAST} different pictures that were trained on, and {LEAST} that were not; "
+                f"{len(found)} were {what}. Give more pictures, or others to judge by with --val DIR."
+            )
     known, digest = picture_features(others)
-    mine, _ = picture_features(torch.unique(real, dim=0)[: len(known)])
+    mine, _ = picture_features(different[: len(known)])
     record["features"] = digest
     record["floor"] = kid(mine, known, size=count)._asdict()
     curves = []
