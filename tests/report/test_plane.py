@@ -83,3 +83,10 @@ def test_an_arrow_leads_from_one_point_to_the_other(tmp_path):
     with Image.open(plain) as first, Image.open(led) as second:
         left, top, right, bottom = ImageChops.difference(first, second).getbbox()
     assert (right - left) > 300 and (bottom - top) > 200  # from one corner of the plane to the other
+
+
+def test_no_nearer_place_is_lost_to_a_rounding_error():
+    chance = random.Random(0)
+    points = [(chance.uniform(50, 300), chance.uniform(50, 250)) for _ in range(200)]
+    boxes = [placed([point], [(9.6, 18.1)], FRAME, [], gap=7.5)[0] for point in points]
+    assert [left for left, *_ in boxes] == [x + 7.5 for x, _ in points]

@@ -139,13 +139,14 @@ def spread(places: Sequence[float], gap: float = 15) -> list[float]:
     return moved
 
 
-def figure(title: str, note: str, drawing: str, data: dict[str, Any]) -> str:
-    """A chart with its title, a note, and the data that the page's script reads values from."""
+def figure(title: str, note: str, drawing: str, data: dict[str, Any], said: str = "") -> str:
+    """A chart with its title, a note, and the data that the page's script reads values from; `said` is it in words."""
     safe = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     note = f'<span class="note">{escape(note)}</span>' if note else ""
     caption = f"<figcaption><b>{escape(title)}</b>{note}</figcaption>" if title else ""
+    alt = escape(": ".join(filter(None, (title, said))))
     return (
         f'<figure class="chart" tabindex="0">{caption}'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{drawing}</svg>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{alt}">{drawing}</svg>'
         f'<script type="application/json">{safe}</script></figure>'
     )

@@ -52,7 +52,7 @@ for (const chart of document.querySelectorAll(".chart")) {
       const { point, name, colour, step } = flat[i];
       draw("circle", { class: `found c${colour}`, cx: at(x, point[0]), cy: at(y, point[1]), r: 5 });
       const rows = plane.map((axis, k) => ({ name: axis, colour: -1, text: written(point[k]) }));
-      return say(`${name}, step ${step.toLocaleString("en")}`, rows, at(x, point[0]), at(y, point[1]));
+      return say(step === undefined ? name : `${name}, step ${step.toLocaleString("en")}`, rows, at(x, point[0]), at(y, point[1]));
     }
     const step = steps[i], place = at(x, step);
     draw("line", { class: "cursor", x1: place, x2: place, y1: 14, y2: 264 });

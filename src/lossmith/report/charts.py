@@ -9,7 +9,7 @@ from typing import Any
 from lossmith.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, around, figure, frame, spread
 from lossmith.report.folder import Points
 
-__all__ = ["Curve", "curves", "plane", "shares", "smooth"]
+__all__ = ["Curve", "curves", "plane", "shares", "shortened", "smooth"]
 
 BINS = 150  # more than this is finer than the screen
 
@@ -82,7 +82,7 @@ def curves(
         parts.append(_stroke(_thinned(drawn[id(line)]), x, y, line.colour, dots=not noisy or len(line.points) < 3))
     ends = [y.at(drawn[id(line)][-1][1]) for line in lines]
     for line, place in zip(lines, spread(ends), strict=True):
-        text = escape(_short(line.name)) if wide else f"{drawn[id(line)][-1][1]:.4g}"
+        text = escape(shortened(line.name)) if wide else f"{drawn[id(line)][-1][1]:.4g}"
         parts.append(f'<text class="label c{line.colour % 8}" x="{x.end + 7:.0f}" y="{place + 4:.1f}">{text}</text>')
     remarks = [
         note,
@@ -118,7 +118,7 @@ def shares(title: str, colour: int, names: Sequence[str], rows: Sequence[tuple[f
         floor = top
     parts.append(frame(x, y, x_name="step", y_format=".0%"))
     for name, layer, place in zip(names, layers, spread(middles), strict=True):
-        text = escape(f"{_short(name, 11)} {layer[-1][1]:.0%}")
+        text = escape(f"{shortened(name, 11)} {layer[-1][1]:.0%}")
         parts.append(f'<text class="label ink" x="{x.end + 7:.0f}" y="{place + 4:.1f}">{text}</text>')
     series = [
         {"name": name, "colour": colour % 8, "points": _rounded([layer[int(i)] for _, i in steps]), "unit": "%"}
@@ -149,7 +149,7 @@ def plane(
     titles = [path.name for path in paths] + ["bicubic"]
     heights = spread([y.at(b) for _, b in spots])
     for (a, _), place, kind, name in zip(spots, heights, classes, titles, strict=False):
-        at, text = f'x="{x.at(a) + 12:.1f}" y="{place + 4:.1f}"', escape(_short(name, 20))
+        at, text = f'x="{x.at(a) + 12:.1f}" y="{place + 4:.1f}"', escape(shortened(name, 20))
         parts.append(f'<text class="label {kind}" {at}>{text}</text>')
     series = [
         {"name": p.name, "colour": p.colour % 8, "points": _rounded(p.points), "steps": list(p.steps)} for p in paths
@@ -192,6 +192,6 @@ def _rounded(points: Points) -> list[tuple[float, float]]:
     return [(float(f"{a:.6g}") if a % 1 else a, float(f"{b:.5g}")) for a, b in points]
 
 
-def _short(name: str, most: int = 16) -> str:
+def shortened(name: str, most: int = 16) -> str:
     """A name cut in its middle: of runs that are told apart by a number, that is mostly the last part."""
     return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - most // 2 - 1) :]}"

@@ -64,7 +64,7 @@ def page(runs: Sequence[Path], out: Path) -> Path:
         body.append(comparison(group, own, remarks))
         body.append(sections.realism(group))
         body.append(sections.over_time(group))
-        body.append(guidance(list(group.runs.values())))
+        body.append(guidance(group))
         body.append(sections.terms(group))
         body.append(noticed(group))
     body += [appendix.plan(members), appendix.citations(members), appendix.details(members)]

@@ -112,9 +112,10 @@ def placed(
                 left = x - wide / 2 if not across else x + across * far * gap - (wide if across < 0 else 0)
                 top = y - high / 2 if not down else y + down * far * gap - (high if down < 0 else 0)
                 boxes.append((left, top, left + wide, top + high))
-        clashes = [wide * high - common(box, frame) + sum(common(box, other) for other in there) for box in boxes]
+        covered = [wide * high - common(box, frame) + sum(common(box, other) for other in there) for box in boxes]
+        clashes = [round(area / (wide * high), 6) for area in covered]  # or a nearer box is lost to a rounding error
         least = min(range(len(boxes)), key=clashes.__getitem__)
-        if clashes[least] <= 1e-6 * wide * high or i not in spare:
+        if not clashes[least] or i not in spare:
             found[i] = boxes[least]
             there.append(boxes[least])
     return found
