@@ -195,6 +195,7 @@ def test_two_processes_keep_one_codebook(monkeypatch):
     two = Two()
     monkeypatch.setattr(codebook, "dist", two)
     monkeypatch.setattr(processes, "dist", two)
+    torch.manual_seed(0)
     latents, books = torch.randn(2, 2, 4, 4, 4), [Codebook(16, 4) for _ in range(2)]
     books[1].load_state_dict(books[0].state_dict())  # as DDP begins
     threads = [Thread(target=lambda i=i: books[i](latents[i]), name=str(i)) for i in range(2)]
@@ -206,4 +207,5 @@ def test_two_processes_keep_one_codebook(monkeypatch):
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert_close(one["usage"].sum(), torch.tensor(1.0))
     places = latents[0].permute(0, 2, 3, 1).reshape(-1, 4)
-    assert torch.cdist(one["entries"], places).min(dim=1).values.max() < 1e-3  # all lie at latents of the first
+    apart = torch.cdist(one["entries"], places, compute_mode="donot_use_mm_for_euclid_dist")  # which rounds less
+    assert apart.min(dim=1).values.max() < 1e-6  # all lie at latents of the first

@@ -6,6 +6,8 @@ import sys
 import pytest
 from PIL import Image
 
+from lossmith.lenses import vgg
+
 
 def one_line(text):
     assert text.startswith("lossmith: ")
@@ -53,6 +55,7 @@ def test_pictures_smaller_than_the_crop(train):
 def test_missing_weights_say_how_to_get_them(train, tmp_path, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    vgg.shared.cache_clear()  # a test before may have found them
     status, _, error = train(loss="L1 + 0.1*perceptual('vgg19')")
     assert status == 2
     assert "No weights for vgg19 were found. Do one of these" in one_line(error)

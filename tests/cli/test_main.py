@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from lossmith.cli import main
+from lossmith.lenses import vgg
 
 
 def said(capsys, *words):
@@ -93,6 +94,7 @@ def test_explain_says_how_to_get_weights_that_are_missing(capsys, monkeypatch, t
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    vgg.shared.cache_clear()  # a test before may have found them
     assert main(["explain", "L1 + perceptual('vgg19')"]) == 0
     text = capsys.readouterr().out
     assert "no weights" in text

@@ -141,12 +141,12 @@ def test_a_killed_worker_s_trial_comes_back_from_a_journal(search, tmp_path):
     storage = f"journal:{tmp_path / 'j'}"
     study = joined(search(), tmp_path, storage=storage, heartbeat=1)
     trial = study.ask()
-    with Presence(tmp_path, every=0.5) as dead, Presence(tmp_path, every=0.5) as other:
+    with Presence(tmp_path, every=20) as dead, Presence(tmp_path, every=20) as other:
         dead.ended.set()  # as kill -9 leaves it
         trial.set_user_attr("worker", (dead.name, trial.number))
         revive(study, other)
         assert study.trials[0].state == TrialState.RUNNING  # it may only be slow
-        os.utime(dead.file, (time.time() - 9, time.time() - 9))
+        os.utime(dead.file, (time.time() - 100, time.time() - 100))
         revive(study, other)
     assert study.trials[0].state == TrialState.FAIL
     assert origin(study.trials[-1]) == 0 and study.trials[-1].state == TrialState.WAITING
