@@ -10,11 +10,14 @@ Things that it has seen no drawing of:
 Things that it has seen drawn by another hand, emoji/two being Microsoft's without the held-out ones beside Google's:
 
     lossmith train text-to-image --captions emoji/two --val emoji/held --side 32 --batch 32 --lr 1e-3 --warmup 200 \\
-        --clip 1.0 --model-option sketch=1024 --loss "imagen + L2.on(pred='sketch')" --steps 11000 --out RUN
+        --clip 1.0 --model-option sketch=1024 --loss "imagen + L2.on(pred='sketch')" --text-noise 0.6 --steps 11000 \\
+        --out RUN
     lossmith evaluate RUN --captions emoji/two --val emoji/held --guidance 1,2,3,5 --count 256 \\
         --judge others.safetensors
     python experiments/text_to_image/emoji_judged.py RUN --captions emoji/two --val emoji/held --seconds 9600 \\
-        --name emoji_hands
+        --name emoji_hands_noise
+
+Without --text-noise it is emoji_hands.
 
 emoji.py makes the folders, judge.py the judges, docs/captions.md says how. On the sheet, from above: real pictures of
 held-out captions, what the model makes of these, and what it makes of captions that it was trained on; drawn by lot.
@@ -39,6 +42,8 @@ SHOWN, WEIGHT, ZOOM = 12, 2.0, 3
 def rows(record: dict, settings: dict, seconds: int | None) -> list[dict]:
     """One row a figure and weight of guidance."""
     network = "denoiser with a sketch" if settings["model"].get("sketch") else "denoiser"
+    if noise := settings["options"].get("text_noise"):
+        network += f", texts through noise of {noise:g}"
     system = f"{network}, 32 px, flow, Euler {record['steps']}, {settings['steps']} steps of {settings['batch']}"
     data = "Fluent emoji, held-out captions" + (", things seen drawn by Google" if record.get("held") else "")
     common = {"system": system, "data": data, "loss": settings["loss"], "seed": 0}
