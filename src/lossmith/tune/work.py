@@ -113,7 +113,8 @@ def work(
                 raise
 
         while wanted():
-            revive(study, presence)
+            with alone(folder / "queue"):  # two that find one dead worker's trial would both put it back
+                revive(study, presence)
             known = study.get_trials(deepcopy=False)
             if any(trial.state == TrialState.WAITING for trial in known) or len(originals(known)) < trials:
                 begun.clear()

@@ -1,0 +1,70 @@
+"""What becomes of the trials of workers that are no more, with trainings that only pretend."""
+
+import os
+import sqlite3
+import time
+
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from lossmith.tune import work as working
+from lossmith.tune.search import content
+from lossmith.tune.storage import origin
+from lossmith.tune.trial import Machine, Result
+from lossmith.tune.work import joined, work
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@pytest.fixture(autouse=True)
+def pretend(monkeypatch):
+    def attempt(search, number, drawn, folder, *, machine, rung):
+        figures = {"psnr_y": 1.0, "ssim_y": 0.5}
+        return Result(number, content(search.settings(drawn)), "complete", drawn, search.loss, 6, 1.0, figures=figures)
+
+    monkeypatch.setattr(working, "attempt", attempt)
+
+
+def forked(search, folder, **more):
+    """Starts a worker on SQLite in a process of its own."""
+    if child := os.fork():
+        return child
+    try:
+        study = joined(search, folder, storage=None, heartbeat=1)
+        work(search, folder, study, trials=3, storage=None, heartbeat=1, machine=Machine("cpu"), **more)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def test_of_two_workers_only_one_puts_a_dead_one_s_trial_back(search, tmp_path, monkeypatch):
+    one = search(grid=1)
+    study = joined(one, tmp_path, storage=None, heartbeat=1)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial = study.ask()
+    trial.storage.record_heartbeat(trial._trial_id)
+    with sqlite3.connect(tmp_path / "study.db") as base:
+        base.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
+    base.close()
+    plain = RDBStorage.check_trial_is_updatable
+
+    def slowly(self, *given):
+        """Makes the moment long in which both would fail it."""
+        plain(self, *given)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(RDBStorage, "check_trial_is_updatable", slowly)
+
+    def both():
+        (tmp_path / f"{os.getpid()}.here").touch()
+        while len(list(tmp_path.glob("*.here"))) < 2:
+            time.sleep(0.01)
+        return True
+
+    workers = [forked(one, tmp_path, wanted=both) for _ in range(2)]
+    assert [os.waitpid(worker, 0)[1] for worker in workers] == [0, 0]
+    trials = joined(one, tmp_path, storage=None, heartbeat=1).trials
+    again = [other.state for other in trials if origin(other) == trial.number and other.number != trial.number]
+    assert trials[trial.number].state == TrialState.FAIL
+    assert again == [TrialState.COMPLETE]
