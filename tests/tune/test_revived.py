@@ -1,16 +1,18 @@
 """What becomes of the trials of workers that are no more, with trainings that only pretend."""
 
 import os
+import signal
 import sqlite3
 import time
 
 import pytest
 from optuna.storages import RDBStorage
+from optuna.storages._heartbeat import HeartbeatThread
 from optuna.trial import TrialState
 
 from lossmith.tune import work as working
 from lossmith.tune.search import content
-from lossmith.tune.storage import origin
+from lossmith.tune.storage import origin, revive
 from lossmith.tune.trial import Machine, Result
 from lossmith.tune.work import joined, work
 
@@ -38,15 +40,21 @@ def forked(search, folder, **more):
         os._exit(1)
 
 
+def changed(folder, words):
+    """Changes the database by hand."""
+    with sqlite3.connect(folder / "study.db") as base:
+        count = base.execute(words).rowcount
+    base.close()
+    return count
+
+
 def test_of_two_workers_only_one_puts_a_dead_one_s_trial_back(search, tmp_path, monkeypatch):
     one = search(grid=1)
     study = joined(one, tmp_path, storage=None, heartbeat=1)
     with pytest.warns(UserWarning, match="Heartbeat"):
         trial = study.ask()
     trial.storage.record_heartbeat(trial._trial_id)
-    with sqlite3.connect(tmp_path / "study.db") as base:
-        base.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
-    base.close()
+    assert changed(tmp_path, "UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'") == 1
     plain = RDBStorage.check_trial_is_updatable
 
     def slowly(self, *given):
@@ -68,3 +76,51 @@ def test_of_two_workers_only_one_puts_a_dead_one_s_trial_back(search, tmp_path, 
     again = [other.state for other in trials if origin(other) == trial.number and other.number != trial.number]
     assert trials[trial.number].state == TrialState.FAIL
     assert again == [TrialState.COMPLETE]
+
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def beat_and_die(trial, presence):
+    trial.storage.record_heartbeat(trial._trial_id)
+    die()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(HeartbeatThread, "start", die), (RDBStorage, "record_heartbeat", die), (working, "sign", beat_and_die)],
+)
+def test_a_trial_whose_worker_was_killed_as_it_began_comes_back(search, tmp_path, monkeypatch, where):
+    one = search(grid=1)
+    joined(one, tmp_path, storage=None, heartbeat=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(*where)
+        assert os.waitpid(forked(one, tmp_path), 0)[1] == signal.SIGKILL
+    trials = joined(one, tmp_path, storage=None, heartbeat=1).trials
+    dead = next(trial.number for trial in trials if trial.state == TrialState.RUNNING)
+    changed(tmp_path, "UPDATE trials SET datetime_start = '2000-01-01 00:00:00' WHERE state = 'RUNNING'")
+    assert os.waitpid(forked(one, tmp_path), 0)[1] == 0
+    trials = joined(one, tmp_path, storage=None, heartbeat=1).trials
+    assert [trial.state.name for trial in trials if origin(trial) == dead] == ["FAIL", "COMPLETE"]
+
+
+def test_a_trial_that_bears_its_mark_has_given_a_sign_of_life(search, tmp_path, monkeypatch):
+    one = search(grid=1)
+    joined(one, tmp_path, storage=None, heartbeat=1)
+    monkeypatch.setattr(HeartbeatThread, "_record_heartbeat", staticmethod(lambda *_: None))  # a thread that comes late
+    monkeypatch.setattr(working, "surplus", die)
+    assert os.waitpid(forked(one, tmp_path), 0)[1] == signal.SIGKILL
+    assert changed(tmp_path, "UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'") == 1
+
+
+def test_a_trial_without_its_mark_that_began_a_moment_ago_is_left_alone(search, tmp_path):
+    study = joined(search(grid=1), tmp_path, storage=None, heartbeat=1)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        trial = study.ask()
+    trial.set_user_attr("begun", trial.number - 1)  # the mark of the attempt before
+    revive(study, None)
+    assert study.trials[trial.number].state == TrialState.RUNNING
+    changed(tmp_path, "UPDATE trials SET datetime_start = '2000-01-01 00:00:00' WHERE state = 'RUNNING'")
+    revive(study, None)
+    assert study.trials[trial.number].state == TrialState.FAIL

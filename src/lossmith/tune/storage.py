@@ -18,11 +18,12 @@ from optuna.storages import (
     RetryHeartbeatStaleTrialCallback,
     fail_stale_trials,
 )
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-__all__ = ["Presence", "is_journal", "opened", "origin", "quietly", "requeue", "revive"]
+__all__ = ["Presence", "is_journal", "opened", "origin", "quietly", "requeue", "revive", "sign"]
 
 RETRIES = 10
 """How often a trial is tried again that ended without a result; one that takes its worker down every time ends so."""
@@ -130,8 +131,7 @@ class Presence:
         grace = 3 * self.every
         worker, number = trial.user_attrs.get("worker", ("nobody", -1))
         if number != trial.number:  # of the attempt before: this one has hardly begun, or was killed as it did
-            begun = trial.datetime_start
-            return begun is not None and (datetime.now() - begun).total_seconds() > max(60.0, grace)
+            return stillborn(trial, grace)
         try:
             seen: float = (self.place / str(worker)).stat().st_mtime
             return self.file.stat().st_mtime - seen > grace
@@ -139,14 +139,46 @@ class Presence:
             return True
 
 
-def revive(study: Study, presence: Presence | None) -> None:
-    """Puts the trials of workers that were killed back into the queue: by a database's heartbeats, or by presence."""
+def sign(trial: Trial, presence: Presence | None) -> None:
+    """Marks a trial that has begun as this worker's, with its number: an attempt inherits the mark of the one before.
+
+    What bears its mark has a sign of life too. Optuna's thread gives the first at some moment from now on, and who was
+    killed before it would never be missed.
+    """
+    if presence is not None:
+        trial.set_user_attr("worker", (presence.name, trial.number))
+        return
+    if isinstance(trial.storage, BaseHeartbeat):
+        trial.storage.record_heartbeat(trial._trial_id)
+    trial.set_user_attr("begun", trial.number)
+
+
+def stillborn(trial: FrozenTrial, grace: float) -> bool:
+    """Whether a running trial without its mark has been so for too long: its worker was killed before it could sign.
+
+    Workers begin trials, and look for such ones, in turns; the time is for file systems without locks.
+    """
+    begun = trial.datetime_start
+    return begun is not None and (datetime.now() - begun).total_seconds() > max(60.0, grace)
+
+
+def revive(study: Study, presence: Presence | None, *, grace: float = 0.0) -> None:
+    """Puts the trials of workers that were killed back into the queue: by a database's heartbeats, or by presence.
+
+    Args:
+        study: The study.
+        presence: This worker's, on a journal.
+        grace: Seconds in a database without a sign of life after which a worker is no more.
+    """
     if presence is None:
         with quietly():
-            fail_stale_trials(study)
-        return
+            fail_stale_trials(study)  # of those that gave one
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if presence.gone(trial):
+        if presence is not None:
+            gone = presence.gone(trial)
+        else:
+            gone = trial.user_attrs.get("begun") != trial.number and stillborn(trial, grace)
+        if gone:
             with suppress(ValueError, UpdateFinishedTrialError):  # another worker was first
                 study.tell(trial.number, state=TrialState.FAIL)
                 requeue(study, study.get_trials()[trial.number])

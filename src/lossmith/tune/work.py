@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from lossmith.tune.rungs import beaten
 from lossmith.tune.search import Search, content
 from lossmith.tune.space import grid, spread
-from lossmith.tune.storage import Presence, is_journal, opened, origin, quietly, requeue, revive
+from lossmith.tune.storage import Presence, is_journal, opened, origin, quietly, requeue, revive, sign
 from lossmith.tune.trial import Machine, alone, attempt
 
 __all__ = ["Surplus", "ended", "joined", "work"]
@@ -94,10 +94,9 @@ def work(
         broken: list[BaseException] = []
 
         def objective(trial: Trial) -> tuple[float, ...]:
-            turn.close()
             begun.append(trial.number)
-            if presence is not None:
-                trial.set_user_attr("worker", (presence.name, trial.number))
+            sign(trial, presence)
+            turn.close()
             if surplus(study, trial.number, trials):
                 trial.set_user_attr("surplus", True)
                 raise Surplus
@@ -114,7 +113,7 @@ def work(
 
         while wanted():
             with alone(folder / "queue"):  # two that find one dead worker's trial would both put it back
-                revive(study, presence)
+                revive(study, presence, grace=3 * heartbeat)
             known = study.get_trials(deepcopy=False)
             if any(trial.state == TrialState.WAITING for trial in known) or len(originals(known)) < trials:
                 begun.clear()
