@@ -7,11 +7,13 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lossmith.train import train
 from lossmith.train.board import stubbed
+from lossmith.train.checkpoint import Checkpoints
 from lossmith.tune.search import Search
 from lossmith.tune.study import prepare
 from lossmith.tune.trial import Machine
@@ -33,13 +35,26 @@ def offline(*args: object, **kwargs: object) -> None:
 torch.hub.download_url_to_file = offline
 
 
-def worker(search: Search, folder: Path, storage: str | None) -> int:
-    """Starts a worker in a process of its own."""
+def worker(search: Search, folder: Path, storage: str | None, *, held: bool = False) -> int:
+    """Starts a worker in a process of its own; one that is held stands still once it has saved, its heart beating."""
     if child := os.fork():
         return child
+    if held:
+        hold()
     study = joined(search, folder, storage=storage, heartbeat=HEARTBEAT)
     work(search, folder, study, trials=TRIALS, storage=storage, heartbeat=HEARTBEAT, machine=Machine("cpu", 1, 0))
     os._exit(0)
+
+
+def hold() -> None:
+    """Makes a process wait at its first checkpoint for what kills it."""
+    save = Checkpoints.save
+
+    def once(self: Checkpoints, *given: Any) -> None:
+        save(self, *given)
+        signal.pause()
+
+    Checkpoints.save = once  # type: ignore[method-assign]
 
 
 def under_way(folder: Path) -> list[Path]:
@@ -53,11 +68,10 @@ def main(record: str, folder: Path, storage: str | None) -> None:
     search = Search.of(json.loads(record))
     prepare(search, folder, Machine("cpu"))
     joined(search, folder, storage=storage, heartbeat=HEARTBEAT)
-    first = worker(search, folder, storage)
+    first = worker(search, folder, storage, held=True)
     while not (killed := under_way(folder)):
         time.sleep(0.02)
     second = worker(search, folder, storage)
-    time.sleep(0.1)
     os.kill(first, signal.SIGKILL)
     assert os.waitpid(first, 0)[1] == signal.SIGKILL
     step = json.loads((killed[0] / "log.jsonl").read_text().splitlines()[-1])["step"]
