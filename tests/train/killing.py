@@ -1,4 +1,4 @@
-"""Trains once unbroken, and once killed with SIGKILL at random moments; a program of its own, so that it may fork."""
+"""Trains once unbroken, and once killed with SIGKILL at random steps; a program of its own, so that it may fork."""
 
 import importlib
 import os
@@ -37,6 +37,23 @@ def forked(settings: Settings, out: Path) -> int:
     os._exit(0)
 
 
+def reached(folder: Path) -> int:
+    """How many steps a run has written down."""
+    log = folder / "log.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def came_to(step: int, folder: Path, child: int) -> bool:
+    """Waits for a training to reach a step; whether it did before it ended."""
+    limit = time.monotonic() + 120
+    while reached(folder) < step:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return False
+        assert time.monotonic() < limit, f"step {step} was not reached"
+        time.sleep(0.002)
+    return True
+
+
 def main(images: str, out: Path, seed: int) -> None:
     """Leaves the folders `whole` and `killed`."""
     settings = Settings(
@@ -52,18 +69,16 @@ def main(images: str, out: Path, seed: int) -> None:
         accumulate=2,
         model={"name": "edsr", "channels": 4, "blocks": 1},
     )
-    began = time.monotonic()
     assert os.waitpid(forked(settings, out / "whole"), 0)[1] == 0
-    took = time.monotonic() - began
     chance, kills = random.Random(seed), 0
     while kills < 8:
+        step = reached(out / "killed") + chance.randint(0 if kills else 1, 20)
         child = forked(settings, out / "killed")
-        time.sleep(chance.uniform(0.2, 0.7) * took)
-        done, _ = os.waitpid(child, os.WNOHANG)
-        if done:
+        if came_to(step, out / "killed", child):
+            time.sleep(chance.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)  # which does nothing to one that has ended
+        if os.waitpid(child, 0)[1] != signal.SIGKILL:
             break
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
         kills += 1
     assert os.waitpid(forked(settings, out / "killed"), 0)[1] == 0
     print(kills)
