@@ -18,7 +18,6 @@ from optuna.storages import (
     RetryHeartbeatStaleTrialCallback,
     fail_stale_trials,
 )
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -148,8 +147,8 @@ def sign(trial: Trial, presence: Presence | None) -> None:
     if presence is not None:
         trial.set_user_attr("worker", (presence.name, trial.number))
         return
-    if isinstance(trial.storage, BaseHeartbeat):
-        trial.storage.record_heartbeat(trial._trial_id)
+    if beat := getattr(trial.storage, "record_heartbeat", None):  # a database has it
+        beat(trial._trial_id)
     trial.set_user_attr("begun", trial.number)
 
 
