@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["averaged", "gathered", "joint", "place", "places", "rows_before", "summed"]
+__all__ = ["averaged", "gathered", "joint", "place", "rows_before", "summed"]
 
 
 def place() -> tuple[int, int]:
@@ -57,11 +57,6 @@ def gathered(rows: Tensor) -> Tensor:
 def rows_before(n: int) -> int:
     """How many rows of :func:`gathered` come before one's own n."""
     return n * place()[0]
-
-
-def places(n: int, total: int, first: int, device: torch.device) -> Tensor:
-    """Which of all rows, from the first on, each of one's own n is, (n, total), bool."""
-    return torch.arange(first, first + n, device=device)[:, None] == torch.arange(total, device=device)
 
 
 class _Gathered(torch.autograd.Function):

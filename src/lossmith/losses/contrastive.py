@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lossmith.loss import Loss
 from lossmith.losses.cosine import Temperature, check_switches, unit
-from lossmith.processes import gathered, rows_before
+from lossmith.processes import gathered, place, rows_before
 from lossmith.spelling import quoted, spelled
 
 __all__ = ["CLIPLoss", "InfoNCE"]
@@ -186,19 +186,27 @@ def contrast(
     _check_views(who, first, second, negatives, groups)
     x, y = unit(first.flatten(1)), unit(second.flatten(1))
     beside = None if negatives is None else unit(negatives.flatten(1 - first.dim()))
-    own = torch.arange(len(x), device=x.device)
-    all_x, all_y, all_groups = x, y, groups
+    all_x, all_y = x, y
     if gather:
-        own = own + rows_before(len(x))
         all_x, all_y = gathered(x), gathered(y)
-        all_groups = None if groups is None else gathered(groups)
         beside = gathered(beside) if beside is not None and beside.dim() == 2 else beside
-    mine = own[:, None] == torch.arange(len(all_y), device=x.device)
-    kin = mine if groups is None else mine | (groups[:, None] == all_groups)
-    barred = kin & ~mine if include_positive else kin
+    mine, alike = kin(len(x), groups, x.device, gather=gather)
+    own, barred = mine.int().argmax(dim=1), alike & ~mine if include_positive else alike
     ways = ((x, all_y, beside), (y, all_x, None))
     values = [hardness(*way, scale, own, barred) for way, wanted in zip(ways, asked, strict=True) if wanted]
     return torch.stack(values).mean(dim=0)
+
+
+def kin(n: int, groups: Tensor | None, device: torch.device, *, gather: bool) -> tuple[Tensor, Tensor]:
+    """Which image of the batch each of one's own n is, and which are of its group, itself among them, (n, M), bool.
+
+    The batch is one's own, or that of all processes.
+    """
+    first, total = (rows_before(n), n * place()[1]) if gather else (0, n)
+    own = torch.arange(first, first + n, device=device)[:, None] == torch.arange(total, device=device)
+    if groups is None:
+        return own, own
+    return own, own | (groups[:, None] == (gathered(groups) if gather else groups))
 
 
 def hardness(

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lossmith.loss import Loss
+from lossmith.losses.contrastive import kin
 from lossmith.losses.cosine import check_switches
-from lossmith.processes import gathered, places, rows_before
+from lossmith.processes import gathered
 from lossmith.spelling import spelled
 
 __all__ = ["ContrastiveFlow"]
@@ -77,13 +78,9 @@ class ContrastiveFlow(Loss):
             if view is not None and tuple(view.shape) != (len(velocity),):
                 raise ValueError(f"{self!r} wants {name} ({len(velocity)},), one an image; got {tuple(view.shape)}.")
         flow, others = velocity.flatten(1), (noise - clean).detach().flatten(1)
-        first, all_groups = 0, groups
-        if self.gather:
-            first, others = rows_before(len(flow)), gathered(others)
-            all_groups = None if groups is None else gathered(groups)
-        own = places(len(flow), len(others), first, flow.device)
-        kin = own if groups is None else own | (groups[:, None] == all_groups)
-        share = (~kin).to(flow)
+        others = gathered(others) if self.gather else others
+        _, alike = kin(len(flow), groups, flow.device, gather=self.gather)
+        share = (~alike).to(flow)
         count = share.sum(dim=1)
         share = share / count.clamp_min(1)[:, None]
         # the squares of the distances from the mean of the others, and of these from each other

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.loss import Loss
+from lossmith.losses.contrastive import kin
 from lossmith.losses.cosine import check_switches, unit
-from lossmith.processes import gathered, places, rows_before
+from lossmith.processes import gathered
 from lossmith.spelling import spelled
 
 __all__ = ["Dispersive", "HiddenAlignment"]
@@ -59,16 +60,11 @@ class Dispersive(Loss):
         if groups is not None and tuple(groups.shape) != (len(hidden),):
             raise ValueError(f"{self!r} wants groups ({len(hidden)},), a number an image; got {tuple(groups.shape)}.")
         flat = hidden.flatten(1)
-        everyone, first, all_groups = flat, 0, groups
-        if self.gather:
-            everyone, first = gathered(flat), rows_before(len(flat))
-            all_groups = None if groups is None else gathered(groups)
+        everyone = gathered(flat) if self.gather else flat
         squares, others = flat.square().sum(dim=1), everyone.square().sum(dim=1)
         apart = (squares[:, None] + others - 2 * flat @ everyone.T).clamp_min(0) / flat.shape[1]
-        own = places(len(flat), len(everyone), first, flat.device)
-        logits = (-apart / self.temperature).masked_fill(own, 0)
-        if groups is not None:
-            logits = logits.masked_fill((groups[:, None] == all_groups) & ~own, -math.inf)
+        own, alike = kin(len(flat), groups, flat.device, gather=self.gather)
+        logits = (-apart / self.temperature).masked_fill(own, 0).masked_fill(alike & ~own, -math.inf)
         return logits.logsumexp(dim=1) - (logits > -math.inf).to(logits).sum(dim=1).log()
 
     def __repr__(self) -> str:
