@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from lossmith.tasks.captioned import Source
     from lossmith.train import Settings
 
-__all__ = ["HeldOut", "held_out"]
+__all__ = ["Sides", "held_out"]
 
 
-class HeldOut(NamedTuple):
+class Sides(NamedTuple):
     """What a network is judged by.
 
     Args:
@@ -27,7 +27,7 @@ class HeldOut(NamedTuple):
     remarks: list[str]
 
 
-def held_out(what: Path, captions: str, val: str | None, *, share: float, side: int) -> HeldOut:
+def held_out(what: Path, captions: str, val: str | None, *, share: float, side: int) -> Sides:
     """Holds out what the training of a network held out.
 
     Args:
@@ -46,7 +46,7 @@ def held_out(what: Path, captions: str, val: str | None, *, share: float, side: 
     if run is None:
         remark = f"{what} does not say what it was trained on: all this holds only if it was {captions}"
         rest = ", and without --val." if val is None else "."
-        return HeldOut(*split(captions, val, side), val, [remark + rest])
+        return Sides(*split(captions, val, side), val, [remark + rest])
 
     remarks: list[str] = []
     seen: Source | None = None
@@ -70,7 +70,7 @@ def held_out(what: Path, captions: str, val: str | None, *, share: float, side: 
         )
     if seen is not None:
         remarks += overlap(str(what), seen, held)
-    return HeldOut(train, held, val, remarks)
+    return Sides(train, held, val, remarks)
 
 
 def overlap(what: str, seen: "Source", held: "Source") -> list[str]:
