@@ -32,7 +32,7 @@ def test_a_tensor_of_another_library():
         L1().evaluate({"pred": X, "target": tensor_of_another_library()})
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="whose tensors are PyTorch's own")
+@pytest.mark.skipif(BACKEND == "torch", reason="on PyTorch a Keras tensor is a PyTorch tensor, and right here")
 def test_a_keras_tensor_for_the_pytorch_half():
     x = keras.ops.zeros((1, 3, 8, 8))
     with refused("for TensorFlow and JAX there is lossmith.keras"):
@@ -41,7 +41,7 @@ def test_a_keras_tensor_for_the_pytorch_half():
         lossmith.L1().evaluate({"pred": x, "target": x})
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="where it runs")
+@pytest.mark.skipif(BACKEND == "torch", reason="on PyTorch a network of Keras runs here, so nothing is refused")
 def test_a_network_of_keras_in_the_pytorch_half():
     import torch
 
