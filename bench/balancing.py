@@ -18,9 +18,9 @@ import torch
 
 from lossmith import parse
 from lossmith.balance import Share
+from lossmith.formula.weight import asked
 from lossmith.models import build
 from lossmith.train.balancing import Balancing
-from lossmith.weight import asked
 
 PERCEPTUAL = "perceptual('vgg19', 'conv5_4'{random})"
 STYLE = "style('vgg19', ['relu1_1', 'relu2_1', 'relu3_1', 'relu4_1']{random})"

@@ -33,12 +33,15 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lossmith import parse
-from lossmith.data import CaptionedItems, Oracle, Shapes
-from lossmith.metrics import oracle_accuracy
-from lossmith.models import Denoiser, Sampler, Text, sample
-from lossmith.models.sampling import noise_of
-from lossmith.tasks import TextToImage
-from lossmith.text import Embeddings, encoder
+from lossmith.text_to_image.captions.items import CaptionedItems
+from lossmith.text_to_image.encoders import Embeddings, encoder
+from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy
+from lossmith.text_to_image.models.conditioning import Text
+from lossmith.text_to_image.models.denoiser import Denoiser
+from lossmith.text_to_image.models.sampler import Sampler, noise_of, sample
+from lossmith.text_to_image.shapes.dataset import Shapes
+from lossmith.text_to_image.shapes.oracle import Oracle
+from lossmith.text_to_image.task import TextToImage
 
 RESULT = Path(__file__).parents[1] / "experiments" / "text_to_image" / "result.json"
 SIDE, BATCH, LR, WARMUP, GUIDANCE = 32, 16, 1e-3, 100, 2.0

@@ -2,7 +2,7 @@
 
     python bench/frozen_executor.py [--threads 1 2] [--repetitions 5] [--images DIR] [--random]
 
-The weights are looked for as everywhere (see `lossmith.lenses.weights`); `--random` takes none. Contenders take turns
+The weights are looked for as everywhere (see `lossmith.pretrained.locate`); `--random` takes none. Contenders take turns
 within each repetition; the table has medians. `plain` is a sequence of torch.nn modules with frozen weights, in fp32 or
 under autocast to bf16; `contiguous` is what PyTorch gives unasked. `kept` is what autograd saves for the backward pass
 without the weights and without the loss. With `--images`, the cosine of the gradient with that of plain fp32 follows,
@@ -22,8 +22,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from lossmith.lenses.frozen import cast, flops, kept_bytes, run
-from lossmith.lenses.layers import Conv, MaxPool, ReLU
+from lossmith.engine.frozen import (
+    cast,
+    flops,
+    kept_bytes,
+    run,
+)
+from lossmith.engine.layers import Conv, MaxPool, ReLU
 from lossmith.lenses.vgg import shared
 
 TAP = "conv4_3"

@@ -26,7 +26,7 @@ from hybrid.loads import SUGGESTED, loads, views
 from hybrid.quick import cosines, costs, ratios
 from hybrid.tables import markdown, put
 
-from lossmith.lenses.weights import MissingWeights, WrongWeights
+from lossmith.pretrained.locate import MissingWeights, WrongWeights
 
 SIDE = 192
 """The picture's side for the figures in short."""

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lossmith import Loss, parse
-from lossmith.lenses.layers import Conv
+from lossmith.engine.layers import Conv
 from lossmith.lenses.network import Sequential
 
 Pictures = Callable[..., tuple[Tensor, Tensor]]

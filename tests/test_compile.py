@@ -7,7 +7,7 @@ from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
 from lossmith import L1, SSIM, Knob, parse
-from lossmith.lenses.frozen import winograd
+from lossmith.engine.cpu import winograd
 
 SHALLOW = "L1 + 0.1 * perceptual('vgg16', 'conv2_1') + 0.05 * style('vgg16', 'relu1_2')"
 

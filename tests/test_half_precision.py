@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lossmith import L1, parse
-from lossmith.data.bicubic import downsample, upsample
 from lossmith.data.samples import samples
 from lossmith.image import from_pil
+from lossmith.resize import downsample, upsample
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 FIGURES = [("policy", "least"), ("policy", "median"), ("throughout", "least")]

@@ -22,8 +22,8 @@ from lossmith import (
     real_esrgan,
     style,
 )
+from lossmith.engine.feature_cache import path_of, wanted_layers
 from lossmith.lenses.network import Sequential
-from lossmith.looks import path_of, wanted_layers
 
 
 def vgg(*layers: str) -> VGG:

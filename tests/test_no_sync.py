@@ -9,8 +9,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossmith import L1, TV, Knob, Loss, parse
-from lossmith.guard import Guard
-from lossmith.spelling import spelled
+from lossmith._repr import spelled
+from lossmith.engine.nonfinite import Guard
 
 sys.path.insert(0, str(Path(__file__).parent / "losses"))  # whose table has all losses, with views for each
 from test_contract import MEMBERS, few, views_of

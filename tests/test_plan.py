@@ -6,9 +6,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith import L1, L2, VGG, Gram, Hybrid, parse
+from lossmith.engine.memory import Meter, measured
+from lossmith.formula.cost import sharing
 from lossmith.lenses.vgg import VGGNetwork
-from lossmith.meter import Meter, measured
-from lossmith.plan import sharing
 
 SHAPE = (2, 3, 48, 40)
 STACK = (

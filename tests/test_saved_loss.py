@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from lossmith import L1, L2, AlexNet, Calibrated, ExpressionError, Knob, load, perceptual, save
 from lossmith.lenses import vgg
 from lossmith.lenses.lpips import LPIPS_LAYERS
-from lossmith.lenses.weights import sha256_of
+from lossmith.pretrained.locate import sha256_of
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith import L1, L2, TV, VGG, Gram, Loss, parse
-from lossmith.spelling import spelled
+from lossmith._repr import spelled
 
 SIDE = 48
 
@@ -40,7 +40,7 @@ def test_bands_change_neither_value_nor_gradient(text, untrained, monkeypatch):
     weights = torch.tensor([0.2, 3.0], dtype=torch.float64)
     found = []
     for reach in (2**40, 3 * 64 * SIDE, 7 * 64 * SIDE):
-        monkeypatch.setattr("lossmith.bands.REACH", reach)
+        monkeypatch.setattr("lossmith.engine.cpu.chunked.REACH", reach)
         (value,) = loss.evaluate(views).values()
         found.append((value.detach(), torch.autograd.grad((weights * value).sum(), views["pred"])[0]))
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-14)
@@ -48,24 +48,24 @@ def test_bands_change_neither_value_nor_gradient(text, untrained, monkeypatch):
 
 
 def test_bands_take_what_is_pinned(untrained, monkeypatch):
-    monkeypatch.setattr("lossmith.bands.REACH", 3 * 64 * SIDE)
+    monkeypatch.setattr("lossmith.engine.cpu.chunked.REACH", 3 * 64 * SIDE)
     loss = untrained(parse("lpips('vgg')"))
     views = views_of(loss)
     torch.testing.assert_close(loss.pin(target=views["target"])(views["pred"]), loss(**views), rtol=1e-10, atol=0)
 
 
 def test_bands_refuse_pictures_of_different_sizes(untrained, monkeypatch):
-    monkeypatch.setattr("lossmith.bands.REACH", 64)
+    monkeypatch.setattr("lossmith.engine.cpu.chunked.REACH", 64)
     loss = untrained(parse("L2 @ VGG('vgg16', 'relu1_1')"))
     with pytest.raises(ValueError, match="it wants them of one shape"):
         loss(torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 48, 32))
 
 
 def test_bands_need_a_lens_that_looks_at_one_place(untrained, monkeypatch):
-    monkeypatch.setattr("lossmith.bands.REACH", 64)
+    monkeypatch.setattr("lossmith.engine.cpu.chunked.REACH", 64)
     for text in ("style('vgg16', 'relu1_1')", "SSIM @ VGG('vgg16', 'relu1_1')", "L2 @ Sobel @ VGG('vgg16', 'relu1_1')"):
         loss = untrained(parse(text))
-        monkeypatch.setattr("lossmith.term.banded", None)
+        monkeypatch.setattr("lossmith.formula.term.banded", None)
         loss(**views_of(loss))
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from lossmith import L1, SSIM, TV, Hybrid, Knob, parse
+from lossmith.formula.tiling import cut
 from lossmith.lens import Geometry
 from lossmith.lenses.network import Sequential
-from lossmith.pieces import cut
 
 FORMULAS = [
     "perceptual('vgg16', ['conv1_2', 'conv3_3'])",

@@ -10,8 +10,8 @@ import time
 import torch
 import torch.nn.functional as F
 
-from lossmith.lenses.frozen.steps import shapes, truncated
-from lossmith.lenses.layers import Conv
+from lossmith.engine.frozen.steps import shapes, truncated
+from lossmith.engine.layers import Conv
 
 
 class Floor:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lossmith import L1, VGG, Gram, Hybrid, lpips, perceptual, style
 from lossmith.data.samples import samples
-from lossmith.plan import sharing
+from lossmith.formula.cost import sharing
 
 SHARED = ["conv3_3", "conv4_3"]
 """The layers of the first load's perceptual and Gram terms."""

@@ -8,9 +8,9 @@ from unittest import mock
 import torch
 from torch import nn
 
-from lossmith.lenses.layers import Conv, MaxPool
+from lossmith.engine.layers import Conv, MaxPool
 from lossmith.lenses.vgg import shared
-from lossmith.lenses.weights import find
+from lossmith.pretrained.locate import find
 
 STD = (0.229, 0.224, 0.225)
 """ImageNet's, by which torchvision's networks divide; lossmith has it in the first kernel."""

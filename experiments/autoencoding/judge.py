@@ -22,7 +22,7 @@ from lossmith.metrics import protocol
 from lossmith.models import Autoencoder, load
 from lossmith.report import sheet
 from lossmith.tasks import Autoencoding
-from lossmith.train.judge import judge, means
+from lossmith.train.evaluation import judge, means
 
 HERE = Path(__file__).parent
 SHOWN = {"kodim04": (40, 150, 256, 256), "kodim15": (60, 120, 256, 256), "kodim08": (270, 250, 256, 256)}

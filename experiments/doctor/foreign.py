@@ -22,7 +22,7 @@ import torchvision
 
 from lossmith import Foreign
 from lossmith.doctor import check
-from lossmith.lenses.weights import find
+from lossmith.pretrained.locate import find
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "doctor.md"

@@ -22,8 +22,8 @@ from torch import Tensor
 
 import lossmith
 from lossmith import perceptual
+from lossmith.engine.layers import Step
 from lossmith.lenses.by_name import network
-from lossmith.lenses.layers import Step
 from lossmith.losses.recipes import PERCEPTUAL
 
 HERE = Path(__file__).parent

@@ -12,8 +12,8 @@ from pictures import crop
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lossmith.engine.layers import Conv
 from lossmith.lenses.embedded import TAPS
-from lossmith.lenses.layers import Conv
 
 VERSION = "3"
 
@@ -78,6 +78,6 @@ def imported(file: Path) -> Student:
 
 
 def written(state: dict[str, Tensor], file: Path, **about: str) -> str:
-    """Writes the package's file; its SHA-256, which lossmith.lenses.weights wants to know."""
+    """Writes the package's file; its SHA-256, which lossmith.pretrained.locate wants to know."""
     save_file(state, file, metadata={"version": VERSION, "licence": "that of lossmith", **about})
     return hashlib.sha256(file.read_bytes()).hexdigest()

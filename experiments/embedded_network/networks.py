@@ -7,11 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossmith.engine.layers import (
+    Conv,
+    MaxPool,
+    ReLU,
+    Step,
+)
 from lossmith.lenses.embedded import PLAN, TAPS
-from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 from lossmith.lenses.lpips import LPIPS_LAYERS
 from lossmith.lenses.vgg import shared
-from lossmith.lenses.weights import find
+from lossmith.pretrained.locate import find
 
 MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 EPSILON = 0.1

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lossmith.data.bicubic import downsample
+from lossmith.resize import downsample
 
 State = dict[str, Tensor]
 

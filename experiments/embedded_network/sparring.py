@@ -17,8 +17,8 @@ from pictures import crops
 from torch import Tensor
 
 from lossmith import L1, Loss, perceptual
-from lossmith.data.bicubic import downsample
 from lossmith.models.edsr import EDSR
+from lossmith.resize import downsample
 
 SIGMA = 25 / 255
 LAYERS = ((10.0, 10.0, 10.0, 5.0, 2.5), (10.0, 10.0, 2.5, 1.0, 0.5))

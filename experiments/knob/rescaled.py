@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from run import HERE, averaged, pictures, together
 
+from lossmith.knob.evaluation_cache import Judging
 from lossmith.models import load
 from lossmith.tasks import SuperResolution
 from lossmith.train import Settings, train
-from lossmith.tune.judging import Judging
 
 LOSS = 'L1 + L1 @ VGG("vgg19", {{"conv3_4": {scale}}})'
 SCALES = {"as it is": 0.002, "1000 times": 2.0}

@@ -20,16 +20,16 @@ import torch
 import lossmith
 from lossmith import parse
 from lossmith.data import listed
-from lossmith.lenses.weights import sha256_of
+from lossmith.knob.baselines import settled
+from lossmith.knob.certificate import OWN_ENDS, Judged, certify
+from lossmith.knob.evaluation_cache import Judging
+from lossmith.knob.report.certificate import planes, words
+from lossmith.knob.report.sweep import strips
+from lossmith.knob.verification import Verified, verify
 from lossmith.models import load
-from lossmith.report.certificate import planes, words
-from lossmith.report.sweep import strips
+from lossmith.pretrained.locate import sha256_of
 from lossmith.tasks import SuperResolution
 from lossmith.train import Settings, train
-from lossmith.tune.certificate import OWN_ENDS, Judged, certify
-from lossmith.tune.judging import Judging
-from lossmith.tune.rivals import settled
-from lossmith.tune.verification import Verified, verify
 
 HERE = Path(__file__).parent
 

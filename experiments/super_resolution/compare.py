@@ -19,7 +19,7 @@ from lossmith.models import load
 from lossmith.report import sheet
 from lossmith.report.plane import INK, OTHERS, OURS, Dot, Panel, plane
 from lossmith.tasks import SuperResolution
-from lossmith.train.judge import judge, means
+from lossmith.train.evaluation import judge, means
 
 HERE = Path(__file__).parent
 SETS = ("Set5", "Set14", "BSD100")

@@ -22,7 +22,7 @@ from lossmith.models import load
 from lossmith.report import sheet
 from lossmith.report.plane import BEGUN, OTHERS, OURS, Dot, Panel, plane
 from lossmith.tasks import SuperResolution
-from lossmith.train.judge import judge
+from lossmith.train.evaluation import judge
 
 HERE = Path(__file__).parent
 WHICH = ("psnr_y", "ssim_y", "lpips_alex", "swd")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import lossmith
 from lossmith.models import load
 from lossmith.report import sheet
-from lossmith.train.judge import judge
+from lossmith.train.evaluation import judge
 
 HERE = Path(__file__).parent
 WHICH = ("psnr_rgb", "ssim_y", "lpips_alex", "swd")

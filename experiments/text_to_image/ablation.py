@@ -28,10 +28,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from lossmith.data import Oracle
-from lossmith.models import Sampler
-from lossmith.tasks import Prompted, captioned
-from lossmith.text import Embeddings
+from lossmith.text_to_image import captioned
+from lossmith.text_to_image.cascade import Prompted
+from lossmith.text_to_image.encoders import Embeddings
+from lossmith.text_to_image.models.sampler import Sampler
+from lossmith.text_to_image.shapes.oracle import Oracle
 from lossmith.train import Settings, train
 
 HERE = Path(__file__).parent

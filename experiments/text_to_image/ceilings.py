@@ -15,8 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lossmith.data import CaptionedPictures, Oracle, Shapes, variance_shares
-from lossmith.metrics import kid, memorisation, oracle_ceiling, oracle_chance, picture_features
+from lossmith.metrics import picture_features
+from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.text_to_image.metrics.diversity import memorisation
+from lossmith.text_to_image.metrics.kid import kid
+from lossmith.text_to_image.metrics.oracle_accuracy import oracle_ceiling, oracle_chance
+from lossmith.text_to_image.shapes.dataset import Shapes
+from lossmith.text_to_image.shapes.oracle import Oracle
+from lossmith.text_to_image.shapes.split import variance_shares
 
 COUNT = 960
 

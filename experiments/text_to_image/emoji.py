@@ -24,8 +24,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from lossmith.data import CaptionedPictures
-from lossmith.data.captions_folder import METADATA, Entry
+from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.text_to_image.captions.folder import METADATA, Entry
 
 TONES = {f"1f3f{digit}" for digit in "bcdef"}
 SILENT = {"fe0f", "200d", "2640", "2642"} | TONES

@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lossmith.models import Sampler
 from lossmith.report.sheets import sheet, stacked
-from lossmith.tasks import Prompted
-from lossmith.tasks.captioned import Captions
+from lossmith.text_to_image.captions.split import Captions
+from lossmith.text_to_image.cascade import Prompted
+from lossmith.text_to_image.models.sampler import Sampler
 
 HERE = Path(__file__).parent
 SHOWN, WEIGHT, ZOOM = 12, 2.0, 3

@@ -24,8 +24,11 @@ from torch import Tensor
 
 import lossmith
 from lossmith import CLIPLoss
-from lossmith.data import CaptionedPictures, Shapes, entries
-from lossmith.metrics import CaptionJudge, mismatched, r_precision
+from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.text_to_image.captions.folder import entries
+from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
+from lossmith.text_to_image.metrics.r_precision import mismatched, r_precision
+from lossmith.text_to_image.shapes.dataset import Shapes
 
 HERE = Path(__file__).parent
 RATE, DECAY = 2e-3, 0.05

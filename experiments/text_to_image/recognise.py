@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lossmith.data import CaptionedPictures
-from lossmith.models import Sampler
 from lossmith.report.sheets import sheet, stacked
-from lossmith.tasks import Prompted
+from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.text_to_image.cascade import Prompted
+from lossmith.text_to_image.models.sampler import Sampler
 
 HERE = Path(__file__).parent
 CHOICES, ACROSS, ZOOM = 8, 8, 5

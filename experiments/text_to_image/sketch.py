@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from lossmith.data import CaptionedPictures
-from lossmith.models.sampling import noise_of
-from lossmith.tasks import Prompted
+from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.text_to_image.cascade import Prompted
+from lossmith.text_to_image.models.sampler import noise_of
+from lossmith.text_to_image.sample_callback import BINS, curve
 from lossmith.train import Settings, train
-from lossmith.train.sampling import BINS, curve
 
 HERE = Path(__file__).parent
 ARMS = {

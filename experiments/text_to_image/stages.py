@@ -25,13 +25,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.data import Oracle, Shapes, upsample
+from lossmith.data import upsample
 from lossmith.image import to_pil
-from lossmith.metrics import kid, oracle_accuracy, picture_features, psnr, swd
-from lossmith.models import Sampler
-from lossmith.tasks import Prompted, later_stage
+from lossmith.metrics import picture_features, psnr, swd
+from lossmith.text_to_image.cascade import Prompted, later_stage
+from lossmith.text_to_image.metrics.kid import kid
+from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy
+from lossmith.text_to_image.models.sampler import Sampler
+from lossmith.text_to_image.sample_callback import grid
+from lossmith.text_to_image.shapes.dataset import Shapes
+from lossmith.text_to_image.shapes.oracle import Oracle
 from lossmith.train import Settings, train
-from lossmith.train.sampling import grid
 
 HERE = Path(__file__).parent
 SMALL, LARGE, COUNT, PICTURES = 32, 64, 64, 4000

@@ -18,20 +18,30 @@ network share one pass of it; and the sum's `repr` is its text::
 A new distance defines one method, ``measure(pred, target) -> (N,)``; CONTRIBUTING.md walks through adding one.
 """
 
-from lossmith.expression import ExpressionError, load, parse, save
-from lossmith.gate import Gate
+from lossmith.engine.feature_cache import Looks
+from lossmith.formula.loss import Hybrid, Loss
+from lossmith.formula.pinned import Pinned
+from lossmith.formula.schedule import (
+    OffAfter,
+    OnFrom,
+    Piecewise,
+    Ramp,
+)
+from lossmith.formula.snr_gate import Gate
+from lossmith.formula.term import Term
+from lossmith.formula.tiled import Tiled
+from lossmith.formula.weight import Knob, Percent, Weight
 from lossmith.lens import Backbone, Chain, Features, Lens
 from lossmith.lenses import *  # noqa: F403
 from lossmith.lenses import __all__ as _lenses
-from lossmith.looks import Looks
-from lossmith.loss import Hybrid, Loss
 from lossmith.losses import *  # noqa: F403
 from lossmith.losses import __all__ as _losses
-from lossmith.pin import Pinned
-from lossmith.schedule import OffAfter, OnFrom, Piecewise, Ramp
-from lossmith.term import Term
-from lossmith.tiles import Tiled
-from lossmith.weight import Knob, Percent, Weight
+from lossmith.parser import (
+    ExpressionError,
+    load,
+    parse,
+    save,
+)
 
 __version__ = "0.1.0"
 

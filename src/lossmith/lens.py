@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from lossmith.lenses.weights import Found
+    from lossmith.pretrained.locate import Found
 
 __all__ = ["Backbone", "Chain", "Features", "Lens"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith import KL, VQCommitment, processes
+from lossmith import KL, VQCommitment, distributed
 from lossmith.models import Autoencoder, build, codebook, load, save, tiled
 from lossmith.models.codebook import Codebook
 
@@ -194,7 +194,7 @@ class Two:
 def test_two_processes_keep_one_codebook(monkeypatch):
     two = Two()
     monkeypatch.setattr(codebook, "dist", two)
-    monkeypatch.setattr(processes, "dist", two)
+    monkeypatch.setattr(distributed, "dist", two)
     torch.manual_seed(0)
     latents, books = torch.randn(2, 2, 4, 4, 4), [Codebook(16, 4) for _ in range(2)]
     books[1].load_state_dict(books[0].state_dict())  # as DDP begins

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lossmith import L1, L2, ExpressionError, Knob, OnFrom, Percent, Weight, parse
-from lossmith.weight import asked
+from lossmith.formula.weight import asked
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def run(photos, tmp_path_factory):
     words += ["--knob", "lam=0.1:10", *QUICK, *SMALL]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.hub.download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
-        patch.setattr("lossmith.tune.equaliser.missing", lambda which: {"lpips_alex": "no weights"})
+        patch.setattr("lossmith.knob.slider_calibration.missing", lambda which: {"lpips_alex": "no weights"})
         assert main([str(word) for word in words]) == 0
         model, header = load(out / "model.safetensors")
         torch.manual_seed(0)

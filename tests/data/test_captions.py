@@ -9,9 +9,12 @@ from PIL import Image
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from lossmith.data import CaptionedItems, CaptionedPictures, Shapes, entries
-from lossmith.data.shapes_scenes import scenes
-from lossmith.text import Embeddings, encoder
+from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.text_to_image.captions.folder import entries
+from lossmith.text_to_image.captions.items import CaptionedItems
+from lossmith.text_to_image.encoders import Embeddings, encoder
+from lossmith.text_to_image.shapes.dataset import Shapes
+from lossmith.text_to_image.shapes.scenes import scenes
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
 

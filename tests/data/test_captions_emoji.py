@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lossmith.data import CaptionedPictures
+from lossmith.text_to_image.captions.dataset import CaptionedPictures
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "text_to_image"
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lossmith.data import real_esrgan
-from lossmith.data.chain import NAMES
+from lossmith.data.real_esrgan import NAMES
 
 
 def made(seed, side=64, scale=4):

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.data import Oracle, Scene, Shapes, Thing, checked_split, variance_shares
-from lossmith.data.shapes_drawing import coverage, drawn
-from lossmith.data.shapes_scenes import LAYOUTS, SHAPES, scenes
+from lossmith.text_to_image.shapes.dataset import Shapes
+from lossmith.text_to_image.shapes.drawing import coverage, drawn
+from lossmith.text_to_image.shapes.oracle import Oracle
+from lossmith.text_to_image.shapes.scenes import LAYOUTS, SHAPES, Scene, Thing, scenes
+from lossmith.text_to_image.shapes.split import checked_split, variance_shares
 
 LEVELS = {"1": 480, "1b": 1440, "2": 4656}
 

@@ -12,7 +12,7 @@ from keras import layers
 from lossmith.keras import VGG, Applications, Loss, perceptual
 from lossmith.keras.networks import features
 from lossmith.lenses.network import CAFFE_UNIT
-from lossmith.lenses.weights import MissingWeights
+from lossmith.pretrained.locate import MissingWeights
 
 
 @pytest.mark.parametrize(

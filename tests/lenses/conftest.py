@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lossmith.engine.frozen import run
+from lossmith.engine.layers import Step
 from lossmith.lenses import alexnet, dists, vgg
-from lossmith.lenses.frozen import run
-from lossmith.lenses.layers import Step
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lossmith import CLIP, L2, InfoNCE, MissingWeights, TextAlignment, TextContrast, WrongWeights, parse
-from lossmith.lenses import clip_checkpoint, general
+from lossmith.lenses import any_network, clip_checkpoint
 
 transformers = pytest.importorskip("transformers")
 hub = pytest.importorskip("huggingface_hub")
@@ -335,12 +335,12 @@ def nothing(monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no network here")
 
-    general.shared.cache_clear()
+    any_network.shared.cache_clear()
     monkeypatch.delenv("LOSSMITH_WEIGHTS", raising=False)
     monkeypatch.setattr(hub, "hf_hub_download", refuse)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *args, **named: None)
     yield hub
-    general.shared.cache_clear()
+    any_network.shared.cache_clear()
 
 
 def test_missing_weights_say_the_ways_to_get_them(nothing):

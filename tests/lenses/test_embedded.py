@@ -25,11 +25,11 @@ from lossmith import (
     perceptual,
     style,
 )
+from lossmith.engine.frozen import flops, kept_bytes
+from lossmith.engine.layers import Conv, MaxPool, ReLU
 from lossmith.lenses import embedded
-from lossmith.lenses.frozen import flops, kept_bytes
-from lossmith.lenses.layers import Conv, MaxPool, ReLU
 from lossmith.lenses.vgg import PLANS
-from lossmith.lenses.weights import SOURCES, sha256_of
+from lossmith.pretrained.locate import SOURCES, sha256_of
 
 FILE = Path(embedded.__file__).with_suffix(".safetensors")
 ROOT = Path(__file__).parents[2]

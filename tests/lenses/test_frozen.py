@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
-from lossmith.lenses.frozen import kept_bytes, margin, run
-from lossmith.lenses.layers import Conv, MaxPool, ReLU
+from lossmith.engine.frozen import kept_bytes, margin, run
+from lossmith.engine.layers import Conv, MaxPool, ReLU
 
 EVERY = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
 
@@ -71,7 +71,7 @@ def test_a_large_batch_passes_in_parts_and_gives_the_same(monkeypatch):
     steps, image = network(dtype=torch.float64), picture(5, 3, 12, 12, dtype=torch.float64)
     whole = run(steps, image, EVERY)
     expected = gradient(whole, image)
-    monkeypatch.setattr("lossmith.lenses.frozen.cost.REACH", 2 * 5 * 12 * 12)  # two pictures and a rest of one
+    monkeypatch.setattr("lossmith.engine.frozen.cost.REACH", 2 * 5 * 12 * 12)  # two pictures and a rest of one
     parts = run(steps, image, EVERY)
     assert_close(parts, whole)
     assert_close(gradient(parts, image), expected)
@@ -204,7 +204,7 @@ def test_the_form_for_gpus_and_compilers_gives_the_same(kernel, widths, dtype, m
     steps, image = network(kernel=kernel, widths=widths), picture(2, 3, 16, 16, dtype=torch.float64)
     by_planes = run(steps, image, EVERY, dtype=dtype)
     expected = gradient(by_planes, image)
-    monkeypatch.setattr("lossmith.lenses.frozen.bits._by_planes", lambda x: False)
+    monkeypatch.setattr("lossmith.engine.frozen.bits._by_planes", lambda x: False)
     at_once = run(steps, image, EVERY, dtype=dtype)
     kept = sum(word.nbytes for word in at_once["conv1"].grad_fn.saved_tensors)
     monkeypatch.undo()

@@ -4,8 +4,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lossmith.lenses.frozen import cast, flops, kept_bytes, run
-from lossmith.lenses.layers import Conv, MaxPool, ReLU
+from lossmith.engine.frozen import (
+    cast,
+    flops,
+    kept_bytes,
+    run,
+)
+from lossmith.engine.layers import Conv, MaxPool, ReLU
 
 TAPS = [{"conv1"}, {"relu1"}, {"conv3"}, {"relu1", "pool1", "conv2"}, {"relu3"}]
 SHAPES = [(1, 3, 16, 16), (4, 3, 17, 23)]
@@ -43,7 +48,7 @@ def test_the_bytes_kept_are_those_predicted(shape, taps, steps, dtype):
 
 
 def test_the_bytes_of_a_batch_in_parts_are_those_predicted(monkeypatch):
-    monkeypatch.setattr("lossmith.lenses.frozen.cost.REACH", 2 * 5 * 17 * 23)
+    monkeypatch.setattr("lossmith.engine.frozen.cost.REACH", 2 * 5 * 17 * 23)
     image = torch.rand(5, 3, 17, 23, requires_grad=True)
     measured, _ = kept_by(network(), image, {"conv3"}, torch.float32)
     assert measured == kept_bytes(network(), image.shape, {"conv3"})

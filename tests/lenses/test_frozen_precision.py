@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from lossmith.lenses.frozen import cast, inner_dtype, run
-from lossmith.lenses.layers import Conv, MaxPool, ReLU
+from lossmith.engine.frozen import cast, inner_dtype, run
+from lossmith.engine.layers import Conv, MaxPool, ReLU
 
 EVERY = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lossmith.lenses.frugal import Frugal
+from lossmith.engine.low_memory_ops import Frugal
 
 
 def convolution(**how):

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith import L1, L2, Gram, MissingWeights, Timm, Torchvision, WrongWeights, parse
-from lossmith.lenses import by_name, general
-from lossmith.lenses.tapping import survey
+from lossmith.engine.feature_extractor import survey
+from lossmith.lenses import any_network, by_name
 
 models = pytest.importorskip("torchvision.models")
 timm = pytest.importorskip("timm")
@@ -217,7 +217,7 @@ def test_no_gradient_makes_no_graph():
 
 
 def test_inference_mode_before_training_spoils_nothing(pictures):
-    general.shared.cache_clear()
+    any_network.shared.cache_clear()
     loss = L1() @ Timm("test_resnet", "layer2", weights="random")
     pred, target = pictures(side=64)
     with torch.inference_mode():
@@ -227,7 +227,7 @@ def test_inference_mode_before_training_spoils_nothing(pictures):
 
 def test_making_a_network_leaves_the_seed_alone(pictures):
     pred, target = pictures(side=64)
-    general.shared.cache_clear()
+    any_network.shared.cache_clear()
     before = torch.get_rng_state()
     (L1() @ Timm("test_resnet", "layer1", weights="random"))(pred, target)
     assert torch.equal(torch.get_rng_state(), before)
@@ -397,8 +397,8 @@ def test_a_library_that_is_missing_is_named_with_its_cure(name, monkeypatch):
     def refuse(module):
         raise ImportError(f"No module named {module!r}")
 
-    general.shared.cache_clear()
-    monkeypatch.setattr(general.importlib, "import_module", refuse)
+    any_network.shared.cache_clear()
+    monkeypatch.setattr(any_network.importlib, "import_module", refuse)
     with pytest.raises(ValueError, match=rf"package '{name}', .*pip install 'lossmith\[networks\]'"):
         (Torchvision if name == "torchvision" else Timm)("resnet18", "layer1")
 
@@ -432,13 +432,13 @@ def nothing(monkeypatch, tmp_path):
     def refuse(*args, **kwargs):
         raise OSError("no network here")
 
-    general.shared.cache_clear()
+    any_network.shared.cache_clear()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("LOSSMITH_WEIGHTS", raising=False)
     monkeypatch.setattr(hub, "hf_hub_download", refuse)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *args: None)
     yield hub
-    general.shared.cache_clear()
+    any_network.shared.cache_clear()
 
 
 def test_missing_weights_of_torchvision_say_the_ways_to_get_them(nothing):
@@ -467,7 +467,7 @@ def test_timms_weights_are_found_in_a_folder_and_in_the_cache_of_the_hub(nothing
     with monkeypatch.context() as patch:
         patch.setenv("LOSSMITH_WEIGHTS", str(Path(path).parent))
         assert Timm("test_resnet", "layer1").backbone.sha256 == given.backbone.sha256
-    general.shared.cache_clear()
+    any_network.shared.cache_clear()
     monkeypatch.setattr(nothing, "try_to_load_from_cache", lambda *args: path)
     assert Timm("test_resnet", "layer1").backbone.sha256 == given.backbone.sha256
 

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from lossmith.lenses.frozen import cast, kernels, run
-from lossmith.lenses.layers import Conv, ReLU
+from lossmith.engine.cpu import packed_kernels
+from lossmith.engine.frozen import cast, run
+from lossmith.engine.layers import Conv, ReLU
 from lossmith.lenses.squeezenet import SqueezeNetNetwork
 from lossmith.lenses.vgg import VGGNetwork
 
-there = pytest.mark.skipif(torch.float32 not in kernels._precisions(), reason="oneDNN has no such operator here")
+there = pytest.mark.skipif(torch.float32 not in packed_kernels._precisions(), reason="oneDNN has no such operator here")
 FORMS = [(3, 1, 1), (3, 1, 0), (5, 1, 2), (1, 1, 0), (1, 1, 1), (11, 4, 2), (3, 2, 0)]  # kernel, stride, padding
 
 
@@ -41,19 +42,19 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(form, monkeypat
     steps, image = network(form), picture()
     ours = looked_at(steps, image)
     assert "laid" in made(steps)
-    monkeypatch.setattr(kernels, "FEW", 0)
+    monkeypatch.setattr(packed_kernels, "FEW", 0)
     theirs = looked_at(network(form), image)
     for name, expected in theirs.items():
         assert_close(ours[name], expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
 
 
-@pytest.mark.skipif(torch.bfloat16 not in kernels._precisions(), reason="oneDNN has no such operator here")
+@pytest.mark.skipif(torch.bfloat16 not in packed_kernels._precisions(), reason="oneDNN has no such operator here")
 @pytest.mark.parametrize("form", FORMS)
 def test_in_bf16_they_are_those_of_the_plain_convolution_as_far_as_it_is_precise(form, monkeypatch, looked_at):
     steps, image = network(form, torch.bfloat16), picture()
     ours = looked_at(steps, image)
     assert "laid" in made(steps)
-    monkeypatch.setattr(kernels, "FEW", 0)
+    monkeypatch.setattr(packed_kernels, "FEW", 0)
     theirs = looked_at(network(form, torch.bfloat16), image)
     for name, expected in theirs.items():
         assert F.cosine_similarity(ours[name].flatten(), expected.flatten(), dim=0) > 0.9999
@@ -72,7 +73,7 @@ def test_a_kernel_is_laid_out_when_it_is_first_needed_and_once(looked_at):
 
 
 def test_no_kernel_is_laid_out_for_a_large_map(monkeypatch, looked_at):
-    monkeypatch.setattr(kernels, "FEW", 2 * 19 * 21 - 1)
+    monkeypatch.setattr(packed_kernels, "FEW", 2 * 19 * 21 - 1)
     steps = network()
     looked_at(steps, picture())
     assert not made(steps)
@@ -101,7 +102,7 @@ def test_without_onednn_plain_convolutions_run(monkeypatch, looked_at):
 
 
 def test_where_the_operator_is_gone_plain_convolutions_run(monkeypatch, looked_at):
-    monkeypatch.setattr(kernels, "_precisions", frozenset)
+    monkeypatch.setattr(packed_kernels, "_precisions", frozenset)
     steps = network()
     looked_at(steps, picture())
     assert not made(steps)

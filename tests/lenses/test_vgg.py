@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from lossmith import L1, VGG, WrongWeights
-from lossmith.lenses.layers import Conv
+from lossmith.engine.layers import Conv
 from lossmith.lenses.network import CAFFE_MEAN, CAFFE_UNIT, MEAN, STD
 from lossmith.lenses.vgg import shared
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from lossmith import L1, VGG, Calibrated, MissingWeights, WrongWeights
-from lossmith.lenses import weights
-from lossmith.lenses.layers import Conv
-from lossmith.lenses.readers import read_arrays
+from lossmith.engine.layers import Conv
 from lossmith.lenses.vgg import shared
-from lossmith.lenses.weights import Source, find
+from lossmith.pretrained import locate
+from lossmith.pretrained.locate import Source, find
+from lossmith.pretrained.readers import read_arrays
 
 
 def state(value: float = 0.0) -> dict[str, torch.Tensor]:
@@ -49,8 +49,8 @@ def places(tmp_path, monkeypatch):
         Source("public.pth", digest(paths["hub"])[:8], "torchvision", url="https://example.org/"),
         Source("carried", digest(paths["package"]), "torchvision", package=("carrier", "data/carried.safetensors")),
     )
-    monkeypatch.setitem(weights.SOURCES, "vgg16", sources)
-    monkeypatch.setitem(weights.PIP, "carrier", "carrier==1.0")
+    monkeypatch.setitem(locate.SOURCES, "vgg16", sources)
+    monkeypatch.setitem(locate.PIP, "carrier", "carrier==1.0")
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path / "folder"))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
@@ -110,7 +110,7 @@ def test_an_untrained_network_never_stands_in(places):
 
 
 def test_heads_cannot_be_random(places, monkeypatch, tmp_path):
-    monkeypatch.setitem(weights.SOURCES, "lpips_alex", (replace(weights.SOURCES["lpips_alex"][0]),))
+    monkeypatch.setitem(locate.SOURCES, "lpips_alex", (replace(locate.SOURCES["lpips_alex"][0]),))
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
     with pytest.raises(MissingWeights) as caught:
         find("lpips_alex")
@@ -229,17 +229,17 @@ def test_heads_that_are_negative_are_refused(tmp_path):
 
 
 def test_every_public_file_can_be_fetched_or_is_carried():
-    for network, sources in weights.SOURCES.items():
+    for network, sources in locate.SOURCES.items():
         assert any(source.url or source.package for source in sources), network
         for source in sources:
             assert source.sha256.startswith("md5:") or len(source.sha256) == (8 if source.url else 64)
-            assert source.package is None or source.package[0] in weights.PIP
+            assert source.package is None or source.package[0] in locate.PIP
 
 
 def test_every_real_file_has_its_hash_and_is_read(assets, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
-    for network in weights.SOURCES:
+    for network in locate.SOURCES:
         found = find(network)
         carried = network == "embedded"  # which comes with the package
-        assert found.path.parent == (Path(weights.__file__).parent if carried else assets / "weights")
+        assert found.path.parent == (Path(locate.__file__).parent if carried else assets / "weights")
         assert all(tensor.isfinite().all() for tensor in found.state.values())

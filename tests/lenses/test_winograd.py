@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from lossmith.lenses.frozen import cast, kernels, run, winograd
-from lossmith.lenses.layers import Conv, ReLU
+from lossmith.engine.cpu import packed_kernels, winograd
+from lossmith.engine.frozen import cast, run
+from lossmith.engine.layers import Conv, ReLU
 
-there = pytest.mark.skipif(not kernels._measured(), reason="it runs on x86 alone, where it was measured")
+there = pytest.mark.skipif(not packed_kernels._measured(), reason="it runs on x86 alone, where it was measured")
 SIZES = [(1, 16, 16), (3, 9, 13), (2, 24, 24), (1, 7, 40), (1, 2, 300), (1, 300, 2), (200, 1, 1), (2, 48, 47)]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossmith.losses.adversarial import Adversarial, FeatureMatching
-from lossmith.models.critics import PatchCritic
+from lossmith.losses.discriminators import PatchCritic
 
 KINDS = ("vanilla", "lsgan", "hinge", "wasserstein", "relativistic")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lossmith.losses.colours import colour
+from lossmith.losses.colour import colour
 
 
 def test_of_flat_pictures_it_is_the_mean_difference_in_lab():

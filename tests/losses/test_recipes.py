@@ -9,7 +9,7 @@ from torch import nn
 
 from lossmith import L1, L2, VGG, Gram, lpips, ms_ssim_l1, perceptual, style
 from lossmith.data import downsample
-from lossmith.lenses.layers import Conv, MaxPool
+from lossmith.engine.layers import Conv, MaxPool
 from lossmith.lenses.vgg import shared
 
 SEVERAL = ["relu1_2", "conv3_3", "pool4"]

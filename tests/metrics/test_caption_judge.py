@@ -4,7 +4,8 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from lossmith import CLIPLoss
-from lossmith.metrics import CaptionJudge, mismatched, r_precision
+from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
+from lossmith.text_to_image.metrics.r_precision import mismatched, r_precision
 
 
 @pytest.fixture

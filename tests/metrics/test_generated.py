@@ -5,20 +5,14 @@ import math
 import pytest
 import torch
 
-from lossmith.data import Oracle, Scene, Shapes, Thing
-from lossmith.metrics import (
-    diversity,
-    kid,
-    memorisation,
-    mismatched,
-    oracle_accuracy,
-    oracle_ceiling,
-    oracle_chance,
-    picture_features,
-    r_precision,
-    vendi,
-)
-from lossmith.metrics.kid import discrepancy
+from lossmith.metrics import picture_features
+from lossmith.text_to_image.metrics.diversity import diversity, memorisation, vendi
+from lossmith.text_to_image.metrics.kid import discrepancy, kid
+from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy, oracle_ceiling, oracle_chance
+from lossmith.text_to_image.metrics.r_precision import mismatched, r_precision
+from lossmith.text_to_image.shapes.dataset import Shapes
+from lossmith.text_to_image.shapes.oracle import Oracle
+from lossmith.text_to_image.shapes.scenes import Scene, Thing
 
 
 def drawn(*shape, seed=0):

@@ -5,9 +5,9 @@ import torch
 
 from lossmith import parse
 from lossmith.image import eight_bit
-from lossmith.lenses.weights import MissingWeights
 from lossmith.losses import dists
 from lossmith.metrics import METRICS, missing, protocol, psnr, score, sharing, swd
+from lossmith.pretrained.locate import MissingWeights
 from lossmith.tasks import SuperResolution
 
 PLAIN = ("psnr_y", "psnr_rgb", "ssim_y", "texture")
@@ -23,7 +23,7 @@ def no_weights(monkeypatch):
     def absent(*images):
         raise MissingWeights("No weights for alexnet were found.")
 
-    monkeypatch.setattr("lossmith.metrics.judge._judge", lambda name: absent)
+    monkeypatch.setattr("lossmith.metrics.registry._judge", lambda name: absent)
 
 
 def test_every_metric_asked_for_is_given_in_order(pair):

@@ -8,7 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from lossmith.models.critics import CRITICS, Conv, PatchCritic, UNetCritic
+from lossmith.losses.discriminators import (
+    CRITICS,
+    Conv,
+    PatchCritic,
+    UNetCritic,
+)
 
 every_critic = pytest.mark.parametrize("critic", CRITICS.values())
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.models import EDSR, Knobbed, MixedEnds, load, save, tiled
+from lossmith.models import (
+    EDSR,
+    load,
+    save,
+    tiled,
+)
+from lossmith.models.conditioned import Knobbed
+from lossmith.models.output_interpolation import MixedEnds
 from lossmith.models.slider import Slider
 
 LOW, HIGH = 0.05, 5.0

@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from lossmith.models import EDSR, Knobbed, build, load, save, tiled
+from lossmith.models import (
+    EDSR,
+    build,
+    load,
+    save,
+    tiled,
+)
+from lossmith.models.conditioned import Knobbed
 
 RANGE = {"lam": (0.03, 30.0)}
 IMAGE = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))

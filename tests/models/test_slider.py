@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.models import EDSR, Knobbed, load, save
+from lossmith.models import EDSR, load, save
+from lossmith.models.conditioned import Knobbed
 from lossmith.models.slider import Slider
 
 FIGURES = {"psnr_y": (29.0, 28.0, 27.5, 26.0), "psnr_rgb": (27.0, 26.0, 25.5, 24.0), "lpips_alex": (0.4, 0.3, 0.1, 0.2)}

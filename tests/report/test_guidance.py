@@ -6,11 +6,11 @@ import re
 import pytest
 
 from lossmith.report import page
-from lossmith.report.appraised import Appraised
 from lossmith.report.axes import LEFT, RIGHT
 from lossmith.report.folder import read
-from lossmith.report.guidance_plane import plane
-from lossmith.report.paper import common
+from lossmith.report.svg import common
+from lossmith.text_to_image.report.caption_evaluations import Appraised
+from lossmith.text_to_image.report.guidance_plot import plane
 
 NONE = "\u2013"
 LEVELS = {"chance": {"r_precision": 0.01}, "ceiling": {"r_precision": 0.43}, "floor": {"value": 0.002}}

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lossmith.report.folder import read
-from lossmith.report.pictures import LEVELS, collect, inline
+from lossmith.report.images import LEVELS, collect, inline
 
 
 def opened(uri):

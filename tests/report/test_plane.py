@@ -4,8 +4,8 @@ import random
 import pytest
 from PIL import Image, ImageChops
 
-from lossmith.report.paper import LINE, common, placed
 from lossmith.report.plane import BEGUN, OTHERS, OURS, Dot, Panel, plane, stairs
+from lossmith.report.svg import LINE, common, placed
 
 FRAME = (0.0, 0.0, 400.0, 300.0)
 

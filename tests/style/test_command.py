@@ -9,8 +9,9 @@ from lossmith import parse
 from lossmith.cli import main
 from lossmith.cli.tasks import USUAL
 from lossmith.metrics import METRICS
-from lossmith.models import EDSR, Stylist, save
-from lossmith.tasks import StyleTransfer
+from lossmith.models import EDSR, save
+from lossmith.style.feedforward import Stylist
+from lossmith.style.task import StyleTransfer
 
 FORMULA = 'L2.on(target="content") + 10 * (L2 @ Gram).on(target="style")'
 
@@ -43,7 +44,7 @@ def test_a_picture_is_painted_and_its_growth_shown(files, capsys):
 
 
 def test_the_embedded_network_paints_without_a_download(files, monkeypatch, capsys):
-    monkeypatch.setattr("lossmith.train.painting_loss.at_hand", lambda name: False)
+    monkeypatch.setattr("lossmith.style.loss.at_hand", lambda name: False)
     assert style(files, "content.png", "one.png", "--steps", "1") == 0
     assert "No weights of VGG-19 are at hand: painting by the embedded network." in capsys.readouterr().err
 

@@ -2,9 +2,22 @@ import pytest
 import torch
 
 from lossmith import parse
-from lossmith.train.painting import SHIFTS, Brush, paint, shared_out, shifted, sizes
-from lossmith.train.painting_colour import palette, rebrightened, recoloured
-from lossmith.train.painting_loss import between, checked, formula, mixed, strengthened
+from lossmith.style.colour import palette, rebrightened, recoloured
+from lossmith.style.loss import (
+    between,
+    checked,
+    formula,
+    mixed,
+    strengthened,
+)
+from lossmith.style.optimize import (
+    SHIFTS,
+    Brush,
+    paint,
+    shared_out,
+    shifted,
+    sizes,
+)
 
 GRAM = 'L2.on(target="content") + 10 * (L2 @ Gram).on(target="style")'
 

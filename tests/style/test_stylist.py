@@ -3,9 +3,14 @@ import torch
 
 from lossmith import parse
 from lossmith.image import to_pil
-from lossmith.models import Stylist, build, load, save, tiled
-from lossmith.tasks import StyleTransfer
-from lossmith.tasks.style_transfer import sized
+from lossmith.models import (
+    build,
+    load,
+    save,
+    tiled,
+)
+from lossmith.style.feedforward import Stylist
+from lossmith.style.task import StyleTransfer, sized
 from lossmith.train.module import steady
 
 

@@ -6,4 +6,4 @@ def nowhere(monkeypatch, tmp_path):
     """No weights are found but those that a test names."""
     (tmp_path / "none").mkdir()
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path / "none"))
-    monkeypatch.setattr("lossmith.lenses.weights._in_package", lambda package, path: None)
+    monkeypatch.setattr("lossmith.pretrained.locate._in_package", lambda package, path: None)

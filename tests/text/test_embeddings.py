@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.text import Embedded, Embeddings, Standard, encoder, null
+from lossmith.text_to_image.encoders import (
+    Embedded,
+    Embeddings,
+    Standard,
+    encoder,
+    null,
+)
 
 CAPTIONS = ["a red ring", "a small blue star on the left", "stars", "a red star"]
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.lenses.weights import MissingWeights, WrongWeights
-from lossmith.text import encoder, words_of
-from lossmith.text.wordpiece import WordPiece
+from lossmith.pretrained.locate import MissingWeights, WrongWeights
+from lossmith.text_to_image.encoders import encoder, words_of
+from lossmith.text_to_image.encoders.wordpiece import WordPiece
 
 CAPTIONS = ["a small red ring on the left", "a large blue star in the centre", "an orange cross above a blue square"]
 HOSTILE = [

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.text import encoder
+from lossmith.text_to_image.encoders import encoder
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from lossmith.lenses.weights import MissingWeights
-from lossmith.text import encoder
+from lossmith.pretrained.locate import MissingWeights
+from lossmith.text_to_image.encoders import encoder
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")

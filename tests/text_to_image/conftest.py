@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from lossmith.models import Denoiser, Text, load_network
+from lossmith.models import load_network
+from lossmith.text_to_image.models.conditioning import Text
+from lossmith.text_to_image.models.denoiser import Denoiser
 from lossmith.train import Settings, train
 
 pytest.importorskip("diffusers")

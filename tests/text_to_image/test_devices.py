@@ -18,9 +18,9 @@ from torch.distributed.fsdp import fully_shard
 from torch.testing import assert_close
 
 from lossmith import parse
-from lossmith.data import CaptionedItems
-from lossmith.models import Denoiser
-from lossmith.tasks import TextToImage
+from lossmith.text_to_image.captions.items import CaptionedItems
+from lossmith.text_to_image.models.denoiser import Denoiser
+from lossmith.text_to_image.task import TextToImage
 from lossmith.train import Settings, train
 
 LOSS = "imagen + 0.1*Gate()*L1 + 0.02*AttentionMask('squared')"

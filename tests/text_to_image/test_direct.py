@@ -8,10 +8,13 @@ from torch.testing import assert_close
 
 from lossmith import parse
 from lossmith.cli import main
-from lossmith.models import Direct, Text, load_network
+from lossmith.models import load_network
 from lossmith.report import page
-from lossmith.tasks import DirectTextToImage, TextToImage
-from lossmith.train.by_level import pulls_by_level
+from lossmith.text_to_image.direct_task import DirectTextToImage
+from lossmith.text_to_image.gradients_by_noise_level import pulls_by_level
+from lossmith.text_to_image.models.conditioning import Text
+from lossmith.text_to_image.models.direct_decoder import Direct
+from lossmith.text_to_image.task import TextToImage
 
 SMALL = {"name": "direct", "channels": [8, 4], "latents": 3}
 FUSED = "L1 + 3e-5 * KL + 0.01 * ModeSeeking(0.5) + 0.01 * TV + 0.1 * L2 @ Central"

@@ -7,9 +7,15 @@ import torch
 from torch.testing import assert_close
 
 from lossmith.losses.diffusion import target_of
-from lossmith.models.levels import Levels, Prediction, Schedule, output_from, x0_from
-from lossmith.models.sampling import solved
-from lossmith.models.sampling_diffusers import by_scheduler
+from lossmith.noise_levels import (
+    Levels,
+    Prediction,
+    Schedule,
+    output_from,
+    x0_from,
+)
+from lossmith.text_to_image.models.diffusers_sampler import by_scheduler
+from lossmith.text_to_image.models.sampler import solved
 
 every_schedule = pytest.mark.parametrize("schedule", get_args(Schedule))
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.models import Sampler, Text, load, load_network, sample, save
-from lossmith.models.levels import Prediction, Schedule
-from lossmith.models.sampling import noise_of, thresholded
+from lossmith.models import load, load_network, save
+from lossmith.noise_levels import Prediction, Schedule
+from lossmith.text_to_image.models.conditioning import Text
+from lossmith.text_to_image.models.sampler import Sampler, noise_of, sample, thresholded
 
 ASKED = ("hidden", "maps", "other_maps")
 

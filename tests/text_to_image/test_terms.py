@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from lossmith import L2, ContrastiveFlow, Denoising, Dispersive, Gate, HiddenAlignment, Hybrid, parse
-from lossmith.models.levels import output_from
-from lossmith.tasks import TextToImage
-from lossmith.train.levels import by_level, opening
+from lossmith.noise_levels import output_from
+from lossmith.text_to_image.prepare_loss import by_level, opening
+from lossmith.text_to_image.task import TextToImage
 
 
 def test_a_gate_multiplies_each_value_and_the_mean_is_over_all():

@@ -10,12 +10,14 @@ from torch.testing import assert_close
 
 from lossmith import parse
 from lossmith.cli import main
-from lossmith.data import CaptionedPictures
 from lossmith.image import from_pil
-from lossmith.metrics import CaptionJudge
-from lossmith.models import Knobbed, build, save
-from lossmith.tasks import Restoring, TextToImage
-from lossmith.train.appraisal import trained_on
+from lossmith.models import build, save
+from lossmith.models.conditioned import Knobbed
+from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.text_to_image.cascade import Restoring
+from lossmith.text_to_image.evaluation import trained_on
+from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
+from lossmith.text_to_image.task import TextToImage
 
 
 def same(first, second):

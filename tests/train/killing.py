@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from lossmith.train import Settings
-from lossmith.train.board import stubbed
+from lossmith.train.tensorboard import stubbed
 from lossmith.train.trainer import train
 
 stubbed()

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith import L1, L2, TV, InfoNCE, Knob, Loss, OnFrom, parse
 from lossmith.balance import Fixed, GradNorm, Share, Uncertainty
-from lossmith.guard import Guard
+from lossmith.engine.nonfinite import Guard
 from lossmith.train.balancing import Balancing
 
 WITHIN = 120

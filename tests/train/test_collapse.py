@@ -7,8 +7,8 @@ from rich.console import Console
 
 from lossmith import parse
 from lossmith.report import page
-from lossmith.train import RunFolder, Settings, critics
-from lossmith.train.critics import Watch
+from lossmith.train import RunFolder, Settings, discriminators
+from lossmith.train.discriminators import Watch
 from lossmith.train.trainer import train
 
 HEALTHY = {"critic": 1.3, "real": 0.6, "fake": 0.7, "spread": 0.4, "pull": 0.8}
@@ -70,8 +70,8 @@ def test_a_run_that_goes_on_counts_on_and_says_nothing_twice():
 
 
 def test_a_run_says_it_on_the_console_in_the_record_and_on_the_page(photos, tmp_path, lines, monkeypatch):
-    monkeypatch.setattr(critics, "LINES", 3)
-    monkeypatch.setattr(critics, "STEPS", 8)
+    monkeypatch.setattr(discriminators, "LINES", 3)
+    monkeypatch.setattr(discriminators, "STEPS", 8)
     loss = "L1 + 0.01*Adversarial('patch', 'hinge', width=4, lr=0.01, spectral=False)"
     settings = Settings(
         images=str(photos),

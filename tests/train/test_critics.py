@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lossmith import parse
+from lossmith.losses.discriminators import PatchCritic
 from lossmith.models import EDSR
-from lossmith.models.critics import PatchCritic
 from lossmith.tasks import SuperResolution
 from lossmith.train import trainer
 from lossmith.train.module import Training

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from lossmith import parse
-from lossmith.models import EDSR, Knobbed
-from lossmith.train.knobs import Draw, normalised
+from lossmith.models import EDSR
+from lossmith.models.conditioned import Knobbed
+from lossmith.train.knob_sampling import Draw, normalised
 
 VALUES = {"L1": torch.tensor([0.1, 0.3]), "TV": torch.tensor([0.5, 0.7])}
 

@@ -6,7 +6,7 @@ from lossmith import L1, TV, Knob
 from lossmith.models import build
 from lossmith.tasks import SuperResolution
 from lossmith.train import Training
-from lossmith.train.stream import Batches
+from lossmith.train.log_stream import Batches
 
 
 def training(loss, **other):

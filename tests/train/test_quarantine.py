@@ -4,11 +4,17 @@ import torch
 
 from lossmith import L1, L2, SSIM, TV, VGG, Loss
 from lossmith.data import Crops
-from lossmith.guard import Guard
+from lossmith.engine.nonfinite import Guard
 from lossmith.models import build
 from lossmith.tasks import SuperResolution
 from lossmith.train import NotFinite, RunFolder, Training
-from lossmith.train.quarantine import COLLAPSE, PATIENCE, Quarantine, mended, sound
+from lossmith.train.nonfinite import (
+    COLLAPSE,
+    PATIENCE,
+    Quarantine,
+    mended,
+    sound,
+)
 
 from .test_module import Questions
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lossmith.train import RunFolder, Settings
-from lossmith.train.record import Record
+from lossmith.train.log import Record
 
 
 @pytest.fixture

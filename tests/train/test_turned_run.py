@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lossmith import load as load_loss
-from lossmith.models import Knobbed, load
+from lossmith.models import load
+from lossmith.models.conditioned import Knobbed
 
 KNOB = {"loss": "L1 + lam*TV", "knobs": {"lam": [0.1, 10.0]}, "schedule": "constant"}
 RESCALED = {"plain": "L1 + 0.3*L2 @ Gram", "by589824": "L1 + 0.3*L2 @ Gram('none')"}  # (3 * 16 * 16) ** 2

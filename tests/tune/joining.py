@@ -10,7 +10,7 @@ import torch
 from optuna.study import Study
 
 from lossmith.cli import main
-from lossmith.train.board import stubbed
+from lossmith.train.tensorboard import stubbed
 
 stubbed()
 for name in ("torch.utils.tensorboard", "lossmith.tune.study", "lossmith.report"):

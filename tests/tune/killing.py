@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from lossmith.train import train
-from lossmith.train.board import stubbed
 from lossmith.train.checkpoint import Checkpoints
+from lossmith.train.tensorboard import stubbed
 from lossmith.tune.search import Search
 from lossmith.tune.study import prepare
 from lossmith.tune.trial import Machine

@@ -3,7 +3,12 @@ import math
 import numpy as np
 import pytest
 
-from lossmith.tune.certificate import OWN_ENDS, Judged, certify, spearman
+from lossmith.knob.certificate import (
+    OWN_ENDS,
+    Judged,
+    certify,
+    spearman,
+)
 
 PLACES = (0.1, 1.0, 10.0)
 FINE = (0.1, math.sqrt(0.1), 1.0, math.sqrt(10.0), 10.0)

@@ -5,16 +5,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from lossmith.knob.slider_calibration import Sweep, sweep
 from lossmith.losses import SSIM
-from lossmith.models import EDSR, Knobbed
+from lossmith.models import EDSR
+from lossmith.models.conditioned import Knobbed
 from lossmith.tasks import SuperResolution
-from lossmith.tune.equaliser import Sweep, sweep
 
 
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
     """LPIPS is missing, as on a machine without its weights."""
-    monkeypatch.setattr("lossmith.tune.equaliser.missing", lambda which: {"lpips_alex": "no weights"})
+    monkeypatch.setattr("lossmith.knob.slider_calibration.missing", lambda which: {"lpips_alex": "no weights"})
 
 
 @pytest.fixture

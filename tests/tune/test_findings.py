@@ -6,12 +6,12 @@ import re
 import pytest
 
 from lossmith.metrics import protocol
-from lossmith.report import page
 from lossmith.report.axes import Axis
 from lossmith.train import Settings
-from lossmith.tune.anchors import PUBLISHED, anchors
 from lossmith.tune.axes import axes
 from lossmith.tune.findings import findings
+from lossmith.tune.published_results import PUBLISHED, anchors
+from lossmith.tune.report import study_page
 
 ROWS = [(0.1, 0.1, (25.0, 0.80)), (0.2, 0.1, (26.0, 0.74)), (0.3, 0.1, (24.5, 0.79)), (0.4, 0.1, None)]
 
@@ -129,7 +129,7 @@ def judged_on_set5(search, written, tmp_path):
 
 
 def test_published_networks_stand_in_the_plane_of_their_own_figures_alone(judged_on_set5, tmp_path):
-    text = page([judged_on_set5()], tmp_path / "page.html").read_text()
+    text = study_page(judged_on_set5(), tmp_path / "page.html").read_text()
     of_lpips, of_patches = text.split('<figure class="chart"')[1:]
     assert all(f">{name}</text>" in of_lpips for name in ("SFTGAN", "SRGAN", "ESRGAN", "NatSR", "SPSR"))
     assert "ESRGAN" not in of_patches and "bicubic</text>" in of_patches
@@ -137,7 +137,7 @@ def test_published_networks_stand_in_the_plane_of_their_own_figures_alone(judged
 
 
 def test_published_networks_stand_at_their_published_figures(judged_on_set5, tmp_path):
-    text = page([judged_on_set5()], tmp_path / "page.html").read_text().split('<figure class="chart"')[1]
+    text = study_page(judged_on_set5(), tmp_path / "page.html").read_text().split('<figure class="chart"')[1]
     data = json.loads(text.split('<script type="application/json">')[1].split("</script>")[0])
     x, y = (Axis(**data[name]) for name in "xy")
     places = [f"M{x.at(psnr):.1f} {y.at(lpips) - 5:.1f}" for psnr, lpips in ((30.454, 0.0748), (29.168, 0.0882))]
@@ -150,7 +150,7 @@ def test_a_network_beyond_the_plane_says_so_inside_of_it(judged_on_set5, tmp_pat
         record = json.loads(file.read_text())
         record["figures"]["psnr_y"] = psnr
         file.write_text(json.dumps(record))
-    text = page([folder], tmp_path / "page.html").read_text().split('<figure class="chart"')[1]
+    text = study_page(folder, tmp_path / "page.html").read_text().split('<figure class="chart"')[1]
     assert re.search(r'x="4\d\d\.\d" text-anchor="end" y="[\d.]+">NatSR lies outside: 30\.99', text)
 
 
@@ -163,7 +163,7 @@ def test_a_network_beyond_the_plane_says_so_inside_of_it(judged_on_set5, tmp_pat
     ],
 )
 def test_no_published_network_stands_in_the_plane_of_another_protocol(other, why, judged_on_set5, tmp_path):
-    text = page([judged_on_set5(**other)], tmp_path / "page.html").read_text()
+    text = study_page(judged_on_set5(**other), tmp_path / "page.html").read_text()
     assert "GAN" not in text and why in text
 
 
@@ -172,14 +172,14 @@ def test_every_published_network_has_figures_of_every_set():
 
 
 def test_the_page_shows_the_plane_and_names_the_knee(search, written, tmp_path):
-    text = page([written(search(), ROWS)], tmp_path / "page.html").read_text()
+    text = study_page(written(search(), ROWS), tmp_path / "page.html").read_text()
     assert "L1 + a*TV + b*SSIM" in text and text.count("data-trial=") == 3 + 2 + 4  # points, front, all trials
     assert "knee</text>" in text and "bicubic</text>" in text
     assert "http" not in text.split("<body>")[1].replace("http://www.w3.org/2000/svg", "")
 
 
 def test_the_line_of_the_front_bounds_what_it_dominates_and_no_more():
-    from lossmith.report.study_plane import staircase
+    from lossmith.tune.report.study_plot import staircase
 
     assert 'd="M30.0 80.0H10.0V50.0"' in staircase([(10, 50), (30, 80)])  # places: right is more, up is less
 
@@ -189,7 +189,7 @@ def test_the_page_keeps_a_formula_from_being_markup(search, written, tmp_path):
     record = json.loads((folder / "study.json").read_text())
     record["images"] = "/x/<script>alert(1)</script>"
     (folder / "study.json").write_text(json.dumps(record))
-    assert "<script>alert" not in page([folder], tmp_path / "page.html").read_text()
+    assert "<script>alert" not in study_page(folder, tmp_path / "page.html").read_text()
 
 
 def test_a_page_of_three_axes_has_two_planes(search, written, tmp_path):
@@ -199,7 +199,7 @@ def test_a_page_of_three_axes_has_two_planes(search, written, tmp_path):
     marks = json.loads((folder / "marks.json").read_text())
     marks["marks"]["bicubic"]["figures"]["swd"] = 3.0
     (folder / "marks.json").write_text(json.dumps(marks))
-    assert page([folder], tmp_path / "page.html").read_text().count('<figure class="chart"') == 2
+    assert study_page(folder, tmp_path / "page.html").read_text().count('<figure class="chart"') == 2
 
 
 def test_a_folder_that_is_no_study_says_so(tmp_path):

@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from lossmith import parse
-from lossmith.models import EDSR, Knobbed, MixedEnds
-from lossmith.tune.interpolation import Mixed, blended, even
-from lossmith.tune.rivals import settled
+from lossmith.knob.baselines import settled
+from lossmith.knob.weight_interpolation import Mixed, blended, even
+from lossmith.models import EDSR
+from lossmith.models.conditioned import Knobbed
+from lossmith.models.output_interpolation import MixedEnds
 
 
 def network(seed, channels=4):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lossmith.tune.axes import axes, bounds
-from lossmith.tune.rungs import beaten
+from lossmith.tune.pruning import beaten
 from lossmith.tune.search import Search, content, read
 from lossmith.tune.space import Choice, Range, choice, filled, given, grid, range_of, spread
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from lossmith import parse
-from lossmith.report.certificate import planes, words
+from lossmith.knob.baselines import rivals, settled, spread
+from lossmith.knob.certificate import OWN_ENDS
+from lossmith.knob.report.certificate import planes, words
+from lossmith.knob.verification import known, verify
 from lossmith.train import Settings, train
-from lossmith.tune.certificate import OWN_ENDS
-from lossmith.tune.rivals import rivals, settled, spread
-from lossmith.tune.verification import known, verify
 
 PLAIN = {"realism": ["swd"]}  # which needs no weights
 
@@ -119,7 +119,7 @@ def test_both_ways_of_turning_are_compared_and_said(certified):
 
 
 def test_ends_that_are_no_mix_of_losses_are_told(certified, run, pictures, monkeypatch):
-    monkeypatch.setattr("lossmith.tune.verification.load_loss", lambda file: parse("L1 + lam*lam*TV"))
+    monkeypatch.setattr("lossmith.knob.verification.load_loss", lambda file: parse("L1 + lam*lam*TV"))
     record, series = verify(run, pictures, values=2, **PLAIN)
     assert "ends_mixed" not in record and OWN_ENDS not in series
     assert "Its ends were not mixed. Answers are mixed as losses are" in words(record)
@@ -152,17 +152,17 @@ def test_a_certificate_on_a_benchmark_has_the_published_networks_of_its_protocol
     train(settings, tmp_path / "run", accelerator="cpu", workers=0)
     figures = {"psnr_y": 28.43, "lpips_alex": 0.3435}  # what bicubic has on the pictures of that name
     row = SimpleNamespace(figures=figures)
-    monkeypatch.setattr("lossmith.tune.judging.judge", lambda *given, **other: [row])
-    monkeypatch.setattr("lossmith.tune.verification.missing", lambda axes: {})
-    monkeypatch.setattr("lossmith.tune.verification.sharing", lambda loss, axes: {})
+    monkeypatch.setattr("lossmith.knob.evaluation_cache.judge", lambda *given, **other: [row])
+    monkeypatch.setattr("lossmith.knob.verification.missing", lambda axes: {})
+    monkeypatch.setattr("lossmith.knob.verification.sharing", lambda loss, axes: {})
     found = verify(tmp_path / "run", folder, realism=["lpips_alex"]).record["published"]
     assert ("ESRGAN" in found["networks"]) is drawn
     assert ("Ma et al., 2020" if drawn else "enlargement by 4") in found["words"]
 
 
 def test_what_is_there_is_not_trained_or_judged_again(certified, run, pictures, monkeypatch):
-    monkeypatch.setattr("lossmith.tune.verification.train", lambda *a, **k: pytest.fail("it trained again"))
-    monkeypatch.setattr("lossmith.tune.judging.judge", lambda *a, **k: pytest.fail("it judged again"))
+    monkeypatch.setattr("lossmith.knob.verification.train", lambda *a, **k: pytest.fail("it trained again"))
+    monkeypatch.setattr("lossmith.knob.evaluation_cache.judge", lambda *a, **k: pytest.fail("it judged again"))
     assert verify(run, pictures, training=True, **PLAIN).record == certified.record
 
 

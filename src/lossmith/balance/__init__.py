@@ -6,7 +6,7 @@ A balance is a map from numbers to numbers; it sees no loss and no picture.
 from lossmith.balance.adaptive import Adaptive
 from lossmith.balance.base import Balance, Fixed
 from lossmith.balance.calibrate import calibrate
-from lossmith.balance.card import Card
+from lossmith.balance.calibration_report import Card
 from lossmith.balance.gradnorm import GradNorm
 from lossmith.balance.share import Share
 from lossmith.balance.text import parse

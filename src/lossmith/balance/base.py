@@ -8,8 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from lossmith.spelling import quoted
-from lossmith.weight import number, whole
+from lossmith._repr import quoted
+from lossmith.formula.weight import number, whole
 
 __all__ = ["Balance", "Fixed", "Mean"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from lossmith.balance.card import Card, Row, resolved
+from lossmith.balance.calibration_report import Card, Row, resolved
 from lossmith.balance.gramian import gramian, pulls
-from lossmith.loss import Loss
-from lossmith.weight import Weight
+from lossmith.formula.loss import Loss
+from lossmith.formula.weight import Weight
 
 __all__ = ["calibrate"]
 

@@ -95,7 +95,7 @@ def enlarging(model: str, scale: int | None, place: str) -> tuple[Any, int]:
 
     from lossmith.cli.networks import chosen
     from lossmith.data import upsample
-    from lossmith.models import Knobbed
+    from lossmith.models.conditioned import Knobbed
 
     if model == "bicubic":
         return partial(upsample, scale=scale or 4), scale or 4

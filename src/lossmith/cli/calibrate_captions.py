@@ -19,9 +19,9 @@ def calibrated(
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
     from lossmith.cli.tables import whole
-    from lossmith.models import Denoiser
-    from lossmith.tasks import TextToImage
-    from lossmith.train.by_level import pulls_by_level, rows
+    from lossmith.text_to_image.gradients_by_noise_level import pulls_by_level, rows
+    from lossmith.text_to_image.models.denoiser import Denoiser
+    from lossmith.text_to_image.task import TextToImage
 
     task = TextToImage()
     if model == "bicubic":

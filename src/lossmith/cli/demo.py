@@ -96,7 +96,7 @@ def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], dr
     from lossmith.metrics import METRICS, missing
     from lossmith.report import sheet
     from lossmith.tasks import SuperResolution
-    from lossmith.train.judge import judge, means
+    from lossmith.train.evaluation import judge, means
 
     task = SuperResolution(4)
     pixel, formula = chosen(runs["L1"]), chosen(runs["formula"])

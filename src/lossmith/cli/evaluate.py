@@ -84,12 +84,12 @@ def evaluate(
     from contextlib import redirect_stdout
     from functools import partial
 
+    from lossmith.cli.knob_options import mixed, turned
     from lossmith.cli.networks import chosen, device_of, task_in
-    from lossmith.cli.turning import mixed, turned
     from lossmith.metrics import METRICS, missing, protocol
     from lossmith.tasks import Batch
-    from lossmith.train.judge import judge as judging
-    from lossmith.train.judge import means
+    from lossmith.train.evaluation import judge as judging
+    from lossmith.train.evaluation import means
 
     model = None if what == "bicubic" else chosen(what, scale)
     task = task_in(what, model.scale if model else scale or 4)

@@ -22,12 +22,13 @@ def evaluated(
     val: str | None = None,
 ) -> None:
     """Prints the figures of a network on captions that it was not trained on, a part of its own or a set apart."""
-    from lossmith.cli.held_out import held_out
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
-    from lossmith.metrics import CaptionJudge
-    from lossmith.models import Direct, Sampler
-    from lossmith.train.appraisal import appraise
+    from lossmith.cli.validation_split import held_out
+    from lossmith.text_to_image.evaluation import appraise
+    from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
+    from lossmith.text_to_image.models.direct_decoder import Direct
+    from lossmith.text_to_image.models.sampler import Sampler
     from lossmith.train.folder import RunFolder
 
     try:

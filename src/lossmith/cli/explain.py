@@ -7,8 +7,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lossmith.loss import Loss
-    from lossmith.term import Term
+    from lossmith.formula.loss import Loss
+    from lossmith.formula.term import Term
 
 __all__ = ["register"]
 
@@ -116,7 +116,7 @@ def cost(console: "Console", loss: "Loss", shape: tuple[int, int, int, int]) -> 
     from rich.table import Table
 
     from lossmith import Hybrid
-    from lossmith.plan import sharing
+    from lossmith.formula.cost import sharing
 
     plan = loss.plan(shape)
     if plan.passes:

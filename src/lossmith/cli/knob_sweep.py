@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lossmith.metrics import Metric
-    from lossmith.models import Knobbed
+    from lossmith.models.conditioned import Knobbed
     from lossmith.tasks import Examples, Task
 
 __all__ = ["register"]
@@ -56,13 +56,13 @@ def sweep(
     from rich.console import Console
     from rich.progress import Progress
 
+    from lossmith.cli.knob_options import knobbed, mixed
     from lossmith.cli.networks import device_of
-    from lossmith.cli.turning import knobbed, mixed
+    from lossmith.knob import slider_calibration
+    from lossmith.knob.report.sweep import curves, strips
     from lossmith.metrics import missing, protocol
     from lossmith.models import load, save
-    from lossmith.report.sweep import curves, strips
     from lossmith.train.folder import replaced, writer
-    from lossmith.tune import equaliser
 
     console = Console(highlight=False, soft_wrap=True)
     place = device_of(device)
@@ -78,7 +78,7 @@ def sweep(
     folder = out or (run or Path()) / ("knob_ends" if mix_ends else "knob")
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("sweep", total=len(examples))
-        swept = equaliser.sweep(
+        swept = slider_calibration.sweep(
             model, task, examples, count=places, which=which, device=place, done=lambda _: progress.advance(bar)
         )
     words = f"{len(swept.pictures)} picture{'s' * (len(swept.pictures) != 1)} of {shown!r}"

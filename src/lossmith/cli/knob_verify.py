@@ -57,10 +57,10 @@ def verify(
     from rich.console import Console
 
     from lossmith.cli.networks import device_of
-    from lossmith.report.certificate import planes, words
+    from lossmith.knob.report.certificate import planes, words
+    from lossmith.knob.verification import REALISM, known
+    from lossmith.knob.verification import verify as verified
     from lossmith.train.folder import replaced, writer
-    from lossmith.tune.verification import REALISM, known
-    from lossmith.tune.verification import verify as verified
 
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
     record, series = verified(

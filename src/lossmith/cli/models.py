@@ -46,7 +46,7 @@ def listed() -> list[dict[str, Any]]:
     import inspect
 
     from lossmith.models.files import OWN
-    from lossmith.models.foreign import PREFIX, architectures
+    from lossmith.models.spandrel_model import PREFIX, architectures
 
     rows = []
     for name, network in OWN.items():

@@ -27,5 +27,8 @@ def report(
 ) -> None:
     """Write one HTML page, which needs nothing else, about one or several runs."""
     from lossmith.report import page
+    from lossmith.tune.report import study_page
 
-    print(page(runs, out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))))
+    out = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    is_study = len(runs) == 1 and (runs[0] / "study.json").is_file()
+    print(study_page(runs[0], out) if is_study else page(runs, out))

@@ -47,8 +47,8 @@ def restore(
 
     From a folder each picture becomes a PNG of the same name, in the same subfolder; broken ones are listed.
     """
+    from lossmith.cli.knob_options import mixed, turned
     from lossmith.cli.networks import chosen, device_of
-    from lossmith.cli.turning import mixed, turned
     from lossmith.models import tiled
 
     pairs = planned(source, target)

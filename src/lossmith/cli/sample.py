@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lossmith.tasks import Prompted
+    from lossmith.text_to_image.cascade import Prompted
 
 __all__ = ["prompted_in", "register"]
 
@@ -53,9 +53,9 @@ def sample(
     from lossmith.cli.restore import WRITES, write
     from lossmith.cli.tasks import ends
     from lossmith.image import to_pil
-    from lossmith.models import Sampler
-    from lossmith.tasks import later_stage
-    from lossmith.train.sampling import grid as laid_out
+    from lossmith.text_to_image.cascade import later_stage
+    from lossmith.text_to_image.models.sampler import Sampler
+    from lossmith.text_to_image.sample_callback import grid as laid_out
 
     if out.suffix.lower() not in WRITES:
         raise ValueError(f"--out wants a name that ends in one of {', '.join(WRITES)}; got {str(out)!r}.")
@@ -109,6 +109,6 @@ def prompted_in(what: Path) -> "Prompted":
         ValueError: There is none.
     """
     from lossmith.cli.networks import file_of
-    from lossmith.tasks import Prompted
+    from lossmith.text_to_image.cascade import Prompted
 
     return Prompted.of(file_of(what))

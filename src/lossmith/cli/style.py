@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossmith.loss import Loss
+    from lossmith.formula.loss import Loss
 
 __all__ = ["register"]
 
@@ -64,7 +64,7 @@ def style(
     from lossmith.cli.networks import device_of
     from lossmith.cli.restore import WRITES, write
     from lossmith.image import to_pil
-    from lossmith.train.painting_colour import rebrightened
+    from lossmith.style.colour import rebrightened
 
     begun, place = time.monotonic(), device_of(device)
     facts: dict[str, Any] = {"run": run}
@@ -118,7 +118,7 @@ def grow(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lossmith.train.painting import Brush, Moment, paint
+    from lossmith.style.optimize import Brush, Moment, paint
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if remark:
@@ -142,8 +142,8 @@ def grow(
 
 def chosen_loss(net: str | None, layers: str | None, text: str | None) -> "tuple[Loss, str]":
     """The loss that is asked for, or the usual one on VGG-19 where its weights are; and a remark."""
-    from lossmith.expression import parse
-    from lossmith.train.painting_loss import LAYERS, at_hand, formula
+    from lossmith.parser import parse
+    from lossmith.style.loss import LAYERS, at_hand, formula
 
     if text is not None:
         if net or layers:
@@ -164,9 +164,9 @@ def at_once(run: str, picture: "Tensor", side: int | None, place: str) -> "tuple
     import torch
 
     from lossmith.cli.networks import chosen
-    from lossmith.models import Stylist
-    from lossmith.models.knob import Knobbed
-    from lossmith.tasks.style_transfer import sized
+    from lossmith.models.conditioned import Knobbed
+    from lossmith.style.feedforward import Stylist
+    from lossmith.style.task import sized
 
     model = chosen(run)
     if not isinstance(model.network if isinstance(model, Knobbed) else model, Stylist):

@@ -104,10 +104,10 @@ def tuned(
     """
     from rich.console import Console
 
-    from lossmith.report import page
     from lossmith.tasks import TASKS
-    from lossmith.tune.asked import asked
     from lossmith.tune.findings import findings
+    from lossmith.tune.options import asked
+    from lossmith.tune.report import study_page
     from lossmith.tune.study import tune
     from lossmith.tune.summary import summary
     from lossmith.tune.trial import Machine, alone
@@ -144,6 +144,6 @@ def tuned(
             with alone(out / "study"):  # workers end together, and one file is written by one at a time
                 found = findings(out)
                 found.export()
-                written = page([out], out / "report.html")
+                written = study_page(out, out / "report.html")
             summary(found, console)
             console.print(f"{out}: {written}")

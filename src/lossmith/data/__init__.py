@@ -1,11 +1,6 @@
 """Pictures: from a folder to training crops and evaluation pairs, and what spoils them."""
 
-from lossmith.data.bicubic import downsample, trimmed, upsample
 from lossmith.data.blur import blurred, gaussian_kernel, motion_kernel, sinc_kernel
-from lossmith.data.captions import Captioned, CaptionedItems, Drawn
-from lossmith.data.captions_folder import Entry, entries
-from lossmith.data.captions_pictures import CaptionedPictures
-from lossmith.data.chain import real_esrgan
 from lossmith.data.crops import Crops
 from lossmith.data.degraded import Degrade, Spoilt, SpoiltPictures
 from lossmith.data.folders import Pictures, Skipped, held_out, listed, picture, read
@@ -14,38 +9,25 @@ from lossmith.data.masks import Holes, hole
 from lossmith.data.noise import gaussian_noise, poisson_noise
 from lossmith.data.paired import OwnCrops, OwnPairs, Partners
 from lossmith.data.pairs import Example, Pairs
+from lossmith.data.real_esrgan import real_esrgan
 from lossmith.data.samples import samples
-from lossmith.data.shapes import Shapes
-from lossmith.data.shapes_oracle import Oracle
-from lossmith.data.shapes_scenes import Scene, Thing
-from lossmith.data.shapes_split import checked_split, variance_shares
+from lossmith.resize import downsample, trimmed, upsample
 
 __all__ = [
-    "Captioned",
-    "CaptionedItems",
-    "CaptionedPictures",
     "Crops",
     "Degrade",
-    "Drawn",
-    "Entry",
     "Example",
     "Holes",
-    "Oracle",
     "OwnCrops",
     "OwnPairs",
     "Pairs",
     "Partners",
     "Pictures",
-    "Scene",
-    "Shapes",
     "Skipped",
     "Spoilt",
     "SpoiltPictures",
-    "Thing",
     "blurred",
-    "checked_split",
     "downsample",
-    "entries",
     "gaussian_kernel",
     "gaussian_noise",
     "held_out",
@@ -61,5 +43,4 @@ __all__ = [
     "sinc_kernel",
     "trimmed",
     "upsample",
-    "variance_shares",
 ]

@@ -6,9 +6,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lossmith.data.bicubic import downsample, trimmed
 from lossmith.data.folders import Pictures, Skipped
 from lossmith.image import scaled
+from lossmith.resize import downsample, trimmed
 
 __all__ = ["Crops"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lossmith.data.bicubic import trimmed
 from lossmith.data.folders import Pictures, Skipped, held_out, listed, read
 from lossmith.data.pairs import LEAST, Example
 from lossmith.image import scaled
+from lossmith.resize import trimmed
 
 __all__ = ["Degrade", "Spoilt", "SpoiltPictures"]
 

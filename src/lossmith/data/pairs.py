@@ -7,9 +7,9 @@ from typing import NamedTuple, final
 
 from torch import Tensor
 
-from lossmith.data.bicubic import downsample, trimmed
 from lossmith.data.folders import Skipped, held_out, listed, read, size
 from lossmith.image import scaled
+from lossmith.resize import downsample, trimmed
 
 __all__ = ["Example", "Pairs"]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import torch
 
-from lossmith.doctor.patient import Patient
+from lossmith.doctor.probe import Patient
 from lossmith.doctor.report import Finding, listed, short
 from lossmith.lens import Features
-from lossmith.losses.foreign import MOODY, Foreign
+from lossmith.losses.external import MOODY, Foreign
 
 __all__ = ["aliases", "drifts", "trains"]
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lossmith.doctor.patient import Patient
+from lossmith.doctor.probe import Patient
 from lossmith.doctor.report import Finding, listed, short
-from lossmith.losses.foreign import Foreign
+from lossmith.losses.external import Foreign
 
 __all__ = ["mutates", "random", "remembers", "shaped", "watches"]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lossmith.doctor import anatomy, behaviour, measures, slopes
 from lossmith.doctor.inputs import Views, few, images, made_up, pictures_in, untrained
-from lossmith.doctor.patient import Patient, copied
+from lossmith.doctor.probe import Patient, copied
 from lossmith.doctor.report import Finding, Report, in_words
-from lossmith.loss import Hybrid, Loss
-from lossmith.term import Term
+from lossmith.formula.loss import Hybrid, Loss
+from lossmith.formula.term import Term
 
 __all__ = ["check"]
 

@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lossmith.expression import parse
+from lossmith.formula.loss import Hybrid, Loss
+from lossmith.formula.term import Term
 from lossmith.lens import Chain, Features, Lens
-from lossmith.lenses.weights import MissingWeights
-from lossmith.loss import Hybrid, Loss
-from lossmith.term import Term
+from lossmith.parser import parse
+from lossmith.pretrained.locate import MissingWeights
 
 __all__ = ["HOSTILE", "Transform", "Views", "few", "images", "made_up", "pictures_in", "untrained"]
 

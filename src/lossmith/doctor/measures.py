@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.doctor.inputs import HOSTILE, made_up, pictures_in
-from lossmith.doctor.patient import Answer, Patient
+from lossmith.doctor.probe import Answer, Patient
 from lossmith.doctor.report import Finding
+from lossmith.formula.loss import Loss
 from lossmith.image import inspect
 from lossmith.lens import Features
-from lossmith.loss import Loss
-from lossmith.losses.foreign import Foreign
+from lossmith.losses.external import Foreign
 
 __all__ = ["agrees", "balances", "bounded", "grows", "leans", "ranges"]
 

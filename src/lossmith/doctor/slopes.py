@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossmith.doctor.inputs import HOSTILE, first
-from lossmith.doctor.patient import Answer, Patient
+from lossmith.doctor.probe import Answer, Patient
 from lossmith.doctor.report import Finding, in_words
 from lossmith.losses.frequency import FocalFrequency
 from lossmith.losses.vae import VQCommitment

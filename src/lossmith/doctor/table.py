@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lossmith import losses
 from lossmith.doctor.inputs import HOSTILE, Transform, Views, first, made_up, untrained
-from lossmith.expression import parse
+from lossmith.formula.loss import Hybrid, Loss
 from lossmith.lenses.dists import DISTS_LAYERS
-from lossmith.loss import Hybrid, Loss
+from lossmith.parser import parse
 
 __all__ = ["INPUTS", "Cell", "Outcome", "Table", "public"]
 

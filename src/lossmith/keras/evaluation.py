@@ -10,12 +10,12 @@ from typing import Any
 from keras import ops
 
 from lossmith import losses
+from lossmith.formula.loss import Loss
+from lossmith.formula.term import Term
+from lossmith.formula.weight import Knob, Weight
 from lossmith.keras import contrastive, pixel, structure
 from lossmith.keras.looks import Looks, refuse_unseen
 from lossmith.keras.views import Tensor
-from lossmith.loss import Loss
-from lossmith.term import Term
-from lossmith.weight import Knob, Weight
 
 __all__ = ["evaluated", "factor", "refuse_unmeasured"]
 

@@ -8,10 +8,10 @@ from weakref import WeakSet
 import keras
 from keras import ops
 
-from lossmith import expression
+from lossmith import parser
+from lossmith.formula.loss import Loss as Formula
 from lossmith.keras.evaluation import evaluated, factor, refuse_unmeasured
 from lossmith.keras.views import Tensor, arranged, checked, refuse_foreign
-from lossmith.loss import Loss as Formula
 
 __all__ = ["Loss", "TermMetric", "parse", "under_keras"]
 
@@ -47,7 +47,7 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]
 
     def __init__(self, formula: str | Formula, *, data_format: str | None = None) -> None:
         super().__init__(name="lossmith")
-        self.formula = expression.parse(formula) if isinstance(formula, str) else formula
+        self.formula = parser.parse(formula) if isinstance(formula, str) else formula
         refuse_unmeasured(self.formula)
         self.data_format = data_format or keras.config.image_data_format()
         if self.data_format not in ("channels_last", "channels_first"):

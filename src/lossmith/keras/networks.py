@@ -7,9 +7,9 @@ import keras
 import torch
 from keras import ops
 
+from lossmith.engine.layers import Conv, MaxPool, Step
 from lossmith.keras.views import Tensor
 from lossmith.lenses.applications import apart
-from lossmith.lenses.layers import Conv, MaxPool, Step
 from lossmith.lenses.network import Sequential
 
 __all__ = ["features", "refuse_no_rgb"]

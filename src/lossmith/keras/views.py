@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from lossmith.loss import Loss
+from lossmith.formula.loss import Loss
 
 __all__ = ["Tensor", "arranged", "checked", "refuse_foreign"]
 

@@ -16,7 +16,7 @@ from lossmith.lenses.timm_models import Timm
 from lossmith.lenses.torchvision_models import Torchvision
 from lossmith.lenses.vgg import VGG
 from lossmith.lenses.wavelet import Wavelet
-from lossmith.lenses.weights import MissingWeights, WrongWeights
+from lossmith.pretrained.locate import MissingWeights, WrongWeights
 
 __all__ = [
     "CLIP",

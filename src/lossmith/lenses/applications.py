@@ -17,9 +17,9 @@ from typing import Any, NoReturn, TypeVar, final
 import numpy as np
 from torch import Tensor
 
+from lossmith._repr import quoted, spelled
 from lossmith.lens import Backbone, Features, Maps
-from lossmith.lenses.weights import Found, MissingWeights, WrongWeights
-from lossmith.spelling import quoted, spelled
+from lossmith.pretrained.locate import Found, MissingWeights, WrongWeights
 
 __all__ = ["Applications"]
 

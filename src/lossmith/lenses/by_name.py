@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from lossmith.lens import Features
 from lossmith.lenses.alexnet import AlexNet
+from lossmith.lenses.any_network import library
 from lossmith.lenses.applications import Applications
 from lossmith.lenses.embedded import Embedded
-from lossmith.lenses.general import library
 from lossmith.lenses.squeezenet import SqueezeNet
 from lossmith.lenses.timm_models import Timm
 from lossmith.lenses.torchvision_models import Torchvision

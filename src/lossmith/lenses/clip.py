@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossmith._repr import quoted, spelled
+from lossmith.engine.feature_extractor import Layer
 from lossmith.lens import Features, unhalved
+from lossmith.lenses.any_network import Network, shared
 from lossmith.lenses.clip_checkpoint import SHAPES, Checkpoint, package
-from lossmith.lenses.general import Network, shared
-from lossmith.lenses.tapping import Layer
-from lossmith.lenses.weights import Found
-from lossmith.spelling import quoted, spelled
+from lossmith.pretrained.locate import Found
 
 __all__ = ["CLIP"]
 

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lossmith.lenses.weights import MissingWeights, WrongWeights
+from lossmith.pretrained.locate import MissingWeights, WrongWeights
 
 __all__ = ["SHAPES", "Checkpoint", "package"]
 

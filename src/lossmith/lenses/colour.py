@@ -6,8 +6,8 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
+from lossmith._repr import quoted, spelled
 from lossmith.lens import Lens, Maps
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["Lab", "YCbCr"]
 

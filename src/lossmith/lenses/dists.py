@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith._repr import quoted, spelled
+from lossmith.engine.frozen import flops, inner_dtype, run
+from lossmith.engine.layers import MaxPool, Step
 from lossmith.lens import Backbone, Features, Lens, Maps
 from lossmith.lenses import vgg
-from lossmith.lenses.frozen import flops, inner_dtype, run
-from lossmith.lenses.layers import MaxPool, Step
-from lossmith.lenses.weights import Found, WrongWeights, find
-from lossmith.spelling import quoted, spelled
+from lossmith.pretrained.locate import Found, WrongWeights, find
 
 __all__ = ["DISTS_LAYERS", "PooledVGG", "Sensitivity"]
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith._repr import quoted, spelled
 from lossmith.lens import Lens, Maps
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["Central", "Laplacian", "Scharr", "Sobel"]
 

@@ -7,11 +7,16 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from lossmith._repr import spelled
+from lossmith.engine.layers import (
+    Conv,
+    MaxPool,
+    ReLU,
+    Step,
+)
 from lossmith.lens import Features, Lens, Maps, Tiling
-from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 from lossmith.lenses.network import Sequential
-from lossmith.lenses.weights import WrongWeights
-from lossmith.spelling import spelled
+from lossmith.pretrained.locate import WrongWeights
 
 __all__ = ["TAPS", "Distilled", "Embedded"]
 

@@ -5,8 +5,8 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor
 
+from lossmith._repr import quoted, spelled
 from lossmith.lens import Lens, Maps, Tiling
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["Gram"]
 

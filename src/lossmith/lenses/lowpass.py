@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.data.bicubic import downsample
+from lossmith._repr import quoted, spelled
+from lossmith.formula.weight import number
 from lossmith.lens import Lens, Maps
-from lossmith.spelling import quoted, spelled
-from lossmith.weight import number
+from lossmith.resize import downsample
 
 __all__ = ["Blur", "Downsample"]
 

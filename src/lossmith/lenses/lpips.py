@@ -6,9 +6,9 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor
 
+from lossmith._repr import quoted, spelled
 from lossmith.lens import Lens, Maps, Tiling
-from lossmith.lenses.weights import WrongWeights, find
-from lossmith.spelling import quoted, spelled
+from lossmith.pretrained.locate import WrongWeights, find
 
 __all__ = ["LPIPS_LAYERS", "Calibrated"]
 

@@ -10,11 +10,18 @@ from typing import final
 import torch
 from torch import Tensor
 
+from lossmith._repr import quoted
+from lossmith.engine.frozen import (
+    cast,
+    flops,
+    inner_dtype,
+    margin,
+    run,
+    shapes,
+)
+from lossmith.engine.layers import Conv, ReLU, Step
 from lossmith.lens import Backbone, Geometry, Maps
-from lossmith.lenses.frozen import cast, flops, inner_dtype, margin, run, shapes
-from lossmith.lenses.layers import Conv, ReLU, Step
-from lossmith.lenses.weights import Found, WrongWeights, find
-from lossmith.spelling import quoted
+from lossmith.pretrained.locate import Found, WrongWeights, find
 
 __all__ = ["CAFFE_UNIT", "Sequential"]
 
@@ -33,7 +40,7 @@ class Sequential(Backbone):
     """A network that is one row of steps.
 
     Args:
-        name: Its name, which is also that of its weights in `lossmith.lenses.weights`.
+        name: Its name, which is also that of its weights in `lossmith.pretrained.locate`.
         weights: A file to take, "random" for an untrained network, or None to look in the usual places.
     """
 

@@ -7,10 +7,15 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, cat
 
+from lossmith._repr import spelled
+from lossmith.engine.layers import (
+    Conv,
+    MaxPool,
+    ReLU,
+    Step,
+)
 from lossmith.lens import Features
-from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 from lossmith.lenses.network import Sequential
-from lossmith.spelling import spelled
 
 __all__ = ["SqueezeNet"]
 

@@ -8,11 +8,17 @@ from typing import Any, final
 
 from torch import nn
 
+from lossmith._repr import spelled
 from lossmith.lens import Features
-from lossmith.lenses.general import Network, library, shared
+from lossmith.lenses.any_network import Network, library, shared
 from lossmith.lenses.torchvision_models import PAPERS, read_model
-from lossmith.lenses.weights import Found, MissingWeights, Source, WrongWeights, find
-from lossmith.spelling import spelled
+from lossmith.pretrained.locate import (
+    Found,
+    MissingWeights,
+    Source,
+    WrongWeights,
+    find,
+)
 
 __all__ = ["Timm"]
 

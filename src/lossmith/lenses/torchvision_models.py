@@ -9,11 +9,16 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from lossmith._repr import spelled
 from lossmith.lens import Features
-from lossmith.lenses.general import Network, library, shared
-from lossmith.lenses.readers import read_tensors
-from lossmith.lenses.weights import Found, Source, WrongWeights, find
-from lossmith.spelling import spelled
+from lossmith.lenses.any_network import Network, library, shared
+from lossmith.pretrained.locate import (
+    Found,
+    Source,
+    WrongWeights,
+    find,
+)
+from lossmith.pretrained.readers import read_tensors
 
 __all__ = ["Torchvision"]
 

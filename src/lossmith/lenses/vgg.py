@@ -4,10 +4,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal, final, get_args
 
+from lossmith._repr import quoted, spelled
+from lossmith.engine.layers import (
+    Conv,
+    MaxPool,
+    ReLU,
+    Step,
+)
 from lossmith.lens import Features
-from lossmith.lenses.layers import Conv, MaxPool, ReLU, Step
 from lossmith.lenses.network import Sequential
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["VGG"]
 

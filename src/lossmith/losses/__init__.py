@@ -2,7 +2,7 @@
 
 from lossmith.losses.adversarial import Adversarial, FeatureMatching
 from lossmith.losses.attention import AttentionConsistency, AttentionMask
-from lossmith.losses.colours import colour
+from lossmith.losses.colour import colour
 from lossmith.losses.consistency import LRConsistency
 from lossmith.losses.contextual import Contextual, contextual
 from lossmith.losses.contrastive import CLIPLoss, InfoNCE
@@ -11,10 +11,10 @@ from lossmith.losses.diffusion import Denoising
 from lossmith.losses.distribution import SlicedWasserstein, sliced_wasserstein
 from lossmith.losses.dists import TextureStructure, dists
 from lossmith.losses.diversity import MemoryDiversity, ModeSeeking, PairwiseDiversity
-from lossmith.losses.foreign import Foreign
+from lossmith.losses.external import Foreign
 from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
 from lossmith.losses.gradients import gradient, spsr_gradient
-from lossmith.losses.hidden import Dispersive, HiddenAlignment
+from lossmith.losses.hidden_alignment import Dispersive, HiddenAlignment
 from lossmith.losses.patchnce import PatchNCE
 from lossmith.losses.pixel import L1, L2, Charbonnier, Huber, Lp, SquaredNorm
 from lossmith.losses.presets_restoration import aot_gan, esrgan, pconv, real_esrgan, srgan

@@ -8,11 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith._repr import spelled
+from lossmith.formula.loss import Loss
 from lossmith.image import area
-from lossmith.loss import Loss
-from lossmith.losses.learner import Kind, Learner, Penalty, against, typical, within
-from lossmith.models.critics import CriticName
-from lossmith.spelling import spelled
+from lossmith.losses.discriminator_trainer import (
+    Kind,
+    Learner,
+    Penalty,
+    against,
+    typical,
+    within,
+)
+from lossmith.losses.discriminators import CriticName
 
 __all__ = ["Adversarial", "FeatureMatching"]
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.loss import Loss
-from lossmith.spelling import quoted, spelled
+from lossmith._repr import quoted, spelled
+from lossmith.formula.loss import Loss
 
 __all__ = ["AttentionConsistency", "AttentionMask"]
 

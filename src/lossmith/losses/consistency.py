@@ -4,9 +4,9 @@ from typing import final, get_args
 
 from torch import Tensor
 
+from lossmith._repr import quoted, spelled
+from lossmith.formula.loss import Loss
 from lossmith.lenses.lowpass import Downsample, Kernel
-from lossmith.loss import Loss
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["LRConsistency"]
 

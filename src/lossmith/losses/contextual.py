@@ -6,10 +6,10 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
+from lossmith._repr import quoted, spelled
+from lossmith.formula.loss import Hybrid, Loss
 from lossmith.lenses.lpips import unit
 from lossmith.lenses.vgg import VGG
-from lossmith.loss import Hybrid, Loss
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["Contextual", "contextual"]
 

@@ -6,10 +6,10 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith.loss import Loss
+from lossmith._repr import quoted, spelled
+from lossmith.distributed import gathered, place, rows_before
+from lossmith.formula.loss import Loss
 from lossmith.losses.cosine import Temperature, check_switches, unit
-from lossmith.processes import gathered, place, rows_before
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["CLIPLoss", "InfoNCE"]
 

@@ -5,11 +5,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.loss import Loss
+from lossmith._repr import spelled
+from lossmith.distributed import gathered
+from lossmith.formula.loss import Loss
 from lossmith.losses.contrastive import kin
 from lossmith.losses.cosine import check_switches
-from lossmith.processes import gathered
-from lossmith.spelling import spelled
 
 __all__ = ["ContrastiveFlow"]
 

@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.loss import Loss
-from lossmith.models.levels import Prediction, x0_from
-from lossmith.spelling import quoted, spelled
+from lossmith._repr import quoted, spelled
+from lossmith.formula.loss import Loss
+from lossmith.noise_levels import Prediction, x0_from
 
 __all__ = ["Denoising", "target_of", "weight_of", "x0_from"]
 

@@ -7,9 +7,9 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from lossmith._repr import spelled
+from lossmith.formula.loss import Hybrid, Loss
 from lossmith.lenses.vgg import VGG
-from lossmith.loss import Hybrid, Loss
-from lossmith.spelling import spelled
 
 __all__ = ["SlicedWasserstein", "sliced_wasserstein"]
 

@@ -4,8 +4,8 @@ from typing import final
 
 from torch import Tensor
 
+from lossmith.formula.loss import Hybrid, Loss
 from lossmith.lenses.dists import DISTS_LAYERS, PooledVGG, Sensitivity
-from lossmith.loss import Hybrid, Loss
 
 __all__ = ["TextureStructure", "dists"]
 

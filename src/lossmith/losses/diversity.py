@@ -5,9 +5,9 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith.loss import Loss
+from lossmith._repr import quoted, spelled
+from lossmith.formula.loss import Loss
 from lossmith.losses.cosine import unit
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["MemoryDiversity", "ModeSeeking", "PairwiseDiversity"]
 

@@ -6,13 +6,13 @@ from typing import final
 import torch
 from torch import Tensor
 
+from lossmith._repr import spelled
+from lossmith.formula.loss import Hybrid, Loss
+from lossmith.formula.weight import number
 from lossmith.lenses.fourier import Fourier, Part, spectrum
 from lossmith.lenses.fourier import Norm as FourierNorm
 from lossmith.lenses.wavelet import Name, Wavelet
-from lossmith.loss import Hybrid, Loss
 from lossmith.losses.pixel import L1
-from lossmith.spelling import spelled
-from lossmith.weight import number
 
 __all__ = ["FocalFrequency", "fft_l1", "wavelet_l1"]
 

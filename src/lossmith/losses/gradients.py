@@ -2,10 +2,10 @@
 
 from typing import Literal, get_args
 
+from lossmith._repr import quoted
+from lossmith.formula.loss import Hybrid
 from lossmith.lenses.edges import Central, Laplacian, Part, Scharr, Sobel
-from lossmith.loss import Hybrid
 from lossmith.losses.pixel import L1, L2
-from lossmith.spelling import quoted
 
 __all__ = ["gradient", "spsr_gradient"]
 

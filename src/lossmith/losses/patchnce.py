@@ -6,9 +6,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.loss import Loss
+from lossmith._repr import spelled
+from lossmith.formula.loss import Loss
 from lossmith.losses.cosine import Temperature, unit
-from lossmith.spelling import spelled
 
 __all__ = ["PatchNCE"]
 

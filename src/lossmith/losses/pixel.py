@@ -9,9 +9,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lossmith.loss import Loss
-from lossmith.spelling import spelled
-from lossmith.weight import number
+from lossmith._repr import spelled
+from lossmith.formula.loss import Loss
+from lossmith.formula.weight import number
 
 __all__ = ["L1", "L2", "Charbonnier", "Huber", "Lp", "SquaredNorm"]
 

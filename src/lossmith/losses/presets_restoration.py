@@ -6,15 +6,15 @@ authors rescale pictures or features, the weights carry the factor. None of thei
 
 from typing import Literal, get_args
 
+from lossmith._repr import quoted
+from lossmith.formula.loss import Hybrid
 from lossmith.lenses.gram import Gram
 from lossmith.lenses.network import CAFFE_UNIT
 from lossmith.lenses.vgg import VGG
-from lossmith.loss import Hybrid
 from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.pixel import L1, L2
 from lossmith.losses.recipes import PERCEPTUAL, after, perceptual
 from lossmith.losses.smoothness import TV
-from lossmith.spelling import quoted
 
 __all__ = ["aot_gan", "esrgan", "pconv", "real_esrgan", "srgan"]
 

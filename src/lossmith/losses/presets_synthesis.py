@@ -3,8 +3,8 @@
 Each returns a sum with the paper's weights, and its `repr` is that sum written out, to be changed by hand.
 """
 
+from lossmith.formula.loss import Hybrid
 from lossmith.lenses.network import CAFFE_UNIT
-from lossmith.loss import Hybrid
 from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.pixel import L1
 from lossmith.losses.recipes import STYLE, after, lpips, perceptual, style

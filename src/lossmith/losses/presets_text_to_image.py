@@ -1,16 +1,16 @@
 """Losses for text-to-image diffusion: the published Imagen's, and the fusion that this project's origin describes."""
 
-from lossmith.gate import Gate
+from lossmith.formula.loss import Hybrid
+from lossmith.formula.snr_gate import Gate
+from lossmith.formula.weight import Percent
 from lossmith.lenses.edges import Central
-from lossmith.loss import Hybrid
 from lossmith.losses.attention import AttentionMask
 from lossmith.losses.contrastive_flow import ContrastiveFlow
 from lossmith.losses.diffusion import Denoising
-from lossmith.losses.hidden import Dispersive
+from lossmith.losses.hidden_alignment import Dispersive
 from lossmith.losses.pixel import L2
 from lossmith.losses.recipes import perceptual
-from lossmith.models.levels import Prediction
-from lossmith.weight import Percent
+from lossmith.noise_levels import Prediction
 
 __all__ = ["imagen", "imagen_fused"]
 

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
+from lossmith._repr import quoted
+from lossmith.formula.loss import Hybrid, Loss
+from lossmith.formula.schedule import OnFrom
 from lossmith.lens import Features
 from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.by_name import network
@@ -10,11 +13,8 @@ from lossmith.lenses.embedded import TAPS, Distilled, Embedded
 from lossmith.lenses.gram import Gram, Norm
 from lossmith.lenses.lpips import LPIPS_LAYERS, Calibrated, Net
 from lossmith.lenses.vgg import VGG
-from lossmith.loss import Hybrid, Loss
 from lossmith.losses.pixel import L1, L2, SquaredNorm
 from lossmith.losses.ssim import MSSSIM
-from lossmith.schedule import OnFrom
-from lossmith.spelling import quoted
 
 __all__ = ["distilled_lpips", "lpips", "ms_ssim_l1", "perceptual", "style"]
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.loss import Loss
-from lossmith.spelling import spelled
+from lossmith._repr import spelled
+from lossmith.formula.loss import Loss
 
 __all__ = ["MSSSIM", "SSIM"]
 

@@ -4,10 +4,10 @@ from typing import Literal, final, get_args
 
 from torch import Tensor
 
-from lossmith.loss import Loss
+from lossmith._repr import quoted, spelled
+from lossmith.formula.loss import Loss
 from lossmith.losses.contrastive import contrast
 from lossmith.losses.cosine import Temperature, check_switches, unit
-from lossmith.spelling import quoted, spelled
 
 __all__ = ["TextAlignment", "TextContrast"]
 

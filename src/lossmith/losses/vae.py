@@ -5,8 +5,8 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith.loss import Loss
-from lossmith.spelling import quoted, spelled
+from lossmith._repr import quoted, spelled
+from lossmith.formula.loss import Loss
 
 __all__ = ["KL", "VQCommitment"]
 

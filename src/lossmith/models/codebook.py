@@ -7,7 +7,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.processes import place, summed
+from lossmith.distributed import place, summed
 
 __all__ = ["Codebook", "Quantised"]
 

@@ -10,27 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossmith.models.autoencoder import Autoencoder
-from lossmith.models.denoiser import Denoiser
-from lossmith.models.direct import Direct
-from lossmith.models.edsr import EDSR
-from lossmith.models.foreign import PREFIX, Foreign, spandrel
-from lossmith.models.inpainter import Inpainter
-from lossmith.models.knob import Knobbed
+from lossmith._plugins import Plugins
+from lossmith.models.conditioned import Knobbed
 from lossmith.models.restorer import Network, Restorer
 from lossmith.models.slider import Slider
-from lossmith.models.stylist import Stylist
+from lossmith.models.spandrel_model import PREFIX, Foreign, spandrel
 
 __all__ = ["build", "header", "load", "load_network", "save"]
 
-OWN: dict[str, type[Network]] = {
-    "edsr": EDSR,
-    "inpainter": Inpainter,
-    "autoencoder": Autoencoder,
-    "denoiser": Denoiser,
-    "direct": Direct,
-    "stylist": Stylist,
-}
+OWN: Mapping[str, type[Network]] = Plugins("lossmith.models")
 FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 

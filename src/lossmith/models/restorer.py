@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossmith.weight import Value
+from lossmith.formula.weight import Value
 
 __all__ = ["Network", "Restorer", "tiled"]
 

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lossmith.weight import Value
+from lossmith.formula.weight import Value
 
 __all__ = ["Slider", "placed"]
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 from string import Template
 
 from lossmith.report.figures import Group, thousands
-from lossmith.report.pictures import Picture, Shot
+from lossmith.report.images import Picture, Shot
 
 __all__ = ["comparison"]
 

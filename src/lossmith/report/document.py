@@ -12,9 +12,9 @@ from lossmith.report import appendix, sections
 from lossmith.report.comparison import comparison
 from lossmith.report.figures import grouped
 from lossmith.report.folder import distinct, read
-from lossmith.report.guidance import guidance
-from lossmith.report.noticed import noticed
-from lossmith.report.pictures import collect, inline
+from lossmith.report.images import collect, inline
+from lossmith.report.warnings import noticed
+from lossmith.tasks import TASKS
 
 __all__ = ["page"]
 
@@ -22,7 +22,7 @@ BUDGET = 7_500_000  # bytes of pictures: with them the page stays under 8 MB, wh
 
 
 def page(runs: Sequence[Path], out: Path) -> Path:
-    """Write one self-contained HTML page about one or several runs, or about a study.
+    """Write one self-contained HTML page about one or several runs.
 
     It has the formulas and what was trained, the verdict in words and numbers, the pictures with a wipe, a loupe and a
     slider over the steps, the plane of accuracy and realism, the curves, and the plan and citations where the folders
@@ -31,8 +31,7 @@ def page(runs: Sequence[Path], out: Path) -> Path:
     got, and the page says what is missing.
 
     Args:
-        runs: Run folders, as ``lossmith train`` writes them, one colour each, in this order; or the folder of one
-            study, as ``lossmith tune`` writes it.
+        runs: Run folders, as ``lossmith train`` writes them, one colour each, in this order.
         out: The file to write; its folder is made where it is missing.
 
     Returns:
@@ -45,10 +44,6 @@ def page(runs: Sequence[Path], out: Path) -> Path:
         raise ValueError("report wants at least one run folder; none was given. Name the --out of a training.")
     if out.is_dir():
         raise ValueError(f"report wants a file to write the page to; {str(out)!r} is a folder. Name a file in it.")
-    if len(runs) == 1 and (Path(runs[0]) / "study.json").is_file():
-        from lossmith.report.study import study_page
-
-        return study_page(Path(runs[0]), out)
     members = distinct([read(Path(folder)) for folder in runs])
     groups = grouped(members)
     taken = [collect(group.runs) for group in groups]
@@ -64,7 +59,8 @@ def page(runs: Sequence[Path], out: Path) -> Path:
         body.append(comparison(group, own, remarks))
         body.append(sections.realism(group))
         body.append(sections.over_time(group))
-        body.append(guidance(group))
+        for task in dict.fromkeys(str(run.config.get("task")) for run in group.runs):
+            body += TASKS[task].report_sections(group) if task in TASKS else []
         body.append(sections.terms(group))
         body.append(noticed(group))
     body += [appendix.plan(members), appendix.citations(members), appendix.details(members)]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lossmith.expression import parse
-from lossmith.weight import Weight
+from lossmith.formula.weight import Weight
+from lossmith.parser import parse
 
 __all__ = ["Points", "Run", "distinct", "number", "read"]
 

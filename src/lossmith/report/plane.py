@@ -9,7 +9,18 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from lossmith.report.axes import around
-from lossmith.report.paper import FINE, INK, PAPER, SOFT, Box, Colour, along, grid, labelled, saved
+from lossmith.report.svg import (
+    FINE,
+    INK,
+    PAPER,
+    SOFT,
+    Box,
+    Colour,
+    along,
+    grid,
+    labelled,
+    saved,
+)
 
 __all__ = ["BEGUN", "OTHERS", "OURS", "Dot", "Panel", "plane"]
 

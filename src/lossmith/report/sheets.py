@@ -7,7 +7,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from lossmith.report.paper import INK, PAPER, SOFT, fitted
+from lossmith.report.svg import (
+    INK,
+    PAPER,
+    SOFT,
+    fitted,
+)
 
 __all__ = ["sheet", "stacked"]
 

@@ -3,11 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
 from lossmith.data import Example, Skipped, held_out, listed
+from lossmith.formula.loss import Loss
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
 
 __all__ = ["Batch", "Examples", "Items", "Material", "Task"]
 
@@ -131,6 +135,35 @@ class Task(ABC):
             files, beside = held_out(files, min(count, max(1, len(files) // 10)))
         items = self.training(files, crop=crop, seed=seed)
         return Material(items, None if beside is None else self.evaluation(beside, limit=count), len(files))
+
+    def prepare_loss(self, loss: Loss, model: nn.Module) -> tuple[Loss, list[str]]:
+        """Return the loss as it is trained, and warnings to print.
+
+        A task overrides this to set what a term must know of the network or the noise level.
+
+        Raises:
+            ValueError: The loss does not suit the task or the network.
+        """
+        return loss, []
+
+    def validation_callbacks(self, folder: Path, evaluation: Examples, every: int) -> "list[Callback] | None":
+        """Return the Lightning callbacks that validate a run; None for the usual image metrics.
+
+        Args:
+            folder: The run's folder.
+            evaluation: The evaluation set.
+            every: Steps between validations.
+        """
+        return None
+
+    @classmethod
+    def report_sections(cls, group: Any) -> list[str]:
+        """Return sections of the report page, as HTML, that only this task has.
+
+        Args:
+            group: Runs that were evaluated under one protocol, a :class:`lossmith.report.figures.Group`.
+        """
+        return []
 
     def still(self) -> Mapping[str, Tensor]:
         """The views that are the same for every batch, (1, 3, H, W); what networks see of these is kept."""

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from lossmith.balance.base import Balance
 from lossmith.balance.gramian import gramian, pulls
-from lossmith.loss import Loss
-from lossmith.weight import Value
+from lossmith.formula.loss import Loss
+from lossmith.formula.weight import Value
 
 __all__ = ["Balancing"]
 
@@ -25,7 +25,7 @@ class Balancing(nn.Module):
 
     What is no function of the output alone, a learnt temperature say, is weighted as a value; a term with no path to
     the output at all, such as the KL of a latent, keeps the weight that was asked for. With knobs, each picture's asked
-    weights are divided by their sum, as :func:`lossmith.train.knobs.normalised` does.
+    weights are divided by their sum, as :func:`lossmith.train.knob_sampling.normalised` does.
 
     Its state is a handful of numbers a term, and belongs in the checkpoint.
 

@@ -12,8 +12,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from rich.console import Console
 
 from lossmith.train.folder import RunFolder, replaced
+from lossmith.train.log import AfterStep
 from lossmith.train.module import Training
-from lossmith.train.record import AfterStep
 
 __all__ = ["AtomicIO", "Checkpoints"]
 

@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch.utils.data import default_collate
 
+from lossmith.formula.loss import Loss
 from lossmith.image import inspect
-from lossmith.loss import Loss
 from lossmith.models import Network
 from lossmith.tasks import Batch, Items, Task
 from lossmith.train.folder import RunFolder

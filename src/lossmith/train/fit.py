@@ -17,14 +17,14 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from lossmith.tasks import Items
-from lossmith.train.board import board
 from lossmith.train.checkpoint import AtomicIO, Checkpoints
 from lossmith.train.folder import RunFolder
+from lossmith.train.log import Record
+from lossmith.train.log_stream import Batches, Reading
 from lossmith.train.module import Training
 from lossmith.train.progress import Display
-from lossmith.train.record import Record
 from lossmith.train.settings import Settings
-from lossmith.train.stream import Batches, Reading
+from lossmith.train.tensorboard import board
 
 __all__ = ["fit"]
 

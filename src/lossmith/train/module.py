@@ -16,13 +16,20 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lossmith.balance import Balance
 from lossmith.balance.gramian import pulls
-from lossmith.guard import Guard
-from lossmith.loss import Loss
-from lossmith.pin import Pinned
+from lossmith.engine.nonfinite import Guard
+from lossmith.formula.loss import Loss
+from lossmith.formula.pinned import Pinned
 from lossmith.tasks import Task
 from lossmith.train.balancing import Balancing
-from lossmith.train.knobs import Draw, normalised
-from lossmith.train.quarantine import CURE, NotFinite, Quarantine, Reading, mended, sound
+from lossmith.train.knob_sampling import Draw, normalised
+from lossmith.train.nonfinite import (
+    CURE,
+    NotFinite,
+    Quarantine,
+    Reading,
+    mended,
+    sound,
+)
 from lossmith.train.settings import Schedule
 
 __all__ = ["NotFinite", "Training"]
@@ -49,7 +56,7 @@ class Training(LightningModule):
         ema: The decay :math:`\beta` of the averaged weights; 0 for none.
         seed: Of what is random in a step.
         knobs: The range of each knob of the loss; the network takes them by name, see
-            :class:`lossmith.models.Knobbed`.
+            :class:`lossmith.models.conditioned.Knobbed`.
         balance: What turns the weights of the loss into those that are used; None leaves them.
 
     Raises:

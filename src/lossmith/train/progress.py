@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from lossmith.train.log import AfterStep, Record
 from lossmith.train.module import Training
-from lossmith.train.record import AfterStep, Record
 
 __all__ = ["Display", "duration", "shares"]
 

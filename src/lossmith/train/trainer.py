@@ -12,23 +12,34 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lossmith import __version__, balance
-from lossmith.expression import load, parse, save
-from lossmith.loss import Loss
-from lossmith.models import Knobbed, Network, Restorer, build, load_network
+from lossmith.formula.cost import Plan
+from lossmith.formula.loss import Loss
+from lossmith.formula.weight import asked
+from lossmith.models import (
+    Network,
+    Restorer,
+    build,
+    load_network,
+)
 from lossmith.models import save as save_model
-from lossmith.plan import Plan
-from lossmith.tasks import TASKS, Examples, HeldOut, Items, Task
+from lossmith.models.conditioned import Knobbed
+from lossmith.parser import load, parse, save
+from lossmith.tasks import (
+    TASKS,
+    Examples,
+    Items,
+    Task,
+)
 from lossmith.train.first_batch import look
 from lossmith.train.fit import fit
 from lossmith.train.folder import RunFolder, replaced
-from lossmith.train.levels import by_level
 from lossmith.train.module import Training, refuse, steady
-from lossmith.train.sampling import Sampling
 from lossmith.train.settings import Settings
 from lossmith.train.validation import Validation
-from lossmith.weight import asked
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
     from lossmith.balance import Card
 
 __all__ = ["train"]
@@ -82,7 +93,7 @@ def train(
             f"Take --model {task.network}, or another that fits."
         )
     task.fits(model)
-    loss, remarks = by_level(loss, model)
+    loss, remarks = task.prepare_loss(loss, model)
     task = task.giving(loss.reads)
     loss, card = in_units(loss, settings, task, model, items, folder, keeping)
     findings = look(task, model, loss, items, folder, settings.middle)
@@ -115,7 +126,7 @@ def train(
         console.print(f"{used}, {bad} skipped", highlight=False)
         for finding in [*filter(None, [material.remark]), *remarks, *findings]:
             console.print(finding, highlight=False, soft_wrap=True, markup=False)
-        for metric, why in judging[0].missing.items() if judging else ():
+        for metric, why in [pair for each in judging for pair in getattr(each, "missing", {}).items()]:
             console.print(f"Judged without {metric}. {why}", highlight=False, soft_wrap=True, markup=False)
 
     prepare()
@@ -147,11 +158,12 @@ def train(
     )
 
 
-def judges(folder: RunFolder, task: Task, examples: Examples | None, every: int) -> list[Validation | Sampling]:
-    """What judges the network on the way."""
-    if isinstance(examples, HeldOut):
-        return [Sampling(folder, examples, every=every)]
-    return [] if examples is None else [Validation(folder, task, examples, every=every)]
+def judges(folder: RunFolder, task: Task, examples: Examples | None, every: int) -> "list[Callback]":
+    """Return the callbacks that validate the network."""
+    if examples is None:
+        return []
+    own = task.validation_callbacks(folder.path, examples, every)
+    return [Validation(folder, task, examples, every=every)] if own is None else own
 
 
 def task_of(settings: Settings) -> Task:

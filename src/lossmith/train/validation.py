@@ -12,10 +12,10 @@ from torch import Tensor
 from lossmith.image import to_pil
 from lossmith.metrics import METRICS, missing
 from lossmith.tasks import Batch, Examples, Task
+from lossmith.train.evaluation import judge, means
 from lossmith.train.folder import RunFolder, replaced
-from lossmith.train.judge import judge, means
+from lossmith.train.log import AfterStep
 from lossmith.train.module import Training
-from lossmith.train.record import AfterStep
 
 __all__ = ["Validation"]
 

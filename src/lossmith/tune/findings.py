@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.train.folder import replaced
-from lossmith.tune.anchors import Anchor, anchors
 from lossmith.tune.axes import Axis, point
 from lossmith.tune.pareto import front, hypervolume, knee_shares
 from lossmith.tune.pareto import knee as nearest
+from lossmith.tune.published_results import Anchor, anchors
 from lossmith.tune.search import Search, read
 from lossmith.tune.trial import Result, loaded, result, write
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lossmith.expression import parse
-from lossmith.loss import Loss
+from lossmith.formula.loss import Loss
+from lossmith.parser import parse
 from lossmith.train import Settings
 from lossmith.tune.axes import Axis, axes
 from lossmith.tune.space import Choice, Range, Space, filled, named

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lossmith.expression import VOCABULARY
-from lossmith.spelling import quoted
+from lossmith._repr import quoted
+from lossmith.parser import VOCABULARY
 
 __all__ = ["Choice", "Range", "Space", "choice", "filled", "grid", "range_of", "spread"]
 

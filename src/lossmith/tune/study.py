@@ -17,13 +17,13 @@ from rich.console import Console
 
 from lossmith.data import listed
 from lossmith.metrics import Metric, missing, protocol, sharing
-from lossmith.train.judge import means
+from lossmith.train.evaluation import means
 from lossmith.train.trainer import task_of
 from lossmith.tune.importance import importance
+from lossmith.tune.progress import Telling
 from lossmith.tune.search import Search, read
 from lossmith.tune.space import grid
 from lossmith.tune.storage import origin
-from lossmith.tune.telling import Telling
 from lossmith.tune.trial import Interrupted, Machine, alone, judged, write
 from lossmith.tune.work import ended, joined, work
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from lossmith.models import load
 from lossmith.tasks import Batch, Task
 from lossmith.train import RunFolder, Settings
+from lossmith.train.evaluation import judge, means
 from lossmith.train.folder import HELD, replaced
-from lossmith.train.judge import judge, means
 from lossmith.tune.search import Search, content
 
 try:

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from lossmith.tune.rungs import beaten
+from lossmith.tune.pruning import beaten
 from lossmith.tune.search import Search, content
 from lossmith.tune.space import grid, spread
 from lossmith.tune.storage import Presence, is_journal, opened, origin, quietly, requeue, revive, sign

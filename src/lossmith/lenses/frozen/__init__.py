@@ -1,7 +1,0 @@
-"""Frozen networks that keep bits for the backward pass, not activations."""
-
-from lossmith.lenses.frozen.cost import flops, kept_bytes
-from lossmith.lenses.frozen.execute import Once, inner_dtype, run
-from lossmith.lenses.frozen.steps import cast, margin, shapes
-
-__all__ = ["Once", "cast", "flops", "inner_dtype", "kept_bytes", "margin", "run", "shapes"]
