@@ -13,10 +13,10 @@ from lossmith import (
     SSIM,
     TV,
     VGG,
+    Distance,
     Gram,
     Hybrid,
     Knob,
-    Loss,
     OnFrom,
     Weight,
     gatys,
@@ -31,7 +31,7 @@ RELU = VGG("vgg16", "relu1_1", weights="random")
 
 def test_a_sum_is_flat():
     loss = (L1() + (L2() + TV())) + (SSIM() + L1()) * 2
-    assert [type(term.loss) for term in loss.terms] == [L1, L2, TV, SSIM, L1]
+    assert [type(term.distance) for term in loss.terms] == [L1, L2, TV, SSIM, L1]
     assert [weight.scale for weight in loss.weights] == [1, 1, 1, 2, 2]
 
 
@@ -199,7 +199,7 @@ def test_a_copy_is_independent_and_equal(pictures):
     assert torch.equal(again(*pictures(), lam=2.0), loss(*pictures(), lam=2.0))
 
 
-class Welsch(Loss):
+class Welsch(Distance):
     """The example of CONTRIBUTING.md: one method is a loss."""
 
     def measure(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -216,7 +216,7 @@ def test_a_new_loss_is_one_method(pictures):
     assert loss(pred.requires_grad_(), target).isfinite()
 
 
-class Masked(Loss):
+class Masked(Distance):
     """Reads a third view, of another shape."""
 
     def measure(self, pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
-from lossmith import L1, SSIM, Knob, parse
+from lossmith import L1, SSIM, Knob, parse, pinned
 from lossmith.engine.cpu import winograd
 
 SHALLOW = "L1 + 0.1 * perceptual('vgg16', 'conv2_1') + 0.05 * style('vgg16', 'relu1_2')"
@@ -131,8 +131,8 @@ def test_autocast_around_it_is_heeded(untrained, compiled, both):
 
 def test_a_pinned_loss_is_compiled(untrained, compiled, both):
     pred, target = both()
-    pinned = untrained(parse(SHALLOW)).pin(target=target)
-    agree(step(compiled(pinned), pred), step(pinned, pred))
+    fixed = pinned(untrained(parse(SHALLOW)), target=target)
+    agree(step(compiled(fixed), pred), step(fixed, pred))
 
 
 def test_a_model_and_its_loss_are_one_graph(untrained, compiled, counter, both):

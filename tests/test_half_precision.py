@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from lossmith import L1, parse
+from lossmith import L1, parse, pinned, tiled
 from lossmith.data.samples import samples
 from lossmith.image import from_pil
 from lossmith.resize import downsample, upsample
@@ -71,8 +71,8 @@ def test_the_small_gradients_of_gram_matrices_do_not_vanish(form, dtype, untrain
     forms = {
         "plain": loss,
         "watched": lambda pred, target: loss.weigh(loss.watch({"pred": pred, "target": target})[0]),
-        "pinned": lambda pred, target: loss.pin(target=target)(pred),
-        "tiled": loss.tiled(16),
+        "pinned": lambda pred, target: pinned(loss, target=target)(pred),
+        "tiled": tiled(loss, 16),
     }
     assert cosine(gradient(forms[form], *pictures(), dtype), wanted) > 0.999
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lossmith import L1, parse
+from lossmith import L1, parse, pinned, tiled
 
 SIDE = 32
 FORMULAS = [
@@ -167,12 +167,12 @@ def test_a_mask_that_does_not_fit_is_refused(mask, message):
 
 def test_masks_in_tiles_are_refused():
     with pytest.raises(ValueError, match="it reads 'mask' beside its pictures"):
-        parse("perceptual('vgg16', 'relu1_1')").on(mask="mask").tiled()
+        tiled(parse("perceptual('vgg16', 'relu1_1')").on(mask="mask"))
 
 
 def test_a_masked_loss_can_be_planned_and_pinned(untrained):
     loss = untrained(parse("style('vgg16', 'relu1_1') + perceptual('vgg16', 'relu1_1')")).on(mask="mask")
     assert loss.plan((1, 3, SIDE, SIDE)).kept > 0
     views = views_of() | {"mask": half()}
-    pinned = loss.pin(target=views["target"])
-    torch.testing.assert_close(pinned(views["pred"], mask=views["mask"]), loss(**views))
+    fixed = pinned(loss, target=views["target"])
+    torch.testing.assert_close(fixed(views["pred"], mask=views["mask"]), loss(**views))

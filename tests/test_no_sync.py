@@ -8,7 +8,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lossmith import L1, TV, Knob, Loss, parse
+from lossmith import L1, TV, Distance, Knob, parse, pinned, tiled
 from lossmith._repr import spelled
 from lossmith.engine.nonfinite import Guard
 
@@ -101,7 +101,7 @@ def test_a_step_looks_at_no_value(member, device, untrained):
         step()
 
 
-LEARNING = [member for member in MEMBERS if any(term.loss.study for term in parse(member.text).terms)]
+LEARNING = [member for member in MEMBERS if any(term.distance.study for term in parse(member.text).terms)]
 
 
 @every_device
@@ -122,12 +122,12 @@ def stack(untrained):
 def test_pinned_views_and_autocast_change_nothing_of_that(stack, pictures, device):
     pred, target = (picture.to(device) for picture in pictures())
     pred.requires_grad_()
-    pinned = stack.pin(target=target)
+    fixed = pinned(stack, target=target)
 
     def step():
-        pinned(pred, step=3).backward()
+        fixed(pred, step=3).backward()
         with torch.autocast(device, torch.bfloat16):
-            pinned(pred, step=3).backward()
+            fixed(pred, step=3).backward()
 
     step()
     with UnderWatch(device):
@@ -156,10 +156,10 @@ def test_a_guard_decides_on_the_device(stack, pictures, device, spoilt):
 def test_tiles_and_gradients_change_nothing_of_that(stack, pictures, device):
     pred, target = (picture.to(device) for picture in pictures(side=48))
     pred.requires_grad_()
-    tiled = stack.tiled(16)
+    in_tiles = tiled(stack, 16)
 
     def step():
-        tiled(pred, target, step=3).backward()
+        in_tiles(pred, target, step=3).backward()
         stack.gradients({"pred": pred, "target": target})
 
     step()
@@ -175,7 +175,7 @@ def test_a_knob_that_is_a_tensor_is_not_looked_at(pictures, device):
         loss(pred.requires_grad_(), target, lam=torch.full((2,), 0.3, device=device)).backward()
 
 
-class Curious(Loss):
+class Curious(Distance):
     def __init__(self, look):
         super().__init__()
         self.look = look

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lossmith import L1, L2, TV, VGG, Gram, Loss, parse
+from lossmith import L1, L2, TV, VGG, Distance, Gram, parse, pinned
 from lossmith._repr import spelled
 
 SIDE = 48
@@ -51,7 +51,7 @@ def test_bands_take_what_is_pinned(untrained, monkeypatch):
     monkeypatch.setattr("lossmith.engine.cpu.chunked.REACH", 3 * 64 * SIDE)
     loss = untrained(parse("lpips('vgg')"))
     views = views_of(loss)
-    torch.testing.assert_close(loss.pin(target=views["target"])(views["pred"]), loss(**views), rtol=1e-10, atol=0)
+    torch.testing.assert_close(pinned(loss, target=views["target"])(views["pred"]), loss(**views), rtol=1e-10, atol=0)
 
 
 def test_bands_refuse_pictures_of_different_sizes(untrained, monkeypatch):
@@ -167,7 +167,7 @@ def test_an_unknown_place_for_gradients_is_refused():
         L1().gradients(dict.fromkeys(("pred", "target"), torch.rand(1, 3, 8, 8)), at="prod")
 
 
-class Spread(Loss):
+class Spread(Distance):
     """Far apart within the batch: the value of an image depends on all of them."""
 
     mixes = True
@@ -179,7 +179,7 @@ class Spread(Loss):
         return spelled(self)
 
 
-class Scaled(Loss):
+class Scaled(Distance):
     """A loss with a parameter that trains."""
 
     def __init__(self):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lossmith import L1, SSIM, TV, Hybrid, Knob, parse
+from lossmith import L1, SSIM, TV, Hybrid, Knob, parse, tiled
 from lossmith.formula.tiling import cut
 from lossmith.lens import Geometry
 from lossmith.lenses.network import Sequential
@@ -36,7 +36,7 @@ def views_of(loss, height, width, n=1):
 def test_tiles_give_value_and_gradient_of_the_whole(text, size, untrained):
     loss = untrained(parse(text))
     views = views_of(loss, *size)
-    wanted, found = loss(**views), loss.tiled(24)(**views)
+    wanted, found = loss(**views), tiled(loss, 24)(**views)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=0)
     gradients = [torch.autograd.grad(3 * value, views["pred"])[0] for value in (found, wanted)]
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8 * float(gradients[1].abs().max()))
@@ -46,7 +46,7 @@ def test_deep_layers_and_batches_and_knobs_go_in_tiles(untrained):
     loss = untrained(Knob("lam") * parse("lpips('vgg')") + parse("0.5 * style('vgg16', 'relu4_1')"))
     views = views_of(loss, 144, 112, n=2)
     lam = torch.tensor([0.2, 3.0], dtype=torch.float64)
-    wanted, found = loss(**views, lam=lam), loss.tiled(64)(**views, lam=lam)
+    wanted, found = loss(**views, lam=lam), tiled(loss, 64)(**views, lam=lam)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=0)
     gradients = [torch.autograd.grad(value, views["pred"])[0] for value in (found, wanted)]
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8 * float(gradients[1].abs().max()))
@@ -56,7 +56,7 @@ def test_the_style_may_have_a_size_of_its_own(untrained):
     loss = untrained(parse("gatys"))
     views = views_of(loss, 64, 48)
     views["style"] = torch.rand(1, 3, 40, 88, dtype=torch.float64)
-    torch.testing.assert_close(loss.tiled(32)(**views), loss(**views), rtol=1e-10, atol=0)
+    torch.testing.assert_close(tiled(loss, 32)(**views), loss(**views), rtol=1e-10, atol=0)
 
 
 def test_no_tile_is_larger_than_asked_and_its_margin(untrained, monkeypatch):
@@ -67,7 +67,7 @@ def test_no_tile_is_larger_than_asked_and_its_margin(untrained, monkeypatch):
     monkeypatch.setattr(
         Sequential, "__call__", lambda s, image, layers: seen.append(image.shape) or run(s, image, layers)
     )
-    loss.tiled(16)(**views).backward()
+    tiled(loss, 16)(**views).backward()
     margin = next(iter(loss.networks.values())).geometry(96, 96, ["conv2_2"]).margin
     assert max(max(shape[2:]) for shape in seen) == 16 + 2 * margin
     assert len(seen) == 36 * 4  # two views, two rounds
@@ -80,7 +80,7 @@ def test_without_a_gradient_a_sum_over_places_takes_one_round(untrained, monkeyp
     run = Sequential.__call__
     monkeypatch.setattr(Sequential, "__call__", lambda s, image, layers: seen.append(1) or run(s, image, layers))
     with torch.no_grad():
-        torch.testing.assert_close(loss.tiled(16)(**views), loss(**views))
+        torch.testing.assert_close(tiled(loss, 16)(**views), loss(**views))
     assert len(seen) == 4 * 2 + 2
 
 
@@ -115,29 +115,29 @@ def test_every_feature_is_in_one_tile(height, width, side):
 )
 def test_what_does_not_add_up_is_refused(text, why):
     with pytest.raises(ValueError, match=why):
-        parse(text).tiled()
+        tiled(parse(text))
 
 
 def test_a_side_of_nothing_is_refused():
     with pytest.raises(ValueError, match="Tiles want a side of at least 1 px; got 0"):
-        L1().tiled(0)
+        tiled(L1(), 0)
 
 
 def test_views_of_different_sizes_are_refused(untrained):
     loss = untrained(parse("perceptual('vgg16', 'relu1_1')"))
     with pytest.raises(ValueError, match="Terms in tiles want views of one size"):
-        loss.tiled()(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 16))
+        tiled(loss)(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 16))
 
 
 def test_pixel_terms_need_no_tiles():
     loss = Hybrid((L1() + SSIM() + TV()).terms)
     views = views_of(loss, 32, 32)
-    torch.testing.assert_close(loss.tiled()(**views), loss(**views))
+    torch.testing.assert_close(tiled(loss)(**views), loss(**views))
 
 
 def test_a_gradient_in_tiles_is_taken_once():
     views = views_of(L1(), 16, 16)
-    value = L1().tiled()(**views)
+    value = tiled(L1())(**views)
     value.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="can be taken once"):
         value.backward()

@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import kendalltau, spearmanr
 
 import lossmith
-from lossmith import parse
+from lossmith import parse, pinned
 
 HERE = Path(__file__).parent
 FORMER = HERE.parent / "human_agreement"
@@ -60,7 +60,7 @@ def main() -> None:
     for number in dict.fromkeys(row["photograph"] for row in rows):
         reference = cut(files[number], number)
         own = [row for row in rows if row["photograph"] == number]
-        pinned = {name: loss.pin(target=tensor(reference)) for name, loss in losses.items()}
+        pinned = {name: pinned(loss, target=tensor(reference)) for name, loss in losses.items()}
         for row in own:
             picture = tensor(remade(reference, number, row["type"], row["strength"]))
             row["scores"] = {name: row["scores"][name] for name in BESIDE}

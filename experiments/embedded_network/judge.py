@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from lossmith import MissingWeights, WrongWeights, distilled_lpips, parse
+from lossmith import MissingWeights, WrongWeights, distilled_lpips, parse, pinned
 
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 KINDS = {**JUDGED, "mixture": mixture}
@@ -76,8 +76,8 @@ def judged(folder: Path, side: int, weights: str | None, seed: int, judges: dict
         spoilt = torch.stack([kind(clean, s, random).clamp(0, 1) for kind in KINDS.values() for s in STRENGTHS])
         kinds += [kind for kind in KINDS for _ in STRENGTHS]
         for name, loss in losses.items():
-            pinned = loss.pin(target=clean[None])  # the networks see the clean picture once
-            scores[name] += [pinned(picture[None]) for picture in spoilt]
+            fixed = pinned(loss, target=clean[None])  # the networks see the clean picture once
+            scores[name] += [fixed(picture[None]) for picture in spoilt]
     if not names:
         raise ValueError(f"no picture of at least {side} px a side is in {folder}; it is read without its subfolders.")
     values = {name: torch.stack(parts).numpy() for name, parts in scores.items()}

@@ -21,7 +21,7 @@ from pictures import lighter
 from PIL import Image
 from torch import Tensor
 
-from lossmith import Loss, parse, perceptual, style
+from lossmith import Loss, parse, perceptual, pinned, style
 from lossmith.report import sheet
 
 HERE = Path(__file__).parent
@@ -85,10 +85,10 @@ def optimised(loss: Loss, start: Tensor, target: Tensor) -> Tensor:
     """The picture after some steps of Adam on its pixels."""
     pixels = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([pixels], lr=RATE)
-    pinned = loss.pin(target=target)
+    fixed = pinned(loss, target=target)
     for _ in range(STEPS):
         optimiser.zero_grad()
-        pinned(pixels).backward()
+        fixed(pixels).backward()
         optimiser.step()
         with torch.no_grad():
             pixels.clamp_(0, 1)
@@ -99,8 +99,8 @@ def transferred(content: Tensor, painting: Tensor) -> Tensor:
     """Gatys's optimisation on the embedded network alone."""
     pixels = content.clone().requires_grad_()
     optimiser = torch.optim.Adam([pixels], lr=RATE)
-    near = perceptual("embedded", "conv4_1", "l2").pin(target=content)
-    alike = style("embedded").pin(target=painting)
+    near = pinned(perceptual("embedded", "conv4_1", "l2"), target=content)
+    alike = pinned(style("embedded"), target=painting)
     with torch.no_grad():
         weight = 1.0 / alike(content).item()
     for _ in range(STYLE_STEPS):

@@ -26,7 +26,7 @@ from remake import TYPES, Pixels, check_crop, cut, distorted, mean_opinions, psn
 from scipy.stats import kendalltau, spearmanr
 
 import lossmith
-from lossmith import parse
+from lossmith import parse, pinned
 
 HERE = Path(__file__).parent
 LOSSES = {
@@ -105,12 +105,12 @@ def scored(pictures: list[Pixels], reference: Pixels) -> Iterator[dict[str, floa
     """What each loss says of each picture; the networks see the reference once."""
     parts = {name: parse(text) for name, text in LOSSES.items()}
     owners = [name for name, part in parts.items() for _ in part.terms]
-    pinned = sum(parts.values()).pin(target=tensor(reference), limit=2**32)
-    small = parse("dists").pin(target=tensor(shrunk(reference)))
+    fixed = pinned(sum(parts.values()), target=tensor(reference), limit=2**32)
+    small = pinned(parse("dists"), target=tensor(shrunk(reference)))
     for picture in pictures:
         scores = dict.fromkeys(parts, 0.0)
-        values = pinned.evaluate({"pred": tensor(picture)}).values()
-        for owner, weight, value in zip(owners, pinned.weights, values, strict=True):
+        values = fixed.evaluate({"pred": tensor(picture)}).values()
+        for owner, weight, value in zip(owners, fixed.weights, values, strict=True):
             scores[owner] += float(weight.at() * value)
         scores[SHRUNK] = float(small(tensor(shrunk(picture))))
         yield {name: float(f"{value:.6g}") for name, value in scores.items()}

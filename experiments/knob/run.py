@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import lossmith
-from lossmith import parse
+from lossmith import calibrate, parse
 from lossmith.data import listed
 from lossmith.knob.baselines import settled
 from lossmith.knob.certificate import OWN_ENDS, Judged, certify
@@ -116,7 +116,7 @@ def card(settings: Settings) -> dict[str, Any]:
         with torch.no_grad():
             return task.views(model, {name: torch.stack([one[name] for one in examples]) for name in examples[0]})
 
-    return settled(parse(settings.loss), {"lam": 1.0}).calibrate(views(index) for index in range(8)).record()
+    return calibrate(settled(parse(settings.loss), {"lam": 1.0}), (views(index) for index in range(8))).record()
 
 
 def result(verified: Verified, settings: Settings, run: Path) -> dict[str, Any]:

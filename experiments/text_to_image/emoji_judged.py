@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from lossmith.report.sheets import sheet, stacked
-from lossmith.text_to_image.captions.split import Captions
+from lossmith.text_to_image.caption_data import Captions
 from lossmith.text_to_image.cascade import Prompted
 from lossmith.text_to_image.models.sampler import Sampler
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import lossmith
-from lossmith import Blur, Downsample, parse
+from lossmith import Blur, Downsample, parse, pinned
 from lossmith.metrics import psnr
 from lossmith.report import sheet
 
@@ -56,10 +56,10 @@ def made(text: str, truth: Tensor) -> Tensor:
     adam = torch.optim.Adam([pred], lr=LR, eps=1e-20)
     fade = torch.optim.lr_scheduler.CosineAnnealingLR(adam, STEPS)
     with torch.autocast("cpu", torch.bfloat16):  # which concerns networks alone
-        pinned = loss.pin(**given) if given else loss
+        fixed = pinned(loss, **given) if given else loss
         for _ in range(STEPS):
             adam.zero_grad()
-            pinned(pred).backward()
+            fixed(pred).backward()
             adam.step()
             fade.step()
             with torch.no_grad():

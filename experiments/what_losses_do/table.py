@@ -26,7 +26,7 @@ def asked(row: Row) -> dict[str, object]:
     """What a loss says of itself."""
     loss = parse(row.text)
     plan = loss.plan(SHAPE)
-    pictures = [t.loss.pictures and not (t.loss.bare & t.reads.keys()) - {"mask"} for t in loss.terms]
+    pictures = [t.distance.pictures and not (t.distance.bare & t.reads.keys()) - {"mask"} for t in loss.terms]
     return {
         "loss": row.text,
         "page": row.page,
@@ -36,15 +36,15 @@ def asked(row: Row) -> dict[str, object]:
         "reads": sorted(loss.reads),
         "grows": grows(loss) if all(pictures) else None,
         "gflop": round((plan.forward + plan.backward) / 1e9, 1),
-        "critic": any(term.loss.study for term in loss.terms),
+        "critic": any(term.distance.study for term in loss.terms),
         "mb": round(plan.kept / 1e6, 1) if any(pictures) else None,
     }
 
 
 def bounds(loss: Loss) -> tuple[float, float]:
     """Between what the values of a sum lie for pictures; through a lens there is no upper bound."""
-    low = sum(term.weight.at() * term.loss.bounds[0] for term in loss.terms)
-    high = sum(term.weight.at() * (float("inf") if term.lens else term.loss.bounds[1]) for term in loss.terms)
+    low = sum(term.weight.at() * term.distance.bounds[0] for term in loss.terms)
+    high = sum(term.weight.at() * (float("inf") if term.lens else term.distance.bounds[1]) for term in loss.terms)
     return float(low), float(high)
 
 

@@ -18,9 +18,12 @@ network share one pass of it; and the sum's `repr` is its text::
 A new distance defines one method, ``measure(pred, target) -> (N,)``; CONTRIBUTING.md walks through adding one.
 """
 
+from lossmith.balance.calibrate import calibrate
+from lossmith.doctor.examine import check
 from lossmith.engine.feature_cache import Looks
+from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Hybrid, Loss
-from lossmith.formula.pinned import Pinned
+from lossmith.formula.pinned import Pinned, pinned
 from lossmith.formula.schedule import (
     OffAfter,
     OnFrom,
@@ -29,7 +32,7 @@ from lossmith.formula.schedule import (
 )
 from lossmith.formula.snr_gate import Gate
 from lossmith.formula.term import Term
-from lossmith.formula.tiled import Tiled
+from lossmith.formula.tiled import Tiled, tiled
 from lossmith.formula.weight import Knob, Percent, Weight
 from lossmith.lens import Backbone, Chain, Features, Lens
 from lossmith.lenses import *  # noqa: F403
@@ -48,6 +51,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backbone",
     "Chain",
+    "Distance",
     "ExpressionError",
     "Features",
     "Gate",
@@ -65,9 +69,13 @@ __all__ = [
     "Term",
     "Tiled",
     "Weight",
+    "calibrate",
+    "check",
     "load",
     "parse",
+    "pinned",
     "save",
+    "tiled",
     *_lenses,
     *_losses,
 ]

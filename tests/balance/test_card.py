@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith import L1, L2, TV, Knob, Loss, Percent, Ramp, parse
-from lossmith.balance import calibrate
+from lossmith import L1, L2, TV, Distance, Knob, Percent, Ramp, calibrate, parse
 
 
-class Dark(Loss):
+class Dark(Distance):
     """A regulariser that reads no prediction."""
 
     def measure(self, code):
@@ -28,7 +27,7 @@ def views(pictures):
 
 def test_l1_has_norm_1_and_l2_twice_its_root(views):
     views["pred"] = views["target"] + 0.1 * torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    first, second = (L1() + L2()).calibrate(views).rows
+    first, second = calibrate(L1() + L2(), views).rows
     assert first.norm == pytest.approx(1, rel=1e-6)
     error = (views["pred"] - views["target"]).square().mean().sqrt()
     assert second.norm == pytest.approx(2 * float(error), rel=1e-5)
@@ -37,13 +36,13 @@ def test_l1_has_norm_1_and_l2_twice_its_root(views):
 def test_norms_do_not_mind_the_size_of_batch_or_picture(views):
     larger = {name: view.repeat(2, 1, 3, 2) for name, view in views.items()}
     loss = L1() + L2()
-    for row, other in zip(loss.calibrate(views).rows, loss.calibrate(larger).rows, strict=True):
+    for row, other in zip(calibrate(loss, views).rows, calibrate(loss, larger).rows, strict=True):
         assert other.norm == pytest.approx(row.norm, rel=1e-5)
 
 
 def test_shares_and_cosines_are_those_of_the_gradients(views):
     loss = L1() + 3 * L2() + 0.01 * TV()
-    card = loss.calibrate(views)
+    card = calibrate(loss, views)
     gradients = [weight.scale * g for weight, g in zip(loss.weights, loss.gradients(views).values(), strict=True)]
     norms = torch.stack([g.norm() for g in gradients])
     assert_close(torch.tensor([row.share for row in card.rows]), norms / norms.sum())
@@ -52,36 +51,36 @@ def test_shares_and_cosines_are_those_of_the_gradients(views):
 
 
 def test_rescaled_pulls_by_its_numbers(views):
-    card = (2 * L1() + 0.5 * L2() + 0.1 * TV()).calibrate(views)
-    again = card.rescaled().calibrate(views)
+    card = calibrate(2 * L1() + 0.5 * L2() + 0.1 * TV(), views)
+    again = calibrate(card.rescaled(), views)
     assert_close(torch.tensor([r.share for r in again.rows]), torch.tensor([2, 0.5, 0.1]) / 2.6, rtol=1e-3, atol=0)
     assert card.rescaled().weights[0].scale == 2
 
 
 def test_shares_become_numbers_and_the_others_stay(views):
-    card = parse("2*L1 + 30%*L2 + 0.1*TV").calibrate(views)
+    card = calibrate(parse("2*L1 + 30%*L2 + 0.1*TV"), views)
     loss = card.resolved()
     assert [loss.weights[0].scale, loss.weights[2].scale] == [2, 0.1]
-    assert loss.calibrate(views).rows[1].share == pytest.approx(0.3, rel=1e-3)
+    assert calibrate(loss, views).rows[1].share == pytest.approx(0.3, rel=1e-3)
     assert card.rows[1].share == pytest.approx(0.3, rel=1e-6)
-    assert card.rescaled().calibrate(views).rows[1].share == pytest.approx(0.3, rel=1e-3)
+    assert calibrate(card.rescaled(), views).rows[1].share == pytest.approx(0.3, rel=1e-3)
 
 
 def test_shares_of_all_terms_come_to_l1(views):
-    rows = parse("70%*L1 + 30%*L2").calibrate(views).resolved().calibrate(views).rows
+    rows = calibrate(calibrate(parse("70%*L1 + 30%*L2"), views).resolved(), views).rows
     assert [row.share for row in rows] == pytest.approx([0.7, 0.3], rel=1e-3)
-    loss = parse("70%*L1 + 30%*L2").calibrate(views).resolved()
+    loss = calibrate(parse("70%*L1 + 30%*L2"), views).resolved()
     pull = sum(w.scale * row.norm for w, row in zip(loss.weights, rows, strict=True))
     assert pull == pytest.approx(1, rel=1e-3)
 
 
 def test_a_recipes_numbers_become_shares_for_any_pictures(views):
-    card = (L1() - 20 * L2()).calibrate(views)
+    card = calibrate(L1() - 20 * L2(), views)
     shares = card.shares()
     assert all(weight.share is not None for weight in shares.weights)
     assert shares.weights[1].share < 0
     assert_close(
-        torch.tensor([row.share for row in shares.calibrate(views).rows]),
+        torch.tensor([row.share for row in calibrate(shares, views).rows]),
         torch.tensor([row.share for row in card.rows]),
         rtol=1e-3,
         atol=0,
@@ -90,16 +89,16 @@ def test_a_recipes_numbers_become_shares_for_any_pictures(views):
 
 def test_knobs_and_schedules_stay(views):
     loss = L1() + Knob("lam") * Ramp(0, 0.5, steps=10) * L2()
-    card = loss.calibrate(views)
+    card = calibrate(loss, views)
     assert card.rescaled().weights[1].factors == loss.weights[1].factors
-    assert card.rows[1].share == pytest.approx((L1() + 0.5 * L2()).calibrate(views).rows[1].share)
+    assert card.rows[1].share == pytest.approx(calibrate(L1() + 0.5 * L2(), views).rows[1].share)
 
 
 def test_batches_are_averaged(views, pictures):
     pred, target = pictures(2, 16, seed=1)
     many = [views, {"pred": pred, "target": target}]
     joint = {name: torch.cat([each[name] for each in many]) for name in views}
-    card, whole = (L1() + L2()).calibrate(iter(many)), (L1() + L2()).calibrate(joint)
+    card, whole = calibrate(L1() + L2(), iter(many)), calibrate(L1() + L2(), joint)
     assert card.pictures == 4
     for row, other in zip(card.rows, whole.rows, strict=True):
         assert (row.norm, row.value) == pytest.approx((other.norm, other.value), rel=1e-5)
@@ -108,12 +107,12 @@ def test_batches_are_averaged(views, pictures):
 
 def test_a_term_with_no_path_to_the_output_keeps_its_weight(views):
     loss = L1() + 5 * Dark() + L2()
-    card = loss.calibrate({**views, "code": torch.rand(2, 4)})
+    card = calibrate(loss, {**views, "code": torch.rand(2, 4)})
     assert card.rows[1].norm is card.rows[1].share is None
     assert card.rescaled().weights[1].scale == card.shares().weights[1].scale == 5
     assert card.notes == ("Dark has no path to the output, and keeps its weight.",)
     assert sum(row.share for row in card.rows if row.share) == pytest.approx(1)
-    assert card.shares().calibrate({**views, "code": torch.rand(2, 4)}).rows[0].share == pytest.approx(
+    assert calibrate(card.shares(), {**views, "code": torch.rand(2, 4)}).rows[0].share == pytest.approx(
         card.rows[0].share, rel=1e-3
     )
 
@@ -123,7 +122,7 @@ def test_a_view_that_is_made_of_the_output_counts(views):
     mask = torch.zeros(2, 1, 16, 16)
     mask[..., 8:] = 1
     made = {**views, "filled": mask * pred + (1 - mask) * views["target"]}
-    card = (L1() + 0.5 * L1().on(pred="filled")).calibrate(made)
+    card = calibrate(L1() + 0.5 * L1().on(pred="filled"), made)
     assert card.rows[1].norm == pytest.approx(0.5**0.5, rel=1e-2)
 
 
@@ -140,7 +139,7 @@ def test_the_card_tells_json_and_people_what_was_looked_at(views):
 
 def test_calibrating_takes_no_gradient_from_whoever_calls_it(views):
     with torch.no_grad():
-        (L1() + L2()).calibrate(views)
+        calibrate(L1() + L2(), views)
     assert views["pred"].grad is None
     assert not views["pred"].requires_grad
 
@@ -148,7 +147,7 @@ def test_calibrating_takes_no_gradient_from_whoever_calls_it(views):
 def test_calibrated_weights_that_are_percent_of_a_term_without_gradient_are_refused(views):
     equal = {"pred": views["target"], "target": views["target"]}
     with pytest.raises(ValueError, match="The term 'L2' has no gradient at the output on these pictures, so that no"):
-        (TV() + Percent(30) * L2()).calibrate(equal)
+        calibrate(TV() + Percent(30) * L2(), equal)
 
 
 @pytest.mark.parametrize(
@@ -162,17 +161,17 @@ def test_calibrated_weights_that_are_percent_of_a_term_without_gradient_are_refu
 )
 def test_shares_that_do_not_add_up_are_refused(text, said, views):
     with pytest.raises(ValueError, match=said):
-        parse(text).calibrate(views)
+        calibrate(parse(text), views)
 
 
 def test_a_term_that_is_not_finite_is_named(views):
     views["pred"][0, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="The term 'L1' is not a finite number on these pictures"):
-        (L1() + L2()).calibrate(views)
+        calibrate(L1() + L2(), views)
 
 
 def test_nothing_to_look_at_is_said():
     with pytest.raises(ValueError, match="at least one batch of views"):
-        L1().calibrate([])
+        calibrate(L1(), [])
     with pytest.raises(ValueError, match="Calibrating looks at the view 'pred'; the views are target"):
-        L1().calibrate({"target": torch.rand(1, 3, 8, 8)})
+        calibrate(L1(), {"target": torch.rand(1, 3, 8, 8)})

@@ -4,14 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith import Loss
+from lossmith import Distance
 
 
 def per_image(values: Tensor) -> Tensor:
     return values.flatten(1).mean(dim=1)
 
 
-class Own(Loss):
+class Own(Distance):
     """A loss of a user's own."""
 
     def __repr__(self):

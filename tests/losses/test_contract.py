@@ -260,7 +260,7 @@ def views_of(
 
 
 def mixing(loss: Loss) -> bool:
-    return any(term.loss.mixes for term in loss.terms)
+    return any(term.distance.mixes for term in loss.terms)
 
 
 def few(loss: Loss) -> int:
@@ -484,8 +484,8 @@ def test_the_distance_is_compiled_in_one_graph(loss, member):
     for term in loss.terms:
         shown = {parameter: views[view] for parameter, view in term.reads.items()}
         torch.compiler.reset()
-        compiled = torch.compile(term.loss.measure, fullgraph=True, backend="eager")
-        torch.testing.assert_close(compiled(**shown), term.loss.measure(**shown))
+        compiled = torch.compile(term.distance.measure, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(**shown), term.distance.measure(**shown))
 
 
 @every_member

@@ -39,7 +39,7 @@ def gram(f: Tensor) -> Tensor:
 
 
 def verdicts(loss: Hybrid, *images: Tensor) -> list[Tensor]:
-    (critic,) = (term.loss.learner.critic for term in loss.terms if isinstance(term.loss, Adversarial))
+    (critic,) = (term.distance.learner.critic for term in loss.terms if isinstance(term.distance, Adversarial))
     return [critic(image) for image in images]
 
 

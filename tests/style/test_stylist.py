@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lossmith import parse
+from lossmith import calibrate, parse
 from lossmith.image import to_pil
 from lossmith.models import (
     build,
@@ -91,7 +91,7 @@ def test_the_grids_of_the_losss_networks_move_over_the_painting(task):
 def test_shares_are_measured_half_way_to_the_style_where_the_content_pulls(task):
     views = task.views(lambda image: image, {"input": torch.rand(2, 3, 24, 24)})
     shares = parse('30% * L2.on(target="content") + 70% * (L2 @ Gram).on(target="style")')
-    rows = shares.calibrate(task.measured(views)).rows
+    rows = calibrate(shares, task.measured(views)).rows
     assert [row.share for row in rows] == [pytest.approx(0.3), pytest.approx(0.7)]
 
 

@@ -11,7 +11,7 @@ from torch.distributed import ReduceOp, all_reduce, destroy_process_group, init_
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from lossmith import L1, L2, TV, InfoNCE, Knob, Loss, OnFrom, parse
+from lossmith import L1, L2, TV, Distance, InfoNCE, Knob, OnFrom, parse
 from lossmith.balance import Fixed, GradNorm, Share, Uncertainty
 from lossmith.engine.nonfinite import Guard
 from lossmith.train.balancing import Balancing
@@ -19,7 +19,7 @@ from lossmith.train.balancing import Balancing
 WITHIN = 120
 
 
-class Size(Loss):
+class Size(Distance):
     """A regulariser of something that is no picture."""
 
     pictures = False
@@ -31,7 +31,7 @@ class Size(Loss):
         return "Size()"
 
 
-class Tempered(Loss):
+class Tempered(Distance):
     """A distance with something that trains."""
 
     def __init__(self):
@@ -116,7 +116,7 @@ def test_a_term_multiplied_by_1000_trains_the_same_network(balance):
     close(trained[1], trained[0], within=1e-5)
 
 
-class Times(Loss):
+class Times(Distance):
     """The mean squared error in other units."""
 
     def __init__(self, factor):
@@ -278,7 +278,7 @@ def test_without_gradients_it_weighs_as_it_held():
     assert not balancing.figures
 
 
-class Breaking(Loss):
+class Breaking(Distance):
     """Finite, but its gradient is none where two pixels are equal."""
 
     def measure(self, pred, target):

@@ -2,7 +2,7 @@ import lightning
 import pytest
 import torch
 
-from lossmith import L1, L2, SSIM, TV, VGG, Loss
+from lossmith import L1, L2, SSIM, TV, VGG, Distance
 from lossmith.data import Crops
 from lossmith.engine.nonfinite import Guard
 from lossmith.models import build
@@ -43,7 +43,7 @@ def finite(weights):
     return all(bool(value.isfinite().all()) for value in weights.values())
 
 
-class Root(Loss):
+class Root(Distance):
     """As LPIPS and others have it: its gradient at equal pictures is infinity times zero."""
 
     def measure(self, pred, target):
@@ -53,7 +53,7 @@ class Root(Loss):
         return "Root()"
 
 
-class Fussy(Loss):
+class Fussy(Distance):
     """It likes no maps of 128 channels."""
 
     def measure(self, pred, target):

@@ -94,7 +94,7 @@ class Card:
                 notes.append(f"{row.name} has no path to the output, and keeps its weight.")
             elif row.norm == 0:
                 notes.append(f"{row.name} has no gradient on these pictures.")
-            if term.loss.study is not None:
+            if term.distance.study is not None:
                 notes.append(f"{row.name} has a critic that has learnt nothing yet; its part changes once it does.")
         return tuple(notes)
 

@@ -51,7 +51,7 @@ def terms(console: "Console", loss: "Loss", size: int) -> None:
     table = Table("term", "weight", "reads", "range", *PAIRS, title="Terms and their values", title_justify="left")
     values = [measured(loss, size, kind) for kind in PAIRS]
     for name, term in zip(loss.names, loss.terms, strict=True):
-        through = f"{term.loss!r} @ {term.lens!r}" if term.lens else repr(term.loss)
+        through = f"{term.distance!r} @ {term.lens!r}" if term.lens else repr(term.distance)
         console.print(f"{name}: {through}", markup=False, highlight=False)
         shown = (each[name] for each in values)
         table.add_row(name, repr(term.weight), ", ".join(term.reads.values()), ranged(term), *shown)
@@ -62,7 +62,7 @@ def terms(console: "Console", loss: "Loss", size: int) -> None:
 
 def ranged(term: "Term") -> str:
     """Between which values a term lies; what a network shows has no upper end."""
-    low, high = term.loss.bounds
+    low, high = term.distance.bounds
     return f"from {low:g}" if term.lens or high == float("inf") else f"{low:g} to {high:g}"
 
 
@@ -82,12 +82,16 @@ def measured(loss: "Loss", size: int, kind: str) -> dict[str, str]:
     views = dict.fromkeys(loss.reads, picture)
     views["pred"] = {"equal": picture, "noisy": noisy, "unrelated": other}[kind]
     views |= {term.reads["mask"]: torch.ones_like(picture[:, :1]) for term in loss.terms if "mask" in term.reads}
+    from dataclasses import replace
+
+    from lossmith import Hybrid, Weight
+
     values = {}
     for name, term in zip(loss.names, loss.terms, strict=True):
         if not term.pictured:
             values[name] = "none"
             continue
-        plain = (term.loss @ term.lens if term.lens else term.loss).on(**term.renamed)
+        plain = Hybrid([replace(term, weight=Weight())])
         try:
             with torch.no_grad():
                 values[name] = f"{float(plain(**{view: views[view] for view in plain.reads})):.4g}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from lossmith.text_to_image.captions.split import Source
+    from lossmith.text_to_image.caption_data import Source
     from lossmith.train import Settings
 
 __all__ = ["Sides", "held_out"]
@@ -40,7 +40,7 @@ def held_out(what: Path, captions: str, val: str | None, *, share: float, side: 
     Raises:
         ValueError: It would be judged by pictures that it was trained on, or the run's own are not here.
     """
-    from lossmith.text_to_image.captions.split import Captions, source
+    from lossmith.text_to_image.caption_data import Captions, source
 
     split, run = Captions(share=share).split, settings_of(what)
     if run is None:

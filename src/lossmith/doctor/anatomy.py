@@ -38,9 +38,9 @@ def drifts(patient: Patient) -> Iterator[Finding]:
 def trains(patient: Patient) -> Iterator[Finding]:
     """Whether it has weights that an optimizer would train, or layers that behave otherwise in training mode."""
     term = patient.term
-    if isinstance(term.loss, Foreign) and term.loss.arrived:
-        yield patient.finds("note", "frozen", f"It came with {term.loss.arrived}; Foreign froze its copy.")
-    if patient.loss.terms[0].loss.study is not None:
+    if isinstance(term.distance, Foreign) and term.distance.arrived:
+        yield patient.finds("note", "frozen", f"It came with {term.distance.arrived}; Foreign froze its copy.")
+    if patient.loss.terms[0].distance.study is not None:
         return  # a critic is meant to learn
     weights = {f"{n}.{key}": p for n, m in patient.modules.items() for key, p in m._parameters.items() if p is not None}
     free = {name.lstrip("."): p.numel() for name, p in weights.items() if p.requires_grad}

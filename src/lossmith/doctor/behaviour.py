@@ -46,7 +46,7 @@ def mutates(patient: Patient) -> Iterator[Finding]:
             "the next call, see another picture.",
             "Let it work on a copy, or without in-place operations (x = x - m, not x -= m).",
         )
-    if isinstance(foreign := patient.term.loss, Foreign) and patient.term.lens is None and len(patient.one) == 2:
+    if isinstance(foreign := patient.term.distance, Foreign) and patient.term.lens is None and len(patient.one) == 2:
         x, y = (view[:1].clone() for view in patient.one.values())
         kept = x.clone(), y.clone()
         with torch.no_grad():

@@ -84,7 +84,7 @@ def _examined(loss: Loss, views: Mapping[str, Tensor] | None, shape: Sequence[in
 def _term(name: str, term: Term, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> list[Finding]:
     """All that is found of one term, also if it stops on the way."""
     found: list[Finding] = []
-    alone = Hybrid([Term(term.loss, lens=term.lens, renamed=term.renamed)])
+    alone = Hybrid([Term(term.distance, lens=term.lens, renamed=term.renamed)])
     try:
         noise = _noise(alone, views, shape)
         for finding in _checks(Patient(name, term, noise, tuple(pictures_in(alone, noise)))):

@@ -44,7 +44,7 @@ COMMON = ("memory", "negatives")
 
 def images(loss: Loss) -> int:
     """The smallest batch in which each image's value says something."""
-    return 3 if any(term.loss.mixes for term in loss.terms) else 2
+    return 3 if any(term.distance.mixes for term in loss.terms) else 2
 
 
 def made_up(loss: Loss, side: tuple[int, int], *, n: int | None = None, seed: int = 0) -> Views:
@@ -73,16 +73,18 @@ def made_up(loss: Loss, side: tuple[int, int], *, n: int | None = None, seed: in
 
 def looks_like(term: Term, parameter: str, side: tuple[int, int]) -> tuple[Kind, tuple[int, ...]]:
     """What the view of a parameter looks like, and the shape of one image."""
-    usual: tuple[Kind, tuple[int | None, ...]] = ("unit", (3, None, None)) if term.loss.pictures else ("normal", (16,))
-    if parameter == "other" and not term.loss.pictures:
+    usual: tuple[Kind, tuple[int | None, ...]] = (
+        ("unit", (3, None, None)) if term.distance.pictures else ("normal", (16,))
+    )
+    if parameter == "other" and not term.distance.pictures:
         parameter = "attention"
     kind, shape = UNLIKE.get(parameter, usual)
     if parameter == "attention" and "region" in term.parameters:
         kind, shape = "unit", (6, 6)
-    if parameter == "input" and term.loss.pictures:  # of a consistency with what was enlarged
-        scale = getattr(term.loss, "scale", None) or 2
+    if parameter == "input" and term.distance.pictures:  # of a consistency with what was enlarged
+        scale = getattr(term.distance, "scale", None) or 2
         side = (max(1, side[0] // scale), max(1, side[1] // scale))
-    if parameter in term.loss.bare - UNLIKE.keys():  # vectors beside those that the lens shows
+    if parameter in term.distance.bare - UNLIKE.keys():  # vectors beside those that the lens shows
         return "normal", (width(term, side),)
     sides = iter(side)
     return kind, tuple(next(sides) if one is None else one for one in shape)
@@ -115,8 +117,8 @@ def few(loss: Loss, views: Mapping[str, Tensor], count: int) -> Views:
 def pictures_in(loss: Loss, views: Mapping[str, Tensor]) -> list[str]:
     """The views that are pictures."""
     masks = {term.reads.get("mask") for term in loss.terms}
-    pictured = [term for term in loss.terms if term.loss.pictures]
-    read = {v for term in pictured for p, v in term.reads.items() if p not in term.loss.bare - {"mask"}} - masks
+    pictured = [term for term in loss.terms if term.distance.pictures]
+    read = {v for term in pictured for p, v in term.reads.items() if p not in term.distance.bare - {"mask"}} - masks
     return [name for name, view in views.items() if name in read and view.dim() == 4 and view.is_floating_point()]
 
 
@@ -138,7 +140,7 @@ def untrained(loss: Loss, *, every: bool = False) -> tuple[Hybrid, list[str]]:
     for term in loss.terms:
         stages = [stand_in(lens) for lens in term.lens.stages] if term.lens else []
         lens = (Chain(stages) if len(stages) > 1 else stages[0]) if stages else None
-        terms.append(Term(term.loss, term.weight, lens, term.renamed))
+        terms.append(Term(term.distance, term.weight, lens, term.renamed))
     return Hybrid(terms), list(dict.fromkeys(said))
 
 

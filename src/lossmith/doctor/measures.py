@@ -36,7 +36,7 @@ def ranges(loss: Loss, views: Mapping[str, Tensor]) -> Iterator[Finding]:
 
 def bounded(patient: Patient, answer: Answer) -> Iterator[Finding]:
     """Whether its values lie where its class says."""
-    low, high = patient.term.loss.bounds
+    low, high = patient.term.distance.bounds
     outside = (answer.value < low - 1e-5) | ((answer.value > high + 1e-5) & (patient.term.lens is None))
     if bool(outside.any()):
         yield patient.finds(
@@ -49,7 +49,7 @@ def bounded(patient: Patient, answer: Answer) -> Iterator[Finding]:
 
 def agrees(patient: Patient, answer: Answer) -> Iterator[Finding]:
     """Whether the value of an image depends on the others of its batch."""
-    if patient.term.loss.mixes:
+    if patient.term.distance.mixes:
         return
     alone = patient.ask(patient.one, gradient=False).value
     off = float((alone[0] - answer.value[0]).abs() / answer.value[0].abs().clamp_min(1e-12))
@@ -87,7 +87,7 @@ def grows(patient: Patient, answer: Answer) -> Iterator[Finding]:
 
 def leans(patient: Patient, answer: Answer) -> Iterator[Finding]:
     """Whether a foreign callable is a similarity and no distance."""
-    if not isinstance(patient.term.loss, Foreign):
+    if not isinstance(patient.term.distance, Foreign):
         return
     equal = patient.ask(HOSTILE["equal"](patient.one), gradient=False).value
     if bool(equal[0] > answer.value[0]):
@@ -112,7 +112,7 @@ def balances(
     for name, gradient in loss.gradients(views).items():
         term = terms[name]
         weight = term.weight
-        if name in names and not weight.knobs and term.loss.study is None:  # a critic has yet to learn how to pull
+        if name in names and not weight.knobs and term.distance.study is None:  # a critic has yet to learn how to pull
             pulls[name] = abs(weight.scale) * float(gradient.double().norm())
     pulls = {name: pull for name, pull in pulls.items() if 0 < pull < float("inf")}
     if len(pulls) < 2:

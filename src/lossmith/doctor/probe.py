@@ -64,12 +64,12 @@ class Patient:
     @functools.cached_property
     def loss(self) -> Hybrid:
         """The term as a loss."""
-        return Hybrid([Term(self.term.loss, lens=self.term.lens, renamed=self.term.renamed)]).train()
+        return Hybrid([Term(self.term.distance, lens=self.term.lens, renamed=self.term.renamed)]).train()
 
     @functools.cached_property
     def one(self) -> Views:
         """The views of one image, which is enough for most questions; of all where images are compared."""
-        return self.views if self.term.loss.mixes else few(self.loss, self.views, 1)
+        return self.views if self.term.distance.mixes else few(self.loss, self.views, 1)
 
     @property
     def learns(self) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def reaches(patient: Patient, answer: Answer) -> Iterator[Finding]:
 
 def derives(patient: Patient, answer: Answer) -> Iterator[Finding]:
     """Whether the gradient is the derivative of the value: along two random directions, in float64 where it can be."""
-    if held := HOLDING.get(type(patient.term.loss)):
+    if held := HOLDING.get(type(patient.term.distance)):
         yield patient.finds("note", "derivative", f"Its gradient is not its derivative: it {held}.")
         return
     moving = [name for name, gradient in answer.gradients.items() if gradient is not None and gradient.any()]

@@ -231,6 +231,6 @@ def judged(loss: Hybrid, values: Tensor) -> tuple[Outcome, str]:
     marked = ~values.isfinite().all(dim=0)
     if not bool(marked[0]):
         return "bad", "the value hides that its picture is no number"
-    if bool(marked[1:].any()) and not any(term.loss.mixes for term in loss.terms):
+    if bool(marked[1:].any()) and not any(term.distance.mixes for term in loss.terms):
         return "bad", "one image that is no number spoils the values of the others"
     return "marked", ""

@@ -80,7 +80,7 @@ class Plan:
         found: dict[tuple[str, str, bool], tuple[Features, list[str]]] = {}
         for name, term in zip(names, terms, strict=True):
             for parameter, view in term.reads.items():
-                for text, lens in term.path if parameter not in term.loss.bare else ():
+                for text, lens in term.path if parameter not in term.distance.bare else ():
                     if isinstance(lens, Features):
                         users = found.setdefault((text, view, parameter != "target"), (lens, []))[1]
                         users += [] if name in users else [name]

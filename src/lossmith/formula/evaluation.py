@@ -85,9 +85,9 @@ class Evaluation(nn.Module, ABC):
         has the term watched, unless it has a critic, which would never learn.
         """
         terms = dict(zip(self.names, self.terms, strict=True))
-        resting = {n for n, t in terms.items() if t.weight.rests(step) and (t.weight.factors or t.loss.study)}
+        resting = {n for n, t in terms.items() if t.weight.rests(step) and (t.weight.factors or t.distance.study)}
         left = tuple(name for name in terms if name not in resting)
-        return left or tuple(n for n, t in terms.items() if t.loss.study is None)[:1] or self.names[:1]
+        return left or tuple(n for n, t in terms.items() if t.distance.study is None)[:1] or self.names[:1]
 
     def watch(self, views: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Every term as :meth:`evaluate` gives it, and how strongly each pulls, for no pass of a network more.
@@ -119,16 +119,16 @@ class Evaluation(nn.Module, ABC):
         figures: dict[str, Tensor] = {}
         learnt: set[int] = set()
         for name, term in due.items():
-            if id(term.loss) in learnt:  # one critic in two terms takes one step
+            if id(term.distance) in learnt:  # one critic in two terms takes one step
                 continue
-            learnt.add(id(term.loss))
+            learnt.add(id(term.distance))
             figures |= {f"{name}.{figure}": value for figure, value in term.learn(looks).items()}
         return figures
 
     def studying(self, step: int) -> dict[str, Term]:
         """The terms whose critic learns at a step of a training, by name."""
-        terms = {n: t for n, t in zip(self.names, self.terms, strict=True) if t.loss.study is not None}
-        ahead = {n for n, t in terms.items() if t.loss.since is not None and step >= t.loss.since}
+        terms = {n: t for n, t in zip(self.names, self.terms, strict=True) if t.distance.study is not None}
+        ahead = {n for n, t in terms.items() if t.distance.since is not None and step >= t.distance.since}
         return {n: t for n, t in terms.items() if n in ahead or not t.weight.rests(step)}
 
     def gradients(self, views: Mapping[str, Tensor], at: str = "pred") -> dict[str, Tensor]:
@@ -195,7 +195,7 @@ class Evaluation(nn.Module, ABC):
 
 def named(terms: Sequence[Term]) -> tuple[str, ...]:
     """A short name for each term, all different: the lens's label or the distance, then what tells it from others."""
-    short = [next((lens.label for _, lens in reversed(t.path) if lens.label), type(t.loss).__name__) for t in terms]
+    short = [next((lens.label for _, lens in reversed(t.path) if lens.label), type(t.distance).__name__) for t in terms]
     names = []
     for name, term in zip(short, terms, strict=True):
         if short.count(name) > 1:

@@ -53,7 +53,7 @@ def checked(terms: Sequence[Term], names: Sequence[str], views: Mapping[str, Ten
                 raise ValueError(_no_tensor(view, given))
             if given.shape[:1] == (0,) and parameter not in term.optional:
                 raise ValueError(f"The view '{view}' has no image, {tuple(given.shape)}; a loss wants at least one.")
-            if term.loss.pictures and parameter not in term.loss.bare:
+            if term.distance.pictures and parameter not in term.distance.bare:
                 refuse_no_pictures(view, given)
             elif parameter == term.parameters[0] and not given.is_floating_point():
                 raise ValueError(f"The view '{view}' is {given.dtype}; '{name}' wants floats.")

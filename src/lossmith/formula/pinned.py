@@ -12,7 +12,7 @@ from lossmith.formula.loss import Loss
 from lossmith.formula.term import Term
 from lossmith.lens import Maps
 
-__all__ = ["Pinned"]
+__all__ = ["Pinned", "pinned"]
 
 
 @final
@@ -34,13 +34,13 @@ class Pinned(Loss):
         ValueError: The loss does not read such a view.
 
     Example:
-        >>> from lossmith import parse
+        >>> from lossmith import parse, pinned
         >>> loss = parse("L1 + style('vgg16', 'relu1_1', weights='random')")
         >>> pred, target = torch.rand(4, 3, 32, 32), torch.rand(1, 3, 32, 32)
-        >>> pinned = loss.pin(target=target)
-        >>> torch.allclose(pinned(pred), loss(pred, target.expand(4, -1, -1, -1)))
+        >>> fixed = pinned(loss, target=target)
+        >>> torch.allclose(fixed(pred), loss(pred, target.expand(4, -1, -1, -1)))
         True
-        >>> pinned.bytes  # a 64 x 64 matrix
+        >>> fixed.bytes  # a 64 x 64 matrix
         16384
     """
 
@@ -49,14 +49,14 @@ class Pinned(Loss):
         if unread := sorted(set(views) - loss.reads):
             raise ValueError(f"{loss!r} reads {', '.join(sorted(loss.reads))}; there is no '{unread[0]}' to pin.")
         if not views:
-            raise ValueError("pin wants views, such as pin(target=pictures); got none.")
+            raise ValueError("pinned wants inputs, such as pinned(loss, target=images); got none.")
         self.loss = loss
         self.pinned = {name: view.detach() for name, view in views.items()}
         self.kept: dict[tuple[str, bool, str], Maps] = {}
         self.bytes = 0
         for term in loss.terms:
-            read = {view for p, view in term.reads.items() if p not in term.loss.bare}
-            for view in read & set(views) if term.loss.pictures else ():
+            read = {view for p, view in term.reads.items() if p not in term.distance.bare}
+            for view in read & set(views) if term.distance.pictures else ():
                 refuse_no_pictures(view, self.pinned[view])
         with torch.no_grad():
             looks = Looks(self.pinned, loss.wanted)
@@ -72,7 +72,7 @@ class Pinned(Loss):
             (view, term.path)
             for term in loss.terms
             for parameter, view in term.reads.items()
-            if parameter not in term.loss.bare
+            if parameter not in term.distance.bare
             and later.already(view, term.path, detached=parameter == "target") is None
         )
 
@@ -110,6 +110,20 @@ class Pinned(Loss):
 
     def __repr__(self) -> str:
         return repr(self.loss)
+
+
+def pinned(loss: Loss, *, limit: int = 2**30, **views: Tensor) -> Pinned:
+    """Return the loss with some inputs fixed; what it compares with is computed once and kept.
+
+    Args:
+        loss: The loss.
+        limit: The bytes that may be kept, besides the images.
+        views: The inputs that stay the same, (N, 3, H, W) or (1, 3, H, W).
+
+    Raises:
+        ValueError: The loss does not read such an input.
+    """
+    return Pinned(loss, views, limit)
 
 
 def _repeated(tensor: Tensor, n: int) -> Tensor:

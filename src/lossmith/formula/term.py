@@ -22,6 +22,7 @@ from lossmith.engine.local_gradients import (
     leaves,
     settled,
 )
+from lossmith.formula.measure import Measure
 from lossmith.formula.snr_gate import LEVEL, gated, gates_of
 from lossmith.formula.weight import Weight
 from lossmith.image import area
@@ -29,7 +30,6 @@ from lossmith.lens import Features, Lens, Maps, full, unhalved
 
 if TYPE_CHECKING:
     from lossmith.engine.nonfinite import Post
-    from lossmith.formula.loss import Loss
 
 __all__ = ["Term", "looked_at"]
 
@@ -42,19 +42,19 @@ class Term:
     """One summand: weight * distance @ lens on some views.
 
     Args:
-        loss: The distance, a plain loss.
+        distance: The distance.
         weight: How much of it.
         lens: Through what; None for the pixels themselves.
         renamed: The view that it reads for a parameter, where that is not the parameter's own name.
     """
 
-    loss: "Loss"
+    distance: Measure
     weight: Weight = ONE
     lens: Lens | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        parameters = inspect.signature(self.loss.measure).parameters
+        parameters = inspect.signature(self.distance.measure).parameters
         optional = {name for name, parameter in parameters.items() if parameter.default is None}
         reads = {p: self.renamed.get(p, p) for p in parameters if p not in optional or p in self.renamed}
         path = path_of(self.lens)
@@ -66,8 +66,8 @@ class Term:
         object.__setattr__(self, "path", path)
         object.__setattr__(self, "inner", path[:meets])
         object.__setattr__(self, "outer", tuple(stage for _, stage in path[meets:]))
-        by_place = all(stage.tiling == "place" for stage in self.outer) and self.loss.tiling is not None
-        object.__setattr__(self, "by_place", by_place and not self.loss.bare & reads.keys())
+        by_place = all(stage.tiling == "place" for stage in self.outer) and self.distance.tiling is not None
+        object.__setattr__(self, "by_place", by_place and not self.distance.bare & reads.keys())
         object.__setattr__(self, "adds", any(stage.tiling in ("mean", "sum") for stage in self.outer))
         object.__setattr__(self, "shares", path[meets - 1][1].layers if networks else {})
 
@@ -92,7 +92,7 @@ class Term:
     @property
     def pictured(self) -> bool:
         """Whether all that it reads is pictures and masks of them."""
-        return self.loss.pictures and not (self.loss.bare & self.reads.keys()) - {"mask"}
+        return self.distance.pictures and not (self.distance.bare & self.reads.keys()) - {"mask"}
 
     @property
     def views(self) -> frozenset[str]:
@@ -105,7 +105,7 @@ class Term:
 
     def ungated(self, looks: Looks) -> Tensor:
         """The same whatever the noise."""
-        if self.inner and self.separable(looks) and not (self.loss.frugal and not self.outer):
+        if self.inner and self.separable(looks) and not (self.distance.frugal and not self.outer):
             met = self.met(looks)
             if torch.is_grad_enabled() and any(each.requires_grad for maps in met.values() for each in maps.values()):
                 return self.settle(looks, met)[0]
@@ -133,13 +133,13 @@ class Term:
 
     def met(self, looks: Looks) -> dict[str, Maps]:
         """What it meets where its network ends, or at the picture, of every view that may carry a gradient."""
-        apart = {"target", *self.loss.bare}
+        apart = {"target", *self.distance.bare}
         return {p: looks(view, self.inner, detached=False) for p, view in self.reads.items() if p not in apart}
 
     def see(self, looks: Looks, parameter: str) -> Maps:
         """What its distance gets for a parameter: the view through the whole chain of lenses, or bare."""
         view = self.reads[parameter]
-        if parameter in self.loss.bare:
+        if parameter in self.distance.bare:
             return looks(view, (), detached=False)
         detached = parameter == "target"
         if "mask" in self.reads and self.adds:
@@ -194,13 +194,13 @@ class Term:
         Raises:
             ValueError: Its lens shows several maps, where a critic judges one.
         """
-        assert self.loss.study is not None
+        assert self.distance.study is not None
         with torch.no_grad():
             maps = {p: self.see(looks, p) for p in self.reads}
         layers = tuple(next(iter(maps.values())))
         if len(layers) > 1:
             raise ValueError(f"{self!r} has a critic of one map; its lens shows {', '.join(layers)}.")
-        return self.loss.study(**{p: full(seen[layers[0]]) for p, seen in maps.items()})
+        return self.distance.study(**{p: full(seen[layers[0]]) for p, seen in maps.items()})
 
     def separable(self, looks: Looks) -> bool:
         """Whether its gradient at the features may be computed before what arrives at its values is known.
@@ -208,9 +208,12 @@ class Term:
         It may where each value depends on its own image alone, and on nothing else that trains. A compiler rather has
         the plain graph.
         """
-        besides = [*self.loss.parameters(), *(looks.views[v] for p, v in self.reads.items() if p in self.loss.bare)]
+        besides = [
+            *self.distance.parameters(),
+            *(looks.views[v] for p, v in self.reads.items() if p in self.distance.bare),
+        ]
         trains = any(each.requires_grad for each in besides)
-        return not (self.loss.mixes or trains or torch.compiler.is_compiling())
+        return not (self.distance.mixes or trains or torch.compiler.is_compiling())
 
     def compare(self, looks: Looks, maps: Mapping[str, Maps]) -> Tensor:
         """What it measures of some whole maps, (N,), which it refuses if they do not fit."""
@@ -242,15 +245,15 @@ class Term:
             guard: What notes the values of each layer.
         """
         values = []
-        for layer in next(maps[p] for p in maps if p not in self.loss.bare):
-            seen = {p: full(m["pixels" if p in self.loss.bare else layer]) for p, m in maps.items()}
+        for layer in next(maps[p] for p in maps if p not in self.distance.bare):
+            seen = {p: full(m["pixels" if p in self.distance.bare else layer]) for p, m in maps.items()}
             if "mask" in self.reads:
                 self.mask(seen)
             with unhalved(next(iter(seen.values()))):
-                value = self.loss.measure(**seen)
+                value = self.distance.measure(**seen)
             if guard is not None:
                 guard.measured(layer, value)
-            share = self.shares.get(layer, 1.0) * (parts[layer] if parts and self.loss.tiling == "mean" else 1.0)
+            share = self.shares.get(layer, 1.0) * (parts[layer] if parts and self.distance.tiling == "mean" else 1.0)
             values.append(value if share == 1 else value * share)
         return torch.stack(values).sum(dim=0) if len(values) > 1 else values[0]
 
@@ -279,13 +282,13 @@ class Term:
         lens = f" @ {self.lens!r}" if self.lens else ""
         renamed = {p: v for p, v in self.renamed.items() if p != v or p in self.optional}
         if not renamed:
-            return f"{weight}{self.loss!r}{lens}"
+            return f"{weight}{self.distance!r}{lens}"
         views = ", ".join(f'{p}="{v}"' for p, v in renamed.items())
-        return f"{weight}({self.loss!r}{lens}).on({views})" if lens else f"{weight}{self.loss!r}.on({views})"
+        return f"{weight}({self.distance!r}{lens}).on({views})" if lens else f"{weight}{self.distance!r}.on({views})"
 
 
 def looked_at(terms: Iterable[Term]) -> dict[tuple[str, str], tuple[str, ...]]:
     """The layers that some terms want of each view at each network, see :func:`lossmith.engine.feature_cache.wanted_layers`."""
     return wanted_layers(
-        (view, term.path) for term in terms for p, view in term.reads.items() if p not in term.loss.bare
+        (view, term.path) for term in terms for p, view in term.reads.items() if p not in term.distance.bare
     )

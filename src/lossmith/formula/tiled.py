@@ -23,14 +23,14 @@ from lossmith.formula.tiling import (
 from lossmith.formula.weight import Value
 from lossmith.lens import Backbone, Maps, unhalved
 
-__all__ = ["Tiled"]
+__all__ = ["Tiled", "tiled"]
 
 Shares = Sequence[Tensor | float]
 
 
 @final
 class Tiled(nn.Module):
-    """A loss that shows its networks one tile at a time, see :meth:`lossmith.Loss.tiled`.
+    """A loss that shows its networks one tile at a time, see :func:`tiled`.
 
     The gradient is found together with the value, tile by tile, so that the memory is that of one tile and of a few
     pictures; a loss without a gradient wants `no_grad`. Terms without a network see the whole pictures. Tiles overlap
@@ -45,10 +45,10 @@ class Tiled(nn.Module):
         ValueError: A term of the loss cannot be computed in tiles.
 
     Example:
-        >>> from lossmith import parse
+        >>> from lossmith import parse, tiled
         >>> loss = parse("L1 + style('vgg16', 'relu2_1', weights='random')")
         >>> pred, target = torch.rand(1, 3, 96, 64), torch.rand(1, 3, 96, 64)
-        >>> torch.allclose(loss.tiled(32)(pred, target), loss(pred, target))
+        >>> torch.allclose(tiled(loss, 32)(pred, target), loss(pred, target))
         True
     """
 
@@ -169,6 +169,19 @@ class Tiled(nn.Module):
     def extra_repr(self) -> str:
         """Its text."""
         return f"{self.loss!r}, side={self.side}"
+
+
+def tiled(loss: Loss, side: int = 512) -> Tiled:
+    """Return the loss for images larger than memory, whose networks see one tile at a time.
+
+    Args:
+        loss: The loss.
+        side: The side of a tile without its margin, in pixels.
+
+    Raises:
+        ValueError: A term of the loss cannot be computed in tiles.
+    """
+    return Tiled(loss, side)
 
 
 def _layers(network: Backbone, pieces: Sequence[Piece]) -> tuple[str, ...]:

@@ -99,14 +99,14 @@ class Piece:
         assert isinstance(features, Features)
         if before:
             refuse(name, f"{before[-1][1]!r} stands between the picture and {features.backbone.title}")
-        if bare := sorted(term.loss.bare & term.reads.keys()):
+        if bare := sorted(term.distance.bare & term.reads.keys()):
             refuse(name, f"it reads '{bare[0]}' beside its pictures")
-        if term.loss.mixes:
-            refuse(name, f"{term.loss!r} compares the pictures of a batch with each other")
+        if term.distance.mixes:
+            refuse(name, f"{term.distance!r} compares the pictures of a batch with each other")
         adding = next((i for i, lens in enumerate(term.outer) if lens.tiling != "place"), None)
         if adding is None:
-            if term.loss.tiling is None:
-                refuse(name, f"{term.loss!r} is no mean over places")
+            if term.distance.tiling is None:
+                refuse(name, f"{term.distance!r} is no mean over places")
             return cls(name, term, features.backbone, term.outer)
         if term.outer[adding].tiling is None:
             refuse(name, f"{term.outer[adding]!r} looks at all places at once")

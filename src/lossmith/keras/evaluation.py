@@ -11,6 +11,7 @@ from keras import ops
 
 from lossmith import losses
 from lossmith.formula.loss import Loss
+from lossmith.formula.measure import Measure
 from lossmith.formula.term import Term
 from lossmith.formula.weight import Knob, Weight
 from lossmith.keras import contrastive, pixel, structure
@@ -19,7 +20,7 @@ from lossmith.keras.views import Tensor
 
 __all__ = ["evaluated", "factor", "refuse_unmeasured"]
 
-MEASURES: dict[type[Loss], Callable[..., Tensor]] = {
+MEASURES: dict[type[Measure], Callable[..., Tensor]] = {
     losses.L1: pixel.l1,
     losses.L2: pixel.l2,
     losses.Lp: pixel.lp,
@@ -38,7 +39,7 @@ MEASURES: dict[type[Loss], Callable[..., Tensor]] = {
 def refuse_unmeasured(formula: Loss) -> None:
     """Raises if Keras cannot run some term of a formula."""
     for term in formula.terms:
-        loss = term.loss
+        loss = term.distance
         if type(loss) not in MEASURES:
             known = ", ".join(each.__name__ for each in MEASURES)
             raise ValueError(f"{loss!r} runs under PyTorch alone; under Keras there are {known}.")
@@ -69,13 +70,13 @@ def factor(weight: Weight, step: int, knobs: Mapping[str, Any]) -> Any:
 
 
 def _measured(term: Term, looks: Looks) -> Tensor:
-    bare = term.loss.bare
+    bare = term.distance.bare
     maps = {p: looks(view, () if p in bare else term.path, detached=p == "target") for p, view in term.reads.items()}
     _refuse_unlike(term, looks)
     values = []
     for layer in next(maps[p] for p in maps if p not in bare):
         seen = {p: each["pixels" if p in bare else layer] for p, each in maps.items()}
-        value = MEASURES[type(term.loss)](term.loss, **seen)
+        value = MEASURES[type(term.distance)](term.distance, **seen)
         share = term.shares.get(layer, 1.0)
         values.append(value if share == 1 else value * share)
     return sum(values[1:], start=values[0])

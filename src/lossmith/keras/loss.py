@@ -61,8 +61,8 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """The weighted sum of the terms, averaged over the batch; the target stands first, as Keras has it."""
-        refuse_foreign("target", y_true, any(term.loss.pictures for term in self.formula.terms))
-        refuse_foreign("pred", y_pred, any(term.loss.pictures for term in self.formula.terms))
+        refuse_foreign("target", y_true, any(term.distance.pictures for term in self.formula.terms))
+        refuse_foreign("pred", y_pred, any(term.distance.pictures for term in self.formula.terms))
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def checked(formula: Loss, views: Mapping[str, Any], data_format: str) -> None:
             if view not in views:
                 there = ", ".join(views) or "none"
                 raise ValueError(f"The term '{name}' reads the view '{view}'; the views are {there}.")
-            pictures = term.loss.pictures and parameter not in term.loss.bare
+            pictures = term.distance.pictures and parameter not in term.distance.bare
             refuse_foreign(view, views[view], pictures)
             if pictures:
                 _refuse_no_batch(view, tuple(views[view].shape), data_format)

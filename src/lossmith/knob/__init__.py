@@ -1,0 +1,1 @@
+"""Networks with a knob: sweep over the range, slider calibration and certificate."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith._checks import check_number
 from lossmith._repr import quoted, spelled
-from lossmith.formula.weight import number
 from lossmith.lens import Lens, Maps
 from lossmith.resize import downsample
 
@@ -39,7 +39,7 @@ class Blur(Lens):
 
     def __init__(self, sigma: float = 3.0) -> None:
         super().__init__()
-        if number("Blur", sigma) <= 0:
+        if check_number("Blur", sigma) <= 0:
             raise ValueError(f"Blur wants sigma > 0, in pixels; got {sigma!r}.")
         self.sigma = sigma
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._repr import spelled
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 from lossmith.image import area
 from lossmith.losses.discriminator_trainer import (
     Kind,
@@ -51,7 +51,7 @@ PAPERS = {
 }
 
 
-class _Judged(Loss, ABC):
+class _Judged(Distance, ABC):
     """A loss with a critic that learns."""
 
     papers = tuple(dict.fromkeys(PAPERS.values()))  # an instance has those that it uses

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._repr import quoted, spelled
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 
 __all__ = ["AttentionConsistency", "AttentionMask"]
 
@@ -17,7 +17,7 @@ Kind = Literal["outside", "squared", "kl"]
 
 
 @final
-class AttentionConsistency(Loss):
+class AttentionConsistency(Distance):
     r"""Two attention maps agree: of two augmentations, two layers, two steps of one input.
 
     .. math:: \text{kl: } \sum_k q_k \log \frac{q_k}{p_k} \qquad
@@ -99,7 +99,7 @@ class AttentionConsistency(Loss):
 
 
 @final
-class AttentionMask(Loss):
+class AttentionMask(Distance):
     r"""Attention stays inside a region, such as the mask of the thing that a word names.
 
     .. math:: \text{outside: } 1 - \sum_i p_i m_i \qquad \text{squared: } \big(1 - \textstyle\sum_i p_i m_i\big)^2

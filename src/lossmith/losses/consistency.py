@@ -5,14 +5,14 @@ from typing import final, get_args
 from torch import Tensor
 
 from lossmith._repr import quoted, spelled
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 from lossmith.lenses.lowpass import Downsample, Kernel
 
 __all__ = ["LRConsistency"]
 
 
 @final
-class LRConsistency(Loss):
+class LRConsistency(Distance):
     r"""The mean absolute difference of the prediction, made small again, from the small picture that was enlarged.
 
     .. math:: \frac{1}{C h w} \sum_i \lvert ((k * x) \downarrow_s)_i - z_i \rvert

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lossmith._repr import quoted, spelled
-from lossmith.formula.loss import Hybrid, Loss
+from lossmith.formula.distance import Distance
+from lossmith.formula.loss import Hybrid
 from lossmith.lenses.lpips import unit
 from lossmith.lenses.vgg import VGG
 
@@ -23,7 +24,7 @@ GOLDEN = 40503
 
 
 @final
-class Contextual(Loss):
+class Contextual(Distance):
     r"""How well each place of the target finds its like in the prediction, whatever place that is.
 
     .. math:: -\log \frac1P \sum_j \max_i A_{ij}, \quad

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lossmith._repr import quoted, spelled
 from lossmith.distributed import gathered, place, rows_before
+from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Loss
 from lossmith.losses.cosine import Temperature, check_switches, unit
 
@@ -18,7 +19,7 @@ Modalities = Literal["both", "image", "text"]
 
 
 @final
-class InfoNCE(Loss):
+class InfoNCE(Distance):
     r"""Each prediction is nearer to its own target than to those of the other images of the batch.
 
     .. math:: -\log \frac{e^{s(x_i, y_i) / \tau}}{\sum_j e^{s(x_i, y_j) / \tau}}, \qquad
@@ -102,7 +103,7 @@ class InfoNCE(Loss):
 
 
 @final
-class CLIPLoss(Loss):
+class CLIPLoss(Distance):
     r"""Each picture's vector is nearer to its text's than to those of the other texts, and the reverse.
 
     .. math:: -\frac{1}{2} \log \frac{e^{s(u_i, w_i) / \tau}}{\sum_j e^{s(u_i, w_j) / \tau}}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lossmith._repr import spelled
 from lossmith.distributed import gathered
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 from lossmith.losses.contrastive import kin
 from lossmith.losses.cosine import check_switches
 
@@ -15,7 +15,7 @@ __all__ = ["ContrastiveFlow"]
 
 
 @final
-class ContrastiveFlow(Loss):
+class ContrastiveFlow(Distance):
     r"""How far a predicted flow is from those of the other pictures of the batch; it rewards distance, hence the sign.
 
     .. math:: -\frac{1}{|J_i|} \sum_{j \in J_i} \frac{1}{D} \lVert \hat v_i - (\epsilon_j - x_j) \rVert^2

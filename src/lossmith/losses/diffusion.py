@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._repr import quoted, spelled
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 from lossmith.noise_levels import Prediction, x0_from
 
 __all__ = ["Denoising", "target_of", "weight_of", "x0_from"]
@@ -37,7 +37,7 @@ FARTHEST = 30.0
 
 
 @final
-class Denoising(Loss):
+class Denoising(Distance):
     r"""The weighted squared error of what a diffusion network predicts.
 
     .. math:: w(\lambda) \cdot \frac{1}{D} \sum_i (\hat y_i - y_i)^2

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from lossmith._repr import spelled
-from lossmith.formula.loss import Hybrid, Loss
+from lossmith.formula.distance import Distance
+from lossmith.formula.loss import Hybrid
 from lossmith.lenses.vgg import VGG
 
 __all__ = ["SlicedWasserstein", "sliced_wasserstein"]
 
 
 @final
-class SlicedWasserstein(Loss):
+class SlicedWasserstein(Distance):
     r"""How far the features of one picture have to be moved, along random directions, to be those of another.
 
     .. math:: \frac1{K P} \sum_{k, i} \big| \operatorname{sort}(v_k^T x)_i - \operatorname{sort}(v_k^T y)_i \big|^p

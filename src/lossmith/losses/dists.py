@@ -4,7 +4,8 @@ from typing import final
 
 from torch import Tensor
 
-from lossmith.formula.loss import Hybrid, Loss
+from lossmith.formula.distance import Distance
+from lossmith.formula.loss import Hybrid
 from lossmith.lenses.dists import DISTS_LAYERS, PooledVGG, Sensitivity
 
 __all__ = ["TextureStructure", "dists"]
@@ -14,7 +15,7 @@ STABLE = 1e-6
 
 
 @final
-class TextureStructure(Loss):
+class TextureStructure(Distance):
     r"""One minus the similarity of channels in mean and in correlation, each channel weighed as its lens says.
 
     .. math:: \sum_c \alpha_c \frac{(\mu_x - \mu_y)^2}{\mu_x^2 + \mu_y^2 + \epsilon}

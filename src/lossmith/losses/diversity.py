@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 
 from lossmith._repr import quoted, spelled
+from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Loss
 from lossmith.losses.cosine import unit
 
 __all__ = ["MemoryDiversity", "ModeSeeking", "PairwiseDiversity"]
 
-Distance = Literal["l1", "l2", "cosine"]
+DistanceName = Literal["l1", "l2", "cosine"]
 
 
 @final
-class ModeSeeking(Loss):
+class ModeSeeking(Distance):
     r"""Two samples of one condition are as far apart as the noise that they come from.
 
     .. math:: \frac{1}{r + \epsilon}, \qquad r = \frac{d(x_1, x_2)}{d(z_1, z_2)}
@@ -75,7 +76,7 @@ class ModeSeeking(Loss):
 
 
 @final
-class PairwiseDiversity(Loss):
+class PairwiseDiversity(Distance):
     r"""The images of a batch are at least a margin apart.
 
     .. math:: \frac{1}{N - 1} \sum_{j \ne i} \max(0, m - d(x_i, x_j))
@@ -101,7 +102,7 @@ class PairwiseDiversity(Loss):
     bare = frozenset({"groups"})
     mixes = True
 
-    def __init__(self, margin: float = 0.1, *, distance: Distance = "l1") -> None:
+    def __init__(self, margin: float = 0.1, *, distance: DistanceName = "l1") -> None:
         super().__init__()
         _check("PairwiseDiversity", margin, distance)
         self.margin, self.distance = margin, distance
@@ -120,7 +121,7 @@ class PairwiseDiversity(Loss):
 
 
 @final
-class MemoryDiversity(Loss):
+class MemoryDiversity(Distance):
     r"""Each image is at least a margin away from the nearest in a memory, such as features of the training images.
 
     .. math:: \max(0, m - \min_k d(x_i, y_k))
@@ -141,7 +142,7 @@ class MemoryDiversity(Loss):
         tensor(0.2500)
     """
 
-    def __init__(self, margin: float = 0.1, *, distance: Distance = "l1") -> None:
+    def __init__(self, margin: float = 0.1, *, distance: DistanceName = "l1") -> None:
         super().__init__()
         _check("MemoryDiversity", margin, distance)
         self.margin, self.distance = margin, distance
@@ -156,7 +157,7 @@ class MemoryDiversity(Loss):
         return _spelled(self, self.margin, self.distance)
 
 
-def distances(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
+def distances(x: Tensor, y: Tensor, distance: DistanceName) -> Tensor:
     """The distance of each of x (N, ...) from each of y (M, ...), (N, M), which does not grow with their size."""
     x, y = x.flatten(1), y.flatten(1)
     if distance == "cosine":
@@ -175,8 +176,10 @@ def _spelled(who: Loss, margin: float, distance: str) -> str:
 
 def _check(who: str, margin: float, distance: str) -> None:
     _check_positive(who, margin=margin)
-    if distance not in get_args(Distance):
-        raise ValueError(f"{who} knows the distances {', '.join(map(quoted, get_args(Distance)))}; got {distance!r}.")
+    if distance not in get_args(DistanceName):
+        raise ValueError(
+            f"{who} knows the distances {', '.join(map(quoted, get_args(DistanceName)))}; got {distance!r}."
+        )
 
 
 def _check_positive(who: str, **numbers: float) -> None:

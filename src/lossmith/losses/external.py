@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith._repr import quoted, spelled
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 
 __all__ = ["Foreign"]
 
@@ -18,7 +18,7 @@ MOODY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
 @final
-class Foreign(Loss):
+class Foreign(Distance):
     r"""Any callable ``(pred, target) -> tensor`` as a distance, so that another library's loss can be a term.
 
     .. math:: f\big(a + (b - a) x, \; a + (b - a) y\big)

@@ -6,9 +6,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from lossmith._checks import check_number
 from lossmith._repr import spelled
-from lossmith.formula.loss import Hybrid, Loss
-from lossmith.formula.weight import number
+from lossmith.formula.distance import Distance
+from lossmith.formula.loss import Hybrid
 from lossmith.lenses.fourier import Fourier, Part, spectrum
 from lossmith.lenses.fourier import Norm as FourierNorm
 from lossmith.lenses.wavelet import Name, Wavelet
@@ -18,7 +19,7 @@ __all__ = ["FocalFrequency", "fft_l1", "wavelet_l1"]
 
 
 @final
-class FocalFrequency(Loss):
+class FocalFrequency(Distance):
     r"""The squared error of each frequency, weighted by how wrong it is.
 
     .. math:: \frac{1}{C H W} \sum_{c,u,v} w_{cuv} \lvert d_{cuv} \rvert^2, \qquad
@@ -65,7 +66,7 @@ class FocalFrequency(Loss):
         batch_matrix: bool = False,
     ) -> None:
         super().__init__()
-        if number("FocalFrequency", alpha) < 0:
+        if check_number("FocalFrequency alpha", alpha) < 0:
             raise ValueError(f"FocalFrequency wants alpha of at least 0; got {alpha!r}.")
         if isinstance(patch_factor, bool) or not isinstance(patch_factor, int) or patch_factor < 1:
             raise ValueError(f"FocalFrequency wants a whole patch_factor of at least 1; got {patch_factor!r}.")
@@ -172,7 +173,7 @@ def wavelet_l1(bands: Mapping[str, float] | None = None, name: Name = "haar", *,
         raise ValueError(f'wavelet_l1 wants bands with their weights, such as {{"LL": 0.1, "HH1": 1}}; got {bands!r}.')
     shared: dict[float, list[str]] = {}
     for band, weight in bands.items():
-        if number("wavelet_l1", weight) <= 0:
+        if check_number("wavelet_l1 weight", weight) <= 0:
             raise ValueError(f"wavelet_l1 wants a positive weight for band {band!r}; got {weight!r}.")
         shared.setdefault(weight, []).append(band)
     terms = [weight * L1() @ Wavelet(name, levels, bands=names) for weight, names in shared.items()]

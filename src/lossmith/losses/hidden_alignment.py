@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lossmith._repr import spelled
 from lossmith.distributed import gathered
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 from lossmith.losses.contrastive import kin
 from lossmith.losses.cosine import check_switches, unit
 
@@ -16,7 +16,7 @@ __all__ = ["Dispersive", "HiddenAlignment"]
 
 
 @final
-class Dispersive(Loss):
+class Dispersive(Distance):
     r"""The hidden features of the pictures of a batch lie apart: a contrast without positives.
 
     .. math:: \log \frac{1}{N} \sum_j e^{-\lVert h_i - h_j \rVert^2 / (D \tau)}
@@ -72,7 +72,7 @@ class Dispersive(Loss):
 
 
 @final
-class HiddenAlignment(Loss):
+class HiddenAlignment(Distance):
     r"""Two places are as alike in a network's hidden features as they are to a frozen network that sees the picture.
 
     .. math:: \overline{(s(h_p, h_q) - s(\phi_p, \phi_q))^2}

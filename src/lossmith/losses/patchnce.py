@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from lossmith._repr import spelled
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 from lossmith.losses.cosine import Temperature, unit
 
 __all__ = ["PatchNCE"]
 
 
 @final
-class PatchNCE(Loss):
+class PatchNCE(Distance):
     r"""Each place of the prediction is nearer to the same place of the target than to its other places.
 
     .. math:: \frac{1}{P} \sum_p -\log \frac{e^{s(x_p, y_p) / \tau}}{\sum_{q \in G(p)} e^{s(x_p, y_q) / \tau}}

@@ -9,15 +9,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from lossmith._checks import check_number
 from lossmith._repr import spelled
-from lossmith.formula.loss import Loss
-from lossmith.formula.weight import number
+from lossmith.formula.distance import Distance
 
 __all__ = ["L1", "L2", "Charbonnier", "Huber", "Lp", "SquaredNorm"]
 
 
 @final
-class L1(Loss):
+class L1(Distance):
     r"""The mean absolute error.
 
     .. math:: \frac{1}{CHW} \sum_i \lvert x_i - y_i \rvert
@@ -47,7 +47,7 @@ class L1(Loss):
 
 
 @final
-class L2(Loss):
+class L2(Distance):
     r"""The mean squared error; no root is taken.
 
     .. math:: \frac{1}{CHW} \sum_i (x_i - y_i)^2
@@ -77,7 +77,7 @@ class L2(Loss):
 
 
 @final
-class Lp(Loss):
+class Lp(Distance):
     r"""The mean of a power of the error; no root is taken, so that p = 1 is :class:`L1` and p = 2 is :class:`L2`.
 
     .. math:: \frac{1}{CHW} \sum_i \lvert x_i - y_i \rvert^p
@@ -99,7 +99,7 @@ class Lp(Loss):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 1 <= number("Lp", p) < float("inf"):
+        if not 1 <= check_number("Lp p", p) < float("inf"):
             raise ValueError(f"Lp wants a finite p of at least 1; got {p!r}.")
         self.p = p
 
@@ -112,7 +112,7 @@ class Lp(Loss):
 
 
 @final
-class Charbonnier(Loss):
+class Charbonnier(Distance):
     r"""A smooth :class:`L1`: quadratic below eps, linear above it.
 
     .. math:: \frac{1}{CHW} \sum_i \sqrt{(x_i - y_i)^2 + \epsilon^2}
@@ -156,7 +156,7 @@ class Charbonnier(Loss):
 
 
 @final
-class Huber(Loss):
+class Huber(Distance):
     r"""Half the squared error near zero, linear beyond delta.
 
     .. math:: \frac{1}{CHW} \sum_i \begin{cases} d_i^2 / 2 & \lvert d_i \rvert \le \delta \\
@@ -197,7 +197,7 @@ class Huber(Loss):
 
 
 @final
-class SquaredNorm(Loss):
+class SquaredNorm(Distance):
     r"""The sum of the squared errors: a plain squared norm, and of Gram matrices the squared Frobenius norm.
 
     .. math:: \lVert x - y \rVert_2^2 = \sum_i (x_i - y_i)^2

@@ -18,7 +18,7 @@ from lossmith.losses.ssim import MSSSIM
 
 __all__ = ["distilled_lpips", "lpips", "ms_ssim_l1", "perceptual", "style"]
 
-Distance = Literal["l1", "l2", "norm"]
+DistanceName = Literal["l1", "l2", "norm"]
 Layers = str | Sequence[str] | Mapping[str, float]
 
 DISTANCES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "norm": SquaredNorm}
@@ -46,7 +46,7 @@ STYLE: dict[str, Layers] = {
 
 
 def perceptual(
-    net: str = "embedded", layers: Layers | None = None, distance: Distance = "l1", *, weights: str | None = None
+    net: str = "embedded", layers: Layers | None = None, distance: DistanceName = "l1", *, weights: str | None = None
 ) -> Hybrid:
     r"""How differently a frozen classifier sees two pictures.
 
@@ -77,7 +77,7 @@ def perceptual(
         >>> perceptual("vgg19", ["conv3_3", "conv4_3"], "l2")
         L2() @ VGG("vgg19", ["conv3_3", "conv4_3"])
     """
-    _known("perceptual", "distance", distance, Distance)
+    _known("perceptual", "distance", distance, DistanceName)
     return DISTANCES[distance]() @ _features("perceptual", net, layers, PERCEPTUAL, weights)
 
 

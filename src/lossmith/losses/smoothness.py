@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossmith._repr import quoted, spelled
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 
 __all__ = ["TV", "EdgeAwareTV"]
 
@@ -15,7 +15,7 @@ Per = Literal["pixel", "image"]
 
 
 @final
-class TV(Loss):
+class TV(Distance):
     r"""Total variation, which only reads the prediction.
 
     .. math:: \text{anisotropic: } \overline{\lvert \nabla_h x \rvert} + \overline{\lvert \nabla_w x \rvert} \qquad
@@ -84,7 +84,7 @@ class TV(Loss):
 
 
 @final
-class EdgeAwareTV(Loss):
+class EdgeAwareTV(Distance):
     r"""Anisotropic total variation of the prediction that is forgiven where the target has an edge.
 
     .. math:: \overline{\lvert \nabla_h x \rvert \, e^{-k \lvert \nabla_h y \rvert}}

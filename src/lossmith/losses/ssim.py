@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._repr import spelled
+from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Loss
 
 __all__ = ["MSSSIM", "SSIM"]
@@ -16,7 +17,7 @@ SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 @final
-class SSIM(Loss):
+class SSIM(Distance):
     r"""One minus the structural similarity.
 
     .. math:: 1 - \frac{1}{C P} \sum_p \frac{(2 \mu_x \mu_y + c_1)(2 \sigma_{xy} + c_2)}
@@ -72,7 +73,7 @@ class SSIM(Loss):
 
 
 @final
-class MSSSIM(Loss):
+class MSSSIM(Distance):
     r"""One minus the structural similarity over several scales.
 
     .. math:: 1 - \frac{1}{C} \sum_c \Big(\prod_{j<M} \overline{cs_j}^{\,w_j}\Big) \overline{ssim_M}^{\,w_M}

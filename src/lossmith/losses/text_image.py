@@ -5,6 +5,7 @@ from typing import Literal, final, get_args
 from torch import Tensor
 
 from lossmith._repr import quoted, spelled
+from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Loss
 from lossmith.losses.contrastive import contrast
 from lossmith.losses.cosine import Temperature, check_switches, unit
@@ -15,7 +16,7 @@ Modalities = Literal["both", "image", "text"]
 
 
 @final
-class TextAlignment(Loss):
+class TextAlignment(Distance):
     r"""One minus the cosine between a picture's vector and that of its text.
 
     .. math:: 1 - \frac{f(x) \cdot t}{\lVert f(x) \rVert \lVert t \rVert}
@@ -52,7 +53,7 @@ class TextAlignment(Loss):
 
 
 @final
-class TextContrast(Loss):
+class TextContrast(Distance):
     r"""Each picture is nearer to its own text than to the other texts of the batch, and the reverse.
 
     .. math:: -\frac{1}{2} \log \frac{e^{s(f(x_i), t_i) / \tau}}{\sum_j e^{s(f(x_i), t_j) / \tau}}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossmith._repr import quoted, spelled
-from lossmith.formula.loss import Loss
+from lossmith.formula.distance import Distance
 
 __all__ = ["KL", "VQCommitment"]
 
@@ -17,7 +17,7 @@ STEEP = 20.0
 
 
 @final
-class KL(Loss):
+class KL(Distance):
     r"""The divergence of each latent's Gaussian from the standard normal, in nats.
 
     .. math:: \sum_j \max\!\Big(\lambda, \tfrac{1}{2} \big(\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2\big)\Big)
@@ -82,7 +82,7 @@ class KL(Loss):
 
 
 @final
-class VQCommitment(Loss):
+class VQCommitment(Distance):
     r"""Codes follow the latents that chose them, and latents keep to their codes.
 
     .. math:: \overline{(\mathrm{sg}[z] - e)^2} + \beta \, \overline{(z - \mathrm{sg}[e])^2}

@@ -1,0 +1,1 @@
+"""Pretrained weights: where their files are found, how they are read and hashed."""

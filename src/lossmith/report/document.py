@@ -59,7 +59,7 @@ def page(runs: Sequence[Path], out: Path) -> Path:
         body.append(comparison(group, own, remarks))
         body.append(sections.realism(group))
         body.append(sections.over_time(group))
-        for task in dict.fromkeys(str(run.config.get("task")) for run in group.runs):
+        for task in dict.fromkeys(str(members[i].config.get("task")) for i in group.runs):
             body += TASKS[task].report_sections(group) if task in TASKS else []
         body.append(sections.terms(group))
         body.append(noticed(group))

@@ -1,0 +1,1 @@
+"""Style transfer: one optimised image, and a feed-forward network."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith.balance import calibrate
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.lens import Features
 from lossmith.pretrained.locate import MissingWeights, find
@@ -66,7 +67,7 @@ def checked(loss: Loss) -> Loss:
     if loss.knobs:
         raise ValueError(f"The formula leaves '{loss.knobs[0]}' open; write a number in its place.")
     for name, term in zip(loss.names, loss.terms, strict=True):
-        if term.loss.study is not None:
+        if term.distance.study is not None:
             raise ValueError(f"The term '{name}' has a critic, which learns from many pictures; leave it out.")
     return loss
 
@@ -90,7 +91,7 @@ def mixed(loss: Loss, weights: Sequence[float]) -> Loss:
 def strengthened(loss: Loss, strength: float, views: Mapping[str, Tensor]) -> Loss:
     """The loss with its shares as numbers, measured on some views, and its terms on styles times a strength."""
     if any(weight.share is not None for weight in loss.weights):
-        loss = loss.calibrate(views).resolved()
+        loss = calibrate(loss, views).resolved()
     styled = [any(view.startswith("style") for view in term.reads.values()) for term in loss.terms]
     return loss.reweighted([w * strength if s else w for w, s in zip(loss.weights, styled, strict=True)])
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.formula.loss import Loss
+from lossmith.formula.pinned import pinned
+from lossmith.formula.tiled import tiled
 from lossmith.style.colour import palette, rebrightened, recoloured
 from lossmith.style.loss import (
     between,
@@ -250,9 +252,9 @@ def judge(loss: Loss, views: Mapping[str, Tensor], place: tuple[int, int], tile:
     """
     there = shifted({name: view for name, view in views.items() if name in loss.reads}, place)
     if tile:
-        tiled = loss.tiled(tile)
-        return lambda picture: tiled(**shifted({"pred": picture}, place), **there)
-    pin = loss.pin(limit=KEPT, **there)
+        in_tiles = tiled(loss, tile)
+        return lambda picture: in_tiles(**shifted({"pred": picture}, place), **there)
+    pin = pinned(loss, limit=KEPT, **there)
     return lambda picture: pin(**shifted({"pred": picture}, place))
 
 

@@ -1,0 +1,1 @@
+"""Text-to-image: encoders, captions, networks, tasks, metrics and report sections."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from torch import Tensor, nn
 
 from lossmith.formula.loss import Loss
+from lossmith.models import Network
 from lossmith.report.figures import Group
 from lossmith.tasks.base import Batch, Examples, Items, Material, Task
 from lossmith.text_to_image.prepare_loss import by_level
@@ -16,7 +17,7 @@ from lossmith.train.folder import RunFolder
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
-from lossmith.text_to_image.captions.split import Captions, HeldOut
+from lossmith.text_to_image.caption_data import Captions, HeldOut
 
 __all__ = ["FromText"]
 
@@ -54,6 +55,7 @@ class FromText(Task):
 
     def prepare_loss(self, loss: Loss, model: nn.Module) -> tuple[Loss, list[str]]:
         """Return the loss with gates over the log-SNR and conditions of the network, see :func:`by_level`."""
+        assert isinstance(model, Network)
         return by_level(loss, model)
 
     def validation_callbacks(self, folder: Path, evaluation: Examples, every: int) -> "list[Callback]":

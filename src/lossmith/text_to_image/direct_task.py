@@ -26,7 +26,7 @@ class DirectTextToImage(FromText):
 
     Args:
         scale: 1.
-        source: How captions are read and split, see :class:`lossmith.text_to_image.captions.split.Captions`.
+        source: How captions are read and split, see :class:`lossmith.text_to_image.caption_data.Captions`.
 
     Raises:
         ValueError: Another scale, or a source that cannot be.

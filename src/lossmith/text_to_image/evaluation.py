@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lossmith.metrics import picture_features
+from lossmith.text_to_image.caption_data import Source
 from lossmith.text_to_image.captions.items import CaptionedItems
-from lossmith.text_to_image.captions.split import Source
 from lossmith.text_to_image.cascade import Prompted
 from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
 from lossmith.text_to_image.metrics.diversity import diversity, memorisation

@@ -36,7 +36,7 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
         ValueError: A denoising term is for another prediction than the network's, or a term reads what is not there.
     """
     for name, term in zip(loss.names, loss.terms, strict=True):
-        if isinstance(term.loss, TextAlignment | TextContrast) and "text" in term.reads.values():
+        if isinstance(term.distance, TextAlignment | TextContrast) and "text" in term.reads.values():
             raise ValueError(
                 f"The term '{name}' compares pictures with texts in one space, and the view 'text' is what this "
                 "network's own text encoder says. Take InfoNCE, or give CLIP's vectors in your own loop."
@@ -51,8 +51,8 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
             raise ValueError(
                 f"The term '{name}' reads a sketch, and this network draws none: add --model-option sketch=1024."
             )
-        if isinstance(term.loss, Denoising):
-            term = replace(term, loss=agreeing(term.loss, model))
+        if isinstance(term.distance, Denoising):
+            term = replace(term, distance=agreeing(term.distance, model))
         opens, gates = opening(term), gates_of(term.weight)
         if opens is not None and not gates:
             term = replace(term, weight=term.weight * Gate(opens))
@@ -62,7 +62,7 @@ def by_level(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
                 f"{opens:g} is usual: it asks for detail that the noise still hides, at the cost of diversity."
             )
         terms.append(term)
-    if not any(isinstance(term.loss, Denoising) for term in terms):
+    if not any(isinstance(term.distance, Denoising) for term in terms):
         remarks.append("Warning: no term is Denoising; what is sampled will not be spread as the pictures are.")
     if (where := outweighed(terms)) is not None:
         remarks.append(
@@ -77,7 +77,7 @@ def outweighed(terms: Sequence[Term]) -> float | None:
     levels = torch.arange(-14.0, 14.5, 0.5, dtype=torch.float64)
     sum_of_squares, driven = torch.zeros_like(levels), False
     for term in terms:
-        loss = term.loss
+        loss = term.distance
         if isinstance(loss, Denoising | ContrastiveFlow) and term.weight.share is not None:
             return None  # it is weighed as the training goes
         if isinstance(loss, Denoising):
@@ -94,11 +94,11 @@ def outweighed(terms: Sequence[Term]) -> float | None:
 
 def opening(term: Term) -> float | None:
     """The log-SNR at which a term opens by default; None for one that may act at every noise level."""
-    kept = term.loss.mean_preserving and all(stage.linear for _, stage in term.path)
+    kept = term.distance.mean_preserving and all(stage.linear for _, stage in term.path)
     if kept or not SEEN & set(term.reads.values()):
         return None
-    if term.loss.opens is not None:
-        return term.loss.opens
+    if term.distance.opens is not None:
+        return term.distance.opens
     return THROUGH_NETWORK if any(isinstance(stage, Features) for _, stage in term.path) else ELSEWHERE
 
 

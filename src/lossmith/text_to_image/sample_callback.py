@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossmith.image import to_pil
 from lossmith.noise_levels import Levels, x0_from
-from lossmith.text_to_image.captions.split import HeldOut
+from lossmith.text_to_image.caption_data import HeldOut
 from lossmith.text_to_image.cascade import drawn
 from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy
 from lossmith.text_to_image.models.conditioning import Text

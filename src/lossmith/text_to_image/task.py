@@ -54,7 +54,7 @@ class TextToImage(FromText):
         text_noise: The deviation of the noise that a text is heard through in training, where that of its standardised
             values is 1, so that what is learnt of a text holds near it, too: conditioning augmentation (StackGAN, Zhang
             et al., 2017, https://arxiv.org/abs/1612.03242), with a deviation that is given and not learnt.
-        source: How captions are read and split, see :class:`lossmith.text_to_image.captions.split.Captions`.
+        source: How captions are read and split, see :class:`lossmith.text_to_image.caption_data.Captions`.
 
     Raises:
         ValueError: An argument that cannot be.

@@ -116,7 +116,7 @@ class Balancing(nn.Module):
         direct = {
             n: pull
             for n, pull in found.items()
-            if not (coarse or terms[n].loss.mixes or len(values[n]) != len(pred) or beyond(values[n], pred))
+            if not (coarse or terms[n].distance.mixes or len(values[n]) != len(pred) or beyond(values[n], pred))
         }
         parts = []
         if direct:

@@ -70,7 +70,7 @@ class Watch:
 
     def cure(self, name: str) -> str:
         """What to do about it, by what the critic has not yet."""
-        learner: Any = getattr(self.terms[name].loss, "learner", None)
+        learner: Any = getattr(self.terms[name].distance, "learner", None)
         ways = ["a smaller weight"]
         if learner is not None:
             ways = [f"a smaller learning rate for it (lr={learner.lr / 5:g})", *ways]

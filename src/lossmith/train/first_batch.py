@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch.utils.data import default_collate
 
+from lossmith.doctor import check
 from lossmith.formula.loss import Loss
 from lossmith.image import inspect
 from lossmith.models import Network
@@ -38,7 +39,7 @@ def look(
         ValueError: A picture, the captions or the loss is not what it should be.
     """
     batch = drawn(loss, items)
-    pictured = {v for t in loss.terms if t.loss.pictures for p, v in t.reads.items() if p not in t.loss.bare}
+    pictured = {v for t in loss.terms if t.distance.pictures for p, v in t.reads.items() if p not in t.distance.bare}
     for name in pictured & batch.keys():  # a network's input may be noisy beyond [0, 1]
         inspect(name, batch[name])
     model.eval()
@@ -48,7 +49,7 @@ def look(
     model.train()
     if folder.checkpoint.is_file():
         return []
-    return [str(finding) for finding in loss.check(views).raise_if_broken().findings]
+    return [str(finding) for finding in check(loss, views).raise_if_broken().findings]
 
 
 def drawn(loss: Loss, items: Items) -> Batch:
@@ -57,7 +58,7 @@ def drawn(loss: Loss, items: Items) -> Batch:
     Raises:
         ValueError: All captions mean the same, and the loss wants to tell them apart.
     """
-    if not any(term.loss.mixes for term in loss.terms):
+    if not any(term.distance.mixes for term in loss.terms):
         return default_collate([items[0]])  # type: ignore[no-any-return]
     rows = [items[k] for k in range(4)]
     apart = [name for name, term in zip(loss.names, loss.terms, strict=True) if "group" in term.reads.values()]

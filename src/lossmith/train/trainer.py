@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lossmith import __version__, balance
+from lossmith.balance import calibrate
 from lossmith.formula.cost import Plan
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import asked
@@ -229,7 +230,7 @@ def in_units(
         examples = [items[index * settings.batch + i] for i in range(settings.batch)]
         return task.measured(task.views(model if task.samples else network, default_collate(examples)))
 
-    card = steady(loss, task).calibrate(views(index) for index in range(CALIBRATION))
+    card = calibrate(steady(loss, task), (views(index) for index in range(CALIBRATION)))
     model.train()
     return card.rescaled() if settings.calibrate else card.resolved(), card
 

@@ -1,0 +1,1 @@
+"""Kernels that only a CPU needs; on other devices none of this runs."""

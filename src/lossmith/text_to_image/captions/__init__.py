@@ -1,0 +1,1 @@
+"""Images with captions: from folders, archives and tables to training items."""

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Distance", "kid"]
+__all__ = ["KernelDistance", "kid"]
 
 
-class Distance(NamedTuple):
+class KernelDistance(NamedTuple):
     """A kernel distance, and how much it varies.
 
     Args:
@@ -22,7 +22,7 @@ class Distance(NamedTuple):
     deviation: float
 
 
-def kid(ours: Tensor, theirs: Tensor, *, subsets: int = 50, size: int = 1000, seed: int = 0) -> Distance:
+def kid(ours: Tensor, theirs: Tensor, *, subsets: int = 50, size: int = 1000, seed: int = 0) -> KernelDistance:
     r"""The squared maximum mean discrepancy with a cubic kernel, unbiased, over random subsets.
 
     .. math:: \frac{1}{m(m-1)} \sum_{i \ne j} k(x_i, x_j) + \frac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
@@ -67,7 +67,7 @@ def kid(ours: Tensor, theirs: Tensor, *, subsets: int = 50, size: int = 1000, se
     for _ in range(subsets):
         parts = (each[torch.from_numpy(chance.permutation(len(each))[:count])] for each in (x, y))
         values.append(discrepancy(*parts))
-    return Distance(float(np.mean(values)), float(np.std(values)) if subsets > 1 else math.nan)
+    return KernelDistance(float(np.mean(values)), float(np.std(values)) if subsets > 1 else math.nan)
 
 
 def discrepancy(x: Tensor, y: Tensor) -> float:

@@ -1,0 +1,1 @@
+"""Networks that generate images from text, and their samplers."""

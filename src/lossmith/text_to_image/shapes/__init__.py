@@ -1,0 +1,1 @@
+"""Generated images of coloured shapes with captions and an exact oracle."""

@@ -1,0 +1,87 @@
+"""Checks of arguments: one line that names the argument, the value that was given and what is expected."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any, get_args
+
+__all__ = ["check_choice", "check_integer", "check_number"]
+
+
+def check_number(
+    name: str, value: object, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False
+) -> float:
+    """Return the value as a finite float in a range.
+
+    Args:
+        name: The argument's name, with its owner where that helps, such as ``"Huber delta"``.
+        value: What was given; booleans are refused.
+        low: The least value.
+        high: The largest value.
+        open_low: Whether `low` itself is refused.
+
+    Raises:
+        ValueError: The value is not a finite number in the range.
+    """
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not abs(number) < math.inf:  # math.isfinite cannot be compiled for a knob
+        raise ValueError(f"{name} must be a finite number{_range(low, high, open_low)}; got {value!r}.")
+    if number < low or number > high or (open_low and number == low):
+        raise ValueError(f"{name} must be{_range(low, high, open_low)}; got {value!r}.")
+    return number
+
+
+def check_integer(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
+    """Return the value as an int in a range.
+
+    Args:
+        name: The argument's name.
+        value: What was given; booleans are refused.
+        low: The least value; None for any.
+        high: The largest value; None for any.
+
+    Raises:
+        ValueError: The value is not an integer in the range.
+    """
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_integer or (low is not None and value < low) or (high is not None and value > high):  # type: ignore[operator]
+        bounds = _range(-math.inf if low is None else low, math.inf if high is None else high, False)
+        raise ValueError(f"{name} must be an integer{bounds}; got {value!r}.")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def check_choice(name: str, value: Any, choices: Any) -> Any:
+    """Return the value if it is one of some choices.
+
+    Args:
+        name: The argument's name.
+        value: What was given.
+        choices: A ``Literal`` type, or the choices themselves.
+
+    Raises:
+        ValueError: The value is not one of the choices; the message names the nearest.
+    """
+    known = list(get_args(choices) or choices)
+    if value not in known:
+        near = difflib.get_close_matches(str(value), [str(each) for each in known], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} must be one of {_listed(known)}; got {value!r}.{hint}")
+    return value
+
+
+def _listed(choices: Iterable[object]) -> str:
+    return ", ".join(repr(each) for each in choices)
+
+
+def _range(low: float, high: float, open_low: bool) -> str:
+    if low == -math.inf and high == math.inf:
+        return ""
+    if high == math.inf:
+        return " positive" if open_low and low == 0 else f" {'greater than' if open_low else 'at least'} {low:g}"
+    if low == -math.inf:
+        return f" at most {high:g}"
+    return f" {'greater than' if open_low else 'at least'} {low:g} and at most {high:g}"
