@@ -25,7 +25,7 @@ LAYERS = (
     ("metrics", "tasks"),
     ("train",),
     ("report",),
-    ("style", "tune"),
+    ("style_transfer", "tune"),
     ("knob",),
     ("text_to_image",),
     ("cli",),

@@ -23,9 +23,9 @@ from lossmith.data import read
 from lossmith.image import scaled
 from lossmith.models import load
 from lossmith.report.sheets import sheet, stacked
-from lossmith.style.loss import formula
-from lossmith.style.optimize import Brush, Painted, paint
-from lossmith.style.task import sized
+from lossmith.style_transfer.loss import formula
+from lossmith.style_transfer.optimize import Brush, Painted, paint
+from lossmith.style_transfer.task import sized
 
 HERE = Path(__file__).parent
 PAIRS = (("china.jpg", "starry_night.jpg"), ("chelsea.png", "munch.jpg"), ("coffee.png", "udnie.jpg"))

@@ -64,7 +64,7 @@ def style(
     from lossmith.cli.networks import device_of
     from lossmith.cli.restore import WRITES, write
     from lossmith.image import to_pil
-    from lossmith.style.colour import rebrightened
+    from lossmith.style_transfer.colour import rebrightened
 
     begun, place = time.monotonic(), device_of(device)
     facts: dict[str, Any] = {"run": run}
@@ -118,7 +118,7 @@ def grow(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lossmith.style.optimize import Brush, Moment, paint
+    from lossmith.style_transfer.optimize import Brush, Moment, paint
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if remark:
@@ -143,7 +143,7 @@ def grow(
 def chosen_loss(net: str | None, layers: str | None, text: str | None) -> "tuple[Loss, str]":
     """The loss that is asked for, or the usual one on VGG-19 where its weights are; and a remark."""
     from lossmith.parser import parse
-    from lossmith.style.loss import LAYERS, at_hand, formula
+    from lossmith.style_transfer.loss import LAYERS, at_hand, formula
 
     if text is not None:
         if net or layers:
@@ -165,8 +165,8 @@ def at_once(run: str, picture: "Tensor", side: int | None, place: str) -> "tuple
 
     from lossmith.cli.networks import chosen
     from lossmith.models.conditioned import Knobbed
-    from lossmith.style.feedforward import Stylist
-    from lossmith.style.task import sized
+    from lossmith.style_transfer.feedforward import Stylist
+    from lossmith.style_transfer.task import sized
 
     model = chosen(run)
     if not isinstance(model.network if isinstance(model, Knobbed) else model, Stylist):

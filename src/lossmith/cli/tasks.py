@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lossmith.style.loss import LEARNT
+from lossmith.style_transfer.loss import LEARNT
 
 __all__ = ["COMMANDS", "SAID", "STANDS_FOR", "USUAL", "ends"]
 

@@ -10,8 +10,8 @@ from lossmith.cli import main
 from lossmith.cli.tasks import USUAL
 from lossmith.metrics import METRICS
 from lossmith.models import EDSR, save
-from lossmith.style.feedforward import Stylist
-from lossmith.style.task import StyleTransfer
+from lossmith.style_transfer.feedforward import Stylist
+from lossmith.style_transfer.task import StyleTransfer
 
 FORMULA = 'L2.on(target="content") + 10 * (L2 @ Gram).on(target="style")'
 
@@ -44,7 +44,7 @@ def test_a_picture_is_painted_and_its_growth_shown(files, capsys):
 
 
 def test_the_embedded_network_paints_without_a_download(files, monkeypatch, capsys):
-    monkeypatch.setattr("lossmith.style.loss.at_hand", lambda name: False)
+    monkeypatch.setattr("lossmith.style_transfer.loss.at_hand", lambda name: False)
     assert style(files, "content.png", "one.png", "--steps", "1") == 0
     assert "No weights of VGG-19 are at hand: painting by the embedded network." in capsys.readouterr().err
 

@@ -9,8 +9,8 @@ from lossmith.models import (
     save,
     tiled,
 )
-from lossmith.style.feedforward import Stylist
-from lossmith.style.task import StyleTransfer, sized
+from lossmith.style_transfer.feedforward import Stylist
+from lossmith.style_transfer.task import StyleTransfer, sized
 from lossmith.train.module import steady
 
 

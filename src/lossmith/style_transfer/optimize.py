@@ -13,15 +13,15 @@ from torch import Tensor
 from lossmith.formula.loss import Loss
 from lossmith.formula.pinned import pinned
 from lossmith.formula.tiled import tiled
-from lossmith.style.colour import palette, rebrightened, recoloured
-from lossmith.style.loss import (
+from lossmith.style_transfer.colour import palette, rebrightened, recoloured
+from lossmith.style_transfer.loss import (
     between,
     checked,
     mixed,
     smallest,
     strengthened,
 )
-from lossmith.style.task import sized
+from lossmith.style_transfer.task import sized
 
 __all__ = ["Brush", "Moment", "Painted", "Stage", "paint"]
 

@@ -2,15 +2,15 @@ import pytest
 import torch
 
 from lossmith import calibrate, parse
-from lossmith.style.colour import palette, rebrightened, recoloured
-from lossmith.style.loss import (
+from lossmith.style_transfer.colour import palette, rebrightened, recoloured
+from lossmith.style_transfer.loss import (
     between,
     checked,
     formula,
     mixed,
     strengthened,
 )
-from lossmith.style.optimize import (
+from lossmith.style_transfer.optimize import (
     SHIFTS,
     Brush,
     paint,
