@@ -18,9 +18,9 @@ import torch
 
 from lossmith import parse
 from lossmith.balance import Share
-from lossmith.formula.weight import asked
-from lossmith.models import build
-from lossmith.train.balancing import Balancing
+from lossmith.formula.weight import shares_to_weights
+from lossmith.models import build_network
+from lossmith.train.balancing import LossBalancer
 
 PERCEPTUAL = "perceptual('vgg19', 'conv5_4'{random})"
 STYLE = "style('vgg19', ['relu1_1', 'relu2_1', 'relu3_1', 'relu4_1']{random})"
@@ -50,10 +50,10 @@ def timed(text, rounds):
     """The medians of the three kinds of step, and their ratios; the first round of each warms up."""
     torch.manual_seed(0)
     loss = parse(text)
-    loss = loss.reweighted(asked(loss.weights))
-    model = build("edsr", 4).train()
+    loss = loss.reweighted(shares_to_weights(loss.weights))
+    model = build_network("edsr", 4).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     given, target = torch.rand(8, 3, 24, 24), torch.rand(8, 3, 96, 96)
 
     def step(kind):
@@ -61,7 +61,7 @@ def timed(text, rounds):
         views = {"pred": model(given), "target": target}
         values = loss.evaluate(views)
         at = {"measured": 10, "held": 11}
-        scalar = balancing(loss, values, views, step=at[kind]) if kind in at else loss.weigh(values)
+        scalar = balancing(loss, values, views, step=at[kind]) if kind in at else loss.weighted_sum(values)
         scalar.backward()
         optimizer.step()
 

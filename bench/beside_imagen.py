@@ -33,14 +33,14 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lossmith import parse
-from lossmith.text_to_image.captions.items import CaptionedItems
-from lossmith.text_to_image.encoders import Embeddings, encoder
+from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
+from lossmith.text_to_image.encoders import CaptionEmbeddings, load_text_encoder
+from lossmith.text_to_image.encoders.embedding import TextEmbedding
 from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy
-from lossmith.text_to_image.models.conditioning import Text
 from lossmith.text_to_image.models.denoiser import Denoiser
-from lossmith.text_to_image.models.sampler import Sampler, noise_of, sample
-from lossmith.text_to_image.shapes.dataset import Shapes
-from lossmith.text_to_image.shapes.oracle import Oracle
+from lossmith.text_to_image.models.sampler import SamplerConfig, make_noise, sample_images
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
+from lossmith.text_to_image.shapes.oracle import ShapesOracle
 from lossmith.text_to_image.task import TextToImage
 
 RESULT = Path(__file__).parents[1] / "experiments" / "text_to_image" / "result.json"
@@ -48,18 +48,18 @@ SIDE, BATCH, LR, WARMUP, GUIDANCE = 32, 16, 1e-3, 100, 2.0
 MISSING = "imagen-pytorch is not installed: pip install --no-deps imagen-pytorch, and what it misses ({})."
 
 
-def ours(timesteps: int) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Callable[[Any, Text], Tensor]]:
+def ours(timesteps: int) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Callable[[Any, TextEmbedding], Tensor]]:
     """The denoiser, its loss on a batch, and its sampling."""
     loss = parse("imagen")
-    task = TextToImage().giving(loss.reads)
+    task = TextToImage().with_inputs(loss.input_names)
 
-    def draw(model: Any, text: Text) -> Tensor:
-        return sample(model, text, noise_of(range(len(text.pooled)), SIDE), Sampler(guidance=GUIDANCE))
+    def draw(model: Any, text: TextEmbedding) -> Tensor:
+        return sample_images(model, text, make_noise(range(len(text.pooled)), SIDE), SamplerConfig(guidance=GUIDANCE))
 
-    return Denoiser(side=SIDE, text=384), lambda model, batch: loss(**task.views(model, batch)), draw
+    return Denoiser(side=SIDE, text=384), lambda model, batch: loss(**task.compute_inputs(model, batch)), draw
 
 
-def theirs(timesteps: int) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Callable[[Any, Text], Tensor]]:
+def theirs(timesteps: int) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Callable[[Any, TextEmbedding], Tensor]]:
     """Their Imagen with one U-Net whose sizes and widths are ours."""
     import transformers
 
@@ -78,7 +78,7 @@ def theirs(timesteps: int) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Cal
         memory_efficient=True,  # which goes to half the size at once, as ours does
     )
 
-    def draw(model: Any, text: Text) -> Tensor:
+    def draw(model: Any, text: TextEmbedding) -> Tensor:
         asked = {"text_embeds": text.tokens, "text_masks": text.mask, "cond_scale": GUIDANCE, "use_tqdm": False}
         return model.sample(**asked)
 
@@ -108,11 +108,11 @@ def kept(work: Callable[[], Tensor]) -> int:
 
 def measured(system: str, steps: int, seconds: float, count: int, timesteps: int) -> dict[str, Any]:
     """Trains one of them for so many steps, or as many as fit into the seconds, and judges what it draws."""
-    train, held = Shapes(SIDE).split(0.15, by="scene")
-    read = encoder("minilm")
-    embeddings = Embeddings(read, train.captions)
-    standard = embeddings.standardise()
-    items = CaptionedItems(train, embeddings, seed=0)
+    train, held = ShapesDataset(SIDE).split(0.15, by="scene")
+    read = load_text_encoder("minilm")
+    embeddings = CaptionEmbeddings(read, train.captions)
+    standard = embeddings.fit_standardizer()
+    items = CaptionTrainingSet(train, embeddings, seed=0)
     torch.manual_seed(0)
     model, loss_of, draw = SYSTEMS[system](timesteps)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -146,7 +146,7 @@ def measured(system: str, steps: int, seconds: float, count: int, timesteps: int
     facts["megabytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     chance = np.random.default_rng(7)
     wanted = [held.draw(chance).caption for _ in range(count)]
-    text = Text(*standard(read.encode([held.captions[i] for i in wanted])))
+    text = TextEmbedding(*standard(read.encode([held.captions[i] for i in wanted])))
     torch.manual_seed(0)
     began = time.process_time()
     with torch.no_grad():
@@ -154,7 +154,7 @@ def measured(system: str, steps: int, seconds: float, count: int, timesteps: int
             weight.copy_(mean)
         made = draw(model.eval(), text)
     facts["seconds a picture"] = round((time.process_time() - began) / count, 4)
-    found = oracle_accuracy(Oracle(SIDE), made.clamp(0, 1), [held.scene(i) for i in wanted])
+    found = oracle_accuracy(ShapesOracle(SIDE), made.clamp(0, 1), [held.scene(i) for i in wanted])
     return {**facts, **{name: round(value, 4) for name, value in found.items()}}
 
 

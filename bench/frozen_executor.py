@@ -23,13 +23,14 @@ from PIL import Image
 from torch import nn
 
 from lossmith.engine.frozen import (
-    cast,
-    flops,
-    kept_bytes,
-    run,
+    count_flops,
+    count_saved_bytes,
+    prepare_steps,
+    run_frozen,
 )
 from lossmith.engine.layers import Conv, MaxPool, ReLU
-from lossmith.lenses.vgg import shared
+from lossmith.lens import get_backbone
+from lossmith.lenses.vgg import VGGNetwork
 
 TAP = "conv4_3"
 LOADS = [(2, 192), (4, 256)]
@@ -49,7 +50,7 @@ def main():
     parser.add_argument("--images", type=Path)
     parser.add_argument("--random", action="store_true")
     asked = parser.parse_args()
-    mean, steps = shared("vgg19", "random" if asked.random else None).loaded(torch.device("cpu"), torch.float32)
+    mean, steps = get_backbone(VGGNetwork, "vgg19", "random" if asked.random else None).get_steps(torch.device("cpu"), torch.float32)
     print(f"torch {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} at the start")
     print(COLUMNS.format("pictures", "threads", "", "", "kept MB", "ms", "forward", "backward", "GFLOP/s"))
     for threads in asked.threads:
@@ -72,12 +73,12 @@ def table(steps, load, precision, threads, repetitions):
             forward, backward = timed(through, image)
             if turn:  # the first is for warming up
                 taken[name].append((forward + backward, forward, backward))
-    work = sum(flops(steps, image.shape, {TAP}))
+    work = sum(count_flops(steps, image.shape, {TAP}))
     for name, through in passes.items():
         total, forward, backward = (1e3 * statistics.median(column) for column in zip(*taken[name], strict=True))
         kept = kept_by(through, image)
         if name.startswith("executor"):
-            assert kept == kept_bytes(steps, image.shape, {TAP}, dtype=PRECISIONS[precision])
+            assert kept == count_saved_bytes(steps, image.shape, {TAP}, dtype=PRECISIONS[precision])
         times = (f"{ms:.0f}" for ms in (total, forward, backward, work / total / 1e6))
         print(COLUMNS.format(f"{n} x {side} px", threads, precision, name, f"{kept / 1e6:.1f}", *times), flush=True)
 
@@ -85,8 +86,8 @@ def table(steps, load, precision, threads, repetitions):
 def contender(name, steps, precision):
     """What runs a picture to the tap, as somebody would write it."""
     if name.startswith("executor"):
-        ready = cast(steps, dtype=PRECISIONS[precision], fine=name.partition(" fine ")[2] or None)
-        return lambda image: run(ready, image, {TAP})[TAP]
+        ready = prepare_steps(steps, dtype=PRECISIONS[precision], fp32_until=name.partition(" fp32_until ")[2] or None)
+        return lambda image: run_frozen(ready, image, {TAP})[TAP]
     layers = nn.Sequential()
     for step in steps:
         match step:
@@ -137,10 +138,10 @@ def kept_by(through, image):
 
 def cosines(mean, steps, folder):
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".bmp"))[:8]
-    for dtype, fine in product((torch.float32, torch.bfloat16, torch.float16), (None, "conv1_1", "pool2", "pool3")):
-        if dtype == torch.float32 and fine:
+    for dtype, fp32_until in product((torch.float32, torch.bfloat16, torch.float16), (None, "conv1_1", "pool2", "pool3")):
+        if dtype == torch.float32 and fp32_until:
             continue
-        ready, rough = cast(steps, dtype=dtype, fine=fine), cast(steps, dtype=dtype)
+        ready, rough = prepare_steps(steps, dtype=dtype, fp32_until=fp32_until), prepare_steps(steps, dtype=dtype)
         each = []
         for path in found:
             target = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)[None] / 255 - mean
@@ -148,11 +149,11 @@ def cosines(mean, steps, folder):
             small = F.interpolate(target, scale_factor=1 / 4, mode="bicubic", antialias=True)
             pred = F.interpolate(small, size=target.shape[2:], mode="bicubic").requires_grad_()
             with torch.no_grad():
-                expected, truth = plain(steps, target), run(rough, target, {TAP})[TAP]
+                expected, truth = plain(steps, target), run_frozen(rough, target, {TAP})[TAP]
             expected = torch.autograd.grad((plain(steps, pred) - expected).square().mean(), pred)[0]
-            ours = torch.autograd.grad((run(ready, pred, {TAP})[TAP] - truth).square().mean(), pred)[0]
+            ours = torch.autograd.grad((run_frozen(ready, pred, {TAP})[TAP] - truth).square().mean(), pred)[0]
             each.append(F.cosine_similarity(ours.flatten(), expected.flatten(), dim=0).item())
-        label = f"{dtype}, fine up to {fine}"
+        label = f"{dtype}, fp32 until {fp32_until}"
         print(f"{label:>32}: cosine with plain fp32 on {len(each)}: least {min(each):.5f}, mean {np.mean(each):.5f}")
 
 

@@ -26,7 +26,7 @@ from hybrid.loads import SUGGESTED, loads, views
 from hybrid.quick import cosines, costs, ratios
 from hybrid.tables import markdown, put
 
-from lossmith.pretrained.locate import MissingWeights, WrongWeights
+from lossmith.pretrained.locate import MissingWeightsError, WrongWeightsError
 
 SIDE = 192
 """The picture's side for the figures in short."""
@@ -39,7 +39,7 @@ def main():
         torch.set_num_threads(asked.threads)
     try:
         result = json.loads(asked.saved.read_text(encoding="utf-8")) if asked.saved else measured(asked)
-    except (MissingWeights, WrongWeights) as error:
+    except (MissingWeightsError, WrongWeightsError) as error:
         raise SystemExit(f"hybrid_step: {error}") from None
     if asked.docs:
         put(result, asked.docs)

@@ -23,7 +23,7 @@ from hybrid.loads import blurred, coarse
 from PIL import Image
 
 from lossmith import parse
-from lossmith.data.samples import samples
+from lossmith.data.sample_images import list_sample_images
 
 LOSSES = (
     "perceptual('vgg16')",
@@ -59,7 +59,7 @@ def main():
 
 def photographs(folders, side):
     """The middle squares by name, (1, 3, side, side) in [0, 1], of all pictures that are large enough."""
-    paths = [path for group in samples() for path in group] if folders is None else []
+    paths = [path for group in list_sample_images() for path in group] if folders is None else []
     for folder in folders or ():
         paths += sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS)
     for path in paths:

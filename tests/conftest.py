@@ -1,7 +1,6 @@
-"""What all tests share: seeded pictures, untrained networks as files, real assets where there are any."""
+"""Fixtures of all tests: seeded images, losses on untrained networks, weight files, real assets where available."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lossmith import Loss, parse
-from lossmith.engine.frozen import run
+from lossmith import Loss
+from lossmith.engine.frozen import run_frozen
 from lossmith.engine.layers import Conv, Step
-from lossmith.lenses import alexnet, dists, vgg
-from lossmith.lenses.network import Sequential
+from lossmith.lens import clear_backbones
+from lossmith.lenses.sequential_network import SequentialNetwork
 
-Pictures = Callable[..., tuple[Tensor, Tensor]]
+ImagePair = Callable[..., tuple[Tensor, Tensor]]
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    """No test downloads weights."""
+def no_downloads(monkeypatch):
+    """Let every download of weights fail."""
 
     def refuse(*args, **kwargs):
         raise OSError("no network here")
@@ -31,8 +30,8 @@ def offline(monkeypatch):
 
 
 @pytest.fixture
-def pictures() -> Pictures:
-    """Two seeded batches of the same noise, the second with a little more of it."""
+def image_pair() -> ImagePair:
+    """Return a function that makes a seeded pair (pred, target) of uniform noise, pred with added Gaussian noise."""
 
     def make(n: int = 2, side: int = 32, *, channels: int = 3, dtype: torch.dtype = torch.float32, seed: int = 0):
         generator = torch.Generator().manual_seed(seed)
@@ -44,48 +43,43 @@ def pictures() -> Pictures:
 
 
 @pytest.fixture
-def agree(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Asserts that two losses give one value and one gradient; with ``pytest -s``, prints how nearly."""
+def assert_parity(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Return a function that asserts equal values and gradients of two losses; ``pytest -s`` prints the errors."""
 
-    def check(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *views: Tensor, within: float = 1e-5) -> None:
-        found = []
+    def check(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor, within: float = 1e-5) -> None:
+        results = []
         for loss in (ours, theirs):
-            pred = views[0].clone().requires_grad_()
-            value = loss(pred, *views[1:])
+            pred = inputs[0].clone().requires_grad_()
+            value = loss(pred, *inputs[1:])
             (gradient,) = torch.autograd.grad(value.sum(), pred)
-            found.append((value.detach().sum().double(), gradient.double()))
-        (value, gradient), (wanted, direction) = found
-        off = (value - wanted).abs() / wanted.abs(), (gradient - direction).norm() / direction.norm()
-        print(f"\nparity {request.node.name}: value {off[0]:.1e}, gradient {off[1]:.1e}")
-        assert max(off) <= within, off
+            results.append((value.detach().sum().double(), gradient.double()))
+        (value, gradient), (expected_value, expected_gradient) = results
+        errors = (
+            (value - expected_value).abs() / expected_value.abs(),
+            (gradient - expected_gradient).norm() / expected_gradient.norm(),
+        )
+        print(f"\nparity {request.node.name}: value {errors[0]:.1e}, gradient {errors[1]:.1e}")
+        assert max(errors) <= within, errors
 
     return check
 
 
 @pytest.fixture
-def untrained() -> Callable[[Loss], Loss]:
-    """The same loss on untrained networks, for which no file is needed."""
-
-    def make(loss: Loss) -> Loss:
-        return parse(
-            re.sub(
-                r'(VGG|AlexNet|SqueezeNet)\(([^()]*?)(, weights="random")?\)', r'\1(\2, weights="random")', repr(loss)
-            )
-        )
-
-    return make
+def with_random_weights() -> Callable[[Loss], Loss]:
+    """Return a function that puts a loss on untrained networks, which need no file."""
+    return lambda loss: loss.with_network_weights("random")
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequential], Path]:
-    """The weights of an untrained network as a file with torchvision's keys, for us and for other libraries."""
+def weight_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[SequentialNetwork], Path]:
+    """Return a function that writes random weights of a network with torchvision's keys, for other libraries too."""
     folder = tmp_path_factory.mktemp("weights")
 
-    def write(network: Sequential) -> Path:
+    def write(network: SequentialNetwork) -> Path:
         path = folder / f"{network.name}.safetensors"
         if not path.exists():
             generator = torch.Generator().manual_seed(0)
-            convs = {i: step for i, step in enumerate(network.plan) if isinstance(step, Conv)}
+            convs = {i: step for i, step in enumerate(network.architecture) if isinstance(step, Conv)}
             state = {}
             for i, step in convs.items():
                 spread = (2 / step.weight[0].numel()) ** 0.5
@@ -99,54 +93,53 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequential], Pa
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder of real weights and pictures that LOSSMITH_ASSETS names."""
+    """Return the folder of real weights and images in LOSSMITH_ASSETS."""
     folder = Path(os.environ.get("LOSSMITH_ASSETS", ""))
     if not (folder / "weights").is_dir():
-        pytest.skip("LOSSMITH_ASSETS names no folder of real weights and pictures")
+        pytest.skip("LOSSMITH_ASSETS is no folder of real weights and images")
     return folder
 
 
 @pytest.fixture
-def real(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Looks in the assets where a test asks for them; forgets what was found there."""
+def isolated_weights(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Find weights in the assets if the test requests them; forget all loaded networks afterwards."""
     if "assets" in request.fixturenames:
         monkeypatch.setenv("LOSSMITH_WEIGHTS", str(request.getfixturevalue("assets") / "weights"))
     yield
-    for network in (alexnet, dists, vgg):
-        network.shared.cache_clear()
+    clear_backbones()
 
 
 @pytest.fixture
-def kept() -> Callable[[Callable[[], Any], nn.Module], tuple[Any, int]]:
-    """The result of a function, and how many bytes its graph keeps beside the weights of some module."""
+def measure_kept_bytes() -> Callable[[Callable[[], Any], nn.Module], tuple[Any, int]]:
+    """Return a function that runs a function, and counts the bytes that its graph keeps besides a module's weights."""
 
     def count(run: Callable[[], Any], module: nn.Module) -> tuple[Any, int]:
         weights = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
-        found: dict[int, int] = {}
+        kept: dict[int, int] = {}
         alive = []
 
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in weights:
-                found[storage.data_ptr()] = storage.nbytes()
-                alive.append(tensor)  # so that no address is given twice
+                kept[storage.data_ptr()] = storage.nbytes()
+                alive.append(tensor)  # so that no address is reused
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             result = run()
-        return result, sum(found.values())
+        return result, sum(kept.values())
 
     return count
 
 
 @pytest.fixture
-def looked_at() -> Callable[[Sequence[Step], Tensor], dict[str, Tensor]]:
-    """The features of two convolutions, and a gradient in which no two elements weigh the same."""
+def features_and_gradient() -> Callable[[Sequence[Step], Tensor], dict[str, Tensor]]:
+    """Return a function that runs two convolutions, and adds a gradient in which each element has another weight."""
 
-    def look(steps: Sequence[Step], image: Tensor) -> dict[str, Tensor]:
+    def run(steps: Sequence[Step], image: Tensor) -> dict[str, Tensor]:
         image = image.detach().requires_grad_()
-        maps = run(steps, image, frozenset({"conv1", "relu2"}))
+        maps = run_frozen(steps, image, frozenset({"conv1", "relu2"}))
         total = sum((m * torch.linspace(-1, 1, m.numel()).view(m.shape)).sum() for m in maps.values())
         return {**maps, "gradient": torch.autograd.grad(total, image)[0]}
 
-    return look
+    return run

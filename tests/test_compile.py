@@ -30,9 +30,9 @@ def compiled(counter):
 
 
 @pytest.fixture
-def both(pictures):
+def both(image_pair):
     def make(height=32, width=32, n=2):
-        pred, target = (picture[..., :height, :width] for picture in pictures(n, max(height, width)))
+        pred, target = (picture[..., :height, :width] for picture in image_pair(n, max(height, width)))
         return pred.clone().requires_grad_(), target.clone()
 
     return make
@@ -49,8 +49,8 @@ def agree(one, other, within=1e-6):
         assert_close(ours, theirs, rtol=within, atol=within * theirs.abs().max().item())
 
 
-def test_a_hybrid_with_networks_is_one_graph_and_gives_the_same(untrained, compiled, counter, both, monkeypatch):
-    loss = untrained(parse(f"{SHALLOW} + lpips('vgg')"))
+def test_a_hybrid_with_networks_is_one_graph_and_gives_the_same(with_random_weights, compiled, counter, both, monkeypatch):
+    loss = with_random_weights(parse(f"{SHALLOW} + lpips('vgg')"))
     with monkeypatch.context() as plainly:
         plainly.setattr(winograd, "pays", lambda *_: False)  # as the compiler convolves
         wanted = step(loss, *both())  # finds the weights, which a compiler cannot
@@ -62,8 +62,8 @@ def test_a_hybrid_with_networks_is_one_graph_and_gives_the_same(untrained, compi
     assert not counters["graph_break"]
 
 
-def test_a_second_size_makes_a_graph_for_all_sizes(untrained, compiled, counter, both):
-    loss = untrained(parse(SHALLOW))
+def test_a_second_size_makes_a_graph_for_all_sizes(with_random_weights, compiled, counter, both):
+    loss = with_random_weights(parse(SHALLOW))
     loss(*both())
     run = compiled(loss)
     graphs = []
@@ -120,8 +120,8 @@ def test_a_plain_loss_is_compiled_too(loss, compiled, both):
     agree(step(compiled(loss), *both(16, 16)), step(loss, *both(16, 16)))
 
 
-def test_autocast_around_it_is_heeded(untrained, compiled, both):
-    loss = untrained(parse("L1 + perceptual('vgg16', 'conv1_2')"))
+def test_autocast_around_it_is_heeded(with_random_weights, compiled, both):
+    loss = with_random_weights(parse("L1 + perceptual('vgg16', 'conv1_2')"))
     with torch.autocast("cpu", torch.bfloat16):
         wanted = step(loss, *both())
         found = step(compiled(loss), *both())
@@ -129,16 +129,16 @@ def test_autocast_around_it_is_heeded(untrained, compiled, both):
     assert not torch.equal(found[1], step(loss, *both())[1])
 
 
-def test_a_pinned_loss_is_compiled(untrained, compiled, both):
+def test_a_pinned_loss_is_compiled(with_random_weights, compiled, both):
     pred, target = both()
-    fixed = pinned(untrained(parse(SHALLOW)), target=target)
+    fixed = pinned(with_random_weights(parse(SHALLOW)), target=target)
     agree(step(compiled(fixed), pred), step(fixed, pred))
 
 
-def test_a_model_and_its_loss_are_one_graph(untrained, compiled, counter, both):
+def test_a_model_and_its_loss_are_one_graph(with_random_weights, compiled, counter, both):
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 3, 3, padding=1)
-    loss = untrained(parse(SHALLOW))
+    loss = with_random_weights(parse(SHALLOW))
 
     def run(given, target):
         return loss(model(given), target)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lossmith import L1, parse, pinned, tiled
-from lossmith.data.samples import samples
+from lossmith.data.sample_images import list_sample_images
 from lossmith.image import from_pil
 from lossmith.resize import downsample, upsample
 
@@ -37,7 +37,7 @@ def cosine(one, other):
 @pytest.fixture(scope="module")
 def photographs():
     """Two photographs' middles, and the same at a quarter of the resolution and back."""
-    paths = {path.stem: path for group in samples() for path in group}
+    paths = {path.stem: path for group in list_sample_images() for path in group}
     target = torch.stack(
         [F.pad(from_pil(Image.open(paths[name])), [-160] * 4)[:, :112, :112] for name in ("astronaut", "brick")]
     )
@@ -64,31 +64,31 @@ def test_on_photographs_the_gradient_keeps_a_cosine_of_three_nines(text, dtype, 
 
 @HALVES
 @pytest.mark.parametrize("form", ["plain", "watched", "pinned", "tiled"])
-def test_the_small_gradients_of_gram_matrices_do_not_vanish(form, dtype, untrained, pictures):
-    loss = untrained(parse(STYLE))
-    wanted = gradient(loss, *pictures())
+def test_the_small_gradients_of_gram_matrices_do_not_vanish(form, dtype, with_random_weights, image_pair):
+    loss = with_random_weights(parse(STYLE))
+    wanted = gradient(loss, *image_pair())
     assert 0 < wanted.abs().max() < 2**-14  # below the normal numbers of fp16
     forms = {
         "plain": loss,
-        "watched": lambda pred, target: loss.weigh(loss.watch({"pred": pred, "target": target})[0]),
+        "watched": lambda pred, target: loss.weighted_sum(loss.evaluate_with_gradient_norms({"pred": pred, "target": target})[0]),
         "pinned": lambda pred, target: pinned(loss, target=target)(pred),
         "tiled": tiled(loss, 16),
     }
-    assert cosine(gradient(forms[form], *pictures(), dtype), wanted) > 0.999
+    assert cosine(gradient(forms[form], *image_pair(), dtype), wanted) > 0.999
 
 
 @HALVES
-def test_gradients_of_terms_do_not_vanish(dtype, untrained, pictures):
-    loss = untrained(parse(f"L1 + {STYLE}"))
-    views = dict(zip(("pred", "target"), pictures(), strict=True))
+def test_gradients_of_terms_do_not_vanish(dtype, with_random_weights, image_pair):
+    loss = with_random_weights(parse(f"L1 + {STYLE}"))
+    views = dict(zip(("pred", "target"), image_pair(), strict=True))
     wanted = loss.gradients(views)
     with half(dtype):
         found = loss.gradients(views)
     assert all(cosine(found[name], wanted[name]) > 0.999 for name in loss.names)
 
 
-def test_pixels_are_judged_in_full_precision(pictures):
-    assert torch.equal(gradient(L1(), *pictures(), torch.bfloat16), gradient(L1(), *pictures()))
+def test_pixels_are_judged_in_full_precision(image_pair):
+    assert torch.equal(gradient(L1(), *image_pair(), torch.bfloat16), gradient(L1(), *image_pair()))
 
 
 def test_the_table_is_what_was_measured():

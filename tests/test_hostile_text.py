@@ -34,7 +34,7 @@ HOSTILE = [
     "open('RAN', 'w')",
     "print(1)",
     "getattr(L1, '__class__')",
-    "MissingWeights('x')",
+    "MissingWeightsError('x')",
     "Weight(3) * L1",
     "Chain([L1])",
     "9**9**9 * L1",

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lossmith" / "keras"
 def test_the_keras_half_is_sound_on(backend):
     keras = importlib.util.find_spec("keras")
     if keras is None or keras.origin is None:  # this very folder is none
-        pytest.skip("Keras is not installed: pip install 'lossmith[keras]'")
+        pytest.skip("Keras is not installed: pip install -e '.[keras]'")
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     options = ["-p", "no:cacheprovider", "-o", "addopts=-q --doctest-modules"]

@@ -10,7 +10,7 @@ import lossmith
 
 ROOT = Path(lossmith.__file__).parent
 LAYERS = (
-    ("_checks", "_plugins", "_repr", "citations", "distributed", "image", "noise_levels", "resize"),
+    ("_checks", "_files", "_filters", "_format", "_plugins", "_repr", "citations", "distributed", "image", "noise_levels", "resize"),
     ("pretrained",),
     ("lens",),
     ("engine",),

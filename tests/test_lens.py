@@ -22,8 +22,10 @@ from lossmith import (
     real_esrgan,
     style,
 )
-from lossmith.engine.feature_cache import path_of, wanted_layers
-from lossmith.lenses.network import Sequential
+from lossmith.engine.feature_cache import build_lens_path, collect_required_layers
+from lossmith.lens import get_backbone
+from lossmith.lenses.sequential_network import SequentialNetwork
+from lossmith.lenses.vgg import VGGNetwork
 
 
 def vgg(*layers: str) -> VGG:
@@ -34,18 +36,18 @@ def vgg(*layers: str) -> VGG:
 def passes(monkeypatch):
     """Counts the passes of every network, and remembers their layers and whether they had a graph."""
     seen = []
-    run = Sequential.__call__
+    run = SequentialNetwork.__call__
 
     def counted(self, image, layers):
         seen.append((self.name, tuple(layers), image.requires_grad))
         return run(self, image, layers)
 
-    monkeypatch.setattr(Sequential, "__call__", counted)
+    monkeypatch.setattr(SequentialNetwork, "__call__", counted)
     return seen
 
 
-def test_five_terms_on_one_network_cost_two_passes(passes, pictures):
-    pred, target = pictures()
+def test_five_terms_on_one_network_cost_two_passes(passes, image_pair):
+    pred, target = image_pair()
     loss = L1() @ vgg("conv1_2", "conv3_3") + L2() @ vgg("relu2_2") + L2() @ Gram() @ vgg("relu1_2", "relu3_3")
     loss = loss + style("vgg16", "relu2_2", "hw", weights="random") + lpips("vgg", weights="random") + L1() + TV()
     loss(pred.requires_grad_(), target)
@@ -54,30 +56,28 @@ def test_five_terms_on_one_network_cost_two_passes(passes, pictures):
     assert all(set(layers) == wanted for _, layers, _ in passes)
 
 
-def test_a_shared_pass_gives_the_values_of_separate_passes(pictures):
-    pred, target = pictures()
+def test_a_shared_pass_gives_the_values_of_separate_passes(image_pair):
+    pred, target = image_pair()
     parts = [perceptual("vgg16", weights="random"), style("vgg16", weights="random"), lpips("vgg", weights="random")]
     torch.testing.assert_close(sum(parts)(pred, target), sum(part(pred, target) for part in parts))
 
 
-def test_each_network_and_each_view_has_its_own_pass(passes, pictures):
-    pred, target = pictures()
+def test_each_network_and_each_view_has_its_own_pass(passes, image_pair):
+    pred, target = image_pair()
     loss = perceptual("vgg16", "relu1_1", weights="random") + perceptual("vgg19", "relu1_1", weights="random")
     loss = loss + style("vgg16", "relu1_1", weights="random").on(target="art")
     loss(pred, target, art=target.flip(3))
     assert Counter(name for name, *_ in passes) == {"vgg16": 3, "vgg19": 2}
 
 
-def test_the_same_network_with_other_weights_is_another(passes, files, pictures):
-    from lossmith.lenses.vgg import shared
-
-    other = str(files(shared("vgg16", None)))
+def test_the_same_network_with_other_weights_is_another(passes, weight_file, image_pair):
+    other = str(weight_file(get_backbone(VGGNetwork, "vgg16", None)))
     loss = perceptual("vgg16", "relu1_1", weights="random") + perceptual("vgg16", "relu1_1", weights=other)
-    loss(*pictures())
+    loss(*image_pair())
     assert len(passes) == 4
 
 
-def test_a_lens_before_the_network_keeps_its_pass_apart(passes, pictures):
+def test_a_lens_before_the_network_keeps_its_pass_apart(passes, image_pair):
     class Halved(Lens):
         def forward(self, maps):
             return {name: torch.nn.functional.avg_pool2d(shown, 2) for name, shown in maps.items()}
@@ -91,7 +91,7 @@ def test_a_lens_before_the_network_keeps_its_pass_apart(passes, pictures):
         + L1() @ vgg("relu1_1") @ Halved()
         + L2() @ vgg("relu1_2") @ Halved()
     )
-    loss(*pictures())
+    loss(*image_pair())
     assert [set(layers) for _, layers, _ in passes] == [{"relu1_1", "relu2_1"}] * 2 + [{"relu1_1", "relu1_2"}] * 2
 
 
@@ -105,14 +105,14 @@ class Convolutions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_network_runs_no_deeper_than_its_deepest_layer(pictures):
-    pred, target = pictures()
+def test_a_network_runs_no_deeper_than_its_deepest_layer(image_pair):
+    pred, target = image_pair()
     with Convolutions() as ran:
         (L1() @ vgg("relu2_1", "conv1_2"))(pred, target)
     assert ran.count == 2 * 3
 
 
-def test_a_lens_after_a_network_is_looked_through_once(pictures):
+def test_a_lens_after_a_network_is_looked_through_once(image_pair):
     calls = []
 
     class Counted(Lens):
@@ -123,12 +123,12 @@ def test_a_lens_after_a_network_is_looked_through_once(pictures):
         def __repr__(self):
             return "Counted()"
 
-    (L1() @ Counted() @ vgg("relu1_1") + L2() @ Counted() @ vgg("relu1_1"))(*pictures())
+    (L1() @ Counted() @ vgg("relu1_1") + L2() @ Counted() @ vgg("relu1_1"))(*image_pair())
     assert len(calls) == 2
 
 
-def test_nothing_is_kept_from_one_call_to_the_next(passes, pictures):
-    pred, target = pictures()
+def test_nothing_is_kept_from_one_call_to_the_next(passes, image_pair):
+    pred, target = image_pair()
     loss = perceptual("vgg16", "relu1_1", weights="random")
     first = loss(pred, target)
     pred.mul_(0.5)
@@ -159,19 +159,19 @@ def test_what_is_no_lens_does_not_chain():
         Gram() @ 3
 
 
-def test_a_network_takes_one_picture_and_no_features(pictures):
-    with pytest.raises(ValueError, match="takes one picture; it was given the maps relu1_1, relu1_2"):
-        (L1() @ vgg("relu1_1") @ vgg("relu1_1", "relu1_2"))(*pictures())
+def test_a_network_takes_one_picture_and_no_features(image_pair):
+    with pytest.raises(ValueError, match="takes one image; got the maps relu1_1, relu1_2"):
+        (L1() @ vgg("relu1_1") @ vgg("relu1_1", "relu1_2"))(*image_pair())
 
 
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([], "vgg16 wants at least one layer"),
+        ([], "layers of vgg16 must not be empty"),
         ("relu9_9", "vgg16 has no layer 'relu9_9'"),
-        ({"relu1_1": -1}, "vgg16 wants a positive weight for layer 'relu1_1'; got -1"),
-        ({"relu1_1": float("nan")}, "vgg16 wants a positive weight for layer 'relu1_1'; got nan"),
-        ({"relu1_1": True}, "vgg16 wants a positive weight for layer 'relu1_1'; got True"),
+        ({"relu1_1": -1}, "weight of vgg16 layer 'relu1_1' must be positive; got -1"),
+        ({"relu1_1": float("nan")}, "weight of vgg16 layer 'relu1_1' must be a finite number positive; got nan"),
+        ({"relu1_1": True}, "weight of vgg16 layer 'relu1_1' must be a finite number positive; got True"),
     ],
 )
 def test_a_wrong_layer_is_refused(layers, message):
@@ -186,20 +186,20 @@ def test_layers_are_spelled_in_the_shortest_form_that_says_the_same():
 
 
 def test_the_union_of_layers_is_in_the_order_of_the_network():
-    paths = [path_of(vgg("relu3_1", "conv1_1")), path_of(Gram() @ vgg("relu2_1"))]
-    wanted = wanted_layers(("pred", path) for path in paths)
+    paths = [build_lens_path(vgg("relu3_1", "conv1_1")), build_lens_path(Gram() @ vgg("relu2_1"))]
+    wanted = collect_required_layers(("pred", path) for path in paths)
     assert list(wanted.values()) == [("conv1_1", "relu2_1", "relu3_1")]
 
 
-def test_no_gradient_is_kept_for_the_target(pictures):
-    pred, target = pictures()
+def test_no_gradient_is_kept_for_the_target(image_pair):
+    pred, target = image_pair()
     loss = Charbonnier() @ vgg("relu1_1")
     values = loss.evaluate({"pred": pred, "target": target.requires_grad_()})
     assert not any(value.requires_grad for value in values.values())
 
 
-def test_presets_share_their_network(passes, untrained, pictures):
-    untrained(esrgan() + real_esrgan())(*pictures())
+def test_presets_share_their_network(passes, with_random_weights, image_pair):
+    with_random_weights(esrgan() + real_esrgan())(*image_pair())
     assert len(passes) == 2
 
 

@@ -9,8 +9,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossmith import L1, TV, Distance, Knob, parse, pinned, tiled
-from lossmith._repr import spelled
-from lossmith.engine.nonfinite import Guard
+from lossmith._repr import repr_of
+from lossmith.engine.nonfinite import NonFiniteGuard
 
 sys.path.insert(0, str(Path(__file__).parent / "losses"))  # whose table has all losses, with views for each
 from test_contract import MEMBERS, few, views_of
@@ -76,9 +76,9 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU
 every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=cuda)])
 
 
-def made(member, untrained, device):
+def made(member, with_random_weights, device):
     """A loss and its views, of which those that learn ask for a gradient."""
-    loss = untrained(parse(member.text)).to(device)
+    loss = with_random_weights(parse(member.text)).to(device)
     views = {name: view.to(device) for name, view in views_of(loss, member, max(2, few(loss))).items()}
     for name, view in views.items():
         view.requires_grad_(bool(member.view(name).learns))
@@ -87,40 +87,40 @@ def made(member, untrained, device):
 
 @every_device
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.text)
-def test_a_step_looks_at_no_value(member, device, untrained):
-    loss, views = made(member, untrained, device)
+def test_a_step_looks_at_no_value(member, device, with_random_weights):
+    loss, views = made(member, with_random_weights, device)
 
     def step():
         loss(**views).backward()
-        values, _ = loss.watch(views)
-        other = loss.reweighted([0.5 * weight.at() for weight in loss.weights])
-        other.weigh(values).backward()
+        values, _ = loss.evaluate_with_gradient_norms(views)
+        other = loss.reweighted([0.5 * weight.value_at() for weight in loss.weights])
+        other.weighted_sum(values).backward()
 
     step()  # finds the weights
     with UnderWatch(device):
         step()
 
 
-LEARNING = [member for member in MEMBERS if any(term.distance.study for term in parse(member.text).terms)]
+LEARNING = [member for member in MEMBERS if any(term.distance.discriminator_step for term in parse(member.text).terms)]
 
 
 @every_device
 @pytest.mark.parametrize("member", LEARNING, ids=lambda member: member.text)
-def test_a_step_of_a_critic_looks_at_no_value(member, device, untrained):
-    loss, views = made(member, untrained, device)
-    loss.learn(views)
+def test_a_step_of_a_critic_looks_at_no_value(member, device, with_random_weights):
+    loss, views = made(member, with_random_weights, device)
+    loss.step_discriminators(views)
     with UnderWatch(device):
-        loss.learn(views)
+        loss.step_discriminators(views)
 
 
 @pytest.fixture
-def stack(untrained):
-    return untrained(parse("L1 + 0.1 * perceptual('vgg16', 'conv2_1') + Ramp(0, 1, steps=9) * style('vgg16') + TV"))
+def stack(with_random_weights):
+    return with_random_weights(parse("L1 + 0.1 * perceptual('vgg16', 'conv2_1') + Ramp(0, 1, steps=9) * style('vgg16') + TV"))
 
 
 @every_device
-def test_pinned_views_and_autocast_change_nothing_of_that(stack, pictures, device):
-    pred, target = (picture.to(device) for picture in pictures())
+def test_pinned_views_and_autocast_change_nothing_of_that(stack, image_pair, device):
+    pred, target = (picture.to(device) for picture in image_pair())
     pred.requires_grad_()
     fixed = pinned(stack, target=target)
 
@@ -136,15 +136,15 @@ def test_pinned_views_and_autocast_change_nothing_of_that(stack, pictures, devic
 
 @every_device
 @pytest.mark.parametrize("spoilt", [False, True])
-def test_a_guard_decides_on_the_device(stack, pictures, device, spoilt):
-    pred, target = (picture.to(device) for picture in pictures())
+def test_a_guard_decides_on_the_device(stack, image_pair, device, spoilt):
+    pred, target = (picture.to(device) for picture in image_pair())
     pred = torch.where(torch.arange(2, device=device).view(2, 1, 1, 1) == 1, torch.nan, pred) if spoilt else pred
     pred.requires_grad_()
 
     def step():
-        guard = Guard(scaled=False)
-        values = guard.sound(stack.evaluate({"pred": pred, "target": target}, guard=guard))
-        stack.weigh(values, step=3).backward()
+        guard = NonFiniteGuard(scaled=False)
+        values = guard.zero_nonfinite(stack.evaluate({"pred": pred, "target": target}, guard=guard))
+        stack.weighted_sum(values, step=3).backward()
 
     step()
     with UnderWatch(device):
@@ -153,8 +153,8 @@ def test_a_guard_decides_on_the_device(stack, pictures, device, spoilt):
 
 
 @every_device
-def test_tiles_and_gradients_change_nothing_of_that(stack, pictures, device):
-    pred, target = (picture.to(device) for picture in pictures(side=48))
+def test_tiles_and_gradients_change_nothing_of_that(stack, image_pair, device):
+    pred, target = (picture.to(device) for picture in image_pair(side=48))
     pred.requires_grad_()
     in_tiles = tiled(stack, 16)
 
@@ -168,8 +168,8 @@ def test_tiles_and_gradients_change_nothing_of_that(stack, pictures, device):
 
 
 @every_device
-def test_a_knob_that_is_a_tensor_is_not_looked_at(pictures, device):
-    pred, target = (picture.to(device) for picture in pictures())
+def test_a_knob_that_is_a_tensor_is_not_looked_at(image_pair, device):
+    pred, target = (picture.to(device) for picture in image_pair())
     loss = L1() + Knob("lam") * TV()
     with UnderWatch(device):
         loss(pred.requires_grad_(), target, lam=torch.full((2,), 0.3, device=device)).backward()
@@ -186,7 +186,7 @@ class Curious(Distance):
         return values
 
     def __repr__(self):
-        return spelled(self)
+        return repr_of(self)
 
 
 CURIOSITY = {
@@ -209,13 +209,13 @@ CURIOSITY = {
 
 
 @pytest.mark.parametrize("look", CURIOSITY)
-def test_a_look_would_be_seen(look, pictures):
+def test_a_look_would_be_seen(look, image_pair):
     with UnderWatch(), pytest.raises(Looked):
-        Curious(CURIOSITY[look])(pictures()[0])
+        Curious(CURIOSITY[look])(image_pair()[0])
 
 
-def test_a_look_in_the_backward_pass_would_be_seen(pictures):
-    pred = pictures()[0].requires_grad_()
+def test_a_look_in_the_backward_pass_would_be_seen(image_pair):
+    pred = image_pair()[0].requires_grad_()
     pred.register_hook(lambda gradient: gradient.sum().item())
     with UnderWatch(), pytest.raises(Looked):
         L1()(pred, pred.detach() + 1).backward()

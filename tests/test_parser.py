@@ -44,7 +44,7 @@ def a_random_formula(dice: random.Random) -> str:
         plain = ["L1", "L2()", "Lp(3)", "Charbonnier(eps=0.01)", "Huber", "TV('isotropic', squared=True)", "SSIM(7)"]
         recipes = ["perceptual", "style('vgg19')", "lpips", "ms_ssim_l1", "gatys()", "johnson", "real_esrgan(width=2)"]
         found = dice.choice([*plain, *recipes, f"L1 @ {lens()}", f"(L2 + 0.5*L1) @ {lens()}"])
-        return f'({found}).on(target="truth")' if "target" in parse(found).reads and dice.random() < 0.3 else found
+        return f'({found}).on(target="truth")' if "target" in parse(found).input_names and dice.random() < 0.3 else found
 
     terms = [
         dice.choice(["{d}", "{w} * {d}", "{d} / 4"]).format(d=distance(), w=weight()) for _ in range(dice.randint(1, 4))
@@ -59,7 +59,7 @@ def test_the_repr_of_what_a_formula_says_is_a_formula_that_says_it(seed):
     assert repr(again) == repr(loss)
     assert again.weights == loss.weights
     assert again.names == loss.names
-    assert again.reads == loss.reads
+    assert again.input_names == loss.input_names
     assert again.networks == loss.networks
 
 
@@ -86,7 +86,7 @@ def test_text_says_what_python_says(text, written):
 
 def test_every_loss_and_recipe_can_be_named():
     for name in losses.__all__:
-        if name not in ("Lp", "Foreign"):  # a power to choose; a loss in Python
+        if name not in ("Lp", "External"):  # a power to choose; a loss in Python
             assert parse(name).terms
 
 

@@ -7,22 +7,23 @@ import torch
 from safetensors.torch import save_file
 
 from lossmith import L1, L2, AlexNet, Calibrated, ExpressionError, Knob, load, perceptual, save
+from lossmith.lens import get_backbone
 from lossmith.lenses import vgg
 from lossmith.lenses.lpips import LPIPS_LAYERS
-from lossmith.pretrained.locate import sha256_of
+from lossmith.pretrained.locate import compute_sha256
 
 
 @pytest.fixture
-def hybrid(files):
-    weights = str(files(vgg.shared("vgg16", None)))
+def hybrid(weight_file):
+    weights = str(weight_file(get_backbone(vgg.VGGNetwork, "vgg16", None)))
     return L1() + Knob("lam") * perceptual("vgg16", "relu1_2", weights=weights)
 
 
-def test_a_loss_saves_and_loads(hybrid, tmp_path, pictures):
+def test_a_loss_saves_and_loads(hybrid, tmp_path, image_pair):
     save(hybrid, tmp_path / "loss.json")
     again = load(tmp_path / "loss.json")
     assert repr(again) == repr(hybrid)
-    assert torch.equal(again(*pictures(), lam=0.3), hybrid(*pictures(), lam=0.3))
+    assert torch.equal(again(*image_pair(), lam=0.3), hybrid(*image_pair(), lam=0.3))
     assert [path.name for path in tmp_path.iterdir()] == ["loss.json"]
 
 
@@ -30,7 +31,7 @@ def test_the_file_holds_the_text_and_the_hashes(hybrid, tmp_path):
     save(hybrid, tmp_path / "loss.json")
     recipe = json.loads((tmp_path / "loss.json").read_text())
     assert recipe["text"] == repr(hybrid)
-    assert {name: len(digest) for name, digest in recipe["weights"].items()} == dict.fromkeys(hybrid.hashes, 64)
+    assert {name: len(digest) for name, digest in recipe["weights"].items()} == dict.fromkeys(hybrid.weight_hashes, 64)
 
 
 def test_other_weights_than_were_saved_are_refused(hybrid, tmp_path):
@@ -78,4 +79,4 @@ def test_the_hash_of_lpips_heads_is_saved_too(tmp_path):
     save_file(heads, tmp_path / "own.safetensors")
     network = AlexNet(LPIPS_LAYERS["alex"], weights="random")
     own = L2() @ Calibrated("alex", weights=tmp_path / "own.safetensors") @ network
-    assert own.hashes[f"lpips_alex, weights={tmp_path / 'own.safetensors'}"] == sha256_of(tmp_path / "own.safetensors")
+    assert own.weight_hashes[f"lpips_alex, weights={tmp_path / 'own.safetensors'}"] == compute_sha256(tmp_path / "own.safetensors")

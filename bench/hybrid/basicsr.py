@@ -14,7 +14,7 @@ from torch import nn
 from hybrid.contender import Contender
 from hybrid.loads import CONTENT, REAL_ESRGAN, SHARED, STYLE
 from hybrid.networks import STD, features, mean_of
-from lossmith.lenses.vgg import plan
+from lossmith.lenses.vgg import build_vgg_steps
 
 
 class VGGFeatureExtractor(nn.Module):
@@ -22,7 +22,7 @@ class VGGFeatureExtractor(nn.Module):
 
     def __init__(self, layers, weights):
         super().__init__()
-        names = [step.name for step in plan("vgg19")]
+        names = [step.name for step in build_vgg_steps("vgg19")]
         deepest = max(names.index(layer) for layer in layers)
         self.layers = list(layers)
         self.vgg_net = nn.Sequential(OrderedDict(zip(names, features("vgg19", weights)[: deepest + 1], strict=False)))

@@ -4,7 +4,7 @@ from hybrid import basicsr, piqs
 from hybrid.contender import Contender
 from hybrid.networks import offline
 
-KORNIA = "has none of the four: nothing in kornia.losses or kornia.metrics runs on a pretrained network"
+KORNIA = "has no such loss: nothing in kornia.losses or kornia.metrics uses a pretrained network"
 
 
 def lpips_package(load, weights):

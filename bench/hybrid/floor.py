@@ -10,7 +10,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from lossmith.engine.frozen.steps import shapes, truncated
+from lossmith.engine.frozen.steps import compute_shapes, truncate_steps
 from lossmith.engine.layers import Conv
 
 
@@ -32,7 +32,7 @@ class Floor:
             if key not in rows:
                 rows[key] = row(networks[each.network], each.layers, shape, dtype)
             self.forward_rows.append(rows[key])
-            if each.gradient:
+            if each.has_gradient:
                 self.backward_rows.append(rows[key])
 
     @property
@@ -67,10 +67,10 @@ def row(network, layers, shape, dtype):
     def made(size):
         return torch.randn(size, generator=generator).to(dtype, memory_format=torch.channels_last)
 
-    _, steps = network.loaded(torch.device("cpu"), torch.float32)
-    work = truncated(steps, layers)
+    _, steps = network.get_steps(torch.device("cpu"), torch.float32)
+    work = truncate_steps(steps, layers)
     calls, before = [], tuple(shape)
-    for step, after in zip(work, shapes(work, shape), strict=True):
+    for step, after in zip(work, compute_shapes(work, shape), strict=True):
         if isinstance(step, Conv):
             weight = step.weight.to(dtype, memory_format=torch.channels_last)
             conv = Conv(step.name, weight, step.bias.to(dtype), step.stride, step.padding)

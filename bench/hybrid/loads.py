@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lossmith import L1, VGG, Gram, Hybrid, lpips, perceptual, style
-from lossmith.data.samples import samples
-from lossmith.formula.cost import sharing
+from lossmith.data.sample_images import list_sample_images
+from lossmith.formula.cost import unify_vgg
 
 SHARED = ["conv3_3", "conv4_3"]
 """The layers of the first load's perceptual and Gram terms."""
@@ -48,14 +48,14 @@ class Load:
         return list(self.ours)[-1]
 
     @property
-    def reads(self):
-        return sorted(next(iter(self.ours.values())).reads)
+    def input_names(self):
+        return sorted(next(iter(self.ours.values())).input_names)
 
 
 def loads(weights=None):
     """The loads by key, with real weights (None) or untrained ones ("random")."""
     asked, suggested = hybrid("vgg19", weights), hybrid("vgg16", weights)
-    assert weights or repr(suggested) == repr(Hybrid(sharing(asked.terms)))  # it is what `lossmith explain` suggests
+    assert weights or repr(suggested) == repr(Hybrid(unify_vgg(asked.terms)))  # it is what `lossmith explain` suggests
     every = (
         Load(
             "hybrid",
@@ -101,17 +101,17 @@ def views(load, side):
     names = ("astronaut", "chelsea", "coffee", "rocket")
     truth = torch.cat([photograph(name, side) for name in names[: load.batch]])
     given = {"pred": coarse(truth), "target": truth, "content": truth, "style": photograph("hubble_deep_field", side)}
-    return {name: given[name] for name in load.reads}
+    return {name: given[name] for name in load.input_names}
 
 
 def photographs():
     """The names of all of scikit-image's pictures that lossmith knows."""
-    return [path.stem for group in samples() for path in group]
+    return [path.stem for group in list_sample_images() for path in group]
 
 
 def photograph(name, side):
     """The middle square of one of scikit-image's pictures, (1, 3, side, side)."""
-    (path,) = (path for group in samples() for path in group if path.stem == name)
+    (path,) = (path for group in list_sample_images() for path in group if path.stem == name)
     picture = Image.open(path).convert("RGB")
     short = min(picture.size)
     left, top = ((length - short) // 2 for length in picture.size)

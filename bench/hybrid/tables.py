@@ -21,14 +21,14 @@ HEAD = [
 ]
 
 REST = {
-    "floor_ratio_fp32": "step by its convolutions alone, on one VGG-16, fp32",
+    "floor_ratio_fp32": "step time / time of its convolutions, on one VGG-16, fp32",
     "floor_ratio_bf16": "the same, bf16",
     "floor_ratio_fp32_as_asked": "the same, as asked, fp32",
     "floor_ratio_bf16_as_asked": "the same, as asked, bf16",
-    "extra_term_costs": "cost of one more term on VGG-16, relative",
-    "norms_cost": "cost of every term's gradient norm, relative",
-    "gradient_cosine_bf16": "least cosine of the gradient in bf16 with that in fp32",
-    "gradient_cosine_bf16_mean": "mean of these",
+    "extra_term_costs": "relative cost of one more term on VGG-16",
+    "norms_cost": "relative cost of the gradient norms of all terms",
+    "gradient_cosine_bf16": "minimum cosine of the bf16 gradient with the fp32 gradient",
+    "gradient_cosine_bf16_mean": "mean of these cosines",
 }
 
 
@@ -47,7 +47,7 @@ def markdown(result):
             if rows:
                 lines += [f"### {load.title}: {precision}, batch {load.batch}", "", *table(rows, load.best), ""]
         if load.key in result["absent"]:
-            lines += [f"Not here: {name}, which {why}." for name, why in result["absent"][load.key].items()] + [""]
+            lines += [f"Not measured: {name}, which {why}." for name, why in result["absent"][load.key].items()] + [""]
     return "\n".join(lines)
 
 
@@ -75,12 +75,12 @@ def short(summary):
         "peak_ratio_{}": "peak, fp32",
         "peak_ratio_{}_bf16": "peak, bf16",
     }
-    lines = [f"### In short: the first load, {summary['side']} px", ""]
-    lines += ["| times ours | " + " | ".join(quantities.values()) + " |", "| --- |" + " ---: |" * len(quantities)]
+    lines = [f"### Summary: the first load, {summary['side']} px", ""]
+    lines += ["| ratio | " + " | ".join(quantities.values()) + " |", "| --- |" + " ---: |" * len(quantities)]
     for ending, ours in FORMS.items():
         for key, theirs in THEIRS.items():
             values = [summary[quantity.format(key) + ending] for quantity in quantities]
-            lines.append(f"| {theirs}, by {ours} | " + " | ".join(map(told, values)) + " |")
+            lines.append(f"| {theirs} / {ours} | " + " | ".join(map(told, values)) + " |")
     lines += ["", "| lossmith | |", "| --- | ---: |"]
     for key, what in REST.items():
         lines.append(f"| {what} | {told(summary[key])} |")

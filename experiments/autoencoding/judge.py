@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 import lossmith
-from lossmith.metrics import protocol
-from lossmith.models import Autoencoder, load
-from lossmith.report import sheet
+from lossmith.metrics import describe_protocol
+from lossmith.models import Autoencoder, load_restorer
+from lossmith.report import save_image_sheet
 from lossmith.tasks import Autoencoding
-from lossmith.train.evaluation import judge, means
+from lossmith.train.evaluation import evaluate_images, mean_metrics
 
 HERE = Path(__file__).parent
 SHOWN = {"kodim04": (40, 150, 256, 256), "kodim15": (60, 120, 256, 256), "kodim08": (270, 250, 256, 256)}
@@ -51,31 +51,31 @@ def main() -> None:
     for run in [None, *runs]:
         latent = "vq" if run and run.name.startswith("vq") else "kl"
         task, notes = Autoencoding(latent=latent, down=4), []
-        model = load(run / "model.safetensors")[0] if run else None
+        model = load_restorer(run / "model.safetensors")[0] if run else None
         assert model is None or isinstance(model, Autoencoder)
 
         def restore(batch: Any, task: Autoencoding = task, model: Any = model, notes: Any = notes) -> Tensor:
             if model is None:
-                return task.plain(batch)
-            views = task.views(model, batch)
+                return task.baseline_output(batch)
+            views = task.compute_inputs(model, batch)
             notes.append(views)
             return views["pred"]
 
         found = []
-        for row in judge(task.evaluation(given.pictures), restore, border=0):
-            found.append(row.figures)
+        for row in evaluate_images(task.evaluation_set(given.pictures), restore, border=0):
+            found.append(row.metrics)
             if row.name in SHOWN:
                 top, left, height, width = SHOWN[row.name]
                 part = (slice(None), slice(top, top + height), slice(left, left + width))
                 drawn[row.name].setdefault("truth", row.batch["target"][0][part])
-                said = f"{row.figures['psnr_rgb']:.1f} dB, LPIPS {row.figures['lpips_alex']:.3f}"
+                said = f"{row.metrics['psnr_rgb']:.1f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
                 drawn[row.name][f"{CALLED[run.name] if run else 'bicubic'}\n{said}"] = row.pred[0][part].clamp(0, 1)
         config = json.loads((run / "config.json").read_text()) if run else {}
         log = [json.loads(text) for text in (run / "log.jsonl").read_text().splitlines()] if run else [{}]
         name = run.name if run else "bicubic"
         common = {"task": "autoencoding", "run": name, "loss": config.get("loss", "none")}
         common |= {"steps": config.get("steps", 0), "seconds": log[-1].get("seconds", 0.0)}
-        for metric, value in means(found).items():
+        for metric, value in mean_metrics(found).items():
             rows.append({**common, "metric": metric, "value": round(value, 4)})
         if model is not None:
             latents = told(model, notes)
@@ -90,7 +90,7 @@ def main() -> None:
             f"python experiments/autoencoding/train.py {name} --images BSDS500/train PHOTOS" for name in details
         ],
         "judged": f"the {len(found)} photographs of Kodak24 that were there, whole, none of them trained on",
-        "protocol": protocol(0),
+        "protocol": describe_protocol(0),
         "hardware": f"{platform.processor() or platform.machine()}, one thread of {os.cpu_count()} shared cores",
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "lossmith": lossmith.__version__},
         "seed": 0,
@@ -100,10 +100,10 @@ def main() -> None:
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     columns = [torch.cat(list(each), dim=1) for each in zip(*(one.values() for one in drawn.values()), strict=True)]
     titles = [title.split("\n")[0] for title in next(iter(drawn.values()))]
-    drawn_at = sheet(dict(zip(titles, columns, strict=True)), HERE / "sheet.png")
+    drawn_at = save_image_sheet(dict(zip(titles, columns, strict=True)), HERE / "sheet.png")
     Image.open(drawn_at).convert("RGB").quantize(256).save(drawn_at)
     if samples:
-        sheet({name: torch.cat(list(row), dim=2) for name, row in samples.items()}, HERE / "samples.png")
+        save_image_sheet({name: torch.cat(list(row), dim=2) for name, row in samples.items()}, HERE / "samples.png")
 
 
 def told(model: Autoencoder, notes: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -114,7 +114,7 @@ def told(model: Autoencoder, notes: list[dict[str, Tensor]]) -> dict[str, float]
         share = counts / counts.sum()
         entropy = -torch.special.xlogy(share, share).sum()
         return {"perplexity": entropy.exp().item(), "codes": float((counts > 0).sum())}
-    figures = [model.figures(note) for note in notes]
+    figures = [model.latent_metrics(note) for note in notes]
     places = [note["mu"].shape[-2] * note["mu"].shape[-1] for note in notes]
     per = [each["kl"].item() / count for each, count in zip(figures, places, strict=True)]
     whole = torch.cat([note["mu"].transpose(0, 1).flatten(1) for note in notes], dim=1)

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 import torchvision
 
-from lossmith import Foreign
+from lossmith import External
 from lossmith.doctor import check
-from lossmith.pretrained.locate import find
+from lossmith.pretrained.locate import find_weights
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "doctor.md"
@@ -38,14 +38,14 @@ def stand_in(name: str, folder: str | None) -> Callable[..., torch.nn.Module]:
         network = build(weights=None)
         if folder is not None:
             file = Path(folder) / f"{name}_torchvision_features.safetensors"
-            network.features.load_state_dict(find(name, str(file)).state)
+            network.features.load_state_dict(find_weights(name, str(file)).state)
         return network
 
     return made
 
 
 def losses() -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
-    """Each loss by its library and name: how it is made, and what Foreign and the doctor are told."""
+    """Each loss by its library and name: how it is made, and what External and the doctor are told."""
     import kornia.losses as kornia
     import lpips
     import piq
@@ -136,7 +136,7 @@ def main() -> None:
     rows = []
     for name, (make, told) in losses().items():
         try:
-            loss = Foreign(make(), told.get("data_range", 1.0))
+            loss = External(make(), told.get("data_range", 1.0))
         except Exception as error:  # a library may want a file that is nowhere
             print(f"{name}: cannot be made here: {error}", file=sys.stderr)
             continue

@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from lossmith.doctor.table import INPUTS, Table, public
+from lossmith.doctor.table import EDGE_CASES, EdgeCaseTable, public_losses
 
 HERE = Path(__file__).parent
 PICTURE = HERE.parents[1] / "docs" / "images" / "hostile.png"
@@ -28,9 +28,9 @@ OUTCOMES = {
 
 def main() -> None:
     """Makes the table, and draws it."""
-    table = Table.of(*public())
+    table = EdgeCaseTable.of(*public_losses())
     (HERE / "hostile.json").write_text(json.dumps(table.as_dict(), indent=1) + "\n", encoding="utf-8")
-    names, inputs = list(dict.fromkeys(cell.loss for cell in table.cells)), list(INPUTS)
+    names, inputs = list(dict.fromkeys(cell.loss for cell in table.cells)), list(EDGE_CASES)
     figure, axes = plt.subplots(figsize=(0.3 * len(inputs) + 3, 0.21 * len(names) + 2.2), dpi=150)
     for cell in table.cells:
         corner = inputs.index(cell.given), names.index(cell.loss)

@@ -23,8 +23,8 @@ from torch import Tensor
 import lossmith
 from lossmith import perceptual
 from lossmith.engine.layers import Step
-from lossmith.lenses.by_name import network
-from lossmith.losses.recipes import PERCEPTUAL
+from lossmith.lenses.by_name import build_lens
+from lossmith.losses.recipes import PERCEPTUAL_LAYERS
 
 HERE = Path(__file__).parent
 NETWORKS = ("embedded", "squeezenet", "alexnet", "vgg16", "vgg19")
@@ -67,12 +67,12 @@ def measured(name: str, side: int, batch: int, precision: str, repeats: int) -> 
     target = torch.rand(batch, 3, side, side, generator=generator)
     pred = torch.rand(batch, 3, side, side, generator=generator).requires_grad_()
     known = name.partition(",")[0]
-    loss, lens = perceptual(known), network(known, PERCEPTUAL[known])
+    loss, lens = perceptual(known), build_lens(known, PERCEPTUAL_LAYERS[known])
     layers = lens.layers
     seen: Callable[[Tensor], dict[str, Tensor]] = partial(lens.backbone, layers=list(layers))
     value: Callable[[Tensor, Tensor], Tensor] = loss
     if name == PLAIN:
-        seen = partial(plain, *lens.backbone.loaded(target.device, target.dtype), set(layers))
+        seen = partial(plain, *lens.backbone.get_steps(target.device, target.dtype), set(layers))
         value = partial(compared, seen, layers)
         assert torch.isclose(value(pred, target), loss(pred, target), rtol=1e-4)
 
@@ -85,7 +85,7 @@ def measured(name: str, side: int, batch: int, precision: str, repeats: int) -> 
 
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         times = {"forward ms": least(forward, repeats), "step ms": least(step, repeats)}
-        kept = loss.plan((batch, 3, side, side)).kept
+        kept = loss.plan((batch, 3, side, side)).saved_bytes
     gflop = lens.backbone.flops(side, side, layers) / 1e9
     return {
         "network": name,

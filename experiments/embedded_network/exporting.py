@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lossmith.engine.layers import Conv
-from lossmith.lenses.embedded import TAPS
+from lossmith.lenses.embedded import EMBEDDED_LAYERS
 
 VERSION = "3"
 
@@ -46,7 +46,7 @@ def exported(student: Student, pictures: Sequence[Tensor]) -> dict[str, Tensor]:
             x, before = x / size, size
         else:
             x = step(x)
-            if step.name in TAPS:
+            if step.name in EMBEDDED_LAYERS:
                 epsilons.append(EPSILON / before**2)
     for stage, head in enumerate(student.heads, start=1):
         state[f"head{stage}"] = F.softplus(head).clone()
@@ -67,7 +67,7 @@ def imported(file: Path) -> Student:
         if isinstance(step, Conv):
             kernel, bias = next(rows)
             scale = scales[int(step.name[4]) - 1]
-            if step.name.replace("conv", "relu") not in TAPS:
+            if step.name.replace("conv", "relu") not in EMBEDDED_LAYERS:
                 scale = (before * scale) ** 0.5
             kernel.copy_(state[f"{place}.weight"].float().flatten(1) * (scale / before))
             bias.copy_(state[f"{place}.bias"].float() * scale)

@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from lossmith import MissingWeights, WrongWeights, distilled_lpips, parse, pinned
+from lossmith import MissingWeightsError, WrongWeightsError, distilled_lpips, parse, pinned
 
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 KINDS = {**JUDGED, "mixture": mixture}
@@ -49,7 +49,7 @@ def main() -> None:
         result = judged(
             args.images, args.crop, args.weights, args.seed, JUDGES | ({"dists": "dists"} if args.dists else {})
         )
-    except (MissingWeights, WrongWeights, ValueError) as error:
+    except (MissingWeightsError, WrongWeightsError, ValueError) as error:
         sys.exit(f"judge.py: {error}")
     print(json.dumps(result) if args.json else table(result))
 

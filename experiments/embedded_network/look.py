@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from lossmith import Loss, parse, perceptual, pinned, style
-from lossmith.report import sheet
+from lossmith.report import save_image_sheet
 
 HERE = Path(__file__).parent
 LOSSES = {
@@ -67,7 +67,7 @@ def main() -> None:
             drawn[f"{name}\n{figures['psnr']:.1f} dB, LPIPS-VGG {figures['lpips_vgg']:.3f}" + " " * len(drawn)] = (
                 result[0]
             )
-    lighter(sheet(drawn | {"truth": target[0]}, HERE / "optimised.png", crop=(40, 40, 40, 40)))
+    lighter(save_image_sheet(drawn | {"truth": target[0]}, HERE / "optimised.png", crop=(40, 40, 40, 40)))
     (HERE / "look.json").write_text(
         json.dumps({"steps": STEPS, "rate": RATE, "side": SIDE, "found": found}, indent=1) + "\n"
     )
@@ -78,7 +78,7 @@ def main() -> None:
         painting = middle(file, STYLE_SIDE, 0)
         pictures[file.stem] = painting[0]
         pictures[f"{file.stem}, transferred"] = transferred(content, painting)[0]
-    lighter(sheet(pictures, HERE / "style.png"))
+    lighter(save_image_sheet(pictures, HERE / "style.png"))
 
 
 def optimised(loss: Loss, start: Tensor, target: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from lossmith.engine.layers import (
     ReLU,
     Step,
 )
-from lossmith.lenses.embedded import PLAN, TAPS
+from lossmith.lens import get_backbone
+from lossmith.lenses.embedded import EMBEDDED_LAYERS, STEPS
 from lossmith.lenses.lpips import LPIPS_LAYERS
-from lossmith.lenses.vgg import shared
-from lossmith.pretrained.locate import find
+from lossmith.lenses.vgg import VGGNetwork
+from lossmith.pretrained.locate import find_weights
 
 MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 EPSILON = 0.1
@@ -27,7 +28,7 @@ TEACHER_WIDTHS = (64, 128, 256, 512, 512)
 class Student(nn.Module):
     """The embedded network while it learns: five taps, channel weights, and projections that are thrown away."""
 
-    def __init__(self, plan: Sequence[Step] = PLAN) -> None:
+    def __init__(self, plan: Sequence[Step] = STEPS) -> None:
         super().__init__()
         self.plan = tuple(plan)
         convs = [step for step in plan if isinstance(step, Conv)]
@@ -37,7 +38,7 @@ class Student(nn.Module):
             for c in convs
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(len(c.weight))) for c in convs)
-        widths = [len(c.weight) for c in convs if c.name.replace("conv", "relu") in TAPS]
+        widths = [len(c.weight) for c in convs if c.name.replace("conv", "relu") in EMBEDDED_LAYERS]
         self.heads = nn.ParameterList(nn.Parameter(torch.full((w,), -2.0)) for w in widths)
         self.projections = nn.ModuleList(nn.Conv2d(w, t, 1) for w, t in zip(widths, TEACHER_WIDTHS, strict=True))
 
@@ -52,9 +53,9 @@ class Student(nn.Module):
                 x = F.conv2d(x, kernel, bias, step.stride, step.padding)
             else:
                 x = step(x)
-            if step.name in TAPS:
+            if step.name in EMBEDDED_LAYERS:
                 after.append(x)
-            elif step.name.replace("conv", "relu") in TAPS:
+            elif step.name.replace("conv", "relu") in EMBEDDED_LAYERS:
                 before.append(x)
         return before, after
 
@@ -76,11 +77,11 @@ class Teacher:
             weight = step.weight.to(dtype).contiguous(memory_format=torch.channels_last)
             return replace(step, weight=weight, bias=step.bias.to(dtype))
 
-        mean, steps = shared("vgg16", None).loaded(torch.device("cpu"), torch.float32)
+        mean, steps = get_backbone(VGGNetwork, "vgg16", None).get_steps(torch.device("cpu"), torch.float32)
         self.mean, self.dtype = mean, dtype
         last = [step.name for step in steps].index(LPIPS_LAYERS["vgg"][-1])
         self.steps = [ready(step) for step in steps[: last + 1]]
-        state = find("lpips_vgg").state
+        state = find_weights("lpips_vgg").state
         self.heads = [state[name].float().view(1, -1, 1, 1) for name in sorted(state)]
 
     @torch.no_grad()

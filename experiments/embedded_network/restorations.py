@@ -84,7 +84,7 @@ def restored(crops: Tensor, weights: Path) -> Tensor:
         return load_file(weights / file)
 
     generator = torch.Generator().manual_seed(0)
-    small = downsample(crops, 4, eight_bit=True)
+    small = downsample(crops, 4, quantize=True)
     sharp = imdn(network("sr_imdn_baseline_x4.safetensors"), small)
     textured = srgan(network("sr_srgan_x4.safetensors"), small)
     drawn = compact(network("sr_realesr_animevideov3_x4.safetensors"), small)

@@ -129,7 +129,7 @@ class Partner:
     def degraded(self, clean: Tensor) -> Tensor:
         """What a restorer gets to see."""
         if self.scale > 1:
-            return downsample(clean, self.scale, eight_bit=True)
+            return downsample(clean, self.scale, quantize=True)
         noise = self.random.standard_normal(tuple(clean.shape), dtype=np.float32)
         return clean + SIGMA * torch.from_numpy(noise)
 

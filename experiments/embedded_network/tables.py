@@ -52,7 +52,7 @@ def judged() -> str:
     columns = [found if name == "embedded" else found[name] for name in NAMES]
     rows = [
         [f"{folder}, all", *(short(each["srocc_lpips_vgg"]) for each in columns)],
-        [f"{folder}, mean of kinds", *(short(each["srocc_mean_over_kinds"]) for each in columns)],
+        [f"{folder}, mean over kinds", *(short(each["srocc_mean_over_kinds"]) for each in columns)],
     ]
     rows += [[kind, *(short(each["srocc_by_kind"][kind]) for each in columns)] for kind in found["srocc_by_kind"]]
     return lined(["", *NAMES.values()], rows)
@@ -76,13 +76,13 @@ def cost() -> str:
         size = f"{row['batch']} x {row['side']} px, {row['precision']}"
         told.append([size, row["network"], f"{row['forward ms']:.0f}", f"{row['step ms']:.0f}", kept, *ratios])
     heads = [
-        "pictures",
+        "images",
         "network",
         "forward, ms",
         "step, ms",
         "kept, MB",
-        "faster than VGG-16 here",
-        "than VGG-16, plain",
+        "speed-up over VGG-16 here",
+        "over plain VGG-16",
     ]
     return lined(heads, told, words=2)
 
@@ -106,7 +106,7 @@ def used(task: str) -> Callable[[], str]:
 def gains() -> str:
     """What each arm brings of what VGG-16 brings over L1, and what it costs of what VGG-16 costs."""
     columns = {f"LPIPS, {folder}": f"{folder}, lpips_alex" for folder in SETS}
-    columns |= {"DISTS, Kodak24": "Kodak24, dists", "of its loss in PSNR": "Kodak24, psnr_y"}
+    columns |= {"DISTS, Kodak24": "Kodak24, dists", "share of its PSNR loss": "Kodak24, psnr_y"}
     rows = []
     for task, found in read("use").items():
         for name, told in found["share of VGG-16's gain, at equal steps"].items():

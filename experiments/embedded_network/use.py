@@ -26,10 +26,10 @@ from torch import Tensor
 
 import lossmith
 from lossmith import L1, Loss, perceptual
-from lossmith.data import downsample, trimmed, upsample
-from lossmith.metrics import score
+from lossmith.data import crop_to_multiple, downsample, upsample
+from lossmith.metrics import compute_metrics
 from lossmith.models.edsr import EDSR
-from lossmith.report import sheet
+from lossmith.report import save_image_sheet
 
 HERE = Path(__file__).parent
 WEIGHT = 0.02
@@ -148,7 +148,7 @@ class Arms:
 def degraded(task: str, clean: Tensor, seed: int) -> Tensor:
     """What the network gets to see."""
     if task == "super-resolution":
-        return downsample(clean, 4, eight_bit=True)
+        return downsample(clean, 4, quantize=True)
     return clean + SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -160,9 +160,9 @@ def scores(task: str, assets: Path, way: Callable[[Tensor], Tensor]) -> dict[str
         which = ("psnr_y", "lpips_alex", "dists") if middle else ("psnr_y", "lpips_alex")
         rows = []
         for i, file in enumerate(sorted(benchmark(assets, folder))):
-            clean = trimmed(opened(file, middle), SCALES[task])
+            clean = crop_to_multiple(opened(file, middle), SCALES[task])
             pred = way(degraded(task, clean, i)).clamp(0, 1)
-            rows.append(score(pred, clean, border=SCALES[task], which=which))
+            rows.append(compute_metrics(pred, clean, border=SCALES[task], which=which))
         found[folder] = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in which}
     return found
 
@@ -172,17 +172,17 @@ def drawing(arms: Arms, assets: Path) -> None:
     """One picture as the arms restore it."""
     files = sorted(benchmark(assets, "Kodak24"))
     number = [file.stem for file in files].index(SHOWN)
-    clean = trimmed(opened(files[number], FOLDERS["Kodak24"]), SCALES[arms.task])
+    clean = crop_to_multiple(opened(files[number], FOLDERS["Kodak24"]), SCALES[arms.task])
     small = degraded(arms.task, clean, number)
     drawn: dict[str, Tensor] = {}
     for name in DRAWN:
         if (name, 0) in arms.models:
             pred = arms.models[name, 0](small).clamp(0, 1)
-            told = score(pred, clean, border=SCALES[arms.task], which=("psnr_y", "lpips_alex"))
+            told = compute_metrics(pred, clean, border=SCALES[arms.task], which=("psnr_y", "lpips_alex"))
             drawn[f"{name}\n{told['psnr_y']:.2f} dB, LPIPS {told['lpips_alex']:.3f}"] = pred[0]
     height, width = clean.shape[2:]
     place = (height // 2, width * 5 // 8, height // 4, width // 4)
-    lighter(sheet({**drawn, "truth": clean[0]}, HERE / f"use_{arms.task}.png", crop=place))
+    lighter(save_image_sheet({**drawn, "truth": clean[0]}, HERE / f"use_{arms.task}.png", crop=place))
 
 
 def report(found: dict[str, list[dict]], args: argparse.Namespace) -> None:

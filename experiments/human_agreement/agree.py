@@ -111,7 +111,7 @@ def scored(pictures: list[Pixels], reference: Pixels) -> Iterator[dict[str, floa
         scores = dict.fromkeys(parts, 0.0)
         values = fixed.evaluate({"pred": tensor(picture)}).values()
         for owner, weight, value in zip(owners, fixed.weights, values, strict=True):
-            scores[owner] += float(weight.at() * value)
+            scores[owner] += float(weight.value_at() * value)
         scores[SHRUNK] = float(small(tensor(shrunk(picture))))
         yield {name: float(f"{value:.6g}") for name, value in scores.items()}
 

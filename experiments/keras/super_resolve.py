@@ -21,9 +21,9 @@ from keras import layers
 from PIL import Image
 
 from lossmith.data import downsample
-from lossmith.keras import Loss
+from lossmith.keras import KerasLoss
 from lossmith.metrics import psnr
-from lossmith.report import sheet
+from lossmith.report import save_image_sheet
 
 HERE = Path(__file__).parent
 SHEET = HERE.parents[1] / "docs" / "images" / "keras.jpg"
@@ -60,7 +60,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     small, large = crops(given.train)
     model = super_resolver()
-    loss = Loss(TEXT)
+    loss = KerasLoss(TEXT)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss, metrics=loss.metrics())
     watch = Minutes()
     model.fit(small, large, batch_size=BATCH, epochs=1000, verbose=2, callbacks=[watch])
@@ -72,11 +72,11 @@ def main() -> None:
     scores = {name: round(psnr(tensor(x).clip(0, 1), tensor(truth)), 2) for name, x in found.items()}
     labels = {f"{name}\n{scores[name]} dB": tensor(x)[0] for name, x in found.items()}
     with tempfile.TemporaryDirectory() as folder:
-        drawn = Image.open(sheet({**labels, "truth": tensor(truth)[0]}, Path(folder) / "sheet.png", crop=CROP, zoom=3))
+        drawn = Image.open(save_image_sheet({**labels, "truth": tensor(truth)[0]}, Path(folder) / "sheet.png", crop=CROP, zoom=3))
         drawn.resize((drawn.width * 5 // 8, drawn.height * 5 // 8)).convert("RGB").save(SHEET, quality=88)
     result = {
         "loss": repr(loss),
-        "hashes": {name: digest[:8] for name, digest in loss.formula.hashes.items()},
+        "hashes": {name: digest[:8] for name, digest in loss.formula.weight_hashes.items()},
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
         "python": platform.python_version(),

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from run import HERE, averaged, pictures, together
 
-from lossmith.knob.evaluation_cache import Judging
-from lossmith.models import load
+from lossmith.knob.evaluation_cache import CachedEvaluator
+from lossmith.models import load_restorer
 from lossmith.tasks import SuperResolution
 from lossmith.train import Settings, train
 
@@ -33,8 +33,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     given = parser.parse_args()
     task = SuperResolution(4)
-    judging = Judging(task, task.evaluation(pictures(given.assets, "Kodak24")[::2]), KEPT, kept=given.out / "figures")
-    found: dict[str, Any] = {"start": averaged(judging(["start"], load(given.start)[0]))}
+    judging = CachedEvaluator(task, task.evaluation_set(pictures(given.assets, "Kodak24")[::2]), KEPT, kept=given.out / "figures")
+    found: dict[str, Any] = {"start": averaged(judging(["start"], load_restorer(given.start)[0]))}
     for balance, text in BALANCES.items():
         found[balance], networks = {}, []
         for name, scale in SCALES.items():
@@ -53,10 +53,10 @@ def main() -> None:
                 model={"name": str(given.start)},
             )
             train(settings, run)
-            networks.append(load(run / "model.safetensors")[0])
+            networks.append(load_restorer(run / "model.safetensors")[0])
             last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
             found[balance][name] = averaged(judging([run.name, given.steps], networks[-1])) | {"log": last}
-        found[balance]["moved apart"] = apart(*networks, load(given.start)[0])
+        found[balance]["moved apart"] = apart(*networks, load_restorer(given.start)[0])
         print(balance, found[balance])
     record = {"loss": LOSS, "scales": SCALES, "steps": given.steps, "pictures": "every 2. of Kodak24", **found}
     (HERE / "rescaled.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -19,15 +19,15 @@ import torch
 
 import lossmith
 from lossmith import calibrate, parse
-from lossmith.data import listed
-from lossmith.knob.baselines import settled
-from lossmith.knob.certificate import OWN_ENDS, Judged, certify
-from lossmith.knob.evaluation_cache import Judging
-from lossmith.knob.report.certificate import planes, words
-from lossmith.knob.report.sweep import strips
-from lossmith.knob.verification import Verified, verify
-from lossmith.models import load
-from lossmith.pretrained.locate import sha256_of
+from lossmith.data import list_images
+from lossmith.knob.baselines import fix_knobs
+from lossmith.knob.certificate import OWN_ENDS, EvaluatedPoint, certify_knob
+from lossmith.knob.evaluation_cache import CachedEvaluator
+from lossmith.knob.report.certificate import draw_certificate, format_certificate
+from lossmith.knob.report.sweep import draw_sweep_strips
+from lossmith.knob.verification import VerifiedKnob, verify_knob
+from lossmith.models import load_restorer
+from lossmith.pretrained.locate import compute_sha256
 from lossmith.tasks import SuperResolution
 from lossmith.train import Settings, train
 
@@ -80,15 +80,15 @@ def main() -> None:
     if train(settings, run) < settings.steps:
         sys.exit("Stopped; the same command goes on.")
     files = [file for name, n in EVALUATED.items() for file in pictures(given.assets, name)[::n]]
-    verified = verify(run, files, values=5, equal=EQUAL, shorter=[1, 2], training=True)
-    print(words(verified.record))
+    verified = verify_knob(run, files, values=5, equal=EQUAL, shorter=[1, 2], training=True)
+    print(format_certificate(verified.record))
     record = result(verified, settings, run) | {"card": card(settings)}
     (HERE / "result.json").write_text(json.dumps(record, indent=1) + "\n")
-    planes(verified.record, verified.series, HERE / "front.png")
+    draw_certificate(verified.record, verified.series, HERE / "front.png")
     shown = [file for file in pictures(given.assets, "Kodak24") if file.stem in SHOWN]
     task = SuperResolution(4)
-    network = load(run / "model.safetensors")[0]
-    strips(network, task, task.evaluation(shown), HERE / "strip.png", which=["psnr_y", "lpips_alex"], device="cpu")
+    network = load_restorer(run / "model.safetensors")[0]
+    draw_sweep_strips(network, task, task.evaluation_set(shown), HERE / "strip.png", which=["psnr_y", "lpips_alex"], device="cpu")
 
 
 def together(images: Path, folder: Path) -> Path:
@@ -103,23 +103,23 @@ def together(images: Path, folder: Path) -> Path:
 def pictures(assets: Path, name: str) -> list[Path]:
     """The large pictures of a benchmark."""
     folder = assets / "images" / "benchmark" / name
-    return list(listed(folder / "HR" if (folder / "HR").is_dir() else folder))
+    return list(list_images(folder / "HR" if (folder / "HR").is_dir() else folder))
 
 
 def card(settings: Settings) -> dict[str, Any]:
     """What the terms come to at the start, with the knob at 1."""
-    task, model = SuperResolution(4), load(settings.model["name"])[0]
-    items = task.training(listed(settings.images), crop=settings.crop, seed=settings.seed)
+    task, model = SuperResolution(4), load_restorer(settings.model["name"])[0]
+    items = task.training_set(list_images(settings.images), crop=settings.crop, seed=settings.seed)
 
     def views(index: int) -> dict[str, torch.Tensor]:
         examples = [items[index * settings.batch + i] for i in range(settings.batch)]
         with torch.no_grad():
-            return task.views(model, {name: torch.stack([one[name] for one in examples]) for name in examples[0]})
+            return task.compute_inputs(model, {name: torch.stack([one[name] for one in examples]) for name in examples[0]})
 
-    return calibrate(settled(parse(settings.loss), {"lam": 1.0}), (views(index) for index in range(8))).record()
+    return calibrate(fix_knobs(parse(settings.loss), {"lam": 1.0}), (views(index) for index in range(8))).as_dict()
 
 
-def result(verified: Verified, settings: Settings, run: Path) -> dict[str, Any]:
+def result(verified: VerifiedKnob, settings: Settings, run: Path) -> dict[str, Any]:
     """The bars first, for the knob turned by its layers and by mixing its ends, then all that they were taken from."""
     found, axes = verified.record, verified.record["axes"]
 
@@ -180,22 +180,22 @@ def bars(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def evenly(verified: Verified, settings: Settings, run: Path) -> dict[str, Any]:
+def evenly(verified: VerifiedKnob, settings: Settings, run: Path) -> dict[str, Any]:
     """The ends mixed in evenly spaced shares, whatever the loss at a place is: how it was looked at first."""
-    network, axes = load(run / "model.safetensors")[0], list(verified.record["axes"])
+    network, axes = load_restorer(run / "model.safetensors")[0], list(verified.record["axes"])
     ((name, (low, high)),) = settings.knobs.items()
     curve = verified.series[OWN_ENDS]
-    examples = SuperResolution(4).evaluation([Path(file) for file in verified.record["images"]])
-    judging = Judging(SuperResolution(4), examples, ["psnr_y", *axes], kept=run / "verify" / "figures")
-    digest, points = sha256_of(run / "model.safetensors"), [curve[0]]
+    examples = SuperResolution(4).evaluation_set([Path(file) for file in verified.record["images"]])
+    judging = CachedEvaluator(SuperResolution(4), examples, ["psnr_y", *axes], kept=run / "verify" / "figures")
+    digest, points = compute_sha256(run / "model.safetensors"), [curve[0]]
     for i, place in enumerate(curve[1:-1], start=1):
         share = i / (len(curve) - 1)
 
         def mixed(image: torch.Tensor, share: float = share) -> torch.Tensor:
             return torch.lerp(network(image, **{name: low}), network(image, **{name: high}), share)
 
-        points.append(Judged(place.at, judging(["own ends", digest, low, high, share], mixed)))
-    return certify({**verified.series, OWN_ENDS: [*points, curve[-1]]}, axes=axes)["ends_mixed"]
+        points.append(EvaluatedPoint(place.at, judging(["own ends", digest, low, high, share], mixed)))
+    return certify_knob({**verified.series, OWN_ENDS: [*points, curve[-1]]}, axes=axes)["ends_mixed"]
 
 
 def averaged(figures: dict[str, dict[str, float]]) -> dict[str, float]:

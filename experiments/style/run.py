@@ -19,19 +19,19 @@ from torch import Tensor
 
 import lossmith
 from lossmith import parse
-from lossmith.data import read
-from lossmith.image import scaled
-from lossmith.models import load
-from lossmith.report.sheets import sheet, stacked
-from lossmith.style_transfer.loss import formula
-from lossmith.style_transfer.optimize import Brush, Painted, paint
-from lossmith.style_transfer.task import sized
+from lossmith.data import decode_image
+from lossmith.image import to_float
+from lossmith.models import load_restorer
+from lossmith.report.image_sheet import save_image_sheet, stack_sheets
+from lossmith.style_transfer.loss import build_style_formula
+from lossmith.style_transfer.optimize import StyleTransferConfig, StyleTransferResult, stylize
+from lossmith.style_transfer.task import resize_longer_side
 
 HERE = Path(__file__).parent
 PAIRS = (("china.jpg", "starry_night.jpg"), ("chelsea.png", "munch.jpg"), ("coffee.png", "udnie.jpg"))
 
 
-def figures(net: str, pair: tuple[str, str], painted: Painted, seconds: float, core: float) -> dict[str, object]:
+def figures(net: str, pair: tuple[str, str], painted: StyleTransferResult, seconds: float, core: float) -> dict[str, object]:
     """What a painting cost, for the record."""
     stages = [{**stage._asdict(), "picture": list(stage.picture.shape)} for stage in painted.stages]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -42,12 +42,12 @@ def figures(net: str, pair: tuple[str, str], painted: Painted, seconds: float, c
 
 def jpeg(rows: list[dict[str, Tensor]], name: str) -> None:
     """Sheets one below the other as a JPEG."""
-    stacked([sheet(row, HERE / f"sheet{i}.png") for i, row in enumerate(rows)]).save(HERE / name, quality=88)
+    stack_sheets([save_image_sheet(row, HERE / f"sheet{i}.png") for i, row in enumerate(rows)]).save(HERE / name, quality=88)
 
 
 def inset(content: Tensor, style: Tensor) -> Tensor:
     """The photograph with the painting in its lower right corner."""
-    small, shown = sized(style, 112)[0], content[0].clone()
+    small, shown = resize_longer_side(style, 112)[0], content[0].clone()
     framed = F.pad(small, (3, 3, 3, 3), value=1.0)
     shown[:, -framed.shape[1] :, -framed.shape[2] :] = framed
     return shown
@@ -64,11 +64,11 @@ def main(assets: Path, run: Path) -> None:
     rows: list[dict[str, object]] = []
 
     def picture(folder: str, name: str) -> Tensor:
-        return scaled(read(assets / "images" / folder / name))[None]
+        return to_float(decode_image(assets / "images" / folder / name))[None]
 
-    def painting(net: str, pair: tuple[str, str], brush: Brush) -> Painted:
+    def painting(net: str, pair: tuple[str, str], brush: StyleTransferConfig) -> StyleTransferResult:
         begun, core = time.monotonic(), time.process_time()
-        made = paint(picture("samples", pair[0]), [picture("style", pair[1])], parse(formula(net)), brush=brush)
+        made = stylize(picture("samples", pair[0]), [picture("style", pair[1])], parse(build_style_formula(net)), brush=brush)
         rows.append(
             {
                 **figures(net, pair, made, time.monotonic() - begun, time.process_time() - core),
@@ -81,13 +81,13 @@ def main(assets: Path, run: Path) -> None:
         return made
 
     looked: list[dict[str, Tensor]] = [{}, {}, {}]
-    made: dict[str, list[Painted]] = {"vgg19": [], "embedded": []}
+    made: dict[str, list[StyleTransferResult]] = {"vgg19": [], "embedded": []}
     for pair in PAIRS:
-        content, style = sized(picture("samples", pair[0]), 320), picture("style", pair[1])
+        content, style = resize_longer_side(picture("samples", pair[0]), 320), picture("style", pair[1])
         looked[0][f"{pair[0]}\n{pair[1]}"] = inset(content, style)
         for row, net, brush in (
-            (1, "vgg19", Brush(side=320, steps=40, optimizer="lbfgs")),
-            (2, "embedded", Brush(side=256)),
+            (1, "vgg19", StyleTransferConfig(side=320, steps=40, optimizer="lbfgs")),
+            (2, "embedded", StyleTransferConfig(side=256)),
         ):
             made[net].append(painting(net, pair, brush))
             looked[row][f"{net}, {brush.side} px\n{pair[0]}, {rows[-1]['cpu seconds']:.0f} s of a core"] = made[net][
@@ -95,10 +95,10 @@ def main(assets: Path, run: Path) -> None:
             ].picture[0]
     jpeg(looked, "paintings.jpg")
 
-    network, facts = load(run / "model.safetensors")
+    network, facts = load_restorer(run / "model.safetensors")
     trained: list[dict[str, Tensor]] = [{}, {}]
     for content_name in (pair[0] for pair in PAIRS):
-        content = sized(picture("samples", content_name), 256)
+        content = resize_longer_side(picture("samples", content_name), 256)
         begun = time.monotonic()
         with torch.inference_mode():
             once = network(content).clamp(0, 1)
@@ -109,9 +109,9 @@ def main(assets: Path, run: Path) -> None:
     record["stylist"] = {"last seconds a picture": round(seconds, 2), "what it was trained by": by}
     jpeg(trained, "networks.jpg")
     (HERE / "result.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    painting("embedded", PAIRS[0], Brush(side=1024))
-    large = painting("vgg19", PAIRS[0], Brush(side=1024, steps=100, optimizer="lbfgs"))
-    stages = {f"{s.side} px, {s.steps} steps\n{s.seconds:.0f} s": sized(s.picture, 384)[0] for s in large.stages}
+    painting("embedded", PAIRS[0], StyleTransferConfig(side=1024))
+    large = painting("vgg19", PAIRS[0], StyleTransferConfig(side=1024, steps=100, optimizer="lbfgs"))
+    stages = {f"{s.side} px, {s.steps} steps\n{s.seconds:.0f} s": resize_longer_side(s.picture, 384)[0] for s in large.stages}
     jpeg([stages], "stages.jpg")
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 import lossmith
-from lossmith.models import load
-from lossmith.report import sheet
-from lossmith.report.plane import INK, OTHERS, OURS, Dot, Panel, plane
+from lossmith.models import load_restorer
+from lossmith.report import save_image_sheet
+from lossmith.report.plot.png_scatter import INK, MUTED, HIGHLIGHT, ScatterPoint, ScatterPanel, draw_scatter
 from lossmith.tasks import SuperResolution
-from lossmith.train.evaluation import judge, means
+from lossmith.train.evaluation import evaluate_images, mean_metrics
 
 HERE = Path(__file__).parent
 SETS = ("Set5", "Set14", "BSD100")
@@ -47,11 +47,11 @@ def main() -> None:
     given = arguments.parse_args()
     benchmark = given.assets / "images" / "benchmark"
     task = SuperResolution(4)
-    ways = {"bicubic": task.plain}
+    ways = {"bicubic": task.baseline_output}
     facts = {}
     for run in given.runs:
         config = json.loads((run / "config.json").read_text())
-        model = load(run / "model.safetensors")[0].eval()
+        model = load_restorer(run / "model.safetensors")[0].eval()
         ways[config["loss"]] = lambda batch, model=model: model(batch["input"])
         last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
         kept = ("steps", "batch", "crop", "lr", "precision", "seed")
@@ -63,11 +63,11 @@ def main() -> None:
     for name, restore in ways.items():
         scores[name] = {}
         for folder in SETS:
-            rows = list(judge(task.evaluation(benchmark / folder), restore, border=task.border))
-            scores[name][folder] = {key: round(value, 4) for key, value in means([row.figures for row in rows]).items()}
+            rows = list(evaluate_images(task.evaluation_set(benchmark / folder), restore, border=task.border))
+            scores[name][folder] = {key: round(value, 4) for key, value in mean_metrics([row.metrics for row in rows]).items()}
             print(f"{name:40} {folder:8}", scores[name][folder], flush=True)
-        for row in judge(task.evaluation(shown), restore, border=task.border):
-            figures = f"{row.figures['psnr_y']:.2f} dB, LPIPS {row.figures['lpips_alex']:.3f}"
+        for row in evaluate_images(task.evaluation_set(shown), restore, border=task.border):
+            figures = f"{row.metrics['psnr_y']:.2f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
             top, left, height, width = SHOWN[row.name]
             part = (slice(None), slice(top, top + height), slice(left, left + width))
             drawn[row.name][f"{name}\n{figures}"] = row.pred[0][part]
@@ -83,7 +83,7 @@ def main() -> None:
     }
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     for name, pictures in drawn.items():
-        sheet(pictures | {"truth": truths[name]}, HERE / f"{name}.png", crop=(20, 40, 80, 106))
+        save_image_sheet(pictures | {"truth": truths[name]}, HERE / f"{name}.png", crop=(20, 40, 80, 106))
     drawn_plane(scores, anchors)
 
 
@@ -95,11 +95,11 @@ def drawn_plane(
     for folder in ("Set5", "Set14"):
         dots = []
         for name, label in LABELS.items():
-            colour = OTHERS if name not in scores else INK if name == "bicubic" else OURS
+            colour = MUTED if name not in scores else INK if name == "bicubic" else HIGHLIGHT
             if found := (scores.get(name) or anchors.get(name, {})).get(folder):
-                dots.append(Dot(found["psnr_y"], found["lpips_alex"], label, colour))
-        panels.append(Panel(f"{folder} x4", dots))
-    plane(panels, HERE / "plane.png")
+                dots.append(ScatterPoint(found["psnr_y"], found["lpips_alex"], label, colour))
+        panels.append(ScatterPanel(f"{folder} x4", dots))
+    draw_scatter(panels, HERE / "plane.png")
 
 
 if __name__ == "__main__":

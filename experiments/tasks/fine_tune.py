@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from judge import record
 
-from lossmith.data import listed
-from lossmith.models import load
-from lossmith.report import sheet
-from lossmith.report.plane import BEGUN, OTHERS, OURS, Dot, Panel, plane
+from lossmith.data import list_images
+from lossmith.models import load_restorer
+from lossmith.report import save_image_sheet
+from lossmith.report.plot.png_scatter import SECOND_HIGHLIGHT, MUTED, HIGHLIGHT, ScatterPoint, ScatterPanel, draw_scatter
 from lossmith.tasks import SuperResolution
-from lossmith.train.evaluation import judge
+from lossmith.train.evaluation import evaluate_images
 
 HERE = Path(__file__).parent
 WHICH = ("psnr_y", "ssim_y", "lpips_alex", "swd")
@@ -54,10 +54,10 @@ def main() -> None:
             (label, before, {"loss": "before"}),
             (f"{label}, fine-tuned", run / "model.safetensors", tuned),
         ):
-            model = load(file)[0].eval()
+            model = load_restorer(file)[0].eval()
             for name in SETS:
-                found = list(judge(task.evaluation(benchmark / name), through(model), border=4, which=WHICH))
-                means = {metric: sum(row.figures[metric] for row in found) / len(found) for metric in WHICH}
+                found = list(evaluate_images(task.evaluation_set(benchmark / name), through(model), border=4, which=WHICH))
+                means = {metric: sum(row.metrics[metric] for row in found) / len(found) for metric in WHICH}
                 print(way, name, {metric: round(value, 4) for metric, value in means.items()}, flush=True)
                 arrows[name].setdefault(label, []).append((means["psnr_y"], means["lpips_alex"]))
                 for metric, value in means.items():
@@ -65,7 +65,7 @@ def main() -> None:
                     rows.append(row | {"metric": metric, "value": round(value, 4)})
             draw(model, way, task, benchmark, drawn)
     record("fine-tuning x4", rows)
-    sheet(drawn, HERE / "fine_tune.png")
+    save_image_sheet(drawn, HERE / "fine_tune.png")
     drawn_plane(arrows, json.loads((benchmark / "sr_x4_anchor_scores.json").read_text()))
 
 
@@ -75,11 +75,11 @@ def through(model: torch.nn.Module):
 
 def draw(model: torch.nn.Module, way: str, task: SuperResolution, benchmark: Path, drawn: dict) -> None:
     name, (top, left), (height, width) = SHOWN
-    shown = [file for file in listed(benchmark / "Kodak24") if file.stem == name]
+    shown = [file for file in list_images(benchmark / "Kodak24") if file.stem == name]
     part = (slice(None), slice(top, top + height), slice(left, left + width))
-    for row in judge(task.evaluation(shown), through(model), border=4, which=("psnr_y", "lpips_alex")):
+    for row in evaluate_images(task.evaluation_set(shown), through(model), border=4, which=("psnr_y", "lpips_alex")):
         drawn.setdefault("truth", row.batch["target"][0][part])
-        figures = f"{row.figures['psnr_y']:.2f} dB, LPIPS {row.figures['lpips_alex']:.3f}"
+        figures = f"{row.metrics['psnr_y']:.2f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
         drawn[f"{way}\n{figures}"] = row.pred[0][part].clamp(0, 1)
 
 
@@ -87,16 +87,16 @@ def drawn_plane(arrows: dict, anchors: dict) -> None:
     panels = []
     for name in SETS:
         dots = [
-            Dot(anchors[key][name]["psnr_y"], anchors[key][name]["lpips_alex"], label, OTHERS)
+            ScatterPoint(anchors[key][name]["psnr_y"], anchors[key][name]["lpips_alex"], label, MUTED)
             for key, label in PUBLISHED.items()
             if name in anchors.get(key, {})
         ]
         pairs = [
-            (Dot(*before, label, colour, hollow=True), Dot(*after, "", colour))
-            for colour, (label, (before, after)) in zip((OURS, BEGUN), arrows[name].items(), strict=False)
+            (ScatterPoint(*before, label, colour, is_hollow=True), ScatterPoint(*after, "", colour))
+            for colour, (label, (before, after)) in zip((HIGHLIGHT, SECOND_HIGHLIGHT), arrows[name].items(), strict=False)
         ]
-        panels.append(Panel(f"{name} x4", [*dots, *(dot for pair in pairs for dot in pair)], arrows=pairs))
-    plane(panels, HERE / "fine_tune_plane.png")
+        panels.append(ScatterPanel(f"{name} x4", [*dots, *(dot for pair in pairs for dot in pair)], arrows=pairs))
+    draw_scatter(panels, HERE / "fine_tune_plane.png")
 
 
 if __name__ == "__main__":

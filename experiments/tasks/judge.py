@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import lossmith
-from lossmith.models import load
-from lossmith.report import sheet
-from lossmith.train.evaluation import judge
+from lossmith.models import load_restorer
+from lossmith.report import save_image_sheet
+from lossmith.train.evaluation import evaluate_images
 
 HERE = Path(__file__).parent
 WHICH = ("psnr_rgb", "ssim_y", "lpips_alex", "swd")
@@ -42,10 +42,10 @@ def main() -> None:
     given = arguments.parse_args()
     for name in given.tasks:
         case = CASES[name]
-        ways: dict[str, tuple[Callable, dict]] = {"input": (case.made().plain, {"loss": "none"})}
+        ways: dict[str, tuple[Callable, dict]] = {"input": (case.made().baseline_output, {"loss": "none"})}
         for way in ("start", "L1", "looks"):
             run = given.runs / name / way
-            model = load(run / "model.safetensors")[0].eval()
+            model = load_restorer(run / "model.safetensors")[0].eval()
             config = json.loads((run / "config.json").read_text())
             seconds = json.loads((run / "log.jsonl").read_text().splitlines()[-1])["seconds"]
             facts = {"loss": config["loss"], "steps": config["steps"], "seconds": round(seconds)}
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def answer(case: Case, model: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor]], Tensor]:
-    return lambda batch: case.made().answer(model, batch)
+    return lambda batch: case.made().predict(model, batch)
 
 
 def compare(case: Case, ways: dict[str, tuple[Callable, dict]], pictures: Path) -> list[dict]:
@@ -66,8 +66,8 @@ def compare(case: Case, ways: dict[str, tuple[Callable, dict]], pictures: Path) 
     part = (slice(None), slice(top, top + 200), slice(left, left + 280))
     rows, drawn, truth = [], {}, torch.empty(0)
     for way, (restore, facts) in ways.items():
-        found = list(judge(case.made().evaluation(pictures), restore, border=0, which=WHICH))
-        means = {metric: sum(row.figures[metric] for row in found) / len(found) for metric in WHICH}
+        found = list(evaluate_images(case.made().evaluation_set(pictures), restore, border=0, which=WHICH))
+        means = {metric: sum(row.metrics[metric] for row in found) / len(found) for metric in WHICH}
         print(case.task, way, {metric: round(value, 4) for metric, value in means.items()}, flush=True)
         for metric, value in means.items():
             rows.append({"task": case.task, "way": way, **facts, "metric": metric, "value": round(value, 4)})
@@ -75,11 +75,11 @@ def compare(case: Case, ways: dict[str, tuple[Callable, dict]], pictures: Path) 
             continue
         for row in found:
             if row.name == name:
-                figures = f"{row.figures['psnr_rgb']:.2f} dB, LPIPS {row.figures['lpips_alex']:.3f}"
+                figures = f"{row.metrics['psnr_rgb']:.2f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
                 label = {"L1": "L1", "looks": case.loss}.get(way, way)
                 drawn[f"{label}\n{figures}"] = row.pred[0][part].clamp(0, 1)
                 truth = row.batch["target"][0][part]
-    sheet(drawn | {"truth": truth}, HERE / f"{case.task}.png")
+    save_image_sheet(drawn | {"truth": truth}, HERE / f"{case.task}.png")
     return rows
 
 

@@ -16,7 +16,7 @@ from cases import CASES, Case
 from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith import parse
-from lossmith.models import build
+from lossmith.models import build_network
 from lossmith.train import Settings, train
 
 
@@ -59,11 +59,11 @@ def trained(case: Case, loss: str, model: dict, pictures: Path, out: Path, steps
 
 def operations(case: Case, loss: str) -> float:
     """The floating-point operations of a step for one crop, in the network and in the loss."""
-    network = build(scale=1, **case.model)
+    network = build_network(scale=1, **case.model)
     with FlopCounterMode(display=False) as counter:
-        network(torch.rand(1, network.inputs, case.crop, case.crop)).sum().backward()
+        network(torch.rand(1, network.in_channels, case.crop, case.crop)).sum().backward()
     plan = parse(loss).plan((1, 3, case.crop, case.crop))
-    return counter.get_total_flops() + sum(each.forward + each.backward for each in plan.passes)
+    return counter.get_total_flops() + sum(each.forward_flops + each.backward_flops for each in plan.passes)
 
 
 def together(images: Path, folder: Path) -> Path:

@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from lossmith.text_to_image import captioned
-from lossmith.text_to_image.cascade import Prompted
-from lossmith.text_to_image.encoders import Embeddings
-from lossmith.text_to_image.models.sampler import Sampler
-from lossmith.text_to_image.shapes.oracle import Oracle
+from lossmith.text_to_image import caption_task
+from lossmith.text_to_image.pipeline import TextToImagePipeline
+from lossmith.text_to_image.encoders import CaptionEmbeddings
+from lossmith.text_to_image.models.sampler import SamplerConfig
+from lossmith.text_to_image.shapes.oracle import ShapesOracle
 from lossmith.train import Settings, train
 
 HERE = Path(__file__).parent
@@ -90,10 +90,10 @@ COMMON |= {"warmup": 100, "clip": 1.0, "val_count": 2, "log_every": 100, "checkp
 COUNT, STEPS = 96, 25
 
 
-def shuffled(reader: Any, captions: Sequence[str], **others: Any) -> Embeddings:
+def shuffled(reader: Any, captions: Sequence[str], **others: Any) -> CaptionEmbeddings:
     """Embeddings that say of each picture what is true of another."""
-    found = Embeddings(reader, captions, **others)
-    found.places = np.random.default_rng(0).permutation(found.places)
+    found = CaptionEmbeddings(reader, captions, **others)
+    found.locations = np.random.default_rng(0).permutation(found.locations)
     return found
 
 
@@ -122,11 +122,11 @@ def right(folder: Path, draw: int) -> dict[str, list[bool]]:
     """For each of the captions, which attributes a run draws right."""
     if (known := folder / f"right-{draw}.json").is_file():
         return json.loads(known.read_text())
-    prompted = Prompted.of(folder / "model.safetensors")
+    prompted = TextToImagePipeline.of(folder / "model.safetensors")
     _, held = captioned.Captions().split("shapes:2", None, 32)
-    oracle, chance = Oracle(32, level="2"), np.random.default_rng(draw)
+    oracle, chance = ShapesOracle(32, level="2"), np.random.default_rng(draw)
     wanted = [held.draw(chance).caption for _ in range(COUNT)]
-    made = prompted.make([held.captions[i] for i in wanted], range(COUNT), Sampler(steps=STEPS, guidance=2.0))
+    made = prompted.make([held.captions[i] for i in wanted], range(COUNT), SamplerConfig(steps=STEPS, guidance=2.0))
     pairs = [(oracle.scenes[n], held.scene(i)) for n, i in zip(oracle.read(made), wanted, strict=True)]
     names = dict.fromkeys(name for _, scene in pairs for name in scene.attributes)
     found = {n: [a.attributes.get(n) == b.attributes.get(n) for a, b in pairs] for n in names}
@@ -155,7 +155,7 @@ def same(one: Path, other: Path) -> bool:
 
 def table(rows: Sequence[dict[str, Any]], against: dict[str, dict[str, dict[str, float]]]) -> str:
     """A row an arm, as Markdown: how long it took, what it draws right, and how that compares."""
-    lines = ["| arm (seeds) | CPU s | drawn right | beside denoising | beside all |", "|---|---:|---:|---:|---:|"]
+    lines = ["| arm (seeds) | CPU s | correct | difference to denoising | difference to all |", "|---|---:|---:|---:|---:|"]
     for arm in dict.fromkeys(row["system"].removeprefix("lossmith: ") for row in rows):
         if arm in CHOICE:
             continue

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lossmith.metrics import picture_features
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.metrics import compute_image_features
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
 from lossmith.text_to_image.metrics.diversity import memorisation
-from lossmith.text_to_image.metrics.kid import kid
+from lossmith.text_to_image.metrics.kernel_distance import kid
 from lossmith.text_to_image.metrics.oracle_accuracy import oracle_ceiling, oracle_chance
-from lossmith.text_to_image.shapes.dataset import Shapes
-from lossmith.text_to_image.shapes.oracle import Oracle
-from lossmith.text_to_image.shapes.split import variance_shares
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
+from lossmith.text_to_image.shapes.oracle import ShapesOracle
+from lossmith.text_to_image.shapes.split import explained_variance_ratio
 
 COUNT = 960
 
@@ -33,8 +33,8 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 def of_pictures(folder: Path, side: int) -> dict[str, object]:
     """What is to be known of captioned pictures before a network is judged on them."""
-    train, held = CaptionedPictures(folder, side).split(0.15)
-    seen = [picture_features(each.pictures([said[0] for said in each.said])) for each in (train, held)]
+    train, held = CaptionedImages(folder, side).split(0.15)
+    seen = [compute_image_features(each.pictures([said[0] for said in each.said])) for each in (train, held)]
     (ours, digest), (theirs, _) = seen
     row: dict[str, object] = {"side": side, "train": len(ours), "held_out": len(theirs), "features": digest}
     row["kid_real_against_real"] = rounded(kid(ours, theirs)._asdict())
@@ -48,7 +48,7 @@ def shapes() -> dict[str, dict[str, object]]:
     found = {}
     for level in ("1", "1b", "2"):
         for side in (32, 64):
-            real, oracle = Shapes(side, level=level), Oracle(side, level=level)
+            real, oracle = ShapesDataset(side, level=level), ShapesOracle(side, level=level)
             chance = np.random.default_rng(1)
             captions = [real.draw(chance).caption for _ in range(COUNT)]
             scenes = [real.scene(caption) for caption in captions]
@@ -59,10 +59,10 @@ def shapes() -> dict[str, dict[str, object]]:
             if level != "2":
                 names = [name for name in row["ceiling"] if name != "joint"]
                 labels = {name: [scene.attributes[name] for scene in scenes] for name in names}
-                row["variance_shares"] = rounded(variance_shares(pictures, labels))
-            features, row["features"] = picture_features(pictures)
+                row["variance_shares"] = rounded(explained_variance_ratio(pictures, labels))
+            features, row["features"] = compute_image_features(pictures)
             chance = np.random.default_rng(3)
-            other, _ = picture_features(real.pictures([real.draw(chance).caption for _ in range(COUNT)], seed=4))
+            other, _ = compute_image_features(real.pictures([real.draw(chance).caption for _ in range(COUNT)], seed=4))
             row["kid_real_against_real"] = rounded(kid(features, other)._asdict())
             found[f"{level} at {side} px"] = row
             print(json.dumps(row), flush=True)

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
-from lossmith.text_to_image.captions.folder import METADATA, Entry
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
+from lossmith.text_to_image.captions.discovery import METADATA, CaptionEntry
 
 TONES = {f"1f3f{digit}" for digit in "bcdef"}
 SILENT = {"fe0f", "200d", "2640", "2642"} | TONES
@@ -116,9 +116,9 @@ def main() -> None:
         file = asked.target / f"{name}.png"
         drawn(picture, asked.side).save(file)
         said = [f"{each} by {asked.artist}" for each in captions] if asked.artist else captions
-        found.append(Entry(file.name, file, tuple(said), family(name)))
+        found.append(CaptionEntry(file.name, file, tuple(said), family(name)))
     if asked.part:
-        kept = CaptionedPictures(found).split(SHARE)[PARTS.index(asked.part)].entries
+        kept = CaptionedImages(found).split(SHARE)[PARTS.index(asked.part)].entries
         for entry in set(found) - set(kept):
             (asked.target / entry.name).unlink()
         found = kept

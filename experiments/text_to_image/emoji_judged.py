@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lossmith.report.sheets import sheet, stacked
-from lossmith.text_to_image.caption_data import Captions
-from lossmith.text_to_image.cascade import Prompted
-from lossmith.text_to_image.models.sampler import Sampler
+from lossmith.report.image_sheet import save_image_sheet, stack_sheets
+from lossmith.text_to_image.caption_data import CaptionData
+from lossmith.text_to_image.pipeline import TextToImagePipeline
+from lossmith.text_to_image.models.sampler import SamplerConfig
 
 HERE = Path(__file__).parent
 SHOWN, WEIGHT, ZOOM = 12, 2.0, 3
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, help="What the training took, of one core.")
     asked = parser.parse_args()
     record, settings = (json.loads((asked.run / f"{name}.json").read_text()) for name in ("captions", "config"))
-    prompted = Prompted.of(asked.run / "model.safetensors")
+    prompted = TextToImagePipeline.of(asked.run / "model.safetensors")
     path = HERE / "result.json"
     whole = json.loads(path.read_text()) if path.is_file() else {}
     whole[asked.name] = {
@@ -84,19 +84,19 @@ def main() -> None:
         "rows": rows(record, settings, asked.seconds),
     }
     path.write_text(json.dumps(whole, indent=1) + "\n")
-    train, held = Captions().split(asked.captions, asked.val, prompted.side)
+    train, held = CaptionData().split(asked.captions, asked.val, prompted.side)
     lot = np.random.default_rng(0)
     unseen = lot.permutation(len(held.captions))[:SHOWN].tolist()
     seen = [train.captions[i] for i in lot.permutation(len(train.captions))[:SHOWN]]
     texts = [held.captions[i] for i in unseen]
-    how = Sampler(steps=25, guidance=WEIGHT)
+    how = SamplerConfig(steps=25, guidance=WEIGHT)
     drawn = [held.pictures(unseen, seed=0), *(prompted.make(each, range(SHOWN), how) for each in (texts, seen))]
     sheets = []
     for number, (line, pictures) in enumerate(zip((texts, texts, seen), drawn, strict=True)):
         large = torch.nn.functional.interpolate(pictures, scale_factor=ZOOM)
         labelled = {f"{i + 1}. {text[:14]}": picture for i, (text, picture) in enumerate(zip(line, large, strict=True))}
-        sheets.append(sheet(labelled, HERE / f"{asked.name}_{number}.png"))
-    stacked(sheets).quantize(256).save(HERE / f"{asked.name}.png")
+        sheets.append(save_image_sheet(labelled, HERE / f"{asked.name}_{number}.png"))
+    stack_sheets(sheets).quantize(256).save(HERE / f"{asked.name}.png")
 
 
 if __name__ == "__main__":

@@ -24,21 +24,21 @@ from torch import Tensor
 
 import lossmith
 from lossmith import CLIPLoss
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
-from lossmith.text_to_image.captions.folder import entries
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
+from lossmith.text_to_image.captions.discovery import find_captioned_images
 from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
-from lossmith.text_to_image.metrics.r_precision import mismatched, r_precision
-from lossmith.text_to_image.shapes.dataset import Shapes
+from lossmith.text_to_image.metrics.r_precision import sample_mismatched_captions, r_precision
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
 
 HERE = Path(__file__).parent
 RATE, DECAY = 2e-3, 0.05
 
 
-def source_of(places: list[str], side: int) -> Shapes | CaptionedPictures:
+def source_of(places: list[str], side: int) -> ShapesDataset | CaptionedImages:
     """Shapes of a level, in all phrasings, or the pictures of some folders."""
     if places[0].partition(":")[0] == "shapes":
-        return Shapes(side, level=places[0].partition(":")[2] or "1", phrasings=(0, 1, 2, 3))
-    return CaptionedPictures([entry for place in places for entry in entries(place)[0]], side)
+        return ShapesDataset(side, level=places[0].partition(":")[2] or "1", phrasings=(0, 1, 2, 3))
+    return CaptionedImages([entry for place in places for entry in find_captioned_images(place)[0]], side)
 
 
 def spoilt(pictures: Tensor, draw: torch.Generator) -> Tensor:
@@ -61,7 +61,7 @@ def spoilt(pictures: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def trained(
-    source: Shapes | CaptionedPictures, side: int, minutes: float, batch: int, seed: int
+    source: ShapesDataset | CaptionedImages, side: int, minutes: float, batch: int, seed: int
 ) -> tuple[CaptionJudge, dict[str, float]]:
     """A judge, and what its training was."""
     torch.manual_seed(seed)
@@ -90,18 +90,18 @@ def trained(
     return judge.eval(), {"steps": step, "pictures": step * batch, "cpu_seconds": round(time.process_time() - start)}
 
 
-def ceiling(judge: CaptionJudge, source: Shapes | CaptionedPictures, seed: int) -> dict[str, dict[str, float]]:
+def ceiling(judge: CaptionJudge, source: ShapesDataset | CaptionedImages, seed: int) -> dict[str, dict[str, float]]:
     """R-precision of real pictures: among a hundred captions, and among those that differ in one thing."""
     chance = np.random.default_rng(seed)
     captions = chance.permutation(len(source.captions))[:1000].tolist()
     pictures, texts = judge.judged(source.pictures(captions, seed=seed), source.captions)
-    found = {"r_precision_100": r_precision(pictures, texts, mismatched(source.meanings, captions, seed=seed))}
-    if isinstance(source, Shapes):
+    found = {"r_precision_100": r_precision(pictures, texts, sample_mismatched_captions(source.meanings, captions, seed=seed))}
+    if isinstance(source, ShapesDataset):
         found["r_precision_hard"] = r_precision(pictures, texts, hard(source, captions))
     return {name: {key: round(each, 4) for key, each in value._asdict().items()} for name, value in found.items()}
 
 
-def hard(shapes: Shapes, captions: list[int]) -> list[list[int]]:
+def hard(shapes: ShapesDataset, captions: list[int]) -> list[list[int]]:
     """For each caption those of scenes that differ in one thing, worded alike: as many for each as the fewest have."""
     place = {scene: number for number, scene in enumerate(shapes.scenes)}
     ways = len(shapes.phrasings)
@@ -137,7 +137,7 @@ def main() -> None:
     if asked.check:
         source = source_of([asked.check], asked.side)
         result["checked_on"], result["ceiling"] = Path(asked.check).name, ceiling(judge, source, asked.seed)
-        if isinstance(source, CaptionedPictures):
+        if isinstance(source, CaptionedImages):
             result["ceiling_held_out"] = ceiling(judge, source.split(0.15, seed=0)[1], asked.seed)
     file = HERE / "judge.json"
     figures = json.loads(file.read_text()) if file.is_file() else {}

@@ -19,17 +19,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lossmith.report.sheets import sheet, stacked
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
-from lossmith.text_to_image.cascade import Prompted
-from lossmith.text_to_image.models.sampler import Sampler
+from lossmith.report.image_sheet import save_image_sheet, stack_sheets
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
+from lossmith.text_to_image.pipeline import TextToImagePipeline
+from lossmith.text_to_image.models.sampler import SamplerConfig
 
 HERE = Path(__file__).parent
 CHOICES, ACROSS, ZOOM = 8, 8, 5
 KINDS = ("by lot", "nearest")
 
 
-def asked_of(source: CaptionedPictures, vectors: Tensor, count: int, seed: int) -> list[dict]:
+def asked_of(source: CaptionedImages, vectors: Tensor, count: int, seed: int) -> list[dict]:
     """For each sample its caption's number, and the captions to choose from in some order."""
     chance = np.random.default_rng(seed)
     first = {}
@@ -57,7 +57,7 @@ def paper(pictures: Tensor, questions: list[dict], folder: Path) -> Image.Image:
         for k, (picture, each) in enumerate(zip(large, questions, strict=True), 1)
     ]
     rows = [dict(labelled[k : k + ACROSS]) for k in range(0, len(labelled), ACROSS)]
-    return stacked([sheet(row, folder / f"row_{k}.png") for k, row in enumerate(rows)])
+    return stack_sheets([save_image_sheet(row, folder / f"row_{k}.png") for k, row in enumerate(rows)])
 
 
 def score(folder: Path, answers: list[int], whose: dict) -> None:
@@ -94,11 +94,11 @@ def main() -> None:
     if asked.answers:
         score(asked.place, asked.answers, {"run": asked.name, "viewer": asked.viewer})
         return
-    prompted = Prompted.of(asked.place / "model.safetensors")
-    source = CaptionedPictures(asked.captions, prompted.side)
+    prompted = TextToImagePipeline.of(asked.place / "model.safetensors")
+    source = CaptionedImages(asked.captions, prompted.side)
     questions = asked_of(source, prompted.read(source.captions).pooled, asked.count, asked.seed)
     texts = [each["choices"][each["right"] - 1] for each in questions]
-    pictures = prompted.make(texts, range(asked.seed, asked.seed + len(texts)), Sampler(guidance=asked.guidance))
+    pictures = prompted.make(texts, range(asked.seed, asked.seed + len(texts)), SamplerConfig(guidance=asked.guidance))
     asked.out.mkdir(parents=True, exist_ok=True)
     paper(pictures, questions, asked.out).save(asked.out / "questions.png")
     record = {"step": prompted.facts["step"], "guidance": asked.guidance, "seed": asked.seed}

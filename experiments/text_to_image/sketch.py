@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
-from lossmith.text_to_image.cascade import Prompted
-from lossmith.text_to_image.models.sampler import noise_of
-from lossmith.text_to_image.sample_callback import BINS, curve
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
+from lossmith.text_to_image.pipeline import TextToImagePipeline
+from lossmith.text_to_image.models.sampler import make_noise
+from lossmith.text_to_image.sample_callback import LOGSNR_BINS, denoising_errors
 from lossmith.train import Settings, train
 
 HERE = Path(__file__).parent
@@ -31,13 +31,13 @@ COMMON |= {"val_count": 2, "log_every": 100, "checkpoint_every": 1000}
 COUNT = 192
 
 
-def errors(prompted: Prompted, place: str) -> list[float]:
+def errors(prompted: TextToImagePipeline, place: str) -> list[float]:
     """The error of the denoising at each level of noise, of pictures of a folder."""
-    source = CaptionedPictures(place, prompted.side)
+    source = CaptionedImages(place, prompted.side)
     step = max(len(source.captions) // COUNT, 1)
     numbers = list(range(0, len(source.captions), step))[:COUNT]
     text = prompted.read([source.captions[number] for number in numbers])
-    return curve(prompted.model, source.pictures(numbers), text, noise_of(range(len(numbers)), prompted.side))
+    return denoising_errors(prompted.model, source.pictures(numbers), text, make_noise(range(len(numbers)), prompted.side))
 
 
 def main() -> None:
@@ -63,13 +63,13 @@ def main() -> None:
         began = time.process_time()
         train(settings, folder, accelerator="cpu")
         spent = {"seconds": round(time.process_time() - began), "threads": torch.get_num_threads()}
-        prompted, rows = Prompted.of(folder / "model.safetensors"), []
+        prompted, rows = TextToImagePipeline.of(folder / "model.safetensors"), []
         for of, place in (("trained on", asked.captions), ("held out", asked.val)):
             found = [round(each, 5) for each in errors(prompted, place)]
             row = {"system": arm, "loss": formula, "seed": 0, "metric": f"error of pictures {of}", **spent}
             rows.append({**row, "value": round(sum(found) / len(found), 5), "by_level": found})
             print(f"{arm}: {row['metric']} {rows[-1]['value']:.4f}, {spent['seconds']} s", flush=True)
-        written(rows, {"steps": asked.steps, "batch": COMMON["batch"], "logsnr": BINS, "torch": torch.__version__})
+        written(rows, {"steps": asked.steps, "batch": COMMON["batch"], "logsnr": LOGSNR_BINS, "torch": torch.__version__})
 
 
 def written(rows: list[dict], facts: dict) -> None:

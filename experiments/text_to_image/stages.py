@@ -27,14 +27,14 @@ from torch import Tensor
 
 from lossmith.data import upsample
 from lossmith.image import to_pil
-from lossmith.metrics import picture_features, psnr, swd
-from lossmith.text_to_image.cascade import Prompted, later_stage
-from lossmith.text_to_image.metrics.kid import kid
+from lossmith.metrics import compute_image_features, psnr, swd
+from lossmith.text_to_image.pipeline import TextToImagePipeline, load_upscaler
+from lossmith.text_to_image.metrics.kernel_distance import kid
 from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy
-from lossmith.text_to_image.models.sampler import Sampler
-from lossmith.text_to_image.sample_callback import grid
-from lossmith.text_to_image.shapes.dataset import Shapes
-from lossmith.text_to_image.shapes.oracle import Oracle
+from lossmith.text_to_image.models.sampler import SamplerConfig
+from lossmith.text_to_image.sample_callback import make_grid
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
+from lossmith.text_to_image.shapes.oracle import ShapesOracle
 from lossmith.train import Settings, train
 
 HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ ARMS: dict[str, dict[str, Any]] = {
 Stage = Callable[[Tensor], Tensor]
 
 
-def pictures(folder: Path, shapes: Shapes, count: int, seed: int) -> Path:
+def pictures(folder: Path, shapes: ShapesDataset, count: int, seed: int) -> Path:
     """A folder of pictures with their captions, as both ways can read it."""
     if not (folder / "metadata.jsonl").is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,9 +98,9 @@ def judged(
     made: Tensor, small: Tensor, real: Tensor, others: Tensor, scenes: list[Any], true: bool
 ) -> dict[str, float]:
     """What enlarged pictures are worth; `true` if they stand for the real ones and not for samples."""
-    found = oracle_accuracy(Oracle(LARGE), made, scenes)
+    found = oracle_accuracy(ShapesOracle(LARGE), made, scenes)
     found["psnr of its means to what it saw"] = psnr(F.avg_pool2d(made, LARGE // SMALL), small)
-    features = [picture_features(each)[0] for each in (made, others)]
+    features = [compute_image_features(each)[0] for each in (made, others)]
     found["kid"] = kid(*features, size=COUNT).value
     if true:
         found["psnr"] = psnr(made, real)
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=360)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     given = parser.parse_args()
-    known, held = Shapes(LARGE).split(0.15, by="scene")  # as a run on shapes parts them at any side
+    known, held = ShapesDataset(LARGE).split(0.15, by="scene")  # as a run on shapes parts them at any side
     data = given.out / "pictures"
     pictures(data / "train", known, PICTURES, 0)
     pictures(data / "held", held, 16, 1)
@@ -126,13 +126,13 @@ def main() -> None:
     real, prompts = torch.stack([each.picture for each in wanted]), [held.captions[each.caption] for each in wanted]
     scenes = [held.scene(each.caption) for each in wanted]
     others = known.pictures([k % len(known) for k in range(2 * COUNT)], seed=3)
-    first, how = Prompted.of(given.first / "model.safetensors"), Sampler()
+    first, how = TextToImagePipeline.of(given.first / "model.safetensors"), SamplerConfig()
     sampled = first.make(prompts, range(COUNT), how)
     seen = {"real": F.avg_pool2d(real, LARGE // SMALL), "samples": sampled}
 
     stages: dict[str, tuple[str, Stage]] = {"bicubic": ("", lambda small: upsample(small, 2).clamp(0, 1))}
     for arm, facts in runs.items():
-        stage = later_stage(facts["file"])
+        stage = load_upscaler(facts["file"])
         for spoilt in (0.0, 0.2) if arm == "diffusion" else (None,):
 
             def enlarge(small: Tensor, stage: Any = stage, spoilt: float | None = spoilt) -> Tensor:
@@ -156,7 +156,7 @@ def main() -> None:
     ceiling = judged(real, seen["real"], real, others, scenes, False)
     del ceiling["psnr of its means to what it saw"]  # which is infinite
     print("real pictures", ceiling)
-    to_pil(grid(torch.cat(sheet), 8)).save(HERE / "stages.png", optimize=True)
+    to_pil(make_grid(torch.cat(sheet), 8)).save(HERE / "stages.png", optimize=True)
     facts = {"pictures": PICTURES, "count": COUNT, "sampling": how.steps, "guidance": how.guidance}
     record = {**facts, "torch": torch.__version__, "threads": torch.get_num_threads(), "real pictures": ceiling}
     write("stages", {**record, "rows": rows})

@@ -19,8 +19,8 @@ from typing import Any
 
 from PIL import Image
 
-from lossmith.report.plane import OTHERS, OURS, Dot, Panel, plane
-from lossmith.tune.findings import findings
+from lossmith.report.plot.png_scatter import MUTED, HIGHLIGHT, ScatterPoint, ScatterPanel, draw_scatter
+from lossmith.tune.findings import read_findings
 
 HERE = Path(__file__).parent
 SIDE, JUDGES = 256, 8
@@ -76,25 +76,25 @@ def studied(command: list[str], study: Path, after: int) -> dict[str, object]:
     sessions = {log.stem: log.read_text().count("pictures, 0 skipped") for log in (study / "logs").glob("*.log")}
     usual = min(sessions.values())
     again = [run for run in killed["trials_under_way"] if sessions[run] > usual]
-    return {**killed, "taken_up_again": again, "trials_with_results": len(findings(study).trials)}
+    return {**killed, "taken_up_again": again, "trials_with_results": len(read_findings(study).trials)}
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
     """The plane as a figure, from what result.json keeps."""
     front = {row["number"] for row in record["front"]}
     start = record["marks"]["start"]
-    dots = [Dot(start["psnr_y"], start["lpips_alex"], "start (L1)")]
+    dots = [ScatterPoint(start["psnr_y"], start["lpips_alex"], "start (L1)")]
     for row in record["all"]:
         if row["state"] != "complete" or row["why"]:
             continue
         knee = row["number"] == record["knee"]["number"]
         words = f"a = {row['a']:.2g}, {row['layer']}"
-        on_front = {"label": f"knee: {words}" if knee else words, "colour": OURS} if row["number"] in front else {}
+        on_front = {"label": f"knee: {words}" if knee else words, "colour": HIGHLIGHT} if row["number"] in front else {}
         dots.append(
-            Dot(row["psnr_y"], row["lpips_alex"], **{"colour": OTHERS, "ring": knee, "spare": not knee, **on_front})
+            ScatterPoint(row["psnr_y"], row["lpips_alex"], **{"colour": MUTED, "has_ring": knee, "is_label_optional": not knee, **on_front})
         )
-    panel = Panel(f"{record['loss']}: {len(dots) - 1} whole trials", dots, front=[d for d in dots if d.colour == OURS])
-    plane([panel], file)
+    panel = ScatterPanel(f"{record['loss']}: {len(dots) - 1} whole trials", dots, front=[d for d in dots if d.colour == HIGHLIGHT])
+    draw_scatter([panel], file)
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def main() -> None:
     began = time.monotonic()
     killed = studied(lossmith(*asked, *common), study, after=6)
     took = time.monotonic() - began
-    found = findings(study)
+    found = read_findings(study)
     record = {
         "command": "lossmith " + " ".join("START" if word is start else str(word) for word in asked[:-1]) + " STUDY",
         "start_steps": given.start,

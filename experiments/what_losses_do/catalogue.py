@@ -1,4 +1,4 @@
-"""What is drawn and tabled: formulas, the page that they stand on, and what only people know about them."""
+"""The rows of the loss tables and the formulas of the figures, with their pages and units."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,14 +8,14 @@ Goal = Literal["nearer", "smoother", "apart", "real", "together", "agreed", "den
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
+    """A row of the table.
 
     Args:
         text: The formula.
         page: The page of its family.
-        units: What its value counts.
-        goal: What a lower value says.
-        bounds: Its range, where `bounds` of the loss does not know it, since a lens stands before it.
+        units: The units of its value.
+        goal: The meaning of a lower value.
+        bounds: Its range, where the loss itself does not know it because of a lens.
     """
 
     text: str
@@ -26,29 +26,29 @@ class Row:
 
 
 GOALS: dict[Goal, str] = {
-    "nearer": "nearer to the target",
+    "nearer": "closer to the target",
     "smoother": "smoother, not better",
-    "apart": "further apart",
-    "real": "the critic finds it more real",
-    "together": "pairs are nearer than the others",
+    "apart": "samples are further apart",
+    "real": "the discriminator rates it more real",
+    "together": "pairs are closer than non-pairs",
     "agreed": "the maps agree",
-    "away": "the flow is further from the others'",
-    "denoised": "nearer to what the network should say",
-    "styled": "nearer to content and style",
-    "normal": "the latents are nearer to N(0, 1)",
-    "coded": "latents and codes are nearer",
+    "away": "flows are further apart",
+    "denoised": "closer to the denoising target",
+    "styled": "closer to content and style",
+    "normal": "latents are closer to N(0, 1)",
+    "coded": "latents and codes are closer",
 }
 
-RANGE, SQUARE, LAYERS = "image range", "its square", "features"
+RANGE, SQUARE, LAYERS = "image range", "squared image range", "features"
 ROWS = [
     Row("L1()", "pixel", RANGE),
     Row("L2()", "pixel", SQUARE),
-    Row("Lp(3)", "pixel", "its p-th power"),
+    Row("Lp(3)", "pixel", "p-th power of image range"),
     Row("Charbonnier()", "pixel", RANGE),
     Row("Huber()", "pixel", SQUARE),
-    Row("SquaredNorm()", "pixel", "its square, summed"),
-    Row("SSIM()", "structure", "similarity lost"),
-    Row("MSSSIM(4)", "structure", "similarity lost"),
+    Row("SquaredNorm()", "pixel", "squared image range, summed"),
+    Row("SSIM()", "structure", "1 - similarity"),
+    Row("MSSSIM(4)", "structure", "1 - similarity"),
     Row("0.84 * MSSSIM(4) + 0.16 * L1()", "structure", "mixed"),
     Row("perceptual()", "perceptual", LAYERS),
     Row("perceptual('squeezenet')", "perceptual", LAYERS),
@@ -61,31 +61,31 @@ ROWS = [
     Row("style('vgg19')", "style", "squared Gram entries"),
     Row("gatys()", "style", "mixed", "styled"),
     Row("johnson()", "style", "mixed", "styled"),
-    Row("lpips()", "lpips-dists", "trained on people's choices"),
-    Row("lpips('vgg')", "lpips-dists", "trained on people's choices"),
-    Row("distilled_lpips()", "lpips-dists", "taught by LPIPS"),
-    Row("dists()", "lpips-dists", "trained on people's scores", bounds=(0.0, 2.0)),
+    Row("lpips()", "lpips-dists", "fitted to human choices"),
+    Row("lpips('vgg')", "lpips-dists", "fitted to human choices"),
+    Row("distilled_lpips()", "lpips-dists", "distilled from LPIPS"),
+    Row("dists()", "lpips-dists", "fitted to human scores", bounds=(0.0, 2.0)),
     Row("fft_l1()", "frequency", RANGE),
     Row("fft_l1('amplitude')", "frequency", RANGE),
     Row("FocalFrequency()", "frequency", SQUARE),
     Row("wavelet_l1()", "frequency", RANGE),
-    Row("gradient()", "gradient", "image range a pixel"),
-    Row("gradient('laplacian')", "gradient", "image range a pixel squared"),
-    Row("spsr_gradient()", "gradient", "its square, weighted"),
-    Row("colour()", "colour", "CIELAB, 2.3 is just seen"),
+    Row("gradient()", "gradient", "image range per pixel"),
+    Row("gradient('laplacian')", "gradient", "image range per squared pixel"),
+    Row("spsr_gradient()", "gradient", "(image range per pixel)², weighted"),
+    Row("colour()", "colour", "CIELAB; 2.3 is just noticeable"),
     Row("colour('ycbcr')", "colour", RANGE),
-    Row("TV()", "smoothness", "image range a pixel", "smoother"),
-    Row("TV(squared=True)", "smoothness", "its square", "smoother"),
-    Row("EdgeAwareTV()", "smoothness", "image range a pixel", "smoother"),
+    Row("TV()", "smoothness", "image range per pixel", "smoother"),
+    Row("TV(squared=True)", "smoothness", "(image range per pixel)²", "smoother"),
+    Row("EdgeAwareTV()", "smoothness", "image range per pixel", "smoother"),
     Row("contextual()", "contextual", "nats"),
     Row("sliced_wasserstein()", "contextual", "squared features"),
     Row("InfoNCE()", "contrastive", "nats", "together", (0.0, float("inf"))),
     Row("CLIPLoss()", "contrastive", "nats", "together"),
     Row("ContrastiveFlow()", "contrastive", "squared flow", "away"),
-    Row("TextAlignment()", "contrastive", "cosine lost", "together"),
+    Row("TextAlignment()", "contrastive", "1 - cosine", "together"),
     Row("TextContrast()", "contrastive", "nats", "together"),
     Row("PatchNCE() @ VGG('vgg16', 'relu3_1')", "contrastive", "nats", "together"),
-    Row("ModeSeeking()", "diversity", "noise a sample moves", "apart"),
+    Row("ModeSeeking()", "diversity", "noise distance / image distance", "apart"),
     Row("PairwiseDiversity()", "diversity", RANGE, "apart", (0.0, 0.1)),
     Row("MemoryDiversity()", "diversity", RANGE, "apart", (0.0, 0.1)),
     Row("Dispersive()", "diversity", "nats", "apart"),
@@ -94,14 +94,14 @@ ROWS = [
     Row("AttentionMask()", "attention", "share of attention", "agreed", (0.0, 1.0)),
     Row("Adversarial()", "adversarial", "nats", "real"),
     Row("Adversarial('patch', 'hinge')", "adversarial", "logits", "real"),
-    Row("FeatureMatching()", "adversarial", "the critic's features"),
+    Row("FeatureMatching()", "adversarial", "discriminator features"),
     Row("srgan()", "adversarial", "mixed"),
     Row("esrgan()", "adversarial", "mixed"),
     Row("real_esrgan()", "adversarial", "mixed"),
     Row("KL()", "vae", "nats", "normal"),
     Row("VQCommitment()", "vae", "squared latents", "coded"),
     Row("vqgan()", "vae", "mixed"),
-    Row("Denoising()", "diffusion", "squared noise", "denoised"),
+    Row("DenoisingMSE()", "diffusion", "squared noise", "denoised"),
     Row("imagen()", "diffusion", "squared flow", "denoised"),
     Row("imagen_fused()", "diffusion", "mixed", "denoised"),
     Row("LRConsistency()", "consistency", RANGE),
@@ -141,4 +141,4 @@ SHOWN: dict[str, str] = {
     "wasserstein": "sliced_wasserstein(layers=['relu1_1', 'relu2_1', 'relu3_1', 'relu4_1'])",
     "patchnce": "PatchNCE() @ VGG('vgg16', 'relu3_1')",
 }
-"""What a photograph is made under, by the name of its picture; the networks last, for they take the longest."""
+"""The losses under which a photograph is optimised, by the name of the figure; networks last, since they take longest."""

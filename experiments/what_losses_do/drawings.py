@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lossmith import KL, Adversarial, AttentionMask, InfoNCE, ModeSeeking, PairwiseDiversity
-from lossmith.losses.diffusion import weight_of
+from lossmith.losses.diffusion import denoising_weight
 
 matplotlib.use("Agg")
 PICTURES = Path(__file__).parents[2] / "docs" / "images" / "losses"
@@ -116,7 +116,7 @@ def diffusion(axis: Axes) -> None:
     """What an error of the picture weighs at each level of noise."""
     level = torch.linspace(-10, 10, 201)
     for weighting in WEIGHTINGS:
-        axis.semilogy(level, weight_of(weighting, level), label=weighting, ls="--" if "snr" in weighting else "-")
+        axis.semilogy(level, denoising_weight(weighting, level), label=weighting, ls="--" if "snr" in weighting else "-")
     axis.set(xlabel="log SNR: left is noise, right is picture", ylabel="weight of x's squared error")
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 

@@ -23,7 +23,7 @@ from torch import Tensor
 import lossmith
 from lossmith import Blur, Downsample, parse, pinned
 from lossmith.metrics import psnr
-from lossmith.report import sheet
+from lossmith.report import save_image_sheet
 
 HERE = Path(__file__).parent
 PICTURES = HERE.parents[1] / "docs" / "images" / "losses"
@@ -50,7 +50,7 @@ def made(text: str, truth: Tensor) -> Tensor:
     loss = parse(text)
     target = truth.expand(2, -1, -1, -1)
     views = {"target": target, "input": Downsample(4)({"pixels": target})["pixels"], "mask": mask(target)}
-    given = {name: view for name, view in views.items() if name in loss.reads}
+    given = {name: view for name, view in views.items() if name in loss.input_names}
     pred = starts(truth).requires_grad_()
     # a tiny eps: the step then does not depend on the size of the gradient, hence on no weight
     adam = torch.optim.Adam([pred], lr=LR, eps=1e-20)
@@ -92,7 +92,7 @@ def draw(name: str, begun: Tensor, images: Tensor, truth: Tensor) -> list[dict[s
     }
     noise, blurred, from_noise, from_blurred = panels
     ordered = {label: panels[label] for label in (noise, from_noise, blurred, from_blurred)}
-    path = sheet(ordered | {"truth": truth[0]}, PICTURES / f"{name}.png")
+    path = save_image_sheet(ordered | {"truth": truth[0]}, PICTURES / f"{name}.png")
     few = Image.open(path).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
     return figures[2:]

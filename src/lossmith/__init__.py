@@ -20,10 +20,10 @@ A new distance defines one method, ``measure(pred, target) -> (N,)``; CONTRIBUTI
 
 from lossmith.balance.calibrate import calibrate
 from lossmith.doctor.examine import check
-from lossmith.engine.feature_cache import Looks
+from lossmith.engine.feature_cache import FeatureCache
 from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Hybrid, Loss
-from lossmith.formula.pinned import Pinned, pinned
+from lossmith.formula.pinned import PinnedLoss, pinned
 from lossmith.formula.schedule import (
     OffAfter,
     OnFrom,
@@ -32,8 +32,8 @@ from lossmith.formula.schedule import (
 )
 from lossmith.formula.snr_gate import Gate
 from lossmith.formula.term import Term
-from lossmith.formula.tiled import Tiled, tiled
-from lossmith.formula.weight import Knob, Percent, Weight
+from lossmith.formula.tiled import TiledLoss, tiled
+from lossmith.formula.weight import Knob, GradientShare, Weight
 from lossmith.lens import Backbone, Chain, Features, Lens
 from lossmith.lenses import *  # noqa: F403
 from lossmith.lenses import __all__ as _lenses
@@ -58,16 +58,16 @@ __all__ = [
     "Hybrid",
     "Knob",
     "Lens",
-    "Looks",
+    "FeatureCache",
     "Loss",
     "OffAfter",
     "OnFrom",
-    "Percent",
+    "GradientShare",
     "Piecewise",
-    "Pinned",
+    "PinnedLoss",
     "Ramp",
     "Term",
-    "Tiled",
+    "TiledLoss",
     "Weight",
     "calibrate",
     "check",

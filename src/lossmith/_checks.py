@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any, get_args
 
-__all__ = ["check_choice", "check_integer", "check_number"]
+__all__ = ["check_bool", "check_choice", "check_integer", "check_number"]
 
 
 def check_number(
@@ -54,6 +54,21 @@ def check_integer(name: str, value: object, *, low: int | None = None, high: int
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
+def check_bool(name: str, value: object) -> bool:
+    """Return the value if it is a bool.
+
+    Args:
+        name: The argument's name.
+        value: What was given.
+
+    Raises:
+        ValueError: The value is not True or False.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}.")
+    return value
+
+
 def check_choice(name: str, value: Any, choices: Any) -> Any:
     """Return the value if it is one of some choices.
 
@@ -69,7 +84,7 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
     if value not in known:
         near = difflib.get_close_matches(str(value), [str(each) for each in known], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {_listed(known)}; got {value!r}.{hint}")
+        raise ValueError(f"{name} must be {'one of ' if len(known) > 1 else ''}{_listed(known)}; got {value!r}.{hint}")
     return value
 
 

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["quoted", "spelled"]
+__all__ = ["format_literal", "repr_of"]
 
 
-def spelled(who: object, *positional: Any, **keyword: Any) -> str:
+def repr_of(who: object, *positional: Any, **keyword: Any) -> str:
     """The call that makes an object: positional arguments as they are, keywords unless they are None."""
-    arguments = [quoted(value) for value in positional]
-    arguments += [f"{name}={quoted(value)}" for name, value in keyword.items() if value is not None]
+    arguments = [format_literal(value) for value in positional]
+    arguments += [f"{name}={format_literal(value)}" for name, value in keyword.items() if value is not None]
     return f"{type(who).__name__}({', '.join(arguments)})"
 
 
-def quoted(value: Any) -> str:
+def format_literal(value: Any) -> str:
     """A literal as formulas have it, with double quotes."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)  # whose escapes are Python's too
@@ -26,7 +26,7 @@ def quoted(value: Any) -> str:
     if isinstance(value, Real):
         return repr(float(value))
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{quoted(k)}: {quoted(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{format_literal(k)}: {format_literal(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(quoted(v) for v in value) + "]"
+        return "[" + ", ".join(format_literal(v) for v in value) + "]"
     return repr(value)

@@ -1,67 +1,87 @@
-"""Through what: a lens is what a distance looks at, instead of at the pixels themselves.
+"""Lenses: maps from an image to what a distance compares, such as network features, edges or colour spaces.
 
-A lens maps named maps to named maps. The first sees ``{"pixels": image}``; a network gives one map a layer. Lenses
-chain with ``@``, the outermost first, as functions do: ``Gram() @ VGG("vgg19", "relu4_2")`` is the Gram matrix of
-VGG's features.
+A lens maps a dictionary of named maps to a dictionary of named maps. The first lens of a chain receives
+``{"pixels": image}``; a network returns one map per layer. ``@`` chains lenses like function composition, outermost
+first: ``Gram() @ VGG("vgg19", "relu4_2")`` is the Gram matrix of VGG features.
 """
 
+import copy
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from lossmith.pretrained.locate import Found
+from lossmith._checks import check_number
 
-__all__ = ["Backbone", "Chain", "Features", "Lens"]
+if TYPE_CHECKING:
+    from lossmith.pretrained.locate import PretrainedWeights
+
+__all__ = ["Backbone", "Chain", "FeatureGeometry", "Features", "Lens", "check_rgb", "clear_backbones", "get_backbone"]
 
 Maps = dict[str, Tensor]
-Tiling = Literal["place", "mean", "sum"] | None
+Tiling = Literal["pointwise", "mean", "sum"] | None
 
 
 class Lens(nn.Module, ABC):
-    """What a distance looks at. A new lens defines :meth:`forward` and a `repr` that is its text."""
+    """A transform of the images that a distance compares.
 
-    spatial: ClassVar[bool] = True
-    """Whether its maps lie as the picture does, or add up over its places, so that a mask can be carried to them."""
-    linear: bool = False
-    """Whether it is a linear map, so that the mean is still what minimises a squared error behind it."""
-    label: ClassVar[str] = ""
-    """What a term seen through it is called in logs, such as "style"; empty if the distance says enough."""
+    A subclass defines :meth:`forward`, and a `repr` that is the lens's text in a formula.
+    """
 
-    papers: ClassVar[tuple[str, ...]] = ()
-    """The keys of its sources in `lossmith.citations`."""
+    is_spatial: ClassVar[bool] = True
+    """Whether each output map keeps the image's layout or sums over its positions, so that a mask can be applied."""
+    is_linear: bool = False
+    """Whether the lens is a linear map; the mean then still minimises a squared error behind the lens."""
+    term_label: ClassVar[str] = ""
+    """The name in logs of a term with this lens, such as "style"; empty to use the distance's name."""
+
+    citation_keys: ClassVar[tuple[str, ...]] = ()
+    """The keys of the lens's sources in `lossmith.citations`."""
 
     @property
     def tiling(self) -> Tiling:
-        """How what it shows of a picture comes from what it shows of the picture's tiles.
+        """How the output for an image follows from the outputs for its tiles.
 
-        "place" where it looks at one place at a time; "mean" or "sum" where it adds up over places; None where it is
-        neither.
+        "pointwise" if each output position depends on one input position, "mean" or "sum" if the output is a mean or a
+        sum over positions, None otherwise.
         """
         return None
 
     @abstractmethod
     def forward(self, maps: Maps) -> Maps:
-        """Each map as the lens shows it; all maps are (N, C, H, W) or a matrix an image."""
+        """Apply the lens to each map; all maps are (N, C, H, W) or one matrix per image."""
 
     @property
     def stages(self) -> tuple["Lens", ...]:
-        """Its parts, the one that sees the image first."""
+        """The lenses of a chain, innermost first; the lens itself if it is no chain."""
         return (self,)
 
     @property
-    def hashes(self) -> dict[str, str]:
-        """The SHA-256 of each file of weights that it uses, by the name of what is in there; finds the file."""
+    def weight_hashes(self) -> dict[str, str]:
+        """The SHA-256 of each weight file in use, by network name; locates the files."""
         return {}
 
+    def with_weights(self, weights: str | None) -> "Lens":
+        """Return this lens on networks with other weights; a lens without a network returns itself.
+
+        Args:
+            weights: A path, "random" for an untrained network, or None for the usual places.
+
+        Example:
+            >>> from lossmith import VGG, Gram
+            >>> (Gram() @ VGG("vgg19", "relu4_2")).with_weights("random")
+            Gram() @ VGG("vgg19", "relu4_2", weights="random")
+        """
+        return self
+
     def __matmul__(self, inner: object) -> "Chain":
-        """The lens after another: look through `inner` first."""
+        """Return the chain that applies `inner` first and this lens second."""
         if not isinstance(inner, Lens):
             return NotImplemented
         return Chain((*inner.stages, *self.stages))
@@ -72,10 +92,10 @@ class Lens(nn.Module, ABC):
 
 @final
 class Chain(Lens):
-    """Lenses one behind the other, the one that sees the image first at the front.
+    """A composition of lenses, applied in order.
 
     Args:
-        stages: At least one lens; none of them a chain.
+        stages: At least one lens, innermost first; none of them a chain.
     """
 
     def __init__(self, stages: Sequence[Lens]) -> None:
@@ -84,14 +104,18 @@ class Chain(Lens):
 
     @property
     def stages(self) -> tuple[Lens, ...]:
-        """The lenses, the one that sees the image first at the front."""
+        """The lenses, innermost first."""
         return tuple(self.parts)  # type: ignore[arg-type]
 
     def forward(self, maps: Maps) -> Maps:
-        """What the last lens shows of what those before it show."""
+        """Apply all lenses in order."""
         for stage in self.stages:
             maps = stage(maps)
         return maps
+
+    def with_weights(self, weights: str | None) -> "Chain":
+        """Return this chain with each lens on networks with other weights, see :meth:`Lens.with_weights`."""
+        return Chain([stage.with_weights(weights) for stage in self.stages])
 
     def __repr__(self) -> str:
         return " @ ".join(repr(stage) for stage in reversed(self.stages))
@@ -100,62 +124,74 @@ class Chain(Lens):
 class Backbone(ABC):
     """A frozen pretrained network, shared by all lenses that name it.
 
-    It is no module on purpose: no parent can train it, switch its mode, move it, save it in a checkpoint or wrap it in
-    DDP. Its weights are found at first use, and kept once for each device and precision.
+    A backbone is deliberately no `nn.Module`: no parent module can train it, switch its mode, move it, save it in a
+    checkpoint or wrap it in DDP. Its weights are loaded at first use, once per device and precision.
     """
 
     name: str
-    """What the network is called in a formula, such as "vgg19"."""
+    """The network's name in a formula, such as "vgg19"."""
     weights: str | None
-    """The file that was asked for, "random", or None for the usual places."""
+    """The requested weight file, "random", or None for the usual places."""
 
     @property
-    def title(self) -> str:
-        """Its name, and the file where one was asked for."""
+    def key(self) -> str:
+        """The network's name, followed by the weight file if one was requested."""
         return self.name if self.weights is None else f"{self.name}, weights={self.weights}"
 
-    papers: tuple[str, ...] = ()
+    citation_keys: tuple[str, ...] = ()
+    """The keys of the network's sources in `lossmith.citations`."""
 
     @property
     @abstractmethod
     def layers(self) -> tuple[str, ...]:
-        """Every layer that may be asked for, in the order in which the image meets them."""
+        """The names of all available layers, first to last."""
 
     @abstractmethod
     def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
-        """The features (N, C, H, W) of an RGB image (N, 3, H, W) in [0, 1] at some layers, in float32 at least."""
+        """Return the features (N, C, H, W) of RGB images (N, 3, H, W) in [0, 1] by layer, in float32 or float64."""
 
     @abstractmethod
-    def smallest(self, layers: Iterable[str]) -> int:
-        """The side in pixels of the smallest picture that leaves something at these layers."""
+    def min_size(self, layers: Iterable[str]) -> int:
+        """Return the smallest side in pixels of an image with at least one feature at each of these layers."""
 
     @abstractmethod
     def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
-        """The floating-point operations of one picture's forward pass to these layers; a multiply-add counts two."""
+        """Return the operations of one image's forward pass to these layers; a multiply-add counts as two."""
 
-    def geometry(self, height: int, width: int, layers: Iterable[str]) -> "Geometry | None":
-        """How its features lie in a picture; None if some depend on the whole picture."""
+    def geometry(self, height: int, width: int, layers: Iterable[str]) -> "FeatureGeometry | None":
+        """Return how the features lie in an image; None if a feature can depend on the whole image."""
         return None
 
     @abstractmethod
-    def find(self) -> "Found":
-        """Where its weights are, and what is in there; it looks for them, and says what to do if they are nowhere."""
+    def find_weights(self) -> "PretrainedWeights":
+        """Locate and read the weights; raise an error that says how to get them if there are none."""
 
     @property
     @abstractmethod
     def sha256(self) -> str:
         """The hash of the weights in use."""
 
+    def with_weights(self, weights: str | None) -> "Backbone":
+        """Return the same architecture with other weights; a backbone that has a choice of weights overrides this.
+
+        Raises:
+            NotImplementedError: The backbone has no choice of weights.
+        """
+        raise NotImplementedError(
+            f"{self.name} cannot take other weights: {type(self).__name__} does not define with_weights()."
+        )
+
 
 @final
 @dataclass(frozen=True)
-class Geometry:
-    """How the features of a network lie in a picture.
+class FeatureGeometry:
+    """How the features of a network lie in an image.
 
     Args:
-        margin: How far from a tile's border a feature may see, in pixels; a multiple of every stride.
-        strides: For each layer, the pixels from one feature to the next, which divide each other.
-        sizes: For each layer, the height and width of its features of the whole picture.
+        margin: The distance from a tile's border in pixels within which features can depend on pixels outside the
+            tile; a multiple of every stride.
+        strides: The distance in pixels between neighbouring features of each layer; each stride divides the next.
+        sizes: The height and width of each layer's features of the whole image.
     """
 
     margin: int
@@ -164,74 +200,132 @@ class Geometry:
 
 
 class Features(Lens, ABC):
-    """The lens that shows a picture as a network sees it: one map a layer, each with its share of the sum.
+    """A lens that returns the features of a network: one map per layer, each with its weight in the sum over layers.
 
     Args:
         backbone: The network.
-        layers: A layer, several, or layers with their weights.
+        layers: A layer, several layers, or a mapping from layers to positive weights.
 
     Raises:
-        ValueError: No layer, one that the network does not have, or a weight that is no positive number.
+        ValueError: No layer, an unknown layer, or a weight that is not a positive number.
     """
 
-    label = "perceptual"
+    term_label = "perceptual"
+
+    backbone: Backbone
 
     def __init__(self, backbone: Backbone, layers: str | Sequence[str] | Mapping[str, float]) -> None:
         super().__init__()
-        self.__dict__["backbone"] = backbone  # past nn.Module's registration
+        self.__dict__["backbone"] = backbone  # bypasses nn.Module's registration
         if isinstance(layers, str):
             layers = (layers,)
         if not isinstance(layers, Mapping):
             layers = dict.fromkeys(layers, 1.0)
         if not layers:
-            raise ValueError(f"{backbone.name} wants at least one layer, such as {backbone.layers[-1]!r}; got none.")
+            raise ValueError(f"layers of {backbone.name} must not be empty; name one, such as {backbone.layers[-1]!r}.")
         for layer, weight in layers.items():
-            if layer not in backbone.layers:
-                near = ", ".join(map(repr, difflib.get_close_matches(str(layer), backbone.layers, cutoff=0.5)))
-                guess = f"did you mean {near}? They" if near else "they"
-                ends = f"{backbone.layers[0]!r} to {backbone.layers[-1]!r}"
-                raise ValueError(f"{backbone.name} has no layer {layer!r}; {guess} run from {ends}.")
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-                raise ValueError(f"{backbone.name} wants a positive weight for layer {layer!r}; got {weight!r}.")
+            _check_layer(backbone, layer)
+            check_number(f"weight of {backbone.name} layer {layer!r}", weight, low=0, open_low=True)
         self.layers: dict[str, float] = {n: float(layers[n]) for n in backbone.layers if n in layers}
 
-    backbone: Backbone
-
     @property
-    def asked(self) -> str | list[str] | dict[str, float]:
-        """The layers in the shortest form that says the same: one, several, or several with weights."""
+    def layer_spec(self) -> str | list[str] | dict[str, float]:
+        """The layers in the shortest equivalent form: one name, a list of names, or names with weights."""
         if any(weight != 1 for weight in self.layers.values()):
             return self.layers
         names = list(self.layers)
         return names[0] if len(names) == 1 else names
 
     @property
-    def hashes(self) -> dict[str, str]:
-        """The SHA-256 of the network's weights, by its title."""
-        return {self.backbone.title: self.backbone.sha256}
+    def weight_hashes(self) -> dict[str, str]:
+        """The SHA-256 of the network's weights, by the network's key."""
+        return {self.backbone.key: self.backbone.sha256}
+
+    def with_weights(self, weights: str | None) -> Self:
+        """Return this lens on the same network with other weights, see :meth:`Lens.with_weights`."""
+        lens = copy.copy(self)
+        lens.__dict__["backbone"] = self.backbone.with_weights(weights)
+        return lens
 
     def forward(self, maps: Maps) -> Maps:
-        """The features of the one map that there is: {layer: (N, C, H, W)}."""
-        return self.backbone(the_image(self, maps), self.layers)
+        """Return the features of the only map: {layer: (N, C, H, W)}."""
+        return self.backbone(get_single_map(self, maps), self.layers)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Features":
-        return self  # it holds no state of its own, and the network is shared
+        return self  # the lens has no state of its own, and the network is shared
 
 
-def full(features: Tensor) -> Tensor:
-    """In float32 at least: reductions, norms and Gram matrices overflow or lose their digits in half precision."""
+def _check_layer(backbone: Backbone, layer: str) -> None:
+    if layer not in backbone.layers:
+        near = ", ".join(map(repr, difflib.get_close_matches(str(layer), backbone.layers, cutoff=0.5)))
+        guess = f" Did you mean {near}?" if near else ""
+        ends = f"{backbone.layers[0]!r} to {backbone.layers[-1]!r}"
+        raise ValueError(f"{backbone.name} has no layer {layer!r}; its layers run from {ends}.{guess}")
+
+
+BackboneT = TypeVar("BackboneT", bound=Backbone)
+
+
+def get_backbone(kind: type[BackboneT], *arguments: Any, **options: Any) -> BackboneT:
+    """Return the one instance of a network class for these arguments, which all lenses share.
+
+    Args:
+        kind: A subclass of :class:`Backbone`.
+        arguments: The positional arguments of its constructor.
+        options: The keyword arguments of its constructor.
+    """
+    network = _create_backbone(kind, *arguments, **options)
+    assert isinstance(network, kind)
+    return network
+
+
+@cache
+def _create_backbone(kind: type[Backbone], *arguments: Any, **options: Any) -> Backbone:
+    return kind(*arguments, **options)
+
+
+def clear_backbones() -> None:
+    """Forget all shared networks, so that lenses created later locate and load their weights again."""
+    _create_backbone.cache_clear()
+
+
+def at_least_float32(features: Tensor) -> Tensor:
+    """Return the tensor in float32 if it is in half precision, where reductions and norms overflow or lose digits."""
     return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
-def unhalved(like: Tensor) -> AbstractContextManager[None]:
-    """Where autocast, which would run convolutions and products in half precision, is off."""
+def autocast_disabled(like: Tensor) -> AbstractContextManager[None]:
+    """Return a context without autocast, which would run convolutions and matrix products in half precision."""
     kind = like.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
-def the_image(lens: Lens, maps: Maps) -> Tensor:
-    """The only map that there is, for lenses that take pictures and not features."""
+def get_single_map(lens: Lens, maps: Maps) -> Tensor:
+    """Return the only map, for lenses that take images and not features.
+
+    Raises:
+        ValueError: There is more than one map.
+    """
     if len(maps) != 1:
-        raise ValueError(f"{lens!r} takes one picture; it was given the maps {', '.join(maps)}.")
+        raise ValueError(f"{lens!r} takes one image; got the maps {', '.join(maps)}.")
     (image,) = maps.values()
     return image
+
+
+def check_rgb(name: str, image: Tensor) -> None:
+    """Raise ValueError unless images are RGB, (N, 3, H, W).
+
+    Args:
+        name: The network or lens that expects RGB images.
+        image: The images.
+    """
+    shape = tuple(image.shape)
+    if len(shape) == 4 and shape[1] == 3:
+        return
+    if len(shape) == 4 and shape[1] == 1:
+        cure = "expand grey images with image.expand(-1, 3, -1, -1)"
+    elif shape[-1] == 3:
+        cure = "move the channels with image.permute(0, 3, 1, 2)"
+    else:
+        cure = "select or repeat channels"
+    raise ValueError(f"{name} expects RGB images (N, 3, H, W); got {shape}. To fix this, {cure}.")

@@ -19,7 +19,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-__all__ = ["Levels", "Prediction", "Schedule", "output_from", "x0_from"]
+__all__ = ["NoiseSchedule", "Prediction", "Schedule", "output_from_x0", "x0_from_output"]
 
 Schedule = Literal["flow", "cosine", "edm"]
 Prediction = Literal["eps", "x0", "v", "flow", "edm"]
@@ -35,7 +35,7 @@ SIGMAS = (0.002, 80.0)
 
 @final
 @dataclass(frozen=True)
-class Levels:
+class NoiseSchedule:
     """A schedule.
 
     Args:
@@ -64,13 +64,13 @@ class Levels:
         """How much of the picture there is at some times."""
         if self.schedule == "flow":
             return 1 - t
-        return torch.cos(angle(t)) if self.schedule == "cosine" else torch.ones_like(t)
+        return torch.cos(cosine_angle(t)) if self.schedule == "cosine" else torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
         """How much noise."""
-        return torch.sin(angle(t)) if self.schedule == "cosine" else t
+        return torch.sin(cosine_angle(t)) if self.schedule == "cosine" else t
 
-    def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """How alpha and sigma change with the time."""
         if self.schedule == "cosine":
             return -self.sigma(t) * (HIGH - LOW), self.alpha(t) * (HIGH - LOW)
@@ -81,16 +81,16 @@ class Levels:
         """The logarithm of signal to noise."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
-    def shift(self, t: Tensor) -> Tensor:
+    def flow_time(self, t: Tensor) -> Tensor:
         """The time of a flow that has as much signal to noise: one clock for all schedules, 0 to 1."""
         alpha, sigma = self.alpha(t), self.sigma(t)
         return sigma / (alpha + sigma)
 
-    def told(self, t: Tensor) -> Tensor:
+    def timesteps(self, t: Tensor) -> Tensor:
         """What a network is told of the time: up to 1000, the range that sinusoidal embeddings are made for."""
         return 250 * t.log() if self.schedule == "edm" else 1000 * t
 
-    def draw(self, like: Tensor) -> Tensor:
+    def sample_times(self, like: Tensor) -> Tensor:
         """A time for each picture of a batch, (N,).
 
         A flow takes one half evenly and one half from a logit-normal with mean 0.5, which is where the layout of a
@@ -102,7 +102,7 @@ class Levels:
             return (1.2 * normal - 1.2).exp().clamp(*SIGMAS)
         return even if self.schedule == "cosine" else torch.where(which < 0.5, even, torch.sigmoid(normal + 0.5))
 
-    def path(self, steps: int, prediction: Prediction = "x0") -> Tensor:
+    def sampling_times(self, steps: int, prediction: Prediction = "x0") -> Tensor:
         """The times of a sampling from noise to picture, (steps + 1,); EDM's with its rho of 7, and 0 at the end.
 
         Where the noise is predicted, which in nothing but noise tells of no picture, a flow begins at the log-SNR at
@@ -115,12 +115,12 @@ class Levels:
         return torch.cat([torch.linspace(high, low, steps, dtype=torch.float64) ** 7, torch.zeros(1).double()])
 
 
-def angle(t: Tensor) -> Tensor:
+def cosine_angle(t: Tensor) -> Tensor:
     """The cosine schedule's angle."""
     return LOW + t * (HIGH - LOW)
 
 
-def x0_from(
+def x0_from_output(
     prediction: Prediction,
     output: Tensor,
     noisy: Tensor,
@@ -140,13 +140,13 @@ def x0_from(
         sigma_data: The deviation of the clean values, for "edm".
 
     Example:
-        >>> from lossmith import L1, Denoising, Gate
-        >>> loss = Denoising("flow") + Gate() * L1().on(pred="x0", target="clean")
+        >>> from lossmith import L1, DenoisingMSE, Gate
+        >>> loss = DenoisingMSE("flow") + Gate() * L1().on(pred="x0", target="clean")
         >>> x, noise, t = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8), torch.tensor([0.1, 0.9])
         >>> z = t.view(-1, 1, 1, 1) * noise
         >>> out, logsnr = noise - x, 2 * torch.log((1 - t) / t)
         >>> views = {"prediction": out, "clean": x, "noise": noise, "logsnr": logsnr}
-        >>> loss(**views, x0=x0_from("flow", out, z, 1 - t, t))
+        >>> loss(**views, x0=x0_from_output("flow", out, z, 1 - t, t))
         tensor(0.)
     """
     alpha, sigma = (v.view(-1, *(1,) * (noisy.dim() - 1)) for v in (alpha, sigma))
@@ -164,10 +164,10 @@ def x0_from(
     return (alpha * noisy + sigma * room.sqrt() * output) / room
 
 
-def output_from(
+def output_from_x0(
     prediction: Prediction, x0: Tensor, noisy: Tensor, alpha: Tensor, sigma: Tensor, *, sigma_data: float = 0.5
 ) -> Tensor:
-    """The output of a network that stands for a clean picture: :func:`x0_from` the other way."""
+    """The output of a network that stands for a clean picture: :func:`x0_from_output` the other way."""
     alpha, sigma = (v.view(-1, *(1,) * (noisy.dim() - 1)) for v in (alpha, sigma))
     if prediction == "x0":
         return x0

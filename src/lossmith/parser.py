@@ -22,7 +22,7 @@ from lossmith.formula.loss import Loss
 from lossmith.formula.weight import (
     Factor,
     Knob,
-    Percent,
+    GradientShare,
     Weight,
 )
 from lossmith.lens import Lens
@@ -114,7 +114,7 @@ def without_shares(text: str, shares: dict[tuple[int, int], float]) -> str:
 def save(loss: Loss, path: str | Path) -> None:
     """Writes a loss as its text and the hashes of the weights that it uses; finds these weights to do so."""
     part = Path(f"{path}.part")  # a full disk then costs no older file
-    part.write_text(json.dumps({"text": repr(loss), "weights": loss.hashes}, indent=2) + "\n", encoding="utf-8")
+    part.write_text(json.dumps({"text": repr(loss), "weights": loss.weight_hashes}, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
 
 
@@ -130,7 +130,7 @@ def load(path: str | Path) -> Loss:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} holds no loss that was saved: {error!r}.") from None
     loss = parse(text)
-    for name, digest in loss.hashes.items():
+    for name, digest in loss.weight_hashes.items():
         if name in hashes and digest != hashes[name]:
             raise ValueError(
                 f"{str(path)!r} was saved with other weights of {name} ({hashes[name][:8]}...) than are found here "
@@ -207,7 +207,7 @@ class Reader:
     def name(self, node: ast.Name) -> Any:
         """A bare name: a loss or lens with its defaults, or a knob; or a share."""
         if (part := self.share(node)) is not None:
-            return self.attempt(node, lambda: Percent(part))
+            return self.attempt(node, lambda: GradientShare(part))
         if node.id in VOCABULARY:
             return self.call(node, [], {})
         near = difflib.get_close_matches(node.id, VOCABULARY, n=1, cutoff=0.75) or [

@@ -1,9 +1,9 @@
-"""Bicubic resizing as MATLAB does it, by which super-resolution is trained and measured.
+"""Bicubic resizing as in MATLAB, with which super-resolution networks are trained and evaluated.
 
-Its kernel is Keys's cubic with a = -1/2, widened when it makes smaller (anti-aliasing), with the border repeated.
-Pillow's kernel is that too; torch's own `interpolate` has a = -3/4 unless ``antialias=True``, and both drop what lies
-beyond the border. The small pictures of Set5 and Set14 are met to the bit by ``downsample(..., eight_bit=True)``;
-today's MATLAB mirrors the border, which changes the outermost two pixels.
+The kernel is Keys's cubic with a = -1/2, widened for downsampling (anti-aliasing), with replicated borders. Pillow uses
+the same kernel; torch's `interpolate` uses a = -3/4 unless ``antialias=True``; both drop the taps
+beyond the border. ``downsample(..., quantize=True)`` reproduces the low-resolution images of Set5 and Set14 bit by
+bit; recent MATLAB versions mirror the border, which changes the outermost two pixels.
 """
 
 from contextlib import nullcontext
@@ -13,33 +13,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.image import eight_bit as rounded
+from lossmith.image import quantize_8bit
 
-__all__ = ["downsample", "trimmed", "upsample"]
+__all__ = ["crop_to_multiple", "downsample", "upsample"]
 
 
-def trimmed(image: Tensor, scale: int) -> Tensor:
-    """A picture (..., H, W) without the last rows and columns that are no multiple of the scale."""
+def crop_to_multiple(image: Tensor, scale: int) -> Tensor:
+    """Crop the last rows and columns of an image (..., H, W) so that its sides are multiples of the scale."""
     height, width = image.shape[-2:]
     return image[..., : height - height % scale, : width - width % scale]
 
 
-def downsample(image: Tensor, scale: int, *, eight_bit: bool = False) -> Tensor:
-    """Makes a picture smaller by a whole factor, as MATLAB's imresize does.
+def downsample(image: Tensor, scale: int, *, quantize: bool = False) -> Tensor:
+    """Downsample an image by an integer factor, as MATLAB's imresize does.
 
     References:
         | Cubic Convolution Interpolation for Digital Image Processing (Keys, 1981)
 
     Args:
-        image: (N, C, H, W) with H and W multiples of the scale; see :func:`trimmed`.
+        image: (N, C, H, W) with H and W multiples of the scale; see :func:`crop_to_multiple`.
         scale: The factor.
-        eight_bit: Rounds to 256 values as MATLAB does on 8-bit pictures: after the columns and again after the rows.
+        quantize: Whether to round to 256 values as MATLAB does for 8-bit images: after the columns, and after the rows.
 
     Returns:
         (N, C, H / scale, W / scale).
 
     Raises:
-        ValueError: The sides are no multiples of the scale.
+        ValueError: The sides are not multiples of the scale.
 
     Example:
         >>> downsample(torch.full((1, 3, 8, 12), 0.5), 4).shape
@@ -47,25 +47,25 @@ def downsample(image: Tensor, scale: int, *, eight_bit: bool = False) -> Tensor:
     """
     if image.shape[-2] % scale or image.shape[-1] % scale:
         raise ValueError(
-            f"downsample wants sides that are multiples of the scale, {scale}; got "
-            f"{image.shape[-2]}x{image.shape[-1]}. Cut the rest off with trimmed(image, scale)."
+            f"downsample needs sides that are multiples of the scale, {scale}; got "
+            f"{image.shape[-2]}x{image.shape[-1]}. Crop the image with crop_to_multiple(image, scale)."
         )
     middle = (scale - 1) / 2
-    first, last = floor(middle - 2 * scale) + 1, ceil(middle + 2 * scale) - 1  # the taps within two small pixels
-    places = torch.arange(first, last + 1, dtype=torch.float64)
-    kernel = cubic((places - middle) / scale).view(1, -1)
+    first, last = floor(middle - 2 * scale) + 1, ceil(middle + 2 * scale) - 1  # the taps within two output pixels
+    positions = torch.arange(first, last + 1, dtype=torch.float64)
+    kernel = cubic_kernel((positions - middle) / scale).view(1, -1)
     pads = (-first, last - scale + 1)
 
-    def columns(x: Tensor) -> Tensor:
-        y = along_columns(x, kernel, pads, stride=scale)
-        return rounded(y) if eight_bit else y
+    def resize_columns(x: Tensor) -> Tensor:
+        y = _filter_columns(x, kernel, pads, stride=scale)
+        return quantize_8bit(y) if quantize else y
 
-    work = image.double() if eight_bit else image  # sums that should end in .5 must not depend on their order
-    return columns(columns(work).transpose(2, 3)).transpose(2, 3).to(image.dtype)
+    work = image.double() if quantize else image  # rounding of .5 must not depend on the order of a sum
+    return resize_columns(resize_columns(work).transpose(2, 3)).transpose(2, 3).to(image.dtype)
 
 
 def upsample(image: Tensor, scale: int) -> Tensor:
-    """Makes a picture larger by a whole factor with bicubic interpolation; it may overshoot [0, 1] at edges.
+    """Upsample an image by an integer factor with bicubic interpolation; values can overshoot [0, 1] at edges.
 
     Args:
         image: (N, C, H, W).
@@ -79,28 +79,30 @@ def upsample(image: Tensor, scale: int) -> Tensor:
         torch.Size([1, 3, 8, 12])
     """
     offsets = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
-    kernels = cubic(torch.arange(-2, 3, dtype=torch.float64) - offsets[:, None])  # one for each place within a pixel
+    kernels = cubic_kernel(
+        torch.arange(-2, 3, dtype=torch.float64) - offsets[:, None]
+    )  # one per position within a pixel
 
-    def columns(x: Tensor) -> Tensor:
-        return along_columns(x, kernels, (2, 2), stride=1)
+    def resize_columns(x: Tensor) -> Tensor:
+        return _filter_columns(x, kernels, (2, 2), stride=1)
 
-    return columns(columns(image).transpose(2, 3)).transpose(2, 3)
+    return resize_columns(resize_columns(image).transpose(2, 3)).transpose(2, 3)
 
 
-def along_columns(image: Tensor, kernels: Tensor, pads: tuple[int, int], *, stride: int) -> Tensor:
-    """Filters the columns of (N, C, H, W), the border repeated; several kernels take turns down the column."""
+def _filter_columns(image: Tensor, kernels: Tensor, pads: tuple[int, int], *, stride: int) -> Tensor:
+    """Filter the columns of (N, C, H, W) with replicated borders; the outputs of several kernels are interleaved."""
     n, c, _, width = image.shape
     dtype = image.dtype if image.dtype in (torch.float32, torch.float64) else torch.float32
     weights = (kernels / kernels.sum(dim=1, keepdim=True)).to(device=image.device, dtype=dtype)
     kind = image.device.type
     with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         padded = F.pad(image.to(dtype).reshape(n * c, 1, -1, width), (0, 0, *pads), mode="replicate")
-        turns = F.conv2d(padded, weights[:, None, :, None], stride=(stride, 1))
-    return turns.transpose(1, 2).reshape(n, c, -1, width).to(image.dtype)
+        filtered = F.conv2d(padded, weights[:, None, :, None], stride=(stride, 1))
+    return filtered.transpose(1, 2).reshape(n, c, -1, width).to(image.dtype)
 
 
-def cubic(x: Tensor) -> Tensor:
-    """Keys's kernel with a = -1/2."""
+def cubic_kernel(x: Tensor) -> Tensor:
+    """Compute Keys's cubic kernel with a = -1/2."""
     x = x.abs()
     inner = 1.5 * x**3 - 2.5 * x**2 + 1
     outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2

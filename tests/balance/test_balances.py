@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.balance import Adaptive, Fixed, GradNorm, Share, TorchJD, Uncertainty, parse
+from lossmith.balance import Adaptive, Fixed, GradNorm, Share, TorchJD, Uncertainty, parse_balance
 
 NAMES = ["L1", "perceptual", "style"]
 ASKED = torch.tensor([0.5, -0.3, 0.2])
@@ -22,14 +22,14 @@ def course(steps=6, m=3):
 
 
 def run(balance, scale=(1.0, 1.0, 1.0), asked=ASKED):
-    balance.begin(NAMES)
+    balance.initialize(NAMES)
     scale = torch.tensor(scale)
     return [balance(asked, values * scale, scale[:, None] * g * scale) for values, g in course()]
 
 
 @pytest.mark.parametrize("kind", ["share", "gradnorm", "gradnorm(alpha=0.5)", "torchjd('UPGrad')", "torchjd('MGDA')"])
 def test_a_term_multiplied_by_1000_trains_the_same_network(kind):
-    plain, larger = run(parse(kind)), run(parse(kind), scale=(1.0, 1000.0, 1.0))
+    plain, larger = run(parse_balance(kind)), run(parse_balance(kind), scale=(1.0, 1000.0, 1.0))
     for weights, other in zip(plain, larger, strict=True):
         assert_close(other * torch.tensor([1.0, 1000.0, 1.0]), weights, rtol=1e-5, atol=0)
 
@@ -47,7 +47,7 @@ def test_a_weight_keeps_its_sign():
 
 def test_the_mean_forgets_slowly_and_does_not_begin_at_zero():
     balance = Share(ema=0.5)
-    balance.begin(["L1"])
+    balance.initialize(["L1"])
     first = balance(torch.ones(1), torch.ones(1), torch.tensor([[4.0]]))
     second = balance(torch.ones(1), torch.ones(1), torch.tensor([[1.0]]))
     assert_close(first, torch.tensor([1 / 2]))
@@ -56,7 +56,7 @@ def test_the_mean_forgets_slowly_and_does_not_begin_at_zero():
 
 def test_a_term_that_is_nearly_solved_is_amplified_up_to_the_cap_alone():
     balance = Share(ema=0, cap=10)
-    balance.begin(["L1", "solved"])
+    balance.initialize(["L1", "solved"])
     asked = torch.tensor([0.5, 0.5])
     for norm in (2.0, 0.2, 2e-3, 2e-9):
         weights = balance(asked, torch.ones(2), torch.diag(torch.tensor([1.0, norm**2])))
@@ -65,7 +65,7 @@ def test_a_term_that_is_nearly_solved_is_amplified_up_to_the_cap_alone():
 
 def test_a_term_without_a_gradient_yet_has_no_weight_and_keeps_it_while_it_rests():
     balance = Share(ema=0.9)
-    balance.begin(["L1", "critic"])
+    balance.initialize(["L1", "critic"])
     silent, loud = torch.diag(torch.tensor([1.0, 0.0])), torch.diag(torch.tensor([1.0, 4.0]))
     assert balance(torch.ones(2), torch.ones(2), silent)[1] == 0
     heard = balance(torch.ones(2), torch.ones(2), loud)
@@ -75,23 +75,23 @@ def test_a_term_without_a_gradient_yet_has_no_weight_and_keeps_it_while_it_rests
 
 def test_a_term_that_is_off_takes_no_share():
     balance = Share()
-    balance.begin(NAMES)
+    balance.initialize(NAMES)
     weights = balance(torch.tensor([0.5, 0.0, 0.5]), torch.ones(3), torch.eye(3))
     assert_close(weights, torch.tensor([0.5, 0.0, 0.5]))
 
 
 @pytest.mark.parametrize("kind", ["share", "gradnorm", "adaptive", "uncertainty", "fixed", "torchjd('UPGrad')"])
 def test_nothing_asked_for_gives_nothing(kind):
-    balance = parse(kind)
-    balance.begin(NAMES)
+    balance = parse_balance(kind)
+    balance.initialize(NAMES)
     assert_close(balance(torch.zeros(3), torch.ones(3), torch.zeros(3, 3)), torch.zeros(3))
 
 
 @pytest.mark.parametrize("kind", ["share", "gradnorm", "adaptive", "uncertainty", "torchjd('IMTLG')"])
 def test_a_state_that_is_loaded_goes_on_to_the_bit(kind):
-    whole, first, second = parse(kind), parse(kind), parse(kind)
+    whole, first, second = parse_balance(kind), parse_balance(kind), parse_balance(kind)
     for balance in (whole, first, second):
-        balance.begin(NAMES)
+        balance.initialize(NAMES)
     unbroken = [whole(ASKED, values, g) for values, g in course()]
     early, late = list(course())[:3], list(course())[3:]
     for values, g in early:
@@ -105,7 +105,7 @@ def test_gradnorm_favours_what_lags_and_is_share_with_alpha_0():
     values, eye = (torch.tensor([1.0, 1.0]), torch.tensor([0.1, 1.0])), torch.eye(2)
     balance, even = GradNorm(alpha=2, ema=0), GradNorm(alpha=0, ema=0)
     for each in (balance, even):
-        each.begin(["fast", "slow"])
+        each.initialize(["fast", "slow"])
         each(torch.ones(2), values[0], eye)
     rates = torch.tensor([0.1, 1.0]) / 0.55
     assert_close(balance(torch.ones(2), values[1], eye), rates**2 / (rates**2).sum())
@@ -114,7 +114,7 @@ def test_gradnorm_favours_what_lags_and_is_share_with_alpha_0():
 
 def test_gradnorm_gives_a_value_that_changed_its_sign_the_rate_1():
     balance = GradNorm(alpha=1, ema=0)
-    balance.begin(["L1", "critic"])
+    balance.initialize(["L1", "critic"])
     balance(torch.ones(2), torch.tensor([1.0, 1.0]), torch.eye(2))
     assert_close(balance(torch.ones(2), torch.tensor([1.0, -3.0]), torch.eye(2)), torch.tensor([0.5, 0.5]))
 
@@ -123,14 +123,14 @@ def test_adaptive_follows_the_sum_of_the_others_as_vqgan_does():
     rows = torch.tensor([[1.0, 0.0, 2.0], [0.0, 3.0, 1.0], [0.5, 0.5, 0.0]])
     asked = torch.tensor([1.0, 0.2, 0.8])
     balance = Adaptive(ema=0)
-    balance.begin(NAMES)
+    balance.initialize(NAMES)
     wanted = (rows[0] + 0.2 * rows[1]).norm() / rows[2].norm()
     assert_close(balance(asked, torch.ones(3), rows @ rows.T), torch.tensor([1.0, 0.2, 0.8 * float(wanted)]))
 
 
 def test_adaptive_stops_at_its_cap():
     balance = Adaptive("style", cap=50)
-    balance.begin(NAMES)
+    balance.initialize(NAMES)
     weak = torch.diag(torch.tensor([1.0, 1.0, 1e-12]))
     assert balance(torch.ones(3), torch.ones(3), weak)[2] == 50
 
@@ -145,20 +145,20 @@ def test_adaptive_stops_at_its_cap():
 )
 def test_adaptive_follows_the_one_adversarial_term_by_itself_or_else_the_last(names, followed):
     balance = Adaptive()
-    balance.begin(names)
+    balance.initialize(names)
     assert balance.follows.tolist() == [i == followed for i in range(len(names))]
 
 
 def test_adaptive_names_the_terms_that_there_are():
     with pytest.raises(ValueError, match="adaptive follows the term 'gan'; the loss has L1, perceptual, style"):
-        Adaptive("gan").begin(NAMES)
+        Adaptive("gan").initialize(NAMES)
     with pytest.raises(ValueError, match="adaptive lets one term follow the others; the loss has L1 alone"):
-        Adaptive().begin(["L1"])
+        Adaptive().initialize(["L1"])
 
 
 def test_uncertainty_minimises_kendalls_objective():
     balance = Uncertainty(ema=0)
-    balance.begin(["L1"])
+    balance.initialize(["L1"])
     value = torch.tensor([0.3])
     weight = balance(torch.ones(1), value, torch.zeros(1, 1))
     s = -(2 * weight).log()
@@ -168,7 +168,7 @@ def test_uncertainty_minimises_kendalls_objective():
 
 def test_uncertainty_leaves_a_term_that_is_not_positive():
     balance = Uncertainty()
-    balance.begin(["L1", "critic"])
+    balance.initialize(["L1", "critic"])
     assert_close(balance(torch.ones(2), torch.tensor([0.5, -2.0]), torch.zeros(2, 2)), torch.tensor([1.0, 1.0]))
 
 
@@ -177,7 +177,7 @@ def test_upgrad_without_conflict_is_share():
     gramian, asked = torch.tensor([[1.0, 0.3], [0.3, 4.0]]), torch.tensor([0.7, 0.3])
     balance, share = TorchJD("UPGrad"), Share()
     for each in (balance, share):
-        each.begin(["L1", "perceptual"])
+        each.initialize(["L1", "perceptual"])
     assert_close(balance(asked, torch.ones(2), gramian), share(asked, torch.ones(2), gramian), rtol=1e-5, atol=0)
 
 
@@ -185,14 +185,14 @@ def test_upgrad_of_terms_that_conflict_hurts_neither():
     pytest.importorskip("quadprog")
     rows = torch.tensor([[1.0, 0.0], [-0.9, 0.2]])
     balance = TorchJD("UPGrad")
-    balance.begin(["L1", "perceptual"])
+    balance.initialize(["L1", "perceptual"])
     weights = balance(torch.ones(2), torch.ones(2), rows @ rows.T)
     assert (rows @ (weights @ rows) > -1e-4).all()
 
 
 def test_torchjd_sets_what_has_no_gradient_aside():
     balance = TorchJD("MGDA")
-    balance.begin(NAMES)
+    balance.initialize(NAMES)
     weights = balance(torch.ones(3), torch.ones(3), torch.diag(torch.tensor([1.0, 0.0, 1.0])))
     assert weights[1] == 0
     assert weights[0] == weights[2] > 0
@@ -212,8 +212,8 @@ def test_torchjd_sets_what_has_no_gradient_aside():
     ],
 )
 def test_a_balance_reads_back(text):
-    assert repr(parse(text)) == text
-    assert repr(parse(repr(parse(text)))) == text
+    assert repr(parse_balance(text)) == text
+    assert repr(parse_balance(repr(parse_balance(text)))) == text
 
 
 @pytest.mark.parametrize(
@@ -240,5 +240,5 @@ def test_a_balance_reads_back(text):
 )
 def test_what_cannot_be_read_gets_one_line(text, said):
     with pytest.raises(ValueError, match=said) as caught:
-        parse(text)
+        parse_balance(text)
     assert "\n" not in str(caught.value)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lossmith import L1, L2, ExpressionError, Knob, OnFrom, Percent, Weight, parse
-from lossmith.formula.weight import asked
+from lossmith import L1, L2, ExpressionError, Knob, OnFrom, GradientShare, Weight, parse
+from lossmith.formula.weight import shares_to_weights
 
 
 @pytest.mark.parametrize(
@@ -12,13 +12,13 @@ from lossmith.formula.weight import asked
 )
 def test_percent_signs_read_as_shares(text):
     loss = parse(text)
-    assert loss.weights == (Weight(1.0, (Percent(30.0),)), Weight(1.0, (Percent(70.0),)))
+    assert loss.weights == (Weight(1.0, (GradientShare(30.0),)), Weight(1.0, (GradientShare(70.0),)))
     assert parse(repr(loss)).weights == loss.weights
 
 
 def test_a_share_multiplies_as_any_weight_does():
     loss = parse("-30% * 0.5 * lam * OnFrom(3) * L1 + L2")
-    assert loss.weights[0] == Weight(-0.5, (Percent(30.0), Knob("lam"), OnFrom(3)))
+    assert loss.weights[0] == Weight(-0.5, (GradientShare(30.0), Knob("lam"), OnFrom(3)))
     assert loss.weights[0].share == -15
 
 
@@ -30,13 +30,13 @@ def test_a_percent_sign_in_quotes_is_text():
 @pytest.mark.parametrize(
     ("text", "said", "column"),
     [
-        ("L1 + 130% * L2", "Percent wants a share of more than 0 and at most 100; got 130.0", 5),
-        ("0% * L1", "Percent wants a share of more than 0", 0),
-        ("L1 + 20% * 30% * L2", "A weight has one share of the gradient at most", 11),
+        ("L1 + 130% * L2", "GradientShare percent must be greater than 0 and at most 100; got 130.0", 5),
+        ("0% * L1", "GradientShare percent must be greater than 0", 0),
+        ("L1 + 20% * 30% * L2", "A weight can have one share of the gradient", 11),
         ("SSIM(30%)", "A share of the gradient multiplies a loss, as in 30% [*] L1", 5),
         ("30% + L1", "a weight [+] a loss means nothing", 6),
-        ("30%", "This is no loss but only a weight, Percent", 0),
-        ("30% * (L1 + L2)", "A share of the gradient is one term's", 7),
+        ("30%", "This is no loss but only a weight, GradientShare", 0),
+        ("30% * (L1 + L2)", "A gradient share applies to one term", 7),
         ("L1 + 20% * L3x", "Unknown name 'L3x'", 11),
         ("éé + 20% * L3x", "Unknown name 'L3x'", 11),
         ("30 % 7 * L1", "This is not part of a formula", 0),
@@ -56,17 +56,17 @@ def test_a_long_formula_is_read_in_time():
 
 def test_a_loss_with_shares_says_how_to_get_numbers():
     x = torch.rand(1, 3, 8, 8)
-    with pytest.raises(ValueError, match="A share of 30% is no number before the terms are measured"):
+    with pytest.raises(ValueError, match="A gradient share of 30% has no value before the terms are measured"):
         parse("L1 + 30% * L2")(x, x)
 
 
 def test_a_sum_has_no_share_as_a_whole():
-    with pytest.raises(ValueError, match="A share of the gradient is one term's; give each term of the sum its own"):
-        Percent(30) * (L1() + L2())
+    with pytest.raises(ValueError, match="A gradient share applies to one term; give each term of the sum its own"):
+        GradientShare(30) * (L1() + L2())
 
 
 def test_shares_and_numbers_divide_the_gradient():
-    weights = asked(parse("L1 + 3*L2 + 20%*TV + 40%*SSIM").weights)
+    weights = shares_to_weights(parse("L1 + 3*L2 + 20%*TV + 40%*SSIM").weights)
     total = sum(weight.scale for weight in weights)
     assert [weight.scale / total for weight in weights] == pytest.approx([0.1, 0.3, 0.2, 0.4])
     assert weights[0].scale == 1

@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from lossmith.lenses import vgg
+from lossmith.lens import clear_backbones
 
 
 def one_line(text):
@@ -20,7 +20,7 @@ def test_an_empty_folder(train, tmp_path):
     (tmp_path / "none").mkdir()
     status, _, error = train(images=tmp_path / "none")
     assert status == 2
-    assert "holds no pictures" in one_line(error)
+    assert "contains no images" in one_line(error)
     assert not (tmp_path / "run").exists()
 
 
@@ -43,19 +43,19 @@ def test_broken_pictures_are_skipped_counted_and_listed(train, photos, tmp_path)
     assert status == 0
     assert "skipped" in out
     assert {entry["file"].rsplit("/", 1)[-1] for entry in skipped} == {"cut.jpg", "notes.png"}
-    assert all(entry["why"] for entry in skipped)
+    assert all(entry["reason"] for entry in skipped)
 
 
 def test_pictures_smaller_than_the_crop(train):
     status, _, error = train("--crop", "128")
     assert status == 2
-    assert "64x64 px is too small; 128x128 px are wanted" in one_line(error)
+    assert "64x64 px is too small; the minimum is 128x128 px" in one_line(error)
 
 
 def test_missing_weights_say_how_to_get_them(train, tmp_path, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    vgg.shared.cache_clear()  # a test before may have found them
+    clear_backbones()  # a test before may have found them
     status, _, error = train(loss="L1 + 0.1*perceptual('vgg19')")
     assert status == 2
     assert "No weights for vgg19 were found. Do one of these" in one_line(error)
@@ -152,7 +152,7 @@ def test_an_input_of_restore_that_is_no_picture(say, trained, tmp_path):
     (tmp_path / "notes.png").write_text("dear diary")
     status, _, error = say("restore", trained, tmp_path / "notes.png", tmp_path / "big.png")
     assert status == 2
-    assert "notes.png' cannot be read as a picture" in one_line(error)
+    assert "notes.png' cannot be read as an image" in one_line(error)
 
 
 def test_an_output_of_restore_without_a_format(say, photos, trained, tmp_path):

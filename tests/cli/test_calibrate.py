@@ -55,11 +55,11 @@ def test_an_adversarial_term_comes_with_a_word_of_warning(say, photos):
     ("words", "said"),
     [
         (["L1 + TTV"], "did you mean 'TV'?"),
-        (["60%*L1 + 70%*TV"], "The shares come to 130%; there is no more than 100%."),
+        (["60%*L1 + 70%*TV"], "The gradient shares add up to 130%, but they must not exceed 100%."),
         (["L1 @ VGG('vgg16', 'conv1_1', weights='none.pth')"], "none.pth"),
         (["L1.on(pred='filled')"], "filled"),
         (["L1", "--model", "nowhere"], "There is no run and no file 'nowhere'"),
-        (["L1", "--crop", "25"], "A crop wants a multiple of the scale, 4, as its side; got 25."),
+        (["L1", "--crop", "25"], "The crop size must be a positive multiple of the scale, 4; got 25."),
         (["L1", "--crop", "400"], "400"),
         (["L1", "--images", "nowhere"], "nowhere"),
     ],

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lossmith.models import load
+from lossmith.models import load_restorer
 
 
 def test_train_leaves_a_run_and_its_page(trained):
@@ -33,7 +33,7 @@ def test_train_again_with_more_steps_goes_on(train, tmp_path):
 def test_train_can_begin_with_another_runs_weights(train, trained, tmp_path):
     words = ["--init", trained, "--lr", "1e-12", "--ema", "0", "--steps", "1"]
     assert train(*words, network=[], out=tmp_path / "second")[0] == 0
-    (old, _), (new, _) = load(trained / "model.safetensors"), load(tmp_path / "second" / "model.safetensors")
+    (old, _), (new, _) = load_restorer(trained / "model.safetensors"), load_restorer(tmp_path / "second" / "model.safetensors")
     torch.testing.assert_close(new.state_dict(), old.state_dict(), rtol=1e-4, atol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_evaluate_draws_a_table_for_people(say, photos, trained):
 
 def test_restore_enlarges_a_picture_as_the_network_does(say, photos, trained, tmp_path):
     assert say("restore", trained, photos / "0.png", tmp_path / "big.png", "--device", "cpu")[0] == 0
-    model, _ = load(trained / "model.safetensors")
+    model, _ = load_restorer(trained / "model.safetensors")
     small = torch.from_numpy(np.array(Image.open(photos / "0.png"))).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         wanted = (model(small)[0].clamp(0, 1) * 255).round().permute(1, 2, 0)

@@ -4,14 +4,14 @@ import torch
 from PIL import Image
 
 from lossmith.cli import main
-from lossmith.models import Inpainter, save
+from lossmith.models import Inpainter, save_network
 
 
 @pytest.fixture
 def files(tmp_path):
     """A network that nobody has trained, a picture, and a hole in it."""
     torch.manual_seed(0)
-    save(Inpainter(channels=4, blocks=1), tmp_path / "model.safetensors", {"task": "inpainting"})
+    save_network(Inpainter(channels=4, blocks=1), tmp_path / "model.safetensors", {"task": "inpainting"})
     chance = np.random.default_rng(0)
     Image.fromarray(chance.integers(0, 256, (37, 50, 3), dtype=np.uint8)).save(tmp_path / "picture.png")
     hole = np.zeros((37, 50), np.uint8)
@@ -55,8 +55,8 @@ def test_the_input_is_never_overwritten(files, capsys):
 
 
 def test_a_network_of_another_task_is_refused(files, capsys):
-    from lossmith.models import build
+    from lossmith.models import build_network
 
-    save(build("edsr", 1, channels=4, blocks=1), files / "edsr.safetensors", {"task": "denoising"})
+    save_network(build_network("edsr", 1, channels=4, blocks=1), files / "edsr.safetensors", {"task": "denoising"})
     assert inpaint(files, what="edsr.safetensors") == 2
     assert "fills no holes; give a run of lossmith train inpainting" in capsys.readouterr().err

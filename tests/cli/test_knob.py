@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from lossmith.cli import main
-from lossmith.models import load, save
+from lossmith.models import load_restorer, save_network
 
 from .conftest import QUICK, SMALL
 
@@ -22,13 +22,13 @@ def run(photos, tmp_path_factory):
         patch.setattr("torch.hub.download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
         patch.setattr("lossmith.knob.slider_calibration.missing", lambda which: {"lpips_alex": "no weights"})
         assert main([str(word) for word in words]) == 0
-        model, header = load(out / "model.safetensors")
+        model, header = load_restorer(out / "model.safetensors")
         torch.manual_seed(0)
         for weight in (model.network.tail.weight, *model.heads.parameters()):  # as a longer training leaves them
             torch.nn.init.normal_(weight, std=0.1)
-        save(model, out / "model.safetensors", header)
-        words = ["knob", "sweep", str(out), "--places", "3", "--metric", "psnr_y", "--device", "cpu"]
-        assert main(words) == 0 and main([*words, "--mix-ends"]) == 0
+        save_network(model, out / "model.safetensors", header)
+        words = ["knob", "sweep", str(out), "--points", "3", "--metric", "psnr_y", "--device", "cpu"]
+        assert main(words) == 0 and main([*words, "--interpolate-outputs"]) == 0
     return out
 
 
@@ -37,7 +37,7 @@ def restored(say, run, photos, tmp_path):
     """Restores a picture with the knob at places, and gives its values and what was said."""
 
     def at_places(*at, what=run, mix=False):
-        words = [word for place in at for word in ("--at", place)] + ["--mix-ends"] * mix
+        words = [word for place in at for word in ("--at", place)] + ["--interpolate-outputs"] * mix
         status, out, err = say("restore", what, photos / "0.png", tmp_path / "big.png", "--device", "cpu", *words)
         if status:
             return None, out + err
@@ -58,30 +58,30 @@ def test_a_sweep_leaves_a_strip_a_curve_and_every_figure(run):
 
 def test_a_sweep_keeps_the_table_with_the_weights(run):
     record = json.loads((run / "knob" / "sweep.json").read_text())
-    model, header = load(run / "model.safetensors")
-    assert list(model.slider.t) == record["t"] and model.slider.pictures.startswith("6 pictures of")
+    model, header = load_restorer(run / "model.safetensors")
+    assert list(model.slider.positions) == record["t"] and model.slider.images.startswith("6 pictures of")
     assert header["task"] == "super-resolution" and header["step"] == 4
 
 
 def test_a_look_at_other_pictures_leaves_the_weights_alone(say, run, photos, tmp_path):
     before = (run / "model.safetensors").read_bytes()
-    words = ["--images", photos, "--out", tmp_path / "look", "--places", "2", "--metric", "psnr_y", "--device", "cpu"]
+    words = ["--images", photos, "--out", tmp_path / "look", "--points", "2", "--metric", "psnr_y", "--device", "cpu"]
     assert say("knob", "sweep", run, *words)[0] == 0
     assert (tmp_path / "look" / "strip.png").is_file()
     assert (run / "model.safetensors").read_bytes() == before
 
 
 def test_restore_turns_to_a_value_and_to_a_place_of_the_slider(restored, run):
-    slider = load(run / "model.safetensors")[0].slider
+    slider = load_restorer(run / "model.safetensors")[0].slider
     middle, _ = restored("lam=1")
-    same, said = restored(str(slider.t[1]))
+    same, said = restored(str(slider.positions[1]))
     assert np.abs(middle - same).max() <= 1
     assert "lam = 1" in said and "on 6 pictures of" in said
     assert np.abs(restored("lam=0.1")[0] - restored("lam=10")[0]).max() > 5
 
 
 def test_restore_turns_to_an_outcome(restored, run):
-    figures = load(run / "model.safetensors")[0].slider.figures["psnr_y"]
+    figures = load_restorer(run / "model.safetensors")[0].slider.metrics["psnr_y"]
     middle = (figures[0] + figures[-1]) / 2
     assert f"psnr_y {middle:.4g}" in restored(f"psnr>={middle}")[1]
     assert "No place of the slider has psnr_y >= 99: on 6 pictures" in restored("psnr>=99")[1]
@@ -106,10 +106,10 @@ def test_restore_mixes_the_ends_as_the_losses_are_mixed(restored):
 
 
 def test_mixed_ends_have_a_slider_and_outcomes_of_their_own(restored, run):
-    model = load(run / "model.safetensors")[0]
-    figures = model.mixing.figures["psnr_y"]
-    assert figures != pytest.approx(model.slider.figures["psnr_y"]) and model.mixing.t != model.slider.t
-    assert figures[::2] == pytest.approx(model.slider.figures["psnr_y"][::2])
+    model = load_restorer(run / "model.safetensors")[0]
+    figures = model.interpolation_slider.metrics["psnr_y"]
+    assert figures != pytest.approx(model.slider.metrics["psnr_y"]) and model.interpolation_slider.t != model.slider.positions
+    assert figures[::2] == pytest.approx(model.slider.metrics["psnr_y"][::2])
     middle = (figures[0] + figures[-1]) / 2
     said = restored(f"psnr>={middle}", mix=True)[1]
     assert f"psnr_y {middle:.4g}" in said and "% of the high end's answer" in said
@@ -127,21 +127,21 @@ def test_mixed_ends_are_turned_place_by_place(restored, tmp_path):
 
 
 def test_ends_that_cannot_be_mixed_get_one_line(restored, run, trained, tmp_path, say, photos):
-    assert "has no knob; leave --mix-ends out." in restored(what=trained, mix=True)[1]
+    assert "has no knob; leave --interpolate-outputs out." in restored(what=trained, mix=True)[1]
     assert (
-        "bicubic has no knob; leave --mix-ends out." in say("evaluate", "bicubic", "--images", photos, "--mix-ends")[2]
+        "bicubic has no knob; leave --interpolate-outputs out." in say("evaluate", "bicubic", "--images", photos, "--interpolate-outputs")[2]
     )
-    model, header = load(run / "model.safetensors")
-    model.mixing = None
-    save(model, tmp_path / "m.safetensors", header | {"loss": "lam*L1 + lam*TV"})
+    model, header = load_restorer(run / "model.safetensors")
+    model.interpolation_slider = None
+    save_network(model, tmp_path / "m.safetensors", header | {"loss": "lam*L1 + lam*TV"})
     assert "wants terms with the knob 'lam' as one factor" in restored(what=tmp_path / "m.safetensors", mix=True)[1]
-    save(model, tmp_path / "m.safetensors", {})
+    save_network(model, tmp_path / "m.safetensors", {})
     said = restored("psnr>=20", what=tmp_path / "m.safetensors", mix=True)[1]
-    assert "was not measured yet: lossmith knob sweep" in said and said.endswith("--mix-ends.\n")
+    assert "was not measured yet: lossmith knob sweep" in said and said.endswith("--interpolate-outputs.\n")
 
 
 def test_evaluate_mixes_the_ends_too(say, run, photos):
-    words = ["--images", photos, "--at", "lam=1", "--mix-ends", "--device", "cpu", "--json"]
+    words = ["--images", photos, "--at", "lam=1", "--interpolate-outputs", "--device", "cpu", "--json"]
     record = json.loads(say("evaluate", run, *words)[1])
     swept = json.loads((run / "knob_ends" / "sweep.json").read_text())["mean"]["psnr_y"]
     assert record["mix_ends"] and record["mean"]["psnr_y"] == pytest.approx(swept[1], abs=1e-3)
@@ -173,9 +173,9 @@ def test_a_network_without_a_knob_is_not_turned(restored, say, trained):
 
 
 def test_an_outcome_of_a_slider_that_was_never_measured_is_refused(restored, run, tmp_path):
-    model, header = load(run / "model.safetensors")
+    model, header = load_restorer(run / "model.safetensors")
     model.slider = None
-    save(model, tmp_path / "m.safetensors", header)
+    save_network(model, tmp_path / "m.safetensors", header)
     assert "was not measured yet: lossmith knob sweep" in restored("psnr>=20", what=tmp_path / "m.safetensors")[1]
 
 

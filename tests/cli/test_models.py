@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lossmith.cli import main
-from lossmith.models import build
+from lossmith.models import build_network
 
 
 def test_own_networks_and_those_of_spandrel_are_listed(capsys):
@@ -18,7 +18,7 @@ def test_own_networks_and_those_of_spandrel_are_listed(capsys):
 def test_an_own_network_is_built_with_the_options_that_are_listed(name, capsys):
     assert main(["models", "--json"]) == 0
     row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == name)
-    assert build(name, 1, **dict.fromkeys(row["options"], 4)).spec["name"] == name
+    assert build_network(name, 1, **dict.fromkeys(row["options"], 4)).spec["name"] == name
 
 
 def test_the_table_names_each_network_once(capsys):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lossmith.models import load
+from lossmith.models import load_restorer
 
 from .conftest import QUICK, SMALL
 
@@ -49,7 +49,7 @@ def test_under_torchrun_two_processes_leave_one_log(done):
 
 def test_they_leave_one_model_of_the_last_step(done):
     assert [file.name for file in done[1].glob("*.safetensors")] == ["model.safetensors"]
-    assert load(done[1] / "model.safetensors")[1]["step"] == 4
+    assert load_restorer(done[1] / "model.safetensors")[1]["step"] == 4
 
 
 def test_they_judge_once(done):

@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lossmith.data import jpeg
+from lossmith.data import compress_jpeg
 from lossmith.image import from_pil, to_pil
 
 
-def smooth(height=61, width=83, seed=0):
-    """A picture with edges, colours and some grain; its sides are no multiples of a block's."""
+def smooth_image(height=61, width=83, seed=0):
+    """Return an image with edges, colours and some noise; its sides are not multiples of the block size."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 8, 10, generator=generator)
     image = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
@@ -18,7 +18,7 @@ def smooth(height=61, width=83, seed=0):
     return from_pil(to_pil((image + 0.02 * torch.randn(image.shape, generator=generator))[0].clamp(0, 1)))[None]
 
 
-def saved(image, quality, subsampling):
+def compress_with_pillow(image, quality, subsampling):
     file = io.BytesIO()
     to_pil(image[0]).save(file, "JPEG", quality=quality, subsampling=subsampling)
     return from_pil(Image.open(io.BytesIO(file.getvalue())))[None]
@@ -26,26 +26,27 @@ def saved(image, quality, subsampling):
 
 @pytest.mark.parametrize("quality", [10, 30, 75, 95])
 @pytest.mark.parametrize("subsampling", [0, 2])
-def test_it_equals_the_files_of_pillow_within_a_grey_level(quality, subsampling):
-    image = smooth()
-    ours, theirs = jpeg(image, float(quality), subsampled=subsampling == 2), saved(image, quality, subsampling)
-    harm = (theirs - image).abs().mean() * 255
-    assert (ours - theirs).abs().mean() * 255 < min(1.0, 0.35 * harm.item())
+def test_compression_agrees_with_pillow_within_a_grey_level(quality, subsampling):
+    image = smooth_image()
+    ours = compress_jpeg(image, float(quality), chroma_subsampling=subsampling == 2)
+    theirs = compress_with_pillow(image, quality, subsampling)
+    error = (theirs - image).abs().mean() * 255
+    assert (ours - theirs).abs().mean() * 255 < min(1.0, 0.35 * error.item())
 
 
-def test_each_picture_has_a_quality_of_its_own():
-    image = smooth().expand(2, -1, -1, -1)
-    both = jpeg(image, torch.tensor([20.0, 90.0]))
-    for place, quality in enumerate((20.0, 90.0)):
-        torch.testing.assert_close(both[place : place + 1], jpeg(image[:1], quality))
+def test_each_image_may_have_its_own_quality():
+    image = smooth_image().expand(2, -1, -1, -1)
+    both = compress_jpeg(image, torch.tensor([20.0, 90.0]))
+    for index, quality in enumerate((20.0, 90.0)):
+        torch.testing.assert_close(both[index : index + 1], compress_jpeg(image[:1], quality))
 
 
 def test_the_result_has_8_bits():
-    values = jpeg(smooth(), 50.0).numpy() * 255
+    values = compress_jpeg(smooth_image(), 50.0).numpy() * 255
     np.testing.assert_allclose(values, np.rint(values), atol=1e-3)
 
 
 @pytest.mark.parametrize("quality", [0, 101, -5])
-def test_a_quality_that_is_none_is_refused(quality):
-    with pytest.raises(ValueError, match="quality from 1 to 100"):
-        jpeg(smooth(), quality)
+def test_a_quality_out_of_range_raises_a_value_error(quality):
+    with pytest.raises(ValueError, match="quality must be at least 1 and at most 100"):
+        compress_jpeg(smooth_image(), quality)

@@ -170,7 +170,7 @@ class Floored(Own):
 class Hidden(Own):
     """kornia's MS-SSIM mix: a hidden factor of 200."""
 
-    bounds = (0.0, 1.0)
+    value_range = (0.0, 1.0)
 
     def measure(self, pred, target):
         return 200 * per_image((pred - target).abs())

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossmith import L1, Backbone, Features, Foreign, Lens, MissingWeights
-from lossmith.doctor import BrokenLoss, check
+from lossmith import L1, Backbone, Features, External, Lens, MissingWeightsError
+from lossmith.doctor import BrokenLossError, check
 
 SHAPE = (2, 3, 32, 32)
 
@@ -18,13 +18,13 @@ def found(loss, severity, **views):
 
 
 BUGS = [
-    ("alias", Foreign(broken.Content("0")), "error", "has been overwritten by this ReLU"),
+    ("alias", External(broken.Content("0")), "error", "has been overwritten by this ReLU"),
     ("gradient", broken.Patches(), "error", "no gradient comes: nothing can follow it"),
     ("derivative", broken.WithPatches(), "error", "a part of the value gives no gradient"),
     ("mutated", broken.Overwriting(), "error", "overwrites what it is given (pred, target, by up to 0."),
-    ("mutated", Foreign(lambda x, y: broken.overwriting(x, y).mean()), "note", "Foreign gives it copies"),
-    ("finite", Foreign(broken.unit_length), "error", "gradient is NaN or infinite on views that are black"),
-    ("finite", Foreign(broken.rooted), "error", "gradient is NaN or infinite on views that are black"),
+    ("mutated", External(lambda x, y: broken.overwriting(x, y).mean()), "note", "External gives it copies"),
+    ("finite", External(broken.unit_length), "error", "gradient is NaN or infinite on views that are black"),
+    ("finite", External(broken.rooted), "error", "gradient is NaN or infinite on views that are black"),
     ("random", broken.Lpips(), "error", "in training mode differ by"),
     ("mode", broken.Lpips(), "error", "losses.0.head.0 (Dropout)"),
     ("trains", broken.Lpips(), "error", "3 weights that would train (losses.0.head.1.weight)"),
@@ -46,9 +46,9 @@ BUGS = [
     ("mode", broken.Normed(), "error", "losses.0.norm (BatchNorm2d)"),
     ("state", broken.Normed(), "error", "losses.0.norm.running_mean"),
     ("random", broken.Noisy(), "warning", "draws from PyTorch's global random numbers"),
-    ("drift", Foreign(broken.Recast()), "warning", "Recast.model.0.bias"),
-    ("direction", Foreign(broken.similarity), "error", "It is 1 for equal pictures"),
-    ("waits", Foreign(broken.asking), "note", "asks the device for a number 2 times"),
+    ("drift", External(broken.Recast()), "warning", "Recast.model.0.bias"),
+    ("direction", External(broken.similarity), "error", "It is 1 for equal pictures"),
+    ("waits", External(broken.asking), "note", "asks the device for a number 2 times"),
 ]
 
 
@@ -65,7 +65,7 @@ def test_every_finding_tells_a_cure():
 
 
 @pytest.mark.parametrize(
-    "loss", [Foreign(broken.Content("1")), Foreign(broken.Content("0", clone=True)), Foreign(broken.asking)]
+    "loss", [External(broken.Content("1")), External(broken.Content("0", clone=True)), External(broken.asking)]
 )
 def test_a_sound_foreign_loss_is_not_accused(loss):
     assert not check(loss, shape=SHAPE).errors
@@ -80,14 +80,14 @@ def test_foreign_cures_what_a_module_brings():
         def forward(self, x, y):
             return self.inner.measure(x, y)
 
-    report = check(Foreign(Head()), shape=SHAPE)
+    report = check(External(Head()), shape=SHAPE)
     assert not {finding.check for finding in report.errors} & {"random", "mode", "trains"}
     assert "3 numbers that would train and Dropout in training mode" in str(report)
 
 
 def test_a_network_that_a_function_closes_over_is_looked_at():
     net = broken.Lpips()
-    assert "Lpips" in found(Foreign(lambda x, y: net.measure(x, y).mean()), "error")["trains"]
+    assert "Lpips" in found(External(lambda x, y: net.measure(x, y).mean()), "error")["trains"]
 
 
 class Rectified(Backbone):
@@ -99,7 +99,7 @@ class Rectified(Backbone):
         return {layer: (image - 0.5).relu() if "conv1" in layers else image for layer in layers}
 
     def find(self):
-        raise MissingWeights("rectified has no weights; it needs none.")
+        raise MissingWeightsError("rectified has no weights; it needs none.")
 
     def smallest(self, layers):
         return 1
@@ -144,7 +144,7 @@ def test_values_that_are_not_one_an_image_are_named():
 @pytest.mark.parametrize(
     ("change", "cure"),
     [
-        (lambda x: 255 * x, "Divide it by 255."),
+        (lambda x: 255 * x, "Divide by 255."),
         (lambda x: 2 * x - 1, "It looks like [-1, 1]: take (x + 1) / 2."),
         (lambda x: x.log(), "Look at the pictures"),
     ],
@@ -166,7 +166,7 @@ def test_what_a_network_made_may_be_out_of_its_range_before_the_first_step(name)
 
 def test_a_broken_loss_stops_a_training_with_one_line():
     with pytest.raises(
-        BrokenLoss, match=r"^The loss is broken: Patches: Its value is 0\.\d+, and no gradient comes.*$"
+        BrokenLossError, match=r"^The loss is broken: Patches: Its value is 0\.\d+, and no gradient comes.*$"
     ):
         check(L1() + broken.Patches(), shape=SHAPE).raise_if_broken()
 
@@ -175,7 +175,7 @@ def test_a_callable_that_stops_is_reported_and_the_rest_is_looked_at():
     def stops(x, y):
         raise KeyError("window")
 
-    report = check(L1() + Foreign(stops) + broken.Cropped(), shape=SHAPE)
+    report = check(L1() + External(stops) + broken.Cropped(), shape=SHAPE)
     assert "stops on ordinary pictures: KeyError: 'window'" in report.errors[0].seen
     assert "partial" in {finding.check for finding in report.findings}
 

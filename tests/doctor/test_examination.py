@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from lossmith import L1, L2, MSSSIM, SSIM, TV, Adversarial, Foreign, InfoNCE, Knob, OnFrom, parse
+from lossmith import L1, L2, MSSSIM, SSIM, TV, Adversarial, External, InfoNCE, Knob, OnFrom, parse
 from lossmith.doctor import check
-from lossmith.doctor.inputs import HOSTILE
-from lossmith.lenses.vgg import shared
+from lossmith.doctor.inputs import STRESS_INPUTS
+from lossmith.lens import clear_backbones
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_a_sound_loss_has_no_findings(batch):
 
 
 def test_it_changes_neither_the_loss_nor_the_views_nor_the_random_numbers(batch):
-    loss = (L1() + Adversarial("patch", width=4) + broken.Normed() + Foreign(broken.Recast())).eval()
+    loss = (L1() + Adversarial("patch", width=4) + broken.Normed() + External(broken.Recast())).eval()
     state, before = copy.deepcopy(loss.state_dict()), {name: view.clone() for name, view in batch.items()}
     chance = torch.get_rng_state()
     check(loss, batch)
@@ -72,7 +72,7 @@ def test_half_precision_views_are_examined(batch):
 def test_a_view_of_truth_values_may_stand_first():
     views = {"conditioned": torch.tensor([True, False])}
     views |= {name: torch.randn(2, 3, 16, 16) for name in ("velocity", "clean", "noise")}
-    ordered = {name: HOSTILE[name](views) for name in ("opposite", "black on noise")}
+    ordered = {name: STRESS_INPUTS[name](views) for name in ("opposite", "black on noise")}
     assert all(changed["conditioned"] is views["conditioned"] for changed in ordered.values())
     assert torch.equal(ordered["opposite"]["clean"], 1 - views["velocity"])
 
@@ -88,7 +88,7 @@ def test_knobs_and_schedules_are_no_reason_for_an_alarm():
 
 
 def test_a_missing_view_is_refused():
-    with pytest.raises(ValueError, match="reads the view 'target'"):
+    with pytest.raises(ValueError, match="reads the input 'target'"):
         check(L1(), {"pred": torch.rand(1, 3, 8, 8)})
 
 
@@ -106,7 +106,7 @@ def test_pictures_too_small_for_a_term_are_an_error_that_says_so():
 
 def test_missing_weights_are_said_and_an_untrained_network_stands_in(monkeypatch, tmp_path):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path / "nowhere"))
-    shared.cache_clear()  # a test before may have found them
+    clear_backbones()  # a test before may have found them
     (finding,) = check(parse("L1 @ VGG('vgg16', 'conv1_2')"), shape=(2, 3, 16, 16)).findings
     assert (finding.severity, finding.check) == ("warning", "weights")
     assert "which is no folder" in finding.cure

@@ -8,17 +8,17 @@ import torch
 
 from lossmith import L1, SSIM, TV, InfoNCE, losses
 from lossmith.cli import main
-from lossmith.doctor.table import INPUTS, Table, public
+from lossmith.doctor.table import EDGE_CASES, EdgeCaseTable, public_losses
 
 
 def outcomes(loss):
-    return {cell.given: cell.outcome for cell in Table.of({"it": loss}).cells}
+    return {cell.given: cell.outcome for cell in EdgeCaseTable.of({"it": loss}).cells}
 
 
 def test_every_public_loss_is_in_it_but_what_python_alone_can_make():
-    made, skipped = public()
+    made, skipped = public_losses()
     assert {*made, *skipped} == set(losses.__all__)
-    assert "Foreign" in skipped
+    assert "External" in skipped
 
 
 def test_numbers_refusals_and_what_is_untouched_are_told_apart():
@@ -55,16 +55,16 @@ class Crashes(broken.Own):
     ],
 )
 def test_what_is_neither_a_number_nor_a_clear_line_is_bad(loss, given, words):
-    (cell,) = (cell for cell in Table.of({"it": loss}).bad if cell.given == given)
+    (cell,) = (cell for cell in EdgeCaseTable.of({"it": loss}).bad if cell.given == given)
     assert words in cell.said
 
 
 def test_its_figures_add_up():
-    figures = Table.of({"L1": L1(), "broken": broken.NegativePower()}).as_dict()
+    figures = EdgeCaseTable.of({"L1": L1(), "broken": broken.NegativePower()}).as_dict()
     assert figures["losses"] == 2
-    assert figures["inputs"] == len(INPUTS)
+    assert figures["inputs"] == len(EDGE_CASES)
     assert figures["cells"] == sum(figures[outcome] for outcome in ("finite", "refused", "marked", "bad"))
-    assert figures["cells"] + figures["untouched"] == 2 * len(INPUTS)
+    assert figures["cells"] + figures["untouched"] == 2 * len(EDGE_CASES)
     assert len(figures["bad_cells"]) == figures["bad"]
 
 

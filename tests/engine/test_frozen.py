@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
-from lossmith.engine.frozen import kept_bytes, margin, run
+from lossmith.engine.frozen import count_saved_bytes, compute_tile_margin, run_frozen
 from lossmith.engine.layers import Conv, MaxPool, ReLU
 
 EVERY = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
@@ -54,7 +54,7 @@ def gradient(maps, image):
 @pytest.mark.parametrize("shape", [(1, 3, 16, 16), (3, 3, 17, 23)])
 def test_values_and_gradients_are_those_of_plain_autograd(shape, options, taps, dtype, rtol, atol):
     steps, image = network(dtype=dtype, **options), picture(*shape, dtype=dtype)
-    ours, theirs = run(steps, image, taps), plain(steps, image, taps)
+    ours, theirs = run_frozen(steps, image, taps), plain(steps, image, taps)
     assert list(ours) == list(theirs)
     for name in taps:
         assert_close(ours[name], theirs[name], rtol=rtol, atol=atol)
@@ -64,29 +64,29 @@ def test_values_and_gradients_are_those_of_plain_autograd(shape, options, taps, 
 
 def test_the_gradient_is_that_of_finite_differences():
     steps, image = network(dtype=torch.float64), picture(1, 3, 9, 10, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: tuple(run(steps, x, EVERY).values()), image)
+    assert torch.autograd.gradcheck(lambda x: tuple(run_frozen(steps, x, EVERY).values()), image)
 
 
 def test_a_large_batch_passes_in_parts_and_gives_the_same(monkeypatch):
     steps, image = network(dtype=torch.float64), picture(5, 3, 12, 12, dtype=torch.float64)
-    whole = run(steps, image, EVERY)
+    whole = run_frozen(steps, image, EVERY)
     expected = gradient(whole, image)
     monkeypatch.setattr("lossmith.engine.frozen.cost.REACH", 2 * 5 * 12 * 12)  # two pictures and a rest of one
-    parts = run(steps, image, EVERY)
+    parts = run_frozen(steps, image, EVERY)
     assert_close(parts, whole)
     assert_close(gradient(parts, image), expected)
 
 
 def test_a_relu_passes_no_gradient_at_zero_and_at_minus_zero():
     image = torch.tensor([-1.0, -0.0, 0.0, 1e-38, 2.0]).view(1, 1, 1, 5).requires_grad_()
-    (grad,) = torch.autograd.grad(run([ReLU("relu")], image, {"relu"})["relu"].sum(), image)
+    (grad,) = torch.autograd.grad(run_frozen([ReLU("relu")], image, {"relu"})["relu"].sum(), image)
     assert_close(grad.flatten(), torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_nan_stays_nan_and_passes_its_gradient_as_pytorch_has_it(dtype):
     image = torch.tensor([float("nan"), -float("nan"), 1.0]).view(1, 1, 1, 3).to(dtype).requires_grad_()
-    relu = run([ReLU("relu")], image, {"relu"})["relu"]
+    relu = run_frozen([ReLU("relu")], image, {"relu"})["relu"]
     (grad,) = torch.autograd.grad(relu, image, torch.ones_like(relu))
     assert_close(relu.isnan().flatten(), torch.tensor([True, True, False]))
     assert_close(grad, torch.ones_like(image))
@@ -97,13 +97,13 @@ def test_among_equal_elements_a_pool_chooses_the_one_that_pytorch_chooses(kernel
     image = picture(2, 3, 11, 13, dtype=torch.float64).detach().mul(0.8).round().requires_grad_()  # ties abound
     pool = MaxPool("pool", kernel, 2, ceil)
     expected = gradient({"pool": F.max_pool2d(image, kernel, 2, ceil_mode=ceil)}, image)
-    assert_close(gradient(run([pool], image, {"pool"}), image), expected)
+    assert_close(gradient(run_frozen([pool], image, {"pool"}), image), expected)
 
 
 def test_a_pool_finds_its_elements_in_lines_longer_than_16_bits_count():
     image = picture(1, 1, 4, 40_000, dtype=torch.bfloat16)
     expected = gradient({"pool": F.max_pool2d(image, 2).float()}, image)
-    assert_close(gradient(run([MaxPool("pool")], image, {"pool"}), image), expected)
+    assert_close(gradient(run_frozen([MaxPool("pool")], image, {"pool"}), image), expected)
 
 
 def test_a_flat_picture_gets_the_gradient_of_plain_autograd():
@@ -114,7 +114,7 @@ def test_a_flat_picture_gets_the_gradient_of_plain_autograd():
 
     steps = [exact(step) for step in network(dtype=torch.float64)]
     image = torch.full((1, 3, 12, 12), 0.5, dtype=torch.float64, requires_grad=True)
-    assert_close(gradient(run(steps, image, EVERY), image), gradient(plain(steps, image, EVERY), image))
+    assert_close(gradient(run_frozen(steps, image, EVERY), image), gradient(plain(steps, image, EVERY), image))
 
 
 @pytest.mark.parametrize(
@@ -128,19 +128,19 @@ def test_a_flat_picture_gets_the_gradient_of_plain_autograd():
 )
 def test_a_picture_may_lie_in_memory_as_it_likes(view):
     steps, image = network(dtype=torch.float64), picture(2, 3, 20, 22, dtype=torch.float64)
-    ours = gradient(run(steps, view(image), EVERY), image)
+    ours = gradient(run_frozen(steps, view(image), EVERY), image)
     assert_close(ours, gradient(plain(steps, view(image), EVERY), image))
 
 
 def test_a_convolutions_tap_is_not_overwritten_by_its_relu():
-    maps = run(network(), picture(1, 3, 16, 16), {"conv1", "relu1", "relu3"})
+    maps = run_frozen(network(), picture(1, 3, 16, 16), {"conv1", "relu1", "relu3"})
     assert (maps["conv1"] < 0).any()
     assert_close(maps["conv1"].relu(), maps["relu1"])
 
 
 def test_the_gradients_that_arrive_are_left_as_they_were():
     steps, image = network(), picture(1, 3, 16, 16)
-    maps = run(steps, image, {"conv1", "relu3"})
+    maps = run_frozen(steps, image, {"conv1", "relu3"})
     grads = [torch.randn_like(m) for m in maps.values()]
     before = [g.clone() for g in grads]
     torch.autograd.grad(list(maps.values()), image, grads)
@@ -149,7 +149,7 @@ def test_the_gradients_that_arrive_are_left_as_they_were():
 
 def test_a_gradient_may_be_put_in_at_some_taps_only():
     steps, image = network(dtype=torch.float64), picture(1, 3, 16, 16, dtype=torch.float64)
-    ours, theirs = run(steps, image, EVERY), plain(steps, image, EVERY)
+    ours, theirs = run_frozen(steps, image, EVERY), plain(steps, image, EVERY)
     for taps in ({"relu1"}, {"pool1", "conv2"}, {"relu3"}):
         some = ({name: maps[name] for name in taps} for maps in (ours, theirs))
         assert_close(*(gradient(maps, image) for maps in some))
@@ -157,14 +157,14 @@ def test_a_gradient_may_be_put_in_at_some_taps_only():
 
 def test_the_backward_pass_may_be_repeated():
     image = picture(1, 3, 16, 16)
-    maps = run(network(), image, EVERY)
+    maps = run_frozen(network(), image, EVERY)
     assert_close(gradient(maps, image), gradient(maps, image), rtol=0, atol=0)
 
 
 def test_weights_get_no_gradient_though_they_ask_for_one():
     steps, image = network(), picture(1, 3, 16, 16)
     steps[0].weight.requires_grad_()
-    swept(run(steps, image, {"conv2"})).backward()
+    swept(run_frozen(steps, image, {"conv2"})).backward()
     assert image.grad is not None
     assert steps[0].weight.grad is None
 
@@ -172,26 +172,26 @@ def test_weights_get_no_gradient_though_they_ask_for_one():
 def test_a_picture_without_a_gradient_leaves_no_graph():
     steps = network()
     steps[0].weight.requires_grad_()
-    assert not run(steps, picture(1, 3, 16, 16).detach(), {"conv2"})["conv2"].requires_grad
+    assert not run_frozen(steps, picture(1, 3, 16, 16).detach(), {"conv2"})["conv2"].requires_grad
 
 
 def test_under_no_grad_there_is_no_graph_and_the_same_values():
     steps, image = network(), picture(1, 3, 16, 16)
-    expected = run(steps, image, EVERY)
+    expected = run_frozen(steps, image, EVERY)
     with torch.no_grad():
-        ours = run(steps, image, EVERY)
+        ours = run_frozen(steps, image, EVERY)
     assert not any(m.requires_grad for m in ours.values())
     assert_close(ours, {name: m.detach() for name, m in expected.items()})
 
 
 def test_nothing_runs_beyond_the_deepest_tap():
     steps = [*network()[:4], Conv("broken", torch.zeros(1, 99, 3, 3), torch.zeros(1))]
-    assert run(steps, picture(1, 3, 16, 16), {"conv2"})["conv2"].shape == (1, 8, 8, 8)
+    assert run_frozen(steps, picture(1, 3, 16, 16), {"conv2"})["conv2"].shape == (1, 8, 8, 8)
 
 
 def test_a_second_derivative_is_refused_in_words():
     image = picture(1, 3, 16, 16)
-    loss = run(network(), image, {"conv3"})["conv3"].square().sum()
+    loss = run_frozen(network(), image, {"conv3"})["conv3"].square().sum()
     (grad,) = torch.autograd.grad(loss, image, create_graph=True)
     with pytest.raises(RuntimeError, match="gives no second derivative"):
         grad.square().sum().backward()
@@ -202,14 +202,14 @@ def test_a_second_derivative_is_refused_in_words():
 @pytest.mark.parametrize("kernel", [2, 3])
 def test_the_form_for_gpus_and_compilers_gives_the_same(kernel, widths, dtype, monkeypatch):
     steps, image = network(kernel=kernel, widths=widths), picture(2, 3, 16, 16, dtype=torch.float64)
-    by_planes = run(steps, image, EVERY, dtype=dtype)
+    by_planes = run_frozen(steps, image, EVERY, dtype=dtype)
     expected = gradient(by_planes, image)
     monkeypatch.setattr("lossmith.engine.frozen.bits._by_planes", lambda x: False)
-    at_once = run(steps, image, EVERY, dtype=dtype)
+    at_once = run_frozen(steps, image, EVERY, dtype=dtype)
     kept = sum(word.nbytes for word in at_once["conv1"].grad_fn.saved_tensors)
     monkeypatch.undo()
     assert_close(gradient(at_once, image), expected)
-    assert kept == kept_bytes(steps, image.shape, EVERY, dtype=dtype, device="cuda")
+    assert kept == count_saved_bytes(steps, image.shape, EVERY, dtype=dtype, device="cuda")
 
 
 def test_it_compiles_with_no_graph_break_and_once_more_for_other_sizes():
@@ -217,7 +217,7 @@ def test_it_compiles_with_no_graph_break_and_once_more_for_other_sizes():
     sizes = [(2, 3, 12, 14), (2, 3, 16, 20), (2, 3, 18, 24)]
 
     def loss(x):
-        return sum(m.square().mean() for m in run(steps, x, frozenset({"conv1", "relu1", "conv2"})).values())
+        return sum(m.square().mean() for m in run_frozen(steps, x, frozenset({"conv1", "relu1", "conv2"})).values())
 
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
@@ -234,17 +234,17 @@ def test_it_compiles_with_no_graph_break_and_once_more_for_other_sizes():
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 1), (3, 1), (3, 2)])
 def test_tiles_with_a_margin_have_the_features_and_gradients_of_the_whole(kernel, stride):
     steps = network(kernel=kernel, stride=stride, dtype=torch.float64)
-    around, grid = margin(steps, {"conv3"})
+    around, grid = compute_tile_margin(steps, {"conv3"})
     tile = 6 * grid
     image = picture(1, 3, 24 * grid, 8, dtype=torch.float64)
     image = F.interpolate(image, size=(24 * grid, 40), mode="bilinear").detach().requires_grad_()
-    whole = run(steps, image, {"conv3"})["conv3"]
+    whole = run_frozen(steps, image, {"conv3"})["conv3"]
     weights = torch.linspace(-1, 1, whole.numel(), dtype=whole.dtype).view(whole.shape)
     expected = torch.autograd.grad((whole * weights).sum(), image)[0]
     total = torch.zeros(())
     for top in range(0, image.shape[2], tile):
         first, last = max(0, top - around), min(image.shape[2], top + tile + around)
-        features = run(steps, image[:, :, first:last], {"conv3"})["conv3"]
+        features = run_frozen(steps, image[:, :, first:last], {"conv3"})["conv3"]
         rows = features[:, :, (top - first) // grid :]
         rows = rows[:, :, : tile // grid] if last < image.shape[2] else rows
         there = slice(top // grid, top // grid + rows.shape[2])
@@ -273,4 +273,4 @@ def test_tiles_with_a_margin_have_the_features_and_gradients_of_the_whole(kernel
 )
 def test_what_cannot_run_is_refused_in_words(image, taps, words):
     with pytest.raises(ValueError, match=words):
-        run(network(), image, taps)
+        run_frozen(network(), image, taps)

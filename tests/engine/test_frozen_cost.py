@@ -5,10 +5,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith.engine.frozen import (
-    cast,
-    flops,
-    kept_bytes,
-    run,
+    prepare_steps,
+    count_flops,
+    count_saved_bytes,
+    run_frozen,
 )
 from lossmith.engine.layers import Conv, MaxPool, ReLU
 
@@ -33,7 +33,7 @@ def kept_by(steps, image, taps, dtype):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        maps = run(steps, image, taps, dtype=dtype)
+        maps = run_frozen(steps, image, taps, dtype=dtype)
     return sum(kept.values()), maps
 
 
@@ -44,31 +44,31 @@ def kept_by(steps, image, taps, dtype):
 def test_the_bytes_kept_are_those_predicted(shape, taps, steps, dtype):
     image = torch.rand(shape, dtype=torch.float64).to(torch.promote_types(dtype, torch.float32)).requires_grad_()
     measured, _ = kept_by(steps, image, taps, dtype)
-    assert measured == kept_bytes(steps, shape, taps, dtype=dtype)
+    assert measured == count_saved_bytes(steps, shape, taps, dtype=dtype)
 
 
 def test_the_bytes_of_a_batch_in_parts_are_those_predicted(monkeypatch):
     monkeypatch.setattr("lossmith.engine.frozen.cost.REACH", 2 * 5 * 17 * 23)
     image = torch.rand(5, 3, 17, 23, requires_grad=True)
     measured, _ = kept_by(network(), image, {"conv3"}, torch.float32)
-    assert measured == kept_bytes(network(), image.shape, {"conv3"})
+    assert measured == count_saved_bytes(network(), image.shape, {"conv3"})
 
 
 def test_a_fine_forward_pass_keeps_no_more():
     image = torch.rand(2, 3, 17, 23, requires_grad=True)
-    ready = cast(network(), dtype=torch.bfloat16, fine="pool1")
-    assert kept_by(ready, image, {"conv3"}, None)[0] == kept_bytes(ready, image.shape, {"conv3"}, dtype=torch.bfloat16)
+    ready = prepare_steps(network(), dtype=torch.bfloat16, fp32_until="pool1")
+    assert kept_by(ready, image, {"conv3"}, None)[0] == count_saved_bytes(ready, image.shape, {"conv3"}, dtype=torch.bfloat16)
 
 
 def test_a_relu_keeps_a_bit_and_a_pool_two():
     steps = [Conv("conv", torch.zeros(64, 3, 3, 3), torch.zeros(64), 1, 1), ReLU("relu"), MaxPool("pool")]
-    assert kept_bytes(steps, (1, 3, 16, 16), {"relu"}) == 64 * 16 * 16 // 8
-    assert kept_bytes(steps, (1, 3, 16, 16), {"relu", "pool"}) == 64 * 16 * 16 // 8 + 64 * 8 * 8 // 4
-    assert kept_bytes(steps, (1, 3, 16, 16), {"pool"}) == 64 * 8 * 8 * 3 // 8  # the ReLU comes after the pool
+    assert count_saved_bytes(steps, (1, 3, 16, 16), {"relu"}) == 64 * 16 * 16 // 8
+    assert count_saved_bytes(steps, (1, 3, 16, 16), {"relu", "pool"}) == 64 * 16 * 16 // 8 + 64 * 8 * 8 // 4
+    assert count_saved_bytes(steps, (1, 3, 16, 16), {"pool"}) == 64 * 8 * 8 * 3 // 8  # the ReLU comes after the pool
 
 
 def test_the_first_convolution_keeps_nothing():
-    assert kept_bytes(network(), (1, 3, 16, 16), {"conv1"}) == 0
+    assert count_saved_bytes(network(), (1, 3, 16, 16), {"conv1"}) == 0
 
 
 def test_nothing_is_kept_without_a_gradient():
@@ -79,7 +79,7 @@ def test_nothing_is_kept_without_a_gradient():
 def test_what_is_kept_goes_with_the_features():
     freed = []
     image = torch.rand(1, 3, 16, 16, requires_grad=True)
-    maps = run(network(), image, {"conv3"})
+    maps = run_frozen(network(), image, {"conv3"})
     for word in maps["conv3"].grad_fn.saved_tensors:
         weakref.finalize(word, freed.append, True)
     expected = len(maps["conv3"].grad_fn.saved_tensors)
@@ -92,11 +92,11 @@ def test_what_is_kept_goes_with_the_features():
 def test_the_operations_are_those_counted(shape, taps):
     image = torch.rand(shape, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        maps = run(network(), image, taps)
+        maps = run_frozen(network(), image, taps)
     forward = counter.get_total_flops()
     with FlopCounterMode(display=False) as counter:
         sum(m.sum() for m in maps.values()).backward()
-    assert (forward, counter.get_total_flops()) == flops(network(), shape, taps)
+    assert (forward, counter.get_total_flops()) == count_flops(network(), shape, taps)
 
 
 def test_plain_autograd_takes_as_many_operations():
@@ -106,12 +106,12 @@ def test_plain_autograd_takes_as_many_operations():
         for step in network():
             x = step(x)
         x.sum().backward()
-    assert counter.get_total_flops() == sum(flops(network(), image.shape, {"pool3"}))
+    assert counter.get_total_flops() == sum(count_flops(network(), image.shape, {"pool3"}))
 
 
 def test_a_network_that_is_cast_twice_is_copied_once():
-    steps = cast(network(), dtype=torch.bfloat16)
-    again = cast(steps, dtype=torch.bfloat16)
+    steps = prepare_steps(network(), dtype=torch.bfloat16)
+    again = prepare_steps(steps, dtype=torch.bfloat16)
     weights = [(a.weight, b.back) for a, b in zip(steps, again, strict=True) if isinstance(a, Conv)]
     assert all(a.data_ptr() == b.data_ptr() for a, b in weights)
     assert all(a.is_contiguous(memory_format=torch.channels_last) for a, _ in weights)

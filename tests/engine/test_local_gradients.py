@@ -5,24 +5,24 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith import L1, L2, TV, VGG, Distance, Gram, parse, pinned
-from lossmith._repr import spelled
+from lossmith._repr import repr_of
 
 SIDE = 48
 
 
 def views_of(loss, n=2, dtype=torch.float64):
     g = torch.Generator().manual_seed(0)
-    views = {name: torch.rand(n, 3, SIDE, SIDE, generator=g, dtype=dtype) for name in sorted(loss.reads)}
+    views = {name: torch.rand(n, 3, SIDE, SIDE, generator=g, dtype=dtype) for name in sorted(loss.input_names)}
     views["pred"].requires_grad_()
     return views
 
 
 @pytest.fixture
-def stack(untrained):
+def stack(with_random_weights):
     text = (
         "L1 + 0.1 * perceptual('vgg16', ['conv2_2', 'conv3_3']) + 3 * style('vgg16', 'conv3_3') + 2 * lpips('vgg') + TV"
     )
-    return untrained(parse(text))
+    return with_random_weights(parse(text))
 
 
 BY_PLACE = [
@@ -34,8 +34,8 @@ BY_PLACE = [
 
 
 @pytest.mark.parametrize("text", BY_PLACE)
-def test_bands_change_neither_value_nor_gradient(text, untrained, monkeypatch):
-    loss = untrained(parse(text))
+def test_bands_change_neither_value_nor_gradient(text, with_random_weights, monkeypatch):
+    loss = with_random_weights(parse(text))
     views = views_of(loss)
     weights = torch.tensor([0.2, 3.0], dtype=torch.float64)
     found = []
@@ -47,25 +47,25 @@ def test_bands_change_neither_value_nor_gradient(text, untrained, monkeypatch):
     torch.testing.assert_close(found[2], found[0], rtol=1e-9, atol=1e-14)
 
 
-def test_bands_take_what_is_pinned(untrained, monkeypatch):
+def test_bands_take_what_is_pinned(with_random_weights, monkeypatch):
     monkeypatch.setattr("lossmith.engine.cpu.chunked.REACH", 3 * 64 * SIDE)
-    loss = untrained(parse("lpips('vgg')"))
+    loss = with_random_weights(parse("lpips('vgg')"))
     views = views_of(loss)
     torch.testing.assert_close(pinned(loss, target=views["target"])(views["pred"]), loss(**views), rtol=1e-10, atol=0)
 
 
-def test_bands_refuse_pictures_of_different_sizes(untrained, monkeypatch):
+def test_bands_refuse_pictures_of_different_sizes(with_random_weights, monkeypatch):
     monkeypatch.setattr("lossmith.engine.cpu.chunked.REACH", 64)
-    loss = untrained(parse("L2 @ VGG('vgg16', 'relu1_1')"))
-    with pytest.raises(ValueError, match="it wants them of one shape"):
+    loss = with_random_weights(parse("L2 @ VGG('vgg16', 'relu1_1')"))
+    with pytest.raises(ValueError, match="the shapes must be equal"):
         loss(torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 48, 32))
 
 
-def test_bands_need_a_lens_that_looks_at_one_place(untrained, monkeypatch):
+def test_bands_need_a_lens_that_looks_at_one_place(with_random_weights, monkeypatch):
     monkeypatch.setattr("lossmith.engine.cpu.chunked.REACH", 64)
     for text in ("style('vgg16', 'relu1_1')", "SSIM @ VGG('vgg16', 'relu1_1')", "L2 @ Sobel @ VGG('vgg16', 'relu1_1')"):
-        loss = untrained(parse(text))
-        monkeypatch.setattr("lossmith.formula.term.banded", None)
+        loss = with_random_weights(parse(text))
+        monkeypatch.setattr("lossmith.formula.term.chunked", None)
         loss(**views_of(loss))
 
 
@@ -78,25 +78,25 @@ def flops(run):
 def test_watching_changes_neither_value_nor_gradient(stack):
     views = views_of(stack)
     wanted = torch.autograd.grad(stack(**views), views["pred"])[0]
-    values, _ = stack.watch(views)
-    total = stack.weigh(values)
+    values, _ = stack.evaluate_with_gradient_norms(views)
+    total = stack.weighted_sum(values)
     torch.testing.assert_close(total, stack(**views))
     torch.testing.assert_close(torch.autograd.grad(total, views["pred"])[0], wanted, rtol=1e-10, atol=0)
 
 
 def test_any_weighting_of_watched_terms_has_its_own_gradient(stack):
     views = views_of(stack)
-    values, _ = stack.watch(views)
+    values, _ = stack.evaluate_with_gradient_norms(views)
     for weights in ([1, 0, 0, 0, 0], [0, 5, 0, 0, 0], [0.3, 2, 1, 0.1, 7]):
         other = stack.reweighted(weights)
         wanted = torch.autograd.grad(other(**views), views["pred"])[0]
-        found = torch.autograd.grad(other.weigh(values), views["pred"], retain_graph=True)[0]
+        found = torch.autograd.grad(other.weighted_sum(values), views["pred"], retain_graph=True)[0]
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-16)
 
 
 def test_each_image_may_have_its_own_weight(stack):
     views = views_of(stack)
-    values, _ = stack.watch(views)
+    values, _ = stack.evaluate_with_gradient_norms(views)
     weights = torch.tensor([0.2, 3.0], dtype=torch.float64)
     (found,) = torch.autograd.grad((values["lpips"] * weights).sum(), views["pred"])
     alone = stack.reweighted([0, 0, 0, 1, 0])
@@ -108,7 +108,7 @@ def test_each_image_may_have_its_own_weight(stack):
 
 def test_the_norms_are_those_of_the_gradients_at_the_features(stack):
     views = views_of(stack)
-    _, norms = stack.watch(views)
+    _, norms = stack.evaluate_with_gradient_norms(views)
     lens = stack.terms[1].lens
     maps = {p: lens({"pixels": views[p].detach()}) for p in ("pred", "target")}
     leaves = [leaf.requires_grad_() for leaf in maps["pred"].values()]
@@ -124,18 +124,18 @@ def test_the_norms_of_all_terms_cost_no_pass_of_the_network(stack):
     plan = stack.plan(tuple(views["pred"].shape))
 
     def step():
-        values, norms = stack.watch(views)
+        values, norms = stack.evaluate_with_gradient_norms(views)
         assert len(norms) == 5
-        stack.weigh(values).backward()
+        stack.weighted_sum(values).backward()
 
-    assert flops(step) == plan.forward + plan.backward
+    assert flops(step) == plan.forward_flops + plan.backward_flops
 
 
 def test_one_backward_pass_a_term_is_what_it_would_cost_otherwise():
     """The case of three terms on VGG-16: 45.1 instead of 127.1 GFLOP backward at 2 x 192 x 192 pixels."""
     terms = "L1 + perceptual('vgg16', ['conv3_3', 'conv4_3']) + style('vgg16', ['conv3_3', 'conv4_3']) + lpips('vgg')"
-    together = parse(terms).plan((2, 3, 192, 192)).backward
-    apart = sum(parse(one).plan((2, 3, 192, 192)).backward for one in terms.split(" + "))
+    together = parse(terms).plan((2, 3, 192, 192)).backward_flops
+    apart = sum(parse(one).plan((2, 3, 192, 192)).backward_flops for one in terms.split(" + "))
     assert (round(together / 1e9, 1), round(apart / 1e9, 1)) == (45.1, 127.1)
 
 
@@ -144,7 +144,7 @@ def test_gradients_at_the_picture_add_up_to_that_of_the_loss(stack):
     (wanted,) = torch.autograd.grad(stack(**views), views["pred"])
     each = stack.gradients(views)
     assert tuple(each) == stack.names
-    total = sum(w.at() * g for w, g in zip(stack.weights, each.values(), strict=True))
+    total = sum(w.value_at() * g for w, g in zip(stack.weights, each.values(), strict=True))
     torch.testing.assert_close(total, wanted, rtol=1e-9, atol=0)
 
 
@@ -163,20 +163,20 @@ def test_a_term_that_does_not_read_a_view_has_no_gradient_there():
 
 
 def test_an_unknown_place_for_gradients_is_refused():
-    with pytest.raises(ValueError, match="There is no view 'prod' to take gradients at; the views are pred, target"):
+    with pytest.raises(ValueError, match="There is no input 'prod' to differentiate with respect to; got pred, target"):
         L1().gradients(dict.fromkeys(("pred", "target"), torch.rand(1, 3, 8, 8)), at="prod")
 
 
 class Spread(Distance):
     """Far apart within the batch: the value of an image depends on all of them."""
 
-    mixes = True
+    is_batch_dependent = True
 
     def measure(self, pred):
         return -(pred[:, None] - pred[None]).flatten(2).square().mean(dim=(1, 2))
 
     def __repr__(self):
-        return spelled(self)
+        return repr_of(self)
 
 
 class Scaled(Distance):
@@ -190,7 +190,7 @@ class Scaled(Distance):
         return (self.scale * pred - target).square().flatten(1).mean(dim=1)
 
     def __repr__(self):
-        return spelled(self)
+        return repr_of(self)
 
 
 @pytest.mark.parametrize("distance", [Spread(), Scaled()], ids=repr)
@@ -203,7 +203,7 @@ def test_what_mixes_or_trains_keeps_the_graph_that_it_needs(distance):
     values = distance.measure(*([maps["pred"]] if isinstance(distance, Spread) else maps.values()))
     inputs = [views["pred"], *distance.parameters()]
     wanted = torch.autograd.grad((weights * values).sum(), inputs)
-    for found in (loss.evaluate(views), loss.watch(views)[0]):
+    for found in (loss.evaluate(views), loss.evaluate_with_gradient_norms(views)[0]):
         (value,) = found.values()
         torch.testing.assert_close(torch.autograd.grad((weights * value).sum(), inputs), wanted, rtol=1e-9, atol=0)
 
@@ -211,7 +211,7 @@ def test_what_mixes_or_trains_keeps_the_graph_that_it_needs(distance):
 def test_the_norm_of_what_mixes_is_that_of_the_mean():
     views = views_of(L1())
     loss = Spread()
-    _, norms = loss.watch({"pred": views["pred"]})
+    _, norms = loss.evaluate_with_gradient_norms({"pred": views["pred"]})
     (wanted,) = torch.autograd.grad(loss.measure(views["pred"]).mean(), views["pred"])
     torch.testing.assert_close(norms["Spread"], wanted.norm())
 
@@ -231,9 +231,9 @@ def test_pixel_terms_have_second_derivatives():
     assert views["pred"].grad.abs().sum() > 0
 
 
-def test_a_term_of_weight_nothing_is_not_run(untrained, monkeypatch):
-    loss = untrained(parse("L1 + 0 * lpips('vgg')"))
-    monkeypatch.setattr("lossmith.lenses.network.Sequential.__call__", None)
+def test_a_term_of_weight_nothing_is_not_run(with_random_weights, monkeypatch):
+    loss = with_random_weights(parse("L1 + 0 * lpips('vgg')"))
+    monkeypatch.setattr("lossmith.lenses.sequential_network.Sequential.__call__", None)
     views = views_of(loss)
     assert torch.equal(loss(**views), L1()(**views))
 
@@ -241,7 +241,7 @@ def test_a_term_of_weight_nothing_is_not_run(untrained, monkeypatch):
 def test_a_term_of_weight_nothing_spoils_nothing():
     views = views_of(L1())
     values = {"L1": L1()(**views)[None], "TV": torch.tensor([torch.nan])}
-    assert parse("L1 + 0 * TV").weigh(values).isfinite()
+    assert parse("L1 + 0 * TV").weighted_sum(values).isfinite()
 
 
 def test_a_sum_of_nothing_is_a_zero_that_can_be_differentiated():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lossmith.engine.low_memory_ops import Frugal
+from lossmith.engine.low_memory_ops import LowMemoryOps
 
 
 def convolution(**how):
@@ -50,7 +50,7 @@ def both(name, form=torch.contiguous_format):
     found = []
     for frugal in (False, True):
         if frugal:
-            with Frugal():
+            with LowMemoryOps():
                 y = operator(x)
         else:
             y = operator(x)
@@ -70,17 +70,17 @@ KEPT = {"conv": 0, "batch norm": 0, "mean-pool": 0, "relu": 1 / 32, "padded max-
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_no_more_is_kept_than_the_gradient_needs(name, kept):
+def test_no_more_is_kept_than_the_gradient_needs(name, measure_kept_bytes):
     operator = OPERATORS[name].float().eval().requires_grad_(False)
     x = torch.randn(1, 4, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
-    with Frugal():
-        _, count = kept(lambda: operator(x), operator)
+    with LowMemoryOps():
+        _, count = measure_kept_bytes(lambda: operator(x), operator)
     assert count <= KEPT[name] * 4 * x.numel()
 
 
 def test_weights_that_train_are_left_to_pytorch():
     conv = convolution()
-    with Frugal():
+    with LowMemoryOps():
         y = conv(torch.rand(1, 4, 8, 8, requires_grad=True))
     y.sum().backward()
     assert conv.weight.grad is not None
@@ -89,14 +89,14 @@ def test_weights_that_train_are_left_to_pytorch():
 def test_a_batch_norm_in_training_is_left_to_pytorch():
     layer = norm().float().train().requires_grad_(False)
     x = torch.rand(4, 4, 8, 8, requires_grad=True)
-    with Frugal():
+    with LowMemoryOps():
         y = layer(x)
     assert y.mean(dim=(0, 2, 3)).allclose(layer.bias, atol=1e-5)
 
 
 def test_a_second_derivative_is_refused():
     x = torch.rand(1, 4, 8, 8, requires_grad=True)
-    with Frugal():
+    with LowMemoryOps():
         y = F.relu(x)
     (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="twice"):
@@ -105,6 +105,6 @@ def test_a_second_derivative_is_refused():
 
 def test_it_lasts_no_longer_than_its_context():
     x = torch.rand(1, 4, 8, 8, requires_grad=True)
-    with Frugal():
+    with LowMemoryOps():
         F.relu(x)
     assert F.relu(x).grad_fn.name() == "ReluBackward0"

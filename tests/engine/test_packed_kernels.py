@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith.engine.cpu import packed_kernels
-from lossmith.engine.frozen import cast, run
+from lossmith.engine.frozen import prepare_steps, run_frozen
 from lossmith.engine.layers import Conv, ReLU
 from lossmith.lenses.squeezenet import SqueezeNetNetwork
 from lossmith.lenses.vgg import VGGNetwork
@@ -25,7 +25,7 @@ def network(form=(3, 1, 1), dtype=torch.float32):
     for i, (inward, outward, (kernel, stride, padding)) in enumerate([(3, 16, form), (16, 24, (3, 1, 1))], start=1):
         weight = torch.randn(outward, inward, kernel, kernel, generator=g) / (inward * kernel**2) ** 0.5
         steps += [Conv(f"conv{i}", weight, torch.randn(outward, generator=g), stride, padding), ReLU(f"relu{i}")]
-    return cast(steps, dtype=dtype)
+    return prepare_steps(steps, dtype=dtype)
 
 
 def picture(side=19, n=2):
@@ -38,51 +38,51 @@ def made(steps):
 
 @there
 @pytest.mark.parametrize("form", FORMS)
-def test_values_and_gradients_are_those_of_the_plain_convolution(form, monkeypatch, looked_at):
+def test_values_and_gradients_are_those_of_the_plain_convolution(form, monkeypatch, features_and_gradient):
     steps, image = network(form), picture()
-    ours = looked_at(steps, image)
+    ours = features_and_gradient(steps, image)
     assert "laid" in made(steps)
     monkeypatch.setattr(packed_kernels, "FEW", 0)
-    theirs = looked_at(network(form), image)
+    theirs = features_and_gradient(network(form), image)
     for name, expected in theirs.items():
         assert_close(ours[name], expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
 
 
 @pytest.mark.skipif(torch.bfloat16 not in packed_kernels._precisions(), reason="oneDNN has no such operator here")
 @pytest.mark.parametrize("form", FORMS)
-def test_in_bf16_they_are_those_of_the_plain_convolution_as_far_as_it_is_precise(form, monkeypatch, looked_at):
+def test_in_bf16_they_are_those_of_the_plain_convolution_as_far_as_it_is_precise(form, monkeypatch, features_and_gradient):
     steps, image = network(form, torch.bfloat16), picture()
-    ours = looked_at(steps, image)
+    ours = features_and_gradient(steps, image)
     assert "laid" in made(steps)
     monkeypatch.setattr(packed_kernels, "FEW", 0)
-    theirs = looked_at(network(form, torch.bfloat16), image)
+    theirs = features_and_gradient(network(form, torch.bfloat16), image)
     for name, expected in theirs.items():
         assert F.cosine_similarity(ours[name].flatten(), expected.flatten(), dim=0) > 0.9999
 
 
 @there
-def test_a_kernel_is_laid_out_when_it_is_first_needed_and_once(looked_at):
+def test_a_kernel_is_laid_out_when_it_is_first_needed_and_once(features_and_gradient):
     steps = network()
     assert not made(steps)
-    run(steps, picture(), {"relu2"})
+    run_frozen(steps, picture(), {"relu2"})
     assert made(steps) == ["laid", "laid"]  # without a gradient nothing goes back
     first = steps[0].laid
-    looked_at(steps, picture(side=12))
+    features_and_gradient(steps, picture(side=12))
     assert steps[0].laid is first
     assert made(steps) == ["laid", "laid_back"] * 2
 
 
-def test_no_kernel_is_laid_out_for_a_large_map(monkeypatch, looked_at):
+def test_no_kernel_is_laid_out_for_a_large_map(monkeypatch, features_and_gradient):
     monkeypatch.setattr(packed_kernels, "FEW", 2 * 19 * 21 - 1)
     steps = network()
-    looked_at(steps, picture())
+    features_and_gradient(steps, picture())
     assert not made(steps)
 
 
-def test_who_counts_operators_sees_plain_convolutions(looked_at):
+def test_who_counts_operators_sees_plain_convolutions(features_and_gradient):
     steps = network()
     with FlopCounterMode(display=False) as counter:
-        looked_at(steps, picture())
+        features_and_gradient(steps, picture())
     assert not made(steps)
     assert set(counter.get_flop_counts()["Global"]) == {torch.ops.aten.convolution}
 
@@ -90,21 +90,21 @@ def test_who_counts_operators_sees_plain_convolutions(looked_at):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_precisions_take_plain_convolutions(dtype):
     steps = network(dtype=dtype)
-    run(steps, picture().to(torch.promote_types(dtype, torch.float32)), {"conv2"})
+    run_frozen(steps, picture().to(torch.promote_types(dtype, torch.float32)), {"conv2"})
     assert not made(steps)
 
 
-def test_without_onednn_plain_convolutions_run(monkeypatch, looked_at):
+def test_without_onednn_plain_convolutions_run(monkeypatch, features_and_gradient):
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     steps = network()
-    looked_at(steps, picture())
+    features_and_gradient(steps, picture())
     assert not made(steps)
 
 
-def test_where_the_operator_is_gone_plain_convolutions_run(monkeypatch, looked_at):
+def test_where_the_operator_is_gone_plain_convolutions_run(monkeypatch, features_and_gradient):
     monkeypatch.setattr(packed_kernels, "_precisions", frozenset)
     steps = network()
-    looked_at(steps, picture())
+    features_and_gradient(steps, picture())
     assert not made(steps)
 
 
@@ -112,15 +112,15 @@ def test_where_the_operator_is_gone_plain_convolutions_run(monkeypatch, looked_a
 def test_a_picture_that_is_no_number_gives_features_that_are_none(dtype):
     image = picture()
     image[0, 0, 8, 8] = float("nan")
-    assert run(network(dtype=dtype), image, {"relu2"})["relu2"][0, :, 7:10, 7:10].isnan().all()
-    assert not run(network(dtype=dtype), image, {"relu2"})["relu2"][1].isnan().any()
+    assert run_frozen(network(dtype=dtype), image, {"relu2"})["relu2"][0, :, 7:10, 7:10].isnan().all()
+    assert not run_frozen(network(dtype=dtype), image, {"relu2"})["relu2"][1].isnan().any()
 
 
-def test_what_was_first_seen_in_inference_mode_may_train_afterwards(looked_at):
+def test_what_was_first_seen_in_inference_mode_may_train_afterwards(features_and_gradient):
     steps, image = network(), picture()
     with torch.inference_mode():
-        run(steps, image, {"relu2"})
-    assert_close(looked_at(steps, image), looked_at(network(), image))
+        run_frozen(steps, image, {"relu2"})
+    assert_close(features_and_gradient(steps, image), features_and_gradient(network(), image))
 
 
 @pytest.mark.parametrize("twin", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])

@@ -13,7 +13,7 @@ Gradient = Callable[..., tuple[float, np.ndarray]]
 
 
 @pytest.fixture
-def pictures() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+def image_pair() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """Two seeded batches (N, H, W, 3) of the same noise, the second with a little more of it."""
 
     def make(n: int = 2, side: int = 24, *, seed: int = 0, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
@@ -66,21 +66,21 @@ def differentiated() -> Gradient:
 
 
 @pytest.fixture
-def agree(differentiated) -> Callable[..., None]:
+def assert_parity(differentiated) -> Callable[..., None]:
     """Asserts that a formula gives one value and one gradient in both halves."""
     import torch
 
     import lossmith
-    from lossmith.keras import Loss
+    from lossmith.keras import KerasLoss
 
     def check(text: str, pred: np.ndarray, target: np.ndarray, within: float = 1e-5) -> None:
         theirs = lossmith.parse(text)
         leaf, truth = (torch.tensor(np.moveaxis(x, -1, 1).copy() if x.ndim == 4 else x) for x in (pred, target))
         leaf.requires_grad_()
-        wanted = theirs(*[leaf, truth][: len(theirs.reads)])
+        wanted = theirs(*[leaf, truth][: len(theirs.input_names)])
         wanted.backward()
         slope = np.moveaxis(leaf.grad.numpy(), 1, -1) if pred.ndim == 4 else leaf.grad.numpy()
-        value, gradient = differentiated(Loss(text, data_format="channels_last"), target, pred)
+        value, gradient = differentiated(KerasLoss(text, data_format="channels_last"), target, pred)
         off = abs(value - wanted.item()) / abs(wanted.item()), np.linalg.norm(gradient - slope) / np.linalg.norm(slope)
         print(f"\nparity {text}: value {off[0]:.1e}, gradient {off[1]:.1e}")
         assert max(off) <= within, off

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-import lossmith.keras.looks as looks
+import lossmith.keras.feature_cache as looks
 from lossmith import Knob, OnFrom, parse
-from lossmith.keras import L1, TV, Loss, TermMetric, perceptual
+from lossmith.keras import L1, TV, KerasLoss, TermMetric, perceptual
 
 TEXT = (
     "L1 + 0.1*TV + 0.01*L2 @ SqueezeNet('relu1', weights='random') + L2 @ Gram @ SqueezeNet('conv1', weights='random')"
@@ -33,9 +33,9 @@ def passes(monkeypatch) -> list[tuple[str, ...]]:
     return found
 
 
-def test_fit_shows_every_term_and_a_saved_model_goes_on(pictures, tmp_path):
-    pred, target = pictures(n=4, side=16)
-    model, loss = small(), Loss(TEXT)
+def test_fit_shows_every_term_and_a_saved_model_goes_on(image_pair, tmp_path):
+    pred, target = image_pair(n=4, side=16)
+    model, loss = small(), KerasLoss(TEXT)
     model.compile("adam", loss=loss, metrics=loss.metrics())
     history = model.fit(pred, target, batch_size=2, epochs=1, verbose=0).history
     assert set(history) == {"loss", *loss.names}
@@ -54,9 +54,9 @@ def test_fit_shows_every_term_and_a_saved_model_goes_on(pictures, tmp_path):
     assert again.evaluate(pred, target, batch_size=2, verbose=0, return_dict=True) == pytest.approx(shown, rel=1e-4)
 
 
-def test_terms_and_metrics_share_one_pass_a_view(passes, pictures):
-    pred, target = pictures(n=2, side=16)
-    loss = Loss(TEXT)
+def test_terms_and_metrics_share_one_pass_a_view(passes, image_pair):
+    pred, target = image_pair(n=2, side=16)
+    loss = KerasLoss(TEXT)
     metrics = loss.metrics()
     loss(target, pred)
     for metric in metrics:
@@ -64,16 +64,16 @@ def test_terms_and_metrics_share_one_pass_a_view(passes, pictures):
     assert passes == [("conv1", "relu1")] * 2  # of pred, and of target
 
 
-def test_a_metric_alone_computes_its_term(pictures):
-    pred, target = pictures(n=2, side=16)
+def test_a_metric_alone_computes_its_term(image_pair):
+    pred, target = image_pair(n=2, side=16)
     metric = L1().metrics()[0]
     metric.update_state(target, pred)
     assert float(metric.result()) == pytest.approx(float(np.abs(pred - target).mean()), rel=1e-5)
     assert isinstance(metric, TermMetric)
 
 
-def test_sample_weights_weigh_images(pictures):
-    pred, target = pictures(n=2, side=16)
+def test_sample_weights_weigh_images(image_pair):
+    pred, target = image_pair(n=2, side=16)
     values = np.abs(pred - target).mean(axis=(1, 2, 3))
     assert float(L1()(target, pred, sample_weight=np.array([1.0, 0.0]))) == pytest.approx(values[0] / 2, rel=1e-5)
 
@@ -84,12 +84,12 @@ def test_a_config_is_the_text():
     assert repr(keras.losses.deserialize(keras.losses.serialize(loss))) == "2.0 * L1() + TV()"
 
 
-def test_it_trains_in_mixed_precision(pictures):
-    pred, target = pictures(n=2, side=16)
+def test_it_trains_in_mixed_precision(image_pair):
+    pred, target = image_pair(n=2, side=16)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small()
-        loss = Loss("L1 + 0.1*L2 @ VGG('vgg16', 'relu2_1', weights='random')")
+        loss = KerasLoss("L1 + 0.1*L2 @ VGG('vgg16', 'relu2_1', weights='random')")
         model.compile("sgd", loss=loss)
         half = model.evaluate(pred, target, verbose=0)
         model.fit(pred, target, epochs=1, verbose=0)
@@ -101,20 +101,20 @@ def test_it_trains_in_mixed_precision(pictures):
     assert half == pytest.approx(full, rel=0.02)
 
 
-def test_pictures_may_lie_channels_first(pictures):
-    pred, target = pictures(n=2, side=16)
-    last = Loss("TV + SSIM(7) + L2 @ Gram() @ SqueezeNet('relu1', weights='random')")
-    first = Loss(last.formula, data_format="channels_first")
+def test_pictures_may_lie_channels_first(image_pair):
+    pred, target = image_pair(n=2, side=16)
+    last = KerasLoss("TV + SSIM(7) + L2 @ Gram() @ SqueezeNet('relu1', weights='random')")
+    first = KerasLoss(last.formula, data_format="channels_first")
     assert float(first(*(np.moveaxis(x, -1, 1) for x in (target, pred)))) == pytest.approx(
         float(last(target, pred)), rel=1e-5
     )
 
 
-def test_other_views_knobs_and_schedules_are_for_a_step_of_ones_own(pictures):
-    pred, target = pictures(n=2, side=16)
+def test_other_views_knobs_and_schedules_are_for_a_step_of_ones_own(image_pair):
+    pred, target = image_pair(n=2, side=16)
     loss = L1() + Knob("lam") * L1().on(pred="filled") + OnFrom(10) * TV()
     views = {"pred": pred, "target": target, "filled": target + 0.5}
-    one, per_image = loss.total(views, lam=2.0), loss.total(views, lam=np.array([2.0, 4.0], "float32"))
+    one, per_image = loss.weighted_total(views, lam=2.0), loss.weighted_total(views, lam=np.array([2.0, 4.0], "float32"))
     assert float(one) == pytest.approx(float(np.abs(pred - target).mean()) + 1.0, rel=1e-5)
     assert float(per_image) == pytest.approx(float(one) + 0.5, rel=1e-5)
     fixed = (L1() + Knob("lam") * TV() * OnFrom(10)).at(10, lam=3)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from lossmith.keras import VGG, Applications, Loss, perceptual
+from lossmith.keras import VGG, Applications, KerasLoss, perceptual
 from lossmith.keras.networks import features
-from lossmith.lenses.network import CAFFE_UNIT
-from lossmith.pretrained.locate import MissingWeights
+from lossmith.lenses.sequential_network import CAFFE_UNIT
+from lossmith.pretrained.locate import MissingWeightsError
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ from lossmith.pretrained.locate import MissingWeights
         "0.5*L1 - 2*TV + L2",
     ],
 )
-def test_pixels_and_structure_agree(text, agree, pictures):
-    agree(text, *pictures())
+def test_pixels_and_structure_agree(text, assert_parity, image_pair):
+    assert_parity(text, *image_pair())
 
 
 @pytest.mark.parametrize("text", ["InfoNCE", "InfoNCE(0.5, directions='pred', include_positive=False)"])
-def test_contrast_agrees(text, agree):
+def test_contrast_agrees(text, assert_parity):
     pred, target = np.random.default_rng(0).standard_normal((2, 5, 16)).astype("float32")
-    agree(text, pred, target)
+    assert_parity(text, pred, target)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_contrast_agrees(text, agree):
         "L2 @ Gram('hw') @ AlexNet(['relu1', 'pool1', 'conv2'], weights='random')",  # padding under a stride
     ],
 )
-def test_networks_agree(text, agree, pictures):
-    agree(text, *pictures(n=1, side=34))  # of which windows jut out
+def test_networks_agree(text, assert_parity, image_pair):
+    assert_parity(text, *image_pair(n=1, side=34))  # of which windows jut out
 
 
 @pytest.fixture
@@ -66,32 +66,32 @@ def doubles() -> Iterator[None]:
     keras.config.set_floatx(before)
 
 
-def test_a_hybrid_on_whole_networks_agrees_in_float64(agree, pictures, doubles):
+def test_a_hybrid_on_whole_networks_agrees_in_float64(assert_parity, image_pair, doubles):
     text = "L2 @ VGG('vgg19', ['conv3_4', 'conv5_4'], weights='random') + lpips('vgg', weights='random') + 0.1*L1"
     try:
-        agree(text, *pictures(n=1, side=64, dtype="float64"))
-    except MissingWeights as missing:
+        assert_parity(text, *image_pair(n=1, side=64, dtype="float64"))
+    except MissingWeightsError as missing:
         pytest.skip(str(missing))
 
 
-def test_l1_of_features_agrees_in_float64(agree, pictures, doubles):
-    agree("perceptual('vgg16', ['conv1_2', 'conv2_2'], weights='random')", *pictures(side=32, dtype="float64"))
+def test_l1_of_features_agrees_in_float64(assert_parity, image_pair, doubles):
+    assert_parity("perceptual('vgg16', ['conv1_2', 'conv2_2'], weights='random')", *image_pair(side=32, dtype="float64"))
 
 
-def test_the_embedded_network_agrees(agree, pictures):
+def test_the_embedded_network_agrees(assert_parity, image_pair):
     layers = ["relu1_1", "relu2_2", "relu3_2", "relu4_2", "relu5_2"]
-    agree(f"L2 @ Distilled @ Embedded({layers})", *pictures(n=1, side=32))
+    assert_parity(f"L2 @ Distilled @ Embedded({layers})", *image_pair(n=1, side=32))
 
 
-def test_trained_weights_agree(agree, pictures, monkeypatch):
+def test_trained_weights_agree(assert_parity, image_pair, monkeypatch):
     folder = Path(os.environ.get("LOSSMITH_ASSETS", "")) / "weights"
     if not folder.is_dir():
         pytest.skip("LOSSMITH_ASSETS names no folder of real weights")
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(folder))
-    agree("L2 @ VGG('vgg19', 'conv2_2') + L2 @ VGG('vgg16', 'relu2_2')", *pictures(n=1, side=32))
+    assert_parity("L2 @ VGG('vgg19', 'conv2_2') + L2 @ VGG('vgg16', 'relu2_2')", *image_pair(n=1, side=32))
 
 
-def test_vgg_is_that_of_keras_applications(pictures, tmp_path):
+def test_vgg_is_that_of_keras_applications(image_pair, tmp_path):
     model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
     convs = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
     generator = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def test_vgg_is_that_of_keras_applications(pictures, tmp_path):
     with h5py.File(tmp_path / "vgg16.h5", "w") as file:
         save_weights_to_hdf5_group(file, model)
 
-    image, _ = pictures(n=1, side=32)
+    image, _ = image_pair(n=1, side=32)
     lens = VGG("vgg16", ["conv2_1", "relu2_2", "pool2"], weights=str(tmp_path / "vgg16.h5"))
     ours = features(lens.backbone, keras.ops.convert_to_tensor(image), list(lens.layers))
     prepared = keras.applications.vgg16.preprocess_input(image * 255)
@@ -119,10 +119,10 @@ def test_vgg_is_that_of_keras_applications(pictures, tmp_path):
     assert keras.ops.convert_to_numpy(ours["conv2_1"]).min() < 0, "before the ReLU"
 
 
-def test_a_network_of_keras_applications_is_looked_at_by_layer(pictures):
-    pred, target = pictures(n=2, side=32)
+def test_a_network_of_keras_applications_is_looked_at_by_layer(image_pair):
+    pred, target = image_pair(n=2, side=32)
     lens = Applications("MobileNetV2", {"Conv1": 1.0, "expanded_conv_project_BN": 0.5}, weights="random")
-    value = float(keras.ops.convert_to_numpy((Loss("L2", data_format="channels_last") @ lens)(target, pred)))
+    value = float(keras.ops.convert_to_numpy((KerasLoss("L2", data_format="channels_last") @ lens)(target, pred)))
     model = lens.backbone.model
     watched = keras.Model(model.input, [model.get_layer(name).output for name in lens.layers])
     prepare = keras.applications.mobilenet_v2.preprocess_input

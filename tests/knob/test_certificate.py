@@ -5,9 +5,9 @@ import pytest
 
 from lossmith.knob.certificate import (
     OWN_ENDS,
-    Judged,
-    certify,
-    spearman,
+    EvaluatedPoint,
+    certify_knob,
+    rank_correlation,
 )
 
 PLACES = (0.1, 1.0, 10.0)
@@ -18,7 +18,7 @@ def point(at, psnr, swd, pictures=12, noise=0.3):
     """A network's figures: pictures differ, and by the same for all networks."""
     apart = np.random.default_rng(0).normal(0, noise, pictures)
     rows = {f"{i}": {"psnr_y": psnr + d, "swd": swd - d / 2} for i, d in enumerate(apart.tolist())}
-    return Judged(at, rows)
+    return EvaluatedPoint(at, rows)
 
 
 def line(places, ahead=0.0, bend=0.2):
@@ -35,7 +35,7 @@ def series(ahead=0.1, **other):
 
 
 def certified(ways, **other):
-    return certify(ways, **{"axes": ["swd"], "draws": 200, **other})
+    return certify_knob(ways, **{"axes": ["swd"], "draws": 200, **other})
 
 
 def test_a_knob_that_is_its_networks_covers_as_much_as_they_do():
@@ -66,8 +66,8 @@ def test_ranks_are_signed_by_what_happens_to_the_figures_themselves():
 
 
 def test_a_knob_that_is_turned_the_other_way_is_as_monotone():
-    turned = [Judged(1 / point.at, point.figures) for point in line(FINE, 0.1)[::-1]]
-    alone = [Judged(1 / point.at, point.figures) for point in line(PLACES)[::-1]]
+    turned = [EvaluatedPoint(1 / point.at, point.figures) for point in line(FINE, 0.1)[::-1]]
+    alone = [EvaluatedPoint(1 / point.at, point.figures) for point in line(PLACES)[::-1]]
     found = certified(series(knob=turned, separate=alone))
     assert found["accuracy"]["spearman"] == pytest.approx(1) and found["certified"] is True
 
@@ -108,14 +108,14 @@ def test_mixed_ends_are_compared_as_the_knob_is():
 
 def test_a_knob_that_turns_back_is_not_monotone():
     turned = line(FINE, 0.1)
-    turned[1], turned[3] = Judged(FINE[1], turned[3].figures), Judged(FINE[3], turned[1].figures)
+    turned[1], turned[3] = EvaluatedPoint(FINE[1], turned[3].figures), EvaluatedPoint(FINE[3], turned[1].figures)
     found = certified(series(0.1, knob=turned))
     assert found["axes"]["swd"]["inversions"] == 2 and found["axes"]["swd"]["spearman"] == pytest.approx(-0.6)
     assert "monotone swd" in [check["name"] for check in found["checks"] if not check["holds"]]
 
 
 def test_a_knob_that_does_nothing_is_not_monotone():
-    found = certified(series(knob=[Judged(at, line((1.0,), 0.1)[0].figures) for at in FINE]))
+    found = certified(series(knob=[EvaluatedPoint(at, line((1.0,), 0.1)[0].figures) for at in FINE]))
     assert found["axes"]["swd"]["spearman"] == 0 and found["axes"]["swd"]["range_ratio"] == 0
     assert found["certified"] is False
 
@@ -184,4 +184,4 @@ def test_without_a_curve_or_a_reference_there_is_no_certificate(left_out):
 
 
 def test_ties_share_their_rank():
-    assert spearman(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 3, 4])) == pytest.approx(0.9486833)  # scipy's value
+    assert rank_correlation(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 3, 4])) == pytest.approx(0.9486833)  # scipy's value

@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lossmith import CLIP, L2, InfoNCE, MissingWeights, TextAlignment, TextContrast, WrongWeights, parse
-from lossmith.lenses import any_network, clip_checkpoint
+from lossmith import CLIP, L2, InfoNCE, MissingWeightsError, TextAlignment, TextContrast, WrongWeightsError, parse
+from lossmith.lens import clear_backbones
+from lossmith.lenses import clip_checkpoint
 
 transformers = pytest.importorskip("transformers")
 hub = pytest.importorskip("huggingface_hub")
@@ -93,7 +94,7 @@ def text_vectors(theirs, prompts, **how):
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_picture_has_transformers_vector_and_gradient(recompute, theirs, agree):
+def test_a_picture_has_transformers_vector_and_gradient(recompute, theirs, assert_parity):
     lens = CLIP("some/clip", weights=theirs.folder, recompute=recompute)
     model = copy.deepcopy(theirs.model).double()
     model.set_attn_implementation("eager")
@@ -102,7 +103,7 @@ def test_a_picture_has_transformers_vector_and_gradient(recompute, theirs, agree
     def ours(x):
         return (lens({"pixels": x})[LAYER].flatten(1) * weights).sum(dim=1)
 
-    agree(ours, lambda x: (image_vectors(model, x) * weights).sum(dim=1), picture(dtype=torch.float64), within=1e-6)
+    assert_parity(ours, lambda x: (image_vectors(model, x) * weights).sum(dim=1), picture(dtype=torch.float64), within=1e-6)
 
 
 def test_other_sizes_are_resampled_as_pillow_does(clip, theirs):
@@ -285,12 +286,12 @@ def test_the_sizes_are_those_that_openai_counts(name, parameters):
 def test_a_plan_needs_no_weights(nothing):
     plan = (TextAlignment() @ CLIP()).plan((2, 3, 256, 400))
     (look,) = plan.passes
-    assert (look.network, look.view, look.gradient) == ("openai/clip-vit-base-patch32", "pred", True)
-    assert plan.forward == pytest.approx(2 * 2 * 4.4e9, rel=0.02)  # OpenCLIP's table: 4.4e9 multiply-adds a picture
+    assert (look.network, look.input_name, look.has_gradient) == ("openai/clip-vit-base-patch32", "pred", True)
+    assert plan.forward_flops == pytest.approx(2 * 2 * 4.4e9, rel=0.02)  # OpenCLIP's table: 4.4e9 multiply-adds a picture
 
 
 def test_any_size_will_do(clip):
-    assert clip.backbone.smallest([LAYER]) == 1
+    assert clip.backbone.min_size([LAYER]) == 1
     assert clip({"pixels": picture(1, 1)})[LAYER].isfinite().all()
 
 
@@ -324,7 +325,7 @@ def test_transformers_that_is_missing_is_named_with_its_cure(monkeypatch):
         raise ImportError(f"No module named {module!r}")
 
     monkeypatch.setattr(clip_checkpoint.importlib, "import_module", refuse)
-    with pytest.raises(ValueError, match=r"package 'transformers', .*pip install 'lossmith\[clip\]'"):
+    with pytest.raises(ValueError, match=r"package 'transformers', .*pip install -e '\.\[clip\]'"):
         CLIP("tiny", weights="random")
 
 
@@ -335,26 +336,26 @@ def nothing(monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no network here")
 
-    any_network.shared.cache_clear()
+    clear_backbones()
     monkeypatch.delenv("LOSSMITH_WEIGHTS", raising=False)
     monkeypatch.setattr(hub, "hf_hub_download", refuse)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *args, **named: None)
     yield hub
-    any_network.shared.cache_clear()
+    clear_backbones()
 
 
 def test_missing_weights_say_the_ways_to_get_them(nothing):
     words = r"online once, .* openai/clip-vit-base-patch32, revision refs/pr/15, .* weights=\"FOLDER\".*no network here"
-    with pytest.raises(MissingWeights, match=words):
+    with pytest.raises(MissingWeightsError, match=words):
         (TextAlignment() @ CLIP())(picture(), text=torch.rand(2, 512))
-    with pytest.raises(MissingWeights, match=r"No tokenizer\.json for openai/clip-vit-base-patch32 was found"):
+    with pytest.raises(MissingWeightsError, match=r"No tokenizer\.json for openai/clip-vit-base-patch32 was found"):
         CLIP().embed("a bird")
-    with pytest.raises(MissingWeights, match=r"No config\.json for some/clip was found"):
+    with pytest.raises(MissingWeightsError, match=r"No config\.json for some/clip was found"):
         CLIP("some/clip").embed("a bird")
 
 
 def test_what_was_never_trained_says_so(nothing):
-    with pytest.raises(MissingWeights, match=r'ask for CLIP\("tiny", weights="random"\)'):
+    with pytest.raises(MissingWeightsError, match=r'ask for CLIP\("tiny", weights="random"\)'):
         CLIP("tiny").embed("a bird")
 
 
@@ -362,7 +363,7 @@ def test_a_folder_without_a_file_is_named(broken):
     folder, clip = broken
     (folder / "model.safetensors").unlink()
     with pytest.raises(
-        MissingWeights, match=r"some/clip was given .*, a folder in which there is no model.safetensors"
+        MissingWeightsError, match=r"some/clip was given .*, a folder in which there is no model.safetensors"
     ):
         clip({"pixels": picture()})
 
@@ -375,7 +376,7 @@ def test_the_files_are_found_in_a_folder_and_in_the_cache_of_the_hub(nothing, mo
         found = CLIP("one/clip")
         assert torch.equal(found({"pixels": picture()})[LAYER], wanted)
         assert torch.equal(found.embed(PROMPTS), text)
-        assert found.hashes == {"one/clip": clip.backbone.sha256}
+        assert found.weight_hashes == {"one/clip": clip.backbone.sha256}
     monkeypatch.setattr(nothing, "try_to_load_from_cache", lambda _, file, **named: f"{theirs.folder}/{file}")
     assert torch.equal(CLIP("two/clip")({"pixels": picture()})[LAYER], wanted)
 
@@ -383,7 +384,7 @@ def test_the_files_are_found_in_a_folder_and_in_the_cache_of_the_hub(nothing, mo
 def test_the_hub_is_asked_where_it_has_safetensors(nothing, monkeypatch):
     asked = []
     monkeypatch.setattr(nothing, "hf_hub_download", lambda *args, **named: asked.append((*args, named["revision"])))
-    checkpoint = clip_checkpoint.Checkpoint("openai/clip-vit-base-patch32", None)
+    checkpoint = clip_checkpoint.CLIPCheckpoint("openai/clip-vit-base-patch32", None)
     checkpoint.file("model.safetensors")
     checkpoint.file("tokenizer.json")
     assert [each[1:] for each in asked] == [("model.safetensors", "refs/pr/15"), ("tokenizer.json", None)]
@@ -422,7 +423,7 @@ def test_a_broken_file_is_named(how, broken):
     folder, clip = broken
     file, change, message = BROKEN[how]
     damage(folder, file, change)
-    with pytest.raises(WrongWeights, match=rf"some/clip.*{message}") as caught:
+    with pytest.raises(WrongWeightsError, match=rf"some/clip.*{message}") as caught:
         clip({"pixels": picture()})
     assert file in str(caught.value) or message == "does not fit"
     assert "\n" not in str(caught.value)
@@ -431,14 +432,14 @@ def test_a_broken_file_is_named(how, broken):
 def test_a_broken_tokenizer_is_named(broken):
     folder, clip = broken
     damage(folder, "tokenizer.json", lambda b: b"{}")
-    with pytest.raises(WrongWeights, match=r"tokenizer.json' is no tokenizer"):
+    with pytest.raises(WrongWeightsError, match=r"tokenizer.json' is no tokenizer"):
         clip.embed("a bird")
 
 
 def test_the_weights_of_another_clip_are_refused(broken):
     folder, clip = broken
     save_file({"vision_model.x": torch.zeros(1)}, folder / "model.safetensors")
-    with pytest.raises(WrongWeights, match="does not fit; it is another network's file"):
+    with pytest.raises(WrongWeightsError, match="does not fit; it is another network's file"):
         clip({"pixels": picture()})
-    with pytest.raises(WrongWeights, match="does not fit; it is another network's file"):
+    with pytest.raises(WrongWeightsError, match="does not fit; it is another network's file"):
         clip.embed("a bird")

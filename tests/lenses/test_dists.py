@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from lossmith import L2, VGG, WrongWeights
+from lossmith import L2, VGG, WrongWeightsError
+from lossmith.lens import get_backbone
 from lossmith.lenses import dists as lens
 from lossmith.lenses import vgg
 from lossmith.lenses.dists import DISTS_LAYERS, PooledVGG, Sensitivity, l2_pool
 from lossmith.losses.dists import TextureStructure, dists
 
-pytestmark = pytest.mark.usefixtures("real")
+pytestmark = pytest.mark.usefixtures("isolated_weights")
 
 
 @pytest.fixture
@@ -40,24 +41,24 @@ def load(path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("side", [32, 45])
-def test_it_agrees_with_the_authors_package_on_the_same_network(side, files, authors, pictures, agree):
-    file = files(vgg.shared("vgg16", None))
+def test_it_agrees_with_the_authors_package_on_the_same_network(side, weight_file, authors, image_pair, assert_parity):
+    file = weight_file(get_backbone(vgg.VGGNetwork, "vgg16", None))
     theirs = authors(file)
-    pred, target = pictures(side=side, dtype=torch.float64)
-    agree(dists(weights=str(file)), lambda x, y: theirs(x, y, require_grad=True, batch_average=True), pred, target)
+    pred, target = image_pair(side=side, dtype=torch.float64)
+    assert_parity(dists(weights=str(file)), lambda x, y: theirs(x, y, require_grad=True, batch_average=True), pred, target)
 
 
-def test_it_agrees_with_the_authors_package_on_the_real_network(assets, authors, pictures, agree):
+def test_it_agrees_with_the_authors_package_on_the_real_network(assets, authors, image_pair, assert_parity):
     theirs = authors(assets / "weights" / "vgg16_torchvision_features.safetensors")
-    pred, target = pictures(side=64, dtype=torch.float64)
-    agree(dists(), lambda x, y: theirs(x, y, require_grad=True, batch_average=True), pred, target)
+    pred, target = image_pair(side=64, dtype=torch.float64)
+    assert_parity(dists(), lambda x, y: theirs(x, y, require_grad=True, batch_average=True), pred, target)
 
 
 def test_its_gradient_comes_through_every_stage_and_the_authors_default_through_the_pixels_alone(
-    files, authors, pictures
+    weight_file, authors, image_pair
 ):
-    file = files(vgg.shared("vgg16", None))
-    pred, target = pictures(n=1, dtype=torch.float64)
+    file = weight_file(get_backbone(vgg.VGGNetwork, "vgg16", None))
+    pred, target = image_pair(n=1, dtype=torch.float64)
     pred.requires_grad_()
     (ours,) = torch.autograd.grad(dists(weights=str(file))(pred, target), pred)
     (theirs,) = torch.autograd.grad(authors(file)(pred, target, batch_average=True), pred)
@@ -111,8 +112,8 @@ def test_two_black_pictures_are_equal_and_pull_nowhere():
     assert not black.grad.any()
 
 
-def test_nearly_equal_pictures_are_no_negative_distance_apart(pictures):
-    _, target = pictures(side=32)
+def test_nearly_equal_pictures_are_no_negative_distance_apart(image_pair):
+    _, target = image_pair(side=32)
     value = dists(weights="random")(target + 1e-6, target)
     assert 0 < value < 1e-4
 
@@ -121,18 +122,18 @@ def test_it_shares_the_weights_of_vgg16_and_no_pass():
     loss = dists(weights="random") + L2() @ VGG("vgg16", "relu1_2", weights="random")
     networks = {name: len(layers) for name, layers in ((p.network, p.layers) for p in loss.plan((1, 3, 32, 32)).passes)}
     assert networks == {"vgg16_l2pool": 6, "vgg16": 1}
-    assert lens.shared("random").vgg is vgg.shared("vgg16", "random")
+    assert get_backbone(lens.PooledVGGNetwork, "random").vgg is get_backbone(vgg.VGGNetwork, "vgg16", "random")
 
 
 def test_its_cost_is_that_of_vgg16_up_to_the_last_stage():
     backbone = PooledVGG("relu4_3", weights="random").backbone
-    wanted = vgg.shared("vgg16", "random").flops(64, 64, ["relu4_3"])
+    wanted = get_backbone(vgg.VGGNetwork, "vgg16", "random").flops(64, 64, ["relu4_3"])
     assert backbone.flops(64, 64, ["relu4_3", "pixels"]) == wanted
     assert backbone.flops(64, 64, ["pixels"]) == 0
 
 
-def test_only_the_layers_that_are_asked_for_come_in_order(pictures):
-    pred, _ = pictures()
+def test_only_the_layers_that_are_asked_for_come_in_order(image_pair):
+    pred, _ = image_pair()
     maps = PooledVGG(["relu2_2", "pixels"], weights="random")({"pixels": pred})
     assert {name: tuple(each.shape) for name, each in maps.items()} == {
         "pixels": (2, 3, 32, 32),
@@ -140,13 +141,13 @@ def test_only_the_layers_that_are_asked_for_come_in_order(pictures):
     }
 
 
-def test_it_is_frozen_and_out_of_every_checkpoint(pictures):
+def test_it_is_frozen_and_out_of_every_checkpoint(image_pair):
     loss = dists(weights="random")
-    before = loss(*pictures())
+    before = loss(*image_pair())
     loss.train().requires_grad_(True).half()
     assert not list(loss.parameters())
     assert not loss.state_dict()
-    assert torch.equal(loss(*pictures()), before)
+    assert torch.equal(loss(*image_pair()), before)
 
 
 def test_a_grey_picture_is_refused():
@@ -167,5 +168,5 @@ def test_maps_without_weights_are_refused():
 
 def test_a_file_without_alpha_and_beta_is_refused(tmp_path):
     save_file({"alpha": torch.ones(7), "beta": torch.ones(7)}, tmp_path / "other.safetensors")
-    with pytest.raises(WrongWeights, match=r"other\.safetensors' does not hold DISTS's alpha and beta, 1475"):
-        _ = Sensitivity(weights=str(tmp_path / "other.safetensors")).hashes
+    with pytest.raises(WrongWeightsError, match=r"other\.safetensors' does not hold DISTS's alpha and beta, 1475"):
+        _ = Sensitivity(weights=str(tmp_path / "other.safetensors")).weight_hashes

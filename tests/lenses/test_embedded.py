@@ -20,16 +20,17 @@ from lossmith import (
     Distilled,
     Embedded,
     SlicedWasserstein,
-    WrongWeights,
+    WrongWeightsError,
     distilled_lpips,
     perceptual,
     style,
 )
-from lossmith.engine.frozen import flops, kept_bytes
+from lossmith.engine.frozen import count_flops, count_saved_bytes
 from lossmith.engine.layers import Conv, MaxPool, ReLU
+from lossmith.lens import clear_backbones, get_backbone
 from lossmith.lenses import embedded
-from lossmith.lenses.vgg import PLANS
-from lossmith.pretrained.locate import SOURCES, sha256_of
+from lossmith.lenses.vgg import STEPS
+from lossmith.pretrained.locate import SOURCES, compute_sha256
 
 FILE = Path(embedded.__file__).with_suffix(".safetensors")
 ROOT = Path(__file__).parents[2]
@@ -39,9 +40,9 @@ ROOT = Path(__file__).parents[2]
 def alone(monkeypatch):
     """As it is found where there is nothing but the package."""
     monkeypatch.delenv("LOSSMITH_WEIGHTS", raising=False)
-    embedded.shared.cache_clear()
+    clear_backbones()
     yield
-    embedded.shared.cache_clear()
+    clear_backbones()
 
 
 @pytest.fixture
@@ -65,25 +66,25 @@ def test_the_file_is_small_half_precision_and_says_its_version():
 
 def test_its_hash_is_the_one_that_is_checked_and_published():
     digest = hashlib.sha256(FILE.read_bytes()).hexdigest()
-    assert SOURCES["embedded"][0].sha256 == digest == embedded.shared(None).sha256
+    assert SOURCES["embedded"][0].sha256 == digest == get_backbone(embedded.EmbeddedNetwork, "embedded", None).sha256
     assert digest in (ROOT / "docs" / "embedded.md").read_text("utf-8")
     assert json.loads((ROOT / "experiments" / "embedded_network" / "training.json").read_text())["sha256"] == digest
 
 
 def test_it_costs_a_twentieth_of_vgg16():
-    own, _ = flops(embedded.PLAN, (1, 3, 224, 224), {"relu5_2"})
-    vgg, _ = flops(PLANS["vgg16"], (1, 3, 224, 224), {"relu5_3"})
+    own, _ = count_flops(embedded.STEPS, (1, 3, 224, 224), {"relu5_2"})
+    vgg, _ = count_flops(STEPS["vgg16"], (1, 3, 224, 224), {"relu5_3"})
     assert own <= vgg / 20
 
 
 def test_it_keeps_a_fourth_of_what_vgg16_keeps_at_most():
-    own = kept_bytes(embedded.PLAN, (1, 3, 128, 128), {"relu5_2"})
-    assert own <= kept_bytes(PLANS["vgg16"], (1, 3, 128, 128), {"relu5_3"}) / 4
+    own = count_saved_bytes(embedded.STEPS, (1, 3, 128, 128), {"relu5_2"})
+    assert own <= count_saved_bytes(STEPS["vgg16"], (1, 3, 128, 128), {"relu5_3"}) / 4
 
 
 def test_it_is_made_of_steps_that_the_engine_keeps_bits_of():
-    assert {type(step) for step in embedded.PLAN} == {Conv, ReLU, MaxPool}
-    assert all(step.kernel == 2 for step in embedded.PLAN if isinstance(step, MaxPool))
+    assert {type(step) for step in embedded.STEPS} == {Conv, ReLU, MaxPool}
+    assert all(step.kernel == 2 for step in embedded.STEPS if isinstance(step, MaxPool))
 
 
 @pytest.mark.parametrize("layer", ["conv1_1", "relu2_2", "pool3", "conv4_1", "relu5_2"])
@@ -98,7 +99,7 @@ def test_it_sees_what_plain_convolutions_with_the_weights_of_the_file_see(pair):
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with safe_open(FILE, "pt") as file:
         x = (pair[0] - mean) / std
-        for place, step in enumerate(embedded.PLAN):
+        for place, step in enumerate(embedded.STEPS):
             if isinstance(step, Conv):
                 x = F.conv2d(
                     x, file.get_tensor(f"{place}.weight").float(), file.get_tensor(f"{place}.bias").float(), padding=1
@@ -111,10 +112,10 @@ def test_it_sees_what_plain_convolutions_with_the_weights_of_the_file_see(pair):
 
 
 def test_the_distance_is_the_formula_of_its_docstring(pair):
-    features = [Embedded(embedded.TAPS)({"pixels": each}) for each in pair]
+    features = [Embedded(embedded.EMBEDDED_LAYERS)({"pixels": each}) for each in pair]
     expected = torch.zeros(2)
     with safe_open(FILE, "pt") as file:
-        for stage, tap in enumerate(embedded.TAPS, start=1):
+        for stage, tap in enumerate(embedded.EMBEDDED_LAYERS, start=1):
             w, epsilon = file.get_tensor(f"head{stage}"), file.get_tensor("epsilon")[stage - 1]
             one, other = (f[tap] / (f[tap].square().sum(1, keepdim=True) + epsilon).sqrt() for f in features)
             expected += ((one - other).square() * w.view(1, -1, 1, 1)).sum(1).mean(dim=(1, 2))
@@ -124,7 +125,7 @@ def test_the_distance_is_the_formula_of_its_docstring(pair):
 
 def test_its_gradient_is_that_of_finite_differences(pair):
     small = [each[:1, :, 16:34, 16:34].double() for each in pair]
-    loss = L2() @ Distilled() @ Embedded(embedded.TAPS)
+    loss = L2() @ Distilled() @ Embedded(embedded.EMBEDDED_LAYERS)
     assert torch.autograd.gradcheck(lambda x: loss(x, small[1]), small[0].requires_grad_(), fast_mode=True)
 
 
@@ -188,7 +189,7 @@ def test_a_file_without_heads_is_refused_by_name(tmp_path):
 
     state = {key: value for key, value in load_file(FILE).items() if not key.startswith("head")}
     save_file(state, tmp_path / "own.safetensors")
-    with pytest.raises(WrongWeights, match="does not hold the five non-negative heads"):
+    with pytest.raises(WrongWeightsError, match="does not hold the five non-negative heads"):
         distilled_lpips(weights=str(tmp_path / "own.safetensors"))(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
 
 
@@ -197,8 +198,8 @@ def test_a_damaged_file_is_refused(tmp_path):
     data = bytearray(FILE.read_bytes())
     data[-1] ^= 1
     damaged.write_bytes(data)
-    assert sha256_of(damaged) != sha256_of(FILE)
-    with pytest.raises(WrongWeights, match="damaged or another file"):
+    assert compute_sha256(damaged) != compute_sha256(FILE)
+    with pytest.raises(WrongWeightsError, match="damaged or another file"):
         Embedded("relu1_1", weights=str(damaged))({"pixels": torch.rand(1, 3, 16, 16)})
 
 

@@ -29,25 +29,25 @@ def test_l2_of_it_is_half_the_l2_of_the_pixels(size):
     torch.testing.assert_close(2 * (L2() @ Fourier())(pred, target), L2()(pred, target))
 
 
-def test_backward_agrees_with_the_mean_over_fft2_of_mimo_unet(pictures, agree):
+def test_backward_agrees_with_the_mean_over_fft2_of_mimo_unet(image_pair, assert_parity):
     def theirs(x, y):
         x, y = (torch.view_as_real(torch.fft.fft2(image)) for image in (x, y))
         return F.l1_loss(x, y)
 
-    agree(L1() @ Fourier(norm="backward"), theirs, *pictures(side=31))
-    agree(L1() @ Fourier(norm="backward"), theirs, *pictures(side=32))
+    assert_parity(L1() @ Fourier(norm="backward"), theirs, *image_pair(side=31))
+    assert_parity(L1() @ Fourier(norm="backward"), theirs, *image_pair(side=32))
 
 
-def test_one_side_agrees_with_the_mean_over_rfft2_of_safmn(pictures, agree):
+def test_one_side_agrees_with_the_mean_over_rfft2_of_safmn(image_pair, assert_parity):
     def theirs(x, y):
         x, y = (torch.view_as_real(torch.fft.rfft2(image)) for image in (x, y))
         return F.l1_loss(x, y)
 
-    agree(L1() @ Fourier(norm="backward", onesided=True), theirs, *pictures())
+    assert_parity(L1() @ Fourier(norm="backward", onesided=True), theirs, *image_pair())
 
 
-def test_amplitudes_do_not_change_when_a_picture_is_rolled(pictures):
-    image = pictures()[0]
+def test_amplitudes_do_not_change_when_a_picture_is_rolled(image_pair):
+    image = image_pair()[0]
     torch.testing.assert_close(
         shown(Fourier("amplitude"), image.roll((5, 7), (2, 3))), shown(Fourier("amplitude"), image)
     )

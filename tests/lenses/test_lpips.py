@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from lossmith import L2, VGG, AlexNet, Calibrated, lpips
+from lossmith.lens import get_backbone
 from lossmith.lenses import alexnet, vgg
 
 PUBLISHED = {"p0": 0.722, "p1": 0.138}
 
-pytestmark = pytest.mark.usefixtures("real")
+pytestmark = pytest.mark.usefixtures("isolated_weights")
 
 
 @pytest.fixture
@@ -33,19 +34,19 @@ def authors(monkeypatch):
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_it_agrees_with_the_authors_package_on_the_same_network(net, files, authors, pictures, agree):
-    file = files(alexnet.shared(None) if net == "alex" else vgg.shared("vgg16", None))
+def test_it_agrees_with_the_authors_package_on_the_same_network(net, weight_file, authors, image_pair, assert_parity):
+    file = weight_file(get_backbone(alexnet.AlexNetNetwork, "alexnet", None) if net == "alex" else get_backbone(vgg.VGGNetwork, "vgg16", None))
     theirs = authors(net, file)
-    pred, target = pictures(side=64, dtype=torch.float64)
-    agree(lpips(net, weights=str(file)), lambda x, y: theirs(x, y, normalize=True).mean(), pred, target)
+    pred, target = image_pair(side=64, dtype=torch.float64)
+    assert_parity(lpips(net, weights=str(file)), lambda x, y: theirs(x, y, normalize=True).mean(), pred, target)
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_it_agrees_with_the_authors_package_on_the_real_network(net, assets, authors, pictures, agree):
+def test_it_agrees_with_the_authors_package_on_the_real_network(net, assets, authors, image_pair, assert_parity):
     name = {"alex": "alexnet", "vgg": "vgg16"}[net]
     theirs = authors(net, assets / "weights" / f"{name}_torchvision_features.safetensors")
-    pred, target = pictures(side=64, dtype=torch.float64)
-    agree(lpips(net), lambda x, y: theirs(x, y, normalize=True).mean(), pred, target)
+    pred, target = image_pair(side=64, dtype=torch.float64)
+    assert_parity(lpips(net), lambda x, y: theirs(x, y, normalize=True).mean(), pred, target)
 
 
 def load(path) -> torch.Tensor:
@@ -71,8 +72,8 @@ def test_pictures_of_tid2013_have_their_published_distances(name, assets):
     assert value.item() == pytest.approx(wanted, abs=1e-4)
 
 
-def test_it_is_a_mean_square_in_its_own_space(pictures):
-    pred, target = pictures(side=64)
+def test_it_is_a_mean_square_in_its_own_space(image_pair):
+    pred, target = image_pair(side=64)
     lens = Calibrated("alex") @ AlexNet(["relu1", "relu2", "relu3", "relu4", "relu5"], weights="random")
     a, b = lens({"pixels": pred}), lens({"pixels": target})
     wanted = sum((a[layer] - b[layer]).square().mean() for layer in a)
@@ -89,13 +90,13 @@ def test_features_that_are_zero_have_gradient_zero_and_no_nan():
     assert all(not features.grad.any() for features in zeros.values())
 
 
-def test_the_heads_are_frozen_and_out_of_every_checkpoint(pictures):
+def test_the_heads_are_frozen_and_out_of_every_checkpoint(image_pair):
     loss = lpips(weights="random")
-    before = loss(*pictures(side=64))
+    before = loss(*image_pair(side=64))
     loss.train().requires_grad_(True).half()
     assert not list(loss.parameters())
     assert not loss.state_dict()
-    assert torch.equal(loss(*pictures(side=64)), before)
+    assert torch.equal(loss(*image_pair(side=64)), before)
 
 
 def test_other_layers_than_its_own_are_refused():

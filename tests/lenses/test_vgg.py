@@ -4,10 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lossmith import L1, VGG, WrongWeights
+from lossmith import L1, VGG, WrongWeightsError
 from lossmith.engine.layers import Conv
-from lossmith.lenses.network import CAFFE_MEAN, CAFFE_UNIT, MEAN, STD
-from lossmith.lenses.vgg import shared
+from lossmith.lens import clear_backbones, get_backbone
+from lossmith.lenses.sequential_network import CAFFE_MEAN, CAFFE_UNIT, MEAN, STD
+from lossmith.lenses.vgg import VGGNetwork
 
 NAMES = ["vgg16", "vgg19"]
 
@@ -17,15 +18,15 @@ def column(values):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_layer_is_torchvisions(name, files, pictures):
+def test_every_layer_is_torchvisions(name, weight_file, image_pair):
     models = pytest.importorskip("torchvision.models")
-    path = files(shared(name, None))
+    path = weight_file(get_backbone(VGGNetwork, name, None))
     cfg = {"vgg16": "D", "vgg19": "E"}[name]
     theirs = models.vgg.make_layers(models.vgg.cfgs[cfg])
     theirs.load_state_dict({k.removeprefix("features."): v for k, v in load_file(path).items()})
     theirs.double()
-    layers = shared(name, None).layers
-    x = pictures(n=1, dtype=torch.float64)[0]
+    layers = get_backbone(VGGNetwork, name, None).layers
+    x = image_pair(n=1, dtype=torch.float64)[0]
     ours = VGG(name, layers, weights=str(path))({"pixels": x})
     seen = (x - column(MEAN)) / column(STD)
     for layer, module in zip(layers, theirs, strict=True):
@@ -35,7 +36,7 @@ def test_every_layer_is_torchvisions(name, files, pictures):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_layers_have_their_papers_names(name):
-    layers = shared(name, None).layers
+    layers = get_backbone(VGGNetwork, name, None).layers
     convs = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}[name]
     for stage, count in enumerate(convs, start=1):
         assert f"conv{stage}_{count}" in layers
@@ -43,14 +44,14 @@ def test_the_layers_have_their_papers_names(name):
     assert sum(layer.startswith("conv") for layer in layers) == int(name[3:]) - 3
 
 
-def test_a_convolution_is_before_its_relu(pictures):
-    maps = VGG("vgg16", ["conv3_3", "relu3_3"], weights="random")({"pixels": pictures()[0]})
+def test_a_convolution_is_before_its_relu(image_pair):
+    maps = VGG("vgg16", ["conv3_3", "relu3_3"], weights="random")({"pixels": image_pair()[0]})
     assert (maps["conv3_3"] < 0).any()
     assert torch.equal(maps["conv3_3"].relu(), maps["relu3_3"])
 
 
-def test_asking_for_more_layers_changes_none(pictures):
-    x = pictures()[0]
+def test_asking_for_more_layers_changes_none(image_pair):
+    x = image_pair()[0]
     one = VGG("vgg19", "conv3_1", weights="random")({"pixels": x})
     more = VGG("vgg19", ["conv1_1", "conv3_1", "relu4_4"], weights="random")({"pixels": x})
     torch.testing.assert_close(one["conv3_1"], more["conv3_1"])
@@ -58,7 +59,7 @@ def test_asking_for_more_layers_changes_none(pictures):
 
 @pytest.mark.parametrize("layer", ["relu1_1", "pool1", "conv3_3", "relu4_1", "pool5"])
 def test_the_smallest_picture_is_as_small_as_it_can_be(layer):
-    side = shared("vgg16", "random").smallest([layer])
+    side = get_backbone(VGGNetwork, "vgg16", "random").min_size([layer])
     lens = VGG("vgg16", layer, weights="random")
     assert min(lens({"pixels": torch.rand(1, 3, side, side)})[layer].shape[2:]) == 1 or side == 1
     if side > 1:
@@ -66,18 +67,18 @@ def test_the_smallest_picture_is_as_small_as_it_can_be(layer):
             lens({"pixels": torch.rand(1, 3, side - 1, 40)})
 
 
-def test_random_weights_are_the_same_every_time(pictures):
-    x = pictures()[0]
-    shared.cache_clear()
+def test_random_weights_are_the_same_every_time(image_pair):
+    x = image_pair()[0]
+    clear_backbones()
     first = VGG("vgg16", "relu2_2", weights="random")({"pixels": x})
-    shared.cache_clear()
+    clear_backbones()
     torch.manual_seed(1)
     assert torch.equal(VGG("vgg16", "relu2_2", weights="random")({"pixels": x})["relu2_2"], first["relu2_2"])
 
 
-def test_another_networks_file_is_refused(files):
-    lens = VGG("vgg19", "relu1_1", weights=str(files(shared("vgg16", None))))
-    with pytest.raises(WrongWeights, match="it is another network's file"):
+def test_another_networks_file_is_refused(weight_file):
+    lens = VGG("vgg19", "relu1_1", weights=str(weight_file(get_backbone(VGGNetwork, "vgg16", None))))
+    with pytest.raises(WrongWeightsError, match="it is another network's file"):
         lens({"pixels": torch.rand(1, 3, 8, 8)})
 
 
@@ -86,15 +87,15 @@ def test_an_unknown_network_is_refused():
         VGG("vgg11", "relu1_1")
 
 
-def test_oxfords_file_gives_oxfords_features_up_to_the_unit(assets, monkeypatch, pictures):
+def test_oxfords_file_gives_oxfords_features_up_to_the_unit(assets, monkeypatch, image_pair):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
     file = assets / "weights" / "vgg19_caffe_features_u8.safetensors"
     layers = ["conv1_1", "relu2_2", "conv3_4", "pool3", "conv5_4"]
-    x = pictures(n=1, dtype=torch.float64)[0]
+    x = image_pair(n=1, dtype=torch.float64)[0]
     ours = VGG("vgg19", layers, weights=str(file))({"pixels": x})
     raw = load_file(file)
     seen = (255 * (x - column(CAFFE_MEAN))).flip(1)  # BGR, 0..255
-    for place, step in enumerate(shared("vgg19", None).plan):
+    for place, step in enumerate(get_backbone(VGGNetwork, "vgg19", None).architecture):
         if isinstance(step, Conv):
             kernel = raw[f"{place}.weight"] if f"{place}.weight" in raw else raw[f"features.{place}.weight"]
             prefix = "" if f"{place}.weight" in raw else "features."
@@ -110,8 +111,8 @@ def test_oxfords_file_gives_oxfords_features_up_to_the_unit(assets, monkeypatch,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_real_network_works_from_the_folder(name, assets, monkeypatch, pictures):
+def test_the_real_network_works_from_the_folder(name, assets, monkeypatch, image_pair):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
-    shared.cache_clear()
-    assert (L1() @ VGG(name, "conv5_3"))(*pictures()) > 0
-    shared.cache_clear()
+    clear_backbones()
+    assert (L1() @ VGG(name, "conv5_3"))(*image_pair()) > 0
+    clear_backbones()

@@ -48,23 +48,23 @@ def critics_part(kind, fake, real):
 
 @every_kind
 @every_critic
-def test_the_networks_part_agrees_with_the_papers_formula(kind, critic, pictures, agree):
+def test_the_networks_part_agrees_with_the_papers_formula(kind, critic, image_pair, assert_parity):
     loss = small(kind, critic)
     judge = loss.learner.critic
-    agree(
+    assert_parity(
         lambda x, y: loss.evaluate({"pred": x, "target": y})["Adversarial"],
         lambda x, y: networks_part(kind, judge(x), judge(y)).flatten(1).mean(dim=1),
-        *pictures(),
+        *image_pair(),
     )
 
 
 @every_kind
-def test_the_critics_part_agrees_with_the_papers_formula(kind, pictures):
-    pred, target = pictures()
+def test_the_critics_part_agrees_with_the_papers_formula(kind, image_pair):
+    pred, target = image_pair()
     loss = small(kind)
     judge = copy.deepcopy(loss.learner.critic)
     judge.iterate()
-    value = loss.study(pred, target)["critic"]
+    value = loss.discriminator_step(pred, target)["critic"]
     torch.testing.assert_close(value, critics_part(kind, judge(pred), judge(target)))
 
 
@@ -72,9 +72,9 @@ TAKING = [kind for kind in KINDS if kind != "relativistic"]
 
 
 @pytest.fixture
-def holed(pictures):
+def holed(image_pair):
     """Pictures that give several verdicts, a mask of them, and what of it lies in each verdict's place."""
-    pred, target = pictures(side=48)
+    pred, target = image_pair(side=48)
     mask = (torch.rand(len(pred), 1, 48, 48, generator=torch.Generator().manual_seed(3)) < 0.3).float()
     mask[0, :, :, 24:] = 0
     return pred, target, mask, F.adaptive_avg_pool2d(mask, 4)
@@ -95,17 +95,17 @@ def test_under_a_mask_a_critic_of_least_squares_learns_the_mask(holed):
     loss = small("lsgan")
     judge = copy.deepcopy(loss.learner.critic)
     judge.iterate()
-    value = loss.study(pred, target, mask)["critic"]
+    value = loss.discriminator_step(pred, target, mask)["critic"]
     learnt = F.mse_loss(judge(target), torch.ones_like(parts)) + F.mse_loss(judge(pred), 1 - parts)
     unavoidable = (parts * (1 - parts)).mean()  # of a verdict for both, which no gradient sees
     torch.testing.assert_close(value, (learnt + unavoidable) / 2)
 
 
 @pytest.mark.parametrize("kind", TAKING)
-def test_a_mask_of_everything_changes_nothing(kind, pictures):
-    pred, target = pictures()
+def test_a_mask_of_everything_changes_nothing(kind, image_pair):
+    pred, target = image_pair()
     one, other = small(kind), small(kind)
-    torch.testing.assert_close(one.study(pred, target, torch.ones_like(pred[:, :1])), other.study(pred, target))
+    torch.testing.assert_close(one.discriminator_step(pred, target, torch.ones_like(pred[:, :1])), other.discriminator_step(pred, target))
     torch.testing.assert_close(one(pred, target), other(pred, target))
 
 
@@ -123,53 +123,53 @@ def saying(verdict, kind):
     return loss
 
 
-def test_hinge_passes_verdicts_on_as_they_are(pictures):
-    assert saying(-3.0, "hinge")(*pictures()) == 3  # through MONAI's tanh it is 1.995
+def test_hinge_passes_verdicts_on_as_they_are(image_pair):
+    assert saying(-3.0, "hinge")(*image_pair()) == 3  # through MONAI's tanh it is 1.995
 
 
 @pytest.mark.parametrize(
     ("kind", "value"), [("vanilla", 2.1269), ("lsgan", 4.5), ("wasserstein", 2.0), ("relativistic", 1.3863)]
 )
-def test_a_verdict_of_minus_two_is_worth(kind, value, pictures):
-    torch.testing.assert_close(saying(-2.0, kind)(*pictures()), torch.tensor(value), rtol=1e-4, atol=0)
+def test_a_verdict_of_minus_two_is_worth(kind, value, image_pair):
+    torch.testing.assert_close(saying(-2.0, kind)(*image_pair()), torch.tensor(value), rtol=1e-4, atol=0)
 
 
 @every_kind
-def test_a_single_picture_is_judged_by_itself_unless_the_kind_compares(kind, pictures):
-    pred, target = pictures(n=3)
+def test_a_single_picture_is_judged_by_itself_unless_the_kind_compares(kind, image_pair):
+    pred, target = image_pair(n=3)
     loss = small(kind)
     whole = loss.evaluate({"pred": pred, "target": target})["Adversarial"]
     alone = loss.evaluate({"pred": pred[:1], "target": target[:1]})["Adversarial"]
-    assert torch.allclose(whole[:1], alone, rtol=1e-6) is not loss.mixes
-    assert loss.mixes is (kind == "relativistic")
+    assert torch.allclose(whole[:1], alone, rtol=1e-6) is not loss.is_batch_dependent
+    assert loss.is_batch_dependent is (kind == "relativistic")
 
 
 @every_critic
-def test_evaluating_in_any_mode_changes_nothing(critic, pictures):
+def test_evaluating_in_any_mode_changes_nothing(critic, image_pair):
     loss = small(critic=critic).train()
     before = copy.deepcopy(loss.state_dict())
-    pred, target = pictures()
+    pred, target = image_pair()
     loss(pred.requires_grad_(), target).backward()
     after = loss.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items() if isinstance(value, torch.Tensor))
     assert after["learner._extra_state"] == before["learner._extra_state"] == {"steps": 0}
 
 
-def test_no_optimiser_and_no_gradient_finds_the_critic(pictures):
+def test_no_optimiser_and_no_gradient_finds_the_critic(image_pair):
     loss = (L1() + 0.1 * small()).requires_grad_(True)
-    loss(*(picture.requires_grad_() for picture in pictures())).backward()
+    loss(*(picture.requires_grad_() for picture in image_pair())).backward()
     assert not list(loss.parameters())
     assert all(buffer.grad is None and not buffer.requires_grad for buffer in loss.buffers())
 
 
-def test_the_text_brings_the_same_critic_back_and_leaves_the_worlds_dice_alone(pictures):
+def test_the_text_brings_the_same_critic_back_and_leaves_the_worlds_dice_alone(image_pair):
     dice = torch.get_rng_state()
     loss = small("hinge", penalty="r1", betas=[0, 0.9], seed=3)
     assert repr(loss) == 'Adversarial("patch", "hinge", penalty="r1", width=4, betas=[0, 0.9], seed=3)'
     again = parse(repr(loss))
     assert torch.equal(torch.get_rng_state(), dice)
-    assert torch.equal(again(*pictures()), loss(*pictures()))
-    assert not torch.equal(parse(repr(loss).replace("seed=3", "seed=4"))(*pictures()), loss(*pictures()))
+    assert torch.equal(again(*image_pair()), loss(*image_pair()))
+    assert not torch.equal(parse(repr(loss).replace("seed=3", "seed=4"))(*image_pair()), loss(*image_pair()))
 
 
 def test_defaults_are_left_out_of_the_text():
@@ -179,26 +179,26 @@ def test_defaults_are_left_out_of_the_text():
 
 
 def test_its_citation_names_what_it_uses():
-    papers = Adversarial("patch", "lsgan", penalty="gp", width=4).papers
+    papers = Adversarial("patch", "lsgan", penalty="gp", width=4).citation_keys
     assert papers == ("isola2017", "mao2017", "miyato2018", "gulrajani2017")
 
 
 def test_only_verdicts_themselves_have_no_lower_bound():
-    assert small("hinge").bounds[0] == small("wasserstein").bounds[0] == -float("inf")
-    assert small("vanilla").bounds[0] == small("lsgan").bounds[0] == small("relativistic").bounds[0] == 0
+    assert small("hinge").value_range[0] == small("wasserstein").value_range[0] == -float("inf")
+    assert small("vanilla").value_range[0] == small("lsgan").value_range[0] == small("relativistic").value_range[0] == 0
 
 
-def test_it_compiles_whole_and_not_again_when_the_critic_has_learned(pictures):
+def test_it_compiles_whole_and_not_again_when_the_critic_has_learned(image_pair):
     loss = small("relativistic")
-    pred, target = pictures(side=24)
+    pred, target = image_pair(side=24)
     run = torch.compile(loss.measure, fullgraph=True, backend="eager")
     for _ in range(3):
         with torch._dynamo.config.patch(error_on_recompile=True):
             torch.testing.assert_close(run(pred, target), loss.measure(pred, target))
-        loss.study(pred, target)
+        loss.discriminator_step(pred, target)
 
 
-def test_feature_matching_is_the_l1_between_the_layers_outputs(pictures, agree):
+def test_feature_matching_is_the_l1_between_the_layers_outputs(image_pair, assert_parity):
     loss = FeatureMatching("patch", width=4)
     *inner, _ = loss.learner.critic.layers
 
@@ -209,7 +209,7 @@ def test_feature_matching_is_the_l1_between_the_layers_outputs(pictures, agree):
             total = total + F.l1_loss(x, y)
         return total
 
-    agree(loss, theirs, *pictures())
+    assert_parity(loss, theirs, *image_pair())
 
 
 @pytest.mark.parametrize(
@@ -246,4 +246,4 @@ def test_a_picture_that_the_critic_cannot_look_at_is_refused(shape, message):
     with pytest.raises(ValueError, match=message):
         small()(picture, picture)
     with pytest.raises(ValueError, match=message):
-        small().study(picture, picture)
+        small().discriminator_step(picture, picture)

@@ -29,13 +29,13 @@ EXACT = 1e-12
         ("l2", lambda a, b: (a - b).square().sum(dim=-1)),
     ],
 )
-def test_each_divergence_agrees_with_its_formula_on_torchs_kl(divergence, wanted, maps, agree):
+def test_each_divergence_agrees_with_its_formula_on_torchs_kl(divergence, wanted, maps, assert_parity):
     logits, other = maps[0].log(), maps[1]  # ours also makes maps sum to one, against which only logits are free
 
     def ours(logits, other):
         return AttentionConsistency(divergence, eps=EXACT).measure(logits.softmax(dim=-1), other)
 
-    agree(ours, lambda x, other: wanted(x.softmax(dim=-1), other).flatten(1).mean(dim=1), logits, other)
+    assert_parity(ours, lambda x, other: wanted(x.softmax(dim=-1), other).flatten(1).mean(dim=1), logits, other)
 
 
 def test_opposite_maps_give_js_and_l2_their_bounds():

@@ -27,7 +27,7 @@ def test_enlarging_alone_is_not():
 
 def test_after_rounding_to_8_bits_about_a_thousandth_is_left():
     large, _ = views(4, side=48)
-    left = LRConsistency()(large, input=downsample(large, 4, eight_bit=True))
+    left = LRConsistency()(large, input=downsample(large, 4, quantize=True))
     assert 5e-4 < left < 2e-3
 
 

@@ -48,26 +48,26 @@ def by_hand(x: np.ndarray, y: np.ndarray, loss: Contextual) -> float:
 
 
 @pytest.mark.parametrize("loss", TRIED, ids=repr)
-def test_it_is_the_formula_written_out(loss, pictures):
-    pred, target = (view[..., :6] for view in pictures(side=8, channels=5, dtype=torch.float64))
+def test_it_is_the_formula_written_out(loss, image_pair):
+    pred, target = (view[..., :6] for view in image_pair(side=8, channels=5, dtype=torch.float64))
     wanted = torch.tensor([by_hand(x.numpy(), y.numpy(), loss) for x, y in zip(pred, target, strict=True)])
     torch.testing.assert_close(loss.measure(pred, target), wanted.double())
 
 
 @pytest.mark.parametrize("loss", TRIED, ids=repr)
-def test_the_gradient_is_the_derivative(loss, pictures):
-    pred, target = pictures(n=1, side=6, channels=5, dtype=torch.float64)
+def test_the_gradient_is_the_derivative(loss, image_pair):
+    pred, target = image_pair(n=1, side=6, channels=5, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: loss.measure(x, target), pred.requires_grad_(), fast_mode=True)
 
 
-def test_where_things_are_does_not_matter(pictures):
-    pred, target = pictures(side=8, channels=5, dtype=torch.float64)
+def test_where_things_are_does_not_matter(image_pair):
+    pred, target = image_pair(side=8, channels=5, dtype=torch.float64)
     shuffled = pred.flatten(2)[..., torch.randperm(64, generator=torch.Generator().manual_seed(0))].view_as(pred)
     torch.testing.assert_close(Contextual().measure(shuffled, target), Contextual().measure(pred, target))
 
 
-def test_with_a_spatial_share_it_does(pictures):
-    _, target = pictures(side=8, channels=5)
+def test_with_a_spatial_share_it_does(image_pair):
+    _, target = image_pair(side=8, channels=5)
     assert (
         Contextual(spatial=0.3).measure(target.flip(3), target) > Contextual(spatial=0.3).measure(target, target)
     ).all()
@@ -97,8 +97,8 @@ def test_maps_where_all_places_are_alike_give_the_greatest_value_and_no_pull(dis
     assert not pred.grad.any()
 
 
-def test_the_l2_form_does_not_depend_on_the_scale_of_the_features(pictures):
-    pred, target = pictures(side=8, dtype=torch.float64)
+def test_the_l2_form_does_not_depend_on_the_scale_of_the_features(image_pair):
+    pred, target = image_pair(side=8, dtype=torch.float64)
     loss = Contextual(distance="l2")
     torch.testing.assert_close(loss.measure(pred / 57, target / 57), loss.measure(pred, target))
 
@@ -123,11 +123,11 @@ def test_a_map_of_few_places_is_looked_at_whole():
     assert spread(9, 10, torch.device("cpu")).tolist() == list(range(9))
 
 
-def test_its_matrices_grow_no_further_than_its_places(monkeypatch, pictures):
+def test_its_matrices_grow_no_further_than_its_places(monkeypatch, image_pair):
     shapes = []
     affinity = Contextual.affinity
     monkeypatch.setattr(Contextual, "affinity", lambda self, d: shapes.append(tuple(d.shape)) or affinity(self, d))
-    Contextual(places=50)(*pictures(side=64))
+    Contextual(places=50)(*image_pair(side=64))
     assert shapes == [(2, 50, 50)]
 
 

@@ -58,7 +58,7 @@ class Member:
 
     def excuse(self, test: str, loss: Loss) -> str | None:
         """Why a test cannot hold for the loss; None where it must."""
-        sided = any(None in self.view(name).shape for name in loss.reads)
+        sided = any(None in self.view(name).shape for name in loss.input_names)
         excuses = {
             "test_duplicating_the_batch_changes_nothing": mixing(loss) and "a copy is one more negative",
             "test_equal_flat_pictures_give_the_minimum": self.least is None and "its least value is elsewhere",
@@ -205,11 +205,11 @@ MEMBERS = [
     Member("KL", least=None, views={"mu": LATENTS, "logvar": LATENTS}),
     Member("KL('dimension', free_bits=0.1)", least=None, views={"mu": LATENTS, "logvar": LATENTS}),
     Member("VQCommitment", least=None, views={"latents": LATENTS, "codes": LATENTS}, excused=STOPPED),
-    Member("Denoising", least=None, views=DIFFUSED),
-    Member("Denoising('x0', weighting='eps')", least=None, views=DIFFUSED),
-    Member("Denoising('v', weighting='min-snr', gamma=3.0)", least=None, views=DIFFUSED),
-    Member("Denoising('flow', weighting='soft-min-snr')", least=None, views=DIFFUSED),
-    Member("Denoising('edm', weighting='edm', sigma_data=1.0)", least=None, views=DIFFUSED),
+    Member("DenoisingMSE", least=None, views=DIFFUSED),
+    Member("DenoisingMSE('x0', weighting='eps')", least=None, views=DIFFUSED),
+    Member("DenoisingMSE('v', weighting='min-snr', gamma=3.0)", least=None, views=DIFFUSED),
+    Member("DenoisingMSE('flow', weighting='soft-min-snr')", least=None, views=DIFFUSED),
+    Member("DenoisingMSE('edm', weighting='edm', sigma_data=1.0)", least=None, views=DIFFUSED),
     Member("ContrastiveFlow", grows=None, least=None, views=FLOWS),
     Member("Dispersive", least=None, views={"hidden": LATENTS}),
     Member("Dispersive(1.0)", least=None, views={"hidden": LATENTS}),
@@ -222,8 +222,8 @@ every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: mem
 
 
 @pytest.fixture
-def loss(request: pytest.FixtureRequest, member: Member, untrained) -> Loss:
-    loss = untrained(parse(member.text))
+def loss(request: pytest.FixtureRequest, member: Member, with_random_weights) -> Loss:
+    loss = with_random_weights(parse(member.text))
     if excuse := member.excuse(request.node.originalname, loss):
         pytest.skip(excuse)
     return loss
@@ -253,14 +253,14 @@ def views_of(
     """Seeded views, the first of which learns."""
     generator = torch.Generator().manual_seed(seed)
     height, width = side if isinstance(side, tuple) else (side or member.side,) * 2
-    names = sorted(loss.reads, key=lambda name: (name != "pred", not member.view(name).learns, name))
+    names = sorted(loss.input_names, key=lambda name: (name != "pred", not member.view(name).learns, name))
     sideless = sorted(names, key=lambda name: None in member.view(name).shape)  # first, so as to be equal at all sides
     views = {name: drawn(member.view(name), n, height, width, generator).to(dtype) for name in sideless}
     return {name: views[name] for name in names}
 
 
 def mixing(loss: Loss) -> bool:
-    return any(term.distance.mixes for term in loss.terms)
+    return any(term.distance.is_batch_dependent for term in loss.terms)
 
 
 def few(loss: Loss) -> int:
@@ -271,7 +271,7 @@ def few(loss: Loss) -> int:
 def values_of(loss: Loss, views: dict[str, Tensor]) -> Tensor:
     """The weighted values (N,) summed over the terms."""
     values = loss.evaluate(views).values()
-    return torch.stack([w.at() * v for w, v in zip(loss.weights, values, strict=True)]).sum(dim=0)
+    return torch.stack([w.value_at() * v for w, v in zip(loss.weights, values, strict=True)]).sum(dim=0)
 
 
 def gradients_of(loss: Loss, member: Member, views: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -288,7 +288,7 @@ def norm(gradients: dict[str, Tensor]) -> Tensor:
 
 
 def test_every_loss_is_under_the_contract():
-    named = [name for name in losses.__all__ if name != "Foreign"]  # which no text can name; see test_foreign.py
+    named = [name for name in losses.__all__ if name != "External"]  # which no text can name; see test_foreign.py
     missing = [name for name in named if not any(member.text.startswith(name) for member in MEMBERS)]
     assert not missing, f"add a line to MEMBERS for {missing}"
 
@@ -482,7 +482,7 @@ def test_the_distance_is_compiled_in_one_graph(loss, member):
         pytest.skip("what a lens shows is compiled elsewhere")
     views = views_of(loss, member, few(loss))
     for term in loss.terms:
-        shown = {parameter: views[view] for parameter, view in term.reads.items()}
+        shown = {parameter: views[view] for parameter, view in term.inputs.items()}
         torch.compiler.reset()
         compiled = torch.compile(term.distance.measure, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(**shown), term.distance.measure(**shown))

@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from lossmith.losses.contrastive import CLIPLoss, InfoNCE
-from lossmith.losses.cosine import Temperature
+from lossmith.losses._similarity import Temperature
 from lossmith.losses.patchnce import PatchNCE, shuffled
 
 
@@ -23,11 +23,11 @@ def cosines(x, y):
     return F.cosine_similarity(x[:, None], y[None], dim=2)
 
 
-def test_each_direction_is_a_cross_entropy_over_the_batch(vectors, agree):
+def test_each_direction_is_a_cross_entropy_over_the_batch(vectors, assert_parity):
     x, y, _ = vectors
     own = torch.arange(6)
-    agree(InfoNCE(directions="pred"), lambda x, y: F.cross_entropy(cosines(x, y) / 0.1, own), x, y)
-    agree(InfoNCE(directions="target"), lambda x, y: F.cross_entropy(cosines(y, x) / 0.1, own), x, y)
+    assert_parity(InfoNCE(directions="pred"), lambda x, y: F.cross_entropy(cosines(x, y) / 0.1, own), x, y)
+    assert_parity(InfoNCE(directions="target"), lambda x, y: F.cross_entropy(cosines(y, x) / 0.1, own), x, y)
 
 
 def test_both_directions_are_the_mean_of_each(vectors):
@@ -173,13 +173,13 @@ def cut(x, y):
     return F.cross_entropy(torch.cat([positive, others], dim=1) / 0.07, torch.zeros(len(q), dtype=torch.long))
 
 
-def test_one_group_of_places_agrees_with_cuts_formula(pictures, agree):
-    x, y = pictures(n=1, side=8, channels=16, dtype=torch.float64)
-    agree(PatchNCE(), cut, x - 0.5, y - 0.5)
+def test_one_group_of_places_agrees_with_cuts_formula(image_pair, assert_parity):
+    x, y = image_pair(n=1, side=8, channels=16, dtype=torch.float64)
+    assert_parity(PatchNCE(), cut, x - 0.5, y - 0.5)
 
 
-def test_groups_of_places_agree_with_cuts_formula_on_each(pictures):
-    x, y = (v - 0.5 for v in pictures(n=1, side=8, channels=16, dtype=torch.float64))
+def test_groups_of_places_agree_with_cuts_formula_on_each(image_pair):
+    x, y = (v - 0.5 for v in image_pair(n=1, side=8, channels=16, dtype=torch.float64))
     order = shuffled(64, torch.device("cpu"))
     groups = [order[i::3] for i in range(3)]
     parts = [cut(x.flatten(2)[..., g], y.flatten(2)[..., g]) * len(g) for g in groups]

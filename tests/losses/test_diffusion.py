@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from lossmith.losses.diffusion import Denoising, Prediction, Weighting, target_of, weight_of, x0_from
+from lossmith.losses.diffusion import DenoisingMSE, Prediction, Weighting, denoising_target, denoising_weight, x0_from_output
 
 PREDICTIONS = get_args(Prediction)
 SHARED = [weighting for weighting in get_args(Weighting) if weighting != "none"]
@@ -35,7 +35,7 @@ def spoken(prediction, guess, clean, noise, logsnr):
     """What a network that predicts this has to give for its picture to be the guess."""
     noisy, alpha, sigma = mixed(prediction, clean, noise, logsnr)
     implied = (noisy - wide(alpha) * guess) / wide(sigma)
-    return target_of(prediction, guess, implied, logsnr, sigma_data=SIGMA)
+    return denoising_target(prediction, guess, implied, logsnr, sigma_data=SIGMA)
 
 
 @pytest.mark.parametrize("weighting", SHARED)
@@ -43,7 +43,7 @@ def test_a_weighting_is_one_loss_for_all_predictions(weighting, step):
     clean, noise, guess, logsnr = step
     found = []
     for prediction in PREDICTIONS:
-        loss = Denoising(prediction, weighting=weighting, sigma_data=SIGMA)
+        loss = DenoisingMSE(prediction, weighting=weighting, sigma_data=SIGMA)
         found.append(loss.measure(spoken(prediction, guess, clean, noise, logsnr), clean, noise, logsnr))
     for values in found[1:]:
         torch.testing.assert_close(values, found[0], rtol=1e-6, atol=0)
@@ -52,10 +52,10 @@ def test_a_weighting_is_one_loss_for_all_predictions(weighting, step):
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_picture_comes_back_from_what_is_predicted(prediction, step):
     clean, noise, _, logsnr = step
-    target = target_of(prediction, clean, noise, logsnr, sigma_data=SIGMA)
+    target = denoising_target(prediction, clean, noise, logsnr, sigma_data=SIGMA)
     for scale in (1.0, 3.0):  # of the path
         noisy, alpha, sigma = mixed(prediction, clean, noise, logsnr)
-        found = x0_from(prediction, target, scale * noisy, scale * alpha, scale * sigma, sigma_data=SIGMA)
+        found = x0_from_output(prediction, target, scale * noisy, scale * alpha, scale * sigma, sigma_data=SIGMA)
         if prediction in ("x0", "v", "edm") or scale == 1:
             torch.testing.assert_close(found, clean)
 
@@ -64,7 +64,7 @@ def test_the_picture_comes_back_from_what_is_predicted(prediction, step):
 def test_the_weight_of_1_for_pictures_is_their_squared_error(prediction, step):
     clean, noise, guess, logsnr = step
     output = spoken(prediction, guess, clean, noise, logsnr)
-    loss = Denoising(prediction, weighting="x0", sigma_data=SIGMA)
+    loss = DenoisingMSE(prediction, weighting="x0", sigma_data=SIGMA)
     wanted = (guess - clean).square().flatten(1).mean(dim=1)
     torch.testing.assert_close(loss.measure(output, clean, noise, logsnr), wanted, rtol=1e-6, atol=0)
 
@@ -72,33 +72,33 @@ def test_the_weight_of_1_for_pictures_is_their_squared_error(prediction, step):
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_no_weighting_is_that_of_the_own_target(prediction, step):
     clean, noise, guess, logsnr = step
-    none, own = (Denoising(prediction, weighting=w).measure(guess, clean, noise, logsnr) for w in ("none", prediction))
+    none, own = (DenoisingMSE(prediction, weighting=w).measure(guess, clean, noise, logsnr) for w in ("none", prediction))
     assert torch.equal(none, own)
-    torch.testing.assert_close(weight_of(prediction, logsnr, prediction), torch.ones_like(logsnr))
+    torch.testing.assert_close(denoising_weight(prediction, logsnr, prediction), torch.ones_like(logsnr))
 
 
 def test_min_snr_has_the_papers_weights():
     snr = torch.tensor([0.01, 1.0, 4.9, 5.1, 1e4], dtype=torch.float64)
     capped = snr.clamp_max(5)
     for prediction, wanted in (("x0", capped), ("eps", capped / snr), ("v", capped / (snr + 1))):
-        torch.testing.assert_close(weight_of("min-snr", snr.log(), prediction), wanted)
+        torch.testing.assert_close(denoising_weight("min-snr", snr.log(), prediction), wanted)
 
 
 def test_edm_has_the_papers_weight_and_soft_min_snr_crowsons():
     sigma = torch.tensor([0.002, 0.5, 3.0, 80.0], dtype=torch.float64)
     edm = (sigma**2 + 0.25) / (0.5 * sigma) ** 2
-    torch.testing.assert_close(weight_of("edm", -2 * sigma.log(), sigma_data=0.5), edm)
+    torch.testing.assert_close(denoising_weight("edm", -2 * sigma.log(), sigma_data=0.5), edm)
     soft = (0.5 * sigma) ** 2 / (sigma**2 + 0.25) ** 2  # on the network's own output, as k-diffusion has it
-    torch.testing.assert_close(weight_of("soft-min-snr", -2 * sigma.log(), "edm", gamma=4.0, sigma_data=0.5), soft)
+    torch.testing.assert_close(denoising_weight("soft-min-snr", -2 * sigma.log(), "edm", gamma=4.0, sigma_data=0.5), soft)
 
 
 def test_soft_min_snr_is_the_sigmoid_weighting_and_p2():
     logsnr = torch.linspace(-8, 8, 9, dtype=torch.float64)
     bias = torch.tensor(-3.0, dtype=torch.float64)
     torch.testing.assert_close(
-        weight_of("soft-min-snr", logsnr, "eps", gamma=bias.exp().item()), torch.sigmoid(bias - logsnr)
+        denoising_weight("soft-min-snr", logsnr, "eps", gamma=bias.exp().item()), torch.sigmoid(bias - logsnr)
     )
-    torch.testing.assert_close(weight_of("soft-min-snr", logsnr, "eps", gamma=1.0), 1 / (1 + logsnr.exp()))
+    torch.testing.assert_close(denoising_weight("soft-min-snr", logsnr, "eps", gamma=1.0), 1 / (1 + logsnr.exp()))
 
 
 def test_the_edm_target_is_preconditionings(step):
@@ -106,7 +106,7 @@ def test_the_edm_target_is_preconditionings(step):
     sigma = wide(torch.exp(-logsnr / 2))
     skip, out = SIGMA**2 / (sigma**2 + SIGMA**2), sigma * SIGMA / (sigma**2 + SIGMA**2).sqrt()
     wanted = (clean - skip * (clean + sigma * noise)) / out
-    torch.testing.assert_close(target_of("edm", clean, noise, logsnr, sigma_data=SIGMA), wanted)
+    torch.testing.assert_close(denoising_target("edm", clean, noise, logsnr, sigma_data=SIGMA), wanted)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -115,7 +115,7 @@ def test_a_terminal_snr_of_0_and_of_infinity_are_finite(prediction, weighting):
     output = torch.ones(2, 3, 4, 4, requires_grad=True)
     clean, noise = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)
     logsnr = torch.tensor([-float("inf"), float("inf")])
-    value = Denoising(prediction, weighting=weighting)(prediction=output, clean=clean, noise=noise, logsnr=logsnr)
+    value = DenoisingMSE(prediction, weighting=weighting)(prediction=output, clean=clean, noise=noise, logsnr=logsnr)
     value.backward()
     assert value.isfinite()
     assert output.grad.isfinite().all()
@@ -125,7 +125,7 @@ def test_only_the_prediction_learns(step):
     views = dict(
         zip(("clean", "noise", "prediction", "logsnr"), (v.clone().requires_grad_() for v in step), strict=True)
     )
-    Denoising("v", weighting="min-snr")(**views).backward()
+    DenoisingMSE("v", weighting="min-snr")(**views).backward()
     assert views.pop("prediction").grad.any()
     assert all(view.grad is None for view in views.values())
 
@@ -133,13 +133,13 @@ def test_only_the_prediction_learns(step):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Denoising("noise"), 'Denoising knows the predictions "eps", "x0", "v", "flow", "edm"; got \'noise\'.'),
-        (lambda: Denoising(weighting="snr"), "Denoising knows the weightings .* got 'snr'."),
-        (lambda: Denoising(gamma=0), "Denoising wants gamma > 0; got 0."),
-        (lambda: Denoising(sigma_data=float("nan")), "Denoising wants sigma_data > 0; got nan."),
+        (lambda: DenoisingMSE("noise"), 'DenoisingMSE knows the predictions "eps", "x0", "v", "flow", "edm"; got \'noise\'.'),
+        (lambda: DenoisingMSE(weighting="snr"), "DenoisingMSE knows the weightings .* got 'snr'."),
+        (lambda: DenoisingMSE(gamma=0), "DenoisingMSE wants gamma > 0; got 0."),
+        (lambda: DenoisingMSE(sigma_data=float("nan")), "DenoisingMSE wants sigma_data > 0; got nan."),
         (
-            lambda: Denoising().measure(*[torch.ones(2, 3)] * 3, torch.ones(2, 1)),
-            r"Denoising\(\) wants prediction, clean, noise \(N, ...\) and logsnr \(N,\); got .*\(2, 1\).",
+            lambda: DenoisingMSE().measure(*[torch.ones(2, 3)] * 3, torch.ones(2, 1)),
+            r"DenoisingMSE\(\) wants prediction, clean, noise \(N, ...\) and logsnr \(N,\); got .*\(2, 1\).",
         ),
     ],
 )

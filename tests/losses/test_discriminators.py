@@ -9,13 +9,13 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from lossmith.losses.discriminators import (
-    CRITICS,
+    DISCRIMINATORS,
     Conv,
-    PatchCritic,
-    UNetCritic,
+    PatchDiscriminator,
+    UNetDiscriminator,
 )
 
-every_critic = pytest.mark.parametrize("critic", CRITICS.values())
+every_critic = pytest.mark.parametrize("critic", DISCRIMINATORS.values())
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def seeded():
 
 
 def test_the_patch_critic_is_that_of_pix2pix_without_normalisation():
-    ours = PatchCritic(3, 6, spectral=False)
+    ours = PatchDiscriminator(3, 6, spectral=False)
     rows = [(3, 6, 2), (6, 12, 2), (12, 24, 2), (24, 48, 1), (48, 1, 1)]
     theirs = nn.Sequential()
     for inputs, outputs, stride in rows:
@@ -37,7 +37,7 @@ def test_the_patch_critic_is_that_of_pix2pix_without_normalisation():
 
 
 def test_the_unet_critic_is_that_of_real_esrgan():
-    ours, image = UNetCritic(3, 4, spectral=False), torch.rand(2, 3, 24, 32)
+    ours, image = UNetDiscriminator(3, 4, spectral=False), torch.rand(2, 3, 24, 32)
     w = dict(enumerate([ours.first.weight, *(c.weight for part in (ours.down, ours.up, ours.flat) for c in part)]))
 
     def up(features):
@@ -56,7 +56,7 @@ def test_the_unet_critic_is_that_of_real_esrgan():
     torch.testing.assert_close(ours(image), F.conv2d(out, ours.last.weight, ours.last.bias, 1, 1))
 
 
-@pytest.mark.parametrize(("critic", "millions"), [(PatchCritic, 2.77), (UNetCritic, 4.38)])
+@pytest.mark.parametrize(("critic", "millions"), [(PatchDiscriminator, 2.77), (UNetDiscriminator, 4.38)])
 def test_the_usual_width_has_the_published_size(critic, millions):
     with torch.device("meta"):
         count = sum(weight.numel() for weight in critic().parameters())
@@ -96,7 +96,7 @@ def test_looking_changes_nothing_in_any_mode(critic):
 def test_it_iterates_towards_the_greatest_singular_value(critic):
     critic = critic(3, 4, spectral=True)
     convs = [layer for layer in critic.modules() if isinstance(layer, Conv) and layer.u is not None]
-    assert len(convs) == (3 if isinstance(critic, PatchCritic) else 8)
+    assert len(convs) == (3 if isinstance(critic, PatchDiscriminator) else 8)
     for _ in range(300):
         critic.iterate()
     for conv in convs:
@@ -116,9 +116,9 @@ def test_any_picture_that_is_large_enough_gets_verdicts(critic, more):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PatchCritic(0), "A critic wants channels as a whole number of at least 1; got 0."),
-        (lambda: UNetCritic(3, 1.5), "A critic wants width as a whole number of at least 1; got 1.5."),
-        (lambda: UNetCritic(3, 4, spectral=1), "A critic wants spectral to be True or False; got 1."),
+        (lambda: PatchDiscriminator(0), "A critic wants channels as a whole number of at least 1; got 0."),
+        (lambda: UNetDiscriminator(3, 1.5), "A critic wants width as a whole number of at least 1; got 1.5."),
+        (lambda: UNetDiscriminator(3, 4, spectral=1), "A critic wants spectral to be True or False; got 1."),
     ],
 )
 def test_a_bad_argument_is_refused(make, message):

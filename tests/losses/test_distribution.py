@@ -15,8 +15,8 @@ def drawn(channels: int, count: int, seed: int = 0) -> torch.Tensor:
     return directions(channels, count, seed, CPU, torch.float64)
 
 
-def test_it_is_the_mean_of_the_distances_along_each_direction(pictures):
-    pred, target = pictures(side=8, dtype=torch.float64)
+def test_it_is_the_mean_of_the_distances_along_each_direction(image_pair):
+    pred, target = image_pair(side=8, dtype=torch.float64)
     wanted = [
         np.mean([wasserstein_distance(v @ x, v @ y) for v in drawn(3, 6).numpy()])
         for x, y in zip(pred.flatten(2).numpy(), target.flatten(2).numpy(), strict=True)
@@ -30,8 +30,8 @@ def test_along_one_channel_sorted_values_are_compared():
     assert SlicedWasserstein(p=3)(x, y).item() == (0.25**3 + 0.5**3) / 2
 
 
-def test_where_things_are_does_not_matter(pictures):
-    pred, target = pictures(side=8)
+def test_where_things_are_does_not_matter(image_pair):
+    pred, target = image_pair(side=8)
     assert torch.equal(SlicedWasserstein()(pred.flip(3).transpose(2, 3), target), SlicedWasserstein()(pred, target))
     assert SlicedWasserstein()(target.flip(2), target) == 0
 
@@ -49,10 +49,10 @@ def test_a_shift_of_every_feature_costs_its_square_over_the_channels():
     torch.testing.assert_close(SlicedWasserstein(4096)(x + shift, x), torch.tensor(0.25 / 64), rtol=0.05, atol=0)
 
 
-def test_the_resolution_does_not_matter(pictures):
-    pred, target = (view.repeat_interleave(2, dim=3) for view in pictures(side=8, dtype=torch.float64))
+def test_the_resolution_does_not_matter(image_pair):
+    pred, target = (view.repeat_interleave(2, dim=3) for view in image_pair(side=8, dtype=torch.float64))
     torch.testing.assert_close(
-        SlicedWasserstein()(pred, target), SlicedWasserstein()(*pictures(side=8, dtype=torch.float64))
+        SlicedWasserstein()(pred, target), SlicedWasserstein()(*image_pair(side=8, dtype=torch.float64))
     )
 
 
@@ -68,38 +68,38 @@ def test_the_directions_are_evenly_distributed():
     torch.testing.assert_close(along.T @ along / 20000, torch.eye(4, dtype=torch.float64) / 4, rtol=0, atol=0.01)
 
 
-def test_the_authors_number_of_directions_is_that_of_the_channels(pictures):
-    pred, target = pictures(channels=5)
+def test_the_authors_number_of_directions_is_that_of_the_channels(image_pair):
+    pred, target = image_pair(channels=5)
     assert torch.equal(SlicedWasserstein()(pred, target), SlicedWasserstein(5)(pred, target))
 
 
-def test_directions_drawn_in_inference_serve_in_training(pictures):
-    pred, target = pictures(channels=6)
+def test_directions_drawn_in_inference_serve_in_training(image_pair):
+    pred, target = image_pair(channels=6)
     with torch.inference_mode():
         SlicedWasserstein(11)(pred, target)
     SlicedWasserstein(11)(pred.requires_grad_(), target).backward()
     assert pred.grad.any()
 
 
-def test_it_compiles_without_a_break(pictures):
-    pred, target = pictures(side=8)
+def test_it_compiles_without_a_break(image_pair):
+    pred, target = image_pair(side=8)
     loss = 2 * SlicedWasserstein()
     compiled = torch.compile(loss, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(pred, target), loss(pred, target))
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2])
-def test_the_gradient_is_the_derivative(p, pictures):
-    pred, target = pictures(n=1, side=6, dtype=torch.float64)
+def test_the_gradient_is_the_derivative(p, image_pair):
+    pred, target = image_pair(n=1, side=6, dtype=torch.float64)
     loss = SlicedWasserstein(5, p=p)
     assert torch.autograd.gradcheck(lambda x: loss.measure(x, target), pred.requires_grad_(), fast_mode=True)
 
 
 def test_the_recipe_is_the_distance_at_the_authors_layers():
     (term,) = sliced_wasserstein(weights="random").terms
-    assert list(term.shares)[:3] == ["relu1_1", "relu1_2", "relu2_1"]
-    assert list(term.shares)[-1] == "relu5_2"
-    assert len(term.shares) == 14
+    assert list(term.layer_weights)[:3] == ["relu1_1", "relu1_2", "relu2_1"]
+    assert list(term.layer_weights)[-1] == "relu5_2"
+    assert len(term.layer_weights) == 14
     loss = sliced_wasserstein("vgg16", "relu2_1", projections=9, weights="random")
     assert repr(loss) == repr(SlicedWasserstein(9) @ VGG("vgg16", "relu2_1", weights="random"))
 

@@ -7,10 +7,10 @@ from lossmith.losses.diversity import MemoryDiversity, ModeSeeking, PairwiseDive
 
 
 @pytest.fixture
-def samples(pictures):
+def samples(image_pair):
     generator = torch.Generator().manual_seed(1)
     z, z_other = torch.randn(2, 2, 8, generator=generator, dtype=torch.float64).unbind()
-    pred, other = pictures(side=8, dtype=torch.float64)
+    pred, other = image_pair(side=8, dtype=torch.float64)
     return {"pred": pred, "other": other, "z": z, "z_other": z_other}
 
 
@@ -57,15 +57,15 @@ def test_with_a_margin_mode_seeking_rests_when_samples_are_far_apart(samples):
         ("cosine", lambda x, y: 1 - torch.cosine_similarity(x.flatten(), y.flatten(), dim=0)),
     ],
 )
-def test_pairwise_diversity_is_the_mean_lack_to_the_others(distance, wanted, pictures):
-    x = torch.cat(pictures(side=8, dtype=torch.float64))
+def test_pairwise_diversity_is_the_mean_lack_to_the_others(distance, wanted, image_pair):
+    x = torch.cat(image_pair(side=8, dtype=torch.float64))
     lacks = [[0.3 - wanted(a, b) for b in x] for a in x]
     values = [sum(max(0, lack) for j, lack in enumerate(row) if j != i) / 3 for i, row in enumerate(lacks)]
     torch.testing.assert_close(PairwiseDiversity(0.3, distance=distance).measure(x), torch.stack(values))
 
 
-def test_only_images_of_one_condition_are_pushed_apart(pictures):
-    x = torch.cat(pictures(side=8)).requires_grad_()
+def test_only_images_of_one_condition_are_pushed_apart(image_pair):
+    x = torch.cat(image_pair(side=8)).requires_grad_()
     groups = torch.tensor([0.0, 1.0, 0.0, 2.0])
     values = PairwiseDiversity(1.0).on(groups="captions").evaluate({"pred": x, "captions": groups})
     (values,) = values.values()
@@ -75,27 +75,27 @@ def test_only_images_of_one_condition_are_pushed_apart(pictures):
     assert not gradient[[1, 3]].any()
 
 
-def test_an_image_alone_gives_0(pictures):
-    assert PairwiseDiversity(1.0)(pictures(n=1)[0]) == 0
+def test_an_image_alone_gives_0(image_pair):
+    assert PairwiseDiversity(1.0)(image_pair(n=1)[0]) == 0
 
 
-def test_one_step_parts_two_images(pictures):
-    x = torch.cat(pictures(n=1)).requires_grad_()
+def test_one_step_parts_two_images(image_pair):
+    x = torch.cat(image_pair(n=1)).requires_grad_()
     loss = PairwiseDiversity(0.5)
     (gradient,) = torch.autograd.grad(loss(x), x)
     further = (x - 100 * gradient).detach()
     assert (further[0] - further[1]).abs().mean() > (x[0] - x[1]).abs().mean()
 
 
-def test_the_nearest_in_the_memory_counts(pictures):
-    pred, memory = pictures(n=3, side=8)
+def test_the_nearest_in_the_memory_counts(image_pair):
+    pred, memory = image_pair(n=3, side=8)
     nearest = torch.stack([min((p - m).abs().mean() for m in memory) for p in pred])
     torch.testing.assert_close(MemoryDiversity(0.5).measure(pred, memory), 0.5 - nearest)
     torch.testing.assert_close(MemoryDiversity(0.5).measure(pred[:2], memory[:1]).shape, torch.Size([2]))
 
 
-def test_far_from_the_memory_nothing_pulls(pictures):
-    pred, memory = pictures(side=8)
+def test_far_from_the_memory_nothing_pulls(image_pair):
+    pred, memory = image_pair(side=8)
     away = (pred + 2).requires_grad_()
     memory.requires_grad_()
     value = MemoryDiversity(0.5)(pred=away, memory=memory)

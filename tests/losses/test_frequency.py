@@ -22,20 +22,20 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_it_agrees_with_the_authors_package(options, pictures, agree):
+def test_it_agrees_with_the_authors_package(options, image_pair, assert_parity):
     package = pytest.importorskip("focal_frequency_loss")
-    agree(FocalFrequency(**options), package.FocalFrequencyLoss(**options), *pictures(n=3, side=18))
+    assert_parity(FocalFrequency(**options), package.FocalFrequencyLoss(**options), *image_pair(n=3, side=18))
 
 
-def test_a_picture_with_odd_sides_agrees_too(agree):
+def test_a_picture_with_odd_sides_agrees_too(assert_parity):
     package = pytest.importorskip("focal_frequency_loss")
     views = torch.rand(2, 2, 3, 9, 15, generator=torch.Generator().manual_seed(0))
-    agree(FocalFrequency(), package.FocalFrequencyLoss(), *views)
-    agree(FocalFrequency(patch_factor=3), package.FocalFrequencyLoss(patch_factor=3), *views)
+    assert_parity(FocalFrequency(), package.FocalFrequencyLoss(), *views)
+    assert_parity(FocalFrequency(patch_factor=3), package.FocalFrequencyLoss(patch_factor=3), *views)
 
 
-def test_without_a_focus_it_is_l2(pictures):
-    torch.testing.assert_close(FocalFrequency(alpha=0)(*pictures()), L2()(*pictures()))
+def test_without_a_focus_it_is_l2(image_pair):
+    torch.testing.assert_close(FocalFrequency(alpha=0)(*image_pair()), L2()(*image_pair()))
 
 
 def test_one_wrong_wave_counts_in_full():
@@ -50,8 +50,8 @@ def test_a_large_power_of_a_large_error_stays_finite():
 
 @pytest.mark.parametrize("option", ["ave_spectrum", "batch_matrix"])
 def test_a_statistic_of_the_batch_is_said_to_mix_it(option):
-    assert FocalFrequency(**{option: True}).mixes
-    assert not FocalFrequency().mixes
+    assert FocalFrequency(**{option: True}).is_batch_dependent
+    assert not FocalFrequency().is_batch_dependent
 
 
 def test_pictures_that_cannot_be_cut_into_patches_are_refused():
@@ -76,14 +76,14 @@ def test_a_bad_argument_is_refused(arguments, message):
 
 
 @pytest.mark.parametrize("loss", [FocalFrequency(), FocalFrequency(patch_factor=2, log_matrix=True), fft_l1()])
-def test_it_compiles_without_a_break(loss, pictures):
+def test_it_compiles_without_a_break(loss, image_pair):
     compiled = torch.compile(1.0 * loss, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(*pictures(side=8)), loss(*pictures(side=8)))
+    torch.testing.assert_close(compiled(*image_pair(side=8)), loss(*image_pair(side=8)))
 
 
-def test_the_focus_moves_with_the_gradient_held(pictures):
+def test_the_focus_moves_with_the_gradient_held(image_pair):
     """The weights are no function of the prediction: the gradient is 2 w d, whatever the weights would do."""
-    pred, target = pictures(n=1, dtype=torch.float64)
+    pred, target = image_pair(n=1, dtype=torch.float64)
     pred.requires_grad_()
     loss = FocalFrequency()
     (found,) = torch.autograd.grad(loss(pred, target), pred)
@@ -93,18 +93,18 @@ def test_the_focus_moves_with_the_gradient_held(pictures):
     torch.testing.assert_close(found, wanted)
 
 
-def test_fft_l1_is_l1_through_fourier(pictures):
+def test_fft_l1_is_l1_through_fourier(image_pair):
     assert repr(fft_l1("amplitude", norm="backward", onesided=True)) == repr(
         L1() @ Fourier("amplitude", norm="backward", onesided=True)
     )
 
 
-def test_bands_of_one_weight_are_one_term(pictures):
+def test_bands_of_one_weight_are_one_term(image_pair):
     loss = wavelet_l1({"LL": 0.5, "HL2": 2.0, "HH1": 0.5}, "db2", levels=2)
     assert repr(loss) == (
         '0.5 * L1() @ Wavelet("db2", 2, bands=["LL", "HH1"]) + 2.0 * L1() @ Wavelet("db2", 2, bands=["HL2"])'
     )
-    pred, target = pictures()
+    pred, target = image_pair()
     x, y = (Wavelet("db2", 2)({"pixels": image}) for image in (pred, target))
     wanted = sum(w * (x[band] - y[band]).abs().mean() for band, w in (("LL", 0.5), ("HL2", 2.0), ("HH1", 0.5)))
     torch.testing.assert_close(loss(pred, target), wanted)

@@ -51,15 +51,15 @@ def certain(logits: Tensor, real: bool) -> Tensor:
 def agrees(loss: Hybrid, wanted: list[Tensor], **views: Tensor) -> None:
     """Asserts that each term, weighted, is what it should be."""
     values = loss.evaluate(views)
-    found = [weight.at() * value.mean() for weight, value in zip(loss.weights, values.values(), strict=True)]
+    found = [weight.value_at() * value.mean() for weight, value in zip(loss.weights, values.values(), strict=True)]
     assert len(found) == len(wanted)
     for name, ours, theirs in zip(values, found, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.fixture
-def pair(pictures):
-    return pictures(dtype=torch.float64)
+def pair(image_pair):
+    return image_pair(dtype=torch.float64)
 
 
 @pytest.fixture
@@ -72,14 +72,14 @@ def hole(pair):
     return mask, {"pred": pred, "target": target, "filled": filled, "kept": kept}
 
 
-def test_a_style_picture_may_have_another_size(untrained, pictures):
-    pred, content = pictures(side=16)
-    loss = untrained(johnson())
-    assert loss(pred, content=content, style=pictures(side=24)[1]).isfinite()
+def test_a_style_picture_may_have_another_size(with_random_weights, image_pair):
+    pred, content = image_pair(side=16)
+    loss = with_random_weights(johnson())
+    assert loss(pred, content=content, style=image_pair(side=24)[1]).isfinite()
 
 
-def test_gatys_is_his_formula_on_caffes_features(untrained, pair, pictures):
-    (x, content), art = (picture[:1] for picture in pair), pictures(seed=1, dtype=torch.float64)[1][:1]
+def test_gatys_is_his_formula_on_caffes_features(with_random_weights, pair, image_pair):
+    (x, content), art = (picture[:1] for picture in pair), image_pair(seed=1, dtype=torch.float64)[1][:1]
     names = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
     f, p, a = (
         {n: UNIT * m[0].flatten(1) for n, m in features(v, "vgg19", [*names, "relu4_2"]).items()}
@@ -91,11 +91,11 @@ def test_gatys_is_his_formula_on_caffes_features(untrained, pair, pictures):
         channels, places = f[n].shape
         texture += (f[n] @ f[n].T - a[n] @ a[n].T).square().sum() / (4 * channels**2 * places**2) / 5
     wanted = [alpha * (f["relu4_2"] - p["relu4_2"]).square().sum() / 2, beta * texture]
-    agrees(untrained(gatys()), wanted, pred=x, content=content, style=art)
+    agrees(with_random_weights(gatys()), wanted, pred=x, content=content, style=art)
 
 
-def test_johnson_is_his_code_on_caffes_features(untrained, pair, pictures):
-    (x, content), art = (picture[:1] for picture in pair), pictures(seed=1, dtype=torch.float64)[1][:1]
+def test_johnson_is_his_code_on_caffes_features(with_random_weights, pair, image_pair):
+    (x, content), art = (picture[:1] for picture in pair), image_pair(seed=1, dtype=torch.float64)[1][:1]
     names = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
     f, p, a = ({n: UNIT * m for n, m in features(v, "vgg16", names).items()} for v in (x, content, art))
     corner = 255 * x[..., :-1, :-1]
@@ -105,11 +105,11 @@ def test_johnson_is_his_code_on_caffes_features(untrained, pair, pictures):
         5 * sum(F.mse_loss(gram(f[n]), gram(a[n])) for n in names),
         1e-6 * differences.sum() / 2,
     ]
-    agrees(untrained(johnson()), wanted, pred=x, content=content, style=art)
+    agrees(with_random_weights(johnson()), wanted, pred=x, content=content, style=art)
 
 
-def test_srgan_is_its_papers_formula_on_caffes_features(untrained, pair):
-    loss = untrained(srgan(width=4))
+def test_srgan_is_its_papers_formula_on_caffes_features(with_random_weights, pair):
+    loss = with_random_weights(srgan(width=4))
     x, y = (UNIT * features(v, "vgg19", ["relu5_4"])["relu5_4"] / 12.75 for v in pair)
     (logits,) = verdicts(loss, pair[0])
     wanted = [F.mse_loss(x, y), -1e-3 * torch.log(torch.sigmoid(logits)).mean()]
@@ -123,8 +123,8 @@ def test_srgan_on_pixels_takes_pictures_about_zero(pair):
     agrees(loss, [F.mse_loss(x, y), 1e-3 * certain(logits, True)], pred=pair[0], target=pair[1])
 
 
-def test_esrgan_is_basicsrs_model(untrained, pair):
-    loss = untrained(esrgan(width=4))
+def test_esrgan_is_basicsrs_model(with_random_weights, pair):
+    loss = with_random_weights(esrgan(width=4))
     x, y = (features(v, "vgg19", ["conv5_4"])["conv5_4"] for v in pair)
     fake, real = verdicts(loss, *pair)
     adversarial = (certain(real - fake.mean(), False) + certain(fake - real.mean(), True)) / 2
@@ -136,12 +136,12 @@ def test_esrgan_is_basicsrs_model(untrained, pair):
 )
 def test_a_warm_up_leaves_the_critic_out_and_then_is_the_preset(preset, alone):
     loss, whole = preset(width=4, warmup=10), preset(width=4)
-    assert set(loss.awake(9)) == alone and loss.awake(10) == loss.names == whole.names
-    assert [weight.at(10) for weight in loss.weights] == [weight.at(10) for weight in whole.weights]
+    assert set(loss.active_terms(9)) == alone and loss.active_terms(10) == loss.names == whole.names
+    assert [weight.value_at(10) for weight in loss.weights] == [weight.value_at(10) for weight in whole.weights]
 
 
-def test_real_esrgan_is_its_authors_configuration(untrained, pair):
-    loss = untrained(real_esrgan(width=4))
+def test_real_esrgan_is_its_authors_configuration(with_random_weights, pair):
+    loss = with_random_weights(real_esrgan(width=4))
     weights = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
     x, y = (features(v, "vgg19", list(weights)) for v in pair)
     (fake,) = verdicts(loss, pair[0])
@@ -149,7 +149,7 @@ def test_real_esrgan_is_its_authors_configuration(untrained, pair):
     agrees(loss, [F.l1_loss(*pair), content, 0.1 * certain(fake, True)], pred=pair[0], target=pair[1])
 
 
-def test_pconv_is_its_papers_formulas(untrained, hole):
+def test_pconv_is_its_papers_formulas(with_random_weights, hole):
     mask, views = hole
     pred, target, filled = views["pred"], views["target"], views["filled"]
     layers = ["pool1", "pool2", "pool3"]
@@ -162,7 +162,7 @@ def test_pconv_is_its_papers_formulas(untrained, hole):
         *(120 * sum((gram(f[n]) - gram(y[n])).abs().mean() for n in layers) for f in (x, z)),
         0.1 * total / 31 * 32 / pred.numel(),
     ]
-    agrees(untrained(pconv()), wanted, **views)
+    agrees(with_random_weights(pconv()), wanted, **views)
 
 
 def variation(image: Tensor, where: Tensor | float = 1.0, along: int = 2) -> Tensor:
@@ -186,9 +186,9 @@ def test_the_variation_of_pconv_pulls_as_that_of_its_grown_hole(hole):
     torch.testing.assert_close(ours * 31 / 32, theirs)
 
 
-def test_aot_gan_is_its_authors_code(untrained, hole):
+def test_aot_gan_is_its_authors_code(with_random_weights, hole):
     mask, views = hole
-    loss = untrained(aot_gan(width=4))
+    loss = with_random_weights(aot_gan(width=4))
     content, texture = [f"relu{i}_1" for i in range(1, 6)], ["relu2_2", "relu3_4", "relu4_4", "relu5_2"]
     x, y = (features(views[v], "vgg19", content + texture) for v in ("pred", "target"))
     (logits,) = verdicts(loss, views["filled"])
@@ -203,8 +203,8 @@ def test_aot_gan_is_its_authors_code(untrained, hole):
     agrees(loss, wanted, pred=views["pred"], target=views["target"], filled=views["filled"], mask=mask)
 
 
-def test_vqgan_is_its_authors_code_with_an_adaptive_weight_of_one(untrained, pair):
-    loss = untrained(vqgan(width=4))
+def test_vqgan_is_its_authors_code_with_an_adaptive_weight_of_one(with_random_weights, pair):
+    loss = with_random_weights(vqgan(width=4))
     chance = torch.Generator().manual_seed(2)
     z, e = (torch.randn(2, 4, 8, 8, generator=chance, dtype=torch.float64) for _ in range(2))
     x, y = (2 * v - 1 for v in pair)
@@ -241,9 +241,9 @@ PRESETS = [gatys, johnson, srgan, esrgan, real_esrgan, pconv, aot_gan, vqgan]
 GROWING = {"gatys": {"perceptual"}, "johnson": {"TV"}}
 
 
-def seen(loss, pictures, **size):
+def seen(loss, image_pair, **size):
     """A picture for each view, and a mask that covers the left half of it for one of that name."""
-    views = {name: pictures(seed=i, **size)[0] for i, name in enumerate(sorted(loss.reads))}
+    views = {name: image_pair(seed=i, **size)[0] for i, name in enumerate(sorted(loss.input_names))}
     if "mask" in views:
         places = torch.arange(views["mask"].shape[-1]) < views["mask"].shape[-1] // 2
         views["mask"] = places.to(views["mask"]).expand_as(views["mask"][:, :1])
@@ -255,9 +255,9 @@ def tried(preset) -> Hybrid:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_terms_grow_with_the_resolution_only_where_the_docstring_says_so(preset, untrained, pictures):
-    loss = untrained(tried(preset))
-    views = seen(loss, pictures, n=1, side=64)
+def test_terms_grow_with_the_resolution_only_where_the_docstring_says_so(preset, with_random_weights, image_pair):
+    loss = with_random_weights(tried(preset))
+    views = seen(loss, image_pair, n=1, side=64)
     values = [loss.evaluate({n: v.tile(1, 1, tiles, tiles) for n, v in views.items()}) for tiles in (1, 2)]
     for name, small in values[0].items():
         grown = (values[1][name] / small).item()
@@ -266,20 +266,20 @@ def test_terms_grow_with_the_resolution_only_where_the_docstring_says_so(preset,
 
 
 @pytest.mark.parametrize("preset", [srgan, real_esrgan, pconv, aot_gan, vqgan])
-def test_the_size_of_the_batch_changes_no_value(preset, untrained, pictures):
-    loss = untrained(tried(preset))
-    views = seen(loss, pictures)
+def test_the_size_of_the_batch_changes_no_value(preset, with_random_weights, image_pair):
+    loss = with_random_weights(tried(preset))
+    views = seen(loss, image_pair)
     both, alone = loss.evaluate(views), [loss.evaluate({n: v[i : i + 1] for n, v in views.items()}) for i in (0, 1)]
     for name, values in both.items():
         torch.testing.assert_close(values, torch.cat([alone[i][name] for i in (0, 1)]), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("preset", [srgan, esrgan, real_esrgan, aot_gan, vqgan])
-def test_the_critic_learns_beside_the_network(preset, untrained, pictures):
-    loss = untrained(tried(preset))
-    views = seen(loss, pictures)
+def test_the_critic_learns_beside_the_network(preset, with_random_weights, image_pair):
+    loss = with_random_weights(tried(preset))
+    views = seen(loss, image_pair)
     before = loss.evaluate(views)["Adversarial"]
-    assert {name.split(".")[1] for name in loss.learn(views)} == {"critic", "real", "fake", "spread"}
+    assert {name.split(".")[1] for name in loss.step_discriminators(views)} == {"critic", "real", "fake", "spread"}
     assert not torch.equal(loss.evaluate(views)["Adversarial"], before)
 
 

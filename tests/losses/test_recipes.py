@@ -16,8 +16,8 @@ SEVERAL = ["relu1_2", "conv3_3", "pool4"]
 
 
 @pytest.fixture(scope="module")
-def weights(files) -> dict[str, str]:
-    return {name: str(files(shared(name, None))) for name in ("vgg16", "vgg19")}
+def weights(weight_file) -> dict[str, str]:
+    return {name: str(weight_file(shared(name, None))) for name in ("vgg16", "vgg19")}
 
 
 @pytest.fixture(scope="module")
@@ -47,35 +47,35 @@ def channels(name: str, layers: list[str]) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 @pytest.mark.parametrize(("ours", "piqs"), [("l1", "mae"), ("l2", "mse")])
-def test_perceptual_agrees_with_piqs_content_loss(name, ours, piqs, weights, modules, pictures, agree):
+def test_perceptual_agrees_with_piqs_content_loss(name, ours, piqs, weights, modules, image_pair, assert_parity):
     theirs = piq.ContentLoss(modules(name), SEVERAL, [1.0] * 3, distance=piqs)
-    agree(
-        perceptual(name, channels(name, SEVERAL), ours, weights=weights[name]), theirs, *pictures(dtype=torch.float64)
+    assert_parity(
+        perceptual(name, channels(name, SEVERAL), ours, weights=weights[name]), theirs, *image_pair(dtype=torch.float64)
     )
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
-def test_style_agrees_with_piqs_style_loss(name, weights, modules, pictures, agree):
+def test_style_agrees_with_piqs_style_loss(name, weights, modules, image_pair, assert_parity):
     theirs = piq.StyleLoss(modules(name), SEVERAL, [1.0] * 3)
-    agree(style(name, SEVERAL, "none", weights=weights[name]), theirs, *pictures(dtype=torch.float64))
+    assert_parity(style(name, SEVERAL, "none", weights=weights[name]), theirs, *image_pair(dtype=torch.float64))
 
 
-def test_what_piq_calls_conv3_3_on_torchvisions_network_is_relu3_3(weights, modules, pictures):
-    theirs = piq.ContentLoss(modules("vgg16", inplace=True), ["conv3_3"])(*pictures())
-    after = perceptual("vgg16", {"relu3_3": 256}, "l2", weights=weights["vgg16"])(*pictures())
-    before = perceptual("vgg16", {"conv3_3": 256}, "l2", weights=weights["vgg16"])(*pictures())
+def test_what_piq_calls_conv3_3_on_torchvisions_network_is_relu3_3(weights, modules, image_pair):
+    theirs = piq.ContentLoss(modules("vgg16", inplace=True), ["conv3_3"])(*image_pair())
+    after = perceptual("vgg16", {"relu3_3": 256}, "l2", weights=weights["vgg16"])(*image_pair())
+    before = perceptual("vgg16", {"conv3_3": 256}, "l2", weights=weights["vgg16"])(*image_pair())
     torch.testing.assert_close(after, theirs, rtol=1e-5, atol=0)
     assert before > 1.5 * theirs
 
 
-def test_the_norm_of_perceptual_is_the_sum_that_l2_averages(pictures):
-    pred, target = pictures()
+def test_the_norm_of_perceptual_is_the_sum_that_l2_averages(image_pair):
+    pred, target = image_pair()
     mean, total = (perceptual("vgg16", "relu2_2", d, weights="random")(pred, target) for d in ("l2", "norm"))
     torch.testing.assert_close(total, mean * 128 * 16 * 16)
 
 
-def test_several_networks_are_a_sum(pictures):
-    pred, target = pictures()
+def test_several_networks_are_a_sum(image_pair):
+    pred, target = image_pair()
     parts = [perceptual("vgg16", "relu1_2", weights="random"), perceptual("alexnet", "relu2", weights="random")]
     torch.testing.assert_close(sum(parts)(pred, target), parts[0](pred, target) + parts[1](pred, target))
     assert sum(parts).names == ("perceptual.vgg16", "perceptual.alexnet")
@@ -94,10 +94,10 @@ def test_the_mix_carries_its_papers_weights():
         ),
         (lambda: style("resnet18"), r"style\('resnet50', 'layer3'\). Got 'resnet18' alone"),
         (lambda: perceptual(distance="l3"), 'perceptual knows distance="l1", "l2", "norm"; got \'l3\'.'),
-        (lambda: perceptual("vgg19", []), "vgg19 wants at least one layer, such as 'pool5'; got none."),
-        (lambda: perceptual("vgg19", {}), "vgg19 wants at least one layer"),
+        (lambda: perceptual("vgg19", []), "layers of vgg19 must not be empty; name one, such as 'pool5'."),
+        (lambda: perceptual("vgg19", {}), "layers of vgg19 must not be empty"),
         (lambda: perceptual("vgg19", "conv3_5"), "vgg19 has no layer 'conv3_5'"),
-        (lambda: perceptual("vgg19", {"conv3_4": 0}), "vgg19 wants a positive weight for layer 'conv3_4'; got 0."),
+        (lambda: perceptual("vgg19", {"conv3_4": 0}), "weight of vgg19 layer 'conv3_4' must be positive; got 0."),
         (lambda: style("vgg19", norm="wh"), 'Gram knows the norms "chw", "hw", "none"; got \'wh\'.'),
         (lambda: lpips("squeeze"), 'lpips knows net="alex", "vgg"; got \'squeeze\'.'),
     ],
@@ -107,16 +107,16 @@ def test_a_bad_argument_is_refused(make, message):
         make()
 
 
-def test_style_is_l2_of_gram(pictures, agree):
-    agree(
+def test_style_is_l2_of_gram(image_pair, assert_parity):
+    assert_parity(
         style("vgg16", "relu2_2", weights="random"),
         L2() @ Gram() @ VGG("vgg16", "relu2_2", weights="random"),
-        *pictures(),
+        *image_pair(),
     )
 
 
-def test_layer_weights_are_the_lambdas_of_the_sum(pictures):
-    pred, target = pictures()
+def test_layer_weights_are_the_lambdas_of_the_sum(image_pair):
+    pred, target = image_pair()
     both = perceptual("vgg16", {"relu1_2": 0.5, "conv2_1": 3}, weights="random")(pred, target)
     one, two = (L1() @ VGG("vgg16", layer, weights="random") for layer in ("relu1_2", "conv2_1"))
     torch.testing.assert_close(both, 0.5 * one(pred, target) + 3 * two(pred, target))

@@ -107,7 +107,7 @@ ROWS = [
         lambda x, y: basicsr_gan(x, y, "hinge"), patch("hinge")),
     Row(None, "BasicSR `ESRGANModel`'s `GANLoss('vanilla')`", '0.5 * Adversarial("patch", "relativistic")',
         lambda x, y: basicsr_gan(x, y, "relativistic"), f"0.5 * {patch('relativistic')}"),
-    Row(None, "mmagic `tv_loss`, of square pictures of side H", "(1 - 1/H) * TV(squared=True)",
+    Row(None, "mmagic `tv_loss`, for square images of side H", "(1 - 1/H) * TV(squared=True)",
         lambda x, _: mmagic_tv(x), "0.96875 * TV(squared=True)"),
     Row("piq", "`TVLoss('l1')`", 'TV(per="image")', lambda q, x, _: q.TVLoss("l1")(x)),
     Row("piq", "`TVLoss('l2_squared')`", 'TV(squared=True, per="image")', lambda q, x, _: q.TVLoss("l2_squared")(x)),
@@ -117,7 +117,7 @@ ROWS = [
     Row("torchmetrics.functional.image", "`total_variation(reduction='mean')`", 'TV(per="image")',
         lambda q, x, _: q.total_variation(x, reduction="mean")),
     Row("pytorch_msssim", "`1 - ssim(data_range=1)`", "SSIM()", lambda q, x, y: 1 - q.ssim(x, y, data_range=1.0)),
-    Row("pytorch_msssim", "`1 - ssim(data_range=2)`, pictures in [-1, 1]", "SSIM()",
+    Row("pytorch_msssim", "`1 - ssim(data_range=2)`, images in [-1, 1]", "SSIM()",
         lambda q, x, y: 1 - q.ssim(2 * x, 2 * y, data_range=2.0)),
     Row("kornia.losses", "`SSIMLoss(11, padding='valid')`", "0.5 * SSIM()",
         lambda q, x, y: q.SSIMLoss(11, padding="valid")(x, y)),
@@ -128,33 +128,33 @@ ROWS = [
     Row("kornia.losses", "`inverse_depth_smoothness_loss(d, image)`", "EdgeAwareTV(k=1.0)",
         lambda q, x, y: q.inverse_depth_smoothness_loss(x, y)),
     Row("monai.losses", "`SSIMLoss(2)`", "SSIM()", lambda q, x, y: q.SSIMLoss(2)(x, y)),
-    Row("monai.losses", "`JukeboxLoss(2)`, of grey pictures", 'L2() @ Fourier("amplitude")',
+    Row("monai.losses", "`JukeboxLoss(2)`, for grey images", 'L2() @ Fourier("amplitude")',
         lambda q, x, y: q.JukeboxLoss(2)(x, y), channels=1),
     Row("monai.losses", "`PatchAdversarialLoss(criterion='bce')`", 'Adversarial("patch")',
         lambda q, x, _: q.PatchAdversarialLoss(criterion="bce")(CRITIC(x), True, False), patch("vanilla")),
     Row("monai.losses", "`PatchAdversarialLoss(no_activation_leastsq=True)`", '2 * Adversarial("patch", "lsgan")',
         lambda q, x, _: q.PatchAdversarialLoss(no_activation_leastsq=True)(CRITIC(x), True, False),
         f"2 * {patch('lsgan')}"),
-    Row(None, "`L1Loss` on pictures in [-1, 1]; 0..255", "2 * L1(); 255 * L1()",
+    Row(None, "`L1Loss` on images in [-1, 1]; 0..255", "2 * L1(); 255 * L1()",
         lambda x, y: F.l1_loss(2 * x - 1, 2 * y - 1) + F.l1_loss(255 * x, 255 * y), "257 * L1()"),
-    Row(None, "`MSELoss` on pictures in [-1, 1]; 0..255", "4 * L2(); 65025 * L2()",
+    Row(None, "`MSELoss` on images in [-1, 1]; 0..255", "4 * L2(); 65025 * L2()",
         lambda x, y: F.mse_loss(2 * x - 1, 2 * y - 1) + F.mse_loss(255 * x, 255 * y), "65029 * L2()"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.library or 'formula'} {row.call}")
 @pytest.mark.filterwarnings("default")  # the libraries' own, at their import
-def test_a_weight_there_is_this_weight_here(row, pictures, agree):
+def test_a_weight_there_is_this_weight_here(row, image_pair, assert_parity):
     library = [pytest.importorskip(row.library)] if row.library else []
-    x, y = pictures(side=row.side, channels=row.channels, dtype=torch.float64)
+    x, y = image_pair(side=row.side, channels=row.channels, dtype=torch.float64)
     ours = parse(row.tried or row.ours)
-    agree(lambda x, y: ours(**{n: {"pred": x, "target": y}[n] for n in ours.reads}),
+    assert_parity(lambda x, y: ours(**{n: {"pred": x, "target": y}[n] for n in ours.input_names}),
           lambda x, y: row.theirs(*library, x, y), x, y)  # fmt: skip
 
 
 def lines() -> list[list[str]]:
     """The cells of the page's first table."""
-    table = PAGE.read_text().split("## The same")[1].split("## ")[0]
+    table = PAGE.read_text().split("## Equivalent")[1].split("## ")[0]
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in row] for row in cells]
 
@@ -176,7 +176,7 @@ LIBRARY = {
 }
 
 
-def test_kornias_charbonnier_pulls_as_ours_of_one_and_is_lower_by_one(pictures):
+def test_kornias_charbonnier_pulls_as_ours_of_one_and_is_lower_by_one(image_pair):
     kornia = pytest.importorskip("kornia.losses")
-    x, y = pictures(dtype=torch.float64)
+    x, y = image_pair(dtype=torch.float64)
     torch.testing.assert_close(kornia.charbonnier_loss(x, y, "mean"), Charbonnier(1.0)(x, y) - 1)

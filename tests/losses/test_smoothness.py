@@ -13,25 +13,25 @@ def basicsr(x):
     return (x[..., :-1, :] - x[..., 1:, :]).abs().mean() + (x[..., :-1] - x[..., 1:]).abs().mean()
 
 
-def test_per_pixel_agrees_with_basicsrs_formula(pictures, agree):
-    agree(TV(), basicsr, pictures()[0])
+def test_per_pixel_agrees_with_basicsrs_formula(image_pair, assert_parity):
+    assert_parity(TV(), basicsr, image_pair()[0])
 
 
-def test_per_image_agrees_with_torchmetrics(pictures, agree):
-    agree(TV(per="image"), lambda x: tm.total_variation(x, reduction="mean"), pictures()[0])
+def test_per_image_agrees_with_torchmetrics(image_pair, assert_parity):
+    assert_parity(TV(per="image"), lambda x: tm.total_variation(x, reduction="mean"), image_pair()[0])
 
 
-def test_per_image_agrees_with_piqs_l1(pictures, agree):
-    agree(TV(per="image"), lambda x: piq.total_variation(x, norm_type="l1"), pictures()[0])
+def test_per_image_agrees_with_piqs_l1(image_pair, assert_parity):
+    assert_parity(TV(per="image"), lambda x: piq.total_variation(x, norm_type="l1"), image_pair()[0])
 
 
-def test_squared_per_image_agrees_with_piqs_l2_squared(pictures, agree):
-    agree(TV(squared=True, per="image"), lambda x: piq.total_variation(x, norm_type="l2_squared"), pictures()[0])
+def test_squared_per_image_agrees_with_piqs_l2_squared(image_pair, assert_parity):
+    assert_parity(TV(squared=True, per="image"), lambda x: piq.total_variation(x, norm_type="l2_squared"), image_pair()[0])
 
 
-def test_piqs_l2_is_the_root_of_our_squared_sum_and_no_isotropic_variation(pictures, agree):
-    x = pictures(n=1)[0]
-    agree(lambda v: TV(squared=True, per="image")(v).sqrt(), piq.total_variation, x)
+def test_piqs_l2_is_the_root_of_our_squared_sum_and_no_isotropic_variation(image_pair, assert_parity):
+    x = image_pair(n=1)[0]
+    assert_parity(lambda v: TV(squared=True, per="image")(v).sqrt(), piq.total_variation, x)
     assert piq.total_variation(x) < 0.1 * TV("isotropic", per="image")(x)
 
 
@@ -40,8 +40,8 @@ def test_isotropic_variation_of_a_diagonal_ramp_is_root_two_of_its_slope():
     torch.testing.assert_close(TV("isotropic")(ramp.expand(1, 3, 16, 16)), torch.tensor(0.01 * 2**0.5))
 
 
-def test_isotropic_variation_does_not_change_when_the_axes_do(pictures):
-    x, _ = pictures()
+def test_isotropic_variation_does_not_change_when_the_axes_do(image_pair):
+    x, _ = image_pair()
     torch.testing.assert_close(TV("isotropic")(x), TV("isotropic")(x.transpose(2, 3)))
 
 
@@ -57,7 +57,7 @@ def test_a_flat_picture_has_gradient_zero_even_under_the_root():
 
 
 def test_variation_reads_pred_alone():
-    assert TV().reads == {"pred"}
+    assert TV().input_names == {"pred"}
 
 
 def test_an_edge_of_the_target_forgives_the_same_edge_of_the_prediction():
@@ -66,8 +66,8 @@ def test_an_edge_of_the_target_forgives_the_same_edge_of_the_prediction():
     assert EdgeAwareTV()(edge, edge) < 1e-4 * EdgeAwareTV()(edge, flat)
 
 
-def test_without_forgiveness_it_is_total_variation(pictures, agree):
-    agree(EdgeAwareTV(k=0), lambda x, y: TV()(x), *pictures())
+def test_without_forgiveness_it_is_total_variation(image_pair, assert_parity):
+    assert_parity(EdgeAwareTV(k=0), lambda x, y: TV()(x), *image_pair())
 
 
 @pytest.mark.parametrize(

@@ -10,67 +10,67 @@ import torchmetrics.functional.image as tm
 from lossmith import MSSSIM, SSIM, ms_ssim_l1
 
 
-def test_ssim_agrees_with_pytorch_msssim(pictures, agree):
-    agree(SSIM(), lambda x, y: 1 - pytorch_msssim.ssim(x, y, data_range=1.0), *pictures(side=48))
+def test_ssim_agrees_with_pytorch_msssim(image_pair, assert_parity):
+    assert_parity(SSIM(), lambda x, y: 1 - pytorch_msssim.ssim(x, y, data_range=1.0), *image_pair(side=48))
 
 
-def test_ssim_agrees_with_piq_without_its_halving(pictures, agree):
-    agree(SSIM(), lambda x, y: 1 - piq.ssim(x, y, data_range=1.0, downsample=False), *pictures(side=48))
+def test_ssim_agrees_with_piq_without_its_halving(image_pair, assert_parity):
+    assert_parity(SSIM(), lambda x, y: 1 - piq.ssim(x, y, data_range=1.0, downsample=False), *image_pair(side=48))
 
 
-def test_ssim_with_a_reflected_rim_agrees_with_torchmetrics(pictures, agree):
+def test_ssim_with_a_reflected_rim_agrees_with_torchmetrics(image_pair, assert_parity):
     def ours(x, y):
         return SSIM()(F.pad(x, (5, 5, 5, 5), mode="reflect"), F.pad(y, (5, 5, 5, 5), mode="reflect"))
 
-    agree(ours, lambda x, y: 1 - tm.structural_similarity_index_measure(x, y, data_range=1.0), *pictures(side=48))
+    assert_parity(ours, lambda x, y: 1 - tm.structural_similarity_index_measure(x, y, data_range=1.0), *image_pair(side=48))
 
 
-def test_another_window_agrees_with_pytorch_msssim(pictures, agree):
+def test_another_window_agrees_with_pytorch_msssim(image_pair, assert_parity):
     def theirs(x, y):
         return 1 - pytorch_msssim.ssim(x, y, data_range=1.0, win_size=7, win_sigma=1.0, K=(0.02, 0.05))
 
-    agree(SSIM(7, sigma=1.0, k1=0.02, k2=0.05), theirs, *pictures())
+    assert_parity(SSIM(7, sigma=1.0, k1=0.02, k2=0.05), theirs, *image_pair())
 
 
-def test_ms_ssim_agrees_with_pytorch_msssim(pictures, agree):
+def test_ms_ssim_agrees_with_pytorch_msssim(image_pair, assert_parity):
     window = torch.exp(-(torch.arange(-5.0, 6.0, dtype=torch.float64) ** 2) / (2 * 1.5**2))
     window = (window / window.sum()).expand(3, 1, 1, 11)  # its own is rounded to float32, which alone costs 1e-5
 
     def theirs(x, y):
         return 1 - pytorch_msssim.ms_ssim(x, y, data_range=1.0, win=window)
 
-    agree(MSSSIM(), theirs, *pictures(n=1, side=192, dtype=torch.float64))
+    assert_parity(MSSSIM(), theirs, *image_pair(n=1, side=192, dtype=torch.float64))
 
 
-def test_ms_ssim_agrees_with_piq(pictures, agree):
-    views = pictures(n=1, side=192, dtype=torch.float64)
-    agree(MSSSIM(), lambda x, y: 1 - piq.multi_scale_ssim(x, y, data_range=1.0), *views)
+def test_ms_ssim_agrees_with_piq(image_pair, assert_parity):
+    views = image_pair(n=1, side=192, dtype=torch.float64)
+    assert_parity(MSSSIM(), lambda x, y: 1 - piq.multi_scale_ssim(x, y, data_range=1.0), *views)
 
 
-def test_one_scale_is_ssim(pictures, agree):
-    agree(MSSSIM(1), SSIM(), *pictures(n=1, channels=1))
+def test_one_scale_is_ssim(image_pair, assert_parity):
+    assert_parity(MSSSIM(1), SSIM(), *image_pair(n=1, channels=1))
 
 
-def test_the_mix_is_made_of_its_parts(pictures):
-    pred, target = pictures(side=176)
+def test_the_mix_is_made_of_its_parts(image_pair):
+    pred, target = image_pair(side=176)
     values = ms_ssim_l1().evaluate({"pred": pred, "target": target})
     wanted = 0.84 * values["MSSSIM"] + 0.16 * values["L1"]
     torch.testing.assert_close(ms_ssim_l1()(pred, target), wanted.mean())
 
 
-def test_it_is_symmetric(pictures):
-    pred, target = pictures()
+def test_it_is_symmetric(image_pair):
+    pred, target = image_pair()
     torch.testing.assert_close(SSIM()(pred, target), SSIM()(target, pred))
 
 
-def test_it_keeps_its_digits_on_pictures_far_out_of_their_range(pictures):
-    pred, target = (100 + picture for picture in pictures(dtype=torch.float64))
+def test_it_keeps_its_digits_on_pictures_far_out_of_their_range(image_pair):
+    pred, target = (100 + picture for picture in image_pair(dtype=torch.float64))
     wanted = SSIM()(pred, target)
     torch.testing.assert_close(SSIM()(pred.float(), target.float()).double(), wanted, rtol=1e-3, atol=0)
 
 
-def test_opposite_pictures_give_a_gradient_and_no_nan(pictures):
-    x = pictures(side=176)[0].requires_grad_()
+def test_opposite_pictures_give_a_gradient_and_no_nan(image_pair):
+    x = image_pair(side=176)[0].requires_grad_()
     value = MSSSIM()(x, 1 - x.detach())
     value.backward()
     assert value > 0.9
@@ -78,8 +78,8 @@ def test_opposite_pictures_give_a_gradient_and_no_nan(pictures):
 
 
 @pytest.mark.parametrize("loss", [SSIM, MSSSIM])
-def test_a_parent_in_half_precision_changes_nothing(loss, pictures):
-    pred, target = pictures(side=176)
+def test_a_parent_in_half_precision_changes_nothing(loss, image_pair):
+    pred, target = image_pair(side=176)
     assert torch.equal(loss().bfloat16()(pred, target), loss()(pred, target))
 
 

@@ -46,10 +46,10 @@ def test_the_contrast_is_that_of_clip():
     torch.testing.assert_close(ours(x, text=text, captions=groups, wrong=negatives), wanted)
 
 
-def test_no_lens_looks_at_texts(pictures):
+def test_no_lens_looks_at_texts(image_pair):
     clip = CLIP("tiny", weights="random")
     loss = (TextAlignment() + TextContrast(0.5).on(negatives="wrong")) @ clip
-    views = {"pred": pictures()[0], "text": torch.rand(2, 16), "wrong": torch.rand(5, 16)}
+    views = {"pred": image_pair()[0], "text": torch.rand(2, 16), "wrong": torch.rand(5, 16)}
     seen = clip({"pixels": views["pred"]})["visual_projection"].flatten(1)
     values = loss.evaluate(views)
     torch.testing.assert_close(values["TextAlignment"], TextAlignment().measure(seen, views["text"]))
@@ -58,28 +58,28 @@ def test_no_lens_looks_at_texts(pictures):
     assert len(loss.plan((2, 3, 32, 32)).passes) == 1
 
 
-def test_a_prompt_that_is_tuned_learns(pictures):
+def test_a_prompt_that_is_tuned_learns(image_pair):
     text = torch.rand(2, 16, requires_grad=True)
-    (TextAlignment() @ CLIP("tiny", weights="random"))(pictures()[0], text=text).backward()
+    (TextAlignment() @ CLIP("tiny", weights="random"))(image_pair()[0], text=text).backward()
     assert text.grad.norm() > 0
 
 
-def test_pictures_without_a_lens_are_refused(pictures):
+def test_pictures_without_a_lens_are_refused(image_pair):
     with pytest.raises(ValueError, match=r"got \(2, 3, 32, 32\) and \(2, 16\): look through CLIP"):
-        TextAlignment()(pictures()[0], text=torch.rand(2, 16))
+        TextAlignment()(image_pair()[0], text=torch.rand(2, 16))
 
 
 @pytest.mark.parametrize("shape", [(2, 17), (1, 16), (3, 16), (16,), (2, 1, 16)])
 @pytest.mark.parametrize("loss", [TextAlignment(), TextContrast()])
-def test_texts_that_do_not_fit_are_refused(loss, shape, pictures):
+def test_texts_that_do_not_fit_are_refused(loss, shape, image_pair):
     with pytest.raises(ValueError, match=r"Text\w+\(\) compares one vector a picture, \(N, D\), with one a text; got"):
-        (loss @ CLIP("tiny", weights="random"))(pictures()[0], text=torch.rand(shape))
+        (loss @ CLIP("tiny", weights="random"))(image_pair()[0], text=torch.rand(shape))
 
 
-def test_maps_of_another_network_are_refused(pictures):
+def test_maps_of_another_network_are_refused(image_pair):
     loss = TextAlignment() @ VGG("vgg16", "relu1_1", weights="random")
     with pytest.raises(ValueError, match=r"got \(2, 64, 32, 32\) and \(2, 16\)"):
-        loss(pictures()[0], text=torch.rand(2, 16))
+        loss(image_pair()[0], text=torch.rand(2, 16))
 
 
 def test_negatives_that_nothing_asks_for_are_refused():

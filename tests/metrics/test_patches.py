@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lossmith.metrics import swd
-from lossmith.metrics.patches import pyramid
+from lossmith.metrics.sliced_wasserstein import laplacian_pyramid
 
 
 def noise(scale=0.1, shape=(1, 3, 48, 48), seed=0):
@@ -33,7 +33,7 @@ def test_it_measures_in_grey_levels_one_way_as_the_other():
 @pytest.mark.parametrize("side", [14, 33])
 def test_a_slope_has_no_detail_away_from_the_border(side):
     slope = torch.linspace(0, 1, side).expand(1, 3, side, side)
-    assert all(level[..., 6:-6, 6:-6].abs().max() < 1e-6 for level in pyramid(slope) if min(level.shape[-2:]) > 12)
+    assert all(level[..., 6:-6, 6:-6].abs().max() < 1e-6 for level in laplacian_pyramid(slope) if min(level.shape[-2:]) > 12)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 13, 40), (2, 3, 20, 20), (1, 1, 20, 20)])

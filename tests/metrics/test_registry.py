@@ -4,63 +4,63 @@ import pytest
 import torch
 
 from lossmith import parse
-from lossmith.image import eight_bit
+from lossmith.image import quantize_8bit
 from lossmith.losses import dists
-from lossmith.metrics import METRICS, missing, protocol, psnr, score, sharing, swd
-from lossmith.pretrained.locate import MissingWeights
+from lossmith.metrics import DEFAULT_METRICS, find_missing_metrics, describe_protocol, psnr, compute_metrics, find_shared_backbones, swd
+from lossmith.pretrained.locate import MissingWeightsError
 from lossmith.tasks import SuperResolution
 
 PLAIN = ("psnr_y", "psnr_rgb", "ssim_y", "texture")
 
 
 @pytest.fixture
-def pair(pictures):
-    return pictures(1, 40)
+def pair(image_pair):
+    return image_pair(1, 40)
 
 
 @pytest.fixture
 def no_weights(monkeypatch):
     def absent(*images):
-        raise MissingWeights("No weights for alexnet were found.")
+        raise MissingWeightsError("No weights for alexnet were found.")
 
     monkeypatch.setattr("lossmith.metrics.registry._judge", lambda name: absent)
 
 
 def test_every_metric_asked_for_is_given_in_order(pair):
-    assert tuple(score(*pair, border=4, which=PLAIN)) == PLAIN
+    assert tuple(compute_metrics(*pair, border=4, which=PLAIN)) == PLAIN
 
 
 def test_the_border_is_left_out(pair):
     pred, target = pair
     spoilt = pred.clone()
     spoilt[..., :4, :] = 1 - spoilt[..., :4, :]
-    assert score(spoilt, target, border=4, which=PLAIN) == score(pred, target, border=4, which=PLAIN)
+    assert compute_metrics(spoilt, target, border=4, which=PLAIN) == compute_metrics(pred, target, border=4, which=PLAIN)
 
 
 def test_without_a_border_everything_counts(pair):
     pred, target = pair
-    assert score(pred, target, border=0, which=["psnr_rgb"])["psnr_rgb"] == psnr(eight_bit(pred), eight_bit(target))
+    assert compute_metrics(pred, target, border=0, which=["psnr_rgb"])["psnr_rgb"] == psnr(quantize_8bit(pred), quantize_8bit(target))
 
 
 def test_predictions_are_clipped_and_rounded_as_in_a_file(pair):
     _, target = pair
-    target = eight_bit(target)
+    target = quantize_8bit(target)
     almost = torch.where(target == 1, 1.3, target + 0.4 / 255)
-    assert score(almost, target, border=2, which=["psnr_y"])["psnr_y"] == math.inf
+    assert compute_metrics(almost, target, border=2, which=["psnr_y"])["psnr_y"] == math.inf
 
 
 def test_a_metric_without_its_weights_is_left_out_and_named(pair, no_weights):
-    assert "lpips_alex" not in score(*pair, border=2)
-    assert missing() == {"lpips_alex": "No weights for alexnet were found."}
+    assert "lpips_alex" not in compute_metrics(*pair, border=2)
+    assert find_missing_metrics() == {"lpips_alex": "No weights for alexnet were found."}
 
 
 def test_nothing_is_missing_that_was_not_asked_for(no_weights):
-    assert missing(PLAIN) == {}
+    assert find_missing_metrics(PLAIN) == {}
 
 
 def test_every_figure_has_its_protocol():
-    words = protocol(4)
-    assert tuple(words) == METRICS and all(text.endswith("8 bits, border of 4 px left out") for text in words.values())
+    words = describe_protocol(4)
+    assert tuple(words) == DEFAULT_METRICS and all(text.endswith("8 bits, border of 4 px left out") for text in words.values())
 
 
 @pytest.mark.parametrize(
@@ -74,17 +74,17 @@ def test_every_figure_has_its_protocol():
 )
 def test_pictures_that_cannot_be_scored_are_refused(pred, target, words):
     with pytest.raises(ValueError, match=words):
-        score(pred, target, border=4, which=PLAIN)
+        compute_metrics(pred, target, border=4, which=PLAIN)
 
 
 def test_both_distances_of_textures_are_left_out_and_named_without_their_weights(pair, no_weights):
-    assert tuple(score(*pair, border=2, which=["dists", "swd"])) == ("swd",)
-    assert tuple(missing(["dists", "swd"])) == ("dists",)
+    assert tuple(compute_metrics(*pair, border=2, which=["dists", "swd"])) == ("swd",)
+    assert tuple(find_missing_metrics(["dists", "swd"])) == ("dists",)
 
 
 def test_the_patches_are_those_of_the_rounded_picture_inside_the_border(pair):
-    inner = [eight_bit(image)[..., 4:-4, 4:-4] for image in pair]
-    assert score(*pair, border=4, which=["swd"]) == {"swd": swd(*inner)}
+    inner = [quantize_8bit(image)[..., 4:-4, 4:-4] for image in pair]
+    assert compute_metrics(*pair, border=4, which=["swd"]) == {"swd": swd(*inner)}
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_the_patches_are_those_of_the_rounded_picture_inside_the_border(pair):
     ],
 )
 def test_a_metric_that_looks_through_a_network_of_the_loss_is_named(text, shared):
-    assert sharing(parse(text), ["lpips_alex", "dists", "swd"]) == shared
+    assert find_shared_backbones(parse(text), ["lpips_alex", "dists", "swd"]) == shared
 
 
 def test_an_unknown_metric_is_named_with_those_that_there_are(pair):
     with pytest.raises(ValueError, match="no metric 'ssim'; there are psnr_y, "):
-        score(*pair, border=4, which=["ssim"])
+        compute_metrics(*pair, border=4, which=["ssim"])
 
 
 @pytest.mark.parametrize(("name", "psnr_y", "lpips_alex"), [("Set5", 28.43, 0.3435), ("Set14", 26.09, 0.4397)])
@@ -112,8 +112,8 @@ def test_bicubic_gives_its_published_figures(name, psnr_y, lpips_alex, assets, m
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
     task = SuperResolution(4)
     figures = [
-        score(task.plain(example.batch), example.batch["target"], border=4, which=["psnr_y", "lpips_alex"])
-        for example in task.evaluation(assets / "images" / "benchmark" / name)
+        compute_metrics(task.baseline_output(example.batch), example.batch["target"], border=4, which=["psnr_y", "lpips_alex"])
+        for example in task.evaluation_set(assets / "images" / "benchmark" / name)
     ]
     mean = {key: sum(figure[key] for figure in figures) / len(figures) for key in figures[0]}
     assert mean["psnr_y"] == pytest.approx(psnr_y, abs=0.01)
@@ -122,5 +122,5 @@ def test_bicubic_gives_its_published_figures(name, psnr_y, lpips_alex, assets, m
 
 def test_dists_is_the_loss_of_that_name_inside_the_border(pair, assets, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
-    inner = [eight_bit(image)[..., 4:-4, 4:-4] for image in pair]
-    assert score(*pair, border=4, which=["dists"])["dists"] == pytest.approx(dists()(*inner).item())
+    inner = [quantize_8bit(image)[..., 4:-4, 4:-4] for image in pair]
+    assert compute_metrics(*pair, border=4, which=["dists"])["dists"] == pytest.approx(dists()(*inner).item())

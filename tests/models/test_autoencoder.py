@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from lossmith import KL, VQCommitment, distributed
-from lossmith.models import Autoencoder, build, codebook, load, save, tiled
+from lossmith.models import Autoencoder, build_network, codebook, load_restorer, save_network, run_tiled
 from lossmith.models.codebook import Codebook
 
 KINDS = ["kl", "vq"]
@@ -20,7 +20,7 @@ def small(latent="kl", down=4, **options):
 
 @pytest.mark.parametrize("latent", KINDS)
 @pytest.mark.parametrize("down", [2, 4, 8, 16])
-def test_any_picture_keeps_its_size_and_its_latents_are_smaller_by_the_factor(latent, down, pictures):
+def test_any_picture_keeps_its_size_and_its_latents_are_smaller_by_the_factor(latent, down, image_pair):
     image, note = torch.rand(2, 3, 30, 45), {}
     assert small(latent, down)(image, note=note).shape == image.shape
     for view in ("mu", "logvar") if latent == "kl" else ("latents", "codes"):
@@ -31,14 +31,14 @@ def test_any_picture_keeps_its_size_and_its_latents_are_smaller_by_the_factor(la
 def test_in_tiles_it_gives_what_it_gives_in_one_piece(down):
     model, image = small(down=down).eval(), torch.rand(1, 3, 72, 104)
     with torch.no_grad():
-        assert_close(tiled(model, image, tile=24 if down == 8 else 32), model(image), rtol=1e-4, atol=1e-5)
+        assert_close(run_tiled(model, image, tile=24 if down == 8 else 32), model(image), rtol=1e-4, atol=1e-5)
 
 
 def test_its_reach_is_no_less_than_what_a_pixel_sees():
     model, image = small(down=4).eval(), torch.rand(1, 3, 160, 160, requires_grad=True)
     model(image)[0, 0, 80, 80].backward()
     far = (image.grad.abs().sum(dim=(0, 1)).nonzero() - 80).abs().max()
-    assert 8 < far <= model.reach
+    assert 8 < far <= model.receptive_radius
 
 
 def test_training_draws_and_use_takes_the_mean():
@@ -51,12 +51,12 @@ def test_training_draws_and_use_takes_the_mean():
 def test_the_divergence_in_the_log_is_that_of_the_loss():
     model, note = small(), {}
     model(torch.rand(3, 3, 16, 16), note=note)
-    assert_close(model.figures(note)["kl"], KL()(**note))
+    assert_close(model.latent_metrics(note)["kl"], KL()(**note))
 
 
 def test_an_active_latent_is_one_that_changes_with_the_picture():
     mu = torch.randn(8, 4, 2, 2) * torch.tensor([1.0, 0.0, 0.05, 0.5]).view(1, 4, 1, 1) + 3
-    assert small().figures({"mu": mu, "logvar": torch.zeros_like(mu)})["active"] == 2
+    assert small().latent_metrics({"mu": mu, "logvar": torch.zeros_like(mu)})["active"] == 2
 
 
 @pytest.mark.parametrize("latent", KINDS)
@@ -90,11 +90,11 @@ def test_the_codebook_begins_at_latents_and_dead_codes_begin_again():
     torch.manual_seed(0)
     book, latents = Codebook(16, 4), torch.randn(4, 4, 8, 8) * 0.1 + 5
     book(latents)
-    assert (book.entries - 5).abs().max() < 1 and book.figures()["revived"] == 16
+    assert (book.entries - 5).abs().max() < 1 and book.usage_metrics()["revived"] == 16
     one = latents[:1, :, :1, :1].expand(4, 4, 8, 8)
     for _ in range(360):
         book(one)
-    assert book.figures()["revived"] > 16  # those that nobody chose have moved to the one latent
+    assert book.usage_metrics()["revived"] > 16  # those that nobody chose have moved to the one latent
     assert (book.entries.detach() - one[0, :, 0, 0]).abs().sum(dim=1).lt(1e-4).sum() >= 15
 
 
@@ -108,7 +108,7 @@ def test_in_use_a_codebook_changes_nothing():
 def test_perplexity_counts_the_codes_that_are_used_evenly():
     book = Codebook(16, 4)
     book.usage[:8] = 1 / 8
-    figures = book.figures()
+    figures = book.usage_metrics()
     assert_close(figures["perplexity"], torch.tensor(8.0))
     assert figures["codes"] == 8
 
@@ -134,8 +134,8 @@ def test_half_precision_chooses_the_same_codes(latent):
 @pytest.mark.parametrize("latent", KINDS)
 def test_a_file_brings_it_back(latent, tmp_path):
     model, image = small(latent).eval(), torch.rand(1, 3, 16, 16)
-    save(model, tmp_path / "model.safetensors", {})
-    assert torch.equal(load(tmp_path / "model.safetensors")[0](image), model(image))
+    save_network(model, tmp_path / "model.safetensors", {})
+    assert torch.equal(load_restorer(tmp_path / "model.safetensors")[0](image), model(image))
 
 
 def test_a_sample_is_a_decoded_draw_of_the_standard_normal():
@@ -152,7 +152,7 @@ def test_a_sample_is_a_decoded_draw_of_the_standard_normal():
         (lambda: small().sample(1, 18), "sample wants a side that is a multiple of 4; got 18"),
         (lambda: small("gan"), 'autoencoder knows latent="kl" and "vq"; got \'gan\''),
         (lambda: small(down=3), "autoencoder wants down as 2, 4, 8 or 16; got 3"),
-        (lambda: build("autoencoder", 2), "autoencoder keeps a picture's size, scale 1; got 2"),
+        (lambda: build_network("autoencoder", 2), "autoencoder keeps a picture's size, scale 1; got 2"),
         (lambda: Autoencoder(channels=0), "autoencoder wants channels as a whole number of at least 1; got 0"),
     ],
 )

@@ -8,12 +8,12 @@ from torch.testing import assert_close
 
 from lossmith.models import (
     EDSR,
-    build,
-    load,
-    save,
-    tiled,
+    build_network,
+    load_restorer,
+    save_network,
+    run_tiled,
 )
-from lossmith.models.conditioned import Knobbed
+from lossmith.models.conditioned import ConditionedNetwork
 
 RANGE = {"lam": (0.03, 30.0)}
 IMAGE = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
@@ -22,7 +22,7 @@ IMAGE = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
 def knobbed(network=None, knobs=RANGE, **other):
     """Weights as if it had been trained: none of them zero."""
     torch.manual_seed(0)
-    model = Knobbed(network or EDSR(2, channels=6, blocks=2), knobs, **other).eval()
+    model = ConditionedNetwork(network or EDSR(2, channels=6, blocks=2), knobs, **other).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     for weight in model.heads.parameters():  # whose answers count tenfold
@@ -40,12 +40,12 @@ def test_at_the_start_it_is_the_network_to_the_bit():
     network = EDSR(2, channels=6, blocks=2)
     torch.nn.init.normal_(network.tail.weight)
     wanted = network(IMAGE)
-    assert torch.equal(Knobbed(network, RANGE)(IMAGE, lam=3.0), wanted)
+    assert torch.equal(ConditionedNetwork(network, RANGE)(IMAGE, lam=3.0), wanted)
 
 
 def test_it_learns_to_turn_within_few_steps():
     torch.manual_seed(0)
-    model = Knobbed(EDSR(2, channels=8, blocks=2), {"lam": (0.1, 10.0)})
+    model = ConditionedNetwork(EDSR(2, channels=8, blocks=2), {"lam": (0.1, 10.0)})
     torch.nn.init.normal_(model.network.tail.weight, std=0.1)
     model.network.requires_grad_(False)
     image, lam = torch.rand(8, 3, 8, 8), torch.tensor([0.1, 10.0]).repeat(4)
@@ -87,7 +87,7 @@ def test_a_map_turns_each_place_by_itself(model):
 
 def test_tiles_cut_a_map_with_the_picture(model):
     image, lam = torch.rand(1, 3, 30, 26), 0.03 * 1000 ** torch.rand(1, 1, 30, 26)
-    assert_close(tiled(model, image, tile=11, knobs={"lam": lam}), model(image, lam=lam).detach(), atol=1e-5, rtol=1e-4)
+    assert_close(run_tiled(model, image, tile=11, knobs={"lam": lam}), model(image, lam=lam).detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_several_knobs_turn_by_themselves():
@@ -118,8 +118,8 @@ def test_a_copy_turns_by_its_own_weights(model, copied):
 
 
 def test_a_file_gives_the_same_answers_and_says_the_ranges(model, tmp_path):
-    save(model, tmp_path / "m.safetensors", {"loss": "L1"})
-    again, header = load(tmp_path / "m.safetensors")
+    save_network(model, tmp_path / "m.safetensors", {"loss": "L1"})
+    again, header = load_restorer(tmp_path / "m.safetensors")
     assert torch.equal(again(IMAGE, lam=2.0), model(IMAGE, lam=2.0))
     assert again.knobs == {"lam": (0.03, 30.0)} and header["model"]["knobs"] == {"lam": [0.03, 30.0]}
 
@@ -159,7 +159,7 @@ def test_a_wrong_knob_gets_one_line(model, knobs, words):
 )
 def test_a_wrong_range_gets_one_line(ends, words):
     with pytest.raises(ValueError, match=words):
-        Knobbed(EDSR(2, channels=4, blocks=1), ends)
+        ConditionedNetwork(EDSR(2, channels=4, blocks=1), ends)
 
 
 def test_other_places_are_named_by_patterns():
@@ -170,7 +170,7 @@ def test_other_places_are_named_by_patterns():
 
 def test_a_network_with_a_knob_takes_no_second_layer_of_them(model):
     with pytest.raises(ValueError, match="has the knobs lam already"):
-        Knobbed(model, RANGE)
+        ConditionedNetwork(model, RANGE)
 
 
 def test_the_network_inside_is_not_called_past_the_knob(model):
@@ -179,11 +179,11 @@ def test_the_network_inside_is_not_called_past_the_knob(model):
 
 
 def test_the_slider_is_logarithmic_before_it_is_equalised(model):
-    assert model.at(0.0)["lam"] == pytest.approx(0.03)
-    assert model.at(0.5)["lam"] == pytest.approx(0.03 * 1000**0.5)
-    assert_close(model.at(torch.tensor([0.0, 1.0]))["lam"], torch.tensor([0.03, 30.0]))
+    assert model.knobs_at(0.0)["lam"] == pytest.approx(0.03)
+    assert model.knobs_at(0.5)["lam"] == pytest.approx(0.03 * 1000**0.5)
+    assert_close(model.knobs_at(torch.tensor([0.0, 1.0]))["lam"], torch.tensor([0.03, 30.0]))
     with pytest.raises(ValueError, match="got 1\\.2"):
-        model.at(1.2)
+        model.knobs_at(1.2)
 
 
 def test_half_precision_turns_as_full_precision_does(model):
@@ -201,17 +201,17 @@ def test_it_compiles_into_one_graph(model):
 
 def test_a_knob_on_a_network_of_others_travels(tmp_path):
     pytest.importorskip("spandrel")
-    model = knobbed(build("spandrel:ESRGAN", 4, num_filters=8, num_blocks=2))
+    model = knobbed(build_network("spandrel:ESRGAN", 4, num_filters=8, num_blocks=2))
     lam = torch.tensor([0.1, 10.0])
-    save(model, tmp_path / "m.safetensors", {})
-    again, _ = load(tmp_path / "m.safetensors")
+    save_network(model, tmp_path / "m.safetensors", {})
+    again, _ = load_restorer(tmp_path / "m.safetensors")
     assert_close(again(IMAGE, lam=lam), model(IMAGE, lam=lam))
 
 
 def test_a_map_is_padded_as_the_picture_is():
     pytest.importorskip("spandrel")
-    model = knobbed(build("spandrel:SAFMN", 2, dim=8, n_blocks=1))
+    model = knobbed(build_network("spandrel:SAFMN", 2, dim=8, n_blocks=1))
     lam = 0.03 * 1000 ** torch.rand(2, 1, 9, 7, generator=torch.Generator().manual_seed(0))
-    wide = model.network.padded
+    wide = model.network.pad
     assert wide(IMAGE).shape != IMAGE.shape
     assert_close(model(IMAGE, lam=lam), model(wide(IMAGE), lam=wide(lam))[..., :18, :14])

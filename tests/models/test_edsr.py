@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from lossmith.models import EDSR, tiled
+from lossmith.models import EDSR, run_tiled
 
 
 def trained(scale=2, channels=6, blocks=2):
@@ -42,7 +42,7 @@ def test_its_reach_is_how_far_it_sees():
     image = torch.rand(1, 3, 41, 41, dtype=torch.float64).requires_grad_()
     model.double()(image)[..., 40:42, 40:42].sum().backward()
     seen = image.grad.abs().sum(dim=(0, 1)).nonzero()
-    assert (seen - 20).abs().max().item() <= model.reach
+    assert (seen - 20).abs().max().item() <= model.receptive_radius
 
 
 @pytest.mark.parametrize("argument", [{"channels": 0}, {"blocks": 1.5}, {"blocks": True}])
@@ -55,15 +55,15 @@ def test_a_wrong_argument_is_named(argument):
 @pytest.mark.parametrize("tile", [16, 5, 300])
 def test_tiles_leave_no_seam(size, tile):
     model, image = trained(3), torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    assert_close(tiled(model, image, tile=tile), model(image).detach(), atol=1e-5, rtol=1e-4)
+    assert_close(run_tiled(model, image, tile=tile), model(image).detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_tiles_without_a_rim_would_show():
     model, image = trained(), torch.rand(1, 3, 30, 30)
-    assert (tiled(model, image, tile=10, overlap=0) - model(image)).abs().max() > 1e-3
+    assert (run_tiled(model, image, tile=10, overlap=0) - model(image)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("wrong", [{"tile": 0}, {"overlap": -1}])
 def test_impossible_tiles_are_refused(wrong):
     with pytest.raises(ValueError, match="tile >= 1 and overlap >= 0"):
-        tiled(trained(), torch.rand(1, 3, 8, 8), **wrong)
+        run_tiled(trained(), torch.rand(1, 3, 8, 8), **wrong)

@@ -6,12 +6,12 @@ from torch.testing import assert_close
 
 from lossmith.models import (
     EDSR,
-    load,
-    save,
-    tiled,
+    load_restorer,
+    save_network,
+    run_tiled,
 )
-from lossmith.models.conditioned import Knobbed
-from lossmith.models.output_interpolation import MixedEnds
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.models.output_interpolation import OutputInterpolation
 from lossmith.models.slider import Slider
 
 LOW, HIGH = 0.05, 5.0
@@ -23,7 +23,7 @@ TABLE = Slider((0.0, 0.25, 1.0), (0.0, 0.5, 1.0), {"psnr_y": (29.0, 28.0, 26.0)}
 def network():
     """Weights as if it had been trained: none of them zero."""
     torch.manual_seed(0)
-    network = Knobbed(EDSR(2, channels=6, blocks=2), {"lam": (LOW, HIGH)}).eval()
+    network = ConditionedNetwork(EDSR(2, channels=6, blocks=2), {"lam": (LOW, HIGH)}).eval()
     for weight in network.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     for weight in network.heads.parameters():
@@ -33,7 +33,7 @@ def network():
 
 @pytest.fixture
 def model(network):
-    return MixedEnds(network, even=2.0)
+    return OutputInterpolation(network, even=2.0)
 
 
 @pytest.mark.parametrize("end", [LOW, HIGH])
@@ -71,18 +71,18 @@ def test_a_map_mixes_each_place_by_itself(model):
 def test_a_map_goes_through_tiles_as_in_one_piece(model):
     values = LOW + torch.rand(1, 1, 40, 9, generator=torch.Generator().manual_seed(1))
     image = torch.rand(1, 3, 40, 9)
-    assert_close(tiled(model, image, tile=16, knobs={"lam": values}), model(image, lam=values), atol=1e-5, rtol=0)
+    assert_close(run_tiled(model, image, tile=16, knobs={"lam": values}), model(image, lam=values), atol=1e-5, rtol=0)
 
 
 def test_it_has_a_slider_of_its_own_that_travels_with_the_weights(model, network, tmp_path):
     model.slider = TABLE
-    assert network.slider is None and model.at(0.25)["lam"] == pytest.approx(0.5)
-    save(network, tmp_path / "m.safetensors", {})
-    again, header = load(tmp_path / "m.safetensors")
-    assert again.slider is None and MixedEnds(again).slider == TABLE
-    again.mixing = None
-    save(again, tmp_path / "m.safetensors", header)
-    assert load(tmp_path / "m.safetensors")[0].mixing is None
+    assert network.slider is None and model.knobs_at(0.25)["lam"] == pytest.approx(0.5)
+    save_network(network, tmp_path / "m.safetensors", {})
+    again, header = load_restorer(tmp_path / "m.safetensors")
+    assert again.slider is None and OutputInterpolation(again).slider == TABLE
+    again.interpolation_slider = None
+    save_network(again, tmp_path / "m.safetensors", header)
+    assert load_restorer(tmp_path / "m.safetensors")[0].interpolation_slider is None
 
 
 def test_training_on_undoes_its_table_too(model, network):
@@ -97,14 +97,14 @@ def test_it_is_turned_as_far_as_the_network_was_trained(model):
     with pytest.raises(ValueError, match=r"has the knob 'lam', 0\.05 to 5; call it with lam="):
         model(IMAGE)
     with pytest.raises(ValueError, match=r"A slider goes from 0 to 1; got 1\.5"):
-        model.at(1.5)
+        model.knobs_at(1.5)
 
 
 def test_what_has_no_two_ends_is_refused():
-    two = Knobbed(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0), "mu": (0.1, 10.0)})
+    two = ConditionedNetwork(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0), "mu": (0.1, 10.0)})
     with pytest.raises(ValueError, match=r"between the ends of one knob; the network has lam, mu\. Turn"):
-        MixedEnds(two)
+        OutputInterpolation(two)
     with pytest.raises(ValueError, match="at the ends of its knob; this one has none"):
-        MixedEnds(EDSR(2, channels=4, blocks=1))
+        OutputInterpolation(EDSR(2, channels=4, blocks=1))
     with pytest.raises(ValueError, match=r"even as a value of the knob above 0; got 0\.0"):
-        MixedEnds(Knobbed(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0)}), even=0.0)
+        OutputInterpolation(ConditionedNetwork(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0)}), even=0.0)

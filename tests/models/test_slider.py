@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.models import EDSR, load, save
-from lossmith.models.conditioned import Knobbed
+from lossmith.models import EDSR, load_restorer, save_network
+from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.slider import Slider
 
 FIGURES = {"psnr_y": (29.0, 28.0, 27.5, 26.0), "psnr_rgb": (27.0, 26.0, 25.5, 24.0), "lpips_alex": (0.4, 0.3, 0.1, 0.2)}
@@ -11,13 +11,13 @@ SLIDER = Slider((0.0, 0.25, 0.5, 1.0), (0.0, 0.5, 0.9, 1.0), FIGURES, "LPIPS", "
 
 
 def test_the_slider_goes_through_its_table():
-    assert [SLIDER.place(t) for t in SLIDER.t] == pytest.approx(SLIDER.places)
+    assert [SLIDER.fraction(t) for t in SLIDER.positions] == pytest.approx(SLIDER.fractions)
 
 
 def test_a_map_goes_through_the_table_as_its_pixels_do():
     t = torch.rand(1, 1, 4, 5, dtype=torch.float64)
-    wanted = torch.tensor([SLIDER.place(each) for each in t.flatten().tolist()], dtype=torch.float64)
-    assert_close(SLIDER.place(t), wanted.view(1, 1, 4, 5))
+    wanted = torch.tensor([SLIDER.fraction(each) for each in t.flatten().tolist()], dtype=torch.float64)
+    assert_close(SLIDER.fraction(t), wanted.view(1, 1, 4, 5))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_map_goes_through_the_table_as_its_pixels_do():
     ],
 )
 def test_an_outcome_is_found_between_the_places_of_the_table(condition, t):
-    assert SLIDER.reaching(condition) == pytest.approx(t)
+    assert SLIDER.find_position(condition) == pytest.approx(t)
 
 
 @pytest.mark.parametrize(
@@ -48,30 +48,30 @@ def test_an_outcome_is_found_between_the_places_of_the_table(condition, t):
 )
 def test_an_outcome_that_cannot_be_had_gets_one_line(condition, words):
     with pytest.raises(ValueError, match=words):
-        SLIDER.reaching(condition)
+        SLIDER.find_position(condition)
 
 
 def test_a_table_rises():
     with pytest.raises(ValueError, match="t and places rise from 0 to 1"):
         Slider((), (), {}, "LPIPS", "3 pictures")
     with pytest.raises(ValueError, match="t and places rise from 0 to 1"):
-        Slider((0.0, 0.5, 0.5, 1.0), SLIDER.places, FIGURES, "LPIPS", "3 pictures")
+        Slider((0.0, 0.5, 0.5, 1.0), SLIDER.fractions, FIGURES, "LPIPS", "3 pictures")
 
 
 def test_a_table_travels_with_the_network(tmp_path):
-    model = Knobbed(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0)})
+    model = ConditionedNetwork(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0)})
     model.slider = SLIDER
-    save(model, tmp_path / "m.safetensors", {})
-    again, header = load(tmp_path / "m.safetensors")
+    save_network(model, tmp_path / "m.safetensors", {})
+    again, header = load_restorer(tmp_path / "m.safetensors")
     assert again.slider == SLIDER
-    assert again.at(0.25)["lam"] == pytest.approx(1.0)
+    assert again.knobs_at(0.25)["lam"] == pytest.approx(1.0)
     again.slider = None
-    save(again, tmp_path / "m.safetensors", header)
-    assert load(tmp_path / "m.safetensors")[0].slider is None
+    save_network(again, tmp_path / "m.safetensors", header)
+    assert load_restorer(tmp_path / "m.safetensors")[0].slider is None
 
 
 def test_a_network_that_is_trained_on_has_no_table_any_more():
-    model = Knobbed(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0)}).eval()
+    model = ConditionedNetwork(EDSR(2, channels=4, blocks=1), {"lam": (0.1, 10.0)}).eval()
     model.slider = SLIDER
     assert model.eval().slider is SLIDER
     assert model.train().slider is None

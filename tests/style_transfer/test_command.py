@@ -8,9 +8,9 @@ from PIL import Image
 from lossmith import parse
 from lossmith.cli import main
 from lossmith.cli.tasks import USUAL
-from lossmith.metrics import METRICS
-from lossmith.models import EDSR, save
-from lossmith.style_transfer.feedforward import Stylist
+from lossmith.metrics import DEFAULT_METRICS
+from lossmith.models import EDSR, save_network
+from lossmith.style_transfer.feedforward import StyleNetwork
 from lossmith.style_transfer.task import StyleTransfer
 
 FORMULA = 'L2.on(target="content") + 10 * (L2 @ Gram).on(target="style")'
@@ -51,17 +51,17 @@ def test_the_embedded_network_paints_without_a_download(files, monkeypatch, caps
 
 def test_a_trained_network_paints_at_once_at_any_size(files):
     torch.manual_seed(0)
-    save(Stylist(channels=4, blocks=1), files / "net.safetensors", {"task": "style"})
-    assert style(files, "content.png", "--run", "net.safetensors", "--side", "90") == 0
+    save_network(StyleNetwork(channels=4, blocks=1), files / "net.safetensors", {"task": "style"})
+    assert style(files, "content.png", "--run", "net.safetensors", "--size", "90") == 0
     assert size_of(files / "out.png") == (90, 60)
 
 
 def test_a_trained_network_may_leave_the_colours(files):
     torch.manual_seed(0)
-    model = Stylist(channels=4, blocks=1)
+    model = StyleNetwork(channels=4, blocks=1)
     torch.nn.init.constant_(model.tail.bias, 1.0)
     model.tail.bias.data[2] = -1.0  # it paints yellow
-    save(model, files / "net.safetensors", {"task": "style"})
+    save_network(model, files / "net.safetensors", {"task": "style"})
     Image.new("RGB", (40, 32), (90, 90, 90)).save(files / "grey.png")
     for words, yellow in (((), True), (("--preserve-colour",), False)):
         assert style(files, "grey.png", "--run", "net.safetensors", *words) == 0
@@ -83,9 +83,9 @@ def test_what_a_run_cannot_turn_is_refused(files, capsys, words):
         (("content.png", "one.png", "--weights", ".7,.3", "--loss", FORMULA), "1 style wants as many weights; got 2"),
         (("content.png", "one.png", "--weights", "much", "--loss", FORMULA), "--weights wants numbers"),
         (("content.png", "tiny.png", "--loss", FORMULA), "wants a style of at least 32 px a side; there are 8x8 px"),
-        (("content.png", "none.png"), "none.png' cannot be read as a picture"),
-        (("content.png", "one.png", "--net", "resnet"), "--net is vgg19, vgg16 or embedded; got 'resnet'"),
-        (("content.png", "one.png", "--net", "embedded", "--layers", "relu9_1"), "has no layer 'relu9_1'"),
+        (("content.png", "none.png"), "none.png' cannot be read as an image"),
+        (("content.png", "one.png", "--network", "resnet"), "--network is vgg19, vgg16 or embedded; got 'resnet'"),
+        (("content.png", "one.png", "--network", "embedded", "--layers", "relu9_1"), "has no layer 'relu9_1'"),
         (("content.png", "one.png", "--loss", "L1"), "the formula reads 'target'"),
     ],
 )
@@ -102,7 +102,7 @@ def test_an_output_that_cannot_be_is_refused_before_painting(files, capsys, out,
 
 
 def test_a_network_that_has_learnt_no_style_is_refused(files, capsys):
-    save(EDSR(1, channels=4, blocks=1), files / "net.safetensors", {"task": "denoising"})
+    save_network(EDSR(1, channels=4, blocks=1), files / "net.safetensors", {"task": "denoising"})
     assert style(files, "content.png", "--run", "net.safetensors") == 2
     assert "has learnt no style; give a run of lossmith train style" in capsys.readouterr().err
 
@@ -110,7 +110,7 @@ def test_a_network_that_has_learnt_no_style_is_refused(files, capsys):
 @pytest.fixture
 def few_metrics(monkeypatch):
     """A validation without networks, whose weights are looked for and loaded for longer than two steps take."""
-    named = {name: "is left out" for name in METRICS if name != "psnr_y"}
+    named = {name: "is left out" for name in DEFAULT_METRICS if name != "psnr_y"}
     monkeypatch.setattr("lossmith.train.validation.missing", lambda: named)
 
 
@@ -130,4 +130,4 @@ def test_a_style_is_trained_and_put_to_use(files, tmp_path_factory):
 def test_what_a_style_is_learnt_by_unless_one_says_reads_all_views_by_one_network():
     loss = parse(USUAL["style"]["loss"])
     assert loss.names == ("perceptual", "style", "TV")
-    assert loss.reads == set(StyleTransfer.gives) and list(loss.networks) == ["vgg16"]
+    assert loss.input_names == set(StyleTransfer.provided_inputs) and list(loss.networks) == ["vgg16"]

@@ -11,7 +11,7 @@ from lossmith.image import from_pil, to_pil
 from lossmith.models import EDSR, Autoencoder
 from lossmith.tasks import Autoencoding
 from lossmith.train import RunFolder, Settings, train
-from lossmith.train.module import refuse
+from lossmith.train.task_loss import check_loss_for_task
 
 SMALL = {"channels": 8, "blocks": 1, "codes": 16}
 LOSSES = {
@@ -65,7 +65,7 @@ def test_the_record_tells_how_the_latents_are_used(latent, figures, run):
 )
 def test_a_loss_on_latents_of_another_kind_is_refused(latent, loss, gives):
     with pytest.raises(ValueError, match=f"which autoencoding does not give; it gives {gives}"):
-        refuse(Autoencoding(latent=latent), parse(loss))
+        check_loss_for_task(Autoencoding(latent=latent), parse(loss))
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_a_loss_on_latents_of_another_kind_is_refused(latent, loss, gives):
 )
 def test_a_network_that_has_not_these_latents_is_refused(model, words):
     with pytest.raises(ValueError, match=words):
-        Autoencoding().fits(model)
+        Autoencoding().check_model(model)
 
 
 def test_without_a_network_it_is_judged_beside_the_picture_made_as_small():
     image = torch.rand(1, 3, 50, 66)
     image[..., :48, :64] = 0.25
-    assert torch.allclose(Autoencoding().plain({"target": image})[..., 8:-8, 8:-8], torch.tensor(0.25), atol=1e-4)
+    assert torch.allclose(Autoencoding().baseline_output({"target": image})[..., 8:-8, 8:-8], torch.tensor(0.25), atol=1e-4)
 
 
 @pytest.mark.parametrize("latent", ["kl", "vq"])
@@ -102,5 +102,5 @@ def test_the_command_trains_judges_and_reconstructs(latent, folder, tmp_path, ca
 
 
 def test_knobs_are_refused(run):
-    with pytest.raises(ValueError, match=r"autoencoding wants the network autoencoder, .* and no knobs; got Knobbed"):
+    with pytest.raises(ValueError, match=r"autoencoding wants the network autoencoder, .* and no knobs; got ConditionedNetwork"):
         run("run", "kl", steps=1, loss="L1 + lam*TV", knobs={"lam": (0.1, 1.0)}, balance=None)

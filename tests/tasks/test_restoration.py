@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.data import listed
+from lossmith.data import list_images
 from lossmith.image import to_pil
-from lossmith.models import build
+from lossmith.models import build_network
 from lossmith.tasks import TASKS, Deblurring, Denoising, Inpainting, JPEGRepair, Paired, SuperResolution
 
 
@@ -35,10 +35,10 @@ MADE = {
 @pytest.mark.parametrize("name", MADE)
 def test_it_gives_the_views_that_it_names(folder, name):
     task = MADE[name](folder)
-    item = task.training(listed(folder), crop=48, seed=0)[0]
-    model = build(task.network, task.scale, channels=4, blocks=1)
-    views = task.views(model, {view: tensor[None] for view, tensor in item.items()})
-    assert tuple(views) == task.gives
+    item = task.training_set(list_images(folder), crop=48, seed=0)[0]
+    model = build_network(task.default_model, task.scale, channels=4, blocks=1)
+    views = task.compute_inputs(model, {view: tensor[None] for view, tensor in item.items()})
+    assert tuple(views) == task.provided_inputs
     assert views["pred"].shape == views["target"].shape == (1, 3, 48, 48)
     with_gradient = {view for view, tensor in views.items() if tensor.requires_grad}
     assert with_gradient == {"pred", "filled", "kept"} & views.keys()
@@ -46,7 +46,7 @@ def test_it_gives_the_views_that_it_names(folder, name):
 
 @pytest.mark.parametrize("name", MADE)
 def test_items_are_a_function_of_the_seed_and_their_place(folder, name):
-    one, other = (MADE[name](folder).training(listed(folder), crop=48, seed=5) for _ in range(2))
+    one, other = (MADE[name](folder).training_set(list_images(folder), crop=48, seed=5) for _ in range(2))
     backwards = {k: other[k] for k in reversed(range(5))}
     for k in range(5):
         assert_close(one[k], backwards[k], rtol=0, atol=0, equal_nan=True)
@@ -54,14 +54,14 @@ def test_items_are_a_function_of_the_seed_and_their_place(folder, name):
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_picture_is_spoilt_alike_at_every_walk(folder, name):
-    examples = MADE[name](folder).evaluation(folder)
+    examples = MADE[name](folder).evaluation_set(folder)
     first, second = ([example.batch for example in examples] for _ in range(2))
     assert len(first) == 3
     assert_close(first, second, rtol=0, atol=0, equal_nan=True)
 
 
 def test_what_was_drawn_is_in_the_batch(folder):
-    items = Denoising(sigma=[5.0, 50.0]).training(listed(folder), crop=48, seed=0)
+    items = Denoising(sigma=[5.0, 50.0]).training_set(list_images(folder), crop=48, seed=0)
     for k in range(4):
         item = items[k]
         assert 5 <= item["sigma"].item() <= 50
@@ -69,7 +69,7 @@ def test_what_was_drawn_is_in_the_batch(folder):
 
 
 def test_means_of_squares_are_those_of_a_later_stage(folder):
-    item = SuperResolution(3, degradation="mean").training(listed(folder), crop=48, seed=0)[0]
+    item = SuperResolution(3, degradation="mean").training_set(list_images(folder), crop=48, seed=0)[0]
     wanted = item["target"].unflatten(1, (16, 3)).unflatten(3, (16, 3)).mean(dim=(2, 4))
     assert_close(item["input"], wanted)
 
@@ -77,7 +77,7 @@ def test_means_of_squares_are_those_of_a_later_stage(folder):
 def test_worse_jpeg_is_further_from_the_truth(folder):
     far = []
     for quality in (10, 40, 90):
-        batch = next(iter(JPEGRepair(quality=quality).evaluation(folder))).batch
+        batch = next(iter(JPEGRepair(quality=quality).evaluation_set(folder))).batch
         far.append((batch["input"] - batch["target"]).abs().mean().item())
     assert far == sorted(far, reverse=True)
 

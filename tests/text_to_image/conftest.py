@@ -7,7 +7,7 @@ from PIL import Image
 from rich.console import Console
 
 from lossmith.models import load_network
-from lossmith.text_to_image.models.conditioning import Text
+from lossmith.text_to_image.encoders.embedding import TextEmbedding
 from lossmith.text_to_image.models.denoiser import Denoiser
 from lossmith.train import Settings, train
 
@@ -31,7 +31,7 @@ def text():
     generator = torch.Generator().manual_seed(1)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False], [True] * 5])
     tokens = torch.randn(3, 5, 12, generator=generator) * mask[..., None]
-    return Text(tokens, mask, torch.randn(3, 12, generator=generator))
+    return TextEmbedding(tokens, mask, torch.randn(3, 12, generator=generator))
 
 
 @pytest.fixture

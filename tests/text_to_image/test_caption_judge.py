@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from lossmith import CLIPLoss
 from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
-from lossmith.text_to_image.metrics.r_precision import mismatched, r_precision
+from lossmith.text_to_image.metrics.r_precision import sample_mismatched_captions, r_precision
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_it_learns_which_caption_belongs_to_which_picture(judge):
         loss(image=judge(pictures), text=judge.captions(texts)).backward()
         optimizer.step()
     faded = judge.judged(0.9 * pictures + 0.05, texts)
-    assert r_precision(*faded, mismatched(range(3), range(3), count=2)).value == 1
+    assert r_precision(*faded, sample_mismatched_captions(range(3), range(3), count=2)).value == 1
 
 
 def test_the_order_of_words_counts(judge):

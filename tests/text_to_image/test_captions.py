@@ -9,19 +9,19 @@ from PIL import Image
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
-from lossmith.text_to_image.captions.folder import entries
-from lossmith.text_to_image.captions.items import CaptionedItems
-from lossmith.text_to_image.encoders import Embeddings, encoder
-from lossmith.text_to_image.shapes.dataset import Shapes
-from lossmith.text_to_image.shapes.scenes import scenes
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
+from lossmith.text_to_image.captions.discovery import find_captioned_images
+from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
+from lossmith.text_to_image.encoders import CaptionEmbeddings, load_text_encoder
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
+from lossmith.text_to_image.shapes.scenes import list_scenes
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
 
 
 def items(source, seed=0):
     captions = source.captions
-    return CaptionedItems(source, Embeddings(encoder("words", captions=captions), captions), seed=seed)
+    return CaptionTrainingSet(source, CaptionEmbeddings(load_text_encoder("words", captions=captions), captions), seed=seed)
 
 
 def png(colour, size=(20, 16), mode="RGB"):
@@ -64,17 +64,17 @@ def tar(tmp_path):
 
 
 def test_an_item_is_a_function_of_the_seed_and_its_place():
-    first, again = (items(Shapes(16, phrasings=(0, 1)), seed=3) for _ in range(2))
+    first, again = (items(ShapesDataset(16, phrasings=(0, 1)), seed=3) for _ in range(2))
     backwards = {k: again[k] for k in reversed(range(8))}
     for k in range(8):
         assert_close(first[k], backwards[k], rtol=0, atol=0)
     assert not torch.equal(first[0]["target"], first[1]["target"])
-    assert not torch.equal(first[0]["target"], items(Shapes(16), seed=4)[0]["target"])
+    assert not torch.equal(first[0]["target"], items(ShapesDataset(16), seed=4)[0]["target"])
 
 
 @pytest.mark.parametrize("level", ["1", "2"])
 def test_items_make_batches(level):
-    row = items(Shapes(16, level=level, phrasings=(0, 3), of=scenes(level)[::60]))
+    row = items(ShapesDataset(16, level=level, phrasings=(0, 3), of=list_scenes(level)[::60]))
     batch = next(iter(DataLoader(row, batch_sampler=[list(range(12))])))
     objects, length = (2 if level == "2" else 1), row.embeddings.length
     shapes = {name: tuple(value.shape) for name, value in batch.items()}
@@ -92,7 +92,7 @@ def test_items_make_batches(level):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_read_the_same_bits(folder, workers):
-    row, batches = items(CaptionedPictures(folder, 16)), [[0, 1], [2, 3], [4, 5]]
+    row, batches = items(CaptionedImages(folder, 16)), [[0, 1], [2, 3], [4, 5]]
     alone, shared = (
         list(DataLoader(row, batch_sampler=batches, num_workers=n, multiprocessing_context="fork" if n else None))
         for n in (0, workers)
@@ -101,7 +101,7 @@ def test_workers_read_the_same_bits(folder, workers):
 
 
 def test_the_words_of_a_thing_are_those_that_name_it():
-    source = Shapes(16, level="2", of=scenes("2")[::60])
+    source = ShapesDataset(16, level="2", of=list_scenes("2")[::60])
     row = items(source)
     for k in range(5):
         item = row[k]
@@ -113,35 +113,35 @@ def test_the_words_of_a_thing_are_those_that_name_it():
 
 
 def test_embeddings_of_other_captions_are_refused():
-    words = encoder("words", captions=["a"])
+    words = load_text_encoder("words", captions=["a"])
     with pytest.raises(ValueError, match="wants the embeddings of its 480 captions"):
-        CaptionedItems(Shapes(16), Embeddings(words, ["a"]))
+        CaptionTrainingSet(ShapesDataset(16), CaptionEmbeddings(words, ["a"]))
 
 
 def test_a_folder_as_hugging_face_has_it(folder):
-    source = CaptionedPictures(folder, 16)
+    source = CaptionedImages(folder, 16)
     assert source.captions == ["a red page", "a page", "a green page", "a blue page", "a grey page"]
     assert_close(source.pictures([0, 3])[:, :, 8, 8], torch.tensor([[1.0, 0, 0], [0, 0, 1]]))
     assert not source.skipped
 
 
 def test_captions_of_one_picture_have_one_meaning(folder):
-    meanings = CaptionedPictures(folder, 16).meanings
+    meanings = CaptionedImages(folder, 16).meanings
     assert meanings == [0, 0, 0, 3, 4]  # red and green have "a page" in common
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_split_tears_no_group_and_no_caption_apart(folder, seed):
-    train, held = CaptionedPictures(folder, 16).split(0.5, seed=seed)
+    train, held = CaptionedImages(folder, 16).split(0.5, seed=seed)
     sides = [{entry.source.stem for entry in side.entries} for side in (train, held)]
     assert sorted(sides, key=sorted) == [{"blue", "grey"}, {"green", "red"}]
     assert not set(train.captions) & set(held.captions)
 
 
 def test_pictures_that_all_belong_together_are_not_split(folder):
-    some = [entry for entry in entries(folder)[0] if entry.group]
+    some = [entry for entry in find_captioned_images(folder)[0] if entry.group]
     with pytest.raises(ValueError, match=r"2 pictures in 1 groups\. Give others to judge by \(--val DIR\)"):
-        CaptionedPictures(some, 16).split(0.5)
+        CaptionedImages(some, 16).split(0.5)
 
 
 def labelled(folder, labels, count=20):
@@ -149,7 +149,7 @@ def labelled(folder, labels, count=20):
     for i in range(count):
         (folder / f"{i}.png").write_bytes(png(i))
         (folder / f"{i}.txt").write_text(f"label {i % labels}")
-    return CaptionedPictures(folder, 16)
+    return CaptionedImages(folder, 16)
 
 
 @pytest.mark.parametrize(("labels", "out"), [(2, r"10 of 20 pictures \(50%\)"), (4, r"5 of 20 pictures \(25%\)")])
@@ -174,7 +174,7 @@ def test_broken_pairs_are_skipped_and_listed(folder):
     (folder / "lonely.png").write_bytes(png(0))
     (folder / "text.png").write_text("a text")
     (folder / "small.png").write_bytes(png(0, size=(9, 9)))
-    source = CaptionedPictures(folder, 16)
+    source = CaptionedImages(folder, 16)
     for caption in ("no picture", "small"):
         source.pictures([source.captions.index(caption)])
     assert [why for _, why in source.skipped] == [
@@ -197,7 +197,7 @@ def test_a_text_beside_each_picture(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "d.txt").write_text("x")
-    source = CaptionedPictures(tmp_path, 16)
+    source = CaptionedImages(tmp_path, 16)
     assert source.captions == ["one", "two"]
     assert [why for _, why in source.skipped] == [
         "its caption is no UTF-8 text",
@@ -211,14 +211,14 @@ def test_a_transparent_picture_lies_on_white_and_has_a_mask(tmp_path):
     image.paste((255, 0, 0, 255), (0, 0, 8, 16))
     image.save(tmp_path / "half.png")
     (tmp_path / "half.txt").write_text("half a page")
-    drawn = CaptionedPictures(tmp_path, 16).draw(np.random.default_rng(0))
+    drawn = CaptionedImages(tmp_path, 16).draw(np.random.default_rng(0))
     assert_close(drawn.picture[:, 8, [4, 12]].T, torch.tensor([[1.0, 0, 0], [1, 1, 1]]))
     assert drawn.masks[0, 8, [4, 12]].tolist() == [1, 0]
     assert drawn.phrases == [(0, 11)]
 
 
 def test_an_opaque_picture_has_no_mask(folder):
-    drawn = CaptionedPictures(folder, 16).draw(np.random.default_rng(0))
+    drawn = CaptionedImages(folder, 16).draw(np.random.default_rng(0))
     assert not drawn.masks.any()
     assert drawn.phrases == [(0, 0)]
 
@@ -228,16 +228,16 @@ def test_the_longer_side_is_cropped(tmp_path):
     image.paste((255, 255, 255), (32, 0, 64, 16))
     image.save(tmp_path / "wide.png")
     (tmp_path / "wide.txt").write_text("wide")
-    centre = CaptionedPictures(tmp_path, 16).draw(np.random.default_rng(0)).picture
+    centre = CaptionedImages(tmp_path, 16).draw(np.random.default_rng(0)).picture
     assert_close(centre.mean(), torch.tensor(0.5), atol=0.01, rtol=0)
     random = [
-        CaptionedPictures(tmp_path, 16, crop="random").draw(np.random.default_rng(k)).picture.mean() for k in range(9)
+        CaptionedImages(tmp_path, 16, crop="random").draw(np.random.default_rng(k)).picture.mean() for k in range(9)
     ]
     assert min(random) < 0.1 and max(random) > 0.9
 
 
 def test_a_shard_is_read(tar):
-    source = CaptionedPictures(tar, 16)
+    source = CaptionedImages(tar, 16)
     assert source.captions == ["a red page", "a green page", "ein blaues Blatt, 蓝", "broken"]
     assert source.entries[1].group == "g"
     colours = source.pictures([0, 1, 2])[:, :, 8, 8]
@@ -251,18 +251,18 @@ def test_a_shard_is_read(tar):
 
 
 def test_a_folder_of_shards_is_read(tar):
-    assert CaptionedPictures(tar.parent, 16).captions == CaptionedPictures(tar, 16).captions
+    assert CaptionedImages(tar.parent, 16).captions == CaptionedImages(tar, 16).captions
 
 
 @pytest.mark.parametrize("cut", [*range(1024, 8192, 512), 1536 + 40, 4096 - 3])
 def test_a_shard_that_ends_in_the_middle_gives_what_is_before_and_is_listed(tar, cut):
-    whole = [entry.captions for entry in entries(tar)[0]]
+    whole = [entry.captions for entry in find_captioned_images(tar)[0]]
     with tarfile.open(tar) as file:
         members = file.getmembers()
     within = {member.name for member in members if member.offset_data + member.size <= cut}
     tar.write_bytes(tar.read_bytes()[:cut])
     try:
-        found, skipped = entries(tar)
+        found, skipped = find_captioned_images(tar)
     except ValueError as error:  # not one pair is left
         found, told = [], str(error)
     else:
@@ -273,7 +273,7 @@ def test_a_shard_that_ends_in_the_middle_gives_what_is_before_and_is_listed(tar,
 
 
 def test_a_whole_shard_is_not_listed(tar):
-    assert str(tar) not in {name for name, _ in entries(tar)[1]}
+    assert str(tar) not in {name for name, _ in find_captioned_images(tar)[1]}
 
 
 def test_a_compressed_shard_is_named(tmp_path):
@@ -281,19 +281,19 @@ def test_a_compressed_shard_is_named(tmp_path):
     with tarfile.open(path, "w:gz"):
         pass
     with pytest.raises(ValueError, match="it is compressed; unpack it"):
-        CaptionedPictures(path, 16)
+        CaptionedImages(path, 16)
 
 
 def test_a_place_without_captions_says_what_to_put_there(tmp_path):
     (tmp_path / "a.png").write_bytes(png(0))
     with pytest.raises(ValueError, match=r"holds no picture with a caption\. Put a metadata.jsonl there"):
-        CaptionedPictures(tmp_path, 16)
+        CaptionedImages(tmp_path, 16)
     with pytest.raises(ValueError, match="does not exist"):
-        CaptionedPictures(tmp_path / "nowhere", 16)
+        CaptionedImages(tmp_path / "nowhere", 16)
 
 
 def test_a_folder_of_nothing_but_broken_pictures_is_refused_when_drawn(tmp_path):
     (tmp_path / "a.png").write_text("a text")
     (tmp_path / "a.txt").write_text("a text")
     with pytest.raises(ValueError, match="None of the 1 pictures can be used"):
-        CaptionedPictures(tmp_path, 16).draw(np.random.default_rng(0))
+        CaptionedImages(tmp_path, 16).draw(np.random.default_rng(0))

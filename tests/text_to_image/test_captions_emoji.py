@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "text_to_image"
 
@@ -56,7 +56,7 @@ def test_the_folder_is_read(emoji, tmp_path, monkeypatch):
     (tmp_path / "from" / "captions.json").write_text(json.dumps(rows))
     monkeypatch.setattr(sys, "argv", ["emoji.py", str(tmp_path / "from"), str(tmp_path / "to"), "--side", "32"])
     emoji.main()
-    source = CaptionedPictures(tmp_path / "to", 32)
+    source = CaptionedImages(tmp_path / "to", 32)
     assert source.captions == ["fox face", "fox", "cat face", "cat"]
     assert [entry.group for entry in source.entries] == ["1f98a", "1f431"]
     assert not source.skipped
@@ -76,7 +76,7 @@ def test_a_set_of_drawings_is_drawn_named_and_parted(emoji, tmp_path, monkeypatc
         words = ["emoji.py", str(tmp_path), str(tmp_path / part), "--artist", "ann", "--part", part]
         monkeypatch.setattr(sys, "argv", words)
         emoji.main()
-        captions[part] = set(CaptionedPictures(tmp_path / part, 64).captions)
+        captions[part] = set(CaptionedImages(tmp_path / part, 64).captions)
         assert len(list((tmp_path / part).glob("*.png"))) == len(captions[part])
     assert len(captions["held"]) == 2 and not captions["held"] & captions["train"]
     both = captions["held"] | captions["train"]
@@ -96,5 +96,5 @@ def test_drawings_of_one_thing_have_one_name_and_families_of_another_folder_are_
     words = ["emoji.py", str(tmp_path), str(tmp_path / "to"), "--but", str(tmp_path / "seen")]
     monkeypatch.setattr(sys, "argv", words)
     emoji.main()
-    found = CaptionedPictures(tmp_path / "to", 64)
+    found = CaptionedImages(tmp_path / "to", 64)
     assert sorted(entry.captions for entry in found.entries) == [("ant",), ("bird",), ("bird",)]

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.testing import assert_close
 
 from lossmith import parse
-from lossmith.text_to_image.captions.items import CaptionedItems
+from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
 from lossmith.text_to_image.models.denoiser import Denoiser
 from lossmith.text_to_image.task import TextToImage
 from lossmith.train import Settings, train
@@ -28,7 +28,7 @@ FOUR = {"loss": LOSS, "steps": 3, "batch": 4, "log_every": 1, "lr": 1e-3, "clip"
 FOUR |= {"options": {"encoder": "words", "drop": 0.0}}
 SIDE, WORLD = 16, 2
 
-item = CaptionedItems.__getitem__
+item = CaptionTrainingSet.__getitem__
 
 
 def steady(items, index):
@@ -66,11 +66,11 @@ def stepped(rank=None):
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
     loss = parse(LOSS)
-    task = TextToImage(drop=0.0, encoder="words").giving(loss.reads)
+    task = TextToImage(drop=0.0, encoder="words").with_inputs(loss.input_names)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for batch in batches(rank):
         optimizer.zero_grad()
-        loss(**task.views(model, batch)).backward()
+        loss(**task.compute_inputs(model, batch)).backward()
         optimizer.step()
     state = model.state_dict()
     return state if rank is None else {name: shard.full_tensor() for name, shard in state.items()}
@@ -78,7 +78,7 @@ def stepped(rank=None):
 
 def work(settings, out):
     """What each of two processes does: a run of both together, and the steps with sharded weights."""
-    CaptionedItems.__getitem__ = steady
+    CaptionTrainingSet.__getitem__ = steady
     train(Settings(**json.loads(settings)), out, accelerator="cpu", devices=WORLD, workers=0)
     torch.save(stepped(get_rank()), Path(out) / f"sharded_{get_rank()}.pt")
 
@@ -87,7 +87,7 @@ def work(settings, out):
 def alone(tmp_path_factory, run):
     """Gives the folder of a run on one device, whose weights have moved, and what trains others like it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CaptionedItems, "__getitem__", steady)
+        patch.setattr(CaptionTrainingSet, "__getitem__", steady)
 
         def made(**more):
             out = tmp_path_factory.mktemp("alone") / "run"

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.models import load, load_network, save
+from lossmith.models import load_restorer, load_network, save_network
 from lossmith.noise_levels import Prediction, Schedule
-from lossmith.text_to_image.models.conditioning import Text
-from lossmith.text_to_image.models.sampler import Sampler, noise_of, sample, thresholded
+from lossmith.text_to_image.encoders.embedding import TextEmbedding
+from lossmith.text_to_image.models.sampler import SamplerConfig, make_noise, sample_images, apply_dynamic_threshold
 
 ASKED = ("hidden", "maps", "other_maps")
 
@@ -49,7 +49,7 @@ def test_padding_is_not_heard(denoiser, text):
 def test_what_is_not_said_is_not_heard(denoiser, text):
     model, noisy, t = denoiser(), torch.randn(3, 3, 16, 16), torch.full((3,), 0.5)
     dropped = torch.tensor([True, False, True])
-    other = Text(text.tokens.flip(0), text.mask.flip(0), text.pooled.flip(0))
+    other = TextEmbedding(text.tokens.flip(0), text.mask.flip(0), text.pooled.flip(0))
     mine, others = (model(noisy, t, each.without(dropped)).output for each in (text, other))
     assert_close(mine[[0, 2]], others[[0, 2]])
     assert not torch.equal(mine[0], model(noisy, t, text).output[0])
@@ -57,13 +57,13 @@ def test_what_is_not_said_is_not_heard(denoiser, text):
 
 def test_a_network_comes_back_from_its_file(denoiser, text, tmp_path):
     model = denoiser(prediction="v", schedule="cosine").eval()
-    save(model, tmp_path / "a.safetensors", {"task": "text-to-image"})
+    save_network(model, tmp_path / "a.safetensors", {"task": "text-to-image"})
     again, facts = load_network(tmp_path / "a.safetensors")
     noisy, t = torch.randn(3, 3, 16, 16), torch.full((3,), 0.5)
     assert facts["task"] == "text-to-image"
     assert torch.equal(again(noisy, t, text).output, model(noisy, t, text).output)
     with pytest.raises(ValueError, match="use lossmith sample"):
-        load(tmp_path / "a.safetensors")
+        load_restorer(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize(("side", "drawn"), [(16, 16), (64, 32)])
@@ -74,7 +74,7 @@ def test_a_sketch_is_drawn_of_the_text_alone_and_seen_by_the_network(denoiser, t
     assert torch.equal(first.sketch, second.sketch) and not torch.equal(first.sketch[0], first.sketch[1])
     (gradient,) = torch.autograd.grad(first.output.square().sum(), model.sketch[0].weight)
     assert gradient.any()
-    save(model, tmp_path / "a.safetensors", {"task": "text-to-image"})
+    save_network(model, tmp_path / "a.safetensors", {"task": "text-to-image"})
     again, _ = load_network(tmp_path / "a.safetensors")
     assert torch.equal(again(torch.zeros(3, 3, side, side), t, text).sketch, first.sketch)
     assert denoiser(side=side)(torch.zeros(3, 3, side, side), t, text).sketch is None
@@ -99,9 +99,9 @@ def test_a_network_that_cannot_be_gets_one_line(denoiser, options, words):
 @pytest.mark.parametrize("schedule", ["flow", "cosine", "edm"])
 def test_a_seed_gives_one_picture_whatever_stands_beside_it(denoiser, text, schedule):
     model = denoiser(schedule=schedule).eval()
-    how, noise = Sampler(steps=3), noise_of([5, 6, 7], 16)
-    together = sample(model, text, noise, how)
-    alone = sample(model, Text(*(part[1:2] for part in text)), noise_of([6], 16), how)
+    how, noise = SamplerConfig(steps=3), make_noise([5, 6, 7], 16)
+    together = sample_images(model, text, noise, how)
+    alone = sample_images(model, TextEmbedding(*(part[1:2] for part in text)), make_noise([6], 16), how)
     assert_close(together[1:2], alone, atol=1e-5, rtol=0)
     assert together.min() >= 0
     assert together.max() <= 1
@@ -115,7 +115,7 @@ SOLVERS += [("flow", "dpm++"), ("cosine", "dpm++"), ("cosine", "ddim")]
 @pytest.mark.parametrize("prediction", get_args(Prediction))
 def test_whatever_a_network_predicts_its_samples_are_pictures(denoiser, text, prediction, schedule, solver):
     model = denoiser(prediction=prediction, schedule=schedule).eval()
-    made = sample(model, text, noise_of([5, 6, 7], 16), Sampler(solver=solver, steps=4))
+    made = sample_images(model, text, make_noise([5, 6, 7], 16), SamplerConfig(solver=solver, steps=4))
     assert made.isfinite().all()
     assert made.min() >= 0 and made.max() <= 1
     assert (made.flatten(1).std(dim=1) > 0.01).all()
@@ -130,14 +130,14 @@ def test_guidance_rests_outside_of_its_interval(denoiser, text, monkeypatch):
         return forward(noisy, *args, **kwargs)
 
     monkeypatch.setattr(model, "forward", counted)
-    sample(model, text, noise_of([1, 2, 3], 16), Sampler(steps=4, interval=(0.4, 0.8)))
+    sample_images(model, text, make_noise([1, 2, 3], 16), SamplerConfig(steps=4, interval=(0.4, 0.8)))
     assert sizes == [3, 6, 6, 3]  # at times 1, 0.75, 0.5, 0.25
 
 
 def test_guidance_of_1_and_0_cost_one_pass_and_say_what_they_mean(denoiser, text):
-    model, noise = denoiser().eval(), noise_of([1, 2, 3], 16)
-    none = sample(model, text.without(torch.ones(3, dtype=torch.bool)), noise, Sampler(steps=2, guidance=1))
-    assert_close(sample(model, text, noise, Sampler(steps=2, guidance=0)), none)
+    model, noise = denoiser().eval(), make_noise([1, 2, 3], 16)
+    none = sample_images(model, text.without(torch.ones(3, dtype=torch.bool)), noise, SamplerConfig(steps=2, guidance=1))
+    assert_close(sample_images(model, text, noise, SamplerConfig(steps=2, guidance=0)), none)
 
 
 def test_dynamic_thresholding_brings_back_the_whole_picture_where_diffusers_clips():
@@ -146,8 +146,8 @@ def test_dynamic_thresholding_brings_back_the_whole_picture_where_diffusers_clip
     theirs = diffusers.DDPMScheduler(**options)._threshold_sample(x)
     assert_close(theirs, x.clamp(-1, 1))  # as it is delivered
     wide = diffusers.DDPMScheduler(**options, sample_max_value=2.0)._threshold_sample(x)
-    assert_close(thresholded(x, 0.9, 2.0), wide)
-    assert_close(thresholded(x, 0.9, 1.0), theirs)
+    assert_close(apply_dynamic_threshold(x, 0.9, 2.0), wide)
+    assert_close(apply_dynamic_threshold(x, 0.9, 1.0), theirs)
     assert not torch.equal(wide, theirs)
 
 
@@ -156,4 +156,4 @@ def test_dynamic_thresholding_brings_back_the_whole_picture_where_diffusers_clip
 )
 def test_a_sampling_that_cannot_be_gets_one_line(options):
     with pytest.raises(ValueError, match=r"got|there are|There are"):
-        Sampler(**options)
+        SamplerConfig(**options)

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from lossmith.metrics import picture_features
-from lossmith.text_to_image.metrics.diversity import diversity, memorisation, vendi
-from lossmith.text_to_image.metrics.kid import discrepancy, kid
+from lossmith.metrics import compute_image_features
+from lossmith.text_to_image.metrics.diversity import diversity, memorisation, vendi_score
+from lossmith.text_to_image.metrics.kernel_distance import squared_mmd, kid
 from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy, oracle_ceiling, oracle_chance
-from lossmith.text_to_image.metrics.r_precision import mismatched, r_precision
-from lossmith.text_to_image.shapes.dataset import Shapes
-from lossmith.text_to_image.shapes.oracle import Oracle
-from lossmith.text_to_image.shapes.scenes import Scene, Thing
+from lossmith.text_to_image.metrics.r_precision import sample_mismatched_captions, r_precision
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
+from lossmith.text_to_image.shapes.oracle import ShapesOracle
+from lossmith.text_to_image.shapes.scenes import Scene, ShapeObject
 
 
 def drawn(*shape, seed=0):
@@ -21,16 +21,16 @@ def drawn(*shape, seed=0):
 
 @pytest.fixture(scope="module")
 def oracle():
-    return Oracle(16)
+    return ShapesOracle(16)
 
 
 @pytest.fixture(scope="module")
 def two():
-    return Shapes(16, level="2"), Oracle(16, level="2")
+    return ShapesDataset(16, level="2"), ShapesOracle(16, level="2")
 
 
 def test_clean_pictures_are_right_in_everything(oracle):
-    shapes = Shapes(16)
+    shapes = ShapesDataset(16)
     captions = list(range(0, 480, 31))
     pictures = torch.stack([shapes.drawn(caption).picture for caption in captions])
     accuracy = oracle_accuracy(oracle, pictures, [shapes.scene(caption) for caption in captions])
@@ -38,7 +38,7 @@ def test_clean_pictures_are_right_in_everything(oracle):
 
 
 def test_chance_is_one_over_the_number_of_values(oracle):
-    chance = oracle_chance(oracle, Shapes(16).scenes[:7])
+    chance = oracle_chance(oracle, ShapesDataset(16).scenes[:7])
     assert chance == pytest.approx(
         {"colour": 1 / 8, "shape": 1 / 6, "size": 1 / 2, "position": 1 / 5, "joint": 1 / 480}
     )
@@ -55,43 +55,43 @@ def test_chance_is_what_random_pictures_get(two):
 
 def test_exchanged_colours_break_the_binding_alone(two):
     shapes, oracle = two
-    wanted = Scene((Thing("red", "ring"), Thing("blue", "star")), "beside")
-    mixed = Scene((Thing("blue", "ring"), Thing("red", "star")), "beside")
+    wanted = Scene((ShapeObject("red", "ring"), ShapeObject("blue", "star")), "beside")
+    mixed = Scene((ShapeObject("blue", "ring"), ShapeObject("red", "star")), "beside")
     picture = shapes.drawn(shapes.scenes.index(mixed)).picture[None]
     accuracy = oracle_accuracy(oracle, picture, [wanted])
     assert accuracy == {"colours": 1, "shapes": 1, "binding": 0, "count": 1, "arrangement": 1, "joint": 0}
 
 
 def test_real_pictures_are_nearly_all_read(oracle):
-    assert oracle_ceiling(oracle, Shapes(16), count=100)["position"] > 0.95
+    assert oracle_ceiling(oracle, ShapesDataset(16), count=100)["position"] > 0.95
 
 
 def test_a_picture_without_a_scene_is_refused(oracle):
     with pytest.raises(ValueError, match="one scene a picture; got 2 pictures and 1 scenes"):
-        oracle_accuracy(oracle, torch.zeros(2, 3, 16, 16), Shapes(16).scenes[:1])
+        oracle_accuracy(oracle, torch.zeros(2, 3, 16, 16), ShapesDataset(16).scenes[:1])
 
 
 def test_offered_captions_are_of_other_meanings():
     meanings = [k // 2 for k in range(60)]
-    rows = mismatched(meanings, range(60), count=20)
+    rows = sample_mismatched_captions(meanings, range(60), count=20)
     assert all(row[0] == k and len(row) == 21 for k, row in enumerate(rows))
     assert all(len({meanings[each] for each in row}) == 21 for row in rows)
 
 
 def test_a_blind_judge_gets_chance():
-    offered = mismatched(range(500), range(500), count=9)
+    offered = sample_mismatched_captions(range(500), range(500), count=9)
     found = r_precision(drawn(500, 16), drawn(500, 16, seed=1), offered)
     assert found.chance == 0.1
     assert abs(found.value - 0.1) < 4 * found.error
 
 
 def test_a_judge_that_sees_no_difference_is_wrong():
-    assert r_precision(torch.ones(4, 3), torch.ones(9, 3), mismatched(range(9), range(4), count=3)).value == 0
+    assert r_precision(torch.ones(4, 3), torch.ones(9, 3), sample_mismatched_captions(range(9), range(4), count=3)).value == 0
 
 
 def test_one_meaning_alone_is_refused():
     with pytest.raises(ValueError, match="at least two meanings"):
-        mismatched([3, 3, 3], [0])
+        sample_mismatched_captions([3, 3, 3], [0])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_kid_is_its_definition_pair_by_pair():
 
     own = sum(kernel(s[i], s[j]) for s in (x, y) for i in range(12) for j in range(12) if i != j) / (12 * 11)
     across = sum(kernel(a, b) for a in x for b in y) / 12**2
-    assert discrepancy(x, y) == pytest.approx(own - 2 * across)
+    assert squared_mmd(x, y) == pytest.approx(own - 2 * across)
 
 
 def test_kid_of_one_distribution_is_nothing_but_noise():
@@ -137,7 +137,7 @@ def test_kid_of_too_few_pictures_is_refused():
 
 def test_vendi_counts_kinds():
     kinds = torch.eye(5)[torch.arange(20) % 5]
-    assert vendi(kinds) == pytest.approx(5)
+    assert vendi_score(kinds) == pytest.approx(5)
 
 
 def test_diversity_is_taken_within_each_prompt():
@@ -169,7 +169,7 @@ def test_new_pictures_of_the_distribution_are_no_copies():
 
 
 def test_features_are_those_of_the_embedded_network():
-    features, digest = picture_features(Shapes(16).pictures([0, 100]))
+    features, digest = compute_image_features(ShapesDataset(16).pictures([0, 100]))
     assert features.shape == (2, 352)
     assert len(digest) == 64
     assert (features[0] - features[1]).norm() > 0.1

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith import L2, ContrastiveFlow, Denoising, Dispersive, Gate, HiddenAlignment, Hybrid, parse
-from lossmith.noise_levels import output_from
-from lossmith.text_to_image.prepare_loss import by_level, opening
+from lossmith import L2, ContrastiveFlow, DenoisingMSE, Dispersive, Gate, HiddenAlignment, Hybrid, parse
+from lossmith.noise_levels import output_from_x0
+from lossmith.text_to_image.prepare_loss import prepare_diffusion_loss, find_gate_logsnr
 from lossmith.text_to_image.task import TextToImage
 
 
@@ -22,18 +22,18 @@ def test_a_gate_is_part_of_the_text_and_of_what_is_read():
     loss = parse("L2 + 0.1 * Gate(1) * L1 @ Sobel")
     assert repr(loss) == "L2() + 0.1 * Gate(1) * L1() @ Sobel()"
     assert repr(parse(repr(loss))) == repr(loss)
-    assert "logsnr" in loss.reads
+    assert "logsnr" in loss.input_names
     assert repr(Gate()) == "Gate()"
     assert repr(Gate(-1.7, 0.25)) == "Gate(-1.7, 0.25)"
 
 
 def test_the_cost_of_a_gated_term_is_known_without_levels():
     loss = parse("Gate() * perceptual('vgg16', 'conv1_2')")
-    assert loss.plan((1, 3, 32, 32)).kept == parse("perceptual('vgg16', 'conv1_2')").plan((1, 3, 32, 32)).kept
+    assert loss.plan((1, 3, 32, 32)).saved_bytes == parse("perceptual('vgg16', 'conv1_2')").plan((1, 3, 32, 32)).saved_bytes
 
 
 def test_a_gate_without_levels_is_refused_in_words():
-    with pytest.raises(ValueError, match="has a gate, which reads the view 'logsnr'"):
+    with pytest.raises(ValueError, match="has a gate, which reads the input 'logsnr'"):
         (Gate() * L2())(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
 
 
@@ -41,7 +41,7 @@ def test_what_a_gated_term_pulls_is_gated_too():
     views = {"pred": torch.rand(2, 3, 8, 8, requires_grad=True), "target": torch.rand(2, 3, 8, 8)}
     views["logsnr"] = torch.tensor([0.3, 0.3])
     loss = Gate(0.3) * L2() + L2()
-    _, norms = loss.watch(views)
+    _, norms = loss.evaluate_with_gradient_norms(views)
     half, whole = norms.values()
     assert_close(half, whole / 2)
 
@@ -70,34 +70,34 @@ def test_what_a_gated_term_pulls_is_gated_too():
     ],
 )
 def test_what_prefers_one_answer_of_many_is_gated(text, opens):
-    assert opening(parse(text).terms[0]) == opens
+    assert find_gate_logsnr(parse(text).terms[0]) == opens
 
 
 def test_the_formula_is_written_out_for_the_network(denoiser):
-    loss, said = by_level(parse("imagen + 0.1 * L1 + ContrastiveFlow"), denoiser())
+    loss, said = prepare_diffusion_loss(parse("imagen + 0.1 * L1 + ContrastiveFlow"), denoiser())
     assert repr(loss) == (
-        'Denoising("x0", weighting="flow") + 0.1 * Gate(1.0) * L1() + '
+        'DenoisingMSE("x0", weighting="flow") + 0.1 * Gate(1.0) * L1() + '
         'ContrastiveFlow().on(groups="group", conditioned="conditioned")'
     )
     assert not said
-    assert repr(by_level(loss, denoiser())[0]) == repr(loss)
+    assert repr(prepare_diffusion_loss(loss, denoiser())[0]) == repr(loss)
 
 
 def test_a_term_against_its_kind_is_warned_about(denoiser):
-    _, said = by_level(parse("imagen + Gate(-30) * L1"), denoiser())
+    _, said = prepare_diffusion_loss(parse("imagen + Gate(-30) * L1"), denoiser())
     assert "prefers one answer where many are right" in said[0]
-    assert "no term is Denoising" in by_level(parse("L2"), denoiser())[1][0]
+    assert "no term is DenoisingMSE" in prepare_diffusion_loss(parse("L2"), denoiser())[1][0]
 
 
 def test_a_denoising_of_another_prediction_is_refused(denoiser):
     with pytest.raises(ValueError, match="The network predicts 'v'"):
-        by_level(parse("imagen"), denoiser(prediction="v"))
+        prepare_diffusion_loss(parse("imagen"), denoiser(prediction="v"))
 
 
 @pytest.mark.parametrize("formula", ["TextAlignment @ CLIP", "0.1 * TextContrast @ CLIP"])
 def test_a_text_of_another_space_is_refused(denoiser, formula):
     with pytest.raises(ValueError, match="this network's own text encoder says"):
-        by_level(parse(f"imagen + {formula}"), denoiser())
+        prepare_diffusion_loss(parse(f"imagen + {formula}"), denoiser())
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_a_text_of_another_space_is_refused(denoiser, formula):
         ("imagen('eps') + 0.05 * Gate(0) * ContrastiveFlow", "eps", 4.5),
         ("imagen + 1.1 * ContrastiveFlow", "x0", -14),
         ("imagen + 0.9 * ContrastiveFlow", "x0", None),
-        ("Denoising('v', weighting='flow') + 0.9 * ContrastiveFlow", "v", None),
-        ("Denoising('eps') + 0.05 * Gate(0) * ContrastiveFlow", "eps", None),
+        ("DenoisingMSE('v', weighting='flow') + 0.9 * ContrastiveFlow", "v", None),
+        ("DenoisingMSE('eps') + 0.05 * Gate(0) * ContrastiveFlow", "eps", None),
         *[(f"imagen_fused('{prediction}')", prediction, None) for prediction in ("x0", "v", "flow", "edm")],
     ],
 )
 def test_flows_that_outweigh_the_denoising_are_warned_about(denoiser, formula, prediction, where):
-    said = [each for each in by_level(parse(formula), denoiser(prediction=prediction))[1] if "outweighs" in each]
+    said = [each for each in prepare_diffusion_loss(parse(formula), denoiser(prediction=prediction))[1] if "outweighs" in each]
     assert len(said) == (where is not None)
     assert where is None or f"at log-SNR {where:g}," in said[0]
 
@@ -131,7 +131,7 @@ def test_denoising_and_contrast_of_the_fusion_have_a_least_value_at_every_level(
         t = time.view(-1, 1, 1, 1)
         alpha, sigma = (1 - time, time) if prediction != "edm" else (torch.ones_like(time), time / (1 - time))
         noisy = alpha.view(-1, 1, 1, 1) * x + sigma.view(-1, 1, 1, 1) * e
-        said = output_from(prediction, x0, noisy, alpha, sigma)
+        said = output_from_x0(prediction, x0, noisy, alpha, sigma)
         apart = contrast.loss.measure(e - x + (x - x0) / t, x, e)
         return denoising.loss.measure(said, x, e, logsnr) + contrast.weight.scale * apart
 
@@ -149,7 +149,7 @@ def test_nearly_clean_pictures_weigh_no_more_than_at_a_time_of_a_twentieth(denoi
     batch |= {"time": torch.tensor([0.003, 0.03, 0.5])}
     for prediction, most in (("x0", 2 * math.log(19)), ("v", math.inf)):
         model = denoiser(prediction=prediction, schedule=schedule)
-        level = TextToImage(encoder="words").views(model, batch)["logsnr"]
+        level = TextToImage(encoder="words").compute_inputs(model, batch)["logsnr"]
         assert_close(level, model.levels.logsnr(batch["time"]).clamp_max(most))
         assert level[0] > 5.8
 
@@ -162,14 +162,14 @@ def test_a_text_is_heard_through_noise_in_training_alone(denoiser, batch, monkey
     many = {name: torch.cat([view] * 200) for name, view in batch.items()}
     for task in (TextToImage(drop=0.0, text_noise=0.6, encoder="words"), TextToImage(drop=0.0, encoder="words")):
         for mode in (True, False):
-            task.views(model.train(mode), many)
+            task.compute_inputs(model.train(mode), many)
     noisy, *plain = heard
     assert all(torch.equal(text.pooled, many["pooled"]) for text in plain)
     for said, plainly in ((noisy.pooled, many["pooled"]), (noisy.tokens, many["tokens"])):
         assert_close((said - plainly).std(), torch.tensor(0.6), atol=0.02, rtol=0)
     assert torch.equal(noisy.mask, many["token_mask"])
     silent = TextToImage(drop=0.999999, text_noise=0.6, encoder="words")
-    silent.views(model.train(), batch)
+    silent.compute_inputs(model.train(), batch)
     assert not heard[-1].pooled.any()  # nothing is nothing
     for wrong in (-0.1, True, math.inf):
         with pytest.raises(ValueError, match="wants text_noise as a deviation"):
@@ -177,8 +177,8 @@ def test_a_text_is_heard_through_noise_in_training_alone(denoiser, batch, monkey
 
 
 def test_edm_knows_the_deviation_of_the_pictures(denoiser):
-    loss, _ = by_level(parse("imagen('edm')"), denoiser(prediction="edm", schedule="edm", sigma_data=0.7))
-    assert repr(loss) == 'Denoising("edm", sigma_data=0.7)'
+    loss, _ = prepare_diffusion_loss(parse("imagen('edm')"), denoiser(prediction="edm", schedule="edm", sigma_data=0.7))
+    assert repr(loss) == 'DenoisingMSE("edm", sigma_data=0.7)'
 
 
 def test_flows_are_kept_from_those_of_all_other_meanings():
@@ -240,6 +240,6 @@ def test_one_weighting_is_one_loss_on_a_gated_sum():
     with pytest.raises(ValueError, match="imagen knows the predictions"):
         parse("imagen('z')")
     assert [repr(parse(f"imagen('{p}')")) for p in ("eps", "flow")] == [
-        'Denoising(weighting="min-snr")',
-        repr(Denoising("flow")),
+        'DenoisingMSE(weighting="min-snr")',
+        repr(DenoisingMSE("flow")),
     ]

@@ -11,11 +11,11 @@ from torch.testing import assert_close
 from lossmith import parse
 from lossmith.cli import main
 from lossmith.image import from_pil
-from lossmith.models import build, save
-from lossmith.models.conditioned import Knobbed
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
-from lossmith.text_to_image.cascade import Restoring
-from lossmith.text_to_image.evaluation import trained_on
+from lossmith.models import build_network, save_network
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
+from lossmith.text_to_image.pipeline import RestorationPipeline
+from lossmith.text_to_image.evaluation import load_training_images
 from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
 from lossmith.text_to_image.task import TextToImage
 
@@ -63,7 +63,7 @@ def test_a_run_is_judged_by_what_it_samples(plain):
 
 
 def test_the_target_is_the_picture_whatever_the_network_says(denoiser, batch):
-    views = TextToImage(drop=0.0, encoder="words").views(denoiser(), batch)
+    views = TextToImage(drop=0.0, encoder="words").compute_inputs(denoiser(), batch)
     assert_close(views["clean"], 2 * batch["target"] - 1)
     assert_close(views["pred"], (views["prediction"] + 1) / 2)
     assert views["group"].tolist() == [4, 4, 9]
@@ -75,24 +75,24 @@ def test_what_is_predicted_and_the_picture_are_one_thing(denoiser, batch, predic
     schedule = "edm" if prediction == "edm" else "cosine"
     model = denoiser(prediction=prediction, schedule=schedule)
     torch.manual_seed(3)
-    views = TextToImage(encoder="words").views(model, batch)
-    found = parse(f"Denoising({prediction!r}, weighting='x0')").evaluate(views)["Denoising"]
+    views = TextToImage(encoder="words").compute_inputs(model, batch)
+    found = parse(f"DenoisingMSE({prediction!r}, weighting='x0')").evaluate(views)["DenoisingMSE"]
     wanted = (2 * views["pred"] - 1 - views["clean"]).square().flatten(1).mean(dim=1)
     assert_close(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_the_error_of_a_flow_is_that_of_its_velocity(denoiser, batch):
     torch.manual_seed(3)
-    views = TextToImage(encoder="words").views(denoiser(), batch)
+    views = TextToImage(encoder="words").compute_inputs(denoiser(), batch)
     wanted = (views["velocity"] - (views["noise"] - views["clean"])).square().flatten(1).mean(dim=1)
-    assert_close(parse("imagen").evaluate(views)["Denoising"], wanted, rtol=1e-4, atol=1e-5)
+    assert_close(parse("imagen").evaluate(views)["DenoisingMSE"], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_only_what_is_read_is_made(denoiser, batch):
-    task = TextToImage(drop=0.5, encoder="words").giving(["prediction"])
-    assert not {"hidden", "maps", "attention"} & task.views(denoiser(), batch).keys()
+    task = TextToImage(drop=0.5, encoder="words").with_inputs(["prediction"])
+    assert not {"hidden", "maps", "attention"} & task.compute_inputs(denoiser(), batch).keys()
     torch.manual_seed(1)
-    views = task.giving(["attention", "region"]).views(denoiser(), batch)
+    views = task.with_inputs(["attention", "region"]).compute_inputs(denoiser(), batch)
     assert views["attention"].shape == (3, 2, 8, 8)
     known = views["region"].flatten(2).any(dim=2)
     assert torch.equal(known[:, 0], views["conditioned"])
@@ -118,8 +118,8 @@ def test_a_later_stage_enlarges_what_the_first_has_made(plain, tmp_path, run, ca
 
 
 def test_a_restoration_network_enlarges_what_the_first_has_made(plain, tmp_path, capsys):
-    model, file, out = build("edsr", 3, channels=4, blocks=1), tmp_path / "x3.safetensors", tmp_path / "a.png"
-    save(model, file, {"task": "super-resolution"})
+    model, file, out = build_network("edsr", 3, channels=4, blocks=1), tmp_path / "x3.safetensors", tmp_path / "a.png"
+    save_network(model, file, {"task": "super-resolution"})
     words = [
         "sample",
         str(plain[0]),
@@ -140,18 +140,18 @@ def test_a_restoration_network_enlarges_what_the_first_has_made(plain, tmp_path,
     with Image.open(out) as sheet:
         assert_close(from_pil(sheet), model(small[None])[0].clamp(0, 1), atol=0.01, rtol=0)  # which begins bilinear
     capsys.readouterr()
-    assert main([*words, "--upscale", str(file), "--spoilt", "0.2"]) == 2
-    assert "leave --spoilt out" in capsys.readouterr().err
-    assert main([*words, "--spoilt", "0.2"]) == 2
+    assert main([*words, "--upscale", str(file), "--noise-augmentation", "0.2"]) == 2
+    assert "leave --noise-augmentation out" in capsys.readouterr().err
+    assert main([*words, "--noise-augmentation", "0.2"]) == 2
     assert "give one with --upscale" in capsys.readouterr().err
     assert main([*words, "--upscale", str(plain[0])]) == 2
     assert "wants one that enlarges" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("network", [build("edsr", 1), Knobbed(build("edsr", 2), {"lam": (0.1, 1.0)})])
+@pytest.mark.parametrize("network", [build_network("edsr", 1), ConditionedNetwork(build_network("edsr", 2), {"lam": (0.1, 1.0)})])
 def test_what_cannot_be_a_later_stage_gets_one_line(network):
     with pytest.raises(ValueError, match="cannot be a later stage"):
-        Restoring(network)
+        RestorationPipeline(network)
 
 
 def test_it_trains_in_bf16_with_checkpointing_and_accumulation(tmp_path, run):
@@ -221,8 +221,8 @@ def test_evaluate_takes_the_captions_to_judge_by(plain, tmp_path, captioned, cap
 
 
 def test_a_picture_of_two_captions_is_compared_with_once(tmp_path, captioned):
-    source = CaptionedPictures(captioned(tmp_path / "ours", 5))
-    assert len(trained_on(source, 64, 0)) == 5
+    source = CaptionedImages(captioned(tmp_path / "ours", 5))
+    assert len(load_training_images(source, 64, 0)) == 5
 
 
 @pytest.mark.parametrize(

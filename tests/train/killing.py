@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 
 from lossmith.train import Settings
-from lossmith.train.tensorboard import stubbed
+from lossmith.train.tensorboard import disable_tensorflow
 from lossmith.train.trainer import train
 
-stubbed()
+disable_tensorflow()
 importlib.import_module("torch.utils.tensorboard")  # here, and not in each of the forks
 torch.set_num_threads(1)  # before any work: what is forked off would wait for threads that it does not have
 

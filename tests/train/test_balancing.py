@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith import L1, L2, TV, Distance, InfoNCE, Knob, OnFrom, parse
 from lossmith.balance import Fixed, GradNorm, Share, Uncertainty
-from lossmith.engine.nonfinite import Guard
-from lossmith.train.balancing import Balancing
+from lossmith.engine.nonfinite import NonFiniteGuard
+from lossmith.train.balancing import LossBalancer
 
 WITHIN = 120
 
@@ -22,7 +22,7 @@ WITHIN = 120
 class Size(Distance):
     """A regulariser of something that is no picture."""
 
-    pictures = False
+    reads_images = False
 
     def measure(self, code):
         return code.square().flatten(1).mean(dim=1)
@@ -81,7 +81,7 @@ def close(found, wanted, within=1e-6):
 @pytest.mark.parametrize("text", ["0.7*L1 + 0.2*L2 + 0.1*L1 @ Sobel", "L1 - 0.3*TV", "L1"])
 def test_what_goes_back_is_the_gradient_of_the_weighted_sum(text):
     loss, model = parse(text).double(), network()
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     scalar, values, _ = step(loss, balancing, model)
     close(gradients(scalar, model), gradients(summed(values, balancing), model))
     assert_close(scalar.detach(), summed(values, balancing).detach(), rtol=1e-6, atol=0)
@@ -89,13 +89,13 @@ def test_what_goes_back_is_the_gradient_of_the_weighted_sum(text):
 
 def test_a_scaled_loss_scales_what_goes_back():
     loss, model = (L1() + L2()).double(), network()
-    scalar, *_ = step(loss, Balancing(Share(), loss.names), model)
+    scalar, *_ = step(loss, LossBalancer(Share(), loss.names), model)
     close(gradients(scalar * 4, model), [4 * g for g in gradients(scalar, model)], within=1e-12)
 
 
 def test_shares_are_realised_and_told():
     loss, model = parse("0.7*L1 + 0.2*L2 + 0.1*TV").double(), network()
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     step(loss, balancing, model)
     shares = [float(balancing.figures[f"share.{name}"]) for name in loss.names]
     assert shares == pytest.approx([0.7, 0.2, 0.1], rel=1e-5)
@@ -106,7 +106,7 @@ def test_a_term_multiplied_by_1000_trains_the_same_network(balance):
     trained = []
     for factor in (1, 1000):
         model, loss = network(), L1() + 0.5 * Times(factor)
-        balancing = Balancing(balance(every=2), loss.names)
+        balancing = LossBalancer(balance(every=2), loss.names)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for at in range(5):
             optimizer.zero_grad()
@@ -132,7 +132,7 @@ class Times(Distance):
 
 def test_what_is_no_function_of_the_output_keeps_its_weight():
     loss, model, code = 0.5 * L1() + 7 * Size() + 0.5 * L2(), network(), nn.Linear(4, 2).double()
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     scalar, values, _ = step(loss, balancing, model, views=lambda *_: {"code": code(torch.ones(3, 4).double())})
     assert balancing.figures["weight.Size"] == 7
     assert float(balancing.figures["share.L1"]) == pytest.approx(0.5, rel=1e-5)
@@ -144,7 +144,7 @@ def test_views_that_are_made_of_the_output_count():
     loss, model = 0.5 * L1() + 0.5 * L2().on(pred="filled"), network()
     mask = torch.zeros(3, 1, 12, 12).double()
     mask[..., :5] = 1
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     made = lambda pred, target: {"filled": mask * pred + (1 - mask) * target}  # noqa: E731
     scalar, values, _ = step(loss, balancing, model, views=made)
     assert float(balancing.figures["share.L2"]) == pytest.approx(0.5, rel=1e-5)
@@ -154,7 +154,7 @@ def test_views_that_are_made_of_the_output_count():
 def test_what_trains_in_a_loss_gets_its_gradient():
     loss, model = 0.5 * L1() + 0.5 * Tempered(), network()
     loss = loss.double()
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     scalar, values, _ = step(loss, balancing, model)
     close(gradients(scalar, model, loss), gradients(summed(values, balancing), model, loss))
     assert gradients(scalar, loss)[0] != 0
@@ -167,7 +167,7 @@ def test_another_output_of_the_network_is_no_way_through_the_picture():
     first, second = model(given).unbind(0)[:2]  # two outputs of one node of the graph
     views = {"pred": first[None], "other": second[None], "target": target[:1]}
     values = loss.evaluate(views)
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     scalar = balancing(loss, values, views)
     assert balancing.figures["weight.L2"] == 0.5
     close(gradients(scalar, model), gradients(summed(values, balancing), model))
@@ -178,7 +178,7 @@ def test_a_picture_that_is_itself_what_trains():
     pred, target = pair()
     pred.requires_grad_()
     views = {"pred": pred, "target": target}
-    balancing, values = Balancing(Share(), loss.names), loss.evaluate(views)
+    balancing, values = LossBalancer(Share(), loss.names), loss.evaluate(views)
     (found,) = torch.autograd.grad(balancing(loss, values, views), pred, retain_graph=True)
     (wanted,) = torch.autograd.grad(summed(values, balancing), pred)
     close([found], [wanted])
@@ -187,14 +187,14 @@ def test_a_picture_that_is_itself_what_trains():
 def test_a_loss_that_mixes_a_batch_is_weighted_as_a_value():
     loss, model = L1() + 0.1 * InfoNCE(), network()
     views = {"pred": model(pair()[0]).mean(dim=(2, 3)), "target": torch.rand(3, 3).double()}
-    balancing, values = Balancing(Share(), loss.names), loss.evaluate(views)
+    balancing, values = LossBalancer(Share(), loss.names), loss.evaluate(views)
     scalar = balancing(loss, values, views)
     close(gradients(scalar, model), gradients(summed(values, balancing), model))
 
 
 def test_between_measurements_the_weights_hold():
     loss, model = (0.5 * L1() + 0.5 * L2()).double(), network()
-    balancing = Balancing(Share(every=4), loss.names)
+    balancing = LossBalancer(Share(every=4), loss.names)
     for at in range(5):
         step(loss, balancing, model, at)
     count = balancing.balance.mean.count.clone()
@@ -211,7 +211,7 @@ def test_between_measurements_the_weights_hold():
 
 def test_a_term_that_joins_is_measured_at_once():
     loss, model = (0.5 * L1() + 0.5 * OnFrom(15) * L2()).double(), network()
-    balancing = Balancing(Share(every=4), loss.names)
+    balancing = LossBalancer(Share(every=4), loss.names)
     for at in range(15):
         scalar, values, _ = step(loss, balancing, model, at)
         close(gradients(scalar, model), gradients(values["L1"].mean(), model))
@@ -222,7 +222,7 @@ def test_a_term_that_joins_is_measured_at_once():
 
 def test_two_scalars_may_wait_for_one_backward_pass():
     loss, model = (0.5 * L1() + 0.5 * L2()).double(), network()
-    balancing = Balancing(Share(every=1), loss.names)
+    balancing = LossBalancer(Share(every=1), loss.names)
     first, *_ = step(loss, balancing, model, 1)
     wanted = gradients(first, model)
     second, *_ = step(loss, balancing, model, 2)
@@ -235,7 +235,7 @@ def test_a_run_that_is_loaded_goes_on_to_the_bit():
     def course(balancing, steps):
         return [step(loss, balancing, model, at)[0].detach() for at in steps]
 
-    whole, first, second = (Balancing(GradNorm(every=3), loss.names) for _ in range(3))
+    whole, first, second = (LossBalancer(GradNorm(every=3), loss.names) for _ in range(3))
     unbroken = course(whole, range(12))
     course(first, range(7))
     second.load_state_dict(first.state_dict())
@@ -247,7 +247,7 @@ def test_a_run_that_is_loaded_goes_on_to_the_bit():
 def test_with_knobs_each_picture_has_its_own_shares():
     loss, model = (L1() + Knob("lam") * L2()).double(), network()
     lam = torch.tensor([0.1, 1.0, 10.0]).double()
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     scalar, values, _ = step(loss, balancing, model, knobs={"lam": lam})
     parts = {"L1": 1 / (1 + lam), "L2": lam / (1 + lam)}
     scale = {n: balancing.figures[f"weight.{n}"].double() / parts[n].mean() for n in parts}
@@ -261,7 +261,7 @@ def test_with_knobs_each_picture_has_its_own_shares():
 @pytest.mark.parametrize("balance", [Fixed(), Uncertainty()])
 def test_balances_without_gradients_take_no_backward_pass(balance, monkeypatch):
     loss, model = (0.5 * L1() + 0.5 * L2()).double(), network()
-    balancing = Balancing(balance, loss.names)
+    balancing = LossBalancer(balance, loss.names)
     monkeypatch.setattr("lossmith.train.balancing.pulls", None)
     scalar, values, _ = step(loss, balancing, model)
     weights = [0.5, 0.5] if isinstance(balance, Fixed) else [0.25 / float(v.detach().mean()) for v in values.values()]
@@ -271,7 +271,7 @@ def test_balances_without_gradients_take_no_backward_pass(balance, monkeypatch):
 
 def test_without_gradients_it_weighs_as_it_held():
     loss, model = (0.5 * L1() + 0.5 * L2()).double(), network()
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
     with torch.no_grad():
         scalar, values, _ = step(loss, balancing, model)
     assert_close(scalar, 0.5 * values["L1"].mean() + 0.5 * values["L2"].mean())
@@ -294,23 +294,23 @@ def test_what_is_not_finite_is_left_out_and_named():
     pred = model(given)
     target = torch.rand(3, 3, 12, 12).double()
     target[1] = pred.detach()[1]
-    views, guard = {"pred": pred, "target": target}, Guard()
-    values = guard.sound(loss.evaluate(views, guard=guard))
-    balancing = Balancing(Share(), loss.names)
+    views, guard = {"pred": pred, "target": target}, NonFiniteGuard()
+    values = guard.zero_nonfinite(loss.evaluate(views, guard=guard))
+    balancing = LossBalancer(Share(), loss.names)
     scalar = balancing(loss, values, views)
     assert all(g.isfinite().all() for g in gradients(scalar, model))
-    assert [hit.tolist() for hit in guard.hits("Breaking")] == [[False, True, False]]
+    assert [hit.tolist() for hit in guard.nonfinite_samples("Breaking")] == [[False, True, False]]
     assert all(bool(figure.isfinite()) for figure in balancing.figures.values())
 
 
 def test_a_step_without_a_finite_value_changes_no_mean():
     loss, model = (0.5 * L1() + 0.5 * L2()).double(), network()
-    balancing = Balancing(Share(every=1), loss.names)
+    balancing = LossBalancer(Share(every=1), loss.names)
     step(loss, balancing, model)
     before = balancing.held.clone()
     given, target = pair()
-    views, guard = {"pred": model(given), "target": target * float("nan")}, Guard()
-    values = guard.sound(loss.evaluate(views, guard=guard))
+    views, guard = {"pred": model(given), "target": target * float("nan")}, NonFiniteGuard()
+    values = guard.zero_nonfinite(loss.evaluate(views, guard=guard))
     balancing(loss, values, views, step=1)
     assert_close(balancing.held, before)
 
@@ -322,16 +322,16 @@ def convolutions(run):
     return sum(flops for op, flops in counts.items() if "convolution" in str(op))
 
 
-def test_a_measured_step_costs_one_backward_pass_of_a_network_a_term_on_it(untrained):
+def test_a_measured_step_costs_one_backward_pass_of_a_network_a_term_on_it(with_random_weights):
     def cost(text, balanced):
-        loss = untrained(parse(text))
+        loss = with_random_weights(parse(text))
         pred, target = torch.rand(2, 1, 3, 32, 32)
-        balancing = Balancing(Share(), loss.names)
+        balancing = LossBalancer(Share(), loss.names)
 
         def run():
             views = {"pred": 1 * pred.requires_grad_(), "target": target}
             values = loss.evaluate(views)
-            (balancing(loss, values, views) if balanced else loss.weigh(values)).backward()
+            (balancing(loss, values, views) if balanced else loss.weighted_sum(values)).backward()
 
         return convolutions(run)
 
@@ -339,7 +339,7 @@ def test_a_measured_step_costs_one_backward_pass_of_a_network_a_term_on_it(untra
     assert cost(one, balanced=True) == cost(one, balanced=False)
     assert cost(two, balanced=False) == cost(one, balanced=False)
     forward = convolutions(
-        lambda: untrained(parse(one)).evaluate(dict.fromkeys(("pred", "target"), torch.rand(1, 3, 32, 32)))
+        lambda: with_random_weights(parse(one)).evaluate(dict.fromkeys(("pred", "target"), torch.rand(1, 3, 32, 32)))
     )
     backward = cost(one, balanced=False) - forward
     assert cost(two, balanced=True) == forward + 2 * backward
@@ -363,7 +363,7 @@ def work(rank, folder):
 def measured(rows, average=None):
     """The state after two measured steps on some pictures of a batch, of which one is not finite for a term."""
     loss, model = parse("0.6*L1 + 0.3*L2 + 0.1*TV").double(), network()
-    balancing = Balancing(GradNorm(every=1), loss.names)
+    balancing = LossBalancer(GradNorm(every=1), loss.names)
     for at in range(2):
         given, target = pair(n=4, seed=at)
         pred = model(given[rows])
@@ -392,7 +392,7 @@ def test_two_processes_measure_as_one_does(tmp_path):
 
 def test_a_term_that_one_process_cannot_measure_is_the_others():
     loss, model = (0.5 * L1() + 0.5 * TV()).double(), network()
-    balancing = Balancing(Share(), loss.names)
+    balancing = LossBalancer(Share(), loss.names)
 
     def average(mine):  # as if another process had no finite L1, and TV as here
         other = mine.clone()
@@ -400,19 +400,19 @@ def test_a_term_that_one_process_cannot_measure_is_the_others():
         return (mine + other) / 2
 
     step(loss, balancing, model, average=average)
-    alone = Balancing(Share(), loss.names)
+    alone = LossBalancer(Share(), loss.names)
     step(loss, alone, model)
     assert_close(balancing.held, alone.held)
 
 
-def test_half_precision_networks_are_balanced_as_others(untrained):
+def test_half_precision_networks_are_balanced_as_others(with_random_weights):
     found = {}
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         loss = 0.5 * L1() + 0.5 * TV()
         pred, target = pair(torch.float32)
         pred = pred.to(dtype).requires_grad_()
         views = {"pred": pred, "target": target}
-        balancing, values = Balancing(Share(), loss.names), loss.evaluate(views)
+        balancing, values = LossBalancer(Share(), loss.names), loss.evaluate(views)
         scalar = balancing(loss, values, views) * 1024
         (gradient,) = torch.autograd.grad(scalar, pred)
         assert gradient.dtype == dtype

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from lossmith import parse
-from lossmith.report import page
-from lossmith.train import RunFolder, Settings, discriminators
-from lossmith.train.discriminators import Watch
+from lossmith.report import write_report
+from lossmith.train import RunFolder, Settings, discriminator_monitor
+from lossmith.train.discriminator_monitor import DiscriminatorMonitor
 from lossmith.train.trainer import train
 
 HEALTHY = {"critic": 1.3, "real": 0.6, "fake": 0.7, "spread": 0.4, "pull": 0.8}
@@ -17,7 +17,7 @@ WON = HEALTHY | {"critic": 0.001, "real": 1.0, "fake": 1.0}
 
 def told(rows, loss="L1 + Adversarial('patch')", every=20, watch=None, begin=0):
     """What is said of a row of logged figures, by step."""
-    watch = watch or Watch(parse(loss))
+    watch = watch or DiscriminatorMonitor(parse(loss))
     said = {}
     for i, row in enumerate(rows, start=begin):
         news = watch.after(i * every, {f"Adversarial.{name}": value for name, value in row.items()})
@@ -63,15 +63,15 @@ def test_a_cure_that_is_there_already_is_not_named():
 
 def test_a_run_that_goes_on_counts_on_and_says_nothing_twice():
     rows = [WON] * 40
-    first, second = Watch(parse("L1 + Adversarial('patch')")), Watch(parse("L1 + Adversarial('patch')"))
+    first, second = DiscriminatorMonitor(parse("L1 + Adversarial('patch')")), DiscriminatorMonitor(parse("L1 + Adversarial('patch')"))
     assert not told(rows[:6], watch=first)
     second.load_state_dict(first.state_dict())
     assert list(told(rows[6:], watch=second, begin=6)) == [180]
 
 
 def test_a_run_says_it_on_the_console_in_the_record_and_on_the_page(photos, tmp_path, lines, monkeypatch):
-    monkeypatch.setattr(discriminators, "LINES", 3)
-    monkeypatch.setattr(discriminators, "STEPS", 8)
+    monkeypatch.setattr(discriminator_monitor, "LINES", 3)
+    monkeypatch.setattr(discriminator_monitor, "STEPS", 8)
     loss = "L1 + 0.01*Adversarial('patch', 'hinge', width=4, lr=0.01, spectral=False)"
     settings = Settings(
         images=str(photos),
@@ -90,5 +90,5 @@ def test_a_run_says_it_on_the_console_in_the_record_and_on_the_page(photos, tmp_
     assert train(settings, tmp_path, console=Console(file=out), accelerator="cpu", workers=0) == 24
     assert out.getvalue().count("The critic of 'Adversarial' is always right") == 1
     assert sum("collapsed" in line for line in lines(RunFolder(tmp_path))) == 1
-    page([tmp_path], tmp_path / "report.html")
+    write_report([tmp_path], tmp_path / "report.html")
     assert "is always right, by so much that its value is 0" in (tmp_path / "report.html").read_text()

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from lossmith import parse
-from lossmith.losses.discriminators import PatchCritic
+from lossmith.losses.discriminators import PatchDiscriminator
 from lossmith.models import EDSR
 from lossmith.tasks import SuperResolution
 from lossmith.train import trainer
-from lossmith.train.module import Training
+from lossmith.train.module import TrainingModule
 
 LOSS = "L1 + 0.1*Adversarial('patch', 'relativistic', penalty='gp', every=2, width=4)"
 
@@ -42,8 +42,8 @@ LATE = "L1 + OnFrom(4) * 0.1*Adversarial('patch', 'relativistic', width=4{})"
 def passes(monkeypatch):
     """Counts what the critic looks at from the first step on, and not in the checks before it."""
     seen = []
-    looked, begun = PatchCritic.maps, trainer.fit
-    monkeypatch.setattr(PatchCritic, "maps", lambda critic, image: seen.append(len(image)) or looked(critic, image))
+    looked, begun = PatchDiscriminator.maps, trainer.fit
+    monkeypatch.setattr(PatchDiscriminator, "maps", lambda critic, image: seen.append(len(image)) or looked(critic, image))
     monkeypatch.setattr(trainer, "fit", lambda *args, **kwargs: seen.clear() or begun(*args, **kwargs))
     return seen
 
@@ -85,7 +85,7 @@ def test_in_half_precision_the_critic_learns_in_single(run, lines):
 
 def test_ddp_has_nothing_of_the_critic_to_send():
     network = EDSR(2, channels=4, blocks=1)
-    module = Training(SuperResolution(2), network, parse(LOSS), steps=1)
+    module = TrainingModule(SuperResolution(2), network, parse(LOSS), steps=1)
     sent = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
     sent -= set(module._ddp_params_and_buffers_to_ignore)
     assert sent == {f"model.{name}" for name in network.state_dict()}

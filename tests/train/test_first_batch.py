@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lossmith import parse
-from lossmith.train.first_batch import LOOKED_AT, drawn
+from lossmith.train.first_batch import SEARCHED_SAMPLES, first_batch
 
 APART = parse("imagen + 0.05 * ContrastiveFlow.on(groups='group') + Dispersive.on(groups='group')")
 
@@ -18,15 +18,15 @@ def items(*groups):
 
 
 def test_four_are_compared_with_each_other_and_one_is_enough_alone():
-    assert drawn(APART, items(1, 2, 2, 3, 4))["group"].tolist() == [1, 2, 2, 3]
-    assert drawn(parse("imagen"), items(1, 2))["group"].tolist() == [1]
+    assert first_batch(APART, items(1, 2, 2, 3, 4))["group"].tolist() == [1, 2, 2, 3]
+    assert first_batch(parse("imagen"), items(1, 2))["group"].tolist() == [1]
 
 
 def test_the_first_of_another_meaning_is_found():
-    assert drawn(APART, items(*[7] * (LOOKED_AT - 1), 8))["group"].tolist() == [7, 7, 7, 8]
+    assert first_batch(APART, items(*[7] * (SEARCHED_SAMPLES - 1), 8))["group"].tolist() == [7, 7, 7, 8]
 
 
 def test_captions_of_one_meaning_alone_get_one_line():
     with pytest.raises(ValueError, match="ContrastiveFlow and Dispersive tell pictures of different captions"):
-        drawn(APART, items(*[7] * LOOKED_AT, 8))
-    assert drawn(parse("imagen + Dispersive"), items(7))["group"].tolist() == [7] * 4
+        first_batch(APART, items(*[7] * SEARCHED_SAMPLES, 8))
+    assert first_batch(parse("imagen + Dispersive"), items(7))["group"].tolist() == [7] * 4

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from lossmith.train import RunFolder, Settings
-from lossmith.train.folder import replaced
+from lossmith._files import write_atomically
 
 
 def asked(**other):
@@ -125,8 +125,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
         partial.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match=r"model' cannot be written: No space left on device\. What was written before"):
-        replaced(tmp_path / "model", half)
+    with pytest.raises(OSError, match=r"model' cannot be written: No space left on device\. Earlier files are intact"):
+        write_atomically(tmp_path / "model", half)
     assert names(tmp_path) == ["model"]
     assert (tmp_path / "model").read_text() == "good"
 

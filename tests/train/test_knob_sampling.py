@@ -7,14 +7,14 @@ from torch.testing import assert_close
 
 from lossmith import parse
 from lossmith.models import EDSR
-from lossmith.models.conditioned import Knobbed
-from lossmith.train.knob_sampling import Draw, normalised
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.train.knob_sampling import KnobSampler, normalized_weighted_sum
 
 VALUES = {"L1": torch.tensor([0.1, 0.3]), "TV": torch.tensor([0.5, 0.7])}
 
 
 def drawn(count=16, ends=0.125, seed=0, **ranges):
-    return Draw(ranges or {"lam": (0.03, 30.0)}, ends)(count, generator=torch.Generator().manual_seed(seed))
+    return KnobSampler(ranges or {"lam": (0.03, 30.0)}, ends)(count, generator=torch.Generator().manual_seed(seed))
 
 
 def test_a_batch_is_spread_evenly_over_the_logarithm():
@@ -49,31 +49,31 @@ def test_the_same_seed_draws_the_same():
 
 def test_a_part_on_the_ends_is_less_than_all():
     with pytest.raises(ValueError, match=r"on the ends in \[0, 1\); got 1"):
-        Draw({"lam": (0.1, 1.0)}, ends=1)
+        KnobSampler({"lam": (0.1, 1.0)}, ends=1)
 
 
 def test_a_picture_counts_as_much_whatever_its_knob():
     loss, lam = parse("L1 + lam*TV"), torch.tensor([0.25, 4.0])
     wanted = ((0.1 + 0.25 * 0.5) / 1.25 + (0.3 + 4 * 0.7) / 5) / 2
-    assert_close(normalised(loss, VALUES, 0, {"lam": lam}), torch.tensor(wanted))
+    assert_close(normalized_weighted_sum(loss, VALUES, 0, {"lam": lam}), torch.tensor(wanted))
 
 
 def test_scaling_all_weights_changes_nothing():
     lam = {"lam": torch.tensor([0.25, 4.0])}
-    assert_close(normalised(parse("7*L1 + 7*lam*TV"), VALUES, 0, lam), normalised(parse("L1 + lam*TV"), VALUES, 0, lam))
+    assert_close(normalized_weighted_sum(parse("7*L1 + 7*lam*TV"), VALUES, 0, lam), normalized_weighted_sum(parse("L1 + lam*TV"), VALUES, 0, lam))
 
 
 def test_a_rewarded_term_does_not_shrink_the_sum_of_weights():
-    assert_close(normalised(parse("L1 - lam*TV"), VALUES, 0, {"lam": 1.0}), torch.tensor(-0.2))
+    assert_close(normalized_weighted_sum(parse("L1 - lam*TV"), VALUES, 0, {"lam": 1.0}), torch.tensor(-0.2))
 
 
 def test_a_term_whose_weight_is_zero_may_be_absent():
-    assert_close(normalised(parse("lam*L1 + OnFrom(9)*TV"), {"L1": VALUES["L1"]}, 0, {"lam": 3.0}), torch.tensor(0.2))
+    assert_close(normalized_weighted_sum(parse("lam*L1 + OnFrom(9)*TV"), {"L1": VALUES["L1"]}, 0, {"lam": 3.0}), torch.tensor(0.2))
 
 
 def test_a_map_is_no_weight():
     with pytest.raises(ValueError, match=r"weight of 'TV' wants .* \(2,\); a knob gave \(2, 1, 4, 4\)"):
-        normalised(parse("L1 + lam*TV"), VALUES, 0, {"lam": torch.ones(2, 1, 4, 4)})
+        normalized_weighted_sum(parse("L1 + lam*TV"), VALUES, 0, {"lam": torch.ones(2, 1, 4, 4)})
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +85,15 @@ def turned():
     stripes = (angles[:, :, 0] * row[:, None] + angles[:, :, 1] * row).sin().gt(0).float()
     target = (0.6 * stripes + 0.4 * torch.rand(stripes.shape, generator=chance)).clamp(0, 1)
     small = F.avg_pool2d(target, 2)
-    loss, draw = parse("L1 + lam*TV"), Draw({"lam": (0.03, 3.0)})
+    loss, draw = parse("L1 + lam*TV"), KnobSampler({"lam": (0.03, 3.0)})
     torch.manual_seed(0)
-    model = Knobbed(EDSR(2, channels=8, blocks=2), draw.ranges)
+    model = ConditionedNetwork(EDSR(2, channels=8, blocks=2), draw.ranges)
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
     for step in range(150):
         knobs = draw(len(small))
         values = loss.evaluate({"pred": model(small, **knobs), "target": target})
         optimizer.zero_grad()
-        normalised(loss, values, step, knobs).backward()
+        normalized_weighted_sum(loss, values, step, knobs).backward()
         optimizer.step()
     with torch.no_grad():
         answers = [model.eval()(small, lam=0.03 * 100 ** (i / 6)) for i in range(7)]

@@ -3,14 +3,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossmith import L1, TV, Knob
-from lossmith.models import build
+from lossmith.models import build_network
 from lossmith.tasks import SuperResolution
-from lossmith.train import Training
-from lossmith.train.log_stream import Batches
+from lossmith.train import TrainingModule
+from lossmith.train.data_stream import EndlessBatchSampler
 
 
 def training(loss, **other):
-    return Training(SuperResolution(2), build("edsr", 2, channels=4, blocks=1), loss, steps=100, **other)
+    return TrainingModule(SuperResolution(2), build_network("edsr", 2, channels=4, blocks=1), loss, steps=100, **other)
 
 
 def test_a_view_that_the_task_does_not_give_is_refused_at_once():
@@ -37,13 +37,13 @@ def test_the_learning_rate_is_a_function_of_the_step(settings, heights):
 
 
 def test_a_batch_is_shared_out_among_devices_without_gap_or_overlap():
-    rows = [iter(Batches(6, start=3, rank=rank, world=3)) for rank in range(3)]
+    rows = [iter(EndlessBatchSampler(6, start=3, rank=rank, world=3)) for rank in range(3)]
     assert sorted(index for row in rows for index in next(row)) == list(range(18, 24))
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused():
     with pytest.raises(ValueError, match=r"A batch of 5 cannot be shared out evenly among 2 devices"):
-        Batches(5, world=2)
+        EndlessBatchSampler(5, world=2)
 
 
 class Questions(TorchDispatchMode):
@@ -57,13 +57,13 @@ class Questions(TorchDispatchMode):
 
 
 def test_a_step_asks_the_device_for_no_value(run, monkeypatch):
-    step, questions = Training.training_step, Questions()
+    step, questions = TrainingModule.training_step, Questions()
 
     def watched(self, batch, batch_idx):
         with questions:
             return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(Training, "training_step", watched)
+    monkeypatch.setattr(TrainingModule, "training_step", watched)
     run(loss="L1 + 0.1*TV + 0.1*perceptual(weights='random') + 0.1*SSIM", crop=32)
     assert questions.count == 0
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from lossmith.models import load
-from lossmith.train import NotFinite, RunFolder
+from lossmith.models import load_restorer
+from lossmith.train import NonFiniteError, RunFolder
 
 
 def test_a_run_leaves_what_the_report_reads(run):
@@ -46,7 +46,7 @@ def test_a_validation_has_the_figures_and_how_many_pictures(run, lines):
 
 def test_the_model_says_what_it_is(run):
     folder = run(loss="L1")
-    model, header = load(folder.model)
+    model, header = load_restorer(folder.model)
     assert model.scale == 2
     assert {name: header[name] for name in ("task", "step", "loss")} == {
         "task": "super-resolution",
@@ -128,7 +128,7 @@ def test_fine_tuning_begins_with_the_files_weights_and_no_longer_needs_it(run, t
 
 
 def test_a_term_that_is_not_finite_is_named_and_never_saved_over_a_good_state(run, tmp_path):
-    with pytest.raises(NotFinite, match=r"The term 'L2' was not a finite number for any picture in 3 steps in a row"):
+    with pytest.raises(NonFiniteError, match=r"The term 'L2' was not a finite number for any picture in 3 steps in a row"):
         run(loss="0*TV + L2", lr=1e30, schedule="constant", steps=50, checkpoint_every=1, log_every=50, clip=0.0)
     state = torch.load(RunFolder(tmp_path / "run").checkpoint, weights_only=True)
     assert state["global_step"] == 1  # the last whose terms were finite

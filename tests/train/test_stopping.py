@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lossmith.train import RunFolder, Settings
-from lossmith.train.log import Record
+from lossmith.train.log import LogWriter
 
 
 @pytest.fixture
@@ -16,14 +16,14 @@ def at_step_3(monkeypatch):
     """Does something at the end of step 3."""
 
     def arrange(act):
-        after = Record.after
+        after = LogWriter.after_step
 
         def then(self, trainer, module, step):
             after(self, trainer, module, step)
             if step == 3:
                 act()
 
-        monkeypatch.setattr(Record, "after", then)
+        monkeypatch.setattr(LogWriter, "after", then)
 
     return arrange
 
@@ -67,7 +67,7 @@ def test_a_full_disk_stops_it_with_one_line_and_leaves_what_was_there(run, at_st
         folder.checkpoint.with_name("last.ckpt.partial").symlink_to("/dev/full")
 
     at_step_3(fill)
-    with pytest.raises(OSError, match=r"last\.ckpt' cannot be written: .*What was written before is intact"):
+    with pytest.raises(OSError, match=r"last\.ckpt' cannot be written: .*Earlier files are intact"):
         run(checkpoint_every=2)
     assert torch.load(folder.checkpoint, weights_only=True)["global_step"] == 2
     assert weights(folder)

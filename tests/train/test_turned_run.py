@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lossmith import load as load_loss
-from lossmith.models import load
-from lossmith.models.conditioned import Knobbed
+from lossmith.models import load_restorer
+from lossmith.models.conditioned import ConditionedNetwork
 
 KNOB = {"loss": "L1 + lam*TV", "knobs": {"lam": [0.1, 10.0]}, "schedule": "constant"}
 RESCALED = {"plain": "L1 + 0.3*L2 @ Gram", "by589824": "L1 + 0.3*L2 @ Gram('none')"}  # (3 * 16 * 16) ** 2
@@ -16,8 +16,8 @@ BALANCE = {"loss": "L1 + 0.1*TV", "balance": "share", "schedule": "constant"}
 
 def test_a_run_with_a_knob_saves_a_network_that_can_be_turned(run):
     folder = run(**KNOB)
-    model, header = load(folder.model)
-    assert isinstance(model, Knobbed)
+    model, header = load_restorer(folder.model)
+    assert isinstance(model, ConditionedNetwork)
     assert model.knobs == {"lam": (0.1, 10.0)}
     assert header["loss"] == 'L1() + Knob("lam") * TV()'
 
@@ -59,7 +59,7 @@ def test_a_calibrated_run_weighs_terms_in_units_of_equal_gradients(run, options)
     first, second = record["card"]["terms"]
     used = load_loss(folder.path / "loss.json")
     assert record["loss"] == repr(used)
-    pulls = [weight.at(0) * row["norm"] for weight, row in zip(used.weights, (first, second), strict=True)]
+    pulls = [weight.value_at(0) * row["norm"] for weight, row in zip(used.weights, (first, second), strict=True)]
     assert pulls[0] == pytest.approx(pulls[1], rel=1e-3)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossmith.tune.axes import axes
-from lossmith.tune.search import Search, content
+from lossmith.tune.objectives import parse_objectives
+from lossmith.tune.search import Search, settings_digest
 from lossmith.tune.space import Range
 
 TRAINING = {"scale": 2, "batch": 2, "crop": 16, "calibrate": False}
@@ -46,7 +46,7 @@ def search(photos, judges):
             "images": str(photos),
             "val": str(judges),
             "steps": 6,
-            "axes": axes("psnr_y,ssim_y"),
+            "axes": parse_objectives("psnr_y,ssim_y"),
             "space": {"a": Range(0.01, 10), "b": Range(0.01, 1)},
             "training": TRAINING,
         }
@@ -70,7 +70,7 @@ def written(tmp_path):
         for number, (a, b, values) in enumerate(rows):
             drawn = {"a": a, "b": b}
             settings = search.settings(drawn)
-            place = folder / "trials" / content(settings)
+            place = folder / "trials" / settings_digest(settings)
             place.mkdir(parents=True)
             row = dict(zip((axis.metric for axis in search.axes), values or (), strict=bool(values)))
             record = {"number": number, "run": place.name, "drawn": drawn, "loss": settings.loss, "step": 6}

@@ -10,9 +10,9 @@ import torch
 from optuna.study import Study
 
 from lossmith.cli import main
-from lossmith.train.tensorboard import stubbed
+from lossmith.train.tensorboard import disable_tensorflow
 
-stubbed()
+disable_tensorflow()
 for name in ("torch.utils.tensorboard", "lossmith.tune.study", "lossmith.report"):
     importlib.import_module(name)  # here, and not in each of the forks
 torch.set_num_threads(1)

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from lossmith.train import train
-from lossmith.train.checkpoint import Checkpoints
-from lossmith.train.tensorboard import stubbed
+from lossmith.train.checkpoint import CheckpointWriter
+from lossmith.train.tensorboard import disable_tensorflow
 from lossmith.tune.search import Search
 from lossmith.tune.study import prepare
-from lossmith.tune.trial import Machine
-from lossmith.tune.work import joined, work
+from lossmith.tune.trial import Hardware
+from lossmith.tune.worker import open_study, run_trials
 
-stubbed()
+disable_tensorflow()
 importlib.import_module("torch.utils.tensorboard")  # here, and not in each of the forks
 torch.set_num_threads(1)  # before any work: what is forked off would wait for threads that it does not have
 assert train
@@ -41,20 +41,20 @@ def worker(search: Search, folder: Path, storage: str | None, *, held: bool = Fa
         return child
     if held:
         hold()
-    study = joined(search, folder, storage=storage, heartbeat=HEARTBEAT)
-    work(search, folder, study, trials=TRIALS, storage=storage, heartbeat=HEARTBEAT, machine=Machine("cpu", 1, 0))
+    study = open_study(search, folder, storage=storage, heartbeat=HEARTBEAT)
+    run_trials(search, folder, study, trials=TRIALS, storage=storage, heartbeat=HEARTBEAT, machine=Hardware("cpu", 1, 0))
     os._exit(0)
 
 
 def hold() -> None:
     """Makes a process wait at its first checkpoint for what kills it."""
-    save = Checkpoints.save
+    save = CheckpointWriter.save
 
-    def once(self: Checkpoints, *given: Any) -> None:
+    def once(self: CheckpointWriter, *given: Any) -> None:
         save(self, *given)
         signal.pause()
 
-    Checkpoints.save = once  # type: ignore[method-assign]
+    CheckpointWriter.save = once  # type: ignore[method-assign]
 
 
 def under_way(folder: Path) -> list[Path]:
@@ -66,8 +66,8 @@ def under_way(folder: Path) -> list[Path]:
 def main(record: str, folder: Path, storage: str | None) -> None:
     """Leaves the study in the folder, and says which trial was killed, and at which step of it."""
     search = Search.of(json.loads(record))
-    prepare(search, folder, Machine("cpu"))
-    joined(search, folder, storage=storage, heartbeat=HEARTBEAT)
+    prepare(search, folder, Hardware("cpu"))
+    open_study(search, folder, storage=storage, heartbeat=HEARTBEAT)
     first = worker(search, folder, storage, held=True)
     while not (killed := under_way(folder)):
         time.sleep(0.02)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lossmith.cli import main
-from lossmith.tune.findings import findings
+from lossmith.tune.findings import read_findings
 
 FORMULA = "L1 + a*TV"
-QUICK = ["--range", "a=0.01:10", "--axes", "psnr_y,ssim_y", "--steps", "3", "--trials", "2", "--raw", "--scale", "2"]
+QUICK = ["--range", "a=0.01:10", "--objectives", "psnr_y,ssim_y", "--steps", "3", "--trials", "2", "--uncalibrated", "--scale", "2"]
 QUICK += ["--batch", "2", "--crop", "16", "--accelerator", "cpu", "--model-option", "channels=4"]
 QUICK += ["--model-option", "blocks=1"]
 
@@ -27,12 +27,12 @@ def command(photos, judges, tmp_path):
 
 def test_a_study_from_the_command_line_goes_on_with_more_trials(command, tmp_path, capsys):
     assert command() == 0
-    first = {trial.run: trial.figures for trial in findings(tmp_path / "study").trials}
+    first = {trial.run: trial.figures for trial in read_findings(tmp_path / "study").trials}
     assert len(first) == 2
     assert "The front" in capsys.readouterr().out
     assert command("--trials", "3") == 0
     assert "2 of 3 trials are done already" in capsys.readouterr().out
-    found = findings(tmp_path / "study")
+    found = read_findings(tmp_path / "study")
     assert len(found.trials) == 3
     assert {trial.run: trial.figures for trial in found.trials if trial.run in first} == first
     assert json.loads((tmp_path / "study" / "findings.json").read_text())["trials"]["complete"] == 3
@@ -50,7 +50,7 @@ def test_the_same_command_twice_at_one_moment_is_one_study(photos, judges, tmp_p
     given = [sys.executable, Path(__file__).with_name("joining.py"), *words]
     ended = subprocess.run(given, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0 and ended.stdout.splitlines()[-1] == "[0, 0]", ended.stderr + ended.stdout
-    found = findings(tmp_path / "study")
+    found = read_findings(tmp_path / "study")
     assert [trial.number for trial in found.trials] == [0, 1, 2, 3]
     assert {trial.state for trial in found.trials} <= {"complete", "pruned"}
     assert len({trial.run for trial in found.trials}) == 4  # none was trained by both
@@ -70,12 +70,12 @@ def test_a_picture_that_is_trained_on_does_not_judge(command, photos, judges, tm
 @pytest.mark.parametrize(
     "more, words",
     [
-        (["--axes", "psnr_y,lpips_alex"], "lpips_alex cannot be judged by here"),
+        (["--objectives", "psnr_y,lpips_alex"], "lpips_alex cannot be judged by here"),
         (["--range", "b=1:2"], "'b', which is no free name"),
         (["--lr", "fast"], "--lr wants a number"),
-        (["--rungs", "1/0"], "--rungs such as 1/3,1"),
-        (["--schedule", "cosine"], "--rungs 1"),
-        (["--floor", "swd=3"], "a figure of --axes"),
+        (["--prune-at", "1/0"], "--prune-at such as 1/3,1"),
+        (["--schedule", "cosine"], "--prune-at 1"),
+        (["--constraint", "swd=3"], "a figure of --objectives"),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_one_line(command, capsys, monkeypatch, more, words):

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from lossmith.tune.axes import axes
-from lossmith.tune.findings import findings
+from lossmith.tune.objectives import parse_objectives
+from lossmith.tune.findings import read_findings
 from lossmith.tune.search import Search
 from lossmith.tune.space import Range
-from lossmith.tune.storage import origin
-from lossmith.tune.work import joined
+from lossmith.tune.storage import original_number
+from lossmith.tune.worker import open_study
 
 from .conftest import TRAINING
 
@@ -23,7 +23,7 @@ def killed(photos, judges, tmp_path_factory):
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     folder, script = tmp_path_factory.mktemp("killed"), Path(__file__).with_name("killing.py")
-    axes_of, space = axes("psnr_y,ssim_y"), {"a": Range(0.01, 10)}
+    axes_of, space = parse_objectives("psnr_y,ssim_y"), {"a": Range(0.01, 10)}
     places = {"images": str(photos), "val": str(judges)}
     one = Search(loss="L1 + a*TV", steps=40, rungs=(), axes=axes_of, space=space, training=TRAINING, **places)
     done = subprocess.run([sys.executable, script, json.dumps(one.record), folder], capture_output=True, text=True)
@@ -37,11 +37,11 @@ def test_a_trial_of_a_killed_worker_goes_on_from_its_checkpoint_at_another(kille
     run, step = said[where].split()
     assert 0 < int(step) < 40
     storage = None if where == "sqlite" else f"journal:{folder / 'journal.log'}"
-    trials = joined(one, folder / where, storage=storage, heartbeat=1).trials
+    trials = open_study(one, folder / where, storage=storage, heartbeat=1).trials
     before, again = (trial for trial in trials if trial.user_attrs.get("folder") == run)
-    assert (before.state, again.state, origin(again)) == (TrialState.FAIL, TrialState.COMPLETE, before.number)
+    assert (before.state, again.state, original_number(again)) == (TrialState.FAIL, TrialState.COMPLETE, before.number)
     assert again.params == before.params
-    assert len(findings(folder / where).sound) == 2
+    assert len(read_findings(folder / where).sound) == 2
     log = (folder / where / "logs" / f"{run}.log").read_text()
     assert log.count("pictures, 0 skipped") == 2  # trained in two sessions
     assert log.count("step 1/40") == 1  # the second of which did not begin again

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from lossmith.tune.pareto import dominates, front, hypervolume, knee, knee_shares
+from lossmith.tune.pareto import dominates, find_front, hypervolume, find_knee, bootstrap_knee
 
 SEEDS = range(40)
 
@@ -29,7 +29,7 @@ def test_dominance_is_a_strict_partial_order(seed):
 def test_the_front_is_what_nothing_dominates(seed):
     points = cloud(seed, levels=4)
     by_hand = {i for i, p in enumerate(points) if not any(dominates(q, p) for q in points)}
-    found = front(points)
+    found = find_front(points)
     assert set(found) == by_hand
     assert [points[i] for i in found] == sorted(points[i] for i in found)
 
@@ -54,7 +54,7 @@ def test_the_hypervolume_of_a_staircase_is_counted_by_hand():
 def test_only_the_front_makes_the_hypervolume(seed):
     points = cloud(seed, axes=3)
     corner = (0.9, 0.9, 0.9)
-    assert hypervolume([points[i] for i in front(points)], corner) == pytest.approx(hypervolume(points, corner))
+    assert hypervolume([points[i] for i in find_front(points)], corner) == pytest.approx(hypervolume(points, corner))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -72,49 +72,49 @@ def test_what_is_not_better_than_the_reference_adds_nothing():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_knee_lies_on_the_front(seed):
     points = cloud(seed, levels=5)
-    assert knee(points, [(2, 4), (2, 4)]) in front(points)  # points beyond the best value among them
+    assert find_knee(points, [(2, 4), (2, 4)]) in find_front(points)  # points beyond the best value among them
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_knee_does_not_depend_on_the_units(seed):
     points, ranges = cloud(seed), [(0.0, 1.0), (0.0, 1.0)]
     scaled = [(1000 * a - 7, b / 50) for a, b in points]
-    assert knee(scaled, [(-7.0, 993.0), (0.0, 0.02)]) == knee(points, ranges)
+    assert find_knee(scaled, [(-7.0, 993.0), (0.0, 0.02)]) == find_knee(points, ranges)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_far_off_points_do_not_move_the_knee(seed):
     points, ranges = cloud(seed), [(0.0, 1.0), (0.0, 1.0)]
-    assert knee([*points, (0.0, 50.0), (50.0, 0.0)], ranges) == knee(points, ranges)
+    assert find_knee([*points, (0.0, 50.0), (50.0, 0.0)], ranges) == find_knee(points, ranges)
 
 
 def test_the_shares_add_up_and_name_the_knee_where_pictures_agree():
     certain = [[(0.0, 1.0)] * 5, [(0.2, 0.2)] * 5, [(1.0, 0.0)] * 5]
-    assert knee_shares(certain, [(0, 1), (0, 1)]) == [0, 1, 0]
+    assert bootstrap_knee(certain, [(0, 1), (0, 1)]) == [0, 1, 0]
 
 
 def test_the_shares_of_two_points_with_one_law_are_alike():
     chance = random.Random(0)
     points = [[(chance.gauss(0.5, 0.1), chance.gauss(0.5, 0.1)) for _ in range(200)] for _ in range(2)]
-    shares = knee_shares(points, [(0, 1), (0, 1)], draws=2000)
+    shares = bootstrap_knee(points, [(0, 1), (0, 1)], draws=2000)
     assert sum(shares) == pytest.approx(1)
     assert min(shares) > 0.02
 
 
 def test_equal_points_share_no_knee():
-    assert knee_shares([[(1.0, 1.0)], [(1.0, 1.0)]], [(0, 2), (0, 2)], draws=50) == [1, 0]
+    assert bootstrap_knee([[(1.0, 1.0)], [(1.0, 1.0)]], [(0, 2), (0, 2)], draws=50) == [1, 0]
 
 
 @pytest.mark.parametrize(
     "wrong, words",
     [
-        (lambda: front([(1, 2), (1, 2, 3)]), r"the same axes.*\[2, 3\]"),
-        (lambda: front([(1, math.nan)]), "finite"),
+        (lambda: find_front([(1, 2), (1, 2, 3)]), r"the same axes.*\[2, 3\]"),
+        (lambda: find_front([(1, math.nan)]), "finite"),
         (lambda: hypervolume([(1, 2)], (3,)), "the same axes"),
-        (lambda: knee([], []), "at least one"),
-        (lambda: knee([(1, 2)], [(0, 1)]), "each of the 2 axes"),
-        (lambda: knee([(1, 2)], [(0, 1), (1, 1)]), "larger, worst"),
-        (lambda: knee_shares([[(1, 2)], [(1, 2)] * 2], [(0, 1)] * 2), r"same pictures; got \[1, 2\]"),
+        (lambda: find_knee([], []), "at least one"),
+        (lambda: find_knee([(1, 2)], [(0, 1)]), "each of the 2 axes"),
+        (lambda: find_knee([(1, 2)], [(0, 1), (1, 1)]), "larger, worst"),
+        (lambda: bootstrap_knee([[(1, 2)], [(1, 2)] * 2], [(0, 1)] * 2), r"same pictures; got \[1, 2\]"),
         (lambda: dominates((1, 2), (1, 2), margins=(0,)), "the same axes"),
     ],
 )

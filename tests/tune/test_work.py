@@ -7,11 +7,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from lossmith.tune import work as working
-from lossmith.tune.search import content
-from lossmith.tune.storage import Presence, opened, origin, requeue, revive
-from lossmith.tune.trial import Interrupted, Machine, Result
-from lossmith.tune.work import joined, originals, surplus, work
+from lossmith.tune import run_trials as working
+from lossmith.tune.search import settings_digest
+from lossmith.tune.storage import WorkerHeartbeat, open_storage, original_number, requeue, requeue_orphans
+from lossmith.tune.trial import TrialInterrupted, Hardware, TrialResult
+from lossmith.tune.worker import open_study, first_attempts, is_surplus, run_trials
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def pretend(monkeypatch):
 
     def put(state="complete", figures=lambda drawn: (30 - drawn["a"], drawn["b"]), rungs=()):
         def attempt(search, number, drawn, folder, *, machine, rung):
-            run = content(search.settings(drawn))
+            run = settings_digest(search.settings(drawn))
             row = dict(zip(("psnr_y", "ssim_y"), figures(drawn), strict=True))
             for step in rungs:
                 if why := rung(step, row):
-                    return Result(number, run, "pruned", drawn, search.loss, step, 1.0, why=why)
-            return Result(number, run, state, drawn, search.loss, 6, 1.0, figures=row, why="" if row else "x")
+                    return TrialResult(number, run, "pruned", drawn, search.loss, step, 1.0, why=why)
+            return TrialResult(number, run, state, drawn, search.loss, 6, 1.0, figures=row, why="" if row else "x")
 
         monkeypatch.setattr(working, "attempt", attempt)
 
@@ -39,8 +39,8 @@ def pretend(monkeypatch):
 
 
 def done(search, folder, storage, trials, heartbeat=1):
-    study = joined(search, folder, storage=storage, heartbeat=heartbeat)
-    work(search, folder, study, trials=trials, storage=storage, heartbeat=heartbeat, machine=Machine("cpu"))
+    study = open_study(search, folder, storage=storage, heartbeat=heartbeat)
+    run_trials(search, folder, study, trials=trials, storage=storage, heartbeat=heartbeat, machine=Hardware("cpu"))
     return study.trials
 
 
@@ -74,24 +74,24 @@ def test_a_grid_is_trained_whole(search, tmp_path, storage, pretend):
 
 def test_of_trials_begun_at_one_moment_all_agree_which_are_too_many(search, tmp_path, storage, pretend):
     pretend()
-    study = joined(search(), tmp_path, storage=storage, heartbeat=1)
+    study = open_study(search(), tmp_path, storage=storage, heartbeat=1)
     for _ in range(6):
         study.ask()
-    assert [surplus(study, number, 4) for number in range(6)] == [False] * 4 + [True] * 2
+    assert [is_surplus(study, number, 4) for number in range(6)] == [False] * 4 + [True] * 2
 
 
 def test_a_trial_that_was_asked_to_stop_comes_back_with_what_it_drew(search, tmp_path, storage, monkeypatch, pretend):
     def stop(*_, **__):
-        raise Interrupted
+        raise TrialInterrupted
 
     monkeypatch.setattr(working, "attempt", stop)
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrialInterrupted):
         done(search(), tmp_path, storage, 6)
     pretend()
     trials = done(search(), tmp_path, storage, 6)
     assert states(trials) == ["FAIL"] + ["COMPLETE"] * 6
-    (again,) = [trial for trial in trials if origin(trial) != trial.number]
-    assert (origin(again), again.params) == (0, trials[0].params)
+    (again,) = [trial for trial in trials if original_number(trial) != trial.number]
+    assert (original_number(again), again.params) == (0, trials[0].params)
 
 
 def test_a_worker_that_was_taken_for_dead_goes_on_with_other_trials(search, tmp_path, storage, pretend, monkeypatch):
@@ -99,7 +99,7 @@ def test_a_worker_that_was_taken_for_dead_goes_on_with_other_trials(search, tmp_
     alive, slow = working.attempt, []
 
     def attempt(search, number, drawn, folder, **other):
-        study = joined(search, folder, storage=storage, heartbeat=1)
+        study = open_study(search, folder, storage=storage, heartbeat=1)
         if not slow:
             slow.append(study.tell(number, state=TrialState.FAIL))
             requeue(study, study.trials[number])
@@ -108,7 +108,7 @@ def test_a_worker_that_was_taken_for_dead_goes_on_with_other_trials(search, tmp_
     monkeypatch.setattr(working, "attempt", attempt)
     trials = done(search(), tmp_path, storage, 6)
     assert states(trials) == ["FAIL"] + ["COMPLETE"] * 6
-    assert [origin(trial) for trial in trials].count(0) == 2
+    assert [original_number(trial) for trial in trials].count(0) == 2
 
 
 def test_of_several_processes_no_two_take_one_trial_of_the_queue(search, tmp_path, monkeypatch):
@@ -120,10 +120,10 @@ def test_of_several_processes_no_two_take_one_trial_of_the_queue(search, tmp_pat
         with (tmp_path / "taken").open("a") as file:
             file.write(f"{number}\n")
         figures = {"psnr_y": 1.0, "ssim_y": 0.5}
-        return Result(number, str(number), "complete", drawn, search.loss, 6, 1.0, figures=figures)
+        return TrialResult(number, str(number), "complete", drawn, search.loss, 6, 1.0, figures=figures)
 
     monkeypatch.setattr(working, "attempt", attempt)
-    joined(one, tmp_path, storage=None, heartbeat=5)
+    open_study(one, tmp_path, storage=None, heartbeat=5)
     workers = []
     for _ in range(2):
         if not (worker := os.fork()):
@@ -139,33 +139,33 @@ def test_of_several_processes_no_two_take_one_trial_of_the_queue(search, tmp_pat
 
 def test_a_killed_worker_s_trial_comes_back_from_a_journal(search, tmp_path):
     storage = f"journal:{tmp_path / 'j'}"
-    study = joined(search(), tmp_path, storage=storage, heartbeat=1)
+    study = open_study(search(), tmp_path, storage=storage, heartbeat=1)
     trial = study.ask()
-    with Presence(tmp_path, every=20) as dead, Presence(tmp_path, every=20) as other:
+    with WorkerHeartbeat(tmp_path, every=20) as dead, WorkerHeartbeat(tmp_path, every=20) as other:
         dead.ended.set()  # as kill -9 leaves it
         trial.set_user_attr("worker", (dead.name, trial.number))
-        revive(study, other)
+        requeue_orphans(study, other)
         assert study.trials[0].state == TrialState.RUNNING  # it may only be slow
         os.utime(dead.file, (time.time() - 100, time.time() - 100))
-        revive(study, other)
+        requeue_orphans(study, other)
     assert study.trials[0].state == TrialState.FAIL
-    assert origin(study.trials[-1]) == 0 and study.trials[-1].state == TrialState.WAITING
+    assert original_number(study.trials[-1]) == 0 and study.trials[-1].state == TrialState.WAITING
 
 
 def test_a_trial_that_has_just_come_back_is_not_taken_for_its_dead_worker_s(search, tmp_path):
-    study = joined(search(), tmp_path, storage=f"journal:{tmp_path / 'j'}", heartbeat=1)
+    study = open_study(search(), tmp_path, storage=f"journal:{tmp_path / 'j'}", heartbeat=1)
     first = study.ask()
     first.set_user_attr("worker", ("nobody", first.number))
-    with Presence(tmp_path, every=0.5) as presence:
-        revive(study, presence)
-        while origin(study.trials[(trial := study.ask()).number]) != 0:
+    with WorkerHeartbeat(tmp_path, every=0.5) as presence:
+        requeue_orphans(study, presence)
+        while original_number(study.trials[(trial := study.ask()).number]) != 0:
             pass
-        revive(study, presence)  # it still bears the mark of the attempt before
+        requeue_orphans(study, presence)  # it still bears the mark of the attempt before
         assert study.trials[trial.number].state == TrialState.RUNNING
 
 
 def test_a_trial_that_always_takes_its_worker_down_is_given_up(search, tmp_path, storage):
-    study = joined(search(grid=1), tmp_path, storage=storage, heartbeat=1)
+    study = open_study(search(grid=1), tmp_path, storage=storage, heartbeat=1)
     for _ in range(30):
         if not any(trial.state == TrialState.WAITING for trial in study.trials):
             break
@@ -173,7 +173,7 @@ def test_a_trial_that_always_takes_its_worker_down_is_given_up(search, tmp_path,
         requeue(study, study.trials[trial.number])
         study.tell(trial, state=TrialState.FAIL)
     assert len(study.trials) == 11
-    assert len(originals(study.trials)) == 1
+    assert len(first_attempts(study.trials)) == 1
 
 
 def test_a_trial_that_others_beat_is_given_up_at_a_rung(search, tmp_path, storage, pretend):
@@ -196,7 +196,7 @@ def test_what_cannot_be_trained_and_what_is_below_a_floor_are_told_the_sampler(s
 
 def test_a_storage_that_nobody_answers_at_is_named(tmp_path):
     with pytest.raises(ValueError, match="storage 'nosuch://x' cannot be opened"):
-        opened("nosuch://x", tmp_path, heartbeat=1)
+        open_storage("nosuch://x", tmp_path, heartbeat=1)
 
 
 def test_optuna_still_cannot_prune_several_objectives_by_itself():

@@ -1,16 +1,27 @@
-"""How much of each term: what the weights in a formula come to, measured once, or kept through a training.
+"""Balancing of terms: calibration of the weights of a formula, once or at every step of a training.
 
-A balance is a map from numbers to numbers; it sees no loss and no picture.
+A balancer is a function of numbers; it sees no loss and no image.
 """
 
 from lossmith.balance.adaptive import Adaptive
 from lossmith.balance.base import Balance, Fixed
 from lossmith.balance.calibrate import calibrate
-from lossmith.balance.calibration_report import Card
+from lossmith.balance.calibration_report import CalibrationReport
 from lossmith.balance.gradnorm import GradNorm
 from lossmith.balance.share import Share
-from lossmith.balance.text import parse
+from lossmith.balance.text import parse_balance
 from lossmith.balance.torchjd import TorchJD
 from lossmith.balance.uncertainty import Uncertainty
 
-__all__ = ["Adaptive", "Balance", "Card", "Fixed", "GradNorm", "Share", "TorchJD", "Uncertainty", "calibrate", "parse"]
+__all__ = [
+    "Adaptive",
+    "Balance",
+    "CalibrationReport",
+    "Fixed",
+    "GradNorm",
+    "Share",
+    "TorchJD",
+    "Uncertainty",
+    "calibrate",
+    "parse_balance",
+]

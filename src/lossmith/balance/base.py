@@ -1,4 +1,4 @@
-"""What a balance is: a map from the weights that were asked for to those that are used."""
+"""The interface of a balancer: a map from the requested weights of the terms to the weights of a step."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -8,60 +8,64 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from lossmith._repr import quoted
-from lossmith.formula.weight import number, whole
+from lossmith._checks import check_integer, check_number
+from lossmith._repr import format_literal
 
-__all__ = ["Balance", "Fixed", "Mean"]
+__all__ = ["Balance", "Fixed", "RunningMean"]
 
 
 class Balance(nn.Module, ABC):
-    r"""How the terms' weights follow what the terms do in training.
+    r"""Base class of balancers, which adapt the weights of the terms during training.
 
-    It sees numbers alone: the weights that were asked for, the terms' values, and the Gramian of their gradients at the
-    network's output. Gradients are in units of L1's, :math:`\|\partial L / \partial x\|_F \sqrt{NCHW}`, so that L1 has
-    norm 1 wherever no two pixels are equal. A new balance defines :meth:`forward` and :meth:`begin`; its `repr` is its
-    text.
+    A balancer is a function of numbers alone: the requested weights, the values of the terms, and the Gramian of their
+    gradients at the network's output. Gradient norms are in units of L1's gradient,
+    :math:`\|\partial L / \partial x\|_F \sqrt{NCHW}`, so that L1 has norm 1 wherever no two pixels are equal. A new
+    balancer defines :meth:`initialize` and :meth:`forward`. Its `repr` is its text.
     """
 
-    gradients: ClassVar[bool] = True
-    """Whether it needs the Gramian."""
-    relative: ClassVar[bool] = False
-    """Whether the weights that are asked for are parts of the gradient, whatever the terms' own sizes."""
+    needs_gradients: ClassVar[bool] = True
+    """Whether the Gramian is needed."""
+    weights_are_shares: ClassVar[bool] = False
+    """Whether the requested weights are shares of the gradient, independent of the scales of the terms."""
     every: int
-    """It is asked once in so many steps, and in as many steps at the start; 0 for never."""
+    """The number of steps from one update of the weights to the next; 0 for no updates. Each of the first `every` steps
+    updates the weights."""
 
     def __init__(self) -> None:  # whose signature says that it takes nothing
         super().__init__()
 
     @abstractmethod
-    def begin(self, names: Sequence[str]) -> None:
-        """Makes the buffers for some terms, by their names."""
+    def initialize(self, names: Sequence[str]) -> None:
+        """Create the buffers for terms of these names."""
 
     @abstractmethod
     def forward(self, weights: Tensor, values: Tensor, gramian: Tensor) -> Tensor:
-        """The weights to use (m,).
+        """Return the weights to use, (m,).
 
         Args:
-            weights: Those that were asked for (m,); 0 for a term that is off, or that has no path to the output.
-            values: The terms' batch means (m,).
-            gramian: The inner products of their gradients (m, m); a term that could not be measured has a row of zeros.
+            weights: The requested weights (m,); 0 for a term that is switched off or has no path to the output.
+            values: The batch means of the terms, (m,).
+            gramian: The inner products of the terms' gradients, (m, m); zeros for a term without a measured gradient.
         """
 
     @property
-    def kind(self) -> str:
-        """What it is called in text."""
+    def name(self) -> str:
+        """The balancer's name in text."""
         return type(self).__name__.lower()
 
     def __repr__(self) -> str:
         options = inspect.signature(type(self)).parameters.values()
-        said = [(o, getattr(self, o.name)) for o in options if getattr(self, o.name) != o.default]
-        told = [quoted(v) if o.kind is o.POSITIONAL_OR_KEYWORD else f"{o.name}={quoted(v)}" for o, v in said]
-        return f"{self.kind}({', '.join(told)})" if told else self.kind
+        changed = [(o, getattr(self, o.name)) for o in options if getattr(self, o.name) != o.default]
+        arguments = [
+            format_literal(v) if o.kind is o.POSITIONAL_OR_KEYWORD else f"{o.name}={format_literal(v)}"
+            for o, v in changed
+        ]
+        return f"{self.name}({', '.join(arguments)})" if arguments else self.name
 
 
 @final
 class Fixed(Balance):
-    """The weights as they were asked for.
+    """The requested weights, unchanged.
 
     Example:
         >>> fixed = Fixed()
@@ -69,26 +73,26 @@ class Fixed(Balance):
         tensor([1.0000, 0.1000])
     """
 
-    gradients = False
+    needs_gradients = False
     every = 0
 
-    def begin(self, names: Sequence[str]) -> None:
-        """There is nothing to remember."""
+    def initialize(self, names: Sequence[str]) -> None:
+        """Do nothing; there is no state."""
 
     def forward(self, weights: Tensor, values: Tensor, gramian: Tensor) -> Tensor:
-        """The same weights."""
+        """Return the requested weights."""
         return weights
 
 
 @final
-class Mean(nn.Module):
-    r"""A running mean of m numbers, each free of the bias of its beginning.
+class RunningMean(nn.Module):
+    r"""An exponential moving average of m numbers, each corrected for the bias of its start.
 
     .. math:: \bar x_t = \sum_{s \le t} \beta^{t - s} x_s \Big/ \sum_{s \le t} \beta^{t - s}
 
     Args:
-        size: How many.
-        decay: The factor :math:`\beta` a measurement.
+        size: The number of numbers m.
+        decay: The decay rate :math:`\beta` per measurement, in [0, 1).
     """
 
     total: Tensor
@@ -100,34 +104,34 @@ class Mean(nn.Module):
         self.register_buffer("total", torch.zeros(size))
         self.register_buffer("count", torch.zeros(size))
 
-    def forward(self, new: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes in what was seen of some numbers (m,); the means (m,), and which have been seen at all."""
-        for kept, now in ((self.total, new), (self.count, torch.ones_like(new))):
-            kept.copy_(torch.where(seen, self.decay * kept + now, kept))
-        known = self.count > 0
-        return self.total / torch.where(known, self.count, 1.0), known
+    def forward(self, new: Tensor, is_measured: Tensor) -> tuple[Tensor, Tensor]:
+        """Update the averages of the measured numbers.
+
+        Args:
+            new: The measurements, (m,).
+            is_measured: Which of them count, (m,), bool.
+
+        Returns:
+            The averages (m,), and which numbers have ever been measured (m,), bool.
+        """
+        for average, value in ((self.total, new), (self.count, torch.ones_like(new))):
+            average.copy_(torch.where(is_measured, self.decay * average + value, average))
+        is_known = self.count > 0
+        return self.total / torch.where(is_known, self.count, 1.0), is_known
 
 
-def norms_of(gramian: Tensor) -> Tensor:
-    """The norms (m,) that are on a Gramian's diagonal."""
+def gradient_norms(gramian: Tensor) -> Tensor:
+    """Return the gradient norms (m,) from the diagonal of a Gramian (m, m)."""
     return gramian.diagonal().clamp_min(0).sqrt()
 
 
-def decay(who: str, value: float) -> float:
-    """The decay of a running mean, or one line on what it is instead."""
-    if not 0 <= number(f"{who}'s ema", value) < 1:
-        raise ValueError(f"{who}'s ema wants to be in [0, 1), the part of it that a mean keeps; got {value!r}.")
+def check_ema(name: str, value: float) -> float:
+    """Return the decay rate of a running mean if it is in [0, 1)."""
+    if check_number(f"{name} ema", value, low=0, high=1) == 1:
+        raise ValueError(f"{name} ema must be at least 0 and below 1; got {value!r}.")
     return float(value)
 
 
-def steps(who: str, value: int) -> int:
-    """A number of steps, or one line on what it is instead."""
-    whole(f"{who}'s every", value, least=1)
-    return int(value)
-
-
-def limit(who: str, name: str, value: float, least: float) -> float:
-    """A number of at least so much, or one line on what it is instead."""
-    if number(f"{who}'s {name}", value) < least:
-        raise ValueError(f"{who}'s {name} wants to be at least {least:g}; got {value!r}.")
-    return float(value)
+def check_every(name: str, value: int) -> int:
+    """Return the number of steps between updates if it is a positive integer."""
+    return check_integer(f"{name} every", value, low=1)

@@ -1,4 +1,4 @@
-"""The card of a loss: what its weights come to on some pictures, and which would be equal."""
+"""The result of a calibration: values, gradient norms and gradient shares of the terms of a loss."""
 
 import math
 from collections.abc import Sequence
@@ -6,133 +6,138 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from lossmith.formula.loss import Loss
-from lossmith.formula.weight import Percent, Weight, asked
+from lossmith.formula.weight import GradientShare, Weight, shares_to_weights
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Card", "Row"]
+__all__ = ["CalibrationReport", "TermCalibration"]
 
 
 @final
 @dataclass(frozen=True)
-class Row:
-    """One term on a card.
+class TermCalibration:
+    """The measurement of one term.
 
     Args:
-        name: Its name.
-        weight: The weight that was asked for, as text.
-        value: Its batch mean, unweighted.
-        norm: The norm of its gradient at the output, unweighted, in units of L1's; None if it has no path there.
-        spread: By how much the norm differs from batch to batch, as a part of it.
-        share: Its part of all terms' norms, weighted; None without a path.
-        equal: The weight at which it pulls as hard as the reference does with weight 1; None if it does not pull.
+        name: The name of the term.
+        weight: The weight as written.
+        value: The unweighted batch mean.
+        norm: The unweighted gradient norm at the output, in units of L1's; None if the term has no path to the output.
+        relative_std: The standard deviation of the norm over the batches, divided by the norm.
+        share: The part of the weighted norm in the sum over all terms, in [0, 1]; None without a path.
+        equal_weight: The weight at which the gradient norm equals that of the reference with weight 1; None for a term
+            without a gradient.
     """
 
     name: str
     weight: str
     value: float
     norm: float | None
-    spread: float
+    relative_std: float
     share: float | None
-    equal: float | None
+    equal_weight: float | None
 
 
 @final
 @dataclass(frozen=True)
-class Card:
-    """What calibrating has measured. The reference is the first term that pulls.
+class CalibrationReport:
+    """The result of :func:`lossmith.calibrate`. The reference is the first term with a gradient.
 
     Args:
         loss: The loss.
-        rows: One a term.
-        cosines: Between the terms' gradients; None where one of the two has none.
-        pictures: How many were looked at.
-        source: What they were, and where the prediction came from.
+        terms: The measurements of the terms.
+        cosines: The cosines between the gradients of the terms; None for a term without a gradient.
+        num_images: The number of images.
+        source: What the images are and where the prediction comes from.
     """
 
     loss: Loss
-    rows: tuple[Row, ...]
+    terms: tuple[TermCalibration, ...]
     cosines: tuple[tuple[float | None, ...], ...]
-    pictures: int
+    num_images: int
     source: str = ""
 
-    def rescaled(self) -> Loss:
-        """The loss that its numbers make if 1 is to pull as hard for one term as for another.
+    def rescale(self) -> Loss:
+        """Return the loss with weights in units of equal gradient norms.
 
-        Each weight is multiplied by the row's :attr:`Row.equal`; shares become numbers first. A term that does not pull
-        keeps its weight.
+        Shares become numbers, and each weight is multiplied by the term's :attr:`TermCalibration.equal_weight`. A term
+        without a gradient keeps its weight.
         """
-        rows = zip(asked(self.loss.weights), self.rows, strict=True)
-        return self.loss.reweighted([neat(weight * (1.0 if row.equal is None else row.equal)) for weight, row in rows])
+        pairs = zip(shares_to_weights(self.loss.weights), self.terms, strict=True)
+        return self.loss.reweighted(
+            [_round(weight * (1.0 if term.equal_weight is None else term.equal_weight)) for weight, term in pairs]
+        )
 
-    def resolved(self) -> Loss:
-        """The loss with numbers in the place of shares, and all other weights as they are.
+    def resolve_shares(self) -> Loss:
+        """Return the loss with numbers instead of shares, and all other weights unchanged.
 
-        Where all weights are shares, the norms of all terms together come to L1's.
+        If all weights are shares, the gradient norms of all terms add up to L1's.
         """
-        numbers = resolved(self.loss.weights, self.loss.names, [row.norm for row in self.rows])
-        return self.loss.reweighted([neat(weight) for weight in numbers])
+        weights = resolve_shares(self.loss.weights, self.loss.names, [term.norm for term in self.terms])
+        return self.loss.reweighted([_round(weight) for weight in weights])
 
-    def shares(self) -> Loss:
-        """The loss with shares of the gradient in the place of numbers: what it asks for here, for any pictures."""
-        rows = zip(self.loss.weights, self.rows, strict=True)
-        return self.loss.reweighted([shared(weight, row.share) if row.share else weight for weight, row in rows])
+    def to_shares(self) -> Loss:
+        """Return the loss with measured gradient shares instead of numbers, independent of the images' scale."""
+        pairs = zip(self.loss.weights, self.terms, strict=True)
+        return self.loss.reweighted([_to_share(weight, term.share) if term.share else weight for weight, term in pairs])
 
     @property
     def proportion(self) -> str:
         """The shares in one line, such as "L1 1.2 : perceptual 98.8 % of the gradient"."""
-        parts = [f"{row.name} {percent(row.share)}" for row in self.rows if row.share is not None]
+        parts = [f"{term.name} {_format_percent(term.share)}" for term in self.terms if term.share is not None]
         return f"{' : '.join(parts)} % of the gradient" if parts else "none of the gradient"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else to know, a line each."""
+        """Remarks on single terms, one per line."""
         notes = []
-        for row, term in zip(self.rows, self.loss.terms, strict=True):
-            if row.norm is None:
-                notes.append(f"{row.name} has no path to the output, and keeps its weight.")
-            elif row.norm == 0:
-                notes.append(f"{row.name} has no gradient on these pictures.")
-            if term.distance.study is not None:
-                notes.append(f"{row.name} has a critic that has learnt nothing yet; its part changes once it does.")
+        for calibration, term in zip(self.terms, self.loss.terms, strict=True):
+            if calibration.norm is None:
+                notes.append(f"{calibration.name} has no path to the output and keeps its weight.")
+            elif calibration.norm == 0:
+                notes.append(f"{calibration.name} has no gradient on these images.")
+            if term.distance.discriminator_step is not None:
+                notes.append(
+                    f"{calibration.name} has an untrained discriminator; its share changes as the discriminator trains."
+                )
         return tuple(notes)
 
-    def record(self) -> dict[str, Any]:
-        """The card for JSON."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
         return {
             "loss": repr(self.loss),
             "source": self.source,
-            "pictures": self.pictures,
-            "terms": [asdict(row) for row in self.rows],
+            "num_images": self.num_images,
+            "terms": [asdict(term) for term in self.terms],
             "cosines": self.cosines,
             "proportion": self.proportion,
-            "shares": repr(self.shares()),
-            "rescaled": repr(self.rescaled()),
+            "shares": repr(self.to_shares()),
+            "rescaled": repr(self.rescale()),
             "notes": self.notes,
         }
 
-    def table(self) -> "RenderableType":
-        """The card as tables of rich: one row a term, then the cosines."""
+    def to_table(self) -> "RenderableType":
+        """Return rich tables: one row per term, and the cosines."""
         from rich.console import Group
         from rich.markup import escape
         from rich.table import Table
 
-        title = f"{self.source}: {self.pictures} pictures" if self.source else f"{self.pictures} pictures"
+        title = f"{self.source}: {self.num_images} images" if self.source else f"{self.num_images} images"
         table = Table(title=escape(title), title_justify="left")
         for head in ("term", "weight"):
             table.add_column(head, overflow="fold")
-        for head in ("value", "norm", "±", "share", "equal"):
+        for head in ("value", "norm", "±", "share", "equal weight"):
             table.add_column(head, justify="right", no_wrap=True)
         cosines = Table("cosine")
-        for row in self.rows:
-            cosines.add_column(escape(row.name), justify="right", overflow="fold")
-        for row, line in zip(self.rows, self.cosines, strict=True):
-            figures = [f"{row.value:.4g}", figure(row.norm), f"{100 * row.spread:.0f}%"]
-            figures += ["-" if row.share is None else f"{percent(row.share)}%", figure(row.equal)]
-            table.add_row(escape(row.name), escape(row.weight), *figures)
-            cosines.add_row(escape(row.name), *("-" if cosine is None else f"{cosine:+.2f}" for cosine in line))
-        return Group(table, cosines) if len(self.rows) > 1 else table
+        for term in self.terms:
+            cosines.add_column(escape(term.name), justify="right", overflow="fold")
+        for term, row in zip(self.terms, self.cosines, strict=True):
+            numbers = [f"{term.value:.4g}", _format_number(term.norm), f"{100 * term.relative_std:.0f}%"]
+            numbers += ["-" if term.share is None else f"{_format_percent(term.share)}%"]
+            table.add_row(escape(term.name), escape(term.weight), *numbers, _format_number(term.equal_weight))
+            cosines.add_row(escape(term.name), *("-" if cosine is None else f"{cosine:+.2f}" for cosine in row))
+        return Group(table, cosines) if len(self.terms) > 1 else table
 
     def __str__(self) -> str:
         from io import StringIO
@@ -140,61 +145,60 @@ class Card:
         from rich.console import Console
 
         out = StringIO()
-        Console(file=out, width=120).print(self.table(), *self.notes, sep="\n")
+        Console(file=out, width=120).print(self.to_table(), *self.notes, sep="\n")
         return out.getvalue().rstrip()
 
 
-def resolved(weights: Sequence[Weight], names: Sequence[str], norms: Sequence[float | None]) -> tuple[Weight, ...]:
-    """Shares as numbers beside weights that are no shares.
+def resolve_shares(
+    weights: Sequence[Weight], names: Sequence[str], norms: Sequence[float | None]
+) -> tuple[Weight, ...]:
+    """Replace shares by numbers, beside weights that are numbers.
 
     Args:
         weights: The weights.
-        names: The terms, for messages.
-        norms: Of their gradients; None where there is no path to the output.
+        names: The names of the terms, for messages.
+        norms: The gradient norms of the terms; None for a term without a path to the output.
 
     Raises:
-        ValueError: The shares do not add up, or a term that does not pull is to have one.
+        ValueError: If the shares do not add up, or a term without a gradient has a share.
     """
-    numbers = asked(weights)
+    numbers = shares_to_weights(weights)
     if all(weight.share is None for weight in weights):
         return numbers
     for name, weight, norm in zip(names, weights, norms, strict=True):
         if weight.share and not norm:
             raise ValueError(
-                f"The term '{name}' has no gradient at the output on these pictures, so that no weight gives it "
-                f"{abs(weight.share):g}% of it; give it a number."
+                f"The term '{name}' has no gradient at the output on these images: no weight gives it "
+                f"{abs(weight.share):g}% of the gradient. Give it a number as weight."
             )
-    others = [(abs(w.final), norm or 0.0) for w, norm in zip(weights, norms, strict=True) if w.share is None]
-    pull = sum(size * norm for size, norm in others)
-    whole = abs(sum(abs(weight.share or 0) for weight in weights) - 100) <= 0.1
-    if whole and pull:
-        raise ValueError("The shares come to 100%, and terms without one pull, too; leave some for them.")
-    if not (whole or pull):
-        raise ValueError("The shares come to less than 100%, and no other term pulls; make them 100%.")
-    unit = 1.0 if whole else pull / sum(size for size, _ in others)  # what a number 1 of the others pulls
+    others = [(abs(w.final_value), norm or 0.0) for w, norm in zip(weights, norms, strict=True) if w.share is None]
+    others_norm = sum(weight * norm for weight, norm in others)
+    is_complete = abs(sum(abs(weight.share or 0) for weight in weights) - 100) <= 0.1
+    if is_complete and others_norm:
+        raise ValueError("The shares add up to 100%, but terms without a share have a gradient; lower the shares.")
+    if not (is_complete or others_norm):
+        raise ValueError("The shares add up to less than 100%, but no other term has a gradient; raise them to 100%.")
+    unit = 1.0 if is_complete else others_norm / sum(weight for weight, _ in others)  # the norm per weight of 1
     return tuple(
         number * (unit / norm) if weight.share and norm else number
         for weight, number, norm in zip(weights, numbers, norms, strict=True)
     )
 
 
-def shared(weight: Weight, share: float) -> Weight:
-    """The weight as a share of the gradient; its knobs, schedules and sign stay."""
-    part = Percent(min(100.0, float(f"{100 * share:.4g}")))
-    return Weight(math.copysign(1.0, weight.scale), (part, *weight.plain))
+def _to_share(weight: Weight, share: float) -> Weight:
+    """Return the weight as a share of the gradient, with its knobs, schedules and sign."""
+    factor = GradientShare(min(100.0, float(f"{100 * share:.4g}")))
+    return Weight(math.copysign(1.0, weight.scale), (factor, *weight.factors_without_share))
 
 
-def neat(weight: Weight) -> Weight:
-    """The weight with no more digits than a measurement has."""
-    return Weight(float(f"{weight.scale:.5g}"), weight.factors)
+def _round(weight: Weight) -> Weight:
+    return Weight(float(f"{weight.scale:.5g}"), weight.factors)  # a measurement has no more digits
 
 
-def percent(share: float) -> str:
-    """A share in percent, with the digits that mean something."""
-    plain = 0.001 <= share <= 0.999 or share in (0, 1)
-    return f"{100 * share:.1f}" if plain else f"{100 * share:.{4 if share > 0.5 else 2}g}"
+def _format_percent(share: float) -> str:
+    in_range = 0.001 <= share <= 0.999 or share in (0, 1)
+    return f"{100 * share:.1f}" if in_range else f"{100 * share:.{4 if share > 0.5 else 2}g}"
 
 
-def figure(value: float | None) -> str:
-    """A number with four digits."""
+def _format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"

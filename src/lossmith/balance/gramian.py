@@ -1,4 +1,4 @@
-"""How strongly each term pulls at the network's output, and in which direction."""
+"""The gradients of the terms at the network's output, and their inner products."""
 
 import math
 from collections.abc import Mapping
@@ -6,49 +6,53 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lossmith.lens import unhalved
+from lossmith.lens import autocast_disabled
 
-__all__ = ["gramian", "pulls"]
+__all__ = ["gradient_gramian", "output_gradients"]
 
 
-def pulls(values: Mapping[str, Tensor], at: Tensor) -> dict[str, Tensor]:
-    r"""The gradient of each term's batch mean at a picture, times the number :math:`NCHW` of its values.
+def output_gradients(values: Mapping[str, Tensor], output: Tensor) -> dict[str, Tensor]:
+    r"""Compute the gradient of each term's batch mean at the network's output, times the number :math:`NCHW` of pixels.
 
-    L1's then has entries of ±1, and the root of its mean square is 1. The graph is kept.
+    The gradient of L1 then has entries of ±1, and its root mean square is 1. The graph is kept.
 
     Args:
-        values: The terms' values (N,) by name, with their graphs.
-        at: The picture (N, C, H, W), as it is in these graphs.
+        values: The values (N,) of the terms by name, with their graphs.
+        output: The output (N, C, H, W) that the graphs contain.
 
     Returns:
-        Tensors of the picture's shape by name, without the terms that have no path to it.
+        Gradients of the output's shape by name, without the terms that have no path to the output.
     """
-    found: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
     for name, value in values.items():
         if not value.requires_grad:
             continue
-        with unhalved(value):
-            mean, scale = value.mean(), at.numel()
-            first = math.sqrt(scale) if at.dtype == torch.float16 else scale  # which holds neither 1e-6 nor 1e6
-            up = torch.full_like(mean, first)
-            (pull,) = torch.autograd.grad(mean, at, up, retain_graph=True, allow_unused=True)
-        if pull is not None:
-            found[name] = pull if first == scale else pull.float() * (scale / first)
-    return found
+        with autocast_disabled(value):
+            mean, scale = value.mean(), output.numel()
+            # float16 holds neither 1e-6 nor 1e6: apply half of the scale before backward and half after
+            scale_before = math.sqrt(scale) if output.dtype == torch.float16 else scale
+            grad_output = torch.full_like(mean, scale_before)
+            (gradient,) = torch.autograd.grad(mean, output, grad_output, retain_graph=True, allow_unused=True)
+        if gradient is not None:
+            gradients[name] = gradient if scale_before == scale else gradient.float() * (scale / scale_before)
+    return gradients
 
 
-def gramian(found: Mapping[str, Tensor], names: tuple[str, ...]) -> Tensor:
-    """The inner products of the terms' gradients (m, m), in units of L1's; zeros where there is none.
+def gradient_gramian(gradients: Mapping[str, Tensor], names: tuple[str, ...]) -> Tensor:
+    """Compute the inner products of the terms' gradients, in units of L1's.
 
     Args:
-        found: What :func:`pulls` gave.
-        names: The order.
+        gradients: The result of :func:`output_gradients`.
+        names: The names of all terms, in order.
+
+    Returns:
+        The Gramian (m, m), with zeros for terms without a gradient.
     """
-    like = next(iter(found.values()))
-    out = torch.zeros(len(names), len(names), device=like.device)
-    whole = {names.index(name): pull.float() for name, pull in found.items()}
-    for i, one in whole.items():
-        for j, other in whole.items():
-            if i <= j:  # sums, which no setting rounds, where a product of matrices may be TF32 or half
-                out[i, j] = out[j, i] = (one * other).mean()
-    return out
+    device = next(iter(gradients.values())).device
+    gramian = torch.zeros(len(names), len(names), device=device)
+    by_index = {names.index(name): gradient.float() for name, gradient in gradients.items()}
+    for i, one in by_index.items():
+        for j, other in by_index.items():
+            if i <= j:  # no matrix product, which settings may round to TF32 or half precision
+                gramian[i, j] = gramian[j, i] = (one * other).mean()
+    return gramian

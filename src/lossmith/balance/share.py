@@ -1,4 +1,4 @@
-"""Shares of the gradient that are kept, as EnCodec's balancer keeps them."""
+"""Fixed shares of the gradient, as in EnCodec's balancer."""
 
 from collections.abc import Sequence
 from typing import final
@@ -6,71 +6,72 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.balance.base import Balance, Mean, decay, limit, norms_of, steps
+from lossmith._checks import check_number
+from lossmith.balance.base import Balance, RunningMean, check_ema, check_every, gradient_norms
 
-__all__ = ["Scale", "Share"]
+__all__ = ["NormalizedBalance", "Share"]
 
 
-class Scale(Balance):
-    """What balances have in common that divide each term by the running mean of its gradient's norm.
+class NormalizedBalance(Balance):
+    """Base class of balancers that divide each term by the running mean of its gradient norm.
 
-    A term that is nearly solved would be amplified without end. So the mean counts for no less than its largest value
-    so far divided by `cap`: from there on the term fades.
+    The running mean is bounded below by its largest value so far divided by `cap`. Otherwise, a term that is nearly
+    solved would be amplified without bound.
 
     Args:
-        ema: What the mean keeps a measurement.
-        cap: How many times stronger a term may be made than it was where its gradient was largest.
-        every: Steps from one measurement to the next.
+        ema: The decay rate of the running mean per measurement, in [0, 1).
+        cap: The largest factor by which a term is amplified relative to where its gradient was largest; at least 1.
+        every: The number of steps from one measurement to the next.
     """
 
-    relative = True
-    mean: Mean
+    weights_are_shares = True
+    mean: RunningMean
     peak: Tensor
 
     def __init__(self, *, ema: float, cap: float, every: int) -> None:
         super().__init__()
-        who = self.kind
-        self.ema, self.cap, self.every = decay(who, ema), limit(who, "cap", cap, 1), steps(who, every)
+        self.ema, self.every = check_ema(self.name, ema), check_every(self.name, every)
+        self.cap = check_number(f"{self.name} cap", cap, low=1)
 
-    def begin(self, names: Sequence[str]) -> None:
-        """Makes the running means and the largest ones."""
-        self.mean = Mean(len(names), self.ema)
+    def initialize(self, names: Sequence[str]) -> None:
+        """Create the running means and their largest values."""
+        self.mean = RunningMean(len(names), self.ema)
         self.register_buffer("peak", torch.zeros(len(names)))
 
-    def scales(self, gramian: Tensor) -> Tensor:
-        """What makes each term's gradient as large as L1's (m,); 0 for a term of which none has been seen yet."""
-        norms = norms_of(gramian)
-        mean, known = self.mean(norms, norms > 0)
+    def inverse_norms(self, gramian: Tensor) -> Tensor:
+        """Return the factors that make each gradient norm equal to L1's, (m,); 0 for a term without a gradient yet."""
+        norms = gradient_norms(gramian)
+        mean, is_known = self.mean(norms, norms > 0)
         self.peak.copy_(torch.maximum(self.peak, mean))
-        least = torch.maximum(mean, self.peak / self.cap)
-        return torch.where(known, 1 / torch.where(known, least, 1.0), 0.0)
+        bounded = torch.maximum(mean, self.peak / self.cap)
+        return torch.where(is_known, 1 / torch.where(is_known, bounded, 1.0), 0.0)
 
 
 @final
-class Share(Scale):
-    r"""Keeps for each term the share of the gradient that was asked for.
+class Share(NormalizedBalance):
+    r"""Balancer that gives each term the requested share of the gradient.
 
     .. math:: w_i = \frac{a_i}{\sum_j |a_j|} \cdot \frac{1}{\max(\bar g_i, \hat g_i / c)}
 
-    with the asked weight :math:`a_i`, the running mean :math:`\bar g_i` of the norm of the term's gradient at the
-    output, its largest value so far :math:`\hat g_i`, and the cap :math:`c`. The norms of all terms together come to
-    L1's, so that a learning rate means what it means for L1; a term that is multiplied by 1000 trains the same network.
-    The norm of the sum is less, as far as the terms pull in different directions.
+    with the requested weight :math:`a_i`, the running mean :math:`\bar g_i` of the term's gradient norm at the output,
+    its largest value so far :math:`\hat g_i`, and the cap :math:`c`. The norms of all terms add up to L1's, so that a
+    learning rate has the same effect as for L1. A term that is multiplied by 1000 trains the same network. The norm of
+    the summed gradient is smaller where the gradients of the terms have different directions.
 
-    A term whose gradient has not been seen yet has no weight.
+    A term without a measured gradient has weight 0.
 
     References:
         | High Fidelity Neural Audio Compression (Défossez et al., 2022), section 3.4
         | https://arxiv.org/abs/2210.13438
 
     Args:
-        ema: What the mean keeps a measurement.
-        cap: How many times stronger a term may be made than it was where its gradient was largest.
-        every: Steps from one measurement to the next.
+        ema: The decay rate of the running mean per measurement, in [0, 1).
+        cap: The largest factor by which a term is amplified relative to where its gradient was largest; at least 1.
+        every: The number of steps from one measurement to the next.
 
     Example:
         >>> share = Share()
-        >>> share.begin(["L1", "perceptual"])
+        >>> share.initialize(["L1", "perceptual"])
         >>> share(torch.tensor([0.7, 0.3]), torch.ones(2), torch.tensor([[1.0, 0.0], [0.0, 100.0]]))
         tensor([0.7000, 0.0300])
     """
@@ -79,6 +80,6 @@ class Share(Scale):
         super().__init__(ema=ema, cap=cap, every=every)
 
     def forward(self, weights: Tensor, values: Tensor, gramian: Tensor) -> Tensor:
-        """The weights that give each term its share (m,)."""
+        """Return the weights that give each term its share, (m,)."""
         total = weights.abs().sum()
-        return weights / torch.where(total > 0, total, 1.0) * self.scales(gramian)
+        return weights / torch.where(total > 0, total, 1.0) * self.inverse_norms(gramian)

@@ -1,32 +1,32 @@
-"""TorchJD's aggregators, on the terms' gradients at the output."""
+"""TorchJD's aggregators, applied to the terms' gradients at the output."""
 
-import difflib
 from collections.abc import Callable
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from lossmith.balance.share import Scale
+from lossmith._checks import check_choice
+from lossmith.balance.share import NormalizedBalance
 
 __all__ = ["TorchJD"]
 
-METHODS = ("UPGrad", "AlignedMTL", "DualProj", "IMTLG", "MGDA")
-"""Those that look at a Gramian alone, and at nothing random, on which processes would disagree."""
+Method = Literal["UPGrad", "AlignedMTL", "DualProj", "IMTLG", "MGDA"]
+"""The aggregators that are a deterministic function of the Gramian, so that all processes agree."""
 
 
 @final
-class TorchJD(Scale):
-    r"""Lets terms give way to each other where their gradients conflict.
+class TorchJD(NormalizedBalance):
+    r"""Balancer that resolves conflicts between the gradients of the terms.
 
     .. math:: w = D \, v(D G D), \quad D_{ii} = \frac{m a_i}{\sum_j |a_j|} \cdot \frac{1}{\bar g_i}
 
-    where :math:`G` is the Gramian of the m terms' gradients at the output, :math:`\bar g_i` are their norms as
-    :class:`Share` takes them, and :math:`v` is the weighting of an aggregator of TorchJD. UPGrad's is 1/m for terms
-    that do not conflict, and then this is :class:`Share`. That no two terms conflict at the output does not say that
-    none do in the network's parameters. The solver runs on the CPU, which a GPU waits for in measured steps.
+    where :math:`G` is the Gramian of the m terms' gradients at the output, :math:`\bar g_i` are the running means of
+    their norms as in :class:`Share`, and :math:`v` is the weighting of an aggregator of TorchJD. UPGrad's weights are
+    1/m for terms without conflict, which is :class:`Share`. Terms without conflict at the output may still conflict in
+    the network's parameters. The solver runs on the CPU; a GPU waits for it in measured steps.
 
-    It needs ``lossmith[moo]``.
+    Requires ``lossmith[moo]``.
 
     References:
         | Jacobian Descent for Multi-Objective Optimization (Quinton & Rey, 2024)
@@ -34,45 +34,41 @@ class TorchJD(Scale):
 
     Args:
         method: "UPGrad", "AlignedMTL", "DualProj", "IMTLG" or "MGDA".
-        ema: What the mean keeps a measurement.
-        cap: How many times stronger a term may be made than it was where its gradient was largest.
-        every: Steps from one measurement to the next.
+        ema: The decay rate of the running mean per measurement, in [0, 1).
+        cap: The largest factor by which a term is amplified relative to where its gradient was largest; at least 1.
+        every: The number of steps from one measurement to the next.
 
     Raises:
-        ValueError: There is no such method.
-        ModuleNotFoundError: TorchJD or its solver is not installed.
+        ValueError: If the method is unknown.
+        ModuleNotFoundError: If TorchJD or its solver is not installed.
     """
 
-    def __init__(self, method: str = "UPGrad", *, ema: float = 0.99, cap: float = 100.0, every: int = 10) -> None:
+    def __init__(self, method: Method = "UPGrad", *, ema: float = 0.99, cap: float = 100.0, every: int = 10) -> None:
         super().__init__(ema=ema, cap=cap, every=every)
-        if method not in METHODS:
-            near = difflib.get_close_matches(str(method), METHODS, n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(METHODS)}."
-            raise ValueError(f"torchjd has no method {method!r} here{guess}")
-        self.method = method
-        self.__dict__["weighting"] = weighting(method)  # it has no state
+        self.method = check_choice("torchjd method", method, Method)
+        self.__dict__["weighting"] = _load_weighting(method)  # outside of nn.Module's registration: it has no state
 
     weighting: Callable[[Tensor], Tensor]
 
     def forward(self, weights: Tensor, values: Tensor, gramian: Tensor) -> Tensor:
-        """The weights with which no term pulls against another, as the method has it (m,)."""
-        scale = weights * self.scales(gramian)
-        live = scale != 0
-        if not live.any():
+        """Return the weights of the combination without conflict, (m,)."""
+        scale = weights * self.inverse_norms(gramian)
+        is_active = scale != 0
+        if not is_active.any():
             return torch.zeros_like(weights)
-        scale = scale * (live.sum() / weights.abs()[live].sum())
-        inner = (scale[:, None] * gramian * scale)[live][:, live].double().cpu()  # the solvers are
-        out = torch.zeros_like(weights)
-        out[live] = self.weighting(inner).to(out)
-        return out * scale
+        scale = scale * (is_active.sum() / weights.abs()[is_active].sum())
+        active_gramian = (scale[:, None] * gramian * scale)[is_active][:, is_active].double().cpu()
+        combined = torch.zeros_like(weights)
+        combined[is_active] = self.weighting(active_gramian).to(combined)
+        return combined * scale
 
 
-def weighting(method: str) -> Callable[[Tensor], Tensor]:
-    """TorchJD's map from a Gramian to weights, once all that it needs is there."""
+def _load_weighting(method: str) -> Callable[[Tensor], Tensor]:
+    """Return TorchJD's map from a Gramian to weights, after importing what it needs."""
     import torchjd.aggregation
 
     if method in ("UPGrad", "DualProj"):
-        import qpsolvers  # noqa: F401  # TorchJD itself asks for the two in the middle of a training
+        import qpsolvers  # noqa: F401  # TorchJD imports the two only when the first step needs them
         import quadprog  # noqa: F401
-    found: Callable[[Tensor], Tensor] = getattr(torchjd.aggregation, f"{method}Weighting")()
-    return found
+    weighting: Callable[[Tensor], Tensor] = getattr(torchjd.aggregation, f"{method}Weighting")()
+    return weighting

@@ -1,4 +1,4 @@
-"""Uncertainty weighting: terms are made equally large."""
+"""Uncertainty weighting: equal values of all terms."""
 
 from collections.abc import Sequence
 from typing import final
@@ -6,50 +6,50 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.balance.base import Balance, Mean, decay
+from lossmith.balance.base import Balance, RunningMean, check_ema
 
 __all__ = ["Uncertainty"]
 
 
 @final
 class Uncertainty(Balance):
-    r"""Weighs each term by its own size, as if its noise were to be estimated.
+    r"""Balancer that weights each term by the inverse of its running mean, as homoscedastic uncertainty does.
 
     .. math:: w_i = a_i \frac{1}{2} e^{-s_i}, \quad
         s_i = \arg\min_s \left( \tfrac{1}{2} e^{-s} \bar L_i + \tfrac{s}{2} \right) = \log \bar L_i
 
-    The paper learns the :math:`s_i` beside the network. For given terms their optimum is closed, and we take it, with
-    the running mean :math:`\bar L_i` of each term: nothing is to be learnt, and no learning rate to be chosen. Terms
-    come to values in the proportion of the asked weights :math:`a_i`, whatever their gradients are. A term whose mean
-    is not positive keeps the weight that was asked for.
+    The paper learns the :math:`s_i` beside the network. For given values of the terms the optimum has a closed form,
+    which is used here with the running mean :math:`\bar L_i` of each term: there is no parameter to learn and no
+    learning rate to choose. The weighted values are proportional to the requested weights :math:`a_i`, whatever the
+    gradients. A term whose mean is not positive keeps the requested weight.
 
     References:
         | Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics (Kendall et al., 2018)
         | https://arxiv.org/abs/1705.07115
 
     Args:
-        ema: What the mean keeps a step.
+        ema: The decay rate of the running means per step, in [0, 1).
 
     Example:
         >>> uncertainty = Uncertainty()
-        >>> uncertainty.begin(["L1", "perceptual"])
+        >>> uncertainty.initialize(["L1", "perceptual"])
         >>> uncertainty(torch.ones(2), torch.tensor([0.05, 5.0]), torch.zeros(2, 2))
         tensor([10.0000,  0.1000])
     """
 
-    gradients = False
+    needs_gradients = False
     every = 1
-    mean: Mean
+    mean: RunningMean
 
     def __init__(self, *, ema: float = 0.99) -> None:
         super().__init__()
-        self.ema = decay(self.kind, ema)
+        self.ema = check_ema(self.name, ema)
 
-    def begin(self, names: Sequence[str]) -> None:
-        """Makes the running means."""
-        self.mean = Mean(len(names), self.ema)
+    def initialize(self, names: Sequence[str]) -> None:
+        """Create the running means."""
+        self.mean = RunningMean(len(names), self.ema)
 
     def forward(self, weights: Tensor, values: Tensor, gramian: Tensor) -> Tensor:
-        """The weights that make the terms equally large (m,)."""
+        """Return the weights that make the values of the terms proportional to the requested weights, (m,)."""
         mean, _ = self.mean(values, values.isfinite() & (weights != 0))
         return torch.where(mean > 0, weights / (2 * torch.where(mean > 0, mean, 1.0)), weights)

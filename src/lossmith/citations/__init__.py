@@ -1,21 +1,21 @@
-"""The sources of what this package implements, as BibTeX."""
+"""The papers behind losses, lenses and networks, as BibTeX."""
 
 from collections.abc import Iterable
 
-from lossmith.citations import comparing, generating, networks
+from lossmith.citations import comparison, generative, networks
 
-__all__ = ["bibtex"]
+__all__ = ["format_bibtex"]
 
-# Each by its key: what it is for BibTeX, author, title, year, venue
-PAPERS: dict[str, tuple[str, str, str, int, str]] = {**comparing.PAPERS, **generating.PAPERS, **networks.PAPERS}
-
-
-def bibtex(keys: Iterable[str]) -> str:
-    """The BibTeX entries of some papers, in the order of the keys."""
-    return "\n\n".join(_entry(key, *PAPERS[key]) for key in keys)
+# By citation key: BibTeX entry type, author, title, year, venue
+PAPERS: dict[str, tuple[str, str, str, int, str]] = {**comparison.PAPERS, **generative.PAPERS, **networks.PAPERS}
 
 
-def _entry(key: str, kind: str, author: str, title: str, year: int, venue: str) -> str:
-    place = "booktitle" if kind == "inproceedings" else "journal"
-    fields = {"author": author, "title": title, place: venue, "year": str(year)}
+def format_bibtex(keys: Iterable[str]) -> str:
+    """Return the BibTeX entries of these citation keys, in their order."""
+    return "\n\n".join(_format_entry(key, *PAPERS[key]) for key in keys)
+
+
+def _format_entry(key: str, kind: str, author: str, title: str, year: int, venue: str) -> str:
+    venue_field = "booktitle" if kind == "inproceedings" else "journal"
+    fields = {"author": author, "title": title, venue_field: venue, "year": str(year)}
     return f"@{kind}{{{key},\n" + "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items()) + "}"

@@ -1,4 +1,4 @@
-"""The papers of pretrained networks."""
+"""Papers of pretrained networks."""
 
 __all__ = ["PAPERS"]
 

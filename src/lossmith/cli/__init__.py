@@ -97,7 +97,7 @@ def line(error: BaseException) -> str:
         text = error.format_message()
         return f"{text if text.endswith(('.', '?')) else text + '.'} See: {where} --help"
     if isinstance(error, ModuleNotFoundError):
-        return f"this needs the package {error.name!r}, which is not installed: pip install 'lossmith[all]'"
+        return f"this needs the package {error.name!r}, which is not installed: pip install -e '.[all]'"
     if isinstance(error, ValueError | OSError):
         return str(error)
     text = (str(error).splitlines() or [""])[0]

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossmith.tasks import Items, SuperResolution
+    from lossmith.tasks import TrainingSet, SuperResolution
 
 __all__ = ["register"]
 
@@ -64,28 +64,28 @@ def calibrate(
     from lossmith import parse
     from lossmith.balance import calibrate as measured
     from lossmith.cli.networks import device_of
-    from lossmith.data import listed
+    from lossmith.data import list_images
     from lossmith.tasks import SuperResolution
 
     loss, place = parse(formula), device_of(device)
     enlarge, factor = enlarging(model, scale, place)
     task = SuperResolution(factor)
-    items = task.training(listed(images), crop=crop, seed=seed)
+    items = task.training_set(list_images(images), crop=crop, seed=seed)
     source = f"x{factor} by {model}, crops of {crop} px of {images}"
     card = measured(loss.to(place), views(task, items, enlarge, batches, batch, place), source=source)
     skipped = [file._asdict() for file in items.skipped]
     if as_json:
-        print(json.dumps({**card.record(), "skipped": skipped}, allow_nan=False))
+        print(json.dumps({**card.as_dict(), "skipped": skipped}, allow_nan=False))
         return
     console = Console(soft_wrap=True, highlight=False)
-    console.print(card.table())
+    console.print(card.to_table())
     console.print(f"The weights of {formula} are {card.proportion} on these pictures.", markup=False)
     for note in card.notes:
         console.print(note, markup=False)
     for file in skipped:
-        console.print(f"Skipped {file['file']}: {file['why']}", markup=False)
-    console.print(f"The same as shares, for any pictures: {card.shares()!r}", markup=False)
-    console.print(f"With its numbers in units of equal pull, as train --calibrate: {card.rescaled()!r}", markup=False)
+        console.print(f"Skipped {file['file']}: {file['reason']}", markup=False)
+    console.print(f"The same as shares, for any pictures: {card.to_shares()!r}", markup=False)
+    console.print(f"With its numbers in units of equal pull, as train --calibrate: {card.rescale()!r}", markup=False)
 
 
 def enlarging(model: str, scale: int | None, place: str) -> tuple[Any, int]:
@@ -95,18 +95,18 @@ def enlarging(model: str, scale: int | None, place: str) -> tuple[Any, int]:
 
     from lossmith.cli.networks import chosen
     from lossmith.data import upsample
-    from lossmith.models.conditioned import Knobbed
+    from lossmith.models.conditioned import ConditionedNetwork
 
     if model == "bicubic":
         return partial(upsample, scale=scale or 4), scale or 4
     network = chosen(model, scale).to(place)
-    if isinstance(network, Knobbed):
+    if isinstance(network, ConditionedNetwork):
         return partial(network, **{n: math.sqrt(low * high) for n, (low, high) in network.knobs.items()}), network.scale
     return network, network.scale
 
 
 def views(
-    task: "SuperResolution", items: "Items", enlarge: Any, batches: int, batch: int, place: str
+    task: "SuperResolution", items: "TrainingSet", enlarge: Any, batches: int, batch: int, place: str
 ) -> "Iterator[dict[str, Tensor]]":
     """The views of some batches; what the task makes of the prediction depends on it."""
     import torch
@@ -118,4 +118,4 @@ def views(
 
     for index in range(batches):
         examples = [items[index * batch + i] for i in range(batch)]
-        yield task.views(predicted, {n: torch.stack([one[n] for one in examples]).to(place) for n in examples[0]})
+        yield task.compute_inputs(predicted, {n: torch.stack([one[n] for one in examples]).to(place) for n in examples[0]})

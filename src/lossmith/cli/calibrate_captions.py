@@ -19,15 +19,15 @@ def calibrated(
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
     from lossmith.cli.tables import whole
-    from lossmith.text_to_image.gradients_by_noise_level import pulls_by_level, rows
+    from lossmith.text_to_image.gradients_by_noise_level import gradients_by_noise_level, format_rows
     from lossmith.text_to_image.models.denoiser import Denoiser
     from lossmith.text_to_image.task import TextToImage
 
     task = TextToImage()
     if model == "bicubic":
-        material = task.material(captions, None, count=1, crop=32, seed=seed)
+        material = task.load_data(captions, None, val_count=1, crop=32, seed=seed)
         torch.manual_seed(seed)
-        network: Any = Denoiser(**material.told)
+        network: Any = Denoiser(**material.model_kwargs)
     else:
         prompted = prompted_in(Path(model))
         if not isinstance(prompted.model, Denoiser):
@@ -37,10 +37,10 @@ def calibrated(
             )
         network, options = prompted.model, prompted.facts.get("options", {})
         task = TextToImage(network.scale, **options)
-        material = task.material(captions, None, count=1, crop=prompted.side, seed=seed)
+        material = task.load_data(captions, None, val_count=1, crop=prompted.side, seed=seed)
     network = network.to(device_of(device)).eval()
-    found = pulls_by_level(
-        parse(formula).to(device_of(device)), task, network, material.items, batch=batch, batches=batches, seed=seed
+    found = gradients_by_noise_level(
+        parse(formula).to(device_of(device)), task, network, material.training_set, batch=batch, batches=batches, seed=seed
     )
     if as_json:
         print(json.dumps({"formula": formula, "model": model, "captions": captions, **found}, allow_nan=False))
@@ -48,6 +48,6 @@ def calibrated(
     console = Console(soft_wrap=True, highlight=False)
     for what, title in (("norm", "norm of the gradient at the weights"), ("cosine", f"cosine with {found['beside']}")):
         table = Table("log-SNR", *(f"{low:g}..{high:g}" for low, high in found["logsnr"]), title=title)
-        for row in rows(found, what):
+        for row in format_rows(found, what):
             table.add_row(*row)
         whole(console, table)

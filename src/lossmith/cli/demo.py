@@ -54,13 +54,13 @@ def demo(
         raise ValueError(f"There are the demos super-resolution and text-to-image; got {what!r}.")
     from rich.console import Console
 
-    from lossmith.data import samples
-    from lossmith.report import page
+    from lossmith.data import list_sample_images
+    from lossmith.report import write_report
     from lossmith.train import Settings, train
 
     console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
-    training, held_out = samples()
+    training, held_out = list_sample_images()
     common = {**COMMON, "images": gathered(training, out / "training"), "val": gathered(held_out, out / "held-out")}
     fresh, begun = {"name": "edsr", "blocks": 6}, {"name": str(out / "start" / "model.safetensors")}
     stages: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -93,29 +93,29 @@ def compared(console: "Console", runs: dict[str, Path], pictures: list[Path], dr
     from rich.table import Table
 
     from lossmith.losses import perceptual
-    from lossmith.metrics import METRICS, missing
-    from lossmith.report import sheet
+    from lossmith.metrics import DEFAULT_METRICS, find_missing_metrics
+    from lossmith.report import save_image_sheet
     from lossmith.tasks import SuperResolution
-    from lossmith.train.evaluation import judge, means
+    from lossmith.train.evaluation import evaluate_images, mean_metrics
 
     task = SuperResolution(4)
     pixel, formula = chosen(runs["L1"]), chosen(runs["formula"])
-    ways: dict[str, Callable[[Batch], Tensor]] = {"bicubic": task.plain}
+    ways: dict[str, Callable[[Batch], Tensor]] = {"bicubic": task.baseline_output}
     ways |= {PIXEL: lambda batch: pixel(batch["input"]), FORMULA: lambda batch: formula(batch["input"])}
     own = perceptual()  # the distance that the formula itself minimises, where LPIPS cannot be had
-    absent = missing()
+    absent = find_missing_metrics()
     realism = "the embedded network's distance ↓ (the loss's own network)" if "lpips_alex" in absent else "LPIPS-Alex ↓"
     columns = ("", "PSNR-Y dB ↑", "SSIM-Y ↑", realism, "texture (1 is right)")
     table = Table(*columns, title="x4, photographs that no network was trained on", title_justify="left")
-    which = [metric for metric in METRICS if metric not in absent]
+    which = [metric for metric in DEFAULT_METRICS if metric not in absent]
     drawn = {}
     for name, restore in ways.items():
-        rows = list(judge(task.evaluation(pictures), restore, border=task.border, which=which))
-        figures = means([row.figures for row in rows])
+        rows = list(evaluate_images(task.evaluation_set(pictures), restore, border=task.border, which=which))
+        figures = mean_metrics([row.metrics for row in rows])
         with torch.no_grad():
             distance = sum(float(own(row.pred.clamp(0, 1), row.batch["target"])) for row in rows) / len(rows)
         shown = [figures["psnr_y"], figures["ssim_y"], figures.get("lpips_alex", distance), figures["texture"]]
         table.add_row(name, *(f"{value:.{digits}f}" for value, digits in zip(shown, (2, 3, 3, 2), strict=True)))
-        drawn[f"{name}\nPSNR-Y {rows[0].figures['psnr_y']:.2f} dB"] = rows[0].pred[0]
+        drawn[f"{name}\nPSNR-Y {rows[0].metrics['psnr_y']:.2f} dB"] = rows[0].pred[0]
     console.print(table)
-    sheet(drawn | {"truth": rows[0].batch["target"][0]}, drawing, crop=PLACE)
+    save_image_sheet(drawn | {"truth": rows[0].batch["target"][0]}, drawing, crop=PLACE)

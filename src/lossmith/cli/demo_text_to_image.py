@@ -37,7 +37,7 @@ def demonstrated(out: Path, seed: int, steps: int = STEPS) -> None:
 
     from lossmith.cli.evaluate_captions import evaluated
     from lossmith.cli.sample import sample
-    from lossmith.report import page
+    from lossmith.report import write_report
     from lossmith.train import Settings, train
 
     console = Console(highlight=False, soft_wrap=True)

@@ -8,8 +8,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lossmith.doctor import Report
-    from lossmith.doctor.table import Table
+    from lossmith.doctor import DoctorReport
+    from lossmith.doctor.table import EdgeCaseTable
 
 __all__ = ["register"]
 
@@ -44,9 +44,9 @@ def doctor(
     if every == (formula is not None):
         raise ValueError('lossmith doctor wants a formula, such as "L1 + 0.1*perceptual", or --all.')
     if every:
-        from lossmith.doctor.table import Table, public
+        from lossmith.doctor.table import EdgeCaseTable, public_losses
 
-        table = Table.of(*public(trained=trained))
+        table = EdgeCaseTable.of(*public_losses(trained=trained))
         if as_json:
             print(json.dumps({"networks": "trained" if trained else "untrained", **table.as_dict()}))
         else:
@@ -64,7 +64,7 @@ def doctor(
     return int(bool(report.errors))
 
 
-def findings(console: "Console", report: "Report") -> None:
+def findings(console: "Console", report: "DoctorReport") -> None:
     """One row a finding, the worst first."""
     from rich.markup import escape
     from rich.table import Table
@@ -80,7 +80,7 @@ def findings(console: "Console", report: "Report") -> None:
     console.print(table)
 
 
-def drawn(console: "Console", table: "Table", *, trained: bool) -> None:
+def drawn(console: "Console", table: "EdgeCaseTable", *, trained: bool) -> None:
     """One row a loss, one sign an input; then what is bad, in words."""
     figures = table.as_dict()
     inputs = list(dict.fromkeys(cell.given for cell in table.cells))

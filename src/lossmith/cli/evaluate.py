@@ -86,17 +86,17 @@ def evaluate(
 
     from lossmith.cli.knob_options import mixed, turned
     from lossmith.cli.networks import chosen, device_of, task_in
-    from lossmith.metrics import METRICS, missing, protocol
+    from lossmith.metrics import DEFAULT_METRICS, find_missing_metrics, describe_protocol
     from lossmith.tasks import Batch
-    from lossmith.train.evaluation import judge as judging
-    from lossmith.train.evaluation import means
+    from lossmith.train.evaluation import evaluate_images as judging
+    from lossmith.train.evaluation import mean_metrics
 
     model = None if what == "bicubic" else chosen(what, scale)
     task = task_in(what, model.scale if model else scale or 4)
     place = device_of(device)
-    examples = task.evaluation(images)
-    left_out = missing()
-    which = [metric for metric in METRICS if metric not in left_out]
+    examples = task.evaluation_set(images)
+    left_out = find_missing_metrics()
+    which = [metric for metric in DEFAULT_METRICS if metric not in left_out]
 
     if model:
         model.to(place)
@@ -107,10 +107,10 @@ def evaluate(
         raise ValueError(f"bicubic has no knob; leave {'--at' if at else '--mix-ends'} out.")
 
     def restore(batch: Batch) -> Any:
-        return task.answer(partial(model, **knobs(batch["input"])), batch) if model else task.plain(batch)
+        return task.predict(partial(model, **knobs(batch["input"])), batch) if model else task.baseline_output(batch)
 
     judged = {
-        row.name: row.figures for row in judging(examples, restore, border=task.border, which=which, device=place)
+        row.name: row.metrics for row in judging(examples, restore, border=task.border, which=which, device=place)
     }
     record = {
         "what": what,
@@ -120,9 +120,9 @@ def evaluate(
         **({"at": at} if at else {}),
         **({"mix_ends": True} if mix_ends else {}),
         "n": len(judged),
-        "mean": means(list(judged.values())),
+        "mean": mean_metrics(list(judged.values())),
         "pictures": judged,
-        "protocol": protocol(task.border, which),
+        "protocol": describe_protocol(task.border, which),
         "missing": left_out,
         "skipped": [file._asdict() for file in examples.skipped],
     }
@@ -159,7 +159,7 @@ def show(record: dict[str, Any]) -> None:
     for metric, why in record["missing"].items():
         console.print(f"Without {metric}. {why}", markup=False)
     for file in record["skipped"]:
-        console.print(f"Skipped {file['file']}: {file['why']}", markup=False)
+        console.print(f"Skipped {file['file']}: {file['reason']}", markup=False)
 
 
 def written(name: str, value: float) -> str:

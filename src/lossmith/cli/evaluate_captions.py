@@ -25,10 +25,10 @@ def evaluated(
     from lossmith.cli.networks import device_of
     from lossmith.cli.sample import prompted_in
     from lossmith.cli.validation_split import held_out
-    from lossmith.text_to_image.evaluation import appraise
+    from lossmith.text_to_image.evaluation import evaluate_captions
     from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
-    from lossmith.text_to_image.models.direct_decoder import Direct
-    from lossmith.text_to_image.models.sampler import Sampler
+    from lossmith.text_to_image.models.direct_decoder import DirectDecoder
+    from lossmith.text_to_image.models.sampler import SamplerConfig
     from lossmith.train.folder import RunFolder
 
     try:
@@ -38,12 +38,12 @@ def evaluated(
     prompted, ranks = prompted_in(Path(what)), None if judge is None else CaptionJudge.load(judge)
     share = prompted.facts.get("options", {}).get("share", 0.15)
     train, held, val, remarks = held_out(Path(what), captions, val, share=share, side=prompted.side)
-    if isinstance(prompted.model, Direct) and len(weights) > 1:
+    if isinstance(prompted.model, DirectDecoder) and len(weights) > 1:
         weights = [1.0]
         remarks = [*remarks, f"{what} draws in one pass, which no guidance changes: one row is all rows."]
-    how = Sampler(solver=sampler, steps=steps)  # type: ignore[arg-type]  # which checks it
+    how = SamplerConfig(solver=sampler, steps=steps)  # type: ignore[arg-type]  # which checks it
     place = device_of(device)
-    found = appraise(
+    found = evaluate_captions(
         prompted, train, held, count=count, guidance=weights, sampler=how, seed=seed, device=place, judge=ranks
     )
     record = {

@@ -54,15 +54,15 @@ def terms(console: "Console", loss: "Loss", size: int) -> None:
         through = f"{term.distance!r} @ {term.lens!r}" if term.lens else repr(term.distance)
         console.print(f"{name}: {through}", markup=False, highlight=False)
         shown = (each[name] for each in values)
-        table.add_row(name, repr(term.weight), ", ".join(term.reads.values()), ranged(term), *shown)
+        table.add_row(name, repr(term.weight), ", ".join(term.inputs.values()), ranged(term), *shown)
     console.print(table)
-    if apart := [name for name, term in zip(loss.names, loss.terms, strict=True) if not term.pictured]:
+    if apart := [name for name, term in zip(loss.names, loss.terms, strict=True) if not term.reads_only_images]:
         console.print(f"No value on pictures: {', '.join(apart)}, which read what is no picture.", highlight=False)
 
 
 def ranged(term: "Term") -> str:
     """Between which values a term lies; what a network shows has no upper end."""
-    low, high = term.distance.bounds
+    low, high = term.distance.value_range
     return f"from {low:g}" if term.lens or high == float("inf") else f"{low:g} to {high:g}"
 
 
@@ -73,44 +73,44 @@ def measured(loss: "Loss", size: int, kind: str) -> dict[str, str]:
     """Each term's value on a pair of made-up pictures, or why there is none."""
     import torch
 
-    from lossmith import MissingWeights
+    from lossmith import MissingWeightsError
 
     chance = torch.Generator().manual_seed(0)
     shape = (1, 3, max(size, 32), max(size, 32))
     picture, other = (torch.rand(shape, generator=chance) for _ in range(2))
     noisy = (picture + 0.05 * torch.randn(shape, generator=chance)).clamp(0, 1)
-    views = dict.fromkeys(loss.reads, picture)
+    views = dict.fromkeys(loss.input_names, picture)
     views["pred"] = {"equal": picture, "noisy": noisy, "unrelated": other}[kind]
-    views |= {term.reads["mask"]: torch.ones_like(picture[:, :1]) for term in loss.terms if "mask" in term.reads}
+    views |= {term.inputs["mask"]: torch.ones_like(picture[:, :1]) for term in loss.terms if "mask" in term.inputs}
     from dataclasses import replace
 
     from lossmith import Hybrid, Weight
 
     values = {}
     for name, term in zip(loss.names, loss.terms, strict=True):
-        if not term.pictured:
+        if not term.reads_only_images:
             values[name] = "none"
             continue
         plain = Hybrid([replace(term, weight=Weight())])
         try:
             with torch.no_grad():
-                values[name] = f"{float(plain(**{view: views[view] for view in plain.reads})):.4g}"
-        except MissingWeights:
+                values[name] = f"{float(plain(**{view: views[view] for view in plain.input_names})):.4g}"
+        except MissingWeightsError:
             values[name] = "no weights"
     return values
 
 
 def networks(console: "Console", loss: "Loss") -> None:
     """One line a network: where its weights are, or how to get them."""
-    from lossmith import MissingWeights
+    from lossmith import MissingWeightsError
 
     for text, network in loss.networks.items():
         try:
             where = "untrained, as asked"
             if network.weights != "random":
-                found = network.find()
+                found = network.find_weights()
                 where = f"weights {found.sha256[:12]} in {str(found.path)!r}"
-        except MissingWeights as error:
+        except MissingWeightsError as error:
             where = str(error)
         console.print(f"{text}: {where}", markup=False, highlight=False)
 
@@ -120,32 +120,32 @@ def cost(console: "Console", loss: "Loss", shape: tuple[int, int, int, int]) -> 
     from rich.table import Table
 
     from lossmith import Hybrid
-    from lossmith.formula.cost import sharing
+    from lossmith.formula.cost import unify_vgg
 
     plan = loss.plan(shape)
     if plan.passes:
         table = Table("network", "view", "layers", "terms", "GFLOP forward", "GFLOP backward", title_justify="left")
         table.title = f"Cost of a step, {shape[0]} pictures of {shape[2]}x{shape[3]} px"
         for row in plan.passes:
-            network = f"{row.network} @ {row.through}" if row.through else row.network
-            figures = (f"{flops / 1e9:.1f}" for flops in (row.forward, row.backward))
-            table.add_row(network, row.view, ", ".join(row.layers), ", ".join(row.terms), *figures)
+            network = f"{row.network} @ {row.preceding_lenses}" if row.preceding_lenses else row.network
+            figures = (f"{flops / 1e9:.1f}" for flops in (row.forward_flops, row.backward_flops))
+            table.add_row(network, row.input_name, ", ".join(row.layers), ", ".join(row.terms), *figures)
         console.print(table)
-    elif not any(term.pictured for term in loss.terms):
+    elif not any(term.reads_only_images for term in loss.terms):
         console.print("It looks at no picture: there is no cost to count for any size of them.")
         return
     else:
         console.print("No network: the step costs what the pictures' pixels cost.")
     console.print(
-        f"It keeps {plan.kept / 1e6:.1f} MB for the backward pass and holds {plan.peak / 1e6:.1f} MB at most, "
+        f"It keeps {plan.saved_bytes / 1e6:.1f} MB for the backward pass and holds {plan.peak_bytes / 1e6:.1f} MB at most, "
         "in float32 on a CPU, besides the pictures and the networks' weights."
     )
-    if shared := sharing(loss.terms):
+    if shared := unify_vgg(loss.terms):
         other = Hybrid(shared).plan(shape)
-        less = (plan.forward + plan.backward) / (other.forward + other.backward)
+        less = (plan.forward_flops + plan.backward_flops) / (other.forward_flops + other.backward_flops)
         console.print(
-            f"VGG-16 could serve all terms: {1e-9 * (other.forward + other.backward):.1f} GFLOP instead of "
-            f"{1e-9 * (plan.forward + plan.backward):.1f}, {less:.1f} times fewer. The values differ a little, so look "
+            f"VGG-16 could serve all terms: {1e-9 * (other.forward_flops + other.backward_flops):.1f} GFLOP instead of "
+            f"{1e-9 * (plan.forward_flops + plan.backward_flops):.1f}, {less:.1f} times fewer. The values differ a little, so look "
             "at tuned weights again:"
         )
         console.print(f"  {Hybrid(shared)!r}", markup=False, highlight=False)

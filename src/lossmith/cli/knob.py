@@ -1,4 +1,4 @@
-"""`lossmith knob`: what the knob of a trained network does, a command a file."""
+"""`lossmith knob`: commands about the knob of a trained network."""
 
 import typer
 
@@ -8,8 +8,8 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    knob = typer.Typer(no_args_is_help=True, help="See what the knob of a trained network does.")
+    """Add the commands."""
+    knob = typer.Typer(no_args_is_help=True, help="Measure what the knob of a trained network does.")
     for command in (knob_sweep, knob_verify):
         command.register(knob)
     app.add_typer(knob, name="knob", rich_help_panel="Networks")

@@ -9,9 +9,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lossmith.metrics import Metric
-    from lossmith.models.conditioned import Knobbed
-    from lossmith.tasks import Examples, Task
+    from lossmith.metrics import MetricName
+    from lossmith.models.conditioned import ConditionedNetwork
+    from lossmith.tasks import EvaluationSet, Task
 
 __all__ = ["register"]
 
@@ -56,13 +56,13 @@ def sweep(
     from rich.console import Console
     from rich.progress import Progress
 
+    from lossmith._files import write_atomically, write_text_atomically
     from lossmith.cli.knob_options import knobbed, mixed
     from lossmith.cli.networks import device_of
     from lossmith.knob import slider_calibration
-    from lossmith.knob.report.sweep import curves, strips
-    from lossmith.metrics import missing, protocol
-    from lossmith.models import load, save
-    from lossmith.train.folder import replaced, writer
+    from lossmith.knob.report.sweep import draw_sweep_curves, draw_sweep_strips
+    from lossmith.metrics import find_missing_metrics, describe_protocol
+    from lossmith.models import load_restorer, save_network
 
     console = Console(highlight=False, soft_wrap=True)
     place = device_of(device)
@@ -70,7 +70,7 @@ def sweep(
     model = mixed(network, what) if mix_ends else network
     run = Path(what) if Path(what).is_dir() else None
     which = known(metric)
-    if len(absent := missing(which)) == len(which):
+    if len(absent := find_missing_metrics(which)) == len(which):
         raise ValueError(f"No metric is left to measure by. {next(iter(absent.values()))}")
     taken = [name for name in which if name not in absent]
     seen = [name for name in ("psnr_y", "lpips_alex") if name in taken] or taken
@@ -78,7 +78,7 @@ def sweep(
     folder = out or (run or Path()) / ("knob_ends" if mix_ends else "knob")
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("sweep", total=len(examples))
-        swept = slider_calibration.sweep(
+        swept = slider_calibration.sweep_knob(
             model, task, examples, count=places, which=which, device=place, done=lambda _: progress.advance(bar)
         )
     words = f"{len(swept.pictures)} picture{'s' * (len(swept.pictures) != 1)} of {shown!r}"
@@ -89,53 +89,53 @@ def sweep(
         "scale": model.scale,
         "mix_ends": mix_ends,
         **swept.record(),
-        "t": model.slider.t,
+        "t": model.slider.positions,
     }
-    record |= {"protocol": protocol(task.border, taken), "missing": absent}
+    record |= {"protocol": describe_protocol(task.border, taken), "missing": absent}
     record["skipped"] = [file._asdict() for file in examples.skipped]
-    replaced(folder / "sweep.json", writer(json.dumps(record, indent=2, allow_nan=False) + "\n"))
-    replaced(folder / "curve.png", lambda partial: curves(swept, f"{what} on {words}", partial))
-    replaced(folder / "strip.png", lambda partial: strips(model, task, examples, partial, which=seen, device=place))
+    write_text_atomically(folder / "sweep.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_atomically(folder / "curve.png", lambda partial: draw_sweep_curves(swept, f"{what} on {words}", partial))
+    write_atomically(folder / "strip.png", lambda partial: draw_sweep_strips(model, task, examples, partial, which=seen, device=place))
     if equalise if equalise is not None else images is None:
         file = run / "model.safetensors" if run else Path(what)
-        header = load(file)[1]
-        replaced(file, lambda partial: save(network, partial, header))
+        header = load_restorer(file)[1]
+        write_atomically(file, lambda partial: save_network(network, partial, header))
         console.print(
             f"{file}: its slider{' of mixed ends' * mix_ends} is equalised by the {swept.distance}.", markup=False
         )
     for name, why in absent.items():
         console.print(f"Without {name}. {why}", markup=False)
     for skipped in examples.skipped:
-        console.print(f"Skipped {skipped.file}: {skipped.why}", markup=False)
+        console.print(f"Skipped {skipped.file}: {skipped.reason}", markup=False)
     for name in ("strip.png", "curve.png", "sweep.json"):
         console.print(str(folder / name), markup=False)
 
 
-def known(asked: "Sequence[str] | None") -> "list[Metric]":
+def known(asked: "Sequence[str] | None") -> "list[MetricName]":
     """The metrics that are asked for; by default all, the slow ones too."""
-    from lossmith.metrics import METRICS
+    from lossmith.metrics import DEFAULT_METRICS
 
-    every: list[Metric] = [*METRICS, "dists", "swd"]
+    every: list[MetricName] = [*DEFAULT_METRICS, "dists", "swd"]
     if unknown := [name for name in asked or () if name not in every]:
         raise ValueError(f"There is no metric {unknown[0]!r}; there are {', '.join(every)}.")
     return [name for name in every if name in asked] if asked else every
 
 
-def looked_at(model: "Knobbed", run: Path | None, images: Path | None) -> "tuple[Task, Examples, str]":
+def looked_at(model: "ConditionedNetwork", run: Path | None, images: Path | None) -> "tuple[Task, EvaluationSet, str]":
     """The task, the pictures, and whose they are: by default those that the run itself is judged by."""
-    from lossmith.data import held_out, listed
+    from lossmith.data import hold_out, list_images
     from lossmith.tasks import SuperResolution
     from lossmith.train import Settings
-    from lossmith.train.trainer import task_of
+    from lossmith.train.preparation import build_task
 
     settings = Settings.read(run / "config.json") if run else None
-    task = task_of(settings) if settings else SuperResolution(model.scale)
+    task = build_task(settings) if settings else SuperResolution(model.scale)
     if images:
-        return task, task.evaluation(images), str(images)
+        return task, task.evaluation_set(images), str(images)
     if settings is None:
         raise ValueError("Weights say nothing of pictures; give --images, or the run that they are of.")
     if settings.val:
-        return task, task.evaluation(settings.val, limit=settings.val_count), settings.val
-    files = listed(settings.images)
+        return task, task.evaluation_set(settings.val, limit=settings.val_count), settings.val
+    files = list_images(settings.images)
     count = min(settings.val_count, max(1, len(files) // 10))
-    return task, task.evaluation(held_out(files, count)[1], limit=settings.val_count), settings.images
+    return task, task.evaluation_set(hold_out(files, count)[1], limit=settings.val_count), settings.images

@@ -56,11 +56,11 @@ def verify(
     """
     from rich.console import Console
 
+    from lossmith._files import write_atomically, write_text_atomically
     from lossmith.cli.networks import device_of
-    from lossmith.knob.report.certificate import planes, words
-    from lossmith.knob.verification import REALISM, known
-    from lossmith.knob.verification import verify as verified
-    from lossmith.train.folder import replaced, writer
+    from lossmith.knob.report.certificate import draw_certificate, format_certificate
+    from lossmith.knob.verification import REALISM, check_realism_metrics
+    from lossmith.knob.verification import verify_knob as verified
 
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
     record, series = verified(
@@ -69,18 +69,18 @@ def verify(
         values=values,
         equal=equal_length or [],
         shorter=shorter or [],
-        realism=known(realism) if realism else REALISM,
+        realism=check_realism_metrics(realism) if realism else REALISM,
         training=train,
         limit=limit,
         device=device_of(device),
         console=console,
     )
-    text, line = words(record), json.dumps(record, allow_nan=False)
+    text, line = format_certificate(record), json.dumps(record, allow_nan=False)
     place = run / "verify" / f"certificate_{images.resolve().name}.png"
     if record["certified"] is not None:
-        replaced(place.with_suffix(".json"), writer(line + "\n"))
-        replaced(place.with_suffix(".txt"), writer(text + "\n"))
-        replaced(place, lambda partial: planes(record, series, partial))
+        write_text_atomically(place.with_suffix(".json"), line + "\n")
+        write_text_atomically(place.with_suffix(".txt"), text + "\n")
+        write_atomically(place, lambda partial: draw_certificate(record, series, partial))
     if as_json:
         print(line)
         return
@@ -88,6 +88,6 @@ def verify(
     for metric, why in record["missing"].items():
         console.print(f"Without {metric}. {why}", markup=False)
     for file in record["skipped"]:
-        console.print(f"Skipped {file['file']}: {file['why']}", markup=False)
+        console.print(f"Skipped {file['file']}: {file['reason']}", markup=False)
     if record["certified"] is not None:
         console.print(str(place), markup=False)

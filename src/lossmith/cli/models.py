@@ -1,9 +1,11 @@
 """`lossmith models`: the networks that can be trained."""
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+
+from lossmith.cli.common_options import AsJson
 
 __all__ = ["register"]
 
@@ -17,44 +19,45 @@ EPILOG = """Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("models", epilog=EPILOG, rich_help_panel="Networks")(models)
+    """Add the command."""
+    app.command("models", epilog=EPILOG, rich_help_panel="Networks")(print_networks)
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the networks that can be trained: our own, and all architectures of spandrel.
+def print_networks(as_json: AsJson = False) -> None:
+    """List the networks that can be trained: those of lossmith, and all architectures of spandrel.
 
-    Of the latter any published checkpoint can be fine-tuned too, under a formula of your own: give the file as --init.
+    To fine-tune a published checkpoint of a spandrel architecture, give the file as --init.
     """
     from rich.console import Console
     from rich.table import Table
 
-    found = listed()
+    rows = list_networks()
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(rows))
         return
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("--model", "what it is", "--model-option", title_justify="left")
-    last = [row["name"] for row in found if ":" not in row["name"]][-1]
-    for row in found:
+    table = Table("--model", "description", "--model-option", title_justify="left")
+    last = [row["name"] for row in rows if ":" not in row["name"]][-1]
+    for row in rows:
         table.add_row(row["name"], row["what"], ", ".join(row["options"]), end_section=row["name"] == last)
     console.print(table)
 
 
-def listed() -> list[dict[str, Any]]:
-    """Each network: its name, what it is in a few words, and its arguments."""
+def list_networks() -> list[dict[str, Any]]:
+    """Return each network: its name, a short description and its arguments."""
     import inspect
 
-    from lossmith.models.files import OWN
-    from lossmith.models.spandrel_model import PREFIX, architectures
+    from lossmith.models.files import NETWORKS
+    from lossmith.models.spandrel_model import SPANDREL_PREFIX, load_architectures
 
     rows = []
-    for name, network in OWN.items():
+    for name, network in NETWORKS.items():
         options = [p for p in inspect.signature(network).parameters if p != "scale"]
         first = (inspect.getdoc(network) or "").split("\n")[0].rstrip(".")
         rows.append({"name": name, "what": first, "options": options})
-    for name, network in sorted(architectures().items(), key=lambda pair: pair[0].lower()):
-        known = inspect.signature(network).parameters.values()
-        options = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"]
-        rows.append({"name": PREFIX + name, "what": "of spandrel", "options": options})
+    for name, network in sorted(load_architectures().items(), key=lambda pair: pair[0].lower()):
+        parameters = inspect.signature(network).parameters.values()
+        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        options = [p.name for p in parameters if p.kind in kinds and p.name != "self"]
+        rows.append({"name": SPANDREL_PREFIX + name, "what": "architecture of spandrel", "options": options})
     return rows

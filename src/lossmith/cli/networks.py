@@ -1,4 +1,4 @@
-"""Which network a command line means, and where it shall run."""
+"""The network, the task and the device that a command line names."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,73 +7,74 @@ if TYPE_CHECKING:
     from lossmith.models import Restorer
     from lossmith.tasks import Task
 
-__all__ = ["chosen", "device_of", "file_of", "task_in"]
+__all__ = ["find_weights_file", "load_task", "load_trained_network", "resolve_device"]
 
 
-def chosen(what: str | Path, scale: int | None = None) -> "Restorer":
-    """The network in a run folder or in a file of weights, in eval mode.
-
-    Raises:
-        ValueError: There is none, or it has another scale than the one that is asked for.
-    """
-    from lossmith.models import load
-
-    return load(file_of(what), scale=scale)[0]
-
-
-def file_of(what: str | Path) -> Path:
-    """The file of weights in a run folder, or the file itself.
+def load_trained_network(source: str | Path, scale: int | None = None) -> "Restorer":
+    """Return the network of a run folder or of a file of weights, in eval mode.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no network, or it has another scale than the given one.
     """
-    path = Path(what)
+    from lossmith.models import load_restorer
+
+    return load_restorer(find_weights_file(source), scale=scale)[0]
+
+
+def find_weights_file(source: str | Path) -> Path:
+    """Return the file of weights in a run folder, or the file itself.
+
+    Raises:
+        ValueError: There is no such run or file.
+    """
+    path = Path(source)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ValueError(
-                f"{str(what)!r} is no run: it has no config.json. Give the --out of a training, or a file."
+                f"{str(source)!r} is not a run: it has no config.json. Give the --out of a training, or a file of "
+                "weights."
             )
         path = path / "model.safetensors"
         if not path.is_file():
-            raise ValueError(f"The run {str(what)!r} has saved no weights yet; let it reach its first checkpoint.")
+            raise ValueError(f"The run {str(source)!r} has no weights yet; they are saved with its first checkpoint.")
     elif not path.exists():
         raise ValueError(
-            f"There is no run and no file {str(what)!r}; give the --out of a training, or a file of weights."
+            f"There is no run or file {str(source)!r}. Give the --out of a training, or a file of weights."
         )
     return path
 
 
-def task_in(what: str | Path, scale: int) -> "Task":
-    """The task that a network was trained for: a run and a file of lossmith say it, others enlarge.
+def load_task(source: str | Path, scale: int) -> "Task":
+    """Return the task of a network: the one that its run or file names, otherwise super-resolution.
 
     Raises:
-        ValueError: It is a task that this version does not know.
+        ValueError: The task is not installed.
     """
     import json
 
-    from lossmith.models.files import header
+    from lossmith.models.files import read_header
     from lossmith.tasks import TASKS, SuperResolution
 
-    path = Path(what)
+    path = Path(source)
     if path.is_dir():
         facts = json.loads((path / "config.json").read_text(encoding="utf-8"))
     else:
-        facts = header(path) if path.is_file() else {}
+        facts = read_header(path) if path.is_file() else {}
     name = facts.get("task", SuperResolution.name)
     if name not in TASKS:
-        raise ValueError(f"{str(what)!r} was trained for {name!r}; there are {', '.join(TASKS)}.")
+        raise ValueError(f"{str(source)!r} was trained for the task {name!r}; the tasks are {', '.join(TASKS)}.")
     return TASKS[name](scale, **facts.get("options", {}))
 
 
-def device_of(name: str) -> str:
-    """The device: "auto" is a GPU where there is one.
+def resolve_device(name: str) -> str:
+    """Return the device of a name; "auto" is a GPU if one is available.
 
     Raises:
-        ValueError: There is no such device here.
+        ValueError: The device is not available.
     """
     import torch
 
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("auto", "cpu", found):
-        raise ValueError(f"There is no device {name!r} here; take cpu{'' if found == 'cpu' else ' or cuda'}.")
-    return found if name == "auto" else name
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("auto", "cpu", available):
+        raise ValueError(f"The device {name!r} is not available; use cpu{'' if available == 'cpu' else ' or cuda'}.")
+    return available if name == "auto" else name

@@ -1,4 +1,4 @@
-"""`lossmith report`: one page from run folders."""
+"""`lossmith report`: one HTML page about runs or a study."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,20 +15,20 @@ EPILOG = """Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("report", epilog=EPILOG, rich_help_panel="Networks")(report)
+    """Add the command."""
+    app.command("report", epilog=EPILOG, rich_help_panel="Networks")(report_runs)
 
 
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are shown side by side.")],
+def report_runs(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, compared side by side, or one study folder.")],
     out: Annotated[
-        Path | None, typer.Option(help="The file to write [RUN/report.html; report.html here for several].")
+        Path | None, typer.Option(help="File to write \\[RUN/report.html; for several runs ./report.html].")
     ] = None,
 ) -> None:
-    """Write one HTML page, which needs nothing else, about one or several runs."""
-    from lossmith.report import page
-    from lossmith.tune.report import study_page
+    """Write one self-contained HTML page about one or several runs, or about a study."""
+    from lossmith.report import write_report
+    from lossmith.tune.report import write_study_report
 
     out = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     is_study = len(runs) == 1 and (runs[0] / "study.json").is_file()
-    print(study_page(runs[0], out) if is_study else page(runs, out))
+    print(write_study_report(runs[0], out) if is_study else write_report(runs, out))

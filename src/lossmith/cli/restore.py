@@ -1,4 +1,4 @@
-"""`lossmith restore`: a network put to use on one picture, or on a folder of them."""
+"""`lossmith restore`: a network applied to one image or to a folder of images."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossmith.cli.common_options import At, Device, InterpolateOutputs
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["register"]
+__all__ = ["OUTPUT_FORMATS", "register", "write_image"]
 
 EPILOG = """Examples:
 
@@ -21,115 +23,122 @@ EPILOG = """Examples:
 
   lossmith restore runs/knob photos/ large/ --at "psnr>=28" --tile 512"""
 
-WRITES, OPAQUE = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"), (".jpg", ".jpeg", ".bmp")
+OUTPUT_FORMATS = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+OPAQUE_FORMATS = (".jpg", ".jpeg", ".bmp")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("restore", epilog=EPILOG, rich_help_panel="Networks")(restore)
+    """Add the command."""
+    app.command("restore", epilog=EPILOG, rich_help_panel="Networks")(restore_images)
 
 
-def restore(
-    what: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder, or a file of weights.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture, or a folder of them.")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The picture to write, or the folder.")],
-    at: Annotated[
-        list[str] | None,
-        typer.Option(help="Where to turn a knob: 0.5 (slider), lam=0.7, psnr>=28, or map.png; again for more knobs."),
-    ] = None,
-    mix_ends: Annotated[
-        bool, typer.Option("--mix-ends", help="Turn it by mixing its answers at both ends, for twice the work.")
-    ] = False,
-    tile: Annotated[int, typer.Option(min=16, help="Side of the tiles for a large picture, px.")] = 256,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+def restore_images(
+    network: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="Run folder or file of weights.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, or folder of images.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Image to write, or folder.")],
+    at: At = None,
+    interpolate_outputs: InterpolateOutputs = False,
+    tile: Annotated[int, typer.Option(min=16, help="Tile size for large images in pixels.")] = 256,
+    device: Device = "auto",
 ) -> None:
-    """Restore pictures of any size; transparency is kept, and the input is never overwritten.
+    """Restore images of any size; transparency is kept, and an input is never overwritten.
 
-    From a folder each picture becomes a PNG of the same name, in the same subfolder; broken ones are listed.
+    Each image of a folder becomes a PNG of the same name in the same subfolder; unreadable images are listed.
     """
-    from lossmith.cli.knob_options import mixed, turned
-    from lossmith.cli.networks import chosen, device_of
-    from lossmith.models import tiled
+    from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
+    from lossmith.cli.networks import load_trained_network, resolve_device
+    from lossmith.models import run_tiled
 
-    pairs = planned(source, target)
-    place = device_of(device)
-    model = chosen(what).to(place)
-    if model.inputs != 3:
-        raise ValueError(f"{what!r} wants a hole beside the picture; use lossmith inpaint.")
-    model = mixed(model, what) if mix_ends else model
-    knobs = turned(model, at or [], what)
+    pairs = plan_outputs(source, target)
+    place = resolve_device(device)
+    model = load_trained_network(network).to(place)
+    if model.in_channels != 3:
+        raise ValueError(
+            f"{network!r} takes {model.in_channels} input channels, not an RGB image. For an inpainting network use "
+            "lossmith inpaint."
+        )
+    model = interpolate_ends(model, network) if interpolate_outputs else model
+    knobs = parse_knob_settings(model, at or [], network)
 
-    def through(image: "Tensor") -> "Tensor":
-        there = image.to(place)
-        return tiled(model, there, tile=tile, knobs=knobs(there)).cpu()
+    def restore(image: "Tensor") -> "Tensor":
+        moved = image.to(place)
+        return run_tiled(model, moved, tile=tile, knobs=knobs(moved)).cpu()
 
-    skipped = []
+    skipped = 0
     for file, out in pairs:
         try:
-            picture = enlarged(file, through, model.scale)
-        except (ValueError, OSError, SyntaxError) as error:  # Pillow raises all three on broken files
+            image = restore_file(file, restore, model.scale)
+        except (ValueError, OSError, SyntaxError) as error:  # Pillow raises all three on unreadable files
             if source.is_file():
-                raise ValueError(f"{str(file)!r} cannot be read as a picture: {error}.") from error
-            skipped.append(file)
+                raise ValueError(f"{str(file)!r} cannot be read as an image: {error}.") from error
+            skipped += 1
             print(f"Skipped {file}: {error}")
             continue
-        write(picture, out)
-        print(f"{out}: {picture.width}x{picture.height} px")
-    if len(skipped) == len(pairs):
-        raise ValueError(f"None of the {len(pairs)} pictures in {str(source)!r} can be read.")
+        write_image(image, out)
+        print(f"{out}: {image.width}x{image.height} px")
+    if skipped == len(pairs):
+        raise ValueError(f"None of the {len(pairs)} images in {str(source)!r} can be read.")
 
 
-def planned(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Each input and the file that it becomes; no output is an input."""
-    from lossmith.data import listed
+def plan_outputs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Return each input and its output file.
+
+    Raises:
+        ValueError: An output would overwrite an input, or has no image format.
+    """
+    from lossmith.data import list_images
 
     if source.is_file():
         out = target / f"{source.stem}.png" if target.is_dir() else target
-        if out.suffix.lower() not in WRITES:
-            raise ValueError(f"{str(out)!r} wants to end in one of {', '.join(WRITES)}.")
+        if out.suffix.lower() not in OUTPUT_FORMATS:
+            raise ValueError(f"The output must end in one of {', '.join(OUTPUT_FORMATS)}; got {str(out)!r}.")
         if out.resolve() == source.resolve():
-            raise ValueError(f"{str(source)!r} is the input; give another name for the output.")
+            raise ValueError(f"The output must differ from the input; got {str(source)!r} for both.")
         return [(source, out)]
-    files = listed(source)
+    files = list_images(source)
     if target.exists() and not target.is_dir():
-        raise ValueError(f"The pictures of a folder go into a folder; {str(target)!r} is a file.")
+        raise ValueError(f"The output for a folder of images must be a folder; {str(target)!r} is a file.")
     if target.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{str(target)!r} lies in the input folder; give a folder outside of it.")
-    bare = Counter(file.with_suffix("") for file in files)
-    names = [file.with_suffix("") if bare[file.with_suffix("")] == 1 else file for file in files]
+        raise ValueError(f"The output folder must lie outside of the input folder; got {str(target)!r}.")
+    stems = Counter(file.with_suffix("") for file in files)
+    names = [file.with_suffix("") if stems[file.with_suffix("")] == 1 else file for file in files]
     outs = [target / name.relative_to(source).with_name(f"{name.name}.png") for name in names]
     return list(zip(files, outs, strict=True))
 
 
-def enlarged(file: Path, through: "Callable[[Tensor], Tensor]", scale: int) -> "Image":
-    """A picture restored; its transparency is enlarged by bicubic interpolation."""
+def restore_file(file: Path, restore: "Callable[[Tensor], Tensor]", scale: int) -> "Image":
+    """Return the restored image of a file; an alpha channel is upscaled by bicubic interpolation."""
     from PIL import Image, ImageOps
 
     from lossmith.data import upsample
-    from lossmith.data.folders import FORMATS
+    from lossmith.data.image_files import IMAGE_FORMATS
     from lossmith.image import from_pil, to_pil
 
-    with Image.open(file, formats=FORMATS) as opened:
+    with Image.open(file, formats=IMAGE_FORMATS) as opened:
         image = ImageOps.exif_transpose(opened)
-        clear = image.has_transparency_data
-        if clear:
+        has_alpha = image.has_transparency_data
+        if has_alpha:
             image = image.convert("RGBA")
-        picture = from_pil(image.convert("RGB") if clear else image)
-    restored = to_pil(through(picture[None])[0])
-    if clear:
+        pixels = from_pil(image.convert("RGB") if has_alpha else image)
+    restored = to_pil(restore(pixels[None])[0])
+    if has_alpha:
         alpha = from_pil(image.getchannel("A"))
         restored.putalpha(to_pil(upsample(alpha[None], scale)[0]).getchannel(0))
     return restored
 
 
-def write(picture: "Image", out: Path) -> None:
-    """Writes in the format of the name."""
+def write_image(image: "Image", out: Path) -> None:
+    """Write an image in the format of the file name.
+
+    Raises:
+        ValueError: The image has transparent pixels and the format has no alpha channel.
+    """
     from PIL import Image
 
-    from lossmith.train.folder import replaced
+    from lossmith._files import write_atomically
 
-    if picture.mode == "RGBA" and out.suffix.lower() in OPAQUE:
-        raise ValueError(f"The picture is transparent in parts, which {out.suffix} cannot hold; name the output .png.")
+    if image.mode == "RGBA" and out.suffix.lower() in OPAQUE_FORMATS:
+        raise ValueError(f"The image has an alpha channel, which {out.suffix} does not support; use an output in .png.")
     form = Image.registered_extensions()[out.suffix.lower()]
     options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
-    replaced(out, lambda partial: picture.save(partial, format=form, **options))
+    write_atomically(out, lambda partial: image.save(partial, format=form, **options))

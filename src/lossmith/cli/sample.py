@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lossmith.text_to_image.cascade import Prompted
+    from lossmith.text_to_image.pipeline import TextToImagePipeline
 
 __all__ = ["prompted_in", "register"]
 
@@ -51,18 +51,18 @@ def sample(
     """
     from lossmith.cli.networks import device_of, file_of
     from lossmith.cli.restore import WRITES, write
-    from lossmith.cli.tasks import ends
+    from lossmith.tasks.options import parse_number_or_range
     from lossmith.image import to_pil
-    from lossmith.text_to_image.cascade import later_stage
-    from lossmith.text_to_image.models.sampler import Sampler
-    from lossmith.text_to_image.sample_callback import grid as laid_out
+    from lossmith.text_to_image.pipeline import load_upscaler
+    from lossmith.text_to_image.models.sampler import SamplerConfig
+    from lossmith.text_to_image.sample_callback import make_grid as laid_out
 
     if out.suffix.lower() not in WRITES:
         raise ValueError(f"--out wants a name that ends in one of {', '.join(WRITES)}; got {str(out)!r}.")
-    between = ends("--interval", interval)
+    between = parse_number_or_range("--interval", interval)
     if isinstance(between, float):
         raise ValueError(f"--interval wants two times, such as 0.1:0.9; got {interval!r}.")
-    how = Sampler(
+    how = SamplerConfig(
         solver=sampler,  # type: ignore[arg-type]  # which checks it
         steps=steps,
         guidance=guidance,
@@ -74,7 +74,7 @@ def sample(
         raise ValueError("--spoilt is the noise on what a later stage sees; give one with --upscale, or leave it out.")
     rows, columns = shaped(grid, len(prompts))
     place, first = device_of(device), prompted_in(run)
-    later = None if upscale is None else later_stage(file_of(upscale))
+    later = None if upscale is None else load_upscaler(file_of(upscale))
     count = rows * columns
     texts = [prompts[k * len(prompts) // count] for k in range(count)]
     seeds = range(seed, seed + count)
@@ -109,6 +109,6 @@ def prompted_in(what: Path) -> "Prompted":
         ValueError: There is none.
     """
     from lossmith.cli.networks import file_of
-    from lossmith.text_to_image.cascade import Prompted
+    from lossmith.text_to_image.pipeline import TextToImagePipeline
 
-    return Prompted.of(file_of(what))
+    return TextToImagePipeline.of(file_of(what))

@@ -64,7 +64,7 @@ def style(
     from lossmith.cli.networks import device_of
     from lossmith.cli.restore import WRITES, write
     from lossmith.image import to_pil
-    from lossmith.style_transfer.colour import rebrightened
+    from lossmith.style_transfer.colour import replace_luma
 
     begun, place = time.monotonic(), device_of(device)
     facts: dict[str, Any] = {"run": run}
@@ -80,25 +80,25 @@ def style(
         if weights is not None or strength != 1:
             raise ValueError("A run has learnt its style and how much of it; leave --weights and --strength out.")
         small, painted = at_once(run, pictured(content), side, place)
-        painted = rebrightened(small, painted) if preserve_colour else painted
+        painted = replace_luma(small, painted) if preserve_colour else painted
         stages = None
     else:
         if not styles:
             raise ValueError("A painting wants at least one style, or --run; give a picture that shows it.")
-        formula, remark = chosen_loss(net, layers, loss)
-        frugal = "embedded" in formula.networks
+        build_style_formula, remark = chosen_loss(net, layers, loss)
+        frugal = "embedded" in build_style_formula.networks
         brush: dict[str, Any] = {
             "side": side, "strength": strength, "preserve_colour": preserve_colour, "style_scale": style_scale,
             "init": init, "tile": tile, "seed": seed, "optimizer": optimizer or ("adam" if frugal else "lbfgs"),
         }  # fmt: skip
         brush["steps"] = steps or (100 if brush["optimizer"] == "lbfgs" else 200)
         pictures = [pictured(file).to(place) for file in (content, *styles)]
-        painted, grown, facts = grow(pictures, formula, parts(weights), brush, remark, quiet=as_json)
+        painted, grown, facts = grow(pictures, build_style_formula, parts(weights), brush, remark, quiet=as_json)
     write(to_pil(painted[0]), out)
     if stages is not None:
-        from lossmith.report.sheets import sheet
+        from lossmith.report.image_sheet import save_image_sheet
 
-        sheet({f"{s.side} px\n{s.steps} steps, {s.seconds:.0f} s": s.picture[0].cpu() for s in grown}, stages)
+        save_image_sheet({f"{s.side} px\n{s.steps} steps, {s.seconds:.0f} s": s.picture[0].cpu() for s in grown}, stages)
     height, width = painted.shape[-2:]
     facts |= {"out": str(out), "width": width, "height": height, "seconds": round(time.monotonic() - begun, 2)}
     facts["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # kilobytes on Linux
@@ -118,7 +118,7 @@ def grow(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lossmith.style_transfer.optimize import Brush, Moment, paint
+    from lossmith.style_transfer.optimize import StyleTransferConfig, OptimizationStep, stylize
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if remark:
@@ -127,12 +127,12 @@ def grow(
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
 
-        def watch(now: Moment) -> None:
+        def watch(now: OptimizationStep) -> None:
             progress.update(
                 bar, total=now.steps, completed=now.step, description=f"{now.side} px  loss {now.value:.4g}"
             )
 
-        painted = paint(pictures[0], pictures[1:], loss, weights=weights, brush=Brush(**brush), watch=watch)
+        painted = stylize(pictures[0], pictures[1:], loss, weights=weights, brush=StyleTransferConfig(**brush), watch=watch)
     if painted.stopped:
         console.print("Stopped; this is what there is by now.")
     grown = [{**stage._asdict(), "picture": list(stage.picture.shape)} for stage in painted.stages]
@@ -143,7 +143,7 @@ def grow(
 def chosen_loss(net: str | None, layers: str | None, text: str | None) -> "tuple[Loss, str]":
     """The loss that is asked for, or the usual one on VGG-19 where its weights are; and a remark."""
     from lossmith.parser import parse
-    from lossmith.style_transfer.loss import LAYERS, at_hand, formula
+    from lossmith.style_transfer.loss import STYLE_LAYERS, has_local_weights, build_style_formula
 
     if text is not None:
         if net or layers:
@@ -152,26 +152,26 @@ def chosen_loss(net: str | None, layers: str | None, text: str | None) -> "tuple
     if net not in (None, "vgg19", "vgg16", "embedded"):
         raise ValueError(f"--net is vgg19, vgg16 or embedded; got {net!r}. For others write a --loss.")
     remark = ""
-    if net is None and not at_hand("vgg19"):
+    if net is None and not has_local_weights("vgg19"):
         remark = "No weights of VGG-19 are at hand: painting by the embedded network."
         net = "embedded"
-    chosen = [layer.strip() for layer in layers.split(",")] if layers is not None else LAYERS
-    return parse(formula(net or "vgg19", chosen)), remark
+    chosen = [layer.strip() for layer in layers.split(",")] if layers is not None else STYLE_LAYERS
+    return parse(build_style_formula(net or "vgg19", chosen)), remark
 
 
-def at_once(run: str, picture: "Tensor", side: int | None, place: str) -> "tuple[Tensor, Tensor]":
+def at_once(run: str, image: "Tensor", side: int | None, place: str) -> "tuple[Tensor, Tensor]":
     """The picture in the size asked for, and what a network trained on one style makes of it."""
     import torch
 
     from lossmith.cli.networks import chosen
-    from lossmith.models.conditioned import Knobbed
-    from lossmith.style_transfer.feedforward import Stylist
-    from lossmith.style_transfer.task import sized
+    from lossmith.models.conditioned import ConditionedNetwork
+    from lossmith.style_transfer.feedforward import StyleNetwork
+    from lossmith.style_transfer.task import resize_longer_side
 
     model = chosen(run)
-    if not isinstance(model.network if isinstance(model, Knobbed) else model, Stylist):
+    if not isinstance(model.network if isinstance(model, ConditionedNetwork) else model, StyleNetwork):
         raise ValueError(f"{run!r} has learnt no style; give a run of lossmith train style.")
-    small = sized(picture, side or max(picture.shape[-2:]))
+    small = resize_longer_side(image, side or max(image.shape[-2:]))
     with torch.inference_mode():
         painted: Tensor = model.to(place)(small.to(place)).clamp(0, 1).cpu()
     return small, painted
@@ -179,9 +179,9 @@ def at_once(run: str, picture: "Tensor", side: int | None, place: str) -> "tuple
 
 def pictured(file: Path) -> "Tensor":
     """A picture (1, 3, H, W)."""
-    from lossmith.data import picture
+    from lossmith.data import read_image
 
-    return picture(file)[None]
+    return read_image(file)[None]
 
 
 def parts(text: str | None) -> list[float] | None:

@@ -1,4 +1,4 @@
-"""Tables that lose nothing: where the line is too short for one, the terminal breaks it, and a pipe has it whole."""
+"""Tables that keep all text: a terminal wraps long lines, and a pipe receives them whole."""
 
 from typing import TYPE_CHECKING
 
@@ -6,20 +6,20 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["whole"]
+__all__ = ["print_full_width"]
 
-WIDEST = 10_000
+MAX_WIDTH = 10_000
 """Characters; no table is wider."""
 
 
-def whole(console: "Console", table: "Table") -> None:
-    """Prints a table as wide as it is, though rich would shorten numbers and names to fit a line: in a pipe, of 80."""
+def print_full_width(console: "Console", table: "Table") -> None:
+    """Print a table at its full width; rich would shorten numbers and names to the console's width, 80 in a pipe."""
     from rich.measure import Measurement
 
-    usual = console.width
-    wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
-    console.width = max(usual, wanted)
+    width = console.width
+    needed = Measurement.get(console, console.options.update(max_width=MAX_WIDTH), table).maximum
+    console.width = max(width, needed)
     try:
         console.print(table)
     finally:
-        console.width = usual
+        console.width = width

@@ -1,18 +1,29 @@
-"""`lossmith tune`: which weights, layers and learning rate to take, judged by pictures that the loss never saw."""
+"""`lossmith tune`: a search for weights, layers and learning rate, by metrics that the loss does not contain."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossmith.cli.tasks import COMMANDS
-from lossmith.cli.train import DATA, MACHINE, RUN, STEP, argument, option, trained
-from lossmith.train import Settings
+from lossmith.cli.task_commands import merge_options, options_command, task_group, task_options
+from lossmith.cli.train import NetworkOptions, network_arguments
+from lossmith.tasks import TASKS
+from lossmith.tasks.options import option, option_annotations
+from lossmith.train.settings import DATA, MACHINE, OPTIMIZER, RUN, Schedule, Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lossmith.tune.search import Search
 
 __all__ = ["register"]
+
+HELP = """Search for weights, layers and learning rate.
+
+Each trial is a training in a run folder of its own, evaluated on validation images. The result is the Pareto front, the \
+trials that no other trial surpasses in all metrics, and its knee point. Workers may be killed at any time."""
 
 EPILOG = """Examples:
 
@@ -20,130 +31,155 @@ EPILOG = """Examples:
   --out studies/a
 
   lossmith tune denoising "L1 + a*perceptual('vgg19', layer)" --range a=0.03:30 --choice layer=conv3_4,conv5_4
-  --lr 1e-4:1e-3 --axes psnr_y,lpips_alex,dists --floor psnr_y=27 --images photos/ --val held_out/ --steps 2000
-  --workers 2 --out studies/b
+  --lr 1e-4:1e-3 --objectives psnr_y,lpips_alex,dists --constraint psnr_y=27 --images photos/ --val held_out/
+  --steps 2000 --workers 2 --out studies/b
 
-The same line again goes on where the study stands; given elsewhere, on the same folder and storage, it joins in."""
+Rerun the command to resume the study. The same command on another machine, with the same folder and storage, adds \
+workers to the study."""
 
-SEARCH = "The study"
-OWN = {"loss", "images", "val", "out", "steps", "lr", "knob", "calibrate", "schedule", "val_every", "checkpoint_every"}
-OWN |= {"devices", "workers"}  # options of `lossmith train` that a study sets itself, or means otherwise
+SEARCH = "Search"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """The options of a study, which replace those of a single training."""
+
+    loss: Annotated[str, typer.Argument(help='Formula with free names: "L1 + a*perceptual + b*SSIM".')]
+    steps: Annotated[int, option("Optimizer steps of a complete trial.", panel=SEARCH, min=1)]
+    out: Annotated[Path, option("Study folder; an existing study with the same settings resumes.", panel=SEARCH)]
+    ranges: Annotated[
+        list[str] | None, option("Range of a free name, a=0.01:10; may be repeated.", "--range", panel=SEARCH)
+    ] = None
+    choice: Annotated[
+        list[str] | None,
+        option("Choices of a free name, layer=conv3_4,conv1_2+conv5_4; may be repeated.", panel=SEARCH),
+    ] = None
+    objectives: Annotated[str, option("Two or three metrics to optimize.", panel=SEARCH)] = "psnr_y,lpips_alex"
+    trials: Annotated[int, option("Number of trials; may grow when the study resumes.", panel=SEARCH, min=1)] = 20
+    prune_at: Annotated[
+        str, option("Fractions of a trial after which it may be pruned; 1 disables pruning.", panel=SEARCH)
+    ] = "1/3,1"
+    constraint: Annotated[
+        list[str] | None,
+        option("Bound of a metric that a trial must satisfy, psnr_y=27; may be repeated.", panel=SEARCH),
+    ] = None
+    grid: Annotated[
+        int,
+        option("Points per range of a grid search, which replaces the sampler; 0 disables it.", panel=SEARCH, min=0),
+    ] = 0
+    sampler: Annotated[str, option("Sampler: tpe, or nsga2 for hundreds of short trials.", panel=SEARCH)] = "tpe"
+    uncalibrated: Annotated[
+        bool, option("Use weights as written, not scaled to equal gradient norms.", "--uncalibrated", panel=SEARCH)
+    ] = False
+
+    images: Annotated[Path, option("Folder of training images.", panel=DATA)]
+    val: Annotated[Path, option("Folder of validation images, none of which may be a training image.", panel=DATA)]
+    checkpoint_every: Annotated[int, option("Steps between checkpoints \\[a tenth of a trial].", panel=RUN, min=0)] = 0
+    lr: Annotated[str, option("Learning rate of AdamW, or its range, 1e-4:1e-3.", panel=OPTIMIZER)] = "5e-4"
+    schedule: Annotated[
+        Schedule, option("Learning-rate schedule: constant, or cosine with --prune-at 1.", panel=OPTIMIZER)
+    ] = "constant"
+    accelerator: Annotated[str, option("Accelerator of Lightning: auto, cpu, gpu, ...", panel=MACHINE)] = "auto"
+    workers: Annotated[
+        int, option("Worker processes on this machine; GPUs are assigned in turn.", panel=MACHINE, min=1)
+    ] = 1
+    data_workers: Annotated[
+        int | None, option("Data-loading processes of each worker \\[4 with a GPU, else 0].", panel=MACHINE, min=0)
+    ] = None
+    storage: Annotated[
+        str | None,
+        option("Storage of the trials: journal:FILE or a database URL \\[OUT/study.db].", panel=MACHINE),
+    ] = None
+    heartbeat: Annotated[int, option("Seconds between heartbeats of a worker.", panel=MACHINE, min=1)] = 20
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands, one a task, as those of `lossmith train`."""
-    tasks = typer.Typer(no_args_is_help=True, help="Find out which weights, layers and learning rate to take.")
-    for task, own in COMMANDS.items():
-        tasks.command(task, epilog=EPILOG)(command(task, own))
+    """Add the commands, one per task."""
+    tasks = typer.Typer(
+        cls=task_group(build_tune_command),
+        no_args_is_help=True,
+        help="Search for weights, layers and learning rate.",
+    )
     app.add_typer(tasks, name="tune", rich_help_panel="Networks")
 
 
-def command(task: str, own: Callable[..., dict[str, Any]]) -> Callable[..., None]:
-    """The command of a task: the study's options, the task's own, and those of `lossmith train` that stay as they are.
-
-    Args:
-        task: The task's name.
-        own: A function of the task's own options that gives the settings they come to.
-    """
-    mine = inspect.signature(own).parameters
-    study = [p for p in inspect.signature(tuned).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    common = [p for p in inspect.signature(trained).parameters.values() if p.kind is not p.POSITIONAL_ONLY]
-
-    def run(**given: Any) -> None:
-        of_task = own(**{name: given.pop(name) for name in mine})
-        tuned({"task": task, **of_task}, **given)
-
-    taken = [*mine.values(), *study, *(p for p in common if p.name not in OWN)]
-    taken = sorted(taken, key=lambda parameter: parameter.default is not parameter.empty)
-    run.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in taken])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in taken}
-    run.__doc__ = tuned.__doc__
-    return run
+def build_tune_command(name: str) -> Any:
+    """Return the command that tunes a loss for a task."""
+    options = merge_options(
+        Settings, NetworkOptions, TASKS[name].options, StudyOptions, without=("calibrate", "val_every")
+    )
+    return options_command(options, partial(run_study, name), name=name, help=HELP, epilog=EPILOG)
 
 
-def tuned(
-    of_task: dict[str, Any],
-    /,
-    *,
-    loss: Annotated[str, typer.Argument(help='The formula, with free names: "L1 + a*perceptual + b*SSIM".')],
-    images: Annotated[Path, option(DATA, "Folder of pictures to train on.")],
-    val: Annotated[Path, option(DATA, "Folder of pictures to judge by; none may be trained on.")],
-    steps: Annotated[int, option(SEARCH, "Optimiser steps of a whole trial.", min=1)],
-    out: Annotated[Path, option(SEARCH, "The study's folder; if it holds this study, it goes on.")],
-    ranges: Annotated[
-        list[str] | None,
-        typer.Option("--range", help="A free name's range, a=0.01:10; may be repeated.", rich_help_panel=SEARCH),
-    ] = None,
-    choice: Annotated[
-        list[str] | None, option(SEARCH, "A free name's choices, layer=conv3_4,conv1_2+conv5_4; may be repeated.")
-    ] = None,
-    lr: Annotated[str, option(STEP, "Learning rate of AdamW, or its range, 1e-4:1e-3.")] = "5e-4",
-    axes: Annotated[str, option(SEARCH, "Two or three figures to judge by.")] = "psnr_y,lpips_alex",
-    trials: Annotated[int, option(SEARCH, "Trials in all; may grow.", min=1)] = 20,
-    workers: Annotated[int, option(MACHINE, "Processes on this machine; one a GPU, taken in turn.", min=1)] = 1,
-    storage: Annotated[
-        str | None, option(MACHINE, "Where workers meet [OUT/study.db]: journal:FILE, or a database's URL.")
-    ] = None,
-    heartbeat: Annotated[int, option(MACHINE, "Seconds between a worker's signs of life.", min=1)] = 20,
-    rungs: Annotated[str, option(SEARCH, "Parts of a trial after which it may be given up; 1 for none.")] = "1/3,1",
-    floor: Annotated[
-        list[str] | None, option(SEARCH, "A figure that a trial must not be worse than, psnr_y=27; may be repeated.")
-    ] = None,
-    grid: Annotated[int, option(SEARCH, "All combinations of so many steps of each range, instead.", min=0)] = 0,
-    sampler: Annotated[str, option(SEARCH, "tpe, or nsga2 for hundreds of short trials.")] = "tpe",
-    raw: Annotated[bool, option(SEARCH, "Weights as written, not in units of equal gradient norms.")] = False,
-    schedule: Annotated[str, option(STEP, "Learning rate: constant, or cosine with --rungs 1.")] = "constant",
-    checkpoint_every: Annotated[int, option(RUN, "Steps between checkpoints \\[a tenth of a trial].", min=0)] = 0,
-    readers: Annotated[int | None, option(MACHINE, "Processes of a worker that read pictures.", min=0)] = None,
-    **training: Any,
-) -> None:
-    """Find out which weights, layers and learning rate to take.
-
-    Each trial is a training in a run folder of its own, judged on pictures that none is trained on. What comes out is a
-    front: the trials that no other beats on all figures, and the knee of it. Workers may be killed at any moment.
-    """
+def run_study(name: str, options: Any) -> None:
+    """Run or resume a study with the options of its command, and write its report."""
     from rich.console import Console
 
-    from lossmith.tasks import TASKS
-    from lossmith.tune.findings import findings
-    from lossmith.tune.options import asked
-    from lossmith.tune.report import study_page
     from lossmith.tune.study import tune
-    from lossmith.tune.summary import summary
-    from lossmith.tune.trial import Machine, alone
+    from lossmith.tune.trial import Hardware
 
-    init, model = training.pop("init"), training.pop("model") or TASKS[of_task["task"]].network
-    weights = Path(model) if init is None else init / "model.safetensors" if init.is_dir() else init
-    name = str(weights.resolve()) if init or weights.is_file() else model
-    network = {"name": name, **dict(argument(text) for text in training.pop("model_option") or [])}
-    settings = {name: value for name, value in training.items() if name in {f.name for f in fields(Settings)}}
-    settings |= {"model": network, "schedule": schedule, "calibrate": not raw, **of_task}
-    settings |= {"checkpoint_every": checkpoint_every} if checkpoint_every else {}
-    search = asked(
-        loss,
-        images.resolve(),
-        val.resolve(),
-        steps=steps,
-        figures=axes,
-        ranges=ranges or [],
-        choices=choice or [],
-        lr=lr,
-        rungs=rungs,
-        floors=floor or [],
-        grid=grid,
-        sampler=sampler,
-        training=settings,
-    )
+    search = build_search(name, options)
     console = Console(highlight=False, soft_wrap=True)
-    machine = Machine(training["accelerator"], 1, readers)
-    meeting: dict[str, Any] = {"trials": trials, "workers": workers, "storage": storage, "heartbeat": heartbeat}
     try:
-        tune(search, out, machine=machine, console=console, **meeting)
+        tune(
+            search,
+            options.out,
+            machine=Hardware(options.accelerator, 1, options.data_workers),
+            console=console,
+            trials=options.trials,
+            workers=options.workers,
+            storage=options.storage,
+            heartbeat=options.heartbeat,
+        )
     finally:
-        if (out / "marks.json").is_file():
-            with alone(out / "study"):  # workers end together, and one file is written by one at a time
-                found = findings(out)
-                found.export()
-                written = study_page(out, out / "report.html")
-            summary(found, console)
-            console.print(f"{out}: {written}")
+        if (options.out / "marks.json").is_file():
+            report_study(options.out, console)
+
+
+def build_search(name: str, options: Any) -> "Search":
+    """Return the search that the options of a task's command stand for."""
+    from lossmith.tune.options import search_from_options
+
+    return search_from_options(
+        options.loss,
+        options.images.resolve(),
+        options.val.resolve(),
+        steps=options.steps,
+        figures=options.objectives,
+        ranges=options.ranges or [],
+        choices=options.choice or [],
+        lr=options.lr,
+        rungs=options.prune_at,
+        floors=options.constraint or [],
+        grid=options.grid,
+        sampler=options.sampler,
+        training=trial_settings(name, options),
+    )
+
+
+def trial_settings(name: str, options: Any) -> dict[str, Any]:
+    """Return the settings that all trials of a study share."""
+    of_trial = {"loss", "images", "val", "steps", "lr"}
+    shared = option_annotations(Settings).keys() - of_trial - {"calibrate", "val_every", "checkpoint_every"}
+    of_task = task_options(name, options).settings()
+    model = network_arguments(name, options, of_task.get("model", {}))
+    if options.init is not None or Path(model["name"]).is_file():
+        model["name"] = str(Path(model["name"]).resolve())  # trials may run in another working folder
+    settings: dict[str, Any] = {each: getattr(options, each) for each in shared}
+    settings |= {"task": name, **of_task, "model": model, "calibrate": not options.uncalibrated}
+    return settings | ({"checkpoint_every": options.checkpoint_every} if options.checkpoint_every else {})
+
+
+def report_study(folder: Path, console: "Console") -> None:
+    """Write the findings and the report of a study, and print a summary."""
+    from lossmith.tune.findings import read_findings
+    from lossmith.tune.report import write_study_report
+    from lossmith.tune.summary import print_summary
+    from lossmith.tune.trial import file_lock
+
+    with file_lock(folder / "study"):  # workers may end at the same time
+        findings = read_findings(folder)
+        findings.export()
+        report = write_study_report(folder, folder / "report.html")
+    print_summary(findings, console)
+    console.print(f"{folder}: {report}")

@@ -40,9 +40,9 @@ def held_out(what: Path, captions: str, val: str | None, *, share: float, side: 
     Raises:
         ValueError: It would be judged by pictures that it was trained on, or the run's own are not here.
     """
-    from lossmith.text_to_image.caption_data import Captions, source
+    from lossmith.text_to_image.caption_data import CaptionData, open_caption_source
 
-    split, run = Captions(share=share).split, settings_of(what)
+    split, run = CaptionData(share=share).split, settings_of(what)
     if run is None:
         remark = f"{what} does not say what it was trained on: all this holds only if it was {captions}"
         rest = ", and without --val." if val is None else "."
@@ -56,14 +56,14 @@ def held_out(what: Path, captions: str, val: str | None, *, share: float, side: 
         if val is not None and val == run.val and not here(val):
             raise ValueError(f"{str(what)!r} was judged by {val!r}, which is not here; give the place with --val DIR.")
         train, held = split(captions, None if run.val is None else val, side)
-        held = source(val, side) if val is not None and run.val is None else held
+        held = open_caption_source(val, side) if val is not None and run.val is None else held
         seen = train
         if moved:
             remarks.append(f"{run.images}, which {what} was trained on, is not here; {captions} is taken for it.")
     else:
         train, held = split(captions, val, side)
         if here(run.images):
-            seen = split(run.images, None, side)[0] if run.val is None else source(run.images, side)
+            seen = split(run.images, None, side)[0] if run.val is None else open_caption_source(run.images, side)
         remarks.append(
             f"{what} was trained on {run.images}, not on {captions}: KID, train/held and copies compare with what else "
             f"{captions} holds, and do not tell what it has by heart."
@@ -93,9 +93,9 @@ def overlap(what: str, seen: "Source", held: "Source") -> list[str]:
 
 def identities(pictures: "Source") -> set[Hashable]:
     """What tells pictures apart: the files, or the scenes that are drawn."""
-    from lossmith.text_to_image.shapes.dataset import Shapes
+    from lossmith.text_to_image.shapes.dataset import ShapesDataset
 
-    if isinstance(pictures, Shapes):
+    if isinstance(pictures, ShapesDataset):
         return {(pictures.level, scene) for scene in pictures.scenes}
     places = (entry.source for entry in pictures.entries)
     return {place.resolve() if isinstance(place, Path) else (place.file.resolve(), place.start) for place in places}

@@ -1,46 +1,47 @@
-"""Pictures: from a folder to training crops and evaluation pairs, and what spoils them."""
+"""Image data: files, training crops, evaluation examples and synthetic degradations."""
 
-from lossmith.data.blur import blurred, gaussian_kernel, motion_kernel, sinc_kernel
-from lossmith.data.crops import Crops
-from lossmith.data.degraded import Degrade, Spoilt, SpoiltPictures
-from lossmith.data.folders import Pictures, Skipped, held_out, listed, picture, read
-from lossmith.data.jpeg import jpeg
-from lossmith.data.masks import Holes, hole
-from lossmith.data.noise import gaussian_noise, poisson_noise
-from lossmith.data.paired import OwnCrops, OwnPairs, Partners
-from lossmith.data.pairs import Example, Pairs
-from lossmith.data.real_esrgan import real_esrgan
-from lossmith.data.samples import samples
-from lossmith.resize import downsample, trimmed, upsample
+from lossmith.data.blur import filter2d, gaussian_kernel, motion_kernel, sinc_kernel
+from lossmith.data.degraded import Degradation, DegradedCrops, DegradedImages
+from lossmith.data.example import Example
+from lossmith.data.image_files import SkippedFile, decode_image, hold_out, list_images, read_image
+from lossmith.data.image_folder import ImageFolder
+from lossmith.data.jpeg import compress_jpeg
+from lossmith.data.masks import HoleShape, draw_mask
+from lossmith.data.noise import add_gaussian_noise, add_poisson_noise
+from lossmith.data.paired import PairedCrops, PairedImages, PairMatcher
+from lossmith.data.real_esrgan import degrade_real_esrgan
+from lossmith.data.sample_images import list_sample_images
+from lossmith.data.super_resolution import SuperResolutionCrops, SuperResolutionPairs
+from lossmith.resize import crop_to_multiple, downsample, upsample
 
 __all__ = [
-    "Crops",
-    "Degrade",
+    "Degradation",
+    "DegradedCrops",
+    "DegradedImages",
     "Example",
-    "Holes",
-    "OwnCrops",
-    "OwnPairs",
-    "Pairs",
-    "Partners",
-    "Pictures",
-    "Skipped",
-    "Spoilt",
-    "SpoiltPictures",
-    "blurred",
+    "HoleShape",
+    "ImageFolder",
+    "PairMatcher",
+    "PairedCrops",
+    "PairedImages",
+    "SkippedFile",
+    "SuperResolutionCrops",
+    "SuperResolutionPairs",
+    "add_gaussian_noise",
+    "add_poisson_noise",
+    "compress_jpeg",
+    "crop_to_multiple",
+    "decode_image",
+    "degrade_real_esrgan",
     "downsample",
+    "draw_mask",
+    "filter2d",
     "gaussian_kernel",
-    "gaussian_noise",
-    "held_out",
-    "hole",
-    "jpeg",
-    "listed",
+    "hold_out",
+    "list_images",
+    "list_sample_images",
     "motion_kernel",
-    "picture",
-    "poisson_noise",
-    "read",
-    "real_esrgan",
-    "samples",
+    "read_image",
     "sinc_kernel",
-    "trimmed",
     "upsample",
 ]

@@ -1,149 +1,163 @@
-"""Blur: kernels of lenses and of shaking hands, one for each picture, and how a picture goes through them."""
+"""Blur kernels (Gaussian, sinc, motion) and filtering with one kernel for each image."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["blurred", "gaussian_kernel", "motion_kernel", "sinc_kernel"]
+from lossmith._checks import check_choice, check_integer, check_number
 
-Profile = Literal["gaussian", "generalised", "plateau"]
+__all__ = ["filter2d", "gaussian_kernel", "motion_kernel", "sinc_kernel"]
+
+KernelProfile = Literal["gaussian", "generalised", "plateau"]
+
+PATH_POINTS_PER_PIXEL = 4
 
 
-def blurred(image: Tensor, kernels: Tensor) -> Tensor:
-    """Pictures through a kernel each, the border mirrored.
+def filter2d(image: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve each image with its own kernel, with a reflected border.
 
     Args:
         image: (N, C, H, W).
-        kernels: (N, K, K) or (1, K, K) with odd K, each with a sum of 1.
+        kernels: (N, K, K) or (1, K, K) with odd K; each sums to 1.
 
     Returns:
         (N, C, H, W).
 
     Raises:
-        ValueError: Kernels that do not fit the pictures.
+        ValueError: The kernels have another shape, or the images are smaller than the kernels' radius.
 
     Example:
-        >>> blurred(torch.ones(2, 3, 16, 16), gaussian_kernel(7, 1.0)[None]).shape
+        >>> filter2d(torch.ones(2, 3, 16, 16), gaussian_kernel(7, 1.0)[None]).shape
         torch.Size([2, 3, 16, 16])
     """
     n, c, height, width = image.shape
-    side = kernels.shape[-1]
-    if kernels.ndim != 3 or len(kernels) not in (1, n) or kernels.shape[-2] != side or side % 2 == 0:
-        raise ValueError(f"blurred wants kernels ({n}, K, K) or (1, K, K) with odd K; got {tuple(kernels.shape)}.")
-    reach = side // 2
-    if min(height, width) <= reach:
-        raise ValueError(f"blurred wants pictures of at least {reach + 1} px a side; got {height}x{width}.")
-    weight = kernels.to(image).flip(-2, -1).expand(n, side, side).repeat_interleave(c, dim=0)[:, None]
-    padded = F.pad(image, (reach,) * 4, mode="reflect").reshape(1, n * c, height + 2 * reach, width + 2 * reach)
+    size = kernels.shape[-1]
+    if kernels.ndim != 3 or len(kernels) not in (1, n) or kernels.shape[-2] != size or size % 2 == 0:
+        raise ValueError(
+            f"filter2d kernels must have shape ({n}, K, K) or (1, K, K) with odd K; got {tuple(kernels.shape)}."
+        )
+    radius = size // 2
+    if min(height, width) <= radius:
+        raise ValueError(f"filter2d images must have sides of at least {radius + 1} px; got {height}x{width}.")
+    weight = kernels.to(image).flip(-2, -1).expand(n, size, size).repeat_interleave(c, dim=0)[:, None]
+    padded = F.pad(image, (radius,) * 4, mode="reflect").reshape(1, n * c, height + 2 * radius, width + 2 * radius)
     return F.conv2d(padded, weight, groups=n * c).view(n, c, height, width)
 
 
 def gaussian_kernel(
-    side: int,
+    kernel_size: int,
     sigma: float,
-    across: float | None = None,
+    sigma_y: float | None = None,
     *,
     angle: float = 0.0,
-    profile: Profile = "gaussian",
+    profile: KernelProfile = "gaussian",
     beta: float = 1.0,
 ) -> Tensor:
-    r"""The kernels of a lens that is out of focus, round or drawn out.
+    r"""Return an isotropic or anisotropic Gaussian-like kernel.
 
-    With :math:`q = d^\top \Sigma^{-1} d` of the offset :math:`d` they are :math:`e^{-q/2}`, the generalised
-    :math:`e^{-q^\beta / 2}`, and the plateau :math:`1 / (1 + q^\beta)`.
+    With :math:`q = d^\top \Sigma^{-1} d` of the offset :math:`d`, the values are proportional to :math:`e^{-q/2}`
+    (Gaussian), :math:`e^{-q^\beta / 2}` (generalised Gaussian) or :math:`1 / (1 + q^\beta)` (plateau).
 
     References:
         | Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data (Wang et al., 2021)
         | https://arxiv.org/abs/2107.10833
 
     Args:
-        side: The kernel's side in pixels, odd.
-        sigma: The width along the first axis in pixels.
-        across: The width along the second; None for a round one.
-        angle: By which the axes are turned, in radians.
+        kernel_size: Side of the kernel in pixels, odd.
+        sigma: Standard deviation along the first axis in pixels.
+        sigma_y: Standard deviation along the second axis in pixels; None for an isotropic kernel.
+        angle: Rotation of the axes in radians.
         profile: "gaussian", "generalised" or "plateau".
-        beta: The exponent of the latter two.
+        beta: Exponent of the profiles "generalised" and "plateau".
 
     Returns:
-        (side, side) with a sum of 1.
+        (kernel_size, kernel_size) with sum 1.
 
     Raises:
-        ValueError: An even side, no width, or another profile.
+        ValueError: The size is even, a deviation or beta is not positive, or the profile is unknown.
     """
-    across = sigma if across is None else across
-    if min(sigma, across, beta) <= 0:
-        raise ValueError(f"gaussian_kernel wants widths and beta above 0; got {sigma!r}, {across!r} and {beta!r}.")
-    if profile not in get_args(Profile):
-        raise ValueError(f"gaussian_kernel knows {', '.join(get_args(Profile))}; got {profile!r}.")
-    y, x = _places(side)
+    check_number("gaussian_kernel sigma", sigma, low=0, open_low=True)
+    sigma_y = check_number("gaussian_kernel sigma_y", sigma if sigma_y is None else sigma_y, low=0, open_low=True)
+    check_number("gaussian_kernel beta", beta, low=0, open_low=True)
+    check_choice("gaussian_kernel profile", profile, KernelProfile)
+    y, x = _offsets(kernel_size)
     u = math.cos(angle) * x + math.sin(angle) * y
     v = math.cos(angle) * y - math.sin(angle) * x
-    q = (u / sigma).square() + (v / across).square()
+    q = (u / sigma).square() + (v / sigma_y).square()
     kernel = 1 / (1 + q**beta) if profile == "plateau" else torch.exp(-(q if profile == "gaussian" else q**beta) / 2)
-    return _normal(kernel)
+    return _normalize(kernel)
 
 
-def sinc_kernel(side: int, cutoff: float) -> Tensor:
-    """The round ideal low-pass, whose ringing is that of sharpened and of badly resized pictures.
+def sinc_kernel(kernel_size: int, cutoff: float) -> Tensor:
+    """Return the isotropic ideal low-pass kernel, which produces the ringing of sharpening and of poor resizing.
 
     Args:
-        side: The kernel's side in pixels, odd.
-        cutoff: The highest frequency that passes, in radians a pixel, in (0, pi].
+        kernel_size: Side of the kernel in pixels, odd.
+        cutoff: Cutoff frequency in radians per pixel, in (0, pi].
 
     Returns:
-        (side, side) with a sum of 1.
+        (kernel_size, kernel_size) with sum 1.
+
+    Raises:
+        ValueError: The size is even, or the cutoff is out of range.
     """
     if not 0 < cutoff <= math.pi:
-        raise ValueError(f"sinc_kernel wants a cutoff in (0, pi]; got {cutoff!r}.")
-    y, x = _places(side)
+        raise ValueError(f"sinc_kernel cutoff must be in (0, pi]; got {cutoff!r}.")
+    y, x = _offsets(kernel_size)
     r = (x.square() + y.square()).sqrt()
     kernel = cutoff * torch.special.bessel_j1(cutoff * r) / (2 * math.pi * r.clamp(min=1e-12))
-    return _normal(torch.where(r == 0, cutoff**2 / (4 * math.pi), kernel))
+    return _normalize(torch.where(r == 0, cutoff**2 / (4 * math.pi), kernel))
 
 
-def motion_kernel(side: int, length: float, *, bend: float = 0.3, generator: torch.Generator | None = None) -> Tensor:
-    """The path of a shaking hand: a walk that keeps its direction more or less, drawn with soft edges.
+def motion_kernel(
+    kernel_size: int, length: float, *, turn_std: float = 0.3, generator: torch.Generator | None = None
+) -> Tensor:
+    """Return the kernel of camera shake: a random walk of the direction, rendered with antialiasing.
 
     Args:
-        side: The kernel's side in pixels, odd; the path is centred in it, and cut off where it does not fit.
-        length: Of the path in pixels, above 0.
-        bend: The standard deviation of the turn in each pixel of the way, in radians; 0 is a straight line.
-        generator: Of the path, on the CPU.
+        kernel_size: Side of the kernel in pixels, odd. The path is centred; parts outside the kernel are cut off.
+        length: Length of the path in pixels, positive.
+        turn_std: Standard deviation of the change of direction per pixel of the path, in radians; 0 gives a line.
+        generator: Random generator on the CPU; None for torch's default one.
 
     Returns:
-        (side, side) with a sum of 1.
+        (kernel_size, kernel_size) with sum 1.
+
+    Raises:
+        ValueError: The size is even or too small for the path, the length is not positive, or turn_std is negative.
 
     Example:
-        >>> motion_kernel(15, 9.0, bend=0.0, generator=torch.Generator().manual_seed(0)).shape
+        >>> motion_kernel(15, 9.0, turn_std=0.0, generator=torch.Generator().manual_seed(0)).shape
         torch.Size([15, 15])
     """
-    if length <= 0 or bend < 0:
-        raise ValueError(f"motion_kernel wants a length above 0 and a bend of at least 0; got {length!r} and {bend!r}.")
-    fine = 4  # points a pixel
-    count = max(2, round(length * fine))
-    turns = torch.randn(count, generator=generator, dtype=torch.float64) * bend / math.sqrt(fine)
+    check_number("motion_kernel length", length, low=0, open_low=True)
+    check_number("motion_kernel turn_std", turn_std, low=0)
+    count = max(2, round(length * PATH_POINTS_PER_PIXEL))
+    turns = torch.randn(count, generator=generator, dtype=torch.float64) * turn_std / math.sqrt(PATH_POINTS_PER_PIXEL)
     heading = 2 * math.pi * torch.rand(1, generator=generator, dtype=torch.float64) + turns.cumsum(0)
     path = torch.stack([heading.sin(), heading.cos()]).cumsum(1) * (length / count)
     path = path - path.mean(dim=1, keepdim=True)
-    y, x = _places(side)
-    near = [(1 - (axis[..., None] - way).abs()).clamp(min=0) for axis, way in ((y, path[0]), (x, path[1]))]
-    kernel = (near[0] * near[1]).sum(dim=-1)
+    y, x = _offsets(kernel_size)
+    coverage = [(1 - (axis[..., None] - points).abs()).clamp(min=0) for axis, points in ((y, path[0]), (x, path[1]))]
+    kernel = (coverage[0] * coverage[1]).sum(dim=-1)
     if float(kernel.sum()) == 0:
-        raise ValueError(f"motion_kernel wants a side that holds the path of {length:g} px; got {side}.")
-    return _normal(kernel)
+        raise ValueError(
+            f"motion_kernel kernel_size must be large enough for a path of {length:g} px; got {kernel_size}."
+        )
+    return _normalize(kernel)
 
 
-def _places(side: int) -> tuple[Tensor, Tensor]:
-    """The row and the column of each entry, from the middle."""
-    if isinstance(side, bool) or not isinstance(side, int) or side < 1 or side % 2 == 0:
-        raise ValueError(f"A kernel wants an odd side; got {side!r}.")
-    line = torch.arange(side, dtype=torch.float64) - side // 2
+def _offsets(kernel_size: int) -> tuple[Tensor, Tensor]:
+    """Return the row and the column offset of each entry from the centre."""
+    if check_integer("kernel_size", kernel_size, low=1) % 2 == 0:
+        raise ValueError(f"kernel_size must be odd; got {kernel_size!r}.")
+    line = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
     rows, columns = torch.meshgrid(line, line, indexing="ij")
     return rows, columns
 
 
-def _normal(kernel: Tensor) -> Tensor:
+def _normalize(kernel: Tensor) -> Tensor:
     return (kernel / kernel.sum()).float()

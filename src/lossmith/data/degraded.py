@@ -1,4 +1,4 @@
-"""Pictures spoilt on purpose: crops to train on, and whole pictures to be judged by."""
+"""Synthetically degraded images: training crops and whole evaluation images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,103 +9,99 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lossmith.data.folders import Pictures, Skipped, held_out, listed, read
-from lossmith.data.pairs import LEAST, Example
-from lossmith.image import scaled
-from lossmith.resize import trimmed
+from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
+from lossmith.data.example import MIN_SIZE, Example
+from lossmith.data.image_files import SkippedFile, decode_image, raise_no_usable_images, select_evenly
+from lossmith.data.image_folder import ImageFolder
+from lossmith.image import to_float
+from lossmith.resize import crop_to_multiple
 
-__all__ = ["Degrade", "Spoilt", "SpoiltPictures"]
+__all__ = ["Degradation", "DegradedCrops", "DegradedImages"]
 
-Degrade = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
-"""From a true picture (1, 3, H, W) and a source of chance to what the network gets, "input", and what was drawn."""
+Degradation = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
+"""A function of a clean image (1, 3, H, W) in [0, 1] and a CPU generator; returns the network's input as ``"input"``
+and the parameters that were drawn, all with a batch dimension of 1."""
 
 
 @final
-class Spoilt(Dataset[dict[str, Tensor]]):
-    """An endless row of crops and what a degradation makes of them: "target", "input", and its parameters.
+class DegradedCrops(Dataset[dict[str, Tensor]]):
+    """An endless sequence of random crops and their degraded versions: "target", "input" and the drawn parameters.
 
-    Item k is a pure function of the seed, k and the files, parameters and noise included, so a run that goes on reads
-    what the unbroken run would have read, with any number of workers.
+    Sample k, with its parameters and noise, is a function of the seed, k and the files alone. A run that resumes
+    therefore continues the sequence exactly, with any number of workers.
 
     Args:
-        pictures: Where they are cut from, each at least `size` on its smaller side.
-        size: The side of a crop.
-        degrade: The degradation, of one crop at a time.
-        seed: Which row of crops.
+        images: The source images, each at least `size` pixels on its shorter side.
+        size: Side of a crop in pixels.
+        degrade: The degradation, applied to one crop at a time.
+        seed: Random seed.
     """
 
-    def __init__(self, pictures: Pictures, size: int, degrade: Degrade, *, seed: int = 0) -> None:
-        self.pictures, self.size, self.degrade, self.seed = pictures, size, degrade, seed
+    def __init__(self, images: ImageFolder, size: int, degrade: Degradation, *, seed: int = 0) -> None:
+        self.images, self.size, self.degrade, self.seed = images, size, degrade, seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        draw = np.random.default_rng([self.seed, index])
-        picture = self.pictures[int(draw.integers(len(self.pictures)))]
-        top, left = (int(draw.integers(side - self.size + 1)) for side in picture.shape[-2:])
-        flip, turns = bool(draw.integers(2)), int(draw.integers(4))
-        crop = scaled(picture[:, top : top + self.size, left : left + self.size])
-        target = (crop.flip(-1) if flip else crop).rot90(turns, (-2, -1)).contiguous()
-        spoilt = self.degrade(target[None], chance(draw))
-        return {name: tensor[0] for name, tensor in spoilt.items()} | {"target": target}
+        rng = np.random.default_rng([self.seed, index])
+        image = self.images[int(rng.integers(len(self.images)))]
+        top, left = (int(rng.integers(side - self.size + 1)) for side in image.shape[-2:])
+        symmetry = draw_flip_and_rotation(rng)
+        crop = to_float(image[:, top : top + self.size, left : left + self.size])
+        target = flip_and_rotate(crop, *symmetry)
+        degraded = self.degrade(target[None], torch_generator_from(rng))
+        return {name: tensor[0] for name, tensor in degraded.items()} | {"target": target}
 
     def source(self, index: int) -> str:
-        """The file that a crop is cut from."""
-        draw = np.random.default_rng([self.seed, index])
-        return str(self.pictures.file(int(draw.integers(len(self.pictures)))))
+        """Return the path of the file from which a crop is cut."""
+        rng = np.random.default_rng([self.seed, index])
+        return str(self.images.file(int(rng.integers(len(self.images)))))
 
     @property
-    def skipped(self) -> list[Skipped]:
-        """The files that could not be used so far, and why."""
-        return self.pictures.skipped
+    def skipped(self) -> list[SkippedFile]:
+        """The files that could not be used so far, with the reasons."""
+        return self.images.skipped
 
 
 @final
-class SpoiltPictures:
-    """Whole pictures and what a degradation makes of them, the same at every walk through.
+class DegradedImages:
+    """Whole images and their degraded versions, equal in every iteration.
 
     Args:
-        pictures: A folder, or files.
+        images: A folder, or files.
         degrade: The degradation.
-        multiple: Of what each side must be a multiple; the rest is cut off.
-        limit: The largest number of pictures; they are spread evenly over the folder. None takes all.
+        multiple: Sides are cropped to multiples of this number of pixels.
+        limit: Largest number of images, evenly spaced over the files. None uses all.
 
     Raises:
-        ValueError: There is no such folder, or no picture in it; while walking through: none can be used.
+        ValueError: The folder does not exist or contains no image; during iteration, no image can be used.
     """
 
     def __init__(
-        self,
-        pictures: str | Path | Sequence[Path],
-        degrade: Degrade,
-        *,
-        multiple: int = 1,
-        limit: int | None = None,
+        self, images: str | Path | Sequence[Path], degrade: Degradation, *, multiple: int = 1, limit: int | None = None
     ) -> None:
-        files = listed(pictures) if isinstance(pictures, str | Path) else list(pictures)
-        self.files = held_out(files, limit)[1] if limit is not None and limit < len(files) else files
+        self.files = select_evenly(images, limit)
         self.degrade, self.multiple = degrade, multiple
-        self.skipped: list[Skipped] = []
+        self.skipped: list[SkippedFile] = []
 
     def __len__(self) -> int:
-        """How many there are, bad ones included."""
+        """Return the number of files, unusable ones included."""
         return len(self.files)
 
     def __iter__(self) -> Iterator[Example]:
-        self.skipped, good = [], 0
-        for place, file in enumerate(self.files):
+        self.skipped = []
+        for index, file in enumerate(self.files):
             try:
-                picture = trimmed(scaled(read(file)), self.multiple)[None]
-                if min(picture.shape[-2:]) < LEAST:
-                    raise ValueError(f"{picture.shape[-1]}x{picture.shape[-2]} px is too small; {LEAST} px are wanted")
-                spoilt = self.degrade(picture, chance(np.random.default_rng([place])))
-                yield Example(file.stem, {**spoilt, "target": picture})
-                good += 1
+                target = crop_to_multiple(to_float(decode_image(file)), self.multiple)[None]
+                height, width = target.shape[-2:]
+                if min(height, width) < MIN_SIZE:
+                    raise ValueError(f"{width}x{height} px is too small; the minimum is {MIN_SIZE}x{MIN_SIZE} px")
+                degraded = self.degrade(target, torch_generator_from(np.random.default_rng([index])))
+                yield Example(file.stem, {**degraded, "target": target})
             except ValueError as error:
-                self.skipped.append(Skipped(str(file), str(error)))
-        if not good:
-            first = f"; the first is {self.skipped[0].file!r}: {self.skipped[0].why}" if self.skipped else ""
-            raise ValueError(f"None of the {len(self.files)} pictures can be used{first}.")
+                self.skipped.append(SkippedFile(str(file), str(error)))
+        if len(self.skipped) == len(self.files):
+            raise_no_usable_images(len(self.files), self.skipped)
 
 
-def chance(draw: np.random.Generator) -> torch.Generator:
-    """A source of chance for tensors, from one of numpy's."""
-    return torch.Generator().manual_seed(int(draw.integers(2**63)))
+def torch_generator_from(rng: np.random.Generator) -> torch.Generator:
+    """Return a torch generator on the CPU, seeded from a numpy generator."""
+    return torch.Generator().manual_seed(int(rng.integers(2**63)))

@@ -1,102 +1,111 @@
-"""Holes to be filled: strokes of a brush and boxes, drawn at random."""
+"""Random masks for inpainting: brush strokes and boxes."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["Holes", "boxes", "hole", "strokes"]
+from lossmith._checks import check_choice
 
-Holes = Literal["strokes", "boxes", "both"]
+__all__ = ["HoleShape", "draw_boxes", "draw_mask", "draw_strokes"]
+
+HoleShape = Literal["strokes", "boxes", "both"]
+
+MAX_MASKED_SHARE = 0.75
 
 
-def strokes(height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Strokes of a brush that turns to and fro, as somebody wipes something out.
+def draw_strokes(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Draw random zigzag brush strokes, like those of a user who wipes out an object.
 
-    One to four strokes of 4 to 12 pieces each; brush and pieces grow with the picture's smaller side.
+    A mask has one to four strokes of 4 to 12 segments; brush width and segment length grow with the shorter side.
 
     References:
         | Free-Form Image Inpainting with Gated Convolution (Yu et al., 2019), algorithm 1
         | https://arxiv.org/abs/1806.03589
 
     Args:
-        height: Of the picture in pixels.
-        width: Of the picture in pixels.
-        generator: The source of chance, on the CPU.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        generator: Random generator on the CPU.
 
     Returns:
         (1, height, width), 1 in the hole and 0 elsewhere.
     """
     side = min(height, width)
-    found = torch.zeros(height, width, dtype=torch.bool)
+    mask = torch.zeros(height, width, dtype=torch.bool)
     rows, columns = torch.arange(height)[:, None].float(), torch.arange(width)[None].float()
-    for _ in range(_whole(1, 4, generator)):
-        y, x = _between(0, height, generator), _between(0, width, generator)
-        brush = _between(12 / 256, 40 / 256, generator) * side
-        middle = _between(0, 2 * math.pi, generator)
-        for piece in range(_whole(4, 12, generator)):
-            angle = middle + _between(-0.3, 0.3, generator) * math.pi + (math.pi if piece % 2 else 0)
-            length = _between(0.5, 1.5, generator) * side / 6
-            ny = min(max(y + length * math.sin(angle), 0), height)
-            nx = min(max(x + length * math.cos(angle), 0), width)
-            found |= _distance(rows, columns, (y, x), (ny, nx)) <= brush / 2
-            y, x = ny, nx
-    return found.float()[None]
+    for _ in range(_integer(1, 4, generator)):
+        y, x = _uniform(0, height, generator), _uniform(0, width, generator)
+        brush = _uniform(12 / 256, 40 / 256, generator) * side
+        direction = _uniform(0, 2 * math.pi, generator)
+        for segment in range(_integer(4, 12, generator)):
+            angle = direction + _uniform(-0.3, 0.3, generator) * math.pi + (math.pi if segment % 2 else 0)
+            length = _uniform(0.5, 1.5, generator) * side / 6
+            end_y = min(max(y + length * math.sin(angle), 0), height)
+            end_x = min(max(x + length * math.cos(angle), 0), width)
+            mask |= _distance_to_segment(rows, columns, (y, x), (end_y, end_x)) <= brush / 2
+            y, x = end_y, end_x
+    return mask.float()[None]
 
 
-def boxes(height: int, width: int, generator: torch.Generator) -> Tensor:
-    """One to three upright boxes, each with sides of 1/8 to 1/2 of the picture's.
+def draw_boxes(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Draw one to three axis-aligned boxes with sides of 1/8 to 1/2 of the image's.
 
     Args:
-        height: Of the picture in pixels.
-        width: Of the picture in pixels.
-        generator: The source of chance, on the CPU.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        generator: Random generator on the CPU.
 
     Returns:
         (1, height, width), 1 in the hole and 0 elsewhere.
     """
-    found = torch.zeros(1, height, width)
-    for _ in range(_whole(1, 3, generator)):
-        h, w = (max(1, round(_between(1 / 8, 1 / 2, generator) * side)) for side in (height, width))
-        top, left = _whole(0, height - h, generator), _whole(0, width - w, generator)
-        found[:, top : top + h, left : left + w] = 1
-    return found
+    mask = torch.zeros(1, height, width)
+    for _ in range(_integer(1, 3, generator)):
+        h, w = (max(1, round(_uniform(1 / 8, 1 / 2, generator) * side)) for side in (height, width))
+        top, left = _integer(0, height - h, generator), _integer(0, width - w, generator)
+        mask[:, top : top + h, left : left + w] = 1
+    return mask
 
 
-def hole(height: int, width: int, kind: Holes, generator: torch.Generator) -> Tensor:
-    """A hole of a kind; "both" draws one or the other.
+def draw_mask(height: int, width: int, shape: HoleShape, generator: torch.Generator) -> Tensor:
+    """Draw a random mask that covers more than nothing and at most 75% of the image.
+
+    Args:
+        height: Image height in pixels.
+        width: Image width in pixels.
+        shape: "strokes", "boxes", or "both", which chooses one of the two at random.
+        generator: Random generator on the CPU.
 
     Returns:
-        (1, height, width), 1 in the hole and 0 elsewhere; something is left around it.
+        (1, height, width), 1 in the hole and 0 elsewhere.
 
     Raises:
-        ValueError: Another kind.
+        ValueError: The shape is unknown.
 
     Example:
-        >>> hole(32, 48, "both", torch.Generator().manual_seed(0)).shape
+        >>> draw_mask(32, 48, "both", torch.Generator().manual_seed(0)).shape
         torch.Size([1, 32, 48])
     """
-    if kind not in get_args(Holes):
-        raise ValueError(f"Holes are {', '.join(get_args(Holes))}; got {kind!r}.")
+    check_choice("The shape of a hole", shape, HoleShape)
     while True:
-        drawn = ("strokes", "boxes")[_whole(0, 1, generator)] if kind == "both" else kind
-        found = (strokes if drawn == "strokes" else boxes)(height, width, generator)
-        if 0 < float(found.mean()) <= 0.75:
-            return found
+        chosen = ("strokes", "boxes")[_integer(0, 1, generator)] if shape == "both" else shape
+        mask = (draw_strokes if chosen == "strokes" else draw_boxes)(height, width, generator)
+        if 0 < float(mask.mean()) <= MAX_MASKED_SHARE:
+            return mask
 
 
-def _distance(rows: Tensor, columns: Tensor, start: tuple[float, float], end: tuple[float, float]) -> Tensor:
-    """How far each pixel is from a straight piece."""
+def _distance_to_segment(rows: Tensor, columns: Tensor, start: tuple[float, float], end: tuple[float, float]) -> Tensor:
+    """Return the distance of each pixel from a line segment, in pixels."""
     (y, x), (dy, dx) = start, (end[0] - start[0], end[1] - start[1])
-    along = ((rows - y) * dy + (columns - x) * dx) / max(dy * dy + dx * dx, 1e-9)
-    along = along.clamp(0, 1)
-    return torch.hypot(rows - y - along * dy, columns - x - along * dx)
+    position = ((rows - y) * dy + (columns - x) * dx) / max(dy * dy + dx * dx, 1e-9)
+    position = position.clamp(0, 1)
+    return torch.hypot(rows - y - position * dy, columns - x - position * dx)
 
 
-def _between(low: float, high: float, generator: torch.Generator) -> float:
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand(1, generator=generator))
 
 
-def _whole(low: int, high: int, generator: torch.Generator) -> int:
+def _integer(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high + 1, (1,), generator=generator))

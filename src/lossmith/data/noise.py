@@ -1,69 +1,71 @@
-"""Noise as cameras and papers make it, drawn for whole batches on any device."""
+"""Gaussian and Poisson noise for batches on any device."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["gaussian_noise", "poisson_noise"]
+__all__ = ["add_gaussian_noise", "add_poisson_noise"]
 
 Strength = float | Tensor
-"""A number, or one a picture (N,)."""
+"""A number, or one for each image, (N,)."""
 
 
-def gaussian_noise(
-    image: Tensor, sigma: Strength, *, grey: bool = False, generator: torch.Generator | None = None
+def add_gaussian_noise(
+    image: Tensor, sigma: Strength, *, grey_noise: bool = False, generator: torch.Generator | None = None
 ) -> Tensor:
-    """A picture with white Gaussian noise added; it is not clipped, as the denoising papers have it.
+    """Add white Gaussian noise without clipping, as the denoising papers do.
 
     Args:
         image: (N, 3, H, W) in [0, 1].
-        sigma: The standard deviation in units of 1/255, as the papers give it: a number, or one a picture (N,).
-        grey: Whether all channels of a pixel get the same noise.
-        generator: Of the noise, on the image's device; None for torch's own.
+        sigma: Standard deviation in units of 1/255, as papers report it: a number, or one for each image, (N,).
+        grey_noise: Whether all channels of a pixel have the same noise.
+        generator: Random generator on the image's device; None for torch's default one.
 
     Returns:
         (N, 3, H, W).
 
     Example:
-        >>> noisy = gaussian_noise(torch.full((1, 3, 64, 64), 0.5), 25.0, generator=torch.Generator().manual_seed(0))
+        >>> image = torch.full((1, 3, 64, 64), 0.5)
+        >>> noisy = add_gaussian_noise(image, 25.0, generator=torch.Generator().manual_seed(0))
         >>> round(float((noisy - 0.5).std() * 255))
         25
     """
-    shape = image[:, :1].shape if grey else image.shape
+    shape = image[:, :1].shape if grey_noise else image.shape
     noise = torch.randn(shape, generator=generator, device=image.device, dtype=image.dtype)
-    return image + noise * _each(sigma, image) / 255
+    return image + noise * _per_image(sigma, image) / 255
 
 
-def poisson_noise(
+def add_poisson_noise(
     image: Tensor,
     peak: Strength,
     *,
     scale: Strength = 1.0,
-    grey: bool = False,
+    grey_noise: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""A picture with the noise of counted photons, which is stronger where it is brighter; not clipped.
+    r"""Add photon shot noise, whose variance grows with the brightness, without clipping.
 
     .. math:: x + s \, (\text{Poisson}(p x) / p - x)
 
     Args:
         image: (N, 3, H, W) in [0, 1].
-        peak: The photons :math:`p` that a white pixel counts, above 0: a number, or one a picture (N,).
-        scale: By how much the noise is multiplied, as Real-ESRGAN does it.
-        grey: Whether all channels of a pixel get the same noise, that of their mean.
-        generator: Of the noise, on the image's device; None for torch's own.
+        peak: Expected photon count :math:`p` of a white pixel, positive: a number, or one for each image, (N,).
+        scale: Factor :math:`s` of the noise, as in Real-ESRGAN.
+        grey_noise: Whether all channels of a pixel have the same noise, that of their mean.
+        generator: Random generator on the image's device; None for torch's default one.
 
     Returns:
         (N, 3, H, W).
 
     Example:
-        >>> noisy = poisson_noise(torch.full((1, 3, 64, 64), 0.5), 50.0, generator=torch.Generator().manual_seed(0))
+        >>> image = torch.full((1, 3, 64, 64), 0.5)
+        >>> noisy = add_poisson_noise(image, 50.0, generator=torch.Generator().manual_seed(0))
         >>> round(float((noisy - 0.5).std()), 2)
         0.1
     """
-    clean = (image.mean(dim=1, keepdim=True) if grey else image).clamp(0, 1)
-    photons = _each(peak, image)
-    return image + _each(scale, image) * (torch.poisson(clean * photons, generator=generator) / photons - clean)
+    clean = (image.mean(dim=1, keepdim=True) if grey_noise else image).clamp(0, 1)
+    photons = _per_image(peak, image)
+    return image + _per_image(scale, image) * (torch.poisson(clean * photons, generator=generator) / photons - clean)
 
 
-def _each(value: Strength, image: Tensor) -> Strength:
+def _per_image(value: Strength, image: Tensor) -> Strength:
     return value.to(image).view(-1, 1, 1, 1) if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""Pairs that the user brings: two folders, the spoilt pictures and the true ones, matched by name."""
+"""Pairs provided by the user: a folder of inputs and a folder of targets, matched by file name."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,54 +9,55 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lossmith.data.folders import Skipped, held_out, listed, read, size
-from lossmith.data.pairs import LEAST, Example
-from lossmith.image import scaled
+from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
+from lossmith.data.example import MIN_SIZE, Example
+from lossmith.data.image_files import SkippedFile, decode_image, list_images, read_image_size, select_evenly
+from lossmith.data.super_resolution import check_crop_size
+from lossmith.image import to_float
 
-__all__ = ["OwnCrops", "OwnPairs", "Partners"]
+__all__ = ["PairMatcher", "PairedCrops", "PairedImages"]
 
 
 @final
-class Partners:
-    """The spoilt picture of each true one: the same path below its folder, or else the same stem, any picture format.
+class PairMatcher:
+    """Finds the input image of each target image by its stem, in any image format.
+
+    If several inputs share the stem, the one whose folder has the same name as the target's folder is used.
 
     Args:
-        inputs: The folder of spoilt pictures.
-        scale: By how much the true ones are larger.
+        inputs: Folder of the input images.
+        scale: Size of a target divided by the size of its input.
 
     Raises:
-        ValueError: There is no such folder, or no picture in it, or two that could be meant.
+        ValueError: The folder does not exist or contains no image.
     """
 
     def __init__(self, inputs: str | Path, scale: int) -> None:
         self.folder, self.scale = Path(inputs), scale
         self.by_stem: dict[str, list[Path]] = {}
-        for file in listed(inputs):
+        for file in list_images(inputs):
             self.by_stem.setdefault(file.stem, []).append(file)
 
-    def of(self, target: Path) -> Path:
-        """The file that belongs to a true picture's.
+    def find_input(self, target: Path) -> Path:
+        """Return the input file of a target file.
 
         Raises:
-            ValueError: There is none, it is not the only one, or its size does not fit.
+            ValueError: The match does not exist, is ambiguous, or has the wrong size; the message is the reason.
         """
         found = self.by_stem.get(target.stem, [])
         if len(found) > 1:
             found = [file for file in found if file.parent.name == target.parent.name]
         if len(found) != 1:
-            what = "several pictures" if found else "no picture"
-            raise ValueError(f"{str(self.folder)!r} has {what} called {target.stem!r}, which it is matched by")
-        (height, width), (h, w) = size(target), size(found[0])
+            number = "several images" if found else "no image"
+            raise ValueError(f"{str(self.folder)!r} contains {number} named {target.stem!r}")
+        (height, width), (h, w) = read_image_size(target), read_image_size(found[0])
         if (h * self.scale, w * self.scale) != (height, width):
-            raise ValueError(
-                f"its partner has {w}x{h} px, which is not 1/{self.scale} of {width}x{height} px"
-                if self.scale > 1
-                else f"its partner has {w}x{h} px, and it has {width}x{height} px"
-            )
+            factor = f"1/{self.scale} of " if self.scale > 1 else ""
+            raise ValueError(f"the input image has {w}x{h} px, but must have {factor}{width}x{height} px")
         return found[0]
 
-    def matched(self, targets: Sequence[Path], *, least: int = 1) -> tuple[list[tuple[Path, Path]], list[Skipped]]:
-        """All pairs of files (true, spoilt), and the true ones that have none or are too small.
+    def match(self, targets: Sequence[Path], *, min_size: int = 1) -> tuple[list[tuple[Path, Path]], list[SkippedFile]]:
+        """Return the pairs (target, input), and the targets without an input or smaller than `min_size` pixels.
 
         Raises:
             ValueError: There is no pair.
@@ -64,113 +65,110 @@ class Partners:
         pairs, skipped = [], []
         for target in targets:
             try:
-                if min(size(target)) < least:
-                    raise ValueError(f"it is smaller than {least}x{least} px")
-                pairs.append((target, self.of(target)))
+                if min(read_image_size(target)) < min_size:
+                    raise ValueError(f"the image is smaller than {min_size}x{min_size} px")
+                pairs.append((target, self.find_input(target)))
             except ValueError as error:
-                skipped.append(Skipped(str(target), str(error)))
-        if not pairs:
-            raise ValueError(
-                f"None of the {len(targets)} pictures has a partner that fits; the first is "
-                f"{skipped[0].file!r}: {skipped[0].why}. Partners are matched by name."
-                if skipped
-                else "Partners are wanted for at least one picture; got none."
-            )
-        return pairs, skipped
+                skipped.append(SkippedFile(str(target), str(error)))
+        if pairs:
+            return pairs, skipped
+        if not skipped:
+            raise ValueError("PairMatcher needs at least one target; got none.")
+        raise ValueError(
+            f"None of the {len(targets)} images has a matching input image; the first is {skipped[0].file!r}: "
+            f"{skipped[0].reason}. Inputs and targets are matched by file name."
+        )
 
 
 @final
-class OwnCrops(Dataset[dict[str, Tensor]]):
-    """An endless row of crops of such pairs: ``{"input": (3, h, w), "target": (3, size, size)}``.
+class PairedCrops(Dataset[dict[str, Tensor]]):
+    """An endless sequence of random crops of pairs: ``{"input": (3, h, w), "target": (3, size, size)}``.
 
-    Item k is a function of the seed, k and the files alone.
+    Sample k is a function of the seed, k and the files alone.
 
     Args:
-        targets: The files of the true pictures.
-        partners: Who knows the spoilt ones.
-        size: The side of a large crop, a multiple of the scale.
-        seed: Which row of crops.
+        targets: The target files.
+        matcher: Finds the input files.
+        size: Side of a target crop in pixels, a multiple of the scale.
+        seed: Random seed.
 
     Raises:
-        ValueError: There is no pair, or the size is no multiple of the scale.
+        ValueError: There is no pair, or the size is not a multiple of the scale.
     """
 
-    def __init__(self, targets: Sequence[Path], partners: Partners, size: int, *, seed: int = 0) -> None:
-        if size < 1 or size % partners.scale:
-            raise ValueError(f"A crop wants a multiple of the scale, {partners.scale}, as its side; got {size}.")
-        self.pairs, self.left = partners.matched(targets, least=size)
-        self.size, self.scale, self.seed = size, partners.scale, seed
-        self._broken = torch.zeros(len(self.pairs), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+    def __init__(self, targets: Sequence[Path], matcher: PairMatcher, size: int, *, seed: int = 0) -> None:
+        check_crop_size(size, matcher.scale)
+        self.pairs, self.unmatched = matcher.match(targets, min_size=size)
+        self.size, self.scale, self.seed = size, matcher.scale, seed
+        # in shared memory, so that a worker process marks a damaged pair for all
+        self._damaged = torch.zeros(len(self.pairs), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        draw = np.random.default_rng([self.seed, index])
-        target, low = self._read(int(draw.integers(len(self.pairs))))
+        rng = np.random.default_rng([self.seed, index])
+        target, low = self._read_pair(int(rng.integers(len(self.pairs))))
         small = self.size // self.scale
-        top, left = (int(draw.integers(side - small + 1)) for side in low.shape[-2:])
-        flip, turns = bool(draw.integers(2)), int(draw.integers(4))
+        top, left = (int(rng.integers(side - small + 1)) for side in low.shape[-2:])
+        symmetry = draw_flip_and_rotation(rng)
         crops = {
             "input": low[:, top : top + small, left : left + small],
             "target": target[:, top * self.scale :, left * self.scale :][:, : self.size, : self.size],
         }
-        turned = {name: (crop.flip(-1) if flip else crop).rot90(turns, (-2, -1)) for name, crop in crops.items()}
-        return {name: scaled(crop).contiguous() for name, crop in turned.items()}
+        return {name: to_float(flip_and_rotate(crop, *symmetry)) for name, crop in crops.items()}
 
     def source(self, index: int) -> str:
-        """The true picture that a crop is cut from."""
-        draw = np.random.default_rng([self.seed, index])
-        return str(self.pairs[int(draw.integers(len(self.pairs)))][0])
+        """Return the path of the target file from which a crop is cut."""
+        rng = np.random.default_rng([self.seed, index])
+        return str(self.pairs[int(rng.integers(len(self.pairs)))][0])
 
     @property
-    def skipped(self) -> list[Skipped]:
-        """The true pictures that could not be used so far, and why."""
-        broken = self._broken.nonzero().flatten().tolist()
-        return self.left + [
-            Skipped(str(self.pairs[place][0]), "it or its partner cannot be decoded") for place in broken
+    def skipped(self) -> list[SkippedFile]:
+        """The target files that could not be used so far, with the reasons."""
+        damaged = self._damaged.nonzero().flatten().tolist()
+        return self.unmatched + [
+            SkippedFile(str(self.pairs[index][0]), "the image or its input cannot be decoded") for index in damaged
         ]
 
-    def _read(self, place: int) -> tuple[Tensor, Tensor]:
-        """A pair, or the next one that can be decoded."""
+    def _read_pair(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return the target and the input at an index, or the next pair that can be decoded."""
         for step in range(len(self.pairs)):
-            at = (place + step) % len(self.pairs)
-            if self._broken[at]:
+            candidate = (index + step) % len(self.pairs)
+            if self._damaged[candidate]:
                 continue
             try:
-                target, low = (read(file) for file in self.pairs[at])
+                target, low = (decode_image(file) for file in self.pairs[candidate])
                 return target, low
             except ValueError:
-                self._broken[at] = 1
+                self._damaged[candidate] = 1
         raise ValueError(f"None of the {len(self.pairs)} pairs can be decoded; the first is {self.pairs[0][0]}.")
 
 
 @final
-class OwnPairs:
-    """Whole pairs to be judged by.
+class PairedImages:
+    """Whole pairs for evaluation.
 
     Args:
-        targets: The folder or the files of the true pictures.
-        partners: Who knows the spoilt ones.
-        limit: The largest number of pairs; they are spread evenly. None takes all.
+        targets: The folder or the files of the target images.
+        matcher: Finds the input files.
+        limit: Largest number of pairs, evenly spaced over the files. None uses all.
 
     Raises:
         ValueError: There is no pair.
     """
 
-    def __init__(self, targets: str | Path | Sequence[Path], partners: Partners, *, limit: int | None = None) -> None:
-        files = listed(targets) if isinstance(targets, str | Path) else list(targets)
-        files = held_out(files, limit)[1] if limit is not None and limit < len(files) else files
-        self.pairs, self.left = partners.matched(files, least=LEAST)
-        self.skipped: list[Skipped] = list(self.left)
+    def __init__(self, targets: str | Path | Sequence[Path], matcher: PairMatcher, *, limit: int | None = None) -> None:
+        self.pairs, self.unmatched = matcher.match(select_evenly(targets, limit), min_size=MIN_SIZE)
+        self.skipped: list[SkippedFile] = list(self.unmatched)
 
     def __len__(self) -> int:
-        """How many there are, bad ones included."""
+        """Return the number of pairs, undecodable ones included."""
         return len(self.pairs)
 
     def __iter__(self) -> Iterator[Example]:
-        self.skipped = list(self.left)
+        self.skipped = list(self.unmatched)
         for target, low in self.pairs:
             try:
-                pair = {"input": scaled(read(low))[None], "target": scaled(read(target))[None]}
+                pair = {"input": to_float(decode_image(low))[None], "target": to_float(decode_image(target))[None]}
             except ValueError as error:
-                self.skipped.append(Skipped(str(target), str(error)))
+                self.skipped.append(SkippedFile(str(target), str(error)))
                 continue
             yield Example(target.stem, pair)

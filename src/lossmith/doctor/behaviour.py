@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lossmith.doctor.probe import Patient
-from lossmith.doctor.report import Finding, listed, short
-from lossmith.losses.external import Foreign
+from lossmith.doctor.probe import TermProbe
+from lossmith.doctor.report import Finding, join_names, dtype_name
+from lossmith.losses.external import External
 
-__all__ = ["mutates", "random", "remembers", "shaped", "watches"]
+__all__ = ["check_mutation", "check_determinism", "check_state", "check_output_shape", "check_precision"]
 
 ASKS = ("item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__")
 """What copies a value from the device to the host."""
 HALVES = (torch.float16, torch.bfloat16)
 
 
-def shaped(patient: Patient) -> Iterator[Finding]:
+def check_output_shape(patient: TermProbe) -> Iterator[Finding]:
     """Whether it gives one value an image."""
     shape = tuple(patient.ask(patient.views, gradient=False).value.shape)
     count = len(next(iter(patient.views.values())))
@@ -31,7 +31,7 @@ def shaped(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def mutates(patient: Patient) -> Iterator[Finding]:
+def check_mutation(patient: TermProbe) -> Iterator[Finding]:
     """Whether it overwrites the pictures that it is given."""
     given = {name: view.clone() for name, view in patient.one.items()}
     versions = {name: view._version for name, view in given.items()}
@@ -42,20 +42,20 @@ def mutates(patient: Patient) -> Iterator[Finding]:
         yield patient.finds(
             "error",
             "mutated",
-            f"It overwrites what it is given ({listed(changed)}, by up to {max(off.values()):.3g}): the next term, and "
+            f"It overwrites what it is given ({join_names(changed)}, by up to {max(off.values()):.3g}): the next term, and "
             "the next call, see another picture.",
             "Let it work on a copy, or without in-place operations (x = x - m, not x -= m).",
         )
-    if isinstance(foreign := patient.term.distance, Foreign) and patient.term.lens is None and len(patient.one) == 2:
+    if isinstance(foreign := patient.term.distance, External) and patient.term.lens is None and len(patient.one) == 2:
         x, y = (view[:1].clone() for view in patient.one.values())
         kept = x.clone(), y.clone()
         with torch.no_grad():
             foreign.ask(x, y)
         if not all(map(torch.equal, (x, y), kept)):
-            yield patient.finds("note", "mutated", "It overwrites what it is given; Foreign gives it copies.")
+            yield patient.finds("note", "mutated", "It overwrites what it is given; External gives it copies.")
 
 
-def random(patient: Patient) -> Iterator[Finding]:
+def check_determinism(patient: TermProbe) -> Iterator[Finding]:
     """Whether two calls on the same pictures agree, and whether others' random numbers are drawn."""
     before = torch.get_rng_state()
     first = patient.ask(patient.one, gradient=False).value
@@ -65,20 +65,20 @@ def random(patient: Patient) -> Iterator[Finding]:
     if off > 1e-4:  # less is the order of summation
         yield patient.finds(
             "error",
-            "random",
+            "check_determinism",
             f"Two calls on the same pictures in training mode differ by {off:.1%}.",
             "Put its layers in eval mode for good, or give it a seeded generator of its own.",
         )
     elif drew:
         yield patient.finds(
             "warning",
-            "random",
+            "check_determinism",
             "It draws from PyTorch's global random numbers, so that adding it changes what the rest of a run draws.",
             "Give it a seeded generator of its own.",
         )
 
 
-def remembers(patient: Patient, before: dict[str, Tensor]) -> Iterator[Finding]:
+def check_state(patient: TermProbe, before: dict[str, Tensor]) -> Iterator[Finding]:
     """Whether being evaluated has changed the values of its own parameters or buffers."""
     after = patient.state()
     kept = {name: t for name, t in after.items() if name in before}
@@ -86,12 +86,12 @@ def remembers(patient: Patient, before: dict[str, Tensor]) -> Iterator[Finding]:
         yield patient.finds(
             "error",
             "state",
-            f"Evaluating it changes its own state ({listed(changed)}): a validation step then changes the training.",
+            f"Evaluating it changes its own state ({join_names(changed)}): a validation step then changes the training.",
             "Put its layers in eval mode for good, or change state in `study`, which only training calls.",
         )
 
 
-def watches(patient: Patient) -> Iterator[Finding]:
+def check_precision(patient: TermProbe) -> Iterator[Finding]:
     """In which precision it computes, what comes out, and whether it waits for the device."""
     watch = _Watch()
     with watch:
@@ -100,7 +100,7 @@ def watches(patient: Patient) -> Iterator[Finding]:
         yield patient.finds(
             "error",
             "precision",
-            f"Given float32 pictures it computes in half precision ({listed(sorted(watch.halved))}), where sums "
+            f"Given float32 pictures it computes in half precision ({join_names(sorted(watch.halved))}), where sums "
             "overflow at 65,504 or lose their digits.",
             "Let only convolutions run in half precision; keep sums, norms and Gram matrices in float32.",
         )
@@ -108,7 +108,7 @@ def watches(patient: Patient) -> Iterator[Finding]:
         yield patient.finds(
             "error",
             "precision",
-            f"Given float32 pictures its value is {short(answer.value.dtype)}.",
+            f"Given float32 pictures its value is {dtype_name(answer.value.dtype)}.",
             "Give the value in float32.",
         )
     if watch.asked:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lossmith.doctor import anatomy, behaviour, measures, slopes
-from lossmith.doctor.inputs import Views, few, images, made_up, pictures_in, untrained
-from lossmith.doctor.probe import Patient, copied
-from lossmith.doctor.report import Finding, Report, in_words
+from lossmith.doctor.inputs import Inputs, first_images, min_batch_size, make_inputs, image_inputs, with_untrained_networks
+from lossmith.doctor.probe import TermProbe, copy_loss
+from lossmith.doctor.report import Finding, DoctorReport, describe_error
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.term import Term
 
@@ -20,7 +20,7 @@ SIDES = (64, 96, 192)
 """The pictures that the examination makes do with, if the loss can look at them."""
 
 
-def check(loss: Loss, views: Mapping[str, Tensor] | None = None, *, shape: Sequence[int] | None = None) -> Report:
+def check(loss: Loss, views: Mapping[str, Tensor] | None = None, *, shape: Sequence[int] | None = None) -> DoctorReport:
     """Examines a loss on a copy of it, in training mode, as a parent module has it.
 
     Each term is tried on noise, for structure, and on hostile views, for what is not finite. With views, such as the
@@ -45,7 +45,7 @@ def check(loss: Loss, views: Mapping[str, Tensor] | None = None, *, shape: Seque
         >>> print(check(0.5 * L1() + TV()))
         0.5 * L1() + TV(): sound.
         >>> check(L1(), {"pred": torch.rand(1, 3, 8, 8), "target": 255 * torch.rand(1, 3, 8, 8)}).errors[0].cure
-        'Divide it by 255.'
+        'Divide by 255.'
     """
     if shape is not None and (len(shape) != 4 or min(shape) < 1):
         raise ValueError(f"check wants the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
@@ -54,18 +54,18 @@ def check(loss: Loss, views: Mapping[str, Tensor] | None = None, *, shape: Seque
     with torch.random.fork_rng(devices), torch.inference_mode(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         findings = list(_examined(loss, views, shape))
-    return Report.of(repr(loss), findings)
+    return DoctorReport.of(repr(loss), findings)
 
 
 def _examined(loss: Loss, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Iterator[Finding]:
-    whole, missing = untrained(loss)
-    whole = copied(whole).train()
+    whole, missing = with_untrained_networks(loss)
+    whole = copy_loss(whole).train()
     for message in missing:
         yield Finding("warning", "weights", "", "Examined with an untrained network, whatever it will see.", message)
     if views is not None:
         views = {name: view.detach() for name, view in views.items()}
-        whole.looks(views)
-        yield from measures.ranges(whole, views)
+        whole.feature_cache(views)
+        yield from measures.check_input_range(whole, views)
     well: list[str] = []
     partial: list[Finding] = []
     for name, term in zip(whole.names, whole.terms, strict=True):
@@ -74,64 +74,64 @@ def _examined(loss: Loss, views: Mapping[str, Tensor] | None, shape: Sequence[in
         partial += (finding for finding in found if finding.check == "partial")
         if not any(finding.severity == "error" for finding in found):
             well.append(name)
-    shared = len(partial) < sum("pred" in term.reads for term in whole.terms)  # another term reaches the rest
+    shared = len(partial) < sum("pred" in term.inputs for term in whole.terms)  # another term reaches the rest
     yield from (replace(finding, severity="warning") if shared else finding for finding in partial)
     if well and (views is None or "pred" in views):
         side = (shape[2], shape[3]) if shape else _fitting(whole)
-        yield from measures.balances(whole, well, None if views is None else few(whole, views, images(whole)), side)
+        yield from measures.check_balance(whole, well, None if views is None else first_images(whole, views, min_batch_size(whole)), side)
 
 
 def _term(name: str, term: Term, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> list[Finding]:
     """All that is found of one term, also if it stops on the way."""
     found: list[Finding] = []
-    alone = Hybrid([Term(term.distance, lens=term.lens, renamed=term.renamed)])
+    alone = Hybrid([Term(term.distance, lens=term.lens, input_renames=term.input_renames)])
     try:
         noise = _noise(alone, views, shape)
-        for finding in _checks(Patient(name, term, noise, tuple(pictures_in(alone, noise)))):
+        for finding in _checks(TermProbe(name, term, noise, tuple(image_inputs(alone, noise)))):
             found.append(finding)  # what was found before an error stays
     except Exception as error:  # whatever a foreign callable may raise
         cure = "Try it on these pictures by hand; nothing after this could be looked at."
-        found.append(Finding("error", "refuses", name, f"It stops on ordinary pictures: {in_words(error)}", cure))
+        found.append(Finding("error", "refuses", name, f"It stops on ordinary pictures: {describe_error(error)}", cure))
     return found
 
 
-def _checks(patient: Patient) -> Iterator[Finding]:
+def _checks(patient: TermProbe) -> Iterator[Finding]:
     """All checks of one term, those first that tell why others fail."""
-    if misshapen := list(behaviour.shaped(patient)):
+    if misshapen := list(behaviour.check_output_shape(patient)):
         yield from misshapen
         return
     before = patient.state()
-    yield from behaviour.mutates(patient)
-    yield from anatomy.trains(patient)
-    unsteady = list(behaviour.random(patient))
+    yield from behaviour.check_mutation(patient)
+    yield from anatomy.check_trainable(patient)
+    unsteady = list(behaviour.check_determinism(patient))
     yield from unsteady
-    yield from behaviour.watches(patient)
-    yield from anatomy.aliases(patient)
+    yield from behaviour.check_precision(patient)
+    yield from anatomy.check_aliasing(patient)
     answer = patient.ask(patient.views)
-    yield from behaviour.remembers(patient, before)
-    yield from measures.bounded(patient, answer)
-    yield from measures.leans(patient, answer)
+    yield from behaviour.check_state(patient, before)
+    yield from measures.check_value_range(patient, answer)
+    yield from measures.check_direction(patient, answer)
     if not any(finding.severity == "error" for finding in unsteady):
-        yield from measures.agrees(patient, answer)
-        yield from measures.grows(patient, answer)
+        yield from measures.check_batch_independence(patient, answer)
+        yield from measures.check_scale(patient, answer)
         if answer.norm:
-            yield from slopes.derives(patient, answer)
-    yield from slopes.reaches(patient, answer)
+            yield from slopes.check_derivative(patient, answer)
+    yield from slopes.check_coverage(patient, answer)
     if answer.norm:
-        yield from slopes.dies(patient, answer)
-    yield from slopes.survives(patient, answer)
-    yield from anatomy.drifts(patient)
+        yield from slopes.check_dead_zone(patient, answer)
+    yield from slopes.check_finite(patient, answer)
+    yield from anatomy.check_dtype(patient)
 
 
-def _noise(loss: Hybrid, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Views:
+def _noise(loss: Hybrid, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Inputs:
     """Ordinary views for one term: noise of the shapes that are given, other kinds of views as they are given."""
     if views is None:
         if shape is None:
-            return made_up(loss, _fitting(loss))
-        return made_up(loss, (shape[2], shape[3]), n=max(shape[0], images(loss)))
-    ordered = sorted(loss.reads, key=lambda name: name != "pred")
-    given = few(loss, {name: views[name] for name in ordered}, images(loss))
-    pictures = pictures_in(loss, given)
+            return make_inputs(loss, _fitting(loss))
+        return make_inputs(loss, (shape[2], shape[3]), n=max(shape[0], min_batch_size(loss)))
+    ordered = sorted(loss.input_names, key=lambda name: name != "pred")
+    given = first_images(loss, {name: views[name] for name in ordered}, min_batch_size(loss))
+    pictures = image_inputs(loss, given)
     generator = torch.Generator().manual_seed(0)
     for name in pictures:
         given[name] = torch.rand(given[name].shape, generator=generator).to(given[name].device)
@@ -149,12 +149,12 @@ def _noise(loss: Hybrid, views: Mapping[str, Tensor] | None, shape: Sequence[int
 
 def _fitting(loss: Hybrid) -> tuple[int, int]:
     """The first size of pictures that it can look at."""
-    fitting = (side for side in SIDES if _fits(loss, made_up(loss, (side, side))))
+    fitting = (side for side in SIDES if _fits(loss, make_inputs(loss, (side, side))))
     side = next(fitting, SIDES[0])
     return side, side
 
 
-def _fits(loss: Hybrid, views: Views) -> bool:
+def _fits(loss: Hybrid, views: Inputs) -> bool:
     try:
         with torch.no_grad():
             loss.evaluate(views)

@@ -9,12 +9,11 @@ from torch import Tensor
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.term import Term
 from lossmith.lens import Chain, Features, Lens
-from lossmith.parser import parse
-from lossmith.pretrained.locate import MissingWeights
+from lossmith.pretrained.locate import MissingWeightsError
 
-__all__ = ["HOSTILE", "Transform", "Views", "few", "images", "made_up", "pictures_in", "untrained"]
+__all__ = ["STRESS_INPUTS", "Transform", "Inputs", "first_images", "min_batch_size", "make_inputs", "image_inputs", "with_untrained_networks"]
 
-Views = dict[str, Tensor]
+Inputs = dict[str, Tensor]
 Kind = Literal["normal", "unit", "mask", "attention", "ratio"]
 
 UNLIKE: dict[str, tuple[Kind, tuple[int | None, ...]]] = {
@@ -42,12 +41,12 @@ COMMON = ("memory", "negatives")
 """Parameters whose views are no batch of images, but one thing for all of them."""
 
 
-def images(loss: Loss) -> int:
+def min_batch_size(loss: Loss) -> int:
     """The smallest batch in which each image's value says something."""
-    return 3 if any(term.distance.mixes for term in loss.terms) else 2
+    return 3 if any(term.distance.is_batch_dependent for term in loss.terms) else 2
 
 
-def made_up(loss: Loss, side: tuple[int, int], *, n: int | None = None, seed: int = 0) -> Views:
+def make_inputs(loss: Loss, side: tuple[int, int], *, n: int | None = None, seed: int = 0) -> Inputs:
     """Seeded views that the loss can read: pred half target and half noise, as a network's are at first.
 
     Args:
@@ -57,14 +56,14 @@ def made_up(loss: Loss, side: tuple[int, int], *, n: int | None = None, seed: in
         seed: Of the noise.
     """
     generator = torch.Generator().manual_seed(seed)
-    views: Views = {}
+    views: Inputs = {}
     apart: set[str] = set()  # what a loss is compared with comes last
     for term in loss.terms:
-        for parameter, view in sorted(term.reads.items(), key=lambda item: item[0] != "target"):
+        for parameter, view in sorted(term.inputs.items(), key=lambda item: item[0] != "target"):
             kind, shape = looks_like(term, parameter, side)
             if view not in views:
-                views[view] = drawn(kind, (n or images(loss), *shape), generator)
-                like = views.get(term.reads.get("target", ""))
+                views[view] = drawn(kind, (n or min_batch_size(loss), *shape), generator)
+                like = views.get(term.inputs.get("target", ""))
                 if parameter == "pred" and like is not None and like.shape == views[view].shape:
                     views[view] = (views[view] + like) / 2
             apart |= {view} if parameter in ("target", "mask", "clean", "noise", "logsnr") else set()
@@ -74,17 +73,17 @@ def made_up(loss: Loss, side: tuple[int, int], *, n: int | None = None, seed: in
 def looks_like(term: Term, parameter: str, side: tuple[int, int]) -> tuple[Kind, tuple[int, ...]]:
     """What the view of a parameter looks like, and the shape of one image."""
     usual: tuple[Kind, tuple[int | None, ...]] = (
-        ("unit", (3, None, None)) if term.distance.pictures else ("normal", (16,))
+        ("unit", (3, None, None)) if term.distance.reads_images else ("normal", (16,))
     )
-    if parameter == "other" and not term.distance.pictures:
+    if parameter == "other" and not term.distance.reads_images:
         parameter = "attention"
     kind, shape = UNLIKE.get(parameter, usual)
     if parameter == "attention" and "region" in term.parameters:
         kind, shape = "unit", (6, 6)
-    if parameter == "input" and term.distance.pictures:  # of a consistency with what was enlarged
+    if parameter == "input" and term.distance.reads_images:  # of a consistency with what was enlarged
         scale = getattr(term.distance, "scale", None) or 2
         side = (max(1, side[0] // scale), max(1, side[1] // scale))
-    if parameter in term.distance.bare - UNLIKE.keys():  # vectors beside those that the lens shows
+    if parameter in term.distance.unlensed_inputs - UNLIKE.keys():  # vectors beside those that the lens shows
         return "normal", (width(term, side),)
     sides = iter(side)
     return kind, tuple(next(sides) if one is None else one for one in shape)
@@ -96,7 +95,7 @@ def width(term: Term, side: tuple[int, int]) -> int:
     with torch.no_grad():
         for lens in term.lens.stages if term.lens else ():
             maps = lens(maps)
-    return sum(each.numel() for each in maps.values())
+    return sum(map_inputs.numel() for map_inputs in maps.values())
 
 
 def drawn(kind: Kind, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -108,67 +107,67 @@ def drawn(kind: Kind, shape: tuple[int, ...], generator: torch.Generator) -> Ten
     return noise.round() if kind == "mask" else noise
 
 
-def few(loss: Loss, views: Mapping[str, Tensor], count: int) -> Views:
+def first_images(loss: Loss, views: Mapping[str, Tensor], count: int) -> Inputs:
     """The first images of some views."""
-    common = {term.reads.get(parameter) for term in loss.terms for parameter in COMMON}
+    common = {term.inputs.get(parameter) for term in loss.terms for parameter in COMMON}
     return {name: view if name in common else view[:count] for name, view in views.items()}
 
 
-def pictures_in(loss: Loss, views: Mapping[str, Tensor]) -> list[str]:
+def image_inputs(loss: Loss, views: Mapping[str, Tensor]) -> list[str]:
     """The views that are pictures."""
-    masks = {term.reads.get("mask") for term in loss.terms}
-    pictured = [term for term in loss.terms if term.distance.pictures]
-    read = {v for term in pictured for p, v in term.reads.items() if p not in term.distance.bare - {"mask"}} - masks
+    masks = {term.inputs.get("mask") for term in loss.terms}
+    pictured = [term for term in loss.terms if term.distance.reads_images]
+    read = {v for term in pictured for p, v in term.inputs.items() if p not in term.distance.unlensed_inputs - {"mask"}} - masks
     return [name for name, view in views.items() if name in read and view.dim() == 4 and view.is_floating_point()]
 
 
-def untrained(loss: Loss, *, every: bool = False) -> tuple[Hybrid, list[str]]:
+def with_untrained_networks(loss: Loss, *, every: bool = False) -> tuple[Hybrid, list[str]]:
     """The same loss with untrained networks where the weights are missing, or everywhere; and what is said of these."""
     said: list[str] = []
 
     def stand_in(lens: Lens) -> Lens:
-        if not isinstance(lens, Features) or lens.backbone.weights is not None or not repr(lens).endswith(")"):
+        if not isinstance(lens, Features) or lens.backbone.weights is not None:
             return lens
         try:
             if not every and lens.backbone.sha256:
                 return lens
-        except MissingWeights as error:
+        except MissingWeightsError as error:
             said.append(str(error))
-        return parse(f"L1 @ {repr(lens)[:-1]}, weights='random')").terms[0].lens or lens
+        return lens.with_weights("random")
 
     terms = []
     for term in loss.terms:
         stages = [stand_in(lens) for lens in term.lens.stages] if term.lens else []
         lens = (Chain(stages) if len(stages) > 1 else stages[0]) if stages else None
-        terms.append(Term(term.distance, term.weight, lens, term.renamed))
+        terms.append(Term(term.distance, term.weight, lens, term.input_renames))
     return Hybrid(terms), list(dict.fromkeys(said))
 
 
-Transform = Callable[[Views], Views]
+Transform = Callable[[Inputs], Inputs]
 
 
-def each(change: Callable[[Tensor, int], Tensor]) -> Transform:
+def map_inputs(change: Callable[[Tensor, int], Tensor]) -> Transform:
     """The same for every view of floating-point numbers, with its place among them."""
     return lambda views: {
         name: change(view, i) if view.is_floating_point() else view for i, (name, view) in enumerate(views.items())
     }
 
 
-def first(change: Callable[[Tensor], Tensor]) -> Transform:
+def map_first(change: Callable[[Tensor], Tensor]) -> Transform:
     """For the first view of floating-point numbers alone, which is pred wherever there is one."""
 
-    def changed(views: Views) -> Views:
-        lead = leading(views)
+    def changed(views: Inputs) -> Inputs:
+        lead = first_input(views)
         return {name: change(view) if name == lead else view for name, view in views.items()}
 
     return changed
 
 
-def others(change: Callable[[Tensor], Tensor]) -> Transform:
+def map_others(change: Callable[[Tensor], Tensor]) -> Transform:
     """Every other view of that one's shape as something made of it."""
 
-    def changed(views: Views) -> Views:
-        lead = leading(views)
+    def changed(views: Inputs) -> Inputs:
+        lead = first_input(views)
         like = views[lead]
         alike = {n for n, v in views.items() if n != lead and v.is_floating_point() and v.shape == like.shape}
         return {name: change(like) if name in alike else view for name, view in views.items()}
@@ -176,23 +175,23 @@ def others(change: Callable[[Tensor], Tensor]) -> Transform:
     return changed
 
 
-def leading(views: Views) -> str:
+def first_input(views: Inputs) -> str:
     """The first view of floating-point numbers, of which every loss has one."""
     return next((name for name, view in views.items() if view.is_floating_point()), next(iter(views)))
 
 
-HOSTILE: dict[str, Transform] = {
-    "black": each(lambda view, i: torch.zeros_like(view)),
-    "black on noise": first(torch.zeros_like),
-    "white": each(lambda view, i: torch.ones_like(view)),
-    "constant": each(lambda view, i: torch.full_like(view, 0.3 + 0.1 * (i % 7))),
-    "equal": others(lambda like: like.clone()),
-    "opposite": others(lambda like: 1 - like),
-    "tiny values": each(lambda view, i: view * 1e-12),
-    "float16": each(lambda view, i: view.half()),
-    "bfloat16": each(lambda view, i: view.bfloat16()),
-    "black float16": each(lambda view, i: torch.zeros_like(view).half()),
-    "extreme": each(lambda view, i: (view - 0.5) * 2e4),
-    "flat extreme": each(lambda view, i: torch.full_like(view, 1e4 + 10 * i)),
+STRESS_INPUTS: dict[str, Transform] = {
+    "black": map_inputs(lambda view, i: torch.zeros_like(view)),
+    "black on noise": map_first(torch.zeros_like),
+    "white": map_inputs(lambda view, i: torch.ones_like(view)),
+    "constant": map_inputs(lambda view, i: torch.full_like(view, 0.3 + 0.1 * (i % 7))),
+    "equal": map_others(lambda like: like.clone()),
+    "opposite": map_others(lambda like: 1 - like),
+    "tiny values": map_inputs(lambda view, i: view * 1e-12),
+    "float16": map_inputs(lambda view, i: view.half()),
+    "bfloat16": map_inputs(lambda view, i: view.bfloat16()),
+    "black float16": map_inputs(lambda view, i: torch.zeros_like(view).half()),
+    "extreme": map_inputs(lambda view, i: (view - 0.5) * 2e4),
+    "flat extreme": map_inputs(lambda view, i: torch.full_like(view, 1e4 + 10 * i)),
 }
 """Views that a training meets sooner or later, and whose values are finite all the same."""

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.doctor.inputs import HOSTILE, made_up, pictures_in
-from lossmith.doctor.probe import Answer, Patient
+from lossmith.doctor.inputs import STRESS_INPUTS, make_inputs, image_inputs
+from lossmith.doctor.probe import ProbeResult, TermProbe
 from lossmith.doctor.report import Finding
 from lossmith.formula.loss import Loss
-from lossmith.image import inspect
+from lossmith.image import check_images
 from lossmith.lens import Features
-from lossmith.losses.external import Foreign
+from lossmith.losses.external import External
 
-__all__ = ["agrees", "balances", "bounded", "grows", "leans", "ranges"]
+__all__ = ["check_batch_independence", "check_balance", "check_value_range", "check_scale", "check_direction", "check_input_range"]
 
 MADE = ("pred", "other", "sketch")
 """Views that a network makes, which may still be anywhere near."""
@@ -22,21 +22,21 @@ HEAVY = 1000.0
 """By how much the gradient of a term may exceed another's before that one counts for nothing."""
 
 
-def ranges(loss: Loss, views: Mapping[str, Tensor]) -> Iterator[Finding]:
+def check_input_range(loss: Loss, views: Mapping[str, Tensor]) -> Iterator[Finding]:
     """Whether pictures that somebody gave are RGB in [0, 1]; of what a network made, it warns."""
-    for name in pictures_in(loss, views):
+    for name in image_inputs(loss, views):
         if views[name].shape[1] not in (3, 4) and views[name].shape[-1] not in (3, 4):
             continue  # features, or grey on purpose
         try:
-            inspect(f"The view '{name}'", views[name])
+            check_images(f"The view '{name}'", views[name])
         except ValueError as error:
             seen, _, cure = str(error).partition(". ")
             yield Finding("warning" if name in MADE else "error", "range", "", f"{seen}.", cure)
 
 
-def bounded(patient: Patient, answer: Answer) -> Iterator[Finding]:
+def check_value_range(patient: TermProbe, answer: ProbeResult) -> Iterator[Finding]:
     """Whether its values lie where its class says."""
-    low, high = patient.term.distance.bounds
+    low, high = patient.term.distance.value_range
     outside = (answer.value < low - 1e-5) | ((answer.value > high + 1e-5) & (patient.term.lens is None))
     if bool(outside.any()):
         yield patient.finds(
@@ -47,9 +47,9 @@ def bounded(patient: Patient, answer: Answer) -> Iterator[Finding]:
         )
 
 
-def agrees(patient: Patient, answer: Answer) -> Iterator[Finding]:
+def check_batch_independence(patient: TermProbe, answer: ProbeResult) -> Iterator[Finding]:
     """Whether the value of an image depends on the others of its batch."""
-    if patient.term.distance.mixes:
+    if patient.term.distance.is_batch_dependent:
         return
     alone = patient.ask(patient.one, gradient=False).value
     off = float((alone[0] - answer.value[0]).abs() / answer.value[0].abs().clamp_min(1e-12))
@@ -62,7 +62,7 @@ def agrees(patient: Patient, answer: Answer) -> Iterator[Finding]:
         )
 
 
-def grows(patient: Patient, answer: Answer) -> Iterator[Finding]:
+def check_scale(patient: TermProbe, answer: ProbeResult) -> Iterator[Finding]:
     """Whether its value grows with the resolution; through a network that pads, small pictures do not tell."""
     if any(isinstance(lens, Features) for _, lens in patient.term.path):
         return
@@ -85,11 +85,11 @@ def grows(patient: Patient, answer: Answer) -> Iterator[Finding]:
         )
 
 
-def leans(patient: Patient, answer: Answer) -> Iterator[Finding]:
+def check_direction(patient: TermProbe, answer: ProbeResult) -> Iterator[Finding]:
     """Whether a foreign callable is a similarity and no distance."""
-    if not isinstance(patient.term.distance, Foreign):
+    if not isinstance(patient.term.distance, External):
         return
-    equal = patient.ask(HOSTILE["equal"](patient.one), gradient=False).value
+    equal = patient.ask(STRESS_INPUTS["equal"](patient.one), gradient=False).value
     if bool(equal[0] > answer.value[0]):
         yield patient.finds(
             "error",
@@ -100,19 +100,19 @@ def leans(patient: Patient, answer: Answer) -> Iterator[Finding]:
         )
 
 
-def balances(
+def check_balance(
     loss: Loss, names: list[str], views: Mapping[str, Tensor] | None, side: tuple[int, int]
 ) -> Iterator[Finding]:
     """Whether a term's gradient at the prediction, times its weight, is a thousand times another's."""
     if views is None:
-        views = _blurred(made_up(loss, side))
+        views = _blurred(make_inputs(loss, side))
     if len(names) < 2 or "pred" not in views:
         return
     pulls, terms = {}, dict(zip(loss.names, loss.terms, strict=True))
     for name, gradient in loss.gradients(views).items():
         term = terms[name]
         weight = term.weight
-        if name in names and not weight.knobs and term.distance.study is None:  # a critic has yet to learn how to pull
+        if name in names and not weight.knobs and term.distance.discriminator_step is None:  # a critic has yet to learn how to pull
             pulls[name] = abs(weight.scale) * float(gradient.double().norm())
     pulls = {name: pull for name, pull in pulls.items() if 0 < pull < float("inf")}
     if len(pulls) < 2:

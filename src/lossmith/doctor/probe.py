@@ -10,18 +10,18 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lossmith.doctor.inputs import Views, few
+from lossmith.doctor.inputs import Inputs, first_images
 from lossmith.doctor.report import Finding, Severity
 from lossmith.formula.loss import Hybrid
 from lossmith.formula.term import Term
-from lossmith.losses.external import Foreign
+from lossmith.losses.external import External
 
-__all__ = ["Answer", "Patient", "copied"]
+__all__ = ["ProbeResult", "TermProbe", "copy_loss"]
 
 
 @final
 @dataclass(frozen=True)
-class Answer:
+class ProbeResult:
     """What a term says.
 
     Args:
@@ -46,7 +46,7 @@ class Answer:
 
 @final
 @dataclass(frozen=True)
-class Patient:
+class TermProbe:
     """One term, with weight 1, as a parent module in training has it.
 
     Args:
@@ -58,31 +58,31 @@ class Patient:
 
     name: str
     term: Term
-    views: Views
+    views: Inputs
     pictures: tuple[str, ...]
 
     @functools.cached_property
     def loss(self) -> Hybrid:
         """The term as a loss."""
-        return Hybrid([Term(self.term.distance, lens=self.term.lens, renamed=self.term.renamed)]).train()
+        return Hybrid([Term(self.term.distance, lens=self.term.lens, input_renames=self.term.input_renames)]).train()
 
     @functools.cached_property
-    def one(self) -> Views:
+    def one(self) -> Inputs:
         """The views of one image, which is enough for most questions; of all where images are compared."""
-        return self.views if self.term.distance.mixes else few(self.loss, self.views, 1)
+        return self.views if self.term.distance.is_batch_dependent else first_images(self.loss, self.views, 1)
 
     @property
     def learns(self) -> tuple[str, ...]:
         """The views that the gradient may reach."""
         apart = ("target", "mask")
-        return tuple(v for p, v in self.term.reads.items() if p not in apart and self.views[v].is_floating_point())
+        return tuple(v for p, v in self.term.inputs.items() if p not in apart and self.views[v].is_floating_point())
 
-    def ask(self, views: Views, *, gradient: bool = True) -> Answer:
+    def ask(self, views: Inputs, *, gradient: bool = True) -> ProbeResult:
         """What it says of some views, which it gets as copies."""
         if not gradient:
             with torch.no_grad():
                 (value,) = self.loss.evaluate({name: view.clone() for name, view in views.items()}).values()
-            return Answer(value)
+            return ProbeResult(value)
         with torch.enable_grad():
             leaves = {name: views[name].detach().clone().requires_grad_() for name in self.learns}
             given = {name: leaves[name] * 1 if name in leaves else view.clone() for name, view in views.items()}
@@ -93,7 +93,7 @@ class Patient:
                 if any(leaf.dtype == torch.float16 for leaf in leaves.values()):
                     aim = aim / aim.detach().abs().clamp_min(1)  # into half precision's range, as a gradient scaler
                 found = torch.autograd.grad(aim, list(leaves.values()), allow_unused=True)
-        return Answer(value.detach(), dict(zip(leaves, found, strict=True)))
+        return ProbeResult(value.detach(), dict(zip(leaves, found, strict=True)))
 
     def finds(self, severity: Severity, check: str, seen: str, cure: str = "") -> Finding:
         """A finding about it."""
@@ -103,7 +103,7 @@ class Patient:
     def modules(self) -> dict[str, nn.Module]:
         """All modules that it is made of, those of a foreign callable included, by a name to say."""
         found: dict[str, nn.Module] = {}
-        for name, module in modules_in(self.loss):
+        for name, module in iterate_modules(self.loss):
             alike = sum(known.partition("#")[0] == name for known in found)
             found[f"{name}#{alike + 1}" if alike else name] = module
         return found
@@ -117,7 +117,7 @@ class Patient:
         return found
 
 
-def modules_in(loss: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def iterate_modules(loss: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The modules of a loss, and those that a foreign callable holds or closes over, each once."""
     seen: set[int] = set()
     waiting: list[tuple[str, Any]] = [("", loss)]
@@ -129,15 +129,15 @@ def modules_in(loss: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if isinstance(one, nn.Module):
             yield name, one
             waiting += [(f"{name}.{child}".lstrip("."), part) for child, part in one.named_children()]
-            if isinstance(one, Foreign):
+            if isinstance(one, External):
                 waiting.append((type(one.function).__name__, one.function))
         elif isinstance(one, functools.partial):
             waiting += [(name, part) for part in (one.func, *one.args, *one.keywords.values())]
         elif callable(one):
-            waiting += [(f"{name}.{type(part).__name__}", part) for part in held(one)]
+            waiting += [(f"{name}.{type(part).__name__}", part) for part in captured_objects(one)]
 
 
-def held(function: Callable[..., Any]) -> Iterator[Any]:
+def captured_objects(function: Callable[..., Any]) -> Iterator[Any]:
     """What a function closes over, and whom a method belongs to."""
     yield getattr(function, "__self__", None)
     for cell in getattr(function, "__closure__", None) or ():
@@ -150,7 +150,7 @@ def held(function: Callable[..., Any]) -> Iterator[Any]:
     yield from (known[name] for name in getattr(code, "co_names", ()) if isinstance(known.get(name), nn.Module))
 
 
-def copied(loss: Hybrid) -> Hybrid:
+def copy_loss(loss: Hybrid) -> Hybrid:
     """A copy of a loss, so that examining it leaves the loss itself as it is; the loss where it cannot be copied."""
     try:
         return copy.deepcopy(loss)

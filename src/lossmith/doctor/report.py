@@ -5,13 +5,13 @@ from typing import Any, Literal, Self, final
 
 import torch
 
-__all__ = ["BrokenLoss", "Finding", "Report", "Severity", "in_words", "listed", "short"]
+__all__ = ["BrokenLossError", "Finding", "DoctorReport", "Severity", "describe_error", "join_names", "dtype_name"]
 
 Severity = Literal["error", "warning", "note"]
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 
-class BrokenLoss(ValueError):
+class BrokenLossError(ValueError):
     """A loss that the doctor refuses; the message says why, and the cure."""
 
 
@@ -41,7 +41,7 @@ class Finding:
 
 @final
 @dataclass(frozen=True)
-class Report:
+class DoctorReport:
     """All that the doctor found, the worst first.
 
     Args:
@@ -71,7 +71,7 @@ class Report:
         if self.errors:
             more = len(self.errors) - 1
             rest = f" ({more} more like this: lossmith doctor says them all.)" if more else ""
-            raise BrokenLoss(f"The loss is broken: {str(self.errors[0]).removeprefix('error: ')}{rest}")
+            raise BrokenLossError(f"The loss is broken: {str(self.errors[0]).removeprefix('error: ')}{rest}")
         return self
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,18 +86,18 @@ class Report:
         return "\n".join(map(str, self.findings)) or f"{self.loss}: sound."
 
 
-def listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """The first two of some names, and how many more there are."""
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
-def in_words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What an error says, in one line that is not too long; its kind where it is no ValueError."""
     words = " ".join(str(error).split())
     words = words if len(words) <= 200 else f"{words[:200]} ..."
     return words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
 
 
-def short(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     """A precision without the library's name."""
     return str(dtype).removeprefix("torch.")

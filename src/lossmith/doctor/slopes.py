@@ -7,20 +7,20 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from lossmith.doctor.inputs import HOSTILE, first
-from lossmith.doctor.probe import Answer, Patient
-from lossmith.doctor.report import Finding, in_words
+from lossmith.doctor.inputs import STRESS_INPUTS, map_first
+from lossmith.doctor.probe import ProbeResult, TermProbe
+from lossmith.doctor.report import Finding, describe_error
 from lossmith.losses.frequency import FocalFrequency
 from lossmith.losses.vae import VQCommitment
 
-__all__ = ["derives", "dies", "reaches", "survives"]
+__all__ = ["check_derivative", "check_dead_zone", "check_coverage", "check_finite"]
 
 ORDINARY = ("black", "black on noise", "white", "constant", "equal", "opposite")
 """Hostile pictures that are pictures all the same; the others are numbers that a diverging network gives."""
 PLAUSIBLE = {
-    "black": first(lambda view: view * 1e-3),  # not quite, so that no pool has to choose among equals
-    "white": first(lambda view: 1 - view * 1e-3),
-    "overshooting": first(lambda view: view * 1.6 - 0.3),
+    "black": map_first(lambda view: view * 1e-3),  # not quite, so that no pool has to choose among equals
+    "white": map_first(lambda view: 1 - view * 1e-3),
+    "overshooting": map_first(lambda view: view * 1.6 - 0.3),
 }
 """Predictions at which a term must still know where to go."""
 HOLDING = {
@@ -30,7 +30,7 @@ HOLDING = {
 """Losses whose gradient is not the derivative of their value on purpose."""
 
 
-def reaches(patient: Patient, answer: Answer) -> Iterator[Finding]:
+def check_coverage(patient: TermProbe, answer: ProbeResult) -> Iterator[Finding]:
     """Whether a gradient comes at all, and at every pixel and channel."""
     found = {name: gradient for name, gradient in answer.gradients.items() if gradient is not None}
     if not answer.norm:
@@ -42,7 +42,7 @@ def reaches(patient: Patient, answer: Answer) -> Iterator[Finding]:
             "Look for no_grad, detach, .item(), rounding or argmax on the way from the prediction.",
         )
         return
-    masked = "mask" in patient.term.reads
+    masked = "mask" in patient.term.inputs
     for name in patient.pictures:
         gradient = found.get(name)
         if gradient is None or masked or name != "pred":
@@ -68,7 +68,7 @@ def reaches(patient: Patient, answer: Answer) -> Iterator[Finding]:
             )
 
 
-def derives(patient: Patient, answer: Answer) -> Iterator[Finding]:
+def check_derivative(patient: TermProbe, answer: ProbeResult) -> Iterator[Finding]:
     """Whether the gradient is the derivative of the value: along two random directions, in float64 where it can be."""
     if held := HOLDING.get(type(patient.term.distance)):
         yield patient.finds("note", "derivative", f"Its gradient is not its derivative: it {held}.")
@@ -95,7 +95,7 @@ def derives(patient: Patient, answer: Answer) -> Iterator[Finding]:
         )
 
 
-def _slopes(patient: Patient, moving: list[str], dtype: torch.dtype, step: float) -> Tensor:
+def _slopes(patient: TermProbe, moving: list[str], dtype: torch.dtype, step: float) -> Tensor:
     """What the gradient says of two directions, and what the value says, (2, 2)."""
     views = {name: view.to(dtype) if view.is_floating_point() else view for name, view in patient.one.items()}
     answer = patient.ask(views)
@@ -112,11 +112,11 @@ def _slopes(patient: Patient, moving: list[str], dtype: torch.dtype, step: float
     return torch.tensor(rows, dtype=torch.float64).T
 
 
-def survives(patient: Patient, answer: Answer) -> Iterator[Finding]:
+def check_finite(patient: TermProbe, answer: ProbeResult) -> Iterator[Finding]:
     """Whether value and gradient stay finite, and the gradient of one size, on hostile views."""
     broken: dict[str, list[str]] = {}
     steep: dict[str, float] = {}
-    for kind, change in HOSTILE.items():
+    for kind, change in STRESS_INPUTS.items():
         views = change(patient.one)
         try:
             found = patient.ask(views)
@@ -125,7 +125,7 @@ def survives(patient: Patient, answer: Answer) -> Iterator[Finding]:
                 yield patient.finds(
                     "error",
                     "refuses",
-                    f"It stops on views that are {kind}: {in_words(error)}",
+                    f"It stops on views that are {kind}: {describe_error(error)}",
                     "Every training meets such pictures; let it give a number there.",
                 )
             continue
@@ -153,11 +153,11 @@ def survives(patient: Patient, answer: Answer) -> Iterator[Finding]:
         )
 
 
-def dies(patient: Patient, answer: Answer) -> Iterator[Finding]:
+def check_dead_zone(patient: TermProbe, answer: ProbeResult) -> Iterator[Finding]:
     """Whether there are predictions far from the best at which nothing pulls."""
     if patient.pictures[:1] != ("pred",):
         return
-    answers: dict[str, Answer] = {}
+    answers: dict[str, ProbeResult] = {}
     for kind, change in PLAUSIBLE.items():
         try:
             answers[kind] = patient.ask(change(patient.one))
@@ -166,7 +166,7 @@ def dies(patient: Patient, answer: Answer) -> Iterator[Finding]:
                 yield patient.finds(
                     "warning",
                     "overshoot",
-                    f"It stops where a prediction leaves [0, 1]: {in_words(error)}",
+                    f"It stops where a prediction leaves [0, 1]: {describe_error(error)}",
                     "Networks overshoot, at first by much: end yours in a sigmoid, or clamp before it and keep another "
                     "term, which pulls back what is clamped.",
                 )
@@ -174,7 +174,7 @@ def dies(patient: Patient, answer: Answer) -> Iterator[Finding]:
     worst: tuple[float, str, float] | None = None
     for kind, found in answers.items():
         gradient = found.gradients.get("pred")
-        if gradient is None or "mask" in patient.term.reads:
+        if gradient is None or "mask" in patient.term.inputs:
             continue
         usual = answer.gradients["pred"]
         lacking = found.value - best > 1e-3 * (found.value.abs() + abs(best))
@@ -195,10 +195,10 @@ def dies(patient: Patient, answer: Answer) -> Iterator[Finding]:
         )
 
 
-def _least(patient: Patient, answers: list[Answer]) -> float:
+def _least(patient: TermProbe, answers: list[ProbeResult]) -> float:
     """The least value that it has anywhere, as far as we know."""
     values = [value for answer in answers for value in answer.value.tolist()]
     for kind in ("equal", "constant"):
         with suppress(Exception):  # which is found elsewhere
-            values += patient.ask(HOSTILE[kind](patient.one), gradient=False).value.tolist()
+            values += patient.ask(STRESS_INPUTS[kind](patient.one), gradient=False).value.tolist()
     return min((value for value in values if math.isfinite(value)), default=math.inf)

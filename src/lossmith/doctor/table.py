@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from lossmith import losses
-from lossmith.doctor.inputs import HOSTILE, Transform, Views, first, made_up, untrained
+from lossmith.doctor.inputs import STRESS_INPUTS, Transform, Inputs, map_first, make_inputs, with_untrained_networks
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.lenses.dists import DISTS_LAYERS
 from lossmith.parser import parse
 
-__all__ = ["INPUTS", "Cell", "Outcome", "Table", "public"]
+__all__ = ["EDGE_CASES", "TableCell", "Outcome", "EdgeCaseTable", "public_losses"]
 
 Outcome = Literal["finite", "refused", "marked", "untouched", "bad"]
 SIDES = (24, 32, 64, 192)
@@ -54,7 +54,7 @@ def nan(view: Tensor) -> Tensor:
 def cut(share: float) -> Transform:
     """The last of several views smaller than the others: a picture by columns, a vector by numbers, or by images."""
 
-    def smaller(views: Views) -> Views:
+    def smaller(views: Inputs) -> Inputs:
         name = list(views)[-1]
         view = views[name]
         left = max(1, int(share * view.shape[-1]))
@@ -63,12 +63,12 @@ def cut(share: float) -> Transform:
     return smaller
 
 
-INPUTS: dict[str, Transform] = {
+EDGE_CASES: dict[str, Transform] = {
     "noise": lambda views: dict(views),
-    **HOSTILE,
+    **STRESS_INPUTS,
     "[0, 255]": pictures(lambda view: 255 * view),
     "[-1, 1]": pictures(lambda view: 2 * view - 1),
-    "a NaN": first(nan),
+    "a NaN": map_first(nan),
     "1x1 px": corner(1, 1),
     "1x9 px": corner(1, 9),
     "2x2 px": corner(2, 2),
@@ -87,7 +87,7 @@ INPUTS: dict[str, Transform] = {
 
 @final
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """What became of one loss on one input.
 
     Args:
@@ -107,7 +107,7 @@ class Cell:
 
 @final
 @dataclass(frozen=True)
-class Table:
+class EdgeCaseTable:
     """The hostile table.
 
     Args:
@@ -115,19 +115,19 @@ class Table:
         skipped: Losses that could not be made, with the reason.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     skipped: Mapping[str, str]
 
     @classmethod
-    def of(cls, made: Mapping[str, Loss], skipped: Mapping[str, str] | None = None) -> "Table":
+    def of(cls, made: Mapping[str, Loss], skipped: Mapping[str, str] | None = None) -> "EdgeCaseTable":
         """The table of some losses by their names."""
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rows = (row(name, Hybrid(loss.terms)) for name, loss in made.items())
+            rows = (fill_row(name, Hybrid(loss.terms)) for name, loss in made.items())
             return cls(tuple(cell for cells in rows for cell in cells), skipped or {})
 
     @property
-    def bad(self) -> tuple[Cell, ...]:
+    def bad(self) -> tuple[TableCell, ...]:
         """The cells that are neither numbers nor a clear line."""
         return tuple(cell for cell in self.cells if cell.outcome == "bad")
 
@@ -144,7 +144,7 @@ class Table:
         }
 
 
-def public(*, trained: bool = False) -> tuple[dict[str, Loss], dict[str, str]]:
+def public_losses(*, trained: bool = False) -> tuple[dict[str, Loss], dict[str, str]]:
     """Every public loss and recipe with its defaults, by name, that a formula can name; and those that cannot be made.
 
     Args:
@@ -153,43 +153,43 @@ def public(*, trained: bool = False) -> tuple[dict[str, Loss], dict[str, str]]:
     made: dict[str, Loss] = {}
     skipped: dict[str, str] = {}
     for name in losses.__all__:
-        if name == "Foreign":
+        if name == "External":
             skipped[name] = "it is made in Python, of somebody's callable"
             continue
         try:
             loss = parse(ARGUMENTS.get(name, name))
             if not trained:
-                loss, _ = untrained(loss, every=True)
-            assert loss.hashes is not None  # which looks for the files of heads, and of networks
+                loss, _ = with_untrained_networks(loss, every=True)
+            assert loss.weight_hashes is not None  # which looks for the files of heads, and of networks
             made[name] = loss
         except ValueError as error:
             skipped[name] = str(error).splitlines()[0]
     return made, skipped
 
 
-def row(name: str, loss: Hybrid) -> Iterator[Cell]:
+def fill_row(name: str, loss: Hybrid) -> Iterator[TableCell]:
     """One loss on every input."""
-    for given, change in INPUTS.items():
-        ordinary = fitting(loss)
+    for given, change in EDGE_CASES.items():
+        ordinary = fitting_inputs(loss)
         views = change(ordinary)
         if given != "noise" and all(views[view] is ordinary[view] for view in views):
-            yield Cell(name, given, "untouched")
+            yield TableCell(name, given, "untouched")
             continue
-        outcome, said = tried(loss, views, torch.float16 in {view.dtype for view in views.values()})
+        outcome, said = run_case(loss, views, torch.float16 in {view.dtype for view in views.values()})
         alike = len({view.shape[-1] for view in ordinary.values()}) == 1  # a hidden map never was
         if outcome == "finite" and given in ("half as wide", "a column less") and alike:
-            readers = [term for term in loss.terms if list(views)[-1] in term.reads.values()]
-            if not all(term.adds for term in readers):  # as a Gram matrix does, which then has no places to compare
+            readers = [term for term in loss.terms if list(views)[-1] in term.inputs.values()]
+            if not all(term.sums_over_positions for term in readers):  # as a Gram matrix does, which then has no places to compare
                 outcome, said = "bad", "it compares pictures of two sizes"
         if outcome == "refused" and given == "noise":
             outcome, said = "bad", f"the table made up no views that it takes: {said}"
-        yield Cell(name, given, outcome, said)
+        yield TableCell(name, given, outcome, said)
 
 
-def fitting(loss: Hybrid) -> Views:
+def fitting_inputs(loss: Hybrid) -> Inputs:
     """Views that it takes: of the first size that none of its terms refuses."""
     for side in SIDES:
-        views = made_up(loss, (side, side))
+        views = make_inputs(loss, (side, side))
         try:
             with torch.no_grad():
                 loss.evaluate(views)
@@ -199,13 +199,13 @@ def fitting(loss: Hybrid) -> Views:
     return views
 
 
-def tried(loss: Hybrid, views: Views, scaled: bool) -> tuple[Outcome, str]:
+def run_case(loss: Hybrid, views: Inputs, scaled: bool) -> tuple[Outcome, str]:
     """What becomes of a loss on some views; if `scaled`, with a gradient in half precision's range, as AMP takes it."""
-    learns = {v for t in loss.terms for p, v in t.reads.items() if p != "target" and views[v].is_floating_point()}
+    learns = {v for t in loss.terms for p, v in t.inputs.items() if p != "target" and views[v].is_floating_point()}
     leaves = {name: views[name].detach().clone().requires_grad_() for name in learns}
     try:
         values = loss.evaluate({**views, **leaves})
-        total = loss.weigh(values)
+        total = loss.weighted_sum(values)
         found: tuple[Tensor | None, ...] = ()
         if leaves and total.requires_grad:
             aim = total / total.detach().abs().clamp_min(1) if scaled else total
@@ -218,7 +218,7 @@ def tried(loss: Hybrid, views: Views, scaled: bool) -> tuple[Outcome, str]:
         return "bad", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     each = torch.stack([value.detach() for value in values.values()])
     if not all(bool(view.isfinite().all()) for view in views.values()):
-        return judged(loss, each)
+        return classify_nonfinite(loss, each)
     if not (bool(each.isfinite().all()) and bool(total.isfinite())):
         return "bad", f"the value is {float(total):.3g}"
     if not all(bool(gradient.isfinite().all()) for gradient in found if gradient is not None):
@@ -226,11 +226,11 @@ def tried(loss: Hybrid, views: Views, scaled: bool) -> tuple[Outcome, str]:
     return "finite", ""
 
 
-def judged(loss: Hybrid, values: Tensor) -> tuple[Outcome, str]:
+def classify_nonfinite(loss: Hybrid, values: Tensor) -> tuple[Outcome, str]:
     """Whether a NaN shows in the value of its own image, and in no other's."""
     marked = ~values.isfinite().all(dim=0)
     if not bool(marked[0]):
         return "bad", "the value hides that its picture is no number"
-    if bool(marked[1:].any()) and not any(term.distance.mixes for term in loss.terms):
+    if bool(marked[1:].any()) and not any(term.distance.is_batch_dependent for term in loss.terms):
         return "bad", "one image that is no number spoils the values of the others"
     return "marked", ""

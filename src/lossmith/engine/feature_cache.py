@@ -1,7 +1,6 @@
-"""What the lenses of all terms have seen in one step.
+"""The features of one step: each input passes each network once, for the union of the layers of all terms.
 
-Each view passes each network once, for the union of the layers that are asked for. :class:`Looks` dies with the step,
-hence nothing in it grows stale.
+A :class:`FeatureCache` lives for one step, so that no entry can become stale.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,117 +8,119 @@ from typing import TYPE_CHECKING, final
 
 from torch import Tensor
 
-from lossmith.lens import Features, Lens, Maps, full, the_image, unhalved
+from lossmith.lens import Features, Lens, Maps, at_least_float32, autocast_disabled, get_single_map
 
 if TYPE_CHECKING:
-    from lossmith.engine.nonfinite import Post
+    from lossmith.engine.nonfinite import TermGuard
 
-__all__ = ["Looks", "path_of", "shown", "wanted_layers"]
+__all__ = ["FeatureCache", "apply_lens", "build_lens_path", "collect_required_layers"]
+
+LensPath = Sequence[tuple[str, Lens]]
 
 
 @final
-class Looks:
-    """What the lenses of a loss have seen of the views of one step.
+class FeatureCache:
+    """The maps that lenses return for the inputs of one step.
 
     Args:
-        views: The views by name.
-        wanted: For each view and each network on the chains that it passes, by the text of that part of the chain: the
-            layers that any term wants there. See :func:`wanted_layers`.
-        kept: What has been seen before of views that stay the same, as :attr:`seen` has it.
+        inputs: The loss's inputs by name.
+        required_layers: The layers to compute for each input and each network on its paths, by the key of that part of
+            the path, see :func:`collect_required_layers`.
+        precomputed: Maps of constant inputs from an earlier step, with the keys of :attr:`maps`.
     """
 
-    guard: "Post | None" = None
-    """What stops gradients that are no numbers on their way back to the views; nothing if it is None."""
+    guard: "TermGuard | None" = None
+    """What stops non-finite gradients at the inputs; None lets all gradients pass."""
 
     def __init__(
         self,
-        views: Mapping[str, Tensor],
-        wanted: Mapping[tuple[str, str], Sequence[str]],
-        kept: Mapping[tuple[str, bool, str], Maps] | None = None,
+        inputs: Mapping[str, Tensor],
+        required_layers: Mapping[tuple[str, str], Sequence[str]],
+        precomputed: Mapping[tuple[str, bool, str], Maps] | None = None,
     ) -> None:
-        self.views = views
-        self.wanted = wanted
-        self.kept = kept or {}
-        self.seen: dict[tuple[str, bool, str], Maps] = {}
+        self.inputs = inputs
+        self.required_layers = required_layers
+        self.precomputed = precomputed or {}
+        self.maps: dict[tuple[str, bool, str], Maps] = {}
+        """The computed maps, by the input's name, whether it was detached, and the key of the part of the path."""
 
-    def under(self, guard: "Post") -> "Looks":
-        """The same looks, and all that has been seen in them, as one term sees them behind a guard."""
-        guarded = Looks(self.views, self.wanted, self.kept)
-        guarded.seen, guarded.guard = self.seen, guard
+    def with_guard(self, guard: "TermGuard") -> "FeatureCache":
+        """Return a cache for one term that shares all maps with this one, and stops non-finite gradients."""
+        guarded = FeatureCache(self.inputs, self.required_layers, self.precomputed)
+        guarded.maps, guarded.guard = self.maps, guard
         return guarded
 
-    def __call__(self, view: str, path: Sequence[tuple[str, Lens]], *, detached: bool) -> Maps:
-        """One view through a chain of lenses.
+    def __call__(self, name: str, path: LensPath, *, detached: bool) -> Maps:
+        """Return an input's maps at the end of a path of lenses; compute what is not cached.
 
         Args:
-            view: The view's name.
-            path: The chain, see :func:`path_of`.
-            detached: Whether no gradient shall reach the view through this look.
+            name: The input's name.
+            path: The lenses, see :func:`build_lens_path`.
+            detached: Whether to block the gradient to the input.
         """
-        if (found := self.already(view, path, detached=detached)) is not None:
-            return found
-        image = self.views[view].detach() if detached else self.views[view]
+        if (precomputed := self.get_precomputed(name, path, detached=detached)) is not None:
+            return precomputed
+        image = self.inputs[name].detach() if detached else self.inputs[name]
         if self.guard is not None:
-            image = self.guard(view, path[0][0] if path else "", image)
+            image = self.guard(name, path[0][0] if path else "", image)
         maps = {"pixels": image}
         for text, lens in path:
-            key = (view, detached, text)
-            if key not in self.seen:
+            key = (name, detached, text)
+            if key not in self.maps:
                 if isinstance(lens, Features):
-                    self.seen[key] = lens.backbone(the_image(lens, maps), self.wanted[view, text])
+                    self.maps[key] = lens.backbone(get_single_map(lens, maps), self.required_layers[name, text])
                 else:
-                    self.seen[key] = shown(lens, maps)
-            maps = self.seen[key]
+                    self.maps[key] = apply_lens(lens, maps)
+            maps = self.maps[key]
             if isinstance(lens, Features):
                 maps = {layer: maps[layer] for layer in lens.layers}
         return maps
 
-    def already(self, view: str, path: Sequence[tuple[str, Lens]], *, detached: bool) -> Maps | None:
-        """What is kept of such a look, if all of it is."""
-        if not path or (found := self.kept.get((view, detached, path[-1][0]))) is None:
+    def get_precomputed(self, name: str, path: LensPath, *, detached: bool) -> Maps | None:
+        """Return the maps from an earlier step; None unless all of them are there."""
+        if not path or (maps := self.precomputed.get((name, detached, path[-1][0]))) is None:
             return None
         last = path[-1][1]
         if not isinstance(last, Features):
-            return found
-        return {layer: found[layer] for layer in last.layers} if found.keys() >= last.layers.keys() else None
+            return maps
+        return {layer: maps[layer] for layer in last.layers} if maps.keys() >= last.layers.keys() else None
 
 
-def shown(lens: Lens, maps: Maps) -> Maps:
-    """What a lens that is no network shows of some maps: in float32 at least, whatever autocast says."""
-    with unhalved(next(iter(maps.values()))):
-        return lens.forward({name: full(each) for name, each in maps.items()})  # tools' module hooks expect no leaves
+def apply_lens(lens: Lens, maps: Maps) -> Maps:
+    """Apply a lens without a network, in float32 or float64 even under autocast."""
+    with autocast_disabled(next(iter(maps.values()))):
+        # forward and not __call__: hooks that tools register on modules do not expect these intermediate tensors
+        return lens.forward({name: at_least_float32(each) for name, each in maps.items()})
 
 
-def path_of(lens: Lens | None) -> tuple[tuple[str, Lens], ...]:
-    """The stages of a lens, each with a text that is the same for all that show the same.
+def build_lens_path(lens: Lens | None) -> tuple[tuple[str, Lens], ...]:
+    """Return the stages of a lens, each with a key that is equal for equal results.
 
-    A network's text leaves out the layers, so that terms which look at other layers of it share its pass; what comes
-    after a network includes them.
+    A network's key does not contain its layers, so that terms with different layers share its pass; the keys of the
+    stages after a network do.
     """
     path: list[tuple[str, Lens]] = []
-    shown = ""
+    prefix = ""
     for stage in lens.stages if lens is not None else ():
         if isinstance(stage, Features):
-            path.append((f"{stage.backbone!r} @ {shown}", stage))
+            path.append((f"{stage.backbone!r} @ {prefix}", stage))
         else:
-            path.append((f"{stage!r} @ {shown}", stage))
-        shown = f"{stage!r} @ {shown}"
+            path.append((f"{stage!r} @ {prefix}", stage))
+        prefix = f"{stage!r} @ {prefix}"
     return tuple(path)
 
 
-def wanted_layers(
-    looks: Iterable[tuple[str, Sequence[tuple[str, Lens]]]],
-) -> dict[tuple[str, str], tuple[str, ...]]:
-    """For each view and each network on its paths, by its text there, the union of the layers asked, first to last.
+def collect_required_layers(paths: Iterable[tuple[str, LensPath]]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the union of requested layers, first to last, for each input and each network by its key.
 
     Args:
-        looks: Pairs of a view and a path that it takes.
+        paths: Pairs of an input's name and a path that the input takes.
     """
     union: dict[tuple[str, str], set[str]] = {}
     order: dict[str, tuple[str, ...]] = {}
-    for view, path in looks:
+    for name, path in paths:
         for text, lens in path:
             if isinstance(lens, Features):
-                union.setdefault((view, text), set()).update(lens.layers)
+                union.setdefault((name, text), set()).update(lens.layers)
                 order[text] = lens.backbone.layers
     return {key: tuple(layer for layer in order[key[1]] if layer in layers) for key, layers in union.items()}

@@ -1,4 +1,4 @@
-"""The steps that frozen sequential networks are made of."""
+"""The steps of a frozen sequential network: convolution, ReLU and max-pool."""
 
 import math
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ __all__ = ["Conv", "MaxPool", "ReLU", "Step"]
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """A convolution with bias, whose output is what comes before the ReLU.
+    """A convolution with bias; its output is the value before the ReLU.
 
     Args:
-        name: Its layer's name, such as "conv3_3".
+        name: The layer's name, such as "conv3_3".
         weight: The kernel (out, in, k, k).
         bias: The bias (out,).
-        stride: In both directions.
-        padding: Zeros on each side.
+        stride: The stride in both directions.
+        padding: The number of zeros on each side.
     """
 
     name: str
@@ -30,41 +30,43 @@ class Conv:
     padding: int = 0
 
     @classmethod
-    def planned(cls, name: str, inward: int, outward: int, kernel: int, stride: int = 1, padding: int = 0) -> Self:
-        """A convolution of this shape that has no weights yet."""
-        weight = torch.empty(outward, inward, kernel, kernel, device="meta")
-        return cls(name, weight, torch.empty(outward, device="meta"), stride, padding)
+    def without_weights(
+        cls, name: str, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0
+    ) -> Self:
+        """Return a convolution of this shape with its weights on the meta device."""
+        weight = torch.empty(out_channels, in_channels, kernel, kernel, device="meta")
+        return cls(name, weight, torch.empty(out_channels, device="meta"), stride, padding)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Its output (N, out, H', W')."""
+        """Return the convolution (N, out, H', W')."""
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
-    def side(self, side: int) -> int:
-        """The side of the output for a side of the input."""
-        return (side + 2 * self.padding - self.weight.shape[-1]) // self.stride + 1
+    def output_size(self, size: int) -> int:
+        """Return the output's side for an input's side."""
+        return (size + 2 * self.padding - self.weight.shape[-1]) // self.stride + 1
 
-    def needs(self, side: int) -> int:
-        """The least side of the input that gives at least this side."""
-        return max(1, (side - 1) * self.stride + self.weight.shape[-1] - 2 * self.padding)
+    def min_input_size(self, size: int) -> int:
+        """Return the smallest input side for which the output has at least this side."""
+        return max(1, (size - 1) * self.stride + self.weight.shape[-1] - 2 * self.padding)
 
 
 @dataclass(frozen=True)
 class ReLU:
-    """max(x, 0)."""
+    """The rectified linear unit, max(x, 0)."""
 
     name: str
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Its output, of the same shape."""
-        return F.relu(x)  # never in place: a convolution's tap stays what it was
+        """Return the rectified input."""
+        return F.relu(x)  # not in place: the output of the convolution before it can be a requested layer
 
-    def side(self, side: int) -> int:
-        """The side of the output for a side of the input."""
-        return side
+    def output_size(self, size: int) -> int:
+        """Return the output's side for an input's side."""
+        return size
 
-    def needs(self, side: int) -> int:
-        """The least side of the input that gives at least this side."""
-        return side
+    def min_input_size(self, size: int) -> int:
+        """Return the smallest input side for which the output has at least this side."""
+        return size
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ class MaxPool:
     """A max-pool with a square window.
 
     Args:
-        name: Its layer's name, such as "pool4".
+        name: The layer's name, such as "pool4".
         kernel: The window's side.
-        stride: In both directions.
-        ceil: Whether a window that juts out still counts.
+        stride: The stride in both directions.
+        ceil: Whether windows that extend past the border count (PyTorch's `ceil_mode`).
     """
 
     name: str
@@ -84,17 +86,17 @@ class MaxPool:
     ceil: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Its output (N, C, H', W')."""
+        """Return the pooled map (N, C, H', W')."""
         return F.max_pool2d(x, self.kernel, self.stride, ceil_mode=self.ceil)
 
-    def side(self, side: int) -> int:
-        """The side of the output for a side of the input."""
-        steps = (side - self.kernel) / self.stride
+    def output_size(self, size: int) -> int:
+        """Return the output's side for an input's side."""
+        steps = (size - self.kernel) / self.stride
         return (math.ceil(steps) if self.ceil else math.floor(steps)) + 1
 
-    def needs(self, side: int) -> int:
-        """The least side of the input that gives at least this side."""
-        return (side - 1) * self.stride + (1 if self.ceil and side > 1 else self.kernel)
+    def min_input_size(self, size: int) -> int:
+        """Return the smallest input side for which the output has at least this side."""
+        return (size - 1) * self.stride + (1 if self.ceil and size > 1 else self.kernel)
 
 
 Step = Conv | ReLU | MaxPool

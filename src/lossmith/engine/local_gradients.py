@@ -1,9 +1,10 @@
-"""Where a term meets its network: its gradient there is all that the backward pass needs of it.
+"""The local gradient of a term: its gradient at its network's features, which is all that the backward pass needs.
 
-A term gives one value an image, so its gradient at the features of an image, times what arrives at its value, is what
-goes back. It is computed at once, and what led to it, the Gram matrices, norms and differences, is let go: a term keeps
-one tensor a layer, whatever it computes. The same gradients tell how strongly each term pulls, for no pass of the
-network at all; and since every weight is multiplied in later, any weighting costs one pass of the network backward.
+A term has one value per image, so that its gradient at the image's features, times the gradient of the value, is what
+propagates further. The local gradient is computed in the forward pass, and the graph of the term (Gram matrices, norms,
+differences) is freed: a term keeps one tensor per layer. The norm of the local gradients measures the influence of each
+term at no extra network pass, and since weights are multiplied later, any weighting costs one backward pass of the
+network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,86 +14,93 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lossmith.engine.frozen import Once
-from lossmith.lens import unhalved
+from lossmith.engine.frozen import NoDoubleBackward
+from lossmith.lens import Maps, autocast_disabled
 
-__all__ = ["gradients", "leaves", "settled"]
+__all__ = [
+    "FeatureGradient",
+    "compute_local_gradients",
+    "detach_features",
+    "get_storage_dtype",
+    "with_precomputed_gradient",
+]
 
-Maps = dict[str, Tensor]
 
-
-def leaves(maps: Mapping[str, Tensor]) -> Maps:
-    """The same features as the beginnings of a graph of their own."""
+def detach_features(maps: Mapping[str, Tensor]) -> Maps:
+    """Return the features as leaves of a new graph."""
     return {layer: each.detach().requires_grad_() for layer, each in maps.items()}
 
 
-def gradients(value: Tensor, at: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The gradient of the summed values at some leaves, zeros where none comes; the graph between them is let go."""
-    if not value.requires_grad:  # an empty mask, say
-        return tuple(map(torch.zeros_like, at))
-    with unhalved(value):  # whoever is within autocast would have its backward pass in half precision, too
-        return torch.autograd.grad(value.sum(), at, allow_unused=True, materialize_grads=True)
+def compute_local_gradients(value: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the gradients of the summed values at the leaves, zeros for unused ones; the graph in between is freed."""
+    if not value.requires_grad:  # with an empty mask, for instance
+        return tuple(map(torch.zeros_like, leaves))
+    with autocast_disabled(value):  # autocast would run this backward pass in half precision
+        return torch.autograd.grad(value.sum(), leaves, allow_unused=True, materialize_grads=True)
 
 
-def kept_in(like: Tensor) -> torch.dtype:
-    """The precision that gradients wait in: where convolutions run in bf16 theirs arrive so, and need no more digits.
+def get_storage_dtype(like: Tensor) -> torch.dtype:
+    """Return the dtype for stored local gradients: bf16 under bf16 autocast, where convolutions return that precision.
 
-    In fp16 they would leave its range.
+    Under fp16 autocast the gradients stay in float32, since they would leave fp16's range.
     """
-    kind = like.device.type
-    if like.dtype != torch.float64 and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.bfloat16 if torch.get_autocast_dtype(kind) == torch.bfloat16 else like.dtype
+    device = like.device.type
+    if like.dtype != torch.float64 and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.bfloat16 if torch.get_autocast_dtype(device) == torch.bfloat16 else like.dtype
     return like.dtype
 
 
 @final
 @dataclass(frozen=True)
-class Pull:
-    """A term's gradient at a map of features, or at a part of it.
+class FeatureGradient:
+    """A term's gradient at a feature map, or at a part of one.
 
     Args:
-        gradient: For the sum of the term's values.
-        map: Which of the maps it belongs to, counted from 0.
-        places: Where it lies there; everywhere if nothing is said.
+        gradient: The gradient of the sum of the term's values.
+        map: The index of the feature map.
+        region: The part of the map; the empty tuple for the whole map.
     """
 
     gradient: Tensor
     map: int
-    places: tuple[slice, ...] = ()
+    region: tuple[slice, ...] = ()
 
 
-def settled(value: Tensor, pulls: Sequence[Pull], at: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """A term's values (N,), whose backward pass multiplies the gradients that have been found.
+def with_precomputed_gradient(
+    value: Tensor, gradients: Sequence[FeatureGradient], features: Sequence[Tensor], dtype: torch.dtype
+) -> Tensor:
+    """Return a term's values (N,) with a backward pass that multiplies precomputed gradients.
 
     Args:
-        value: The values (N,); that of an image depends on the features of this image alone.
-        pulls: Their gradients at the maps of features.
-        at: These maps (N, ...), with the graph that leads to the picture.
-        dtype: The precision that the gradients are kept in.
+        value: The values (N,); each depends on the features of its own image only.
+        gradients: The gradients at the feature maps.
+        features: The feature maps (N, ...), with the graph that leads to the image.
+        dtype: The precision in which the gradients are kept.
     """
-    where = [(pull.map, pull.places) for pull in pulls]
-    out: Tensor = _Settled.apply(value.detach(), where, *(pull.gradient.to(dtype) for pull in pulls), *at)  # type: ignore[no-untyped-call]
+    regions = [(each.map, each.region) for each in gradients]
+    tensors = [each.gradient.to(dtype) for each in gradients]
+    out: Tensor = _PrecomputedGradient.apply(value.detach(), regions, *tensors, *features)  # type: ignore[no-untyped-call]
     return out
 
 
-class _Settled(torch.autograd.Function):
+class _PrecomputedGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, where: list[tuple[int, tuple[slice, ...]]], *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors[: len(where)])
-        ctx.where, ctx.like = where, [(each.shape, each.dtype) for each in tensors[len(where) :]]
+    def forward(ctx: Any, value: Tensor, regions: list[tuple[int, tuple[slice, ...]]], *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors[: len(regions)])
+        ctx.regions, ctx.features = regions, [(each.shape, each.dtype) for each in tensors[len(regions) :]]
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        back = [_empty(shape, dtype, arriving.device) for shape, dtype in ctx.like]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grads = [_empty(shape, dtype, grad_output.device) for shape, dtype in ctx.features]
         with torch.no_grad():
-            for (which, places), g in zip(ctx.where, ctx.saved_tensors, strict=True):
-                share = arriving[places[:1]].view(-1, *(1,) * (g.dim() - 1))
-                torch.mul(g, share, out=back[which][places])
+            for (index, region), gradient in zip(ctx.regions, ctx.saved_tensors, strict=True):
+                factor = grad_output[region[:1]].view(-1, *(1,) * (gradient.dim() - 1))
+                torch.mul(gradient, factor, out=grads[index][region])
         if torch.is_grad_enabled():  # create_graph=True
-            trap = arriving.new_zeros((), requires_grad=True)  # the features themselves are not at hand any more
-            back = [Once.apply(g, trap) for g in back]  # type: ignore[no-untyped-call]
-        return None, None, *(None,) * len(ctx.where), *back
+            trap = grad_output.new_zeros((), requires_grad=True)  # stands for the features, which are not kept
+            grads = [NoDoubleBackward.apply(each, trap) for each in grads]  # type: ignore[no-untyped-call]
+        return None, None, *(None,) * len(ctx.regions), *grads
 
 
 def _empty(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:

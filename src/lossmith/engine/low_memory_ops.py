@@ -16,18 +16,18 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from lossmith.engine.frozen.bits import (
-    LANES,
-    choose,
-    chosen,
-    keep_on,
-    pack_on,
+    INT_DTYPES,
+    apply_pool_argmax,
+    apply_relu_mask,
+    pack_pool_argmax,
+    pack_relu_mask,
 )
 from lossmith.engine.layers import MaxPool
 
-__all__ = ["Frugal"]
+__all__ = ["LowMemoryOps"]
 
 
-class Frugal(TorchFunctionMode):
+class LowMemoryOps(TorchFunctionMode):
     """Where operators keep little: within this context, for frozen weights and tensors that carry a gradient."""
 
     def __torch_function__(
@@ -106,7 +106,7 @@ class _BatchNorm(torch.autograd.Function):
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """A ReLU that keeps one bit an element."""
-    if input.dtype not in LANES or not _frozen(input):
+    if input.dtype not in INT_DTYPES or not _frozen(input):
         return F.relu(input, inplace)
     return _apply(_ReLU, input, inplace)
 
@@ -118,7 +118,7 @@ class _ReLU(torch.autograd.Function):
         if inplace:
             ctx.mark_dirty(x)
         ctx.form = _form(y)
-        ctx.save_for_backward(pack_on(_laid_out(y.contiguous(memory_format=ctx.form), ctx.form), LANES[y.dtype]))
+        ctx.save_for_backward(pack_relu_mask(_laid_out(y.contiguous(memory_format=ctx.form), ctx.form), INT_DTYPES[y.dtype]))
         return y
 
     @staticmethod
@@ -126,7 +126,7 @@ class _ReLU(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (word,) = ctx.saved_tensors
         own = g.clone(memory_format=ctx.form)
-        return keep_on(_laid_out(own, ctx.form), word).view(g.shape), None
+        return apply_relu_mask(_laid_out(own, ctx.form), word).view(g.shape), None
 
 
 def max_pool2d(
@@ -147,7 +147,7 @@ def max_pool2d(
         or return_indices
         or (pad and ceil_mode)
         or input.dim() != 4
-        or input.dtype not in LANES
+        or input.dtype not in INT_DTYPES
         or not _frozen(input)
     )
     if plain:
@@ -159,7 +159,7 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, pool: MaxPool, pad: int) -> Tensor:
         x = F.pad(x, (pad,) * 4, value=float("-inf")) if pad else x
-        top, word = choose(x.contiguous(memory_format=torch.channels_last), pool, LANES[x.dtype])
+        top, word = pack_pool_argmax(x.contiguous(memory_format=torch.channels_last), pool, INT_DTYPES[x.dtype])
         ctx.save_for_backward(word)
         ctx.pool, ctx.pad, ctx.size = pool, pad, x.shape[2:]
         return top
@@ -168,7 +168,7 @@ class _MaxPool(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (word,) = ctx.saved_tensors
-        back = chosen(g.contiguous(memory_format=torch.channels_last), word, ctx.pool, ctx.size)
+        back = apply_pool_argmax(g.contiguous(memory_format=torch.channels_last), word, ctx.pool, ctx.size)
         pad, (height, width) = ctx.pad, ctx.size
         return back[:, :, pad : height - pad, pad : width - pad], None, None
 

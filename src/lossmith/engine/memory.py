@@ -1,4 +1,4 @@
-"""The bytes that a step holds: how many at once, and how many from the forward pass to the backward pass."""
+"""Measurement of a step's memory: the peak, and what is kept from the forward pass to the backward pass."""
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -9,64 +9,63 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Meter", "measured"]
+__all__ = ["MemoryMeter", "measure_memory"]
 
 
 @final
-class Meter(TorchDispatchMode):
-    """Counts the bytes of tensors made while it is entered, as long as they live.
+class MemoryMeter(TorchDispatchMode):
+    """A mode that counts the bytes of tensors created while it is active, as long as they live.
 
-    It sees what operators hand to each other, and not what they need inside.
+    It counts the inputs and outputs of operators, and not their internal buffers.
 
     Args:
-        known: Tensors that were there before and do not count.
+        excluded: Existing tensors that do not count.
     """
 
-    def __init__(self, known: Sequence[Tensor] = ()) -> None:
+    def __init__(self, excluded: Sequence[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
-        self.known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet(t.untyped_storage() for t in known)
-        self.saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
+        self.live_bytes = self.peak_bytes = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet(t.untyped_storage() for t in excluded)
+        self._saved: weakref.WeakSet[_SavedTensor] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for each in tree_leaves(out):
             if isinstance(each, Tensor):
-                self.see(each.untyped_storage())
+                self._add(each.untyped_storage())
         return out
 
-    def see(self, storage: torch.UntypedStorage) -> None:
-        """Counts a storage until it is let go."""
-        if storage in self.known:
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage until it is freed."""
+        if storage in self._known:
             return
-        self.known.add(storage)
+        self._known.add(storage)
         size = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self.lose, size)
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        weakref.finalize(storage, self._remove, size)
 
-    def lose(self, size: int) -> None:
-        """Counts a storage no more."""
-        self.live -= size
+    def _remove(self, size: int) -> None:
+        self.live_bytes -= size
 
-    def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
-        """A context in which what is saved for the backward pass is seen."""
+    def track_saved_tensors(self) -> torch.autograd.graph.saved_tensors_hooks:
+        """Return a context in which tensors saved for the backward pass are tracked."""
 
-        def save(tensor: Tensor) -> _Saved:
-            saved = _Saved(tensor)
-            self.saved.add(saved)
+        def pack(tensor: Tensor) -> _SavedTensor:
+            saved = _SavedTensor(tensor)
+            self._saved.add(saved)
             return saved
 
-        return torch.autograd.graph.saved_tensors_hooks(save, lambda saved: saved.tensor)
+        return torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor)
 
-    def kept(self, apart: Sequence[Tensor] = ()) -> int:
-        """The bytes saved for the backward pass that are still held, without those of some tensors."""
-        not_these = {_address(tensor) for tensor in apart}
-        held = {_address(s.tensor): s.tensor.untyped_storage().nbytes() for s in self.saved}
-        return sum(size for address, size in held.items() if address not in not_these)
+    def count_saved_bytes(self, excluded: Sequence[Tensor] = ()) -> int:
+        """Return the bytes saved for the backward pass that are still held, without those of the excluded tensors."""
+        excluded_addresses = {_address(tensor) for tensor in excluded}
+        held = {_address(s.tensor): s.tensor.untyped_storage().nbytes() for s in self._saved}
+        return sum(size for address, size in held.items() if address not in excluded_addresses)
 
 
-class _Saved:
+class _SavedTensor:
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
 
@@ -76,16 +75,16 @@ def _address(tensor: Tensor) -> int:
     return address
 
 
-def measured(forward: Callable[[], Tensor], inputs: Sequence[Tensor]) -> tuple[int, int]:
-    """The bytes that a step keeps between its passes, and the most that it holds at once.
+def measure_memory(forward: Callable[[], Tensor], inputs: Sequence[Tensor]) -> tuple[int, int]:
+    """Return the bytes that a step keeps between its two passes, and the peak of both passes.
 
     Args:
-        forward: Gives the scalar that the backward pass begins with.
-        inputs: Tensors that are there before and do not count.
+        forward: A function that returns the scalar of the backward pass.
+        inputs: Existing tensors that do not count.
     """
-    with Meter(inputs) as meter:
-        with meter.hooks():
+    with MemoryMeter(inputs) as meter:
+        with meter.track_saved_tensors():
             value = forward()
-        kept = meter.kept(inputs)
+        saved_bytes = meter.count_saved_bytes(inputs)
         value.backward()  # type: ignore[no-untyped-call]
-    return kept, meter.peak
+    return saved_bytes, meter.peak_bytes

@@ -1,7 +1,7 @@
-"""Between the views and what looks at them: where a gradient is no number it goes no further, and that is noted.
+"""A guard against non-finite values and gradients: stop them at the inputs, and record the term and the image.
 
-A term that is not finite for one picture would otherwise take all weights with it, for zero times no number is no
-number. Everything is decided and noted on the device, picture by picture, and nothing that is finite is changed.
+Without the guard, a term with a non-finite value for one image makes all gradients NaN, even at weight zero, since zero
+times NaN is NaN. All decisions are made on the device and per image, and finite gradients are not changed.
 """
 
 from collections.abc import Mapping
@@ -11,132 +11,138 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-__all__ = ["Gate", "Guard", "Post", "rows"]
+__all__ = ["GradientFilter", "NonFiniteGuard", "TermGuard", "pad_rows"]
 
 
 @final
 @dataclass
-class Gate:
-    """A place where gradients of some terms come back to a view. It holds no graph, for the graph holds it.
+class GradientFilter:
+    """A point at which the gradients of some terms return to an input. It holds no graph, since the graph holds it.
 
     Args:
-        scaled: See :class:`Guard`.
-        broken: For each term, the pictures for which its value is not finite, once this is known.
+        scaled: See :class:`NonFiniteGuard`.
+        nonfinite_values: For each term, the images (N,) with a non-finite value, once computed.
     """
 
     scaled: bool
-    broken: Mapping[str, Tensor]
+    nonfinite_values: Mapping[str, Tensor]
     terms: set[str] = field(default_factory=set)
-    """The terms whose gradients come through."""
-    stopped: list[Tensor] = field(default_factory=list)
-    """The pictures whose gradients were not finite, (N,), once a backward pass has been there."""
+    """The terms whose gradients pass this filter."""
+    nonfinite_gradients: list[Tensor] = field(default_factory=list)
+    """The images (N,) with a non-finite gradient, one entry per backward pass."""
 
-    def unexplained(self) -> Tensor | None:
-        """The pictures whose gradients were not finite though each term's value was."""
-        if not self.stopped:
+    def samples_by_gradient(self) -> Tensor | None:
+        """Return the images with a non-finite gradient although all terms' values are finite."""
+        if not self.nonfinite_gradients:
             return None
-        found = torch.stack(self.stopped).any(dim=0)
-        known = self.explained(len(found))
-        return found if known is None else found & ~known
+        samples = torch.stack(self.nonfinite_gradients).any(dim=0)
+        by_value = self.samples_by_value(len(samples))
+        return samples if by_value is None else samples & ~by_value
 
-    def explained(self, count: int) -> Tensor | None:
-        """The pictures for which the value of some term that comes through is not finite."""
-        known = [self.broken[name] for name in self.terms if name in self.broken]
-        fitting = [each if len(each) == count else each.any().expand(count) for each in known]
-        return torch.stack(fitting).any(dim=0) if fitting else None
+    def samples_by_value(self, count: int) -> Tensor | None:
+        """Return the images for which the value of a term that passes this filter is non-finite."""
+        values = [self.nonfinite_values[name] for name in self.terms if name in self.nonfinite_values]
+        expanded = [each if len(each) == count else each.any().expand(count) for each in values]
+        return torch.stack(expanded).any(dim=0) if expanded else None
 
 
 @final
-class Guard:
-    """What is watched in one pass of a loss.
+class NonFiniteGuard:
+    """The guard of one pass of a loss.
 
-    Each pass of a network over a view has a gate of its own, and so has each term that looks at the view itself: what
-    one of them spoils does not reach the others.
+    Each pass of a network over an input has its own gradient filter, and so has each term on the input itself. A
+    non-finite gradient of one of them does not affect the others.
 
     Args:
-        scaled: Whether the gradients are scaled up for fp16. An overflow is then no fault of the term: it is left to
-            the scaler, which leaves the step out and scales less; only what comes of values is stopped.
+        scaled: Whether the loss is scaled for fp16. A gradient overflow is then left to the gradient scaler, which
+            skips the step and lowers the scale; only gradients of non-finite values are stopped.
     """
 
     def __init__(self, *, scaled: bool = False) -> None:
         self.scaled = scaled
-        self.gates: list[Gate] = []
-        self.broken: dict[str, Tensor] = {}
-        self.layers: dict[tuple[str, str], list[Tensor]] = {}
-        self.shared: dict[tuple[str, str], tuple[Gate, Tensor]] = {}
+        self.filters: list[GradientFilter] = []
+        self.nonfinite_values: dict[str, Tensor] = {}
+        """For each term, the images (N,) with a non-finite value."""
+        self.layer_values: dict[tuple[str, str], list[Tensor]] = {}
+        """The values of the distance by term and layer."""
+        self.shared_filters: dict[tuple[str, str], tuple[GradientFilter, Tensor]] = {}
+        """The filter and its output by the input's name and the key of the first lens."""
 
-    def of(self, term: str) -> "Post":
-        """The guard as one term meets it."""
-        return Post(self, term)
+    def for_term(self, term: str) -> "TermGuard":
+        """Return the guard of one term."""
+        return TermGuard(self, term)
 
-    def hits(self, term: str) -> list[Tensor]:
-        """The pictures (N,) for which a gradient was stopped that this term, or one that shares its way, had spoilt."""
-        found = [gate.unexplained() for gate in self.gates if term in gate.terms and not self.scaled]
+    def nonfinite_samples(self, term: str) -> list[Tensor]:
+        """Return, per filter, the images (N,) with a stopped gradient from this term or one that shares its filter."""
+        filters = [each for each in self.filters if term in each.terms and not self.scaled]
+        found = [each.samples_by_gradient() for each in filters]
         return [each for each in found if each is not None]
 
-    def sound(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The values (N,), zeros that no gradient leaves where they are not finite; notes which these are."""
+    def zero_nonfinite(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Replace non-finite values (N,) by constant zeros, and record which they are."""
         finite = {name: value.detach().isfinite() for name, value in values.items()}
-        self.broken.update({name: ~each for name, each in finite.items()})
+        self.nonfinite_values.update({name: ~each for name, each in finite.items()})
         return {name: torch.where(finite[name], value, 0.0) for name, value in values.items()}
 
 
 @final
 @dataclass(frozen=True)
-class Post:
-    """A guard as one term meets it.
+class TermGuard:
+    """The guard of one term.
 
     Args:
-        guard: The guard.
+        guard: The guard of the pass.
         term: The term's name.
     """
 
-    guard: Guard
+    guard: NonFiniteGuard
     term: str
 
-    def __call__(self, view: str, text: str, image: Tensor) -> Tensor:
-        """The view as the term sees it, behind a gate.
+    def __call__(self, name: str, key: str, image: Tensor) -> Tensor:
+        """Return an input whose gradient passes a filter.
 
         Args:
-            view: Its name.
-            text: The first lens on the way, which all terms that look through it share; "" for none.
-            image: The view itself, one row a picture.
+            name: The input's name.
+            key: The key of the first lens, whose filter is shared by all terms with this lens; "" for no lens.
+            image: The input, one row per image.
         """
         if not (image.requires_grad and image.dim()):
             return image
-        if (view, text) in self.guard.shared:
-            gate, out = self.guard.shared[view, text]
+        if (name, key) in self.guard.shared_filters:
+            gradient_filter, out = self.guard.shared_filters[name, key]
         else:
-            gate = Gate(self.guard.scaled, self.guard.broken)
-            out = _Through.apply(image, gate)  # type: ignore[no-untyped-call]
-            self.guard.gates.append(gate)
-            if text:
-                self.guard.shared[view, text] = gate, out
-        gate.terms.add(self.term)
+            gradient_filter = GradientFilter(self.guard.scaled, self.guard.nonfinite_values)
+            out = _FilterGradient.apply(image, gradient_filter)  # type: ignore[no-untyped-call]
+            self.guard.filters.append(gradient_filter)
+            if key:
+                self.guard.shared_filters[name, key] = gradient_filter, out
+        gradient_filter.terms.add(self.term)
         return out
 
-    def measured(self, layer: str, value: Tensor) -> None:
-        """Notes what the term's distance gave at a layer, or at a part of one."""
-        self.guard.layers.setdefault((self.term, layer), []).append(value.detach())
+    def record_layer(self, layer: str, value: Tensor) -> None:
+        """Record the value of the term's distance at a layer, or at a part of one."""
+        self.guard.layer_values.setdefault((self.term, layer), []).append(value.detach())
 
 
-class _Through(torch.autograd.Function):
+class _FilterGradient(torch.autograd.Function):
+    """The identity, whose backward pass replaces non-finite gradients of an image by zeros."""
+
     @staticmethod
-    def forward(ctx: Any, image: Tensor, gate: Gate) -> Tensor:
-        ctx.gate = gate
+    def forward(ctx: Any, image: Tensor, gradient_filter: GradientFilter) -> Tensor:
+        ctx.gradient_filter = gradient_filter
         return image.view_as(image)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gate: Gate = ctx.gate
-        through = gradient.detach().reshape(len(gradient), -1).isfinite().all(dim=1)
-        gate.stopped.append(~through)
-        if gate.scaled:
-            known = gate.explained(len(gradient))
-            through = through | ~known if known is not None else torch.ones_like(through)
-        return torch.where(through.view(-1, *(1,) * (gradient.dim() - 1)), gradient, 0.0), None
+        gradient_filter: GradientFilter = ctx.gradient_filter
+        passes = gradient.detach().reshape(len(gradient), -1).isfinite().all(dim=1)
+        gradient_filter.nonfinite_gradients.append(~passes)
+        if gradient_filter.scaled:
+            by_value = gradient_filter.samples_by_value(len(gradient))
+            passes = passes | ~by_value if by_value is not None else torch.ones_like(passes)
+        return torch.where(passes.view(-1, *(1,) * (gradient.dim() - 1)), gradient, 0.0), None
 
 
-def rows(each: list[Tensor]) -> Tensor:
-    """One row a tensor (N,), filled up with zeros where some are shorter."""
-    return torch.nn.utils.rnn.pad_sequence(each, batch_first=True) if len({*map(len, each)}) > 1 else torch.stack(each)
+def pad_rows(rows: list[Tensor]) -> Tensor:
+    """Stack 1-D tensors as rows, and pad shorter ones with zeros."""
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True) if len({*map(len, rows)}) > 1 else torch.stack(rows)

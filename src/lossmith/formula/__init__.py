@@ -1,1 +1,1 @@
-"""The algebra of losses: a flat sum of weight * distance @ lens, and how it is evaluated."""
+"""The algebra of losses: flat sums of weight * distance @ lens, their weights, their evaluation and their cost."""

@@ -1,8 +1,7 @@
-"""What a step of a loss will cost, before it is run: which networks, how often, how many operations and bytes.
+"""Cost of one step of a loss, predicted without running the step: network passes, operations and bytes.
 
-The operations are those of the networks' convolutions, which are all but a few percent of a step; pixel terms and what
-follows a network are left out. The bytes are those of the whole loss: it is run on tensors without data. This stands
-beside the algebra and not above it, so that a loss can tell its own plan.
+The operations are those of the networks' convolutions, which are all but a few percent of a step; pixel terms and the
+computations after a network are not counted. The bytes are those of the whole loss, measured on tensors without data.
 """
 
 from collections.abc import Sequence
@@ -11,161 +10,179 @@ from functools import cached_property
 
 import torch
 
-from lossmith.engine.feature_cache import Looks
-from lossmith.engine.memory import measured
-from lossmith.formula.term import Term, looked_at
+from lossmith.engine.feature_cache import FeatureCache
+from lossmith.engine.memory import measure_memory
+from lossmith.formula.term import Term, collect_term_layers
+from lossmith.formula.term_evaluation import evaluate_term_ungated
 from lossmith.lens import Chain, Features, Lens
 from lossmith.lenses.vgg import VGG
 
-__all__ = ["Pass", "Plan", "sharing"]
+__all__ = ["CostPlan", "NetworkPass", "unify_vgg"]
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One view's way through one network, for all terms together.
+class NetworkPass:
+    """One pass of one input through one network, shared by all terms.
 
     Args:
         network: The network's name.
-        through: What the network's input has passed before, as text; empty for the picture itself.
-        view: The view that passes.
-        layers: The layers that any term looks at.
+        preceding_lenses: The lenses before the network, as text; empty if the network sees the image itself.
+        input_name: The input that passes through the network.
+        layers: The layers that any term needs.
         terms: The names of these terms.
-        gradient: Whether the pass is differentiated.
-        forward: Operations of the forward pass, for the batch.
-        backward: Operations of the backward pass to the view; the network is frozen, so its weights cost none.
+        has_gradient: Whether the pass is differentiated.
+        forward_flops: Floating-point operations of the forward pass, for the batch.
+        backward_flops: Floating-point operations of the backward pass to the input; the network's weights are frozen.
     """
 
     network: str
-    through: str
-    view: str
+    preceding_lenses: str
+    input_name: str
     layers: tuple[str, ...]
     terms: tuple[str, ...]
-    gradient: bool
-    forward: float
-    backward: float
+    has_gradient: bool
+    forward_flops: float
+    backward_flops: float
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The passes of one step.
+class CostPlan:
+    """The network passes of one step, and its operations and bytes.
 
     Args:
-        shape: The pictures' shape, (N, 3, H, W).
-        passes: One for each network and view.
-        terms: The terms that it is the plan of.
+        shape: The images' shape, (N, 3, H, W).
+        passes: One pass for each network and input.
+        terms: The terms of the loss.
 
     Example:
         >>> from lossmith import parse
         >>> plan = parse("L1 + perceptual('vgg19', 'conv4_3') + style('vgg19', 'relu3_3')").plan((2, 3, 192, 192))
-        >>> [(p.network, p.view, p.layers) for p in plan.passes]
+        >>> [(p.network, p.input_name, p.layers) for p in plan.passes]
         [('vgg19', 'pred', ('relu3_3', 'conv4_3')), ('vgg19', 'target', ('relu3_3', 'conv4_3'))]
-        >>> round(plan.forward / 1e9, 1), round(plan.backward / 1e9, 1)
+        >>> round(plan.forward_flops / 1e9, 1), round(plan.backward_flops / 1e9, 1)
         (92.9, 46.5)
     """
 
     shape: tuple[int, ...]
-    passes: tuple[Pass, ...]
+    passes: tuple[NetworkPass, ...]
     terms: tuple[Term, ...] = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, terms: Sequence[Term], names: Sequence[str], shape: Sequence[int]) -> "Plan":
-        """The plan of some terms for pictures of a shape (N, 3, H, W).
+    def from_terms(cls, terms: Sequence[Term], names: Sequence[str], shape: Sequence[int]) -> "CostPlan":
+        """Return the plan of some terms.
+
+        Args:
+            terms: The terms.
+            names: The terms' names.
+            shape: The images' shape, (N, 3, H, W).
 
         Raises:
-            ValueError: The shape is no such shape, or smaller than a network allows.
+            ValueError: The shape is not of this form, or smaller than a network allows.
         """
         if len(shape) != 4 or any(side < 1 for side in shape):
-            raise ValueError(f"A plan wants the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
-        wanted = looked_at(terms)
-        found: dict[tuple[str, str, bool], tuple[Features, list[str]]] = {}
+            raise ValueError(f"plan needs the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
+        layers = collect_term_layers(terms)
+        users: dict[tuple[str, str, bool], tuple[Features, list[str]]] = {}
         for name, term in zip(names, terms, strict=True):
-            for parameter, view in term.reads.items():
-                for text, lens in term.path if parameter not in term.distance.bare else ():
+            for parameter, input_name in term.inputs.items():
+                for text, lens in term.path if parameter not in term.distance.unlensed_inputs else ():
                     if isinstance(lens, Features):
-                        users = found.setdefault((text, view, parameter != "target"), (lens, []))[1]
-                        users += [] if name in users else [name]
-        passes = []
-        for (text, view, gradient), (lens, users) in found.items():
-            smallest = lens.backbone.smallest(wanted[view, text])
-            if min(shape[2:]) < smallest:
-                raise ValueError(
-                    f"{lens.backbone.name} wants pictures of at least {smallest} px a side for "
-                    f"{wanted[view, text][-1]}; got {shape[2]}x{shape[3]}."
-                )
-            forward = shape[0] * lens.backbone.flops(shape[2], shape[3], wanted[view, text])
-            through = text.partition(" @ ")[2].removesuffix(" @ ")
-            backward = forward if gradient else 0.0
-            passes.append(
-                Pass(lens.backbone.name, through, view, wanted[view, text], tuple(users), gradient, forward, backward)
-            )
+                        among = users.setdefault((text, input_name, parameter != "target"), (lens, []))[1]
+                        among += [] if name in among else [name]
+        passes = [
+            _plan_pass(lens, text, input_name, layers[input_name, text], term_names, has_gradient, shape)
+            for (text, input_name, has_gradient), (lens, term_names) in users.items()
+        ]
         return cls(tuple(shape), tuple(passes), tuple(terms))
 
     @property
-    def forward(self) -> float:
-        """Operations of all forward passes."""
-        return sum(p.forward for p in self.passes)
+    def forward_flops(self) -> float:
+        """Floating-point operations of all forward passes."""
+        return sum(p.forward_flops for p in self.passes)
 
     @property
-    def backward(self) -> float:
-        """Operations of all backward passes."""
-        return sum(p.backward for p in self.passes)
+    def backward_flops(self) -> float:
+        """Floating-point operations of all backward passes."""
+        return sum(p.backward_flops for p in self.passes)
 
     @property
-    def kept(self) -> int:
-        """The bytes that the loss keeps from its forward pass for the backward pass, in float32 on a CPU."""
-        return self.bytes[0]
+    def saved_bytes(self) -> int:
+        """The bytes that the forward pass saves for the backward pass, in float32 on a CPU."""
+        return self._memory[0]
 
     @property
-    def peak(self) -> int:
-        """The most bytes that the loss holds at once in either pass, besides the views, in float32 on a CPU."""
-        return self.bytes[1]
+    def peak_bytes(self) -> int:
+        """The largest number of bytes held at once in either pass, without the inputs, in float32 on a CPU."""
+        return self._memory[1]
 
     @cached_property
-    def bytes(self) -> tuple[int, int]:
-        """:attr:`kept` and :attr:`peak`, without the networks' weights and without what reads more than pictures."""
-        terms = [term for term in self.terms if term.pictured]
-        views = {view: torch.empty(self.shape, device="meta") for term in terms for view in term.reads.values()}
-        views |= {term.reads["mask"]: views[term.reads["mask"]][:, :1] for term in terms if "mask" in term.reads}
+    def _memory(self) -> tuple[int, int]:
+        """:attr:`saved_bytes` and :attr:`peak_bytes`, without network weights and terms that read more than images."""
+        terms = [term for term in self.terms if term.reads_only_images]
         if not terms:
             return 0, 0
-        wanted = looked_at(terms)
+        inputs = {name: torch.empty(self.shape, device="meta") for term in terms for name in term.inputs.values()}
+        inputs |= {term.inputs["mask"]: inputs[term.inputs["mask"]][:, :1] for term in terms if "mask" in term.inputs}
+        layers = collect_term_layers(terms)
 
         def forward() -> torch.Tensor:
-            looks = Looks(views, wanted)
-            return torch.stack([term.ungated(looks).mean() for term in terms]).sum()
+            cache = FeatureCache(inputs, layers)
+            return torch.stack([evaluate_term_ungated(term, cache).mean() for term in terms]).sum()
 
         with torch.no_grad():
-            forward()  # so that the networks are there
+            forward()  # loads the networks, so that the loading is not measured
         for term in terms:
-            views |= {v: views[v].requires_grad_() for p, v in term.reads.items() if p not in ("target", "mask")}
+            inputs |= {n: inputs[n].requires_grad_() for p, n in term.inputs.items() if p not in ("target", "mask")}
         with torch.enable_grad():
-            return measured(forward, list(views.values()))
+            return measure_memory(forward, list(inputs.values()))
 
 
-def sharing(terms: Sequence[Term]) -> tuple[Term, ...] | None:
-    """The same terms on one VGG, where they stand on two and LPIPS needs VGG-16; None where there is nothing to share.
+def _plan_pass(
+    lens: Features,
+    text: str,
+    input_name: str,
+    layers: tuple[str, ...],
+    term_names: Sequence[str],
+    has_gradient: bool,
+    shape: Sequence[int],
+) -> NetworkPass:
+    least = lens.backbone.min_size(layers)
+    if min(shape[2:]) < least:
+        raise ValueError(
+            f"{lens.backbone.name} needs images of at least {least} px a side for {layers[-1]}; got "
+            f"{shape[2]}x{shape[3]}."
+        )
+    forward = shape[0] * lens.backbone.flops(shape[2], shape[3], layers)
+    preceding = text.partition(" @ ")[2].removesuffix(" @ ")
+    backward = forward if has_gradient else 0.0
+    name = lens.backbone.name
+    return NetworkPass(name, preceding, input_name, layers, tuple(term_names), has_gradient, forward, backward)
 
-    Each layer of VGG-19 becomes the layer of VGG-16 at the same place of its stage. The values differ a little, so a
-    weight that was tuned wants to be looked at again.
+
+def unify_vgg(terms: Sequence[Term]) -> tuple[Term, ...] | None:
+    """Return the terms with VGG-16 in place of VGG-19 if they use both; None otherwise.
+
+    Each layer of VGG-19 becomes the layer of VGG-16 at the same position of its stage. The values change a little, so
+    tuned weights need to be checked again.
     """
-    networks = {stage.backbone.title for term in terms for _, stage in term.path if isinstance(stage, VGG)}
+    networks = {stage.backbone.key for term in terms for _, stage in term.path if isinstance(stage, VGG)}
     if networks != {"vgg16", "vgg19"}:
         return None
-    return tuple(replace(term, lens=_on_vgg16(term.lens)) if term.lens else term for term in terms)
+    return tuple(replace(term, lens=_use_vgg16(term.lens)) if term.lens else term for term in terms)
 
 
-def _on_vgg16(lens: Lens) -> Lens:
+def _use_vgg16(lens: Lens) -> Lens:
     stages: list[Lens] = []
     for stage in lens.stages:
         if isinstance(stage, VGG):
             layers: dict[str, float] = {}
             for layer, weight in stage.layers.items():
-                layers[_counterpart(layer)] = layers.get(_counterpart(layer), 0.0) + weight
+                layers[_vgg16_layer(layer)] = layers.get(_vgg16_layer(layer), 0.0) + weight
             stage = VGG("vgg16", layers)
         stages.append(stage)
     return Chain(stages) if len(stages) > 1 else stages[0]
 
 
-def _counterpart(layer: str) -> str:
-    kind, _, place = layer.partition("_")
-    return f"{kind}_3" if place == "4" else layer  # VGG-19 has a fourth convolution in its last three stages
+def _vgg16_layer(layer: str) -> str:
+    kind, _, position = layer.partition("_")
+    return f"{kind}_3" if position == "4" else layer  # only VGG-19 has a fourth convolution in its last three stages

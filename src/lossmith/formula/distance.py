@@ -1,4 +1,4 @@
-"""A distance: a loss of one term, which a new loss subclasses."""
+"""Base class of a new loss of one term."""
 
 from lossmith.formula.loss import Loss
 from lossmith.formula.measure import Measure
@@ -8,20 +8,20 @@ __all__ = ["Distance"]
 
 
 class Distance(Measure, Loss):
-    """A loss of one term with weight 1, defined by one method, ``measure``.
+    """A loss of one term with weight 1, defined by the method ``measure``.
 
-    ``measure`` maps inputs to one value per image, (N,). The names of its parameters are the inputs that it reads:
-    ``measure(self, pred, target)``, or ``measure(self, pred)`` for a regulariser. Behind a lens it is called once per
-    feature map; CONTRIBUTING.md walks through adding a distance.
+    ``measure`` maps its inputs to one value per image, (N,). The names of its parameters are the inputs that the
+    distance reads: ``measure(self, pred, target)``, or ``measure(self, pred)`` for a regulariser. Through a lens,
+    ``measure`` is called once per feature map. CONTRIBUTING.md explains how to add a distance.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.__dict__["_terms"] = (Term(self),)  # made once, since torch.compile cannot construct a term
+        self.__dict__["_terms"] = (Term(self),)  # built here, because torch.compile cannot construct a Term
 
     _terms: tuple[Term, ...]
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The one term of the sum: the distance itself, with weight 1."""
+        """The one term of the sum: the distance itself with weight 1."""
         return self._terms

@@ -1,4 +1,4 @@
-"""How a sum of terms is run on views: term by term, weighted, watched, with gradients."""
+"""Evaluation of a sum of terms: values by term, weighted sums, gradient norms, gradients, discriminator steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lossmith.engine.feature_cache import Looks
-from lossmith.engine.nonfinite import Guard
-from lossmith.formula.inputs import by_name, checked
-from lossmith.formula.term import Term, looked_at
-from lossmith.formula.weight import Value, Weight
-from lossmith.lens import Features, unhalved
+from lossmith.engine.feature_cache import FeatureCache
+from lossmith.engine.nonfinite import NonFiniteGuard
+from lossmith.formula.inputs import bind_inputs, check_inputs
+from lossmith.formula.term import Term, collect_term_layers
+from lossmith.formula.term_evaluation import evaluate_term, evaluate_term_with_gradient_norm, step_term_discriminator
+from lossmith.formula.weight import Weight, WeightValue
+from lossmith.lens import Features, autocast_disabled
 
-__all__ = ["Evaluation", "named"]
+__all__ = ["TermSum", "name_terms"]
 
 
-class Evaluation(nn.Module, ABC):
-    """What a loss does with views; :class:`Loss` adds how it is written."""
+class TermSum(nn.Module, ABC):
+    """A module that evaluates a weighted sum of terms; :class:`~lossmith.Loss` adds the algebra and the text."""
 
     @property
     @abstractmethod
@@ -26,8 +27,8 @@ class Evaluation(nn.Module, ABC):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One short name a term, all different, for logs."""
-        return named(self.terms)
+        """A short, unique name for each term, for logs."""
+        return name_terms(self.terms)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -35,175 +36,216 @@ class Evaluation(nn.Module, ABC):
         return tuple(term.weight for term in self.terms)
 
     @property
-    def reads(self) -> frozenset[str]:
-        """The views that it needs."""
-        return frozenset(view for term in self.terms for view in term.views)
+    def input_names(self) -> frozenset[str]:
+        """The names of the inputs that the loss reads."""
+        return frozenset(name for term in self.terms for name in term.input_names)
 
     @property
     def knobs(self) -> tuple[str, ...]:
-        """The names of its knobs, which every call must set."""
+        """The names of the knobs, which every call must set."""
         return tuple(dict.fromkeys(knob for weight in self.weights for knob in weight.knobs))
 
-    def forward(self, *tensors: Tensor, step: int = 0, **named: Value) -> Tensor:
-        """The weighted sum of the terms, averaged over the batch.
+    def forward(self, *tensors: Tensor, step: int = 0, **named: WeightValue) -> Tensor:
+        """Compute the weighted sum of the terms, averaged over the batch.
 
         Args:
-            tensors: The views pred and target, (N, 3, H, W) in [0, 1], as far as they are not given by name.
-            step: The step of the training, for weights that are schedules.
-            named: Views by name, and knobs: a number, or one value an image (N,).
+            tensors: The inputs pred and target, (N, 3, H, W) in [0, 1], unless they are given by name.
+            step: The training step, for weights that are schedules.
+            named: Other inputs by name, and knobs by name: a number, or one value per image, (N,).
 
         Returns:
             A scalar.
 
         Raises:
-            ValueError: A view or knob is missing, or a name is neither.
+            ValueError: An input or knob is missing, or a name is neither.
         """
         knobs = {name: named.pop(name) for name in self.knobs if name in named}
-        return self.total(self.looks(by_name(tensors, named, self.reads)), step=step, knobs=knobs)
+        inputs = bind_inputs(tensors, named, self.input_names)
+        return self.weighted_total(self.feature_cache(inputs), step=step, knobs=knobs)
 
     def evaluate(
-        self, views: Mapping[str, Tensor], *, guard: Guard | None = None, step: int | None = None
+        self, inputs: Mapping[str, Tensor], *, guard: NonFiniteGuard | None = None, step: int | None = None
     ) -> dict[str, Tensor]:
-        """Every term by its name, unweighted, one value an image (N,).
+        """Compute every term, unweighted.
 
         Args:
-            views: The views by name.
-            guard: What watches over what is not finite, see there.
-            step: The step of the training; terms that rest at it, see :meth:`awake`, are left out.
+            inputs: The inputs by name.
+            guard: Handles non-finite values and gradients, see :class:`~lossmith.engine.nonfinite.NonFiniteGuard`.
+            step: If given, only the terms of :meth:`active_terms` at this training step are computed.
+
+        Returns:
+            One value per image, (N,), by the term's name.
         """
-        looks = self.looks(views)
-        names = self.names if step is None else self.awake(step)
-        terms = {name: term for name, term in zip(self.names, self.terms, strict=True) if name in names}
+        cache = self.feature_cache(inputs)
+        active = self.names if step is None else self.active_terms(step)
+        terms = {name: term for name, term in self._named_terms().items() if name in active}
         if guard is None:
-            return {name: term.evaluate(looks) for name, term in terms.items()}
-        return {name: term.evaluate(looks.under(guard.of(name))) for name, term in terms.items()}
+            return {name: evaluate_term(term, cache) for name, term in terms.items()}
+        return {name: evaluate_term(term, cache.with_guard(guard.for_term(name))) for name, term in terms.items()}
 
-    def awake(self, step: int) -> tuple[str, ...]:
-        """The terms that are looked at in a step of a training.
+    def active_terms(self, step: int) -> tuple[str, ...]:
+        """Return the names of the terms that a training step computes.
 
-        Those whose schedule stands at 0 rest, networks and critic with them. A weight that is the number 0 for good
-        has the term watched, unless it has a critic, which would never learn.
+        Terms with a schedule that is 0 at the step are left out together with their networks and discriminators. A term
+        whose weight is the constant 0 is computed, for logs, unless it has a discriminator, which would never be
+        trained. At least one name is returned.
         """
-        terms = dict(zip(self.names, self.terms, strict=True))
-        resting = {n for n, t in terms.items() if t.weight.rests(step) and (t.weight.factors or t.distance.study)}
-        left = tuple(name for name in terms if name not in resting)
-        return left or tuple(n for n, t in terms.items() if t.distance.study is None)[:1] or self.names[:1]
+        terms = self._named_terms()
+        inactive = {
+            name
+            for name, term in terms.items()
+            if term.weight.is_zero_at(step) and (term.weight.factors or term.distance.discriminator_step)
+        }
+        active = tuple(name for name in terms if name not in inactive)
+        without_discriminator = tuple(n for n, term in terms.items() if term.distance.discriminator_step is None)
+        return active or without_discriminator[:1] or self.names[:1]
 
-    def watch(self, views: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Every term as :meth:`evaluate` gives it, and how strongly each pulls, for no pass of a network more.
+    def evaluate_with_gradient_norms(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Compute every term, unweighted, and the norm of its gradient, at no extra network pass.
 
-        Each term's gradient at the features of its network is found on the way. :meth:`weigh` makes any weighted sum of
-        the values, whose backward pass takes each network once.
-
-        Returns:
-            The values (N,) by name; and by name the norm of the gradient of their mean, a scalar without a graph: at
-            the features of its network, all layers together, or at the picture for a term without a network. These
-            are different spaces; norms at the picture are :meth:`gradients`'s.
-        """
-        looks = self.looks(views)
-        watched = {name: term.watch(looks) for name, term in zip(self.names, self.terms, strict=True)}
-        return {n: value for n, (value, _) in watched.items()}, {n: norm for n, (_, norm) in watched.items()}
-
-    def learn(self, views: Mapping[str, Tensor], *, step: int = 0) -> dict[str, Tensor]:
-        """One step of the critics in it, which evaluating never trains; a loss without any does nothing.
-
-        The training loop calls it once a step, on every process alike, when it likes between two steps of the network.
-        A critic rests while its term's weight is the number 0, unless it is asked to learn ahead (`since`).
-
-        Returns:
-            The critics' figures as scalars, by the term's name, a dot, and the figure's.
-        """
-        if not (due := self.studying(step)):
-            return {}
-        looks = self.looks(views)
-        figures: dict[str, Tensor] = {}
-        learnt: set[int] = set()
-        for name, term in due.items():
-            if id(term.distance) in learnt:  # one critic in two terms takes one step
-                continue
-            learnt.add(id(term.distance))
-            figures |= {f"{name}.{figure}": value for figure, value in term.learn(looks).items()}
-        return figures
-
-    def studying(self, step: int) -> dict[str, Term]:
-        """The terms whose critic learns at a step of a training, by name."""
-        terms = {n: t for n, t in zip(self.names, self.terms, strict=True) if t.distance.study is not None}
-        ahead = {n for n, t in terms.items() if t.distance.since is not None and step >= t.distance.since}
-        return {n: t for n, t in terms.items() if n in ahead or not t.weight.rests(step)}
-
-    def gradients(self, views: Mapping[str, Tensor], at: str = "pred") -> dict[str, Tensor]:
-        """The gradient of each term's batch mean at a view, unweighted: one network pass forward, one backward a term.
+        The gradient norm of a term is that of the gradient of its batch mean at the features of its network, over all
+        layers, or at the image for a term without a network. Norms at different networks are not comparable; use
+        :meth:`gradients` for norms at the image. :meth:`weighted_sum` of the values takes each network backward once.
 
         Args:
-            views: The views by name.
-            at: The view, which need not carry a gradient of its own.
+            inputs: The inputs by name.
 
         Returns:
-            Tensors of the view's shape by name, zeros for a term that does not read it.
+            The values, (N,), and the gradient norms, scalars without a graph, both by the term's name.
         """
-        begun = {name: view.detach() for name, view in views.items()}
-        if at not in begun:
-            raise ValueError(f"There is no view '{at}' to take gradients at; the views are {', '.join(views)}.")
-        with torch.enable_grad():
-            leaf = begun[at].requires_grad_()
-            values = [value.mean() for value in self.evaluate(begun).values()]
-            live = [i for i, value in enumerate(values) if value.requires_grad]
-            found = [torch.zeros_like(leaf) for _ in values]
-            for i in live:
-                with unhalved(leaf):
-                    (g,) = torch.autograd.grad(
-                        values[i], leaf, retain_graph=i != live[-1], allow_unused=True, materialize_grads=True
-                    )
-                found[i] = g
-        return dict(zip(self.names, found, strict=True))
+        cache = self.feature_cache(inputs)
+        found = {name: evaluate_term_with_gradient_norm(term, cache) for name, term in self._named_terms().items()}
+        return {name: value for name, (value, _) in found.items()}, {name: norm for name, (_, norm) in found.items()}
 
-    def looks(self, views: Mapping[str, Tensor]) -> Looks:
-        """What the lenses are about to see of some views, once these have been checked."""
-        return Looks(checked(self.terms, self.names, views), self.wanted)
+    def step_discriminators(self, inputs: Mapping[str, Tensor], *, step: int = 0) -> dict[str, Tensor]:
+        """Train the discriminators of the loss for one step; evaluation never trains them.
+
+        Call this once per training step, on all processes. A loss without a discriminator returns an empty dictionary.
+        A discriminator is not trained while its term's weight is 0, unless it starts early (``since``).
+
+        Args:
+            inputs: The inputs by name.
+            step: The training step.
+
+        Returns:
+            Scalars to log, by ``"<term>.<quantity>"``.
+        """
+        due = self.due_discriminators(step)
+        if not due:
+            return {}
+        cache = self.feature_cache(inputs)
+        logs: dict[str, Tensor] = {}
+        trained: set[int] = set()
+        for name, term in due.items():
+            if id(term.distance) in trained:  # a discriminator shared by two terms takes one step
+                continue
+            trained.add(id(term.distance))
+            logs |= {f"{name}.{key}": value for key, value in step_term_discriminator(term, cache).items()}
+        return logs
+
+    def due_discriminators(self, step: int) -> dict[str, Term]:
+        """Return the terms whose discriminator is trained at a step, by name."""
+        due = {}
+        for name, term in self._named_terms().items():
+            if term.distance.discriminator_step is None:
+                continue
+            start = term.distance.discriminator_start_step
+            if (start is not None and step >= start) or not term.weight.is_zero_at(step):
+                due[name] = term
+        return due
+
+    def gradients(self, inputs: Mapping[str, Tensor], at: str = "pred") -> dict[str, Tensor]:
+        """Compute the gradient of each term's batch mean at an input, unweighted.
+
+        This takes one forward pass of each network, and one backward pass per term.
+
+        Args:
+            inputs: The inputs by name.
+            at: The name of the input, which need not require a gradient.
+
+        Returns:
+            Tensors of the input's shape by the term's name; zeros for a term that does not read the input.
+        """
+        if at not in inputs:
+            raise ValueError(f"There is no input '{at}' to differentiate with respect to; got {', '.join(inputs)}.")
+        detached = {name: tensor.detach() for name, tensor in inputs.items()}
+        with torch.enable_grad():
+            leaf = detached[at].requires_grad_()
+            values = [value.mean() for value in self.evaluate(detached).values()]
+            differentiable = [i for i, value in enumerate(values) if value.requires_grad]
+            gradients = [torch.zeros_like(leaf) for _ in values]
+            for i in differentiable:
+                with autocast_disabled(leaf):
+                    (gradients[i],) = torch.autograd.grad(
+                        values[i], leaf, retain_graph=i != differentiable[-1], allow_unused=True, materialize_grads=True
+                    )
+        return dict(zip(self.names, gradients, strict=True))
+
+    def feature_cache(self, inputs: Mapping[str, Tensor]) -> FeatureCache:
+        """Check the inputs and return an empty feature cache on them."""
+        return FeatureCache(check_inputs(self.terms, self.names, inputs), self.required_layers)
 
     @property
-    def wanted(self) -> Mapping[tuple[str, str], Sequence[str]]:
-        """The layers that its terms look at, for each view and network."""
-        return looked_at(self.terms)
+    def required_layers(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """The layers that the terms need of each input at each network."""
+        return collect_term_layers(self.terms)
 
-    def total(self, looks: Looks, *, step: int = 0, knobs: Mapping[str, Value] | None = None) -> Tensor:
-        """The weighted sum of the terms; one whose weight is the number 0 is not even evaluated."""
-        terms = dict(zip(self.names, self.terms, strict=True))
-        live = [name for name, term in terms.items() if not _nothing(term.weight.at(step, knobs))]
-        values = {name: terms[name].evaluate(looks) for name in live or self.names[:1]}
-        return self.weigh(values, step=step, knobs=knobs)
+    def weighted_total(
+        self, cache: FeatureCache, *, step: int = 0, knobs: Mapping[str, WeightValue] | None = None
+    ) -> Tensor:
+        """Compute the weighted sum of the terms; a term whose weight is the number 0 is not evaluated."""
+        terms = self._named_terms()
+        active = [name for name, term in terms.items() if not _is_zero(term.weight.value_at(step, knobs))]
+        values = {name: evaluate_term(terms[name], cache) for name in active or self.names[:1]}
+        return self.weighted_sum(values, step=step, knobs=knobs)
 
-    def weigh(self, values: Mapping[str, Tensor], *, step: int = 0, knobs: Mapping[str, Value] | None = None) -> Tensor:
-        """The weighted sum of :meth:`evaluate`'s values, averaged over the batch: a scalar.
+    def weighted_sum(
+        self, values: Mapping[str, Tensor], *, step: int = 0, knobs: Mapping[str, WeightValue] | None = None
+    ) -> Tensor:
+        """Compute the weighted sum of the values of :meth:`evaluate`, averaged over the batch.
 
-        A term whose weight is the number 0 counts for nothing, even where it is no number, and may be absent.
+        A term whose weight is the number 0 is left out, even if its value is NaN, and need not be among the values.
+
+        Args:
+            values: One value per image, (N,), by the term's name.
+            step: The training step, for weights that are schedules.
+            knobs: The values of the knobs.
+
+        Returns:
+            A scalar.
         """
         parts = []
         for name, weight in zip(self.names, self.weights, strict=True):
-            factor = weight.at(step, knobs)
-            if _nothing(factor):
+            factor = weight.value_at(step, knobs)
+            if _is_zero(factor):
                 continue
             value = values[name]
             if isinstance(factor, Tensor) and factor.shape not in ((), value.shape):
                 raise ValueError(
-                    f"The weight of '{name}' wants a number or one value an image, {tuple(value.shape)}; "
-                    f"a knob gave {tuple(factor.shape)}."
+                    f"The weight of '{name}' must be a number or one value per image, {tuple(value.shape)}; a knob has "
+                    f"shape {tuple(factor.shape)}."
                 )
             parts.append((factor * value).mean())
         return torch.stack(parts).sum() if parts else 0.0 * next(iter(values.values())).mean()
 
+    def _named_terms(self) -> dict[str, Term]:
+        return dict(zip(self.names, self.terms, strict=True))
 
-def named(terms: Sequence[Term]) -> tuple[str, ...]:
-    """A short name for each term, all different: the lens's label or the distance, then what tells it from others."""
-    short = [next((lens.label for _, lens in reversed(t.path) if lens.label), type(t.distance).__name__) for t in terms]
+
+def name_terms(terms: Sequence[Term]) -> tuple[str, ...]:
+    """Return a unique name for each term: the lens's label or the distance, then network, inputs or a number."""
+    short = []
+    for term in terms:
+        labels = [lens.term_label for _, lens in reversed(term.path) if lens.term_label]
+        short.append(labels[0] if labels else type(term.distance).__name__)
     names = []
     for name, term in zip(short, terms, strict=True):
         if short.count(name) > 1:
-            told = [s.backbone.name for _, s in term.path if isinstance(s, Features)] + list(term.renamed.values())
-            name = ".".join([name, *told])
+            networks = [stage.backbone.name for _, stage in term.path if isinstance(stage, Features)]
+            name = ".".join([name, *networks, *term.input_renames.values()])
         names.append(name)
     return tuple(f"{n}#{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names))
 
 
-def _nothing(factor: Value) -> bool:
+def _is_zero(factor: WeightValue) -> bool:
     return not isinstance(factor, Tensor) and factor == 0

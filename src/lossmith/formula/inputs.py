@@ -1,75 +1,100 @@
-"""What a loss is given: its views by name, looked at before anything is computed."""
+"""Checks of the inputs of a loss, before anything is computed."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from lossmith.formula.term import Term
-from lossmith.formula.weight import Value
+from lossmith.formula.weight import WeightValue
 
-__all__ = ["by_name", "checked", "refuse_no_pictures"]
+__all__ = ["bind_inputs", "check_image_batch", "check_inputs"]
 
 
-def by_name(tensors: Sequence[Tensor], named: Mapping[str, Value], reads: frozenset[str]) -> dict[str, Tensor]:
-    """The views by their names, from pred and target by place and all others by name.
+def bind_inputs(
+    tensors: Sequence[Tensor], named: Mapping[str, WeightValue], input_names: frozenset[str]
+) -> dict[str, Tensor]:
+    """Return the inputs by name, from the positional pred and target and the named rest.
+
+    Args:
+        tensors: At most pred and target.
+        named: The other inputs by name.
+        input_names: The inputs that the loss reads, for error messages.
 
     Raises:
-        ValueError: A view is given twice, is no tensor, or is none that the loss reads.
+        ValueError: An input is given twice, is not a tensor, or is not read by the loss.
     """
     if len(tensors) > 2:
-        raise ValueError(f"A loss takes pred and target by place, all other views by name; got {len(tensors)} tensors.")
-    views: dict[str, Tensor] = dict(zip(("pred", "target"), tensors, strict=False))
+        raise ValueError(
+            f"A loss takes pred and target as positional arguments and all other inputs by name; got {len(tensors)} "
+            "positional tensors."
+        )
+    inputs: dict[str, Tensor] = dict(zip(("pred", "target"), tensors, strict=False))
     for name, value in named.items():
-        if name in views:
-            raise ValueError(f"The view '{name}' is given twice, by place and by name.")
+        if name in inputs:
+            raise ValueError(f"The input '{name}' is given twice, by position and by name.")
         if not isinstance(value, Tensor):
             raise ValueError(
-                _no_tensor(name, value)
-                if name in reads
-                else f"'{name}' is neither a knob nor a view of this loss; it reads {', '.join(sorted(reads))}."
+                _describe_non_tensor(name, value)
+                if name in input_names
+                else f"'{name}' is neither a knob nor an input of this loss; the inputs are "
+                f"{', '.join(sorted(input_names))}."
             )
-        views[name] = value
-    return views
+        inputs[name] = value
+    return inputs
 
 
-def checked(terms: Sequence[Term], names: Sequence[str], views: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The same views, if they are what some terms can read.
+def check_inputs(terms: Sequence[Term], names: Sequence[str], inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the inputs unchanged if all terms can read them.
+
+    Args:
+        terms: The terms.
+        names: The terms' names, for error messages.
+        inputs: The inputs by name.
 
     Raises:
-        ValueError: A view is missing, no tensor, a single picture, or of whole numbers where pictures are wanted.
+        ValueError: An input is missing, not a tensor, empty, a single image, or of an integer type.
     """
     for name, term in zip(names, terms, strict=True):
-        if unlit := term.views - views.keys() - set(term.reads.values()):
+        if missing := term.input_names - inputs.keys() - set(term.inputs.values()):
             raise ValueError(
-                f"The term '{name}' has a gate, which reads the view '{min(unlit)}'; the views are {', '.join(views)}. "
-                "Gates are for diffusion steps; elsewhere leave it out."
+                f"The term '{name}' has a gate, which reads the input '{min(missing)}'; the inputs are "
+                f"{', '.join(inputs)}. Gates are for diffusion steps; remove the gate elsewhere."
             )
-        for parameter, view in term.reads.items():
-            if view not in views:
-                there = ", ".join(views) or "none"
-                raise ValueError(f"The term '{name}' reads the view '{view}'; the views are {there}.")
-            given = views[view]
-            if not isinstance(given, Tensor):
-                raise ValueError(_no_tensor(view, given))
-            if given.shape[:1] == (0,) and parameter not in term.optional:
-                raise ValueError(f"The view '{view}' has no image, {tuple(given.shape)}; a loss wants at least one.")
-            if term.distance.pictures and parameter not in term.distance.bare:
-                refuse_no_pictures(view, given)
-            elif parameter == term.parameters[0] and not given.is_floating_point():
-                raise ValueError(f"The view '{view}' is {given.dtype}; '{name}' wants floats.")
-    return views
+        for parameter, input_name in term.inputs.items():
+            _check_input(name, term, parameter, input_name, inputs)
+    return inputs
 
 
-def refuse_no_pictures(view: str, given: Tensor) -> None:
-    """Raises if a view is a single picture, or of whole numbers."""
-    shape = tuple(given.shape)
-    if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would pass for pictures
-        raise ValueError(f"The view '{view}' is one picture, {shape}; make it a batch with {view}[None].")
-    if not given.is_floating_point():
-        raise ValueError(f"The view '{view}' is {given.dtype}; a loss wants floats in [0, 1]: divide by 255.")
+def _check_input(name: str, term: Term, parameter: str, input_name: str, inputs: Mapping[str, Tensor]) -> None:
+    if input_name not in inputs:
+        given = ", ".join(inputs) or "none"
+        raise ValueError(f"The term '{name}' reads the input '{input_name}'; the inputs are {given}.")
+    tensor = inputs[input_name]
+    if not isinstance(tensor, Tensor):
+        raise ValueError(_describe_non_tensor(input_name, tensor))
+    if tensor.shape[:1] == (0,) and parameter not in term.optional:
+        raise ValueError(f"The input '{input_name}' must have at least one image; got shape {tuple(tensor.shape)}.")
+    if term.distance.reads_images and parameter not in term.distance.unlensed_inputs:
+        check_image_batch(input_name, tensor)
+    elif parameter == term.parameters[0] and not tensor.is_floating_point():
+        raise ValueError(f"The input '{input_name}' of '{name}' must be floating point; got {tensor.dtype}.")
 
 
-def _no_tensor(view: str, given: object) -> str:
-    home = type(given).__module__.partition(".")[0]
-    cure = "; for TensorFlow and JAX there is lossmith.keras" if home in ("tensorflow", "jax", "jaxlib") else ""
-    return f"The view '{view}' is a {type(given).__name__}; a loss wants tensors of PyTorch{cure}."
+def check_image_batch(name: str, tensor: Tensor) -> None:
+    """Raise ValueError if an input is a single image or of an integer type.
+
+    Args:
+        name: The input's name.
+        tensor: The input.
+    """
+    shape = tuple(tensor.shape)
+    if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would be taken for images
+        raise ValueError(f"The input '{name}' is a single image, {shape}; make a batch of it with {name}[None].")
+    if not tensor.is_floating_point():
+        raise ValueError(f"The input '{name}' must be floating point in [0, 1]; got {tensor.dtype}. Divide by 255.")
+
+
+def _describe_non_tensor(name: str, value: object) -> str:
+    package = type(value).__module__.partition(".")[0]
+    cure = " For TensorFlow and JAX use lossmith.keras." if package in ("tensorflow", "jax", "jaxlib") else ""
+    return f"The input '{name}' must be a PyTorch tensor; got a {type(value).__name__}.{cure}"

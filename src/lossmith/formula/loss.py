@@ -1,7 +1,7 @@
-"""The algebra: a loss is what you compare, through what, how, and how much.
+"""The algebra of losses.
 
-Every loss is the flat sum of its terms, ``weight * distance @ lens`` on some views; ``+``, ``*``, ``@`` and ``.on()``
-never leave that form, so its `repr` is its formula and each weight has an address.
+Every loss is a flat sum of terms, ``weight * distance @ lens`` on named inputs. The operators ``+``, ``*``, ``@`` and
+``.on()`` keep this form, so that the `repr` of a loss is its formula and each weight can be addressed by name.
 """
 
 from abc import ABC, abstractmethod
@@ -11,82 +11,118 @@ from typing import final
 
 from torch import Tensor, nn
 
-from lossmith.citations import bibtex
-from lossmith.formula.cost import Plan
-from lossmith.formula.evaluation import Evaluation, named
-from lossmith.formula.term import Term, looked_at
+from lossmith.citations import format_bibtex
+from lossmith.formula.cost import CostPlan
+from lossmith.formula.evaluation import TermSum, name_terms
+from lossmith.formula.term import Term, collect_term_layers
 from lossmith.formula.weight import Factor, Weight
 from lossmith.lens import Backbone, Features, Lens
 
 __all__ = ["Hybrid", "Loss"]
 
 
-class Loss(Evaluation, ABC):
-    """What a sum of terms and a single distance have in common.
+class Loss(TermSum, ABC):
+    """A weighted sum of terms: base class of sums and of single distances.
 
-    Subclass :class:`lossmith.Distance` to define a new distance.
+    Subclass :class:`lossmith.Distance` to define a new loss.
     """
 
     @property
     def networks(self) -> dict[str, Backbone]:
-        """The pretrained networks that it looks through, by their titles."""
+        """The pretrained networks of the lenses, by their keys."""
         stages = (stage for term in self.terms for _, stage in term.path)
-        return {s.backbone.title: s.backbone for s in stages if isinstance(s, Features)}
+        return {s.backbone.key: s.backbone for s in stages if isinstance(s, Features)}
 
     @property
-    def hashes(self) -> dict[str, str]:
-        """The SHA-256 of each file of weights that it uses, by the name of what is in there; finds the files."""
-        return {name: digest for term in self.terms for _, lens in term.path for name, digest in lens.hashes.items()}
+    def weight_hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file of pretrained weights in use, by its key; this searches for the files."""
+        hashes: dict[str, str] = {}
+        for term in self.terms:
+            for _, lens in term.path:
+                hashes |= lens.weight_hashes
+        return hashes
+
+    def with_network_weights(self, weights: str | None) -> "Hybrid":
+        """Return this loss on networks with other weights, such as "random", see :meth:`lossmith.Lens.with_weights`."""
+        return Hybrid(
+            replace(term, lens=term.lens.with_weights(weights)) if term.lens is not None else term
+            for term in self.terms
+        )
 
     def reweighted(self, weights: Mapping[str, float | Weight] | Sequence[float | Weight]) -> "Hybrid":
-        """The same terms with other weights: all of them in order, or some by name."""
+        """Return the same terms with other weights.
+
+        Args:
+            weights: The weights of all terms in order, or the new weights of some terms by name.
+
+        Raises:
+            ValueError: A name is unknown, or the number of weights differs from the number of terms.
+        """
         names = self.names
         if isinstance(weights, Mapping):
             if unknown := [name for name in weights if name not in names]:
-                raise ValueError(f"No term is called {unknown[0]!r}; there are {', '.join(names)}.")
+                raise ValueError(f"Unknown term {unknown[0]!r}; the terms are {', '.join(names)}.")
             new = [weights.get(name, term.weight) for name, term in zip(names, self.terms, strict=True)]
         else:
             new = list(weights)
         if len(new) != len(names):
-            raise ValueError(f"{len(names)} terms want {len(names)} weights; got {len(new)}.")
+            raise ValueError(f"A loss of {len(names)} terms needs {len(names)} weights; got {len(new)}.")
         return Hybrid(
             replace(term, weight=w if isinstance(w, Weight) else Weight() * w)
             for term, w in zip(self.terms, new, strict=True)
         )
 
-    def on(self, **views: str) -> "Hybrid":
-        """The same loss on other views: ``L1().on(pred="filled")`` reads "filled" where it read "pred"."""
-        known = {parameter for term in self.terms for parameter in term.parameters}
-        for name, term in zip(self.names, self.terms, strict=True):
-            if "mask" in views and "mask" not in term.parameters:
-                raise ValueError(f"The term '{name}', {term.distance!r}, takes no mask; put it beside what you mask.")
-            if "mask" in views and (blind := [stage for _, stage in term.path if not stage.spatial]):
-                raise ValueError(f"The term '{name}' looks through {blind[0]!r}, whose maps a mask does not fit.")
-        for parameter, view in views.items():
-            if parameter not in known:
-                raise ValueError(
-                    f"{self!r} reads {', '.join(sorted(known))}; it has no '{parameter}' to put elsewhere."
-                )
-            if not (isinstance(view, str) and view.isidentifier()):
-                raise ValueError(f"on({parameter}=...) wants the name of a view; got {view!r}.")
-        return Hybrid(term.on(views) for term in self.terms)
+    def on(self, **inputs: str) -> "Hybrid":
+        """Return the same loss on other inputs: ``L1().on(pred="filled")`` reads "filled" in place of "pred".
 
-    def plan(self, shape: Sequence[int] = (1, 3, 256, 256)) -> Plan:
-        """What a step will cost for pictures of a shape (N, 3, H, W): passes, operations, and what is shared."""
-        return Plan.of(self.terms, self.names, shape)
+        Args:
+            inputs: The name of the input to read, by the parameter of the distance.
+
+        Raises:
+            ValueError: No term has such a parameter, a term cannot be masked, or a name is not an identifier.
+        """
+        known = {parameter for term in self.terms for parameter in term.parameters}
+        if "mask" in inputs:
+            self._check_mask()
+        for parameter, name in inputs.items():
+            if parameter not in known:
+                raise ValueError(f"{self!r} reads {', '.join(sorted(known))}; it has no input '{parameter}' to rename.")
+            if not (isinstance(name, str) and name.isidentifier()):
+                raise ValueError(f"on({parameter}=...) must be the name of an input; got {name!r}.")
+        return Hybrid(term.on(inputs) for term in self.terms)
+
+    def _check_mask(self) -> None:
+        """Raise ValueError if a term takes no mask."""
+        for name, term in zip(self.names, self.terms, strict=True):
+            if "mask" not in term.parameters:
+                raise ValueError(
+                    f"The term '{name}', {term.distance!r}, takes no mask; apply .on(mask=...) to the other terms only."
+                )
+            if non_spatial := [stage for _, stage in term.path if not stage.is_spatial]:
+                raise ValueError(
+                    f"The term '{name}' has the lens {non_spatial[0]!r}, whose maps have no positions to mask."
+                )
+
+    def plan(self, shape: Sequence[int] = (1, 3, 256, 256)) -> CostPlan:
+        """Return the cost of one step: network passes, operations and bytes.
+
+        Args:
+            shape: The shape of the images, (N, 3, H, W).
+        """
+        return CostPlan.from_terms(self.terms, self.names, shape)
 
     def citation(self) -> str:
-        """BibTeX of the losses, lenses and networks in use."""
+        """Return the BibTeX entries of the losses, lenses and networks in use."""
         sources: dict[str, None] = {}
         for term in self.terms:
-            sources.update(dict.fromkeys(term.distance.papers))
+            sources.update(dict.fromkeys(term.distance.citation_keys))
             for _, lens in term.path:
-                sources.update(dict.fromkeys(lens.papers))
+                sources.update(dict.fromkeys(lens.citation_keys))
                 if isinstance(lens, Features):
-                    sources.update(dict.fromkeys(lens.backbone.papers))
-            if term.distance.tiling and term.path and term.path[-1][1].label == "perceptual":
-                sources["johnson2016"] = None  # features themselves, place by place
-        return bibtex(sources)
+                    sources.update(dict.fromkeys(lens.backbone.citation_keys))
+            if term.distance.tiling and term.path and term.path[-1][1].term_label == "perceptual":
+                sources["johnson2016"] = None  # a pointwise distance of features
+        return format_bibtex(sources)
 
     def __add__(self, other: object) -> "Hybrid":
         if isinstance(other, Loss):
@@ -106,11 +142,12 @@ class Loss(Evaluation, ABC):
     def __mul__(self, other: object) -> "Hybrid":
         if isinstance(other, Tensor):
             raise ValueError(
-                "A weight is a number, a schedule or a knob; for a tensor use Knob and give it at the call."
+                "A weight must be a number, a schedule or a knob; got a tensor. Use a Knob and pass the tensor at the "
+                "call."
             )
         if isinstance(other, Weight | Factor | int | float):
             if isinstance(other, Weight | Factor) and (other * 1).share is not None and len(self.terms) > 1:
-                raise ValueError("A share of the gradient is one term's; give each term of the sum its own.")
+                raise ValueError("A gradient share applies to one term; give each term of the sum its own share.")
             return Hybrid(replace(term, weight=term.weight * other) for term in self.terms)
         return NotImplemented
 
@@ -121,7 +158,7 @@ class Loss(Evaluation, ABC):
 
     def __matmul__(self, lens: object) -> "Hybrid":
         if isinstance(lens, Lens):
-            return Hybrid(term.through(lens) for term in self.terms)
+            return Hybrid(term.with_inner_lens(lens) for term in self.terms)
         return NotImplemented
 
     @abstractmethod
@@ -130,38 +167,41 @@ class Loss(Evaluation, ABC):
 
 @final
 class Hybrid(Loss):
-    """A flat sum of terms; what every operator of the algebra gives.
+    """A flat sum of terms, the result of every operator of the algebra.
 
     Args:
         terms: At least one term.
+
+    Raises:
+        ValueError: There is no term, or a knob has the name of an input.
     """
 
     def __init__(self, terms: Iterable[Term]) -> None:
         super().__init__()
         self._terms = tuple(terms)
         if not self._terms:
-            raise ValueError("A hybrid wants at least one term; got none.")
-        self._names = named(self._terms)
-        self._wanted = looked_at(self._terms)
-        if clash := self.reads.intersection(self.knobs):
-            raise ValueError(f"'{min(clash)}' is a view that this loss reads; the knob wants another name.")
-        self.losses = nn.ModuleList(term.distance for term in self._terms)  # so that .to() moves their buffers
+            raise ValueError("A Hybrid needs at least one term; got none.")
+        self._names = name_terms(self._terms)
+        self._required_layers = collect_term_layers(self._terms)
+        if clash := self.input_names.intersection(self.knobs):
+            raise ValueError(f"'{min(clash)}' is both an input and a knob of this loss; rename the knob.")
+        self.losses = nn.ModuleList(term.distance for term in self._terms)  # so that .to() moves buffers
         self.lenses = nn.ModuleList(term.lens for term in self._terms if term.lens)
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The terms of the sum, as they were written."""
+        """The terms of the sum, in the order in which they were written."""
         return self._terms
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One short name a term, all different, for logs."""
+        """A short, unique name for each term, for logs."""
         return self._names
 
     @property
-    def wanted(self) -> Mapping[tuple[str, str], Sequence[str]]:
-        """The layers that its terms look at, for each view and network."""
-        return self._wanted
+    def required_layers(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """The layers that the terms need of each input at each network."""
+        return self._required_layers
 
     def __repr__(self) -> str:
         return " + ".join(repr(term) for term in self._terms)

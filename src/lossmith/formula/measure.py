@@ -1,42 +1,72 @@
-"""What a distance measures, and the traits by which the engine knows how it may be run."""
+"""The measure of a distance, and the traits that tell the engine how to run it."""
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
+
+from lossmith.formula.example_input import ExampleInput
 
 __all__ = ["Measure"]
 
 
 class Measure(nn.Module, ABC):
-    """A map from input tensors to one value per image, with the traits that the engine needs to run it.
+    """A map from input tensors to one value per image, (N,), with the traits that the engine needs to run it.
 
-    The names of the parameters of :attr:`measure` are the inputs that it reads.
+    The names of the parameters of :attr:`measure` are the inputs that the measure reads.
     """
 
     measure: Callable[..., Tensor]
-    study: Callable[..., dict[str, Tensor]] | None = None
-    """Of a loss with a critic: one step of the critic on the views that `measure` reads, to figures for logs."""
-    since: int | None = None
-    """Of a loss with a critic: the step from which the critic learns even while the term's weight is 0."""
-    papers: ClassVar[tuple[str, ...]] = ()
-    """The keys of its sources in `lossmith.citations`."""
-    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    """Between what its values lie for pictures in [0, 1]; through a lens there is no upper bound."""
-    mixes: bool = False
-    """Whether the value of one image depends on the others of its batch, as a contrast between them does."""
-    mean_preserving: bool = False
-    """Whether its minimiser, where many answers are right, is their mean, as that of a squared error is; or it does not
-    look at the answer at all. A diffusion step needs the mean at every noise level; what prefers one answer of the many
-    is gated to where the signal dominates."""
-    opens: ClassVar[float | None] = None
-    """The log-SNR from which on such a loss acts, unless a formula says; None for -1.7 through a network, 1 without."""
-    frugal: ClassVar[bool] = False
-    """Whether its backward pass keeps less than a number a value, so that its gradient is better not kept instead."""
+    discriminator_step: Callable[..., dict[str, Tensor]] | None = None
+    """For an adversarial loss: train the discriminator for one step on the inputs of `measure`, return logs."""
+    discriminator_start_step: int | None = None
+    """For an adversarial loss: the step from which the discriminator is trained even while the term's weight is 0."""
+    citation_keys: ClassVar[tuple[str, ...]] = ()
+    """The keys of the papers to cite in `lossmith.citations`."""
+    value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    """The least and largest value for images in [0, 1]; through a lens there is no upper bound."""
+    is_batch_dependent: bool = False
+    """Whether the value of an image depends on the other images of the batch, as in a contrastive loss."""
+    is_mean_seeking: bool = False
+    """Whether the minimiser over several possible targets is their mean, as for a squared error, or the loss does not
+    depend on the target. A diffusion step needs the mean at every noise level; other losses are gated to the noise
+    levels at which the signal dominates."""
+    default_gate_logsnr: ClassVar[float | None] = None
+    """The log-SNR at which the default gate of a diffusion step opens; None for -1.7 through a network, 1 without."""
+    has_compact_backward: ClassVar[bool] = False
+    """Whether the backward pass saves less than one number per value, so that saving the gradient would cost more."""
     tiling: ClassVar[Literal["mean", "sum"] | None] = None
-    """Whether its value is the mean, or the sum, of the values of the picture's tiles; None if it is neither."""
-    bare: ClassVar[frozenset[str]] = frozenset({"mask"})
-    """The parameters of `measure` that no lens looks at: masks, and what is no picture, such as latents."""
-    pictures: ClassVar[bool] = True
-    """Whether the views that it reads are pictures; vectors, latents, logits and attention maps are none."""
+    """Whether the value of an image is the mean or the sum of the values of its tiles; None if neither holds."""
+    unlensed_inputs: ClassVar[frozenset[str]] = frozenset({"mask"})
+    """The parameters of `measure` that bypass the lens: masks, and inputs that are not images, such as latents."""
+    reads_images: ClassVar[bool] = True
+    """Whether the inputs are images, and not vectors, latents, logits or attention maps."""
+    example_formula: ClassVar[str | None] = None
+    """The text of a formula with the loss, for a loss that needs an argument or a lens; None for the class's name."""
+    example_inputs: Mapping[str, ExampleInput] = {}
+    """How examples of its inputs look, by parameter of `measure`, as far as :meth:`example_input` does not know."""
+    gradient_note: ClassVar[str | None] = None
+    """Why the gradient is deliberately not the derivative of the value, such as "the weights are held constant, as
+    published"; None for an exact gradient."""
+
+    def example_input(self, parameter: str) -> ExampleInput:
+        """Return how an example of an input looks, for checks on made-up tensors.
+
+        Args:
+            parameter: A parameter of `measure`.
+
+        Returns:
+            The entry of :attr:`example_inputs`; else a mask for "mask", a vector as long as the lens's features for an
+            unlensed input, an image for a loss that reads images, and a vector of 16 numbers for another loss.
+        """
+        if parameter in self.example_inputs:
+            return self.example_inputs[parameter]
+        if parameter == "mask":
+            return ExampleInput("binary", (1, "height", "width"), requires_grad=None)
+        requires_grad = parameter != "target"
+        if parameter in self.unlensed_inputs:
+            return ExampleInput("normal", ("features",), requires_grad=requires_grad)
+        if self.reads_images:
+            return ExampleInput(requires_grad=requires_grad)
+        return ExampleInput("normal", (16,), requires_grad=requires_grad)

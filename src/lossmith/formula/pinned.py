@@ -1,4 +1,4 @@
-"""A loss some of whose views stay the same: what the networks see of these is kept."""
+"""A loss with constant inputs: the networks' results for these inputs are computed once."""
 
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -6,32 +6,32 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.engine.feature_cache import Looks, wanted_layers
-from lossmith.formula.inputs import checked, refuse_no_pictures
+from lossmith.engine.feature_cache import FeatureCache, collect_required_layers
+from lossmith.formula.inputs import check_image_batch, check_inputs
 from lossmith.formula.loss import Loss
 from lossmith.formula.term import Term
 from lossmith.lens import Maps
 
-__all__ = ["Pinned", "pinned"]
+__all__ = ["PinnedLoss", "pinned"]
 
 
 @final
-class Pinned(Loss):
-    """A loss with some views given once and for all, as the two pictures of a style transfer are.
+class PinnedLoss(Loss):
+    """A loss with some inputs fixed, such as the two images of a style transfer; see :func:`pinned`.
 
-    What each term compares with is kept, such as Gram matrices, and not the features that lead to it; a network sees
-    these views no more. It was computed with the weights, the precision and the device of that moment, and does not
-    notice when the pictures change. Where a pinned view holds one picture, that one serves every picture of a batch.
-    The text says nothing of it, and a sum with another loss forgets it.
+    The maps that each term compares with, such as Gram matrices, are kept, not the features that lead to them. They are
+    computed with the weights, the precision and the device at construction, and are not updated if the images change.
+    If a pinned input holds one image, the image is used for every image of a batch. The `repr` does not contain the
+    pinned inputs, and a sum with another loss is not pinned.
 
     Args:
         loss: The loss.
-        views: The views that stay the same, (N, 3, H, W) or (1, 3, H, W).
-        limit: The bytes that may be kept, besides the pictures. What does not fit is computed at each step, the largest
-            first.
+        inputs: The inputs to fix by name, (N, 3, H, W) or (1, 3, H, W).
+        limit: The number of bytes that may be kept, without the images. Maps beyond the limit, the largest first, are
+            computed at each step.
 
     Raises:
-        ValueError: The loss does not read such a view.
+        ValueError: The loss does not read such an input.
 
     Example:
         >>> from lossmith import parse, pinned
@@ -40,40 +40,57 @@ class Pinned(Loss):
         >>> fixed = pinned(loss, target=target)
         >>> torch.allclose(fixed(pred), loss(pred, target.expand(4, -1, -1, -1)))
         True
-        >>> fixed.bytes  # a 64 x 64 matrix
+        >>> fixed.kept_bytes  # a 64 x 64 matrix
         16384
     """
 
-    def __init__(self, loss: Loss, views: Mapping[str, Tensor], limit: int = 2**30) -> None:
+    def __init__(self, loss: Loss, inputs: Mapping[str, Tensor], limit: int = 2**30) -> None:
         super().__init__()
-        if unread := sorted(set(views) - loss.reads):
-            raise ValueError(f"{loss!r} reads {', '.join(sorted(loss.reads))}; there is no '{unread[0]}' to pin.")
-        if not views:
-            raise ValueError("pinned wants inputs, such as pinned(loss, target=images); got none.")
+        if unread := sorted(set(inputs) - loss.input_names):
+            raise ValueError(f"{loss!r} reads {', '.join(sorted(loss.input_names))}; it has no input '{unread[0]}'.")
+        if not inputs:
+            raise ValueError("pinned needs inputs to fix, as in pinned(loss, target=images); got none.")
         self.loss = loss
-        self.pinned = {name: view.detach() for name, view in views.items()}
+        self.pinned = {name: tensor.detach() for name, tensor in inputs.items()}
         self.kept: dict[tuple[str, bool, str], Maps] = {}
-        self.bytes = 0
+        self.kept_bytes = 0
         for term in loss.terms:
-            read = {view for p, view in term.reads.items() if p not in term.distance.bare}
-            for view in read & set(views) if term.distance.pictures else ():
-                refuse_no_pictures(view, self.pinned[view])
+            lensed = {name for p, name in term.inputs.items() if p not in term.distance.unlensed_inputs}
+            for name in lensed & set(inputs) if term.distance.reads_images else ():
+                check_image_batch(name, self.pinned[name])
+        self._keep_maps(limit)
+        self._required_layers = self._collect_remaining_layers()
+
+    def _keep_maps(self, limit: int) -> None:
+        """Compute the maps of the pinned targets and keep the smallest of them up to a number of bytes."""
         with torch.no_grad():
-            looks = Looks(self.pinned, loss.wanted)
-            found = [
-                ((view, True, term.path[-1][0]), looks(view, term.path, detached=True)) for term, view in self._paths()
+            cache = FeatureCache(self.pinned, self.loss.required_layers)
+            computed = [
+                ((name, True, term.path[-1][0]), cache(name, term.path, detached=True))
+                for term, name in self._pinned_targets()
             ]
-        for key, maps in sorted(found, key=lambda one: _size(one[1])):
-            if self.bytes + _size(maps) <= limit:
+        for key, maps in sorted(computed, key=lambda pair: _count_bytes(pair[1])):
+            if self.kept_bytes + _count_bytes(maps) <= limit:
                 self.kept[key] = self.kept.get(key, {}) | maps
-                self.bytes = sum(map(_size, self.kept.values()))
-        later = Looks({}, {}, self.kept)
-        self._wanted = wanted_layers(
-            (view, term.path)
-            for term in loss.terms
-            for parameter, view in term.reads.items()
-            if parameter not in term.distance.bare
-            and later.already(view, term.path, detached=parameter == "target") is None
+                self.kept_bytes = sum(map(_count_bytes, self.kept.values()))
+
+    def _pinned_targets(self) -> list[tuple[Term, str]]:
+        """Return the terms whose target is pinned and passes a lens, each with the name of this input."""
+        pairs = [
+            (term, term.inputs.get("target", ""))
+            for term in self.terms
+            if term.path and not (term.sums_over_positions and "mask" in term.inputs)
+        ]
+        return [(term, name) for term, name in pairs if name in self.pinned]
+
+    def _collect_remaining_layers(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        kept_only = FeatureCache({}, {}, self.kept)
+        return collect_required_layers(
+            (name, term.path)
+            for term in self.loss.terms
+            for parameter, name in term.inputs.items()
+            if parameter not in term.distance.unlensed_inputs
+            and kept_only.get_precomputed(name, term.path, detached=parameter == "target") is None
         )
 
     @property
@@ -83,52 +100,47 @@ class Pinned(Loss):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Their names."""
+        """The terms' names."""
         return self.loss.names
 
     @property
-    def reads(self) -> frozenset[str]:
-        """The views that it still needs."""
-        return self.loss.reads - set(self.pinned)
+    def input_names(self) -> frozenset[str]:
+        """The names of the inputs that are not pinned."""
+        return self.loss.input_names - set(self.pinned)
 
     @property
-    def wanted(self) -> Mapping[tuple[str, str], Sequence[str]]:
-        """The layers that its terms still look at, for each view and network."""
-        return self._wanted
+    def required_layers(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """The layers that the terms still need of each input at each network."""
+        return self._required_layers
 
-    def looks(self, views: Mapping[str, Tensor]) -> Looks:
-        """What the lenses are about to see of the views that are not pinned."""
-        n = max((len(view) for view in views.values() if isinstance(view, Tensor) and view.dim()), default=1)
-        both = {**{name: _repeated(view, n) for name, view in self.pinned.items()}, **views}
-        kept = {key: {layer: _repeated(m, n) for layer, m in maps.items()} for key, maps in self.kept.items()}
-        return Looks(checked(self.terms, self.names, both), self.wanted, kept)
-
-    def _paths(self) -> list[tuple[Term, str]]:
-        """The terms that compare with a pinned view through lenses, and that view."""
-        pairs = [(t, t.reads.get("target", "")) for t in self.terms if t.path and not (t.adds and "mask" in t.reads)]
-        return [(term, view) for term, view in pairs if view in self.pinned]
+    def feature_cache(self, inputs: Mapping[str, Tensor]) -> FeatureCache:
+        """Check the inputs that are not pinned and return a feature cache on all inputs."""
+        n = max((len(tensor) for tensor in inputs.values() if isinstance(tensor, Tensor) and tensor.dim()), default=1)
+        combined = {**{name: _expand_batch(tensor, n) for name, tensor in self.pinned.items()}, **inputs}
+        kept = {key: {layer: _expand_batch(map_, n) for layer, map_ in maps.items()} for key, maps in self.kept.items()}
+        return FeatureCache(check_inputs(self.terms, self.names, combined), self.required_layers, kept)
 
     def __repr__(self) -> str:
         return repr(self.loss)
 
 
-def pinned(loss: Loss, *, limit: int = 2**30, **views: Tensor) -> Pinned:
-    """Return the loss with some inputs fixed; what it compares with is computed once and kept.
+def pinned(loss: Loss, *, limit: int = 2**30, **inputs: Tensor) -> PinnedLoss:
+    """Return the loss with some inputs fixed, so that the networks see these inputs only once.
 
     Args:
         loss: The loss.
-        limit: The bytes that may be kept, besides the images.
-        views: The inputs that stay the same, (N, 3, H, W) or (1, 3, H, W).
+        limit: The number of bytes that may be kept, without the images.
+        inputs: The inputs to fix, (N, 3, H, W) or (1, 3, H, W).
 
     Raises:
         ValueError: The loss does not read such an input.
     """
-    return Pinned(loss, views, limit)
+    return PinnedLoss(loss, inputs, limit)
 
 
-def _repeated(tensor: Tensor, n: int) -> Tensor:
+def _expand_batch(tensor: Tensor, n: int) -> Tensor:
     return tensor.expand(n, *tensor.shape[1:]) if len(tensor) == 1 and n > 1 else tensor
 
 
-def _size(maps: Mapping[str, Tensor]) -> int:
-    return sum(each.numel() * each.element_size() for each in maps.values())
+def _count_bytes(maps: Mapping[str, Tensor]) -> int:
+    return sum(map_.numel() * map_.element_size() for map_ in maps.values())

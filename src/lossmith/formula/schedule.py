@@ -1,21 +1,17 @@
-"""Weights that change with the step of the training; :mod:`lossmith.formula.weight` multiplies them with numbers and knobs."""
+"""Weights that change with the training step."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from lossmith._repr import quoted
-from lossmith.formula.weight import (
-    Factor,
-    Value,
-    number,
-    whole,
-)
+from lossmith._checks import check_choice, check_integer, check_number
+from lossmith._repr import format_literal
+from lossmith.formula.weight import Factor, WeightValue
 
 __all__ = ["OffAfter", "OnFrom", "Piecewise", "Ramp"]
 
-Shape = Literal["linear", "cosine"]
+RampShape = Literal["linear", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +24,13 @@ class Ramp(Factor):
 
     Args:
         start: The value :math:`a` before the ramp.
-        end: The value :math:`b` after it.
-        steps: The ramp's length :math:`T` in steps, at least 1.
-        since: The step :math:`t_0` at which it begins.
+        end: The value :math:`b` after the ramp.
+        steps: The length :math:`T` of the ramp in steps, at least 1.
+        since: The step :math:`t_0` at which the ramp begins.
         shape: "linear" or "cosine".
 
     Example:
-        >>> [Ramp(0.0, 1.0, steps=100).at(t, {}) for t in (0, 50, 200)]
+        >>> [Ramp(0.0, 1.0, steps=100).value_at(t, {}) for t in (0, 50, 200)]
         [0.0, 0.5, 1.0]
     """
 
@@ -42,26 +38,27 @@ class Ramp(Factor):
     end: float
     steps: int
     since: int = 0
-    shape: Shape = "linear"
+    shape: RampShape = "linear"
 
     def __post_init__(self) -> None:
-        number("Ramp", self.start), number("Ramp", self.end)
-        whole("Ramp", self.steps, least=1)
-        whole("Ramp", self.since)
-        if self.shape not in get_args(Shape):
-            raise ValueError(f"Ramp knows the shapes {', '.join(get_args(Shape))}; got {self.shape!r}.")
+        check_number("Ramp start", self.start)
+        check_number("Ramp end", self.end)
+        check_integer("Ramp steps", self.steps, low=1)
+        check_integer("Ramp since", self.since, low=0)
+        check_choice("Ramp shape", self.shape, RampShape)
 
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """The ramp's height at a step."""
+    def value_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Return the ramp's value at a step."""
         u = min(1.0, max(0.0, (step - self.since) / self.steps))
         if self.shape == "cosine":
             u = (1 - math.cos(math.pi * u)) / 2
         return self.start + (self.end - self.start) * u
 
     def __repr__(self) -> str:
-        since = f", since={quoted(self.since)}" if self.since else ""
+        since = f", since={format_literal(self.since)}" if self.since else ""
         shape = f', shape="{self.shape}"' if self.shape != "linear" else ""
-        return f"Ramp({quoted(self.start)}, {quoted(self.end)}, steps={quoted(self.steps)}{since}{shape})"
+        ends = f"{format_literal(self.start)}, {format_literal(self.end)}"
+        return f"Ramp({ends}, steps={format_literal(self.steps)}{since}{shape})"
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,10 @@ class Piecewise(Factor):
     """A weight that is constant between given steps.
 
     Args:
-        values: From which step on which value holds; 1 before the first.
+        values: The value from each step on, by the step; 1 before the first step.
 
     Example:
-        >>> [Piecewise({0: 1.0, 1000: 0.1}).at(t, {}) for t in (0, 999, 1000)]
+        >>> [Piecewise({0: 1.0, 1000: 0.1}).value_at(t, {}) for t in (0, 999, 1000)]
         [1.0, 1.0, 0.1]
     """
 
@@ -81,60 +78,60 @@ class Piecewise(Factor):
     def __post_init__(self) -> None:
         if not (isinstance(self.values, Mapping) and self.values):
             raise ValueError(
-                f"Piecewise wants a value for each of some steps, {{0: 1.0, 1000: 0.1}}; got {self.values!r}."
+                f"Piecewise values must map steps to values, as {{0: 1.0, 1000: 0.1}}; got {self.values!r}."
             )
         for step, value in self.values.items():
-            whole("Piecewise", step)
-            number("Piecewise", value)
+            check_integer("Piecewise step", step, low=0)
+            check_number("Piecewise value", value)
 
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """The value that holds at a step."""
+    def value_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Return the value that holds at a step."""
         begun = [since for since in self.values if since <= step]
         return self.values[max(begun)] if begun else 1.0
 
     def __repr__(self) -> str:
-        return f"Piecewise({quoted(self.values)})"
+        return f"Piecewise({format_literal(self.values)})"
 
 
 @dataclass(frozen=True)
 class OnFrom(Factor):
-    """0 before a step, 1 from it on: a term that joins later.
+    """A weight of 0 before a step and 1 from this step on, for a term that joins later.
 
     Example:
-        >>> [OnFrom(10).at(t, {}) for t in (9, 10)]
+        >>> [OnFrom(10).value_at(t, {}) for t in (9, 10)]
         [0.0, 1.0]
     """
 
     step: int
 
     def __post_init__(self) -> None:
-        whole("OnFrom", self.step)
+        check_integer("OnFrom step", self.step, low=0)
 
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """1 from the step on."""
-        return 1.0 if step >= self.step else 0.0  # and no float(...), which a compiler cannot take of a step
+    def value_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Return 1 from the step on, 0 before."""
+        return 1.0 if step >= self.step else 0.0  # float(step >= ...) cannot be compiled
 
     def __repr__(self) -> str:
-        return f"OnFrom({quoted(self.step)})"
+        return f"OnFrom({format_literal(self.step)})"
 
 
 @dataclass(frozen=True)
 class OffAfter(Factor):
-    """1 up to and with a step, 0 after it: a term that leaves.
+    """A weight of 1 up to and including a step and 0 after this step, for a term that leaves.
 
     Example:
-        >>> [OffAfter(10).at(t, {}) for t in (10, 11)]
+        >>> [OffAfter(10).value_at(t, {}) for t in (10, 11)]
         [1.0, 0.0]
     """
 
     step: int
 
     def __post_init__(self) -> None:
-        whole("OffAfter", self.step)
+        check_integer("OffAfter step", self.step, low=0)
 
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """0 after the step."""
+    def value_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Return 0 after the step, 1 before."""
         return 1.0 if step <= self.step else 0.0
 
     def __repr__(self) -> str:
-        return f"OffAfter({quoted(self.step)})"
+        return f"OffAfter({format_literal(self.step)})"

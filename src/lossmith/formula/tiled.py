@@ -1,8 +1,8 @@
-"""A loss of pictures larger than memory: the networks see them in tiles, and value and gradient are those of the whole.
+"""A loss of images larger than memory: the networks see tiles; value and gradient equal those of the whole image.
 
-A tile brings the margin that its features look into, so that they are the whole picture's features up to rounding. A
-distance that is a mean over places is a weighted mean over tiles. A Gram matrix is one, too: a first round over the
-tiles adds it up; what the distance says of the whole matrix then goes back through each tile in a second round.
+A tile is passed with the margin that its features depend on, so that they equal the whole image's features up to
+rounding. A distance that is a mean over positions is a weighted mean over tiles. A Gram matrix is summed over the tiles
+in a first round; the gradient at the whole matrix is then propagated through each tile in a second round.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,34 +11,32 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lossmith.engine.feature_cache import Looks
-from lossmith.formula.inputs import by_name, checked
+from lossmith._checks import check_integer
+from lossmith.engine.feature_cache import FeatureCache
+from lossmith.formula.inputs import bind_inputs, check_inputs
 from lossmith.formula.loss import Loss
-from lossmith.formula.tiling import (
-    Piece,
-    Tile,
-    cut,
-    refuse,
-)
-from lossmith.formula.weight import Value
-from lossmith.lens import Backbone, Maps, unhalved
+from lossmith.formula.term_evaluation import evaluate_term
+from lossmith.formula.tiling import ImageTile, TiledTerm, refuse_tiling, split_into_tiles
+from lossmith.formula.weight import WeightValue
+from lossmith.lens import Backbone, Maps, autocast_disabled
 
-__all__ = ["Tiled", "tiled"]
+__all__ = ["TiledLoss", "tiled"]
 
-Shares = Sequence[Tensor | float]
+Factors = Sequence[Tensor | float]
+Gradients = Mapping[str, Tensor]
 
 
 @final
-class Tiled(nn.Module):
-    """A loss that shows its networks one tile at a time, see :func:`tiled`.
+class TiledLoss(nn.Module):
+    """A loss that passes one tile at a time through its networks, see :func:`tiled`.
 
-    The gradient is found together with the value, tile by tile, so that the memory is that of one tile and of a few
-    pictures; a loss without a gradient wants `no_grad`. Terms without a network see the whole pictures. Tiles overlap
-    by their margins, which depend on the layers and make small tiles costly.
+    The gradient is computed together with the value, tile by tile, so that the memory is that of one tile and a few
+    images; call the loss under `no_grad` if no gradient is needed. Terms without a network see the whole images. Tiles
+    overlap by their margins, which depend on the layers and make small tiles expensive.
 
     Args:
-        loss: The loss. Behind each network of it there may be lenses that look at one place at a time, then a Gram
-            matrix; without one, the distance is a mean or a sum over places.
+        loss: The loss. After each network, there may be pointwise lenses, then a Gram matrix; without a Gram matrix,
+            the distance must be a mean or sum over positions.
         side: The side of a tile without its margin, in pixels.
 
     Raises:
@@ -54,125 +52,131 @@ class Tiled(nn.Module):
 
     def __init__(self, loss: Loss, side: int = 512) -> None:
         super().__init__()
-        if side < 1:
-            raise ValueError(f"Tiles want a side of at least 1 px; got {side!r}.")
         self.loss = loss
-        self.side = side
-        self.pieces = tuple(Piece.of(name, term) for name, term in zip(loss.names, loss.terms, strict=True))
+        self.side = check_integer("The side of a tile", side, low=1)
+        self.tiled_terms = tuple(TiledTerm.from_term(n, term) for n, term in zip(loss.names, loss.terms, strict=True))
 
-    def forward(self, *tensors: Tensor, step: int = 0, **named: Value) -> Tensor:
-        """The weighted sum of the terms, averaged over the batch, as the loss itself gives it.
+    def forward(self, *tensors: Tensor, step: int = 0, **named: WeightValue) -> Tensor:
+        """Compute the weighted sum of the terms, averaged over the batch; see :meth:`lossmith.Loss.forward`.
 
         Raises:
-            ValueError: As there; or a network looks at the whole picture at once.
+            ValueError: As for the loss itself, or features of a network depend on the whole image.
         """
         knobs = {name: named.pop(name) for name in self.loss.knobs if name in named}
-        views = checked(self.loss.terms, self.loss.names, by_name(tensors, named, self.loss.reads))
-        moved = {view for term in self.loss.terms for p, view in term.reads.items() if p != "target"}
-        moved = {view for view in moved if torch.is_grad_enabled() and views[view].requires_grad}
-        bare = {name: view.detach() for name, view in views.items()}
-        gradients = {view: torch.zeros_like(bare[view]) for view in sorted(moved)}
+        inputs = bind_inputs(tensors, named, self.loss.input_names)
+        check_inputs(self.loss.terms, self.loss.names, inputs)
+        detached = {name: tensor.detach() for name, tensor in inputs.items()}
+        gradients = {name: torch.zeros_like(detached[name]) for name in self._differentiable_inputs(inputs)}
         values = []
-        for network in dict.fromkeys(piece.network for piece in self.pieces):
-            pieces = [piece for piece in self.pieces if piece.network is network]
-            shares = [piece.term.weight.at(step, knobs) / len(bare[piece.views[0]]) for piece in pieces]
+        for network in dict.fromkeys(each.network for each in self.tiled_terms):
+            terms = [each for each in self.tiled_terms if each.network is network]
+            factors = [t.term.weight.value_at(step, knobs) / len(detached[t.input_names[0]]) for t in terms]
             if network is None:
-                values += self._whole(pieces, shares, bare, gradients)
+                values += self._evaluate_whole(terms, factors, detached, gradients)
             else:
-                sums = self._first(network, pieces, bare)
-                judged = [p.judge(s, share) if s else None for p, s, share in zip(pieces, sums, shares, strict=True)]
-                values += [found[0] for found in judged if found]
-                pulls = [found[1] if found else {} for found in judged]
-                values += self._second(network, pieces, shares, bare, gradients, pulls)
+                sums = self._sum_tiles(network, terms, detached)
+                evaluated = [t.evaluate_sums(s, f) if s else None for t, s, f in zip(terms, sums, factors, strict=True)]
+                values += [pair[0] for pair in evaluated if pair]
+                sum_gradients = [pair[1] if pair else {} for pair in evaluated]
+                values += self._evaluate_tiles(network, terms, factors, detached, gradients, sum_gradients)
         total = torch.stack(values).sum()
         if not gradients:
             return total
-        out: Tensor = _Found.apply(total, list(gradients.values()), *map(views.get, gradients))  # type: ignore[no-untyped-call]
+        out: Tensor = _WithGradients.apply(total, list(gradients.values()), *map(inputs.get, gradients))  # type: ignore[no-untyped-call]
         return out
 
-    def _whole(
-        self, pieces: Sequence[Piece], shares: Shares, views: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
+    def _differentiable_inputs(self, inputs: Mapping[str, Tensor]) -> list[str]:
+        read = {name for term in self.loss.terms for p, name in term.inputs.items() if p != "target"}
+        return sorted(name for name in read if torch.is_grad_enabled() and inputs[name].requires_grad)
+
+    def _evaluate_whole(
+        self, terms: Sequence[TiledTerm], factors: Factors, inputs: Mapping[str, Tensor], gradients: Gradients
     ) -> list[Tensor]:
-        """The values of the terms without a network; adds to the gradients."""
+        """Compute the values of the terms without a network, and add to the gradients."""
         values = []
-        for piece, share in zip(pieces, shares, strict=True):
-            leaves = {v: views[v].detach().requires_grad_() for v in gradients if v in piece.views}
+        for each, factor in zip(terms, factors, strict=True):
+            leaves = {n: inputs[n].detach().requires_grad_() for n in gradients if n in each.input_names}
             with torch.set_grad_enabled(bool(leaves)):
-                value = (share * piece.term.evaluate(Looks({**views, **leaves}, {}))).sum()
-            _add(gradients, value, leaves)
+                value = (factor * evaluate_term(each.term, FeatureCache({**inputs, **leaves}, {}))).sum()
+            _add_gradients(gradients, value, leaves)
             values.append(value.detach())
         return values
 
-    def _first(self, network: Backbone, pieces: Sequence[Piece], views: Mapping[str, Tensor]) -> list[dict[str, Maps]]:
-        """For each term that adds up over places, its matrices of each parameter; nothing for others."""
-        sums: list[dict[str, Maps]] = [{} for _ in pieces]
+    def _sum_tiles(
+        self, network: Backbone, terms: Sequence[TiledTerm], inputs: Mapping[str, Tensor]
+    ) -> list[dict[str, Maps]]:
+        """Compute the summing lens's maps of each parameter over all tiles; empty for terms without such a lens."""
+        sums: list[dict[str, Maps]] = [{} for _ in terms]
         with torch.no_grad():
-            for view in dict.fromkeys(view for piece in pieces if piece.adds for view in piece.views):
-                users = [i for i, piece in enumerate(pieces) if piece.adds and view in piece.views]
-                layers = _layers(network, [pieces[i] for i in users])
-                for tile in self._cut(network, layers, views[view]):
-                    seen = network(views[view][tile.window], layers)
+            for name in dict.fromkeys(name for each in terms if each.summing_lens for name in each.input_names):
+                users = [i for i, each in enumerate(terms) if each.summing_lens and name in each.input_names]
+                layers = _layers_of(network, [terms[i] for i in users])
+                for tile in self._split(network, layers, inputs[name]):
+                    features = network(inputs[name][tile.window], layers)
                     for i in users:
-                        part = pieces[i].part(seen, tile)
-                        for p in (p for p, v in pieces[i].term.reads.items() if v == view):
-                            before = sums[i].setdefault(p, {})
-                            before |= {n: before[n] + m if n in before else m for n, m in part.items()}
+                        part = terms[i].sum_tile(features, tile)
+                        for p in (p for p, n in terms[i].term.inputs.items() if n == name):
+                            total = sums[i].setdefault(p, {})
+                            total |= {layer: total[layer] + m if layer in total else m for layer, m in part.items()}
         return sums
 
-    def _second(
+    def _evaluate_tiles(
         self,
         network: Backbone,
-        pieces: Sequence[Piece],
-        shares: Shares,
-        views: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
-        pulls: Sequence[Mapping[str, Maps]],
+        terms: Sequence[TiledTerm],
+        factors: Factors,
+        inputs: Mapping[str, Tensor],
+        gradients: Gradients,
+        sum_gradients: Sequence[Mapping[str, Maps]],
     ) -> list[Tensor]:
-        """What each tile adds to the values of the other terms; adds to the gradients of all."""
-        wanted: dict[str, list[Piece]] = {}
-        for piece in pieces:
-            for p, view in piece.term.reads.items():
-                if piece.adds is None or (p != "target" and view in gradients):
-                    wanted.setdefault(view, []).append(piece)
-        layers = {view: _layers(network, users) for view, users in wanted.items()}
-        if not wanted:
+        """Compute each tile's contribution to the values of terms without a summing lens; add to all gradients."""
+        users: dict[str, list[TiledTerm]] = {}
+        for each in terms:
+            for p, name in each.term.inputs.items():
+                if each.summing_lens is None or (p != "target" and name in gradients):
+                    users.setdefault(name, []).append(each)
+        if not users:
             return []
-        if len({views[view].shape[2:] for view in wanted}) > 1:
-            sizes = ", ".join(f"'{view}' {tuple(views[view].shape)}" for view in wanted)
-            raise ValueError(f"Terms in tiles want views of one size; got {sizes}.")
-        every = tuple(n for n in network.layers if any(n in some for some in layers.values()))
+        if len({inputs[name].shape[2:] for name in users}) > 1:
+            sizes = ", ".join(f"'{name}' {tuple(inputs[name].shape)}" for name in users)
+            raise ValueError(f"Inputs of terms in tiles must have equal height and width; got {sizes}.")
+        layers = {name: _layers_of(network, among) for name, among in users.items()}
+        all_layers = tuple(layer for layer in network.layers if any(layer in some for some in layers.values()))
         values = []
-        for tile in self._cut(network, every, views[next(iter(wanted))]):
-            leaves = {v: views[v][tile.window].clone().requires_grad_() for v in gradients if v in wanted}
+        for tile in self._split(network, all_layers, inputs[next(iter(users))]):
+            leaves = {n: inputs[n][tile.window].clone().requires_grad_() for n in gradients if n in users}
             with torch.set_grad_enabled(bool(leaves)):
-                seen = {v: network(leaves.get(v, views[v][tile.window]), layers[v]) for v in wanted}
+                features = {n: network(leaves.get(n, inputs[n][tile.window]), layers[n]) for n in users}
                 parts = [
-                    (share * p.measure(seen, tile)).sum() for p, share in zip(pieces, shares, strict=True) if not p.adds
+                    (factor * each.measure_tile(features, tile)).sum()
+                    for each, factor in zip(terms, factors, strict=True)
+                    if not each.summing_lens
                 ]
                 values += [part.detach() for part in parts]
                 parts += [
-                    (part * pull[p][layer]).sum()
-                    for piece, pull in zip(pieces, pulls, strict=True)
-                    for p in (p for p in pull if piece.term.reads[p] in leaves)
-                    for layer, part in piece.part(seen[piece.term.reads[p]], tile).items()
+                    (part * gradient[p][layer]).sum()
+                    for each, gradient in zip(terms, sum_gradients, strict=True)
+                    for p in (p for p in gradient if each.term.inputs[p] in leaves)
+                    for layer, part in each.sum_tile(features[each.term.inputs[p]], tile).items()
                 ]
             if leaves:
-                _add({v: gradients[v][tile.window] for v in leaves}, torch.stack(parts).sum(), leaves)
+                _add_gradients({n: gradients[n][tile.window] for n in leaves}, torch.stack(parts).sum(), leaves)
         return values
 
-    def _cut(self, network: Backbone, layers: Sequence[str], picture: Tensor) -> list[Tile]:
-        height, width = picture.shape[2:]
-        if (geometry := network.geometry(height, width, layers)) is None:
-            refuse(network.title, "it looks at the whole picture at once")
-        return list(cut(height, width, self.side, geometry))
+    def _split(self, network: Backbone, layers: Sequence[str], image: Tensor) -> list[ImageTile]:
+        height, width = image.shape[2:]
+        geometry = network.geometry(height, width, layers)
+        if geometry is None:
+            refuse_tiling(network.key, "its features depend on the whole image")
+        return list(split_into_tiles(height, width, self.side, geometry))
 
     def extra_repr(self) -> str:
-        """Its text."""
+        """Return the formula and the side of a tile."""
         return f"{self.loss!r}, side={self.side}"
 
 
-def tiled(loss: Loss, side: int = 512) -> Tiled:
-    """Return the loss for images larger than memory, whose networks see one tile at a time.
+def tiled(loss: Loss, side: int = 512) -> TiledLoss:
+    """Return the loss for images larger than memory; its networks see one tile at a time.
 
     Args:
         loss: The loss.
@@ -181,35 +185,35 @@ def tiled(loss: Loss, side: int = 512) -> Tiled:
     Raises:
         ValueError: A term of the loss cannot be computed in tiles.
     """
-    return Tiled(loss, side)
+    return TiledLoss(loss, side)
 
 
-def _layers(network: Backbone, pieces: Sequence[Piece]) -> tuple[str, ...]:
-    return tuple(n for n in network.layers if any(n in piece.term.shares for piece in pieces))
+def _layers_of(network: Backbone, terms: Sequence[TiledTerm]) -> tuple[str, ...]:
+    return tuple(layer for layer in network.layers if any(layer in each.term.layer_weights for each in terms))
 
 
-def _add(gradients: Mapping[str, Tensor], value: Tensor, leaves: Mapping[str, Tensor]) -> None:
-    """Adds the gradient of a value at some leaves to what there is of it."""
+def _add_gradients(gradients: Gradients, value: Tensor, leaves: Mapping[str, Tensor]) -> None:
+    """Add the gradients of a value at the leaves to the gradients, in place."""
     if leaves and value.requires_grad:
-        with unhalved(value):
+        with autocast_disabled(value):
             found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        for view, g in zip(leaves, found, strict=True):
-            gradients[view].add_(g)
+        for name, gradient in zip(leaves, found, strict=True):
+            gradients[name].add_(gradient)
 
 
-class _Found(torch.autograd.Function):
-    """A value whose gradients are known; they are handed over, for another copy would be another picture."""
+class _WithGradients(torch.autograd.Function):
+    """Attach known gradients to a value. They are scaled in place, since a copy would need the memory of an image."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *views: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
         ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if not ctx.gradients:
-            raise RuntimeError("The gradient of a loss in tiles can be taken once; compute the loss again.")
-        found = [g.mul_(arriving) for g in ctx.gradients]
+            raise RuntimeError("The gradient of a loss in tiles can be taken only once; compute the loss again.")
+        found = [gradient.mul_(grad_output) for gradient in ctx.gradients]
         ctx.gradients.clear()
         return None, None, *found

@@ -1,4 +1,4 @@
-"""Terms cut into tiles: what of a term can be computed part by part, and how the parts add up."""
+"""Tiles of an image and of its features, and terms that can be computed tile by tile."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,22 +8,23 @@ from typing import Any, NoReturn, final
 import torch
 from torch import Tensor
 
-from lossmith.engine.feature_cache import shown
+from lossmith.engine.feature_cache import apply_lens
 from lossmith.formula.term import Term
-from lossmith.lens import Backbone, Features, Geometry, Lens, Maps, unhalved
+from lossmith.formula.term_evaluation import measure_layers
+from lossmith.lens import Backbone, FeatureGeometry, Features, Lens, Maps, autocast_disabled
 
-__all__ = ["Piece", "Tile", "cut"]
+__all__ = ["ImageTile", "TiledTerm", "refuse_tiling", "split_into_tiles"]
 
 
 @final
 @dataclass(frozen=True)
-class Tile:
-    """A part of a picture, and of its features.
+class ImageTile:
+    """A part of an image, and of the image's features.
 
     Args:
-        window: The pixels that a network needs for it, with the margin.
-        core: For each layer, which of the features that come out are its own.
-        share: For each layer, the part of the whole picture's features that these are.
+        window: The index of the pixels that the network needs for the tile, margin included.
+        core: For each layer, the index of the tile's own features in the features of the window.
+        share: For each layer, the fraction of the image's features that the tile owns.
     """
 
     window: tuple[Any, ...]
@@ -31,133 +32,137 @@ class Tile:
     share: Mapping[str, float]
 
 
-def cut(height: int, width: int, side: int, geometry: Geometry) -> Iterator[Tile]:
-    """The tiles of a picture.
+def split_into_tiles(height: int, width: int, side: int, geometry: FeatureGeometry) -> Iterator[ImageTile]:
+    """Yield the tiles of an image.
 
     Args:
-        height: Of the picture, in pixels.
-        width: Likewise.
-        side: Of a tile without its margin, in pixels; rounded up to what the network's strides allow.
-        geometry: How the network's features lie in the picture.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+        side: The side of a tile without its margin in pixels; rounded up to a multiple of the largest stride.
+        geometry: The positions of the network's features in the image.
     """
     grid = max(geometry.strides.values())
     step = -(-side // grid) * grid
-    axes = [_ends(whole, step, axis, geometry) for axis, whole in enumerate((height, width))]
+    axes = [_split_axis(length, step, axis, geometry) for axis, length in enumerate((height, width))]
     for spans in product(*axes):
         window: list[slice] = []
         core: dict[str, list[slice]] = {layer: [] for layer in geometry.strides}
         share = dict.fromkeys(geometry.strides, 1.0)
-        for axis, ((at, end), whole) in enumerate(zip(spans, (height, width), strict=True)):
-            first = max(at - geometry.margin, 0)
-            window.append(slice(first, min(end + geometry.margin, whole)))
+        for axis, ((start, end), length) in enumerate(zip(spans, (height, width), strict=True)):
+            first = max(start - geometry.margin, 0)
+            window.append(slice(first, min(end + geometry.margin, length)))
             for layer, stride in geometry.strides.items():
                 size = geometry.sizes[layer][axis]
-                begin, stop = at // stride, size if end == whole else end // stride
+                begin, stop = start // stride, size if end == length else end // stride
                 core[layer].append(slice(begin - first // stride, stop - first // stride))
                 share[layer] *= (stop - begin) / size
-        yield Tile((..., *window), {layer: (..., *places) for layer, places in core.items()}, share)
+        yield ImageTile((..., *window), {layer: (..., *places) for layer, places in core.items()}, share)
 
 
-def _ends(whole: int, step: int, axis: int, geometry: Geometry) -> list[tuple[int, int]]:
-    """Where tiles begin and end along an axis; what would have no feature of some layer belongs to the one before."""
-    rows = [(stride, geometry.sizes[layer][axis]) for layer, stride in geometry.strides.items()]
-    begins = [at for at in range(0, whole, step) if at == 0 or all(at // stride < size for stride, size in rows)]
-    return list(zip(begins, [*begins[1:], whole], strict=True))
+def _split_axis(length: int, step: int, axis: int, geometry: FeatureGeometry) -> list[tuple[int, int]]:
+    """Return start and end of each tile along an axis; a tile without a feature of some layer joins the previous."""
+    sizes = [(stride, geometry.sizes[layer][axis]) for layer, stride in geometry.strides.items()]
+    starts = [x for x in range(0, length, step) if x == 0 or all(x // stride < size for stride, size in sizes)]
+    return list(zip(starts, [*starts[1:], length], strict=True))
 
 
 @final
 @dataclass(frozen=True)
-class Piece:
-    """A term as it is computed in tiles.
+class TiledTerm:
+    """A term with its lenses split into those that can be applied to a tile and those that need the whole image.
 
     Args:
         name: The term's name.
         term: The term.
-        network: The network that it looks through; None for a term that looks at pixels.
-        places: The lenses behind the network that look at one place at a time.
-        adds: The lens that adds up over places, such as a Gram matrix; None where the distance does.
-        rest: The lenses behind that.
+        network: The network of the term; None for a term on pixels.
+        pointwise_lenses: The lenses after the network that act on single positions.
+        summing_lens: The lens that takes a mean or sum over positions, such as a Gram matrix; None if the
+            distance does.
+        remaining_lenses: The lenses after the summing lens.
     """
 
     name: str
     term: Term
     network: Backbone | None
-    places: tuple[Lens, ...] = ()
-    adds: Lens | None = None
-    rest: tuple[Lens, ...] = ()
+    pointwise_lenses: tuple[Lens, ...] = ()
+    summing_lens: Lens | None = None
+    remaining_lenses: tuple[Lens, ...] = ()
 
     @classmethod
-    def of(cls, name: str, term: Term) -> "Piece":
-        """The piece of a term.
+    def from_term(cls, name: str, term: Term) -> "TiledTerm":
+        """Split the lenses of a term.
 
         Raises:
-            ValueError: The term looks at all places at once, in a way that no parts add up to.
+            ValueError: The term needs all positions at once, in a way that is not a sum over tiles.
         """
-        if not term.inner:
+        if not term.inner_path:
             return cls(name, term, None)
-        (_, features), *before = reversed(term.inner)
+        (_, features), *before = reversed(term.inner_path)
         assert isinstance(features, Features)
         if before:
-            refuse(name, f"{before[-1][1]!r} stands between the picture and {features.backbone.title}")
-        if bare := sorted(term.distance.bare & term.reads.keys()):
-            refuse(name, f"it reads '{bare[0]}' beside its pictures")
-        if term.distance.mixes:
-            refuse(name, f"{term.distance!r} compares the pictures of a batch with each other")
-        adding = next((i for i, lens in enumerate(term.outer) if lens.tiling != "place"), None)
-        if adding is None:
+            refuse_tiling(name, f"the lens {before[-1][1]!r} comes before {features.backbone.key}")
+        if unlensed := sorted(term.distance.unlensed_inputs & term.inputs.keys()):
+            refuse_tiling(name, f"the term reads '{unlensed[0]}' besides images")
+        if term.distance.is_batch_dependent:
+            refuse_tiling(name, f"{term.distance!r} compares the images of a batch with each other")
+        lenses = term.outer_lenses
+        summing = next((i for i, lens in enumerate(lenses) if lens.tiling != "pointwise"), None)
+        if summing is None:
             if term.distance.tiling is None:
-                refuse(name, f"{term.distance!r} is no mean over places")
-            return cls(name, term, features.backbone, term.outer)
-        if term.outer[adding].tiling is None:
-            refuse(name, f"{term.outer[adding]!r} looks at all places at once")
-        return cls(name, term, features.backbone, term.outer[:adding], term.outer[adding], term.outer[adding + 1 :])
+                refuse_tiling(name, f"{term.distance!r} is not a mean or sum over positions")
+            return cls(name, term, features.backbone, lenses)
+        if lenses[summing].tiling is None:
+            refuse_tiling(name, f"the lens {lenses[summing]!r} needs all positions at once")
+        return cls(name, term, features.backbone, lenses[:summing], lenses[summing], lenses[summing + 1 :])
 
     @property
-    def views(self) -> tuple[str, ...]:
-        """The views that it reads."""
-        return tuple(dict.fromkeys(self.term.reads.values()))
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs that the term reads."""
+        return tuple(dict.fromkeys(self.term.inputs.values()))
 
-    def local(self, maps: Mapping[str, Tensor], tile: Tile) -> Maps:
-        """The tile's own features, through the lenses that look at one place at a time."""
-        seen = {layer: maps[layer][tile.core[layer]] for layer in self.term.shares}
-        for lens in self.places:
-            seen = shown(lens, seen)
-        return seen
+    def select_core(self, features: Mapping[str, Tensor], tile: ImageTile) -> Maps:
+        """Return the tile's own features after the pointwise lenses."""
+        maps = {layer: features[layer][tile.core[layer]] for layer in self.term.layer_weights}
+        for lens in self.pointwise_lenses:
+            maps = apply_lens(lens, maps)
+        return maps
 
-    def part(self, maps: Mapping[str, Tensor], tile: Tile) -> Maps:
-        """What a tile adds to the matrices of the whole picture."""
-        assert self.adds is not None
-        seen = shown(self.adds, self.local(maps, tile))
-        mean = self.adds.tiling == "mean"
-        return {layer: each * tile.share[layer] if mean else each for layer, each in seen.items()}
+    def sum_tile(self, features: Mapping[str, Tensor], tile: ImageTile) -> Maps:
+        """Compute the tile's contribution to the summing lens's maps of the whole image."""
+        assert self.summing_lens is not None
+        maps = apply_lens(self.summing_lens, self.select_core(features, tile))
+        is_mean = self.summing_lens.tiling == "mean"
+        return {layer: map_ * tile.share[layer] if is_mean else map_ for layer, map_ in maps.items()}
 
-    def judge(self, sums: Mapping[str, Maps], share: Tensor | float) -> tuple[Tensor, dict[str, Maps]]:
-        """The weighted value of whole matrices, and its gradient at those of every parameter but the target."""
+    def evaluate_sums(self, sums: Mapping[str, Maps], factor: Tensor | float) -> tuple[Tensor, dict[str, Maps]]:
+        """Compute the value from the summing lens's maps of the whole image, times a factor, summed over images.
+
+        Returns:
+            The value, and its gradients at the maps of every parameter but the target.
+        """
         leaves = {
-            p: {layer: m.detach().requires_grad_(p != "target") for layer, m in maps.items()}
+            p: {layer: map_.detach().requires_grad_(p != "target") for layer, map_ in maps.items()}
             for p, maps in sums.items()
         }
         with torch.enable_grad():
-            seen = {}
+            lensed = {}
             for p, maps in leaves.items():
-                for lens in self.rest:
-                    maps = shown(lens, maps)
-                seen[p] = maps
-            value = (share * self.term.over_layers(seen)).sum()
-        ends = [m for p, maps in leaves.items() if p != "target" for m in maps.values()]
-        with unhalved(value):
-            found = iter(torch.autograd.grad(value, ends, allow_unused=True, materialize_grads=True))
-        pulls = {p: {layer: next(found) for layer in maps} for p, maps in leaves.items() if p != "target"}
-        return value.detach(), pulls
+                for lens in self.remaining_lenses:
+                    maps = apply_lens(lens, maps)
+                lensed[p] = maps
+            value = (factor * measure_layers(self.term, lensed)).sum()
+        flat = [map_ for p, maps in leaves.items() if p != "target" for map_ in maps.values()]
+        with autocast_disabled(value):
+            found = iter(torch.autograd.grad(value, flat, allow_unused=True, materialize_grads=True))
+        gradients = {p: {layer: next(found) for layer in maps} for p, maps in leaves.items() if p != "target"}
+        return value.detach(), gradients
 
-    def measure(self, seen: Mapping[str, Mapping[str, Tensor]], tile: Tile) -> Tensor:
-        """What a tile adds to the values (N,), for a distance that is a mean or a sum over places."""
-        maps = {p: self.local(seen[view], tile) for p, view in self.term.reads.items()}
-        return self.term.over_layers(maps, tile.share)
+    def measure_tile(self, features: Mapping[str, Mapping[str, Tensor]], tile: ImageTile) -> Tensor:
+        """Compute the tile's contribution to the values, (N,), of a distance that is a mean or sum over positions."""
+        maps = {p: self.select_core(features[name], tile) for p, name in self.term.inputs.items()}
+        return measure_layers(self.term, maps, tile.share)
 
 
-def refuse(name: str, why: str) -> NoReturn:
-    """Raises on a term that cannot be computed in tiles."""
-    raise ValueError(
-        f"The term '{name}' cannot be computed in tiles: {why}. Leave it out, or make the picture smaller."
-    )
+def refuse_tiling(name: str, reason: str) -> NoReturn:
+    """Raise ValueError for a term that cannot be computed in tiles."""
+    raise ValueError(f"The term '{name}' cannot be computed in tiles: {reason}. Remove the term or use smaller images.")

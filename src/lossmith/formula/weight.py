@@ -1,41 +1,39 @@
-r"""How much: the weight of a term is a number, times schedules over steps, times knobs, or a share of the gradient.
+r"""Weights of terms: a number, times schedules over steps, times knobs, or a share of the gradient.
 
 .. math:: w = c \prod_i s_i(t) \prod_j \lambda_j
 
-A knob is a free name, given at call time as a number or as one value an image; a schedule is a function of the
-step :math:`t`. Weights multiply with each other and with losses, and stay in this one normal form.
+A knob is a free name whose value is given at the call, as a number or as one value per image. A schedule is a function
+of the step :math:`t`. Weights multiply with each other and with losses and keep this normal form.
 """
 
 import keyword
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 from torch import Tensor
 
-from lossmith._repr import quoted
+from lossmith._checks import check_number
+from lossmith._repr import format_literal
 
-__all__ = ["Knob", "Percent", "Weight"]
+__all__ = ["GradientShare", "Knob", "Weight"]
 
-Value = float | Tensor
-"""What a weight comes to: a number, or one value an image of shape (N,)."""
+WeightValue = float | Tensor
+"""The value of a weight at a step: a number, or one value per image, (N,)."""
 
-TAKEN = ("pred", "target", "step", "self", "inf", "nan")
-"""What a knob cannot be called: a call of a loss would take it for something else."""
+RESERVED_NAMES = ("pred", "target", "step", "self", "inf", "nan")
+"""Names that a knob cannot have, because a call of a loss or a formula gives them another meaning."""
 
-
-FINAL = 10**15
-"""A step that no schedule reaches beyond."""
+FINAL_STEP = 10**15
+"""A step after the end of every schedule."""
 
 
 class Factor(ABC):
-    """What a weight may be multiplied by: a knob or a schedule."""
+    """A factor of a weight besides its number: a knob, a schedule, a gate or a share of the gradient."""
 
     @abstractmethod
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """The factor's value at a step, with the knobs at these places."""
+    def value_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Return the factor's value at a training step for these knob values."""
 
     def __mul__(self, other: object) -> "Weight":
         return Weight(1.0, (self,)) * other
@@ -54,7 +52,7 @@ class Weight:
     """A product of one number and any number of knobs and schedules.
 
     Args:
-        scale: The number; negative to reward what the loss would punish.
+        scale: The number. A negative number rewards what the loss penalises.
         factors: Knobs and schedules, in the order in which they were written.
 
     Example:
@@ -62,7 +60,7 @@ class Weight:
         >>> weight = 0.1 * Knob("lam") * OnFrom(1000)
         >>> weight
         0.1 * Knob("lam") * OnFrom(1000)
-        >>> weight.at(step=2000, knobs={"lam": 3.0})
+        >>> weight.value_at(step=2000, knobs={"lam": 3.0})
         0.30000000000000004
     """
 
@@ -70,52 +68,53 @@ class Weight:
     factors: tuple[Factor, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", number("A weight", self.scale))
-        if len(self.factors) - len(self.plain) > 1:
-            raise ValueError(f"A weight has one share of the gradient at most; got {self!r}.")
+        object.__setattr__(self, "scale", check_number("A weight", self.scale))
+        if len(self.factors) - len(self.factors_without_share) > 1:
+            raise ValueError(f"A weight can have one share of the gradient; got {self!r}.")
 
     @property
     def knobs(self) -> tuple[str, ...]:
-        """The names of the knobs in it."""
+        """The names of the knobs in the weight."""
         return tuple(dict.fromkeys(f.name for f in self.factors if isinstance(f, Knob)))
 
     @property
-    def plain(self) -> tuple[Factor, ...]:
-        """Its knobs and schedules."""
-        return tuple(f for f in self.factors if not isinstance(f, Percent))
+    def factors_without_share(self) -> tuple[Factor, ...]:
+        """The knobs, schedules and gates."""
+        return tuple(f for f in self.factors if not isinstance(f, GradientShare))
 
     @property
     def share(self) -> float | None:
-        """The share of the gradient that it asks for, in percent; None if it is no share."""
-        return next((self.scale * f.part for f in self.factors if isinstance(f, Percent)), None)
+        """The requested share of the gradient in percent; None if the weight is not a share."""
+        return next((self.scale * f.percent for f in self.factors if isinstance(f, GradientShare)), None)
 
     @property
-    def final(self) -> float:
-        """Its number once all schedules have ended, with the knobs at 1; for a share, of what is left of it."""
-        left = Weight(self.scale, self.plain).at(FINAL, dict.fromkeys(self.knobs, 1.0))
-        assert isinstance(left, float)
-        return left
+    def final_value(self) -> float:
+        """The number after the end of all schedules, with all knobs at 1 and without the share."""
+        ones = dict.fromkeys(self.knobs, 1.0)
+        value = Weight(self.scale, self.factors_without_share).value_at(FINAL_STEP, ones)
+        assert isinstance(value, float)
+        return value
 
     @property
-    def constant(self) -> bool:
-        """Whether it is a plain number."""
+    def is_constant(self) -> bool:
+        """Whether the weight is a plain number."""
         return not self.factors
 
-    def rests(self, step: int) -> bool:
-        """Whether it is the number 0 at a step, wherever its knobs stand."""
-        value: Value = self.scale
+    def is_zero_at(self, step: int) -> bool:
+        """Return whether the weight is 0 at a step, whatever the values of its knobs."""
+        value: WeightValue = self.scale
         for factor in self.factors:
-            if not isinstance(factor, Knob | Percent):
-                value = value * factor.at(step, {})
+            if not isinstance(factor, Knob | GradientShare):
+                value = value * factor.value_at(step, {})
         return not isinstance(value, Tensor) and value == 0
 
-    def at(self, step: int = 0, knobs: Mapping[str, Value] | None = None) -> Value:
-        """Its value at a step of the training, with the knobs at these places: a number, or (N,)."""
-        if self.factors and self.rests(step):
+    def value_at(self, step: int = 0, knobs: Mapping[str, WeightValue] | None = None) -> WeightValue:
+        """Return the weight's value at a training step for these knob values: a number, or (N,)."""
+        if self.factors and self.is_zero_at(step):
             return 0.0
-        value: Value = self.scale
+        value: WeightValue = self.scale
         for factor in self.factors:
-            value = value * factor.at(step, knobs or {})
+            value = value * factor.value_at(step, knobs or {})
         return value
 
     def __mul__(self, other: object) -> "Weight":
@@ -124,7 +123,7 @@ class Weight:
         if isinstance(other, Factor):
             return Weight(self.scale, (*self.factors, other))
         if isinstance(other, int | float) and not isinstance(other, bool):
-            return Weight(self.scale * number("A weight", other), self.factors)
+            return Weight(self.scale * check_number("A weight", other), self.factors)
         return NotImplemented
 
     __rmul__ = __mul__
@@ -142,16 +141,16 @@ class Weight:
 
 @dataclass(frozen=True)
 class Knob(Factor):
-    """A weight left open: a free name that is set at call time, or trained over a whole range.
+    """A weight whose value is given at the call, or drawn from a range during training.
 
     Args:
-        name: A lower-case Python name that means nothing else where a loss is called.
+        name: A lower-case Python name that has no other meaning in a call of a loss.
 
     Raises:
-        ValueError: The name is none, or at the call its value is no number and no tensor.
+        ValueError: The name is not such a name, or a call gives no value, or neither a number nor a tensor.
 
     Example:
-        >>> Knob("lam").at(0, {"lam": 0.5})
+        >>> Knob("lam").value_at(0, {"lam": 0.5})
         0.5
     """
 
@@ -160,94 +159,80 @@ class Knob(Factor):
     def __post_init__(self) -> None:
         name = self.name
         if not (isinstance(name, str) and name.isidentifier() and name == name.lower() and name[0] != "_"):
-            raise ValueError(f"Knob wants a lower-case name such as 'lam'; got {name!r}.")
-        if keyword.iskeyword(name) or name in TAKEN:
-            raise ValueError(f"Knob wants a name of its own, such as 'lam'; {name!r} means something else already.")
+            raise ValueError(f"A knob's name must be a lower-case name such as 'lam'; got {name!r}.")
+        if keyword.iskeyword(name) or name in RESERVED_NAMES:
+            raise ValueError(f"A knob's name must not have another meaning; {name!r} is reserved, use e.g. 'lam'.")
 
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """The place at which the knob was set."""
+    def value_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Return the value that the call gives to the knob."""
         if self.name not in knobs:
             raise ValueError(
-                f"The knob '{self.name}' has no value; call the loss with {self.name}=1.0, or with one value an image."
+                f"The knob '{self.name}' has no value; call the loss with {self.name}=1.0, or with one value per image."
             )
         value = knobs[self.name]
-        return value if isinstance(value, Tensor) else number(f"The knob '{self.name}'", value)
+        return value if isinstance(value, Tensor) else check_number(f"The knob '{self.name}'", value)
 
     def __repr__(self) -> str:
         return f'Knob("{self.name}")'
 
 
 @dataclass(frozen=True)
-class Percent(Factor):
-    """A share of the gradient, ``30% * perceptual`` in text: a number only once the terms have been measured.
+class GradientShare(Factor):
+    """A share of the gradient, ``30% * perceptual`` in text, which calibration or a balancer turns into a number.
 
     Args:
-        part: In percent, more than 0 and at most 100.
+        percent: The share in percent, in (0, 100].
 
     Raises:
-        ValueError: The part is none; or the weight is asked for its value, which only calibrating or balancing gives.
+        ValueError: The percentage is out of range, or the value of the weight is requested before the terms have been
+            measured.
 
     Example:
-        >>> 0.5 * Percent(30)
-        0.5 * Percent(30)
+        >>> 0.5 * GradientShare(30)
+        0.5 * GradientShare(30)
     """
 
-    part: float
+    percent: float
 
     def __post_init__(self) -> None:
-        if not 0 < number("Percent", self.part) <= 100:
-            raise ValueError(f"Percent wants a share of more than 0 and at most 100; got {self.part!r}.")
+        check_number("GradientShare percent", self.percent, low=0, high=100, open_low=True)
 
-    def at(self, step: int, knobs: Mapping[str, Value]) -> Value:
-        """There is no number yet."""
+    def value_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Raise ValueError: a share has no value before the terms have been measured."""
         raise ValueError(
-            f"A share of {self.part:g}% is no number before the terms are measured: take "
-            "loss.calibrate(views).rescaled(), or train with --calibrate or --balance share."
+            f"A gradient share of {self.percent:g}% has no value before the terms are measured: use "
+            "calibrate(loss, inputs).rescale(), or train with --calibrate or --balance share."
         )
 
     def __repr__(self) -> str:
-        return f"Percent({quoted(self.part)})"
+        return f"GradientShare({format_literal(self.percent)})"
 
 
-def asked(weights: Sequence[Weight]) -> tuple[Weight, ...]:
-    """Shares as numbers, where terms of weight 1 pull equally: what calibrated and balanced terms are weighted by.
+def shares_to_weights(weights: Sequence[Weight]) -> tuple[Weight, ...]:
+    """Replace shares by numbers, given that the terms have equal gradient norms at weight 1.
 
-    The terms without a share divide what is left in the proportion of their numbers, as these are with the knobs at 1
-    once all schedules have ended; where nothing is left they stand beside it, as a term without a gradient at the
-    output may.
+    The terms without a share divide the remaining percentage in proportion to their :attr:`Weight.final_value`. If the
+    shares add up to 100%, these terms keep their numbers, as a term without a gradient at the output may.
+
+    Args:
+        weights: The weights of all terms, with or without shares.
 
     Raises:
-        ValueError: The shares come to more than there is, or to less with no other term.
+        ValueError: The shares add up to more than 100%, or to less while no other term has a weight.
 
     Example:
-        >>> asked([Weight(1.0), Weight() * Percent(75)])
+        >>> shares_to_weights([Weight(1.0), Weight() * GradientShare(75)])
         (1.0, 3.0)
     """
     total = sum(abs(weight.share or 0) for weight in weights)
-    rest = sum(abs(weight.final) for weight in weights if weight.share is None)
+    others = sum(abs(weight.final_value) for weight in weights if weight.share is None)
     left = 100 - total
-    if abs(left) <= 0.1:  # 33.3% three times will do
-        rest, left = 1.0, 100.0
-    elif total and not (left > 0 and rest):
-        why = "the terms without one have no weight" if left > 0 else "there is no more than 100%"
-        raise ValueError(f"The shares come to {total:g}%; {why}.")
+    if abs(left) <= 0.1:  # accept three times 33.3%
+        others, left = 1.0, 100.0
+    elif total and not (left > 0 and others):
+        reason = "no other term has a weight for the rest" if left > 0 else "they must not exceed 100%"
+        raise ValueError(f"The gradient shares add up to {total:g}%, but {reason}.")
     return tuple(
-        weight if weight.share is None else Weight(weight.share * rest / left, weight.plain) for weight in weights
+        weight if weight.share is None else Weight(weight.share * others / left, weight.factors_without_share)
+        for weight in weights
     )
-
-
-def number(who: str, value: object) -> float:
-    """The value as a finite float, or one line on what it is instead."""
-    try:
-        as_float = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        as_float = math.inf
-    if not abs(as_float) < math.inf:  # and no isfinite, which a compiler cannot take of a knob
-        raise ValueError(f"{who} wants a finite number; got {value!r}.")
-    return as_float
-
-
-def whole(who: str, value: object, least: int = 0) -> None:
-    """Refuses what is no step, in one line."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{who} wants whole steps of at least {least}; got {value!r}.")

@@ -11,7 +11,7 @@ written, named and cited in one place; ``loss.formula`` is that object.
 """
 
 from lossmith import losses
-from lossmith.keras.loss import Loss, TermMetric, parse, under_keras
+from lossmith.keras.loss import KerasLoss, TermMetric, parse, under_keras
 from lossmith.lenses import VGG, AlexNet, Applications, Calibrated, Distilled, Embedded, Gram, SqueezeNet
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "Gram",
     "Huber",
     "InfoNCE",
-    "Loss",
+    "KerasLoss",
     "Lp",
     "SquaredNorm",
     "SqueezeNet",

@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from lossmith.keras.views import Tensor
+from lossmith.keras.inputs import Tensor
 from lossmith.losses import InfoNCE
 
 __all__ = ["info_nce"]
@@ -31,7 +31,7 @@ def info_nce(
 
 def hardness(loss: InfoNCE, queries: Tensor, candidates: Tensor, barred: Tensor, beside: Tensor | None) -> Tensor:
     """How hard each query (N, D) finds its own candidate among those that are not barred, (N,)."""
-    scale = 1 / loss.temperature.start
+    scale = 1 / loss.temperature.value
     found = scale * ops.sum(queries * candidates, axis=1, keepdims=True)
     crowd = ops.where(barred, -math.inf, scale * ops.matmul(queries, ops.transpose(candidates)) - found)
     if beside is not None:

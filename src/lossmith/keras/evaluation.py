@@ -15,8 +15,8 @@ from lossmith.formula.measure import Measure
 from lossmith.formula.term import Term
 from lossmith.formula.weight import Knob, Weight
 from lossmith.keras import contrastive, pixel, structure
-from lossmith.keras.looks import Looks, refuse_unseen
-from lossmith.keras.views import Tensor
+from lossmith.keras.feature_cache import KerasFeatureCache, refuse_unseen
+from lossmith.keras.inputs import Tensor
 
 __all__ = ["evaluated", "factor", "refuse_unmeasured"]
 
@@ -47,7 +47,7 @@ def refuse_unmeasured(formula: Loss) -> None:
             raise ValueError(f"{loss!r} learns, and Keras trains the variables of models alone: leave out learnable.")
         if isinstance(loss, losses.InfoNCE) and loss.gather:
             raise ValueError(f"{loss!r} gathers over PyTorch's processes; under Keras leave out gather.")
-        if "mask" in term.reads:
+        if "mask" in term.inputs:
             raise ValueError(f"{term!r} has a mask, which only the PyTorch half carries to what lenses show.")
         for _, lens in term.path:
             refuse_unseen(lens)
@@ -55,7 +55,7 @@ def refuse_unmeasured(formula: Loss) -> None:
 
 def evaluated(formula: Loss, views: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
     """Some terms by name, unweighted, one value an image (N,); the views are channels last."""
-    looks = Looks(views, formula.wanted)
+    looks = KerasFeatureCache(views, formula.required_layers)
     terms = zip(formula.names, formula.terms, strict=True)
     return {name: _measured(term, looks) for name, term in terms if name in names}
 
@@ -65,28 +65,28 @@ def factor(weight: Weight, step: int, knobs: Mapping[str, Any]) -> Any:
     value: Any = weight.scale
     for each in weight.factors:
         tensor = isinstance(each, Knob) and hasattr(knobs.get(each.name), "shape")
-        value = value * (ops.convert_to_tensor(knobs[each.name]) if tensor else each.at(step, knobs))  # type: ignore[attr-defined]
+        value = value * (ops.convert_to_tensor(knobs[each.name]) if tensor else each.value_at(step, knobs))  # type: ignore[attr-defined]
     return value
 
 
-def _measured(term: Term, looks: Looks) -> Tensor:
-    bare = term.distance.bare
-    maps = {p: looks(view, () if p in bare else term.path, detached=p == "target") for p, view in term.reads.items()}
+def _measured(term: Term, looks: KerasFeatureCache) -> Tensor:
+    bare = term.distance.unlensed_inputs
+    maps = {p: looks(view, () if p in bare else term.path, detached=p == "target") for p, view in term.inputs.items()}
     _refuse_unlike(term, looks)
     values = []
     for layer in next(maps[p] for p in maps if p not in bare):
         seen = {p: each["pixels" if p in bare else layer] for p, each in maps.items()}
         value = MEASURES[type(term.distance)](term.distance, **seen)
-        share = term.shares.get(layer, 1.0)
+        share = term.layer_weights.get(layer, 1.0)
         values.append(value if share == 1 else value * share)
     return sum(values[1:], start=values[0])
 
 
-def _refuse_unlike(term: Term, looks: Looks) -> None:
-    if not {"pred", "target"} <= term.reads.keys() or term.adds:
+def _refuse_unlike(term: Term, looks: KerasFeatureCache) -> None:
+    if not {"pred", "target"} <= term.inputs.keys() or term.sums_over_positions:
         return
-    shapes = [tuple(looks.views[term.reads[p]].shape) for p in ("pred", "target")]
+    shapes = [tuple(looks.views[term.inputs[p]].shape) for p in ("pred", "target")]
     known = len(shapes[0]) == len(shapes[1])
     if not known or any(a != b for a, b in zip(*shapes, strict=True) if a is not None and b is not None):
-        what = " with ".join(f"'{term.reads[p]}' {shape}" for p, shape in zip(("pred", "target"), shapes, strict=True))
+        what = " with ".join(f"'{term.inputs[p]}' {shape}" for p, shape in zip(("pred", "target"), shapes, strict=True))
         raise ValueError(f"{term!r} compares {what}; it wants them of one shape.")

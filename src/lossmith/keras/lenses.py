@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from keras import ops
 
-from lossmith.keras.views import Tensor
+from lossmith.keras.inputs import Tensor
 from lossmith.lenses import Calibrated, Distilled, Gram
-from lossmith.lenses.embedded import TAPS
+from lossmith.lenses.embedded import EMBEDDED_LAYERS
 from lossmith.lenses.lpips import LPIPS_LAYERS
 
 __all__ = ["calibrated", "distilled", "gram"]
@@ -30,11 +30,11 @@ def calibrated(lens: Calibrated, maps: Maps) -> Maps:
 
 def distilled(lens: Distilled, maps: Maps) -> Maps:
     """The five maps in the space of the embedded network's distance."""
-    if list(maps) != TAPS:
-        raise ValueError(f"{lens!r} wants the layers {', '.join(TAPS)}; it was given {', '.join(maps)}.")
-    heads = lens.heads({TAPS[0]: torch.empty(0)})
+    if list(maps) != EMBEDDED_LAYERS:
+        raise ValueError(f"{lens!r} wants the layers {', '.join(EMBEDDED_LAYERS)}; it was given {', '.join(maps)}.")
+    heads = lens.heads({EMBEDDED_LAYERS[0]: torch.empty(0)})
     shown = {}
-    for layer, (head, epsilon) in zip(TAPS, heads, strict=True):
+    for layer, (head, epsilon) in zip(EMBEDDED_LAYERS, heads, strict=True):
         features = maps[layer]
         squares = ops.sum(ops.square(features), axis=-1, keepdims=True)
         weights = ops.cast(head.numpy().ravel(), features.dtype)

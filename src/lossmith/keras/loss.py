@@ -11,16 +11,16 @@ from keras import ops
 from lossmith import parser
 from lossmith.formula.loss import Loss as Formula
 from lossmith.keras.evaluation import evaluated, factor, refuse_unmeasured
-from lossmith.keras.views import Tensor, arranged, checked, refuse_foreign
+from lossmith.keras.inputs import Tensor, arranged, checked, refuse_foreign
 
-__all__ = ["Loss", "TermMetric", "parse", "under_keras"]
+__all__ = ["KerasLoss", "TermMetric", "parse", "under_keras"]
 
 Arguments = ParamSpec("Arguments")
 
 
 @final
-@keras.saving.register_keras_serializable(package="lossmith")
-class Loss(keras.losses.Loss):  # type: ignore[misc]
+@keras.saving.register_keras_serializable(package="lossmith", name="Loss")  # the name in saved models
+class KerasLoss(keras.losses.Loss):  # type: ignore[misc]
     r"""A formula as a `keras.losses.Loss`, for ``model.compile(loss=...)`` on TensorFlow, JAX and PyTorch.
 
     .. math:: \frac{1}{N} \sum_n \sum_i w_i \, d_i(x_n, y_n)
@@ -61,21 +61,21 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """The weighted sum of the terms, averaged over the batch; the target stands first, as Keras has it."""
-        refuse_foreign("target", y_true, any(term.distance.pictures for term in self.formula.terms))
-        refuse_foreign("pred", y_pred, any(term.distance.pictures for term in self.formula.terms))
+        refuse_foreign("target", y_true, any(term.distance.reads_images for term in self.formula.terms))
+        refuse_foreign("pred", y_pred, any(term.distance.reads_images for term in self.formula.terms))
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The weighted sum of the terms for each image, (N,)."""
-        if more := sorted(self.formula.reads - {"pred", "target"}):
+        if more := sorted(self.formula.input_names - {"pred", "target"}):
             raise ValueError(
                 f"{self!r} reads the view '{more[0]}', and Keras hands a loss y_true and y_pred alone: call "
-                "loss.total(views) in a train_step of your own."
+                "loss.weighted_total(views) in a train_step of your own."
             )
-        if loose := [weight for weight in self.formula.weights if not weight.constant]:
+        if loose := [weight for weight in self.formula.weights if not weight.is_constant]:
             raise ValueError(
                 f"The weight {loose[0]!r} is none yet, and Keras hands a loss neither a step nor knobs: compile with "
-                "loss.at(step, lam=...), or call loss.total(views, step=..., lam=...) in a train_step of your own."
+                "loss.at(step, lam=...), or call loss.weighted_total(views, step=..., lam=...) in a train_step of your own."
             )
         weights = {name: weight.scale for name, weight in zip(self.names, self.formula.weights, strict=True)}
         live = {name for name, weight in weights.items() if weight} or {self.names[0]}
@@ -88,7 +88,7 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]
         """Every term by its name, unweighted, one value an image (N,)."""
         return self._values(views, set(self.names))
 
-    def total(self, views: Mapping[str, Any], *, step: int = 0, **knobs: Any) -> Tensor:
+    def weighted_total(self, views: Mapping[str, Any], *, step: int = 0, **knobs: Any) -> Tensor:
         """The weighted sum of the terms, averaged over the batch: for a `train_step` or a loop of one's own.
 
         Args:
@@ -110,16 +110,16 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]
         self._shown.clear()
         return [TermMetric(self, name) for name in self.names]
 
-    def at(self, step: int = 0, **knobs: float) -> "Loss":
+    def at(self, step: int = 0, **knobs: float) -> "KerasLoss":
         """The same loss with numbers for its schedules and knobs."""
         return self._like(self.formula.reweighted([factor(w, step, knobs) for w in self.formula.weights]))
 
-    def reweighted(self, weights: Any) -> "Loss":
+    def reweighted(self, weights: Any) -> "KerasLoss":
         """The same terms with other weights: all of them in order, or some by name."""
         return self._like(self.formula.reweighted(weights))
 
-    def on(self, **views: str) -> "Loss":
-        """The same loss on other views, which :meth:`total` and :meth:`evaluate` then want."""
+    def on(self, **views: str) -> "KerasLoss":
+        """The same loss on other views, which :meth:`weighted_total` and :meth:`evaluate` then want."""
         return self._like(self.formula.on(**views))
 
     def get_config(self) -> dict[str, Any]:
@@ -130,35 +130,35 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]
         checked(self.formula, views, self.data_format)
         return evaluated(self.formula, {name: arranged(view, self.data_format) for name, view in views.items()}, names)
 
-    def _like(self, formula: Formula) -> "Loss":
-        return Loss(formula, data_format=self.data_format)
+    def _like(self, formula: Formula) -> "KerasLoss":
+        return KerasLoss(formula, data_format=self.data_format)
 
     def _of(self, other: object) -> Any:
-        if isinstance(other, Loss) and other.data_format != self.data_format:
+        if isinstance(other, KerasLoss) and other.data_format != self.data_format:
             raise ValueError(f"{self!r} reads {self.data_format} and {other!r} {other.data_format}; make them of one.")
-        return other.formula if isinstance(other, Loss) else other
+        return other.formula if isinstance(other, KerasLoss) else other
 
-    def __add__(self, other: object) -> "Loss":
+    def __add__(self, other: object) -> "KerasLoss":
         return self._like(self.formula + self._of(other))
 
-    def __radd__(self, other: object) -> "Loss":
+    def __radd__(self, other: object) -> "KerasLoss":
         return self._like(self._of(other) + self.formula)
 
-    def __sub__(self, other: object) -> "Loss":
+    def __sub__(self, other: object) -> "KerasLoss":
         return self._like(self.formula - self._of(other))
 
-    def __neg__(self) -> "Loss":
+    def __neg__(self) -> "KerasLoss":
         return self._like(-self.formula)
 
-    def __mul__(self, other: object) -> "Loss":
+    def __mul__(self, other: object) -> "KerasLoss":
         return self._like(self.formula * other)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: object) -> "Loss":
+    def __truediv__(self, other: object) -> "KerasLoss":
         return self._like(self.formula / other)
 
-    def __matmul__(self, lens: object) -> "Loss":
+    def __matmul__(self, lens: object) -> "KerasLoss":
         return self._like(self.formula @ lens)
 
     def __repr__(self) -> str:
@@ -178,7 +178,7 @@ class TermMetric(keras.metrics.Mean):  # type: ignore[misc]
         term: The term's name.
     """
 
-    def __init__(self, loss: Loss, term: str, **rest: Any) -> None:
+    def __init__(self, loss: KerasLoss, term: str, **rest: Any) -> None:
         super().__init__(**{"name": term, **rest})
         self.loss, self.term, self.fed = loss, term, False
         loss._shown.add(self)
@@ -205,22 +205,22 @@ class TermMetric(keras.metrics.Mean):  # type: ignore[misc]
         return cls(**{**config, "loss": keras.saving.deserialize_keras_object(config["loss"])})
 
 
-def parse(text: str, *, data_format: str | None = None) -> Loss:
+def parse(text: str, *, data_format: str | None = None) -> KerasLoss:
     """The loss that a formula describes, see :func:`lossmith.parse`.
 
     Example:
         >>> parse("L1 + 0.1*perceptual('vgg19', 'conv5_4')")
         L1() + 0.1 * L1() @ VGG("vgg19", "conv5_4")
     """
-    return Loss(text, data_format=data_format)
+    return KerasLoss(text, data_format=data_format)
 
 
-def under_keras(made: Callable[Arguments, Formula]) -> Callable[Arguments, Loss]:
+def under_keras(made: Callable[Arguments, Formula]) -> Callable[Arguments, KerasLoss]:
     """A loss or recipe of the PyTorch half, with its name, arguments and text, that makes a loss of Keras."""
 
     @wraps(made)
-    def make(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Loss:
-        return Loss(made(*args, **kwargs))
+    def make(*args: Arguments.args, **kwargs: Arguments.kwargs) -> KerasLoss:
+        return KerasLoss(made(*args, **kwargs))
 
     return make
 

@@ -8,28 +8,28 @@ import torch
 from keras import ops
 
 from lossmith.engine.layers import Conv, MaxPool, Step
-from lossmith.keras.views import Tensor
-from lossmith.lenses.applications import apart
-from lossmith.lenses.network import Sequential
+from lossmith.keras.inputs import Tensor
+from lossmith.lenses.applications import run_in_thread
+from lossmith.lenses.sequential_network import SequentialNetwork
 
 __all__ = ["features", "refuse_no_rgb"]
 
 Loaded = tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]
 
 
-def features(network: Sequential, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+def features(network: SequentialNetwork, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     """The features (N, H, W, C) of pictures (N, H, W, 3) in [0, 1] at some layers, in the precision of the pictures.
 
-    Under a mixed policy the convolutions behind :attr:`Sequential.fine` run in its half precision.
+    Under a mixed policy the convolutions behind :attr:`SequentialNetwork.fp32_until` run in its half precision.
     """
-    refuse_no_rgb(network.name, image, network.smallest(layers))
+    refuse_no_rgb(network.name, image, network.min_size(layers))
     mean, kernels = loaded(network, keras.backend.standardize_dtype(image.dtype))
     policy = keras.config.dtype_policy().compute_dtype
     inner = policy if policy in ("float16", "bfloat16") else image.dtype
     last = max(network.layers.index(layer) for layer in layers)
-    fine = -1 if network.fine is None else network.layers.index(network.fine)
+    fine = -1 if network.fp32_until is None else network.layers.index(network.fp32_until)
     x, seen = image - mean, {}  # padding is zero after the mean is taken off
-    for place, step in enumerate(network.plan[: last + 1]):
+    for place, step in enumerate(network.architecture[: last + 1]):
         if place == fine + 1:
             x = ops.cast(x, inner)
         x = run(step, x, kernels)
@@ -57,15 +57,15 @@ def run(step: Step, x: Tensor, kernels: dict[str, tuple[Tensor, Tensor]]) -> Ten
 
 
 @cache
-def loaded(network: Sequential, dtype: str) -> Loaded:
+def loaded(network: SequentialNetwork, dtype: str) -> Loaded:
     """The mean to take off, and each convolution's kernel (k, k, in, out) and bias, as the backend's own tensors."""
-    mean, steps = network.load()
+    mean, steps = network.load_steps()
 
     def own(tensor: torch.Tensor) -> Tensor:
         return ops.convert_to_tensor(tensor.numpy(), dtype=dtype)
 
     convs = [step for step in steps if isinstance(step, Conv)]
-    return apart(lambda: (own(mean.ravel()), {c.name: (own(c.weight.permute(2, 3, 1, 0)), own(c.bias)) for c in convs}))
+    return run_in_thread(lambda: (own(mean.ravel()), {c.name: (own(c.weight.permute(2, 3, 1, 0)), own(c.bias)) for c in convs}))
 
 
 def refuse_no_rgb(name: str, image: Tensor, smallest: int) -> None:

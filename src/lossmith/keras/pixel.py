@@ -3,7 +3,7 @@
 from keras import ops
 
 from lossmith.formula.loss import Loss
-from lossmith.keras.views import Tensor
+from lossmith.keras.inputs import Tensor
 from lossmith.losses import TV, Charbonnier, EdgeAwareTV, Huber, Lp
 
 __all__ = ["charbonnier", "edge_aware_tv", "huber", "l1", "l2", "lp", "squared_norm", "tv"]

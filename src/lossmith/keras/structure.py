@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from lossmith.keras.views import Tensor
+from lossmith.keras.inputs import Tensor
 from lossmith.losses import MSSSIM, SSIM
 
 __all__ = ["ms_ssim", "ssim"]

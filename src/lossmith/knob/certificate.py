@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from lossmith.tune.pareto import hypervolume
 
-__all__ = ["BARS", "OWN_ENDS", "Bars", "Judged", "certify", "spearman"]
+__all__ = ["DEFAULT_THRESHOLDS", "OWN_ENDS", "Thresholds", "EvaluatedPoint", "certify_knob", "rank_correlation"]
 
 Array = NDArray[np.float64]
-Series = Mapping[str, Sequence["Judged"]]
+Series = Mapping[str, Sequence["EvaluatedPoint"]]
 
 OWN_ENDS = "its own ends mixed"
 """The series of the knob turned by mixing its answers at both ends, at the places of its curve."""
 
 
-class Judged(NamedTuple):
+class EvaluatedPoint(NamedTuple):
     """One network at one place: where the knob or the share stands, and the figures of each picture."""
 
     at: float
@@ -29,7 +29,7 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bars:
+class Thresholds:
     """What a knob must reach to be certified.
 
     Args:
@@ -43,16 +43,16 @@ class Bars:
     loss: float = 0.1
 
 
-BARS = Bars()
+DEFAULT_THRESHOLDS = Thresholds()
 
 
-def certify(
+def certify_knob(
     series: Series,
     *,
     axes: Sequence[str],
     accuracy: str = "psnr_y",
     shared: Mapping[str, str] | None = None,
-    bars: Bars = BARS,
+    bars: Bars = DEFAULT_THRESHOLDS,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def compared(
     names: Sequence[str],
     drawn: NDArray[np.int64],
     shared: Mapping[str, str],
-    bars: Bars,
+    bars: Thresholds,
 ) -> dict[str, Any]:
     """One way of turning a knob beside all that it is compared with."""
     accuracy, *axes = names
@@ -120,7 +120,7 @@ def compared(
         found = {
             "shares_network": shared.get(axis),
             **turning(places, values["knob"], values.get("separate"), column),
-            "against_accuracy": spearman(*values["knob"].mean(axis=1)[:, [0, column]].T),
+            "against_accuracy": rank_correlation(*values["knob"].mean(axis=1)[:, [0, column]].T),
             "hypervolume": {name: volume(points, values["plain"][:, :, [0, column]]) for name, points in plane.items()},
         }
         if fair:
@@ -136,7 +136,7 @@ def compared(
     return record
 
 
-def table(points: Sequence[Judged], pictures: Sequence[str], names: Sequence[str]) -> Array:
+def table(points: Sequence[EvaluatedPoint], pictures: Sequence[str], names: Sequence[str]) -> Array:
     """The figures (places, pictures, metrics), the accuracy negated, so that less is better on all."""
     found = np.array([[[point.figures[p][name] for name in names] for p in pictures] for point in points], dtype=float)
     found[:, :, 0] *= -1
@@ -166,8 +166,8 @@ def turning(places: Array, knob: Array, separate: Array | None, column: int) -> 
     """What turning does to one axis: whether it is one way, and how far it reaches of what separate networks reach."""
     line = knob.mean(axis=1)[:, column]
     sign = np.sign(line[-1] - line[0])
-    rank = spearman(places, line) * (-1 if column == 0 else 1)  # of the accuracy itself, which was negated
-    found: dict[str, Any] = {"spearman": rank, "inversions": int((np.diff(line) * sign < 0).sum())}
+    rank = rank_correlation(places, line) * (-1 if column == 0 else 1)  # of the accuracy itself, which was negated
+    found: dict[str, Any] = {"rank_correlation": rank, "inversions": int((np.diff(line) * sign < 0).sum())}
     if separate is not None:
         reach = np.ptp(separate.mean(axis=1)[:, column])
         found["range_ratio"] = float(np.ptp(line) / reach) if reach > 0 else None
@@ -215,7 +215,7 @@ def gaps(
     return found
 
 
-def spearman(first: Array, second: Array) -> float:
+def rank_correlation(first: Array, second: Array) -> float:
     """The rank correlation; ties share their rank, and what does not move at all is correlated with nothing.
 
     Example:
@@ -230,13 +230,13 @@ def spearman(first: Array, second: Array) -> float:
     return float(ranks[0] @ ranks[1]) / size if size else 0.0
 
 
-def checks(record: Mapping[str, Any], bars: Bars) -> list[dict[str, Any]]:
+def checks(record: Mapping[str, Any], bars: Thresholds) -> list[dict[str, Any]]:
     """What the knob must do, whether it does, and that in words; the kind is "bar", or "free" beside what is free."""
     found: list[dict[str, Any]] = []
     for axis, figures in record["axes"].items():
         if "hypervolume_ratio" in figures:
             found += coverage(axis, figures["hypervolume_ratio"], bars)
-        weakest = min(abs(record["accuracy"]["spearman"]), abs(figures["spearman"]), -figures["against_accuracy"])
+        weakest = min(abs(record["accuracy"]["rank_correlation"]), abs(figures["rank_correlation"]), -figures["against_accuracy"])
         words = f"turning it trades {record['accuracy']['metric']} for {axis} one way: rank correlation {weakest:.3f}"
         found.append(
             {"name": f"monotone {axis}", "kind": "bar", "holds": bool(weakest >= bars.monotone), "words": words}
@@ -252,7 +252,7 @@ def checks(record: Mapping[str, Any], bars: Bars) -> list[dict[str, Any]]:
     return found
 
 
-def coverage(axis: str, found: Mapping[str, Mapping[str, float | None]], bars: Bars) -> list[dict[str, Any]]:
+def coverage(axis: str, found: Mapping[str, Mapping[str, float | None]], bars: Thresholds) -> list[dict[str, Any]]:
     """Whether it covers what the separate networks cover, and more than what is free."""
     knob = found["knob at these places"]
     if knob["value"] is None:

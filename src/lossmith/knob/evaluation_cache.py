@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lossmith.metrics import Metric, protocol
-from lossmith.tasks import Batch, Examples, Task
-from lossmith.train.evaluation import judge
-from lossmith.train.folder import replaced, writer
+from lossmith._files import write_text_atomically
+from lossmith.metrics import MetricName, describe_protocol
+from lossmith.tasks import Batch, EvaluationSet, Task
+from lossmith.train.evaluation import evaluate_images
 
-__all__ = ["Judging"]
+__all__ = ["CachedEvaluator"]
 
 Figures = dict[str, dict[str, float]]
 
 
-class Judging:
+class CachedEvaluator:
     """Judges networks on the pictures of a folder.
 
     Args:
@@ -32,8 +32,8 @@ class Judging:
     def __init__(
         self,
         task: Task,
-        examples: Examples,
-        which: Sequence[Metric],
+        examples: EvaluationSet,
+        which: Sequence[MetricName],
         *,
         kept: Path | None = None,
         device: torch.device | str = "cpu",
@@ -48,21 +48,21 @@ class Judging:
             identity: What tells this network, at its place, from all others: hashes of weights, numbers.
             model: The network, from the input to the answer; None for the answer without one.
         """
-        told = json.dumps([[str(part) for part in identity], protocol(self.task.border, self.which)])
+        told = json.dumps([[str(part) for part in identity], describe_protocol(self.task.border, self.which)])
         file = self.kept / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json" if self.kept else None
         before: dict[str, dict[str, float]] = json.loads(file.read_text()) if file and file.is_file() else {}
         found: Figures = {}
 
         def restore(batch: Batch) -> Tensor:
-            return self.task.plain(batch) if model is None else self.task.answer(model, batch)
+            return self.task.baseline_output(batch) if model is None else self.task.predict(model, batch)
 
         for example in self.examples:
             digest = content(example.batch)
             if digest not in before:
-                (row,) = judge([example], restore, border=self.task.border, which=self.which, device=self.device)
-                before[digest] = row.figures
+                (row,) = evaluate_images([example], restore, border=self.task.border, which=self.which, device=self.device)
+                before[digest] = row.metrics
                 if file:
-                    replaced(file, writer(json.dumps(before)))
+                    write_text_atomically(file, json.dumps(before))
             found[example.name] = before[digest]
         return found
 

@@ -12,20 +12,20 @@ from torch import Tensor
 
 from lossmith.formula.loss import Loss
 from lossmith.losses import SSIM, lpips
-from lossmith.metrics import METRICS, Metric, missing, score
-from lossmith.models.conditioned import Knobbed
-from lossmith.models.output_interpolation import MixedEnds
+from lossmith.metrics import DEFAULT_METRICS, MetricName, find_missing_metrics, compute_metrics
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.models.output_interpolation import OutputInterpolation
 from lossmith.models.slider import Slider
-from lossmith.tasks import Examples, Task
+from lossmith.tasks import EvaluationSet, Task
 
-__all__ = ["Sweep", "sweep"]
+__all__ = ["KnobSweep", "sweep_knob"]
 
 STILL = 1e-3  # of the mean move: where turning does nothing, the slider still has to go through
 
 
 @final
 @dataclass(frozen=True)
-class Sweep:
+class KnobSweep:
     """What a network makes of pictures with its knobs at places from all low to all high.
 
     Args:
@@ -80,16 +80,16 @@ class Sweep:
 
 
 @torch.no_grad()
-def sweep(
-    model: Knobbed | MixedEnds,
+def sweep_knob(
+    model: ConditionedNetwork | OutputInterpolation,
     task: Task,
-    examples: Examples,
+    examples: EvaluationSet,
     *,
     count: int = 21,
-    which: Sequence[Metric] = METRICS,
+    which: Sequence[MetricName] = DEFAULT_METRICS,
     device: torch.device | str = "cpu",
     done: Callable[[str], object] = lambda name: None,
-) -> Sweep:
+) -> KnobSweep:
     r"""Turns all knobs of a network together from low to high, and judges every place on every picture.
 
     How far two answers are from each other is :math:`\sqrt{\text{LPIPS}}` (AlexNet) or, where its weights are missing,
@@ -109,11 +109,11 @@ def sweep(
     """
     if count < 2:
         raise ValueError(f"A sweep wants at least 2 places; got {count}.")
-    absent = missing([*which, "lpips_alex"])
+    absent = find_missing_metrics([*which, "lpips_alex"])
     distance, words = (SSIM(), "root of 1 - SSIM") if "lpips_alex" in absent else (lpips("alex"), "root of LPIPS-Alex")
     apart: Loss = distance.to(device)
     places = tuple(i / (count - 1) for i in range(count))
-    knobs = tuple({name: float(value) for name, value in model.along(place).items()} for place in places)
+    knobs = tuple({name: float(value) for name, value in model.knobs_at_fraction(place).items()} for place in places)
     pictures: dict[str, list[dict[str, float]]] = {}
     moves: dict[str, list[float]] = {}
     for name, batch in examples:
@@ -121,9 +121,9 @@ def sweep(
         rows, steps = pictures.setdefault(name, []), moves.setdefault(name, [])
         before: Tensor | None = None
         for turned in knobs:
-            pred = task.answer(partial(model, **turned), there)
+            pred = task.predict(partial(model, **turned), there)
             metrics = [metric for metric in which if metric not in absent]
-            rows.append(score(pred, there["target"], border=task.border, which=metrics))
+            rows.append(compute_metrics(pred, there["target"], border=task.border, which=metrics))
             now = pred.float().clamp(0, 1)
             if before is not None:
                 steps.append(math.sqrt(max(float(apart(now, before)), 0.0)))
@@ -131,4 +131,4 @@ def sweep(
         done(name)
     if not pictures:
         raise ValueError(f"None of the {len(examples)} pictures can be used to judge by.")
-    return Sweep(places, knobs, pictures, moves, words)
+    return KnobSweep(places, knobs, pictures, moves, words)

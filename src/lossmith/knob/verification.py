@@ -11,62 +11,63 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from lossmith.data import listed
+from lossmith.data import list_images
 from lossmith.knob.baselines import (
-    Rival,
-    rivals,
-    spread,
-    the_knob,
-    there,
+    Baseline,
+    list_baselines,
+    log_spaced,
+    only_knob,
+    trained_values,
 )
 from lossmith.knob.certificate import (
-    BARS,
+    DEFAULT_THRESHOLDS,
     OWN_ENDS,
-    Bars,
-    Judged,
-    certify,
+    Thresholds,
+    EvaluatedPoint,
+    certify_knob,
 )
-from lossmith.knob.evaluation_cache import Judging
-from lossmith.knob.weight_interpolation import Mixed, blended, even
-from lossmith.metrics import Metric, missing, protocol, sharing
+from lossmith.knob.evaluation_cache import CachedEvaluator
+from lossmith.knob.interpolation import WeightedEnsemble, interpolate_weights, balanced_value
+from lossmith.metrics import MetricName, find_missing_metrics, describe_protocol, find_shared_backbones
 from lossmith.models import Restorer
-from lossmith.models import load as load_model
-from lossmith.models.conditioned import Knobbed
-from lossmith.models.output_interpolation import MixedEnds
+from lossmith.models import load_restorer as load_model
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.models.output_interpolation import OutputInterpolation
 from lossmith.parser import load as load_loss
-from lossmith.pretrained.locate import sha256_of
+from lossmith.pretrained.locate import compute_sha256
 from lossmith.train import Settings
-from lossmith.train.trainer import task_of, train
-from lossmith.tune.published_results import anchors
+from lossmith.train.preparation import build_task
+from lossmith.train.trainer import train
+from lossmith.tune.published_results import find_published_results
 
-__all__ = ["REALISM", "Verified", "known", "verify"]
+__all__ = ["REALISM", "VerifiedKnob", "check_realism_metrics", "verify_knob"]
 
-REALISM: tuple[Metric, ...] = ("lpips_alex", "swd")
-ACCURACY: Metric = "psnr_y"
-AXES: tuple[Metric, ...] = ("lpips_alex", "dists", "swd")
+REALISM: tuple[MetricName, ...] = ("lpips_alex", "swd")
+ACCURACY: MetricName = "psnr_y"
+AXES: tuple[MetricName, ...] = ("lpips_alex", "dists", "swd")
 
 
-class Verified(NamedTuple):
+class VerifiedKnob(NamedTuple):
     """A certificate as a record for JSON, and the points that it is drawn from."""
 
     record: dict[str, Any]
-    series: dict[str, list[Judged]]
+    series: dict[str, list[EvaluatedPoint]]
 
 
-def verify(
+def verify_knob(
     run: str | Path,
     images: str | Path | Sequence[Path],
     *,
     values: int | None = None,
     equal: Sequence[float] = (),
     shorter: Sequence[int] = (),
-    realism: Sequence[Metric] = REALISM,
+    realism: Sequence[MetricName] = REALISM,
     training: bool = False,
     limit: int | None = None,
-    bars: Bars = BARS,
+    bars: Bars = DEFAULT_THRESHOLDS,
     device: str = "cpu",
     console: Console | None = None,
-) -> Verified:
+) -> VerifiedKnob:
     """Certifies the knob of a run on a folder of pictures, beside what has been trained to compare it with.
 
     Args:
@@ -93,18 +94,18 @@ def verify(
     console = console or Console()
     folder = Path(run)
     settings = Settings.read(folder / "config.json")
-    name, low, high = the_knob(settings)
-    task, loss = task_of(settings), load_loss(folder / "loss.json")
-    absent = missing(realism)
+    name, low, high = only_knob(settings)
+    task, loss = build_task(settings), load_loss(folder / "loss.json")
+    absent = find_missing_metrics(realism)
     if not (axes := [axis for axis in realism if axis not in absent]):
         raise ValueError(f"No axis of realism is left: {' '.join(absent.values())}")
     knob, facts = load_model(folder / "model.safetensors")
     if facts.get("step", 0) < settings.steps:
         raise ValueError(f"{str(run)!r} stands at step {facts.get('step', 0)} of {settings.steps}; let it end first.")
-    values = values or max(there(folder, "separate_*", r"separate_(\d+)"), default=min(5, settings.steps))
-    equal = sorted({*equal, *there(folder, "equal_length/*", rf"{name}=(.+)", float)})
-    shorter = sorted({*shorter, *there(folder, f"knob_*_of_{values}", r"knob_(\d+)_of_\d+")})
-    others = rivals(folder, values=values, equal=equal, shorter=shorter) if training or values > 1 else []
+    values = values or max(trained_values(folder, "separate_*", r"separate_(\d+)"), default=min(5, settings.steps))
+    equal = sorted({*equal, *trained_values(folder, "equal_length/*", rf"{name}=(.+)", float)})
+    shorter = sorted({*shorter, *trained_values(folder, f"knob_*_of_{values}", r"knob_(\d+)_of_\d+")})
+    others = list_baselines(folder, values=values, equal=equal, shorter=shorter) if training or values > 1 else []
     for rival in others if training else ():
         if not rival.ready:
             console.print(f"Training {rival.folder}, {rival.settings.steps} steps", highlight=False, soft_wrap=True)
@@ -112,23 +113,23 @@ def verify(
             if train(rival.settings, rival.folder, console=console, accelerator=accelerator) < rival.settings.steps:
                 raise KeyboardInterrupt
     ready = [rival for rival in others if rival.ready]
-    examples = task.evaluation(images, limit=limit)
-    kept = folder / "verify" / "figures" if (folder / "verify").is_dir() else None
-    judging = Judging(task, examples, [ACCURACY, *axes], kept=kept, device=device)
-    places = spread(low, high, 2 * max(values, 2) - 1)
-    assert isinstance(knob, Knobbed)
+    examples = task.evaluation_set(images, limit=limit)
+    kept = folder / "verify_knob" / "figures" if (folder / "verify_knob").is_dir() else None
+    judging = CachedEvaluator(task, examples, [ACCURACY, *axes], kept=kept, device=device)
+    places = log_spaced(low, high, 2 * max(values, 2) - 1)
+    assert isinstance(knob, ConditionedNetwork)
     series = judged(knob, folder / "model.safetensors", ready, judging, name, places)
     why_not = ""
     try:
-        mixed = MixedEnds(knob, even(loss, name))
+        mixed = OutputInterpolation(knob, balanced_value(loss, name))
     except ValueError as error:
         why_not = str(error)
     else:
         series[OWN_ENDS] = ends(mixed, folder / "model.safetensors", judging, series["knob"])
-    found = certify(series, axes=axes, accuracy=ACCURACY, shared=sharing(loss, axes), bars=bars)
-    words = protocol(task.border, [ACCURACY, *axes])
+    found = certify_knob(series, axes=axes, accuracy=ACCURACY, shared=find_shared_backbones(loss, axes), bars=bars)
+    words = describe_protocol(task.border, [ACCURACY, *axes])
     of = str(images) if isinstance(images, str | Path) else ""
-    networks, why = anchors(settings, of, found["pictures"], words, found["plain"])
+    networks, why = find_published_results(settings, of, found["pictures"], words, found["plain"])
     record = {
         "run": str(run),
         "images": str(images) if isinstance(images, str | Path) else [str(file) for file in images],
@@ -146,18 +147,18 @@ def verify(
         "skipped": [file._asdict() for file in examples.skipped],
         **found,
     }
-    return Verified(record, series)
+    return VerifiedKnob(record, series)
 
 
 def judged(
-    knob: Restorer, file: Path, ready: Sequence[Rival], judging: Judging, name: str, places: Sequence[float]
-) -> dict[str, list[Judged]]:
+    knob: Restorer, file: Path, ready: Sequence[Baseline], judging: CachedEvaluator, name: str, places: Sequence[float]
+) -> dict[str, list[EvaluatedPoint]]:
     """All figures, in series by what they are figures of."""
     knob = knob.to(judging.device)
-    series = {"plain": [Judged(1.0, judging(["plain"], None))]}
+    series = {"plain": [EvaluatedPoint(1.0, judging(["plain"], None))]}
 
-    def turned(model: Restorer, weights: Path, at: float) -> Judged:
-        return Judged(at, judging([sha256_of(weights), at], partial(model, **{name: at})))
+    def turned(model: Restorer, weights: Path, at: float) -> EvaluatedPoint:
+        return EvaluatedPoint(at, judging([compute_sha256(weights), at], partial(model, **{name: at})))
 
     series["knob"] = [turned(knob, file, at) for at in places]
     ends: list[tuple[float, Restorer, str]] = []
@@ -167,8 +168,8 @@ def judged(
         if rival.at is None:
             row += [turned(model, rival.model, at) for at in places[::2]]  # where there are separate networks
             continue
-        digest = sha256_of(rival.model)
-        row.append(Judged(rival.at, judging([digest], model)))
+        digest = compute_sha256(rival.model)
+        row.append(EvaluatedPoint(rival.at, judging([digest], model)))
         if rival.series == "separate":
             ends = [*ends[:1], (rival.at, model, digest)]
     count = len(series.get("separate", ()))
@@ -176,23 +177,23 @@ def judged(
         (_, first, low), (_, second, high) = ends
         shares = [i / (len(places) - 1) for i in range(1, len(places) - 1)]  # as many as the knob's curve has places
         ways: dict[str, Callable[[float], Restorer]] = {
-            "output interpolation": lambda share: Mixed(first, second, share),
-            "weight interpolation": lambda share: blended(first, second, share).to(judging.device),
+            "output interpolation": lambda share: WeightedEnsemble(first, second, share),
+            "weight interpolation": lambda share: interpolate_weights(first, second, share).to(judging.device),
         }
         for way, mix in ways.items():
-            between = [Judged(share, judging([way, low, high, share], mix(share))) for share in shares]
+            between = [EvaluatedPoint(share, judging([way, low, high, share], mix(share))) for share in shares]
             series[way] = [series["separate"][0], *between, series["separate"][-1]]
     elif count:
         del series["separate"]
     return series
 
 
-def ends(mixed: MixedEnds, file: Path, judging: Judging, curve: Sequence[Judged]) -> list[Judged]:
+def ends(mixed: OutputInterpolation, file: Path, judging: CachedEvaluator, curve: Sequence[EvaluatedPoint]) -> list[EvaluatedPoint]:
     """The figures of a knob's two ends, mixed, at the places of its curve; at its ends they are those of the curve."""
     ((name, (low, high)),) = mixed.knobs.items()
-    digest = sha256_of(file)
+    digest = compute_sha256(file)
     between = [
-        Judged(at, judging(["own ends", digest, low, high, mixed.share(at)], partial(mixed, **{name: at})))
+        EvaluatedPoint(at, judging(["own ends", digest, low, high, mixed.share(at)], partial(mixed, **{name: at})))
         for at, _ in curve[1:-1]
     ]
     return [curve[0], *between, curve[-1]]
@@ -200,15 +201,15 @@ def ends(mixed: MixedEnds, file: Path, judging: Judging, curve: Sequence[Judged]
 
 def trained_on(settings: Settings, images: str | Path | Sequence[Path]) -> int:
     """How many of some pictures the run was trained on, which makes a certificate worth little."""
-    judged = listed(images) if isinstance(images, str | Path) else images
+    judged = list_images(images) if isinstance(images, str | Path) else images
     try:
-        seen = {file.resolve() for file in listed(settings.images)}
+        seen = {file.resolve() for file in list_images(settings.images)}
     except ValueError:  # they are no longer there
         return 0
     return sum(file.resolve() in seen for file in judged)
 
 
-def known(names: Sequence[str]) -> list[Metric]:
+def check_realism_metrics(names: Sequence[str]) -> list[MetricName]:
     """Axes of realism by their names, each once.
 
     Raises:

@@ -16,7 +16,7 @@ from lossmith.lenses.timm_models import Timm
 from lossmith.lenses.torchvision_models import Torchvision
 from lossmith.lenses.vgg import VGG
 from lossmith.lenses.wavelet import Wavelet
-from lossmith.pretrained.locate import MissingWeights, WrongWeights
+from lossmith.pretrained.locate import MissingWeightsError, WrongWeightsError
 
 __all__ = [
     "CLIP",
@@ -33,7 +33,7 @@ __all__ = [
     "Gram",
     "Lab",
     "Laplacian",
-    "MissingWeights",
+    "MissingWeightsError",
     "PooledVGG",
     "Scharr",
     "Sensitivity",
@@ -42,6 +42,6 @@ __all__ = [
     "Timm",
     "Torchvision",
     "Wavelet",
-    "WrongWeights",
+    "WrongWeightsError",
     "YCbCr",
 ]

@@ -1,113 +1,113 @@
-"""Frozen networks of any form: modules that another library builds, looked at by the names of their parts."""
+"""Frozen networks of any form: modules of other libraries, whose layers are the names of their submodules."""
 
-import importlib
-import importlib.util
 import os
-import sys
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
-from types import ModuleType
-from typing import Any, final
+from functools import cached_property, partial
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor, nn
 
-from lossmith._repr import quoted
-from lossmith.engine.feature_extractor import Layer, Tapped, survey
-from lossmith.engine.frozen import inner_dtype
-from lossmith.lens import Backbone, Maps, full
-from lossmith.pretrained.locate import Found
+from lossmith._repr import format_literal
+from lossmith.engine.feature_extractor import FeatureExtractor, LayerInfo, inspect_layers
+from lossmith.engine.frozen import get_compute_dtype
+from lossmith.lens import Backbone, Maps, at_least_float32, check_rgb, get_backbone
+from lossmith.pretrained.locate import PretrainedWeights
 
-__all__ = ["Network", "library", "shared"]
+__all__ = ["AnyNetwork"]
 
-Loaded = tuple[Tensor, Tensor, Tapped]
+Prepared = tuple[Tensor, Tensor, FeatureExtractor]
+SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)
+"""What modules raise for images of a size that they do not support."""
 
 
-class Network(Backbone):
-    """A network that is a module of another library, whatever its form.
+class AnyNetwork(Backbone):
+    """A network that is a module of another library, of any form.
 
-    Its layers are the module's parts by their dotted names ("layer3.5"), in the order in which a picture meets them,
-    and show what each part gives there and then: in-place operations behind it do not reach it. The pass ends at the
-    deepest layer asked for. Weights never train, the network is in eval mode for good, and what only the gradients of
-    weights would need is not kept, see `lossmith.engine.low_memory_ops`. Under autocast convolutions and products run in its
-    precision, as PyTorch has it, and layers are handed out in float32 all the same.
+    Layers are the dotted names of submodules ("layer3.5"), in the order of their calls. A layer's features are the
+    submodule's output before any later in-place operation. The pass ends at the deepest requested layer. The weights
+    are frozen, the network stays in eval mode, and activations that only weight gradients would need are not kept, see
+    `lossmith.engine.low_memory_ops`. Under autocast, convolutions and matrix products run in autocast's precision as
+    usual; layers are returned in float32.
 
     Args:
-        name: What the library calls it.
-        weights: A file to take, a name of weights that the library knows, "random" for an untrained network, or None to
-            look in the usual places.
-        recompute: Whether the backward pass computes each block of the network again, and keeps only what enters it.
+        name: The network's name in the library.
+        weights: A path, a name of weights that the library knows, "random" for an untrained network, or None for the
+            usual places.
+        recompute: Whether the backward pass recomputes each block from its input (activation checkpointing).
     """
 
-    package: str
-    """The library."""
+    library: str
+    """The library's name."""
 
     def __init__(self, name: str, weights: str | None = None, *, recompute: bool = False) -> None:
-        self.name = f"{self.package}.{name}"
-        self.call = name
+        self.name = f"{self.library}.{name}"
+        self.model_name = name
         self.weights = None if weights is None else os.fspath(weights)
         self.recompute = recompute
         self._sha256: str | None = None
-        self.modules: dict[tuple[torch.device, torch.dtype], nn.Module] = {}
-        self._loaded: dict[tuple[torch.device, torch.dtype, frozenset[str]], Loaded] = {}
-        self._smallest: dict[frozenset[str], int] = {}
+        self._prepared: dict[tuple[torch.device, torch.dtype, frozenset[str]], Prepared] = {}
+        self._min_sizes: dict[frozenset[str], int] = {}
+        self.modules: dict[tuple[torch.device, torch.dtype], nn.Module] = (
+            get_backbone(type(self), name, weights, recompute=False).modules if recompute else {}
+        )
 
     @abstractmethod
-    def untrained(self) -> nn.Module:
-        """The module as the library begins it."""
+    def build_untrained(self) -> nn.Module:
+        """Return the module as the library initialises it."""
 
     @abstractmethod
-    def trained(self, found: Found) -> nn.Module:
-        """The module with the weights of a file.
+    def build_trained(self, found: PretrainedWeights) -> nn.Module:
+        """Return the module with the weights of a file.
 
         Raises:
-            WrongWeights: They are those of another network.
+            WrongWeightsError: The weights belong to another network.
         """
 
     @abstractmethod
-    def find(self) -> Found:
-        """The weights.
+    def find_weights(self) -> PretrainedWeights:
+        """Locate and read the weights.
 
         Raises:
-            MissingWeights: There are none anywhere.
-            WrongWeights: The file is not what its name says, or cannot be read.
+            MissingWeightsError: No file was found.
+            WrongWeightsError: The file does not match its name's hash, or cannot be read.
         """
 
     @property
     @abstractmethod
-    def normalisation(self) -> tuple[Sequence[float], Sequence[float]]:
-        """The mean and deviation of the pictures that it was trained on, for each channel."""
+    def normalization(self) -> tuple[Sequence[float], Sequence[float]]:
+        """The mean and standard deviation per channel of the images that the network was trained on."""
 
     @property
     @abstractmethod
-    def side(self) -> int:
-        """The side of the pictures that it was made for."""
+    def image_size(self) -> int:
+        """The side in pixels of the images that the network was trained on."""
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of its parts, first to last; a part that is called again has "_1", "_2", ... behind its name."""
-        return tuple(self.known)
+        """The names of all submodules, first to last; repeated calls of a submodule get the suffixes "_1", "_2", ..."""
+        return tuple(self.layer_info)
 
     @cached_property
-    def known(self) -> dict[str, Layer]:
-        """What its layers are like."""
+    def layer_info(self) -> dict[str, LayerInfo]:
+        """The output format of each layer."""
         try:
-            return survey(self.blank, self.side)
-        except Exception as error:  # whatever a module raises that does not take a batch of pictures
-            raise ValueError(f"{self.name} cannot be looked into; it takes no picture: {error}") from error
+            return inspect_layers(self.meta_module, self.image_size)
+        except Exception as error:  # a module that takes no image batch raises anything
+            raise ValueError(f"{self.name} cannot be used as a lens, since it takes no image batch: {error}") from error
 
     @cached_property
-    def blank(self) -> nn.Module:
-        """The module without weights."""
+    def meta_module(self) -> nn.Module:
+        """The module on the meta device, without weights."""
         with torch.random.fork_rng(devices=[]):
             try:
                 with torch.device("meta"):
-                    module = self.untrained()
-            except RuntimeError:  # some compute with tensors while they are made
+                    module = self.build_untrained()
+            except RuntimeError:  # some modules compute with tensors in their constructor
                 with torch.device("cpu"):
-                    module = self.untrained().to("meta")
+                    module = self.build_untrained().to("meta")
         return module.eval().requires_grad_(False)
 
     @property
@@ -116,167 +116,135 @@ class Network(Backbone):
         if self.weights == "random":
             return "random"
         if self._sha256 is None:
-            self._sha256 = self.find().sha256
+            self._sha256 = self.find_weights().sha256
         return self._sha256
 
     @final
     def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
-        """The features at some layers, see :class:`lossmith.Backbone`."""
+        """Return the features at some layers, see :class:`lossmith.Backbone`."""
         layers = frozenset(layers)
-        self._check(image)
-        image = full(image)
-        mean, deviation, tapped = self.loaded(image.device, inner_dtype(image), layers)
-        picture = ((image - mean) / deviation).contiguous(memory_format=torch.channels_last)
-        try:
-            seen = tapped(picture)
-        except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError):
-            self._refuse(image.shape[2], image.shape[3], layers)
-            raise
+        check_rgb(self.name, image)
+        image = at_least_float32(image)
+        mean, std, extractor = self.get_extractor(image.device, get_compute_dtype(image), layers)
+        normalized = ((image - mean) / std).contiguous(memory_format=torch.channels_last)
         height, width = image.shape[2:]
-        return {name: full(self.known[name].shown(seen[name], height, width)) for name in tapped.layers}
+        try:
+            outputs = extractor(normalized)
+        except SIZE_ERRORS:
+            self._check_size(height, width, layers)
+            raise
+        return {
+            name: at_least_float32(self.layer_info[name].to_nchw(outputs[name], height, width))
+            for name in extractor.layers
+        }
 
     @final
-    def smallest(self, layers: Iterable[str]) -> int:
-        """The side in pixels of the smallest picture that passes to these layers."""
+    def min_size(self, layers: Iterable[str]) -> int:
+        """Return the smallest side in pixels of an image that passes to these layers."""
         layers = frozenset(layers)
-        if layers not in self._smallest:
-            # in steps of 32 at first: some networks take multiples of their stride alone
-            high = next((s for s in range(32, self.side, 32) if self._passes(s, s, layers) is None), self.side)
+        if layers not in self._min_sizes:
+            # steps of 32 first: some networks support only multiples of their stride
+            sizes = range(32, self.image_size, 32)
+            high = next((size for size in sizes if self._try_size(size, size, layers) is None), self.image_size)
             low = max(high - 31, 1)
             while low < high:
                 middle = (low + high) // 2
-                low, high = (low, middle) if self._passes(middle, middle, layers) is None else (middle + 1, high)
-            self._smallest[layers] = low
-        return self._smallest[layers]
+                low, high = (low, middle) if self._try_size(middle, middle, layers) is None else (middle + 1, high)
+            self._min_sizes[layers] = low
+        return self._min_sizes[layers]
 
     @final
     def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
-        """The operations of one picture's convolutions and matrix products up to the deepest of these layers."""
-        from torch.utils.flop_counter import FlopCounterMode  # a quarter of a second that few need
+        """Return the operations of one image's convolutions and matrix products up to the deepest of these layers."""
+        from torch.utils.flop_counter import FlopCounterMode  # takes 0.25 s to import and is rarely needed
 
         layers = frozenset(layers)
         with FlopCounterMode(display=False) as counter:
-            failed = self._passes(height, width, layers)
-        if failed is not None:
-            self._refuse(height, width, layers)
+            error = self._try_size(height, width, layers)
+        if error is not None:
+            self._check_size(height, width, layers)
         return float(counter.get_total_flops())
 
-    def loaded(self, device: torch.device, dtype: torch.dtype, layers: frozenset[str]) -> Loaded:
-        """The mean and deviation of pictures, and the network with taps at some layers, on a device in a precision."""
+    def get_extractor(self, device: torch.device, dtype: torch.dtype, layers: frozenset[str]) -> Prepared:
+        """Return the image mean and standard deviation, and the feature extractor, for a device and precision."""
         key = device, dtype, layers
-        if key not in self._loaded:
+        if key not in self._prepared:
             with torch.inference_mode(False), torch.no_grad():
                 wide = torch.promote_types(dtype, torch.float32)
-                mean, deviation = (
-                    torch.tensor(values, device=device, dtype=wide).view(1, 3, 1, 1) for values in self.normalisation
+                mean, std = (
+                    torch.tensor(values, device=device, dtype=wide).view(1, 3, 1, 1) for values in self.normalization
                 )
-                known = {name: layer for name, layer in self.known.items() if name in layers}
-                tapped = Tapped(self._module(device, dtype), known, recompute=self.recompute)
-                self._loaded[key] = mean, deviation, tapped
-        return self._loaded[key]
+                info = {name: layer for name, layer in self.layer_info.items() if name in layers}
+                extractor = FeatureExtractor(self._get_module(device, dtype), info, recompute=self.recompute)
+                self._prepared[key] = mean, std, extractor
+        return self._prepared[key]
 
-    def _module(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """The one module of a device and precision, whatever is looked at in it."""
-        if device.type == "meta":  # a plan needs no weights
-            return self.blank
+    def with_weights(self, weights: str | None) -> Self:
+        """Return the shared network of this architecture with other weights."""
+        return get_backbone(type(self), self.model_name, weights, recompute=self.recompute)
+
+    def _get_module(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """Return the module for a device and precision, shared by all feature extractors."""
+        if device.type == "meta":  # a cost plan needs no weights
+            return self.meta_module
         if (device, dtype) not in self.modules:
-            with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # making a module draws from the one generator
-                module = self._random() if self.weights == "random" else self._trained()
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # constructors draw from the global generator
+                module = self._init_random() if self.weights == "random" else self._load_trained()
             module = module.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
             if dtype == torch.float64:
                 module = module.double()
             elif dtype != torch.float32:
-                for part in module.modules():  # those whose weights autocast would cast at every call
+                for part in module.modules():  # only modules whose weights autocast would cast at every call
                     if isinstance(part, nn.Conv2d | nn.Linear):
                         part.to(dtype)
             self.modules[device, dtype] = module
         return self.modules[device, dtype]
 
-    def _trained(self) -> nn.Module:
-        found = self.find()
+    def _load_trained(self) -> nn.Module:
+        found = self.find_weights()
         self._sha256 = found.sha256
-        return self.trained(found)
+        return self.build_trained(found)
 
-    def _random(self) -> nn.Module:
-        torch.manual_seed(zlib.crc32(self.call.encode()))
-        module = self.untrained()
+    def _init_random(self) -> nn.Module:
+        torch.manual_seed(zlib.crc32(self.model_name.encode()))
+        module = self.build_untrained()
         for part in module.modules():
-            if isinstance(part, nn.Conv2d):  # so that features neither fade nor overflow without batch statistics
+            if isinstance(part, nn.Conv2d):  # keeps the scale of features without batch statistics
                 nn.init.kaiming_normal_(part.weight)
         return module
 
-    def _passes(self, height: int, width: int, layers: frozenset[str]) -> Exception | None:
-        """Why a picture of this size does not pass to these layers; None if it does."""
+    def _try_size(self, height: int, width: int, layers: frozenset[str]) -> Exception | None:
+        """Return the error that an image of this size raises on the way to these layers; None if it passes."""
         device = torch.device("meta")
         with torch.no_grad():
-            *_, tapped = self.loaded(device, torch.float32, layers)
+            *_, extractor = self.get_extractor(device, torch.float32, layers)
             try:
-                tapped(torch.empty(1, 3, height, width, device=device))
-            except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
+                extractor(torch.empty(1, 3, height, width, device=device))
+            except SIZE_ERRORS as error:
                 return error
         return None
 
-    def _refuse(self, height: int, width: int, layers: frozenset[str]) -> None:
-        """Raises if it is for their size that pictures do not pass."""
-        failed = self._passes(height, width, layers)
-        if failed is None:
+    def _check_size(self, height: int, width: int, layers: frozenset[str]) -> None:
+        """Raise ValueError if images of this size do not pass to these layers."""
+        error = self._try_size(height, width, layers)
+        if error is None:
             return
-        words, _, _ = str(failed).partition("\n")
+        message, _, _ = str(error).partition("\n")
         deepest = max(layers, key=self.layers.index)
-        smallest = self.smallest(layers)
-        if smallest == self.side and self._passes(2 * smallest, 2 * smallest, layers) is not None:
-            wants = f"pictures of {smallest}x{smallest} px"
-        elif min(height, width) < smallest:
-            wants = f"pictures of at least {smallest} px a side for {deepest}"
+        min_size = self.min_size(layers)
+        if min_size == self.image_size and self._try_size(2 * min_size, 2 * min_size, layers) is not None:
+            expected = f"images of {min_size}x{min_size} px"
+        elif min(height, width) < min_size:
+            expected = f"images of at least {min_size} px per side for {deepest}"
         else:
-            wants = f"pictures of other sides (it says: {words})"
-        raise ValueError(f"{self.name} wants {wants}; got {height}x{width}.") from None
-
-    def _check(self, image: Tensor) -> None:
-        shape = tuple(image.shape)
-        if len(shape) == 4 and shape[1] == 3:
-            return
-        grey, last = len(shape) == 4 and shape[1] == 1, shape[-1] == 3
-        cure = (
-            "give grey ones as image.expand(-1, 3, -1, -1)"
-            if grey
-            else ("turn channels last into image.permute(0, 3, 1, 2)" if last else "cut or repeat channels")
-        )
-        raise ValueError(f"{self.name} wants RGB pictures (N, 3, H, W); got {shape}: {cure}.")
+            expected = f"images of another size (the network reports: {message})"
+        raise ValueError(f"{self.name} expects {expected}; got {height}x{width}.") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return shared, (type(self), self.call, self.weights, self.recompute)  # what was loaded stays behind
+        arguments = type(self), self.model_name, self.weights
+        return partial(get_backbone, *arguments, recompute=self.recompute), ()  # without the loaded weights
 
     def __repr__(self) -> str:
-        weights = "" if self.weights is None else f", weights={quoted(self.weights)}"
-        return f"{type(self).__name__}({quoted(self.call)}{weights}{', recompute=True' if self.recompute else ''})"
-
-
-@cache
-def shared(kind: type[Network], name: str, weights: str | None, recompute: bool) -> Network:
-    """The one network of this name and weights, which all lenses share."""
-    network = kind(name, weights, recompute=recompute)
-    if recompute:
-        network.modules = shared(kind, name, weights, False).modules
-    return network
-
-
-def library(name: str) -> ModuleType:
-    """A library of networks, which comes with an extra.
-
-    Raises:
-        ValueError: It is not installed, or would end the process.
-    """
-    modules, package = sys.modules, name.partition(".")[0]
-    if "tensorflow" in modules and not {package, "triton"} & modules.keys() and importlib.util.find_spec("triton"):
-        raise ValueError(  # both bring an LLVM of their own, and the second to come aborts
-            f"{package!r} brings triton, which ends a process that has imported TensorFlow: import {package} before "
-            'it, or under Keras look through keras.applications, such as Applications("ResNet50", "conv4_block6_out").'
-        )
-    try:
-        return importlib.import_module(name)
-    except (ImportError, RuntimeError) as error:  # torchvision raises the latter where it was built for another PyTorch
-        raise ValueError(
-            f"Networks of {name} want the package {name.split('.')[0]!r}, which cannot be imported ({error}): "
-            f"pip install 'lossmith[networks]'."
-        ) from None
+        weights = "" if self.weights is None else f", weights={format_literal(self.weights)}"
+        recompute = ", recompute=True" if self.recompute else ""
+        return f"{type(self).__name__}({format_literal(self.model_name)}{weights}{recompute})"

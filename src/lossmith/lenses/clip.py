@@ -1,4 +1,4 @@
-"""CLIP: pictures and prompts in one space."""
+"""CLIP: images and prompts in a common embedding space."""
 
 import os
 import re
@@ -11,45 +11,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith._repr import quoted, spelled
-from lossmith.engine.feature_extractor import Layer
-from lossmith.lens import Features, unhalved
-from lossmith.lenses.any_network import Network, shared
-from lossmith.lenses.clip_checkpoint import SHAPES, Checkpoint, package
-from lossmith.pretrained.locate import Found
+from lossmith._repr import format_literal, repr_of
+from lossmith.engine.feature_extractor import LayerInfo
+from lossmith.lens import Features, autocast_disabled, get_backbone
+from lossmith.lenses._libraries import import_transformers
+from lossmith.lenses.any_network import AnyNetwork
+from lossmith.lenses.clip_checkpoint import SHAPES, CLIPCheckpoint
+from lossmith.pretrained.locate import PretrainedWeights
 
 __all__ = ["CLIP"]
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 EMBEDDING = "visual_projection"
-REMEMBERED = 65536
-"""How many prompts are remembered, of which the oldest go first: 128 MB in 512 dimensions."""
+CACHED_PROMPTS = 65536
+"""The number of prompts whose embeddings are cached, first in, first out: 128 MB in 512 dimensions."""
 
 
 @final
 class CLIP(Features):
-    r"""A picture as the image encoder of a CLIP sees it: one vector, in the space in which its prompts lie.
+    r"""The image embedding of a CLIP: one vector, in the space of its prompt embeddings.
 
     .. math:: x \mapsto W_v f_v(x) \in \mathbb{R}^{D}
 
-    A picture of any size is brought to the encoder's own by an antialiased bicubic resampling of the whole of it, where
-    CLIP's own preprocessing crops the centre of one that is not square; values that overshoot [0, 1] are not cut off,
-    so that the gradient is whole. :meth:`embed` gives the vectors of prompts, for :class:`TextAlignment` and
-    :class:`TextContrast`; other distances compare pictures with pictures, as ``L2() @ CLIP()`` does.
+    Images of any size are resized to the encoder's size by antialiased bicubic interpolation. This differs from CLIP's
+    own preprocessing in two ways: the whole image is used instead of a centre crop of a non-square one, and values
+    beyond [0, 1] are not clipped, so that all pixels get a gradient. :meth:`embed` returns the embeddings of prompts
+    for :class:`TextAlignment` and :class:`TextContrast`; other distances compare images with images, as
+    ``L2() @ CLIP()`` does.
 
     References:
         | Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
         | https://arxiv.org/abs/2103.00020
 
     Args:
-        name: A repository of the Hugging Face hub with a CLIP as transformers has it, also OpenCLIP's; or "tiny", which
-            was never trained.
+        name: A repository of the Hugging Face hub with a CLIP in the format of transformers, also OpenCLIP's; or
+            "tiny", which has no trained weights.
         weights: A folder with config.json, model.safetensors and tokenizer.json, "random" for an untrained network, or
-            None for the usual places, of which the Hugging Face cache is one.
-        recompute: Whether the backward pass computes each block again instead of keeping what happened in it.
+            None for the usual places, which include the Hugging Face cache.
+        recompute: Whether the backward pass recomputes each block from its input (activation checkpointing).
 
     Raises:
-        ValueError: A name that is no repository's, or no transformers.
+        ValueError: A name that is no repository name, or transformers is not installed.
 
     Example:
         >>> from lossmith import TextAlignment
@@ -60,163 +62,163 @@ class CLIP(Features):
         torch.Size([])
     """
 
-    label = ""
-    spatial: ClassVar[bool] = False
+    term_label = ""
+    is_spatial: ClassVar[bool] = False
 
     def __init__(
         self, name: str = "openai/clip-vit-base-patch32", *, weights: str | None = None, recompute: bool = False
     ) -> None:
         if not isinstance(name, str) or not (name in SHAPES or re.fullmatch(r"\w[\w.-]*/[\w.-]+", name)):
             raise ValueError(
-                f"CLIP wants a repository of the Hugging Face hub, such as {quoted(next(iter(SHAPES)))}, and a folder "
-                f"as weights=; got {name!r}."
+                f"CLIP name must be a repository of the Hugging Face hub, such as "
+                f"{format_literal(next(iter(SHAPES)))}; got {name!r}. Give a folder as weights=."
             )
-        package()
-        place = None if weights is None else os.fspath(weights)
-        super().__init__(shared(ImageEncoder, name, place, recompute), EMBEDDING)
+        import_transformers()
+        path = None if weights is None else os.fspath(weights)
+        super().__init__(get_backbone(CLIPNetwork, name, path, recompute=recompute), EMBEDDING)
 
-    backbone: "ImageEncoder"
+    backbone: "CLIPNetwork"
 
     def embed(
         self, prompts: str | Sequence[str], *, device: torch.device | str = "cpu", truncate: bool = False
     ) -> Tensor:
-        """The vectors of prompts by the text encoder of the same CLIP, without a gradient; each is computed once.
+        """Return the embeddings of prompts by the text encoder, without a gradient; they are cached.
 
         Args:
-            prompts: What the pictures shall show.
-            device: Where the text encoder runs, and the vectors are wanted.
-            truncate: Whether what the encoder cannot read of a long prompt is left out.
+            prompts: One prompt or several.
+            device: The device of the text encoder and of the result.
+            truncate: Whether prompts longer than the encoder's context are truncated.
 
         Returns:
             (N, D), in float32, not normalised.
 
         Raises:
-            ValueError: No prompts, or one that is no text or longer than the encoder reads.
+            ValueError: No prompts, a prompt that is no string, or one that is longer than the encoder's context.
         """
-        network = shared(ImageEncoder, self.backbone.call, self.backbone.weights, False)
-        assert isinstance(network, ImageEncoder)
-        where = torch.empty(0, device=device).device  # "cuda" is one of several
-        return network.prompts([prompts] if isinstance(prompts, str) else prompts, where, truncate)
+        network = get_backbone(CLIPNetwork, self.backbone.model_name, self.backbone.weights, recompute=False)
+        indexed_device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+        return network.prompt_encoder([prompts] if isinstance(prompts, str) else prompts, indexed_device, truncate)
 
     def __repr__(self) -> str:
         network = self.backbone
-        return spelled(self, network.call, weights=network.weights, recompute=network.recompute or None)
+        return repr_of(self, network.model_name, weights=network.weights, recompute=network.recompute or None)
 
 
 @final
-class ImageEncoder(Network):
-    """The image encoder of a CLIP, whose vectors :class:`CLIP` shows, and the text encoder beside it."""
+class CLIPNetwork(AnyNetwork):
+    """The image encoder of a CLIP, the network of :class:`CLIP`, with its text encoder."""
 
-    package = "transformers"
-    papers = ("radford2021",)
+    library = "transformers"
+    citation_keys = ("radford2021",)
 
     def __init__(self, name: str, weights: str | None = None, *, recompute: bool = False) -> None:
         super().__init__(name, weights, recompute=recompute)
-        self.name = name  # a repository's says enough
-        self.checkpoint = Checkpoint(name, self.weights)
-        self.prompts = Prompts(self.checkpoint)
+        self.name = name  # without the library: a repository name is unambiguous
+        self.checkpoint = CLIPCheckpoint(name, self.weights)
+        self.prompt_encoder = PromptEncoder(self.checkpoint)
 
     @cached_property
-    def known(self) -> dict[str, Layer]:
-        """Its one layer: tokens would lie on the grid of the resampled picture, which a mask does not fit."""
-        return {EMBEDDING: Layer("vector", 1, 0, overwritten=False)}
+    def layer_info(self) -> dict[str, LayerInfo]:
+        """The only layer; tokens lie on the grid of the resized image, to which a mask does not apply."""
+        return {EMBEDDING: LayerInfo("vector", 1, 0, overwritten=False)}
 
     @property
-    def normalisation(self) -> tuple[Sequence[float], Sequence[float]]:
-        """What CLIP's own transforms take off, and divide by."""
+    def normalization(self) -> tuple[Sequence[float], Sequence[float]]:
+        """The mean and standard deviation of CLIP's own transforms."""
         return MEAN, STD
 
     @property
-    def side(self) -> int:
-        """The side that pictures are brought to."""
-        return int(self.checkpoint.settings.vision_config.image_size)
+    def image_size(self) -> int:
+        """The side to which images are resized."""
+        return int(self.checkpoint.config.vision_config.image_size)
 
-    def find(self) -> Found:
-        """The weights, see :meth:`Network.find`."""
-        path = self.checkpoint.file("model.safetensors")
-        return Found(path, self.checkpoint.digest, "torchvision", {})  # which are read where they are wanted
+    def find_weights(self) -> PretrainedWeights:
+        """Locate the weights, see :meth:`AnyNetwork.find_weights`; the encoders read the tensors that they need."""
+        path = self.checkpoint.find_file("model.safetensors")
+        return PretrainedWeights(path, self.checkpoint.sha256, "torchvision", {})
 
-    def untrained(self) -> nn.Module:
-        """The module as transformers begins it."""
-        return self._made(None)
+    def build_untrained(self) -> nn.Module:
+        """Return the module as transformers initialises it."""
+        return self._build(None)
 
-    def trained(self, found: Found) -> nn.Module:
-        """The module with the weights of a file, see :meth:`Network.trained`."""
-        return self._made(found.path)
+    def build_trained(self, found: PretrainedWeights) -> nn.Module:
+        """Return the module with the weights of a file, see :meth:`AnyNetwork.build_trained`."""
+        return self._build(found.path)
 
-    def _made(self, path: Path | None) -> nn.Module:
-        settings = self.checkpoint.settings.vision_config
-        parts = ("vision_model.", "visual_projection.")
-        return Eye(self.checkpoint.tower("CLIPVisionModelWithProjection", settings, parts, path), self.side)
+    def _build(self, path: Path | None) -> nn.Module:
+        config = self.checkpoint.config.vision_config
+        prefixes = ("vision_model.", "visual_projection.")
+        encoder = self.checkpoint.build_encoder("CLIPVisionModelWithProjection", config, prefixes, path)
+        return ResizingImageEncoder(encoder, self.image_size)
 
 
-class Eye(nn.Module):
-    """An image encoder behind the resampling to its size.
+class ResizingImageEncoder(nn.Module):
+    """An image encoder that resizes its input.
 
     Args:
-        tower: transformers' module.
-        side: The side of its pictures.
+        encoder: The module of transformers.
+        image_size: The side of its images.
     """
 
-    def __init__(self, tower: Any, side: int) -> None:
+    def __init__(self, encoder: Any, image_size: int) -> None:
         super().__init__()
-        self.vision_model, self.visual_projection = tower.vision_model, tower.visual_projection
-        self.side = side
+        self.vision_model, self.visual_projection = encoder.vision_model, encoder.visual_projection
+        self.image_size = image_size
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """The vectors (N, D) of pictures (N, 3, H, W)."""
-        if picture.shape[2:] != (self.side, self.side):
-            picture = F.interpolate(picture, (self.side, self.side), mode="bicubic", antialias=True)
-        vectors: Tensor = self.visual_projection(self.vision_model(pixel_values=picture).pooler_output)
-        return vectors
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the embeddings (N, D) of images (N, 3, H, W)."""
+        if image.shape[2:] != (self.image_size, self.image_size):
+            image = F.interpolate(image, (self.image_size, self.image_size), mode="bicubic", antialias=True)
+        embeddings: Tensor = self.visual_projection(self.vision_model(pixel_values=image).pooler_output)
+        return embeddings
 
 
 @final
-class Prompts:
-    """The text encoder of a CLIP, and the prompts that it has read.
+class PromptEncoder:
+    """The text encoder of a CLIP, with a cache of prompt embeddings.
 
     Args:
-        checkpoint: Its files.
+        checkpoint: The CLIP's files.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: CLIPCheckpoint) -> None:
         self.checkpoint = checkpoint
-        self.towers: dict[torch.device, nn.Module] = {}
-        self.seen: dict[tuple[str, bool], Tensor] = {}
+        self.encoders: dict[torch.device, nn.Module] = {}
+        self.cache: dict[tuple[str, bool], Tensor] = {}
 
     def __call__(self, prompts: Sequence[str], device: torch.device, truncate: bool) -> Tensor:
-        """The vectors (N, D) of some prompts."""
+        """Return the embeddings (N, D) of prompts."""
         if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-            raise ValueError(f"{self.checkpoint.name} embeds one prompt or more, each a text; got {prompts!r}.")
-        found = {p: self.seen[p, truncate] for p in prompts if (p, truncate) in self.seen}
+            raise ValueError(f"{self.checkpoint.name} embeds one or more prompts, each a string; got {prompts!r}.")
+        found = {p: self.cache[p, truncate] for p in prompts if (p, truncate) in self.cache}
         for prompt in prompts:
             if prompt not in found:
-                found[prompt] = self.seen[prompt, truncate] = self._read(prompt, device, truncate)
-        for old in list(self.seen)[:-REMEMBERED]:
-            del self.seen[old]
+                found[prompt] = self.cache[prompt, truncate] = self._encode(prompt, device, truncate)
+        for oldest in list(self.cache)[:-CACHED_PROMPTS]:
+            del self.cache[oldest]
         return torch.stack([found[prompt] for prompt in prompts]).to(device)
 
-    def _read(self, prompt: str, device: torch.device, truncate: bool) -> Tensor:
-        """The vector (D,) of one prompt, by itself: in a batch its last digits would depend on the others."""
-        length = self.checkpoint.settings.text_config.max_position_embeddings
-        tokens = self.checkpoint.words(prompt)
+    def _encode(self, prompt: str, device: torch.device, truncate: bool) -> Tensor:
+        """Return the embedding (D,) of one prompt, encoded alone: in a batch its last digits depend on the others."""
+        length = self.checkpoint.config.text_config.max_position_embeddings
+        tokens = self.checkpoint.tokenize(prompt)
         if len(tokens) > length:
             if not truncate:
                 raise ValueError(
-                    f"{self.checkpoint.name} reads {length} tokens of a prompt; {quoted(prompt[:40] + '...')} has "
-                    f"{len(tokens)}: shorten it, or ask for truncate=True."
+                    f"{self.checkpoint.name} takes prompts of at most {length} tokens; "
+                    f"{format_literal(prompt[:40] + '...')} has {len(tokens)}. Shorten it, or set truncate=True."
                 )
             tokens = [*tokens[: length - 1], tokens[-1]]
         row = torch.tensor([tokens], device=device)
-        with torch.inference_mode(False), torch.no_grad(), unhalved(row):
-            vector: Tensor = self._tower(device)(input_ids=row).text_embeds[0].cpu()
-        return vector
+        with torch.inference_mode(False), torch.no_grad(), autocast_disabled(row):
+            embedding: Tensor = self._get_encoder(device)(input_ids=row).text_embeds[0].cpu()
+        return embedding
 
-    def _tower(self, device: torch.device) -> nn.Module:
-        if device not in self.towers:
-            path = None if self.checkpoint.weights == "random" else self.checkpoint.file("model.safetensors")
-            settings, parts = self.checkpoint.settings.text_config, ("text_model.", "text_projection.")
+    def _get_encoder(self, device: torch.device) -> nn.Module:
+        if device not in self.encoders:
+            path = None if self.checkpoint.weights == "random" else self.checkpoint.find_file("model.safetensors")
+            config, prefixes = self.checkpoint.config.text_config, ("text_model.", "text_projection.")
             with torch.inference_mode(False), torch.device("cpu"):
-                tower = self.checkpoint.tower("CLIPTextModelWithProjection", settings, parts, path)
-            self.towers[device] = tower.to(device)
-        return self.towers[device]
+                encoder = self.checkpoint.build_encoder("CLIPTextModelWithProjection", config, prefixes, path)
+            self.encoders[device] = encoder.to(device)
+        return self.encoders[device]

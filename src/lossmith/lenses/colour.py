@@ -6,7 +6,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._repr import format_literal, repr_of
 from lossmith.lens import Lens, Maps
 
 __all__ = ["Lab", "YCbCr"]
@@ -24,12 +24,12 @@ EPSILON, KAPPA = 216 / 24389, 24389 / 27
 class _Space(Lens, ABC):
     """A space of colours whose first channel is the brightness."""
 
-    label = "colour"
+    term_label = "colour"
 
     def __init__(self, part: Part = "all") -> None:
         super().__init__()
         if part not in get_args(Part):
-            known = ", ".join(map(quoted, get_args(Part)))
+            known = ", ".join(map(format_literal, get_args(Part)))
             raise ValueError(f"{type(self).__name__} shows {known}; got {part!r}.")
         self.part = part
 
@@ -49,7 +49,7 @@ class _Space(Lens, ABC):
         """A picture (N, 3, H, W) in this space."""
 
     def __repr__(self) -> str:
-        return spelled(self) if self.part == "all" else spelled(self, self.part)
+        return repr_of(self) if self.part == "all" else repr_of(self, self.part)
 
 
 @final
@@ -85,7 +85,7 @@ class Lab(_Space):
         """A picture (N, 3, H, W) in CIELAB."""
         curved = ((image.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)  # clamped: a power of the others is NaN
         linear = torch.where(image > 0.04045, curved, image / 12.92)
-        t = mixed(linear, [[c / white for c in row] for row, white in zip(XYZ_OF_RGB, WHITE, strict=True)])
+        t = mix_channels(linear, [[c / white for c in row] for row, white in zip(XYZ_OF_RGB, WHITE, strict=True)])
         x, y, z = torch.where(t > EPSILON, t.clamp_min(EPSILON).pow(1 / 3), (KAPPA * t + 16) / 116).unbind(dim=1)
         return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
@@ -118,15 +118,15 @@ class YCbCr(_Space):
         tensor([0.2990, 0.3313, 1.0000])
     """
 
-    linear = True
+    is_linear = True
 
     def convert(self, image: Tensor) -> Tensor:
         """A picture (N, 3, H, W) in JPEG's YCbCr."""
-        (y,) = mixed(image, [[0.299, 0.587, 0.114]]).unbind(dim=1)
+        (y,) = mix_channels(image, [[0.299, 0.587, 0.114]]).unbind(dim=1)
         return torch.stack([y, (image[:, 2] - y) / 1.772 + 0.5, (image[:, 0] - y) / 1.402 + 0.5], dim=1)
 
 
-def mixed(image: Tensor, rows: list[list[float]]) -> Tensor:
+def mix_channels(image: Tensor, rows: list[list[float]]) -> Tensor:
     """A linear map of the channels of (N, 3, H, W), in its own precision."""
     return torch.stack(
         [sum((w * image[:, c] for c, w in enumerate(row)), start=image.new_zeros(())) for row in rows], 1

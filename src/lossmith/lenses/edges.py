@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._repr import format_literal, repr_of
 from lossmith.lens import Lens, Maps
 
 __all__ = ["Central", "Laplacian", "Scharr", "Sobel"]
@@ -18,15 +18,17 @@ Part = Literal["slopes", "magnitude"]
 class _Slopes(Lens, ABC):
     """Central differences, each smoothed across its own direction."""
 
-    label = "edges"
+    term_label = "edges"
     beside: ClassVar[float]
     """The weight in the smoothing of either neighbour."""
 
     def __init__(self, part: Part = "slopes") -> None:
         super().__init__()
         if part not in get_args(Part):
-            raise ValueError(f"{type(self).__name__} shows {' or '.join(map(quoted, get_args(Part)))}; got {part!r}.")
-        self.part, self.linear = part, part == "slopes"
+            raise ValueError(
+                f"{type(self).__name__} shows {' or '.join(map(format_literal, get_args(Part)))}; got {part!r}."
+            )
+        self.part, self.is_linear = part, part == "slopes"
 
     def forward(self, maps: Maps) -> Maps:
         """The slopes of each map (N, C, H, W)."""
@@ -34,7 +36,7 @@ class _Slopes(Lens, ABC):
 
     def slopes(self, image: Tensor) -> Tensor:
         """The slopes of a map (N, C, H, W): along rows, then down columns, (N, 2C, H, W); or their magnitude."""
-        padded = repeated(image)
+        padded = pad_replicate(image)
         across = self.smoothed((padded[..., 2:] - padded[..., :-2]) / 2)
         down = self.smoothed((padded[..., 2:, :] - padded[..., :-2, :]).transpose(-1, -2) / 2).transpose(-1, -2)
         if self.part == "slopes":
@@ -50,7 +52,7 @@ class _Slopes(Lens, ABC):
         return self.beside * (slope[..., :-2, :] + slope[..., 2:, :]) + (1 - 2 * self.beside) * slope[..., 1:-1, :]
 
     def __repr__(self) -> str:
-        return spelled(self) if self.part == "slopes" else spelled(self, self.part)
+        return repr_of(self) if self.part == "slopes" else repr_of(self, self.part)
 
 
 @final
@@ -146,7 +148,7 @@ class Central(_Slopes):
     """
 
     beside = 0.0
-    papers = ("ma2020",)
+    citation_keys = ("ma2020",)
 
 
 @final
@@ -172,8 +174,8 @@ class Laplacian(Lens):
         tensor([1., 1., 1.])
     """
 
-    label = "edges"
-    linear = True
+    term_label = "edges"
+    is_linear = True
 
     def __init__(self, neighbours: Literal[4, 8] = 4) -> None:
         super().__init__()
@@ -187,7 +189,7 @@ class Laplacian(Lens):
 
     def curvature(self, image: Tensor) -> Tensor:
         """The curvature of a map (N, C, H, W)."""
-        padded = repeated(image)
+        padded = pad_replicate(image)
         if self.neighbours == 4:
             beside = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:] + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
             return beside - 4 * image
@@ -195,9 +197,9 @@ class Laplacian(Lens):
         return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] - 9 * image) / 3
 
     def __repr__(self) -> str:
-        return spelled(self) if self.neighbours == 4 else spelled(self, self.neighbours)
+        return repr_of(self) if self.neighbours == 4 else repr_of(self, self.neighbours)
 
 
-def repeated(image: Tensor) -> Tensor:
+def pad_replicate(image: Tensor) -> Tensor:
     """A picture (N, C, H, W) with its border repeated once; mirrored, it would have no slope there at all."""
     return F.pad(image, (1, 1, 1, 1), mode="replicate")

@@ -1,43 +1,36 @@
-"""The embedded eye: a small network of lossmith's own, whose weights lie in the package."""
+"""The embedded network: a small network of lossmith's own, whose weights come with the package."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from lossmith._repr import spelled
-from lossmith.engine.layers import (
-    Conv,
-    MaxPool,
-    ReLU,
-    Step,
-)
-from lossmith.lens import Features, Lens, Maps, Tiling
-from lossmith.lenses.network import Sequential
-from lossmith.pretrained.locate import WrongWeights
+from lossmith._repr import repr_of
+from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
+from lossmith.lens import Features, Lens, Maps, Tiling, get_backbone
+from lossmith.lenses.sequential_network import SequentialNetwork
+from lossmith.pretrained.locate import WrongWeightsError
 
-__all__ = ["TAPS", "Distilled", "Embedded"]
+__all__ = ["EMBEDDED_LAYERS", "Distilled", "Embedded"]
 
 STAGES = ((16,), (32, 32), (64, 64), (128, 128), (160, 160))
-"""The channels of each convolution, stage by stage; a max-pool stands between two stages."""
+"""The output channels of each convolution by stage; a max-pool separates two stages."""
 
 
 @final
 class Embedded(Features):
-    r"""A picture as the embedded network sees it: 0.7 M parameters that come with lossmith, one 24th of VGG-16's cost.
+    r"""The features of the embedded network: 0.7 M parameters that come with lossmith, one 24th of VGG-16's cost.
 
     .. math:: x \mapsto \{\phi_l(x)\}_l
 
-    It is built as VGG is, but narrow, and was taught VGG-16's features and LPIPS's judgement; docs/embedded.md is its
-    model card. Its layers are conv1_1, relu1_1, pool1, conv2_1, ..., conv5_2, relu5_2: the first stage has one
-    convolution, the others two. Every stage is scaled so that its last convolution has a mean square of 1 over
-    photographs.
+    The network is a narrow VGG, distilled from VGG-16's features and LPIPS's distances; docs/embedded.md is its model
+    card. The layers are conv1_1, relu1_1, pool1, conv2_1, ..., conv5_2, relu5_2: the first stage has one convolution,
+    the others two. Each stage is scaled so that its last convolution has a mean square of 1 over photographs.
 
     Args:
-        layers: A layer, several, or layers with their weights in the sum.
-        weights: A file, "random" for an untrained network, or None for the file in the package.
+        layers: A layer, several layers, or a mapping from layers to their weights in the sum.
+        weights: A path, "random" for an untrained network, or None for the file in the package.
 
     Raises:
         ValueError: An unknown layer.
@@ -48,148 +41,150 @@ class Embedded(Features):
     """
 
     def __init__(self, layers: str | Sequence[str] | Mapping[str, float], *, weights: str | None = None) -> None:
-        super().__init__(shared(weights), layers)
+        super().__init__(_get_network(weights), layers)
 
     def __repr__(self) -> str:
-        return spelled(self, self.asked, weights=self.backbone.weights)
+        return repr_of(self, self.layer_spec, weights=self.backbone.weights)
 
 
 @final
-class EmbeddedNetwork(Sequential):
-    """The embedded network, whose features :class:`Embedded` shows."""
+class EmbeddedNetwork(SequentialNetwork):
+    """The network of :class:`Embedded`."""
 
     @property
-    def fine(self) -> str:
-        """Measured on Set14: up to here the gradient in bf16 keeps a cosine of .999 with float32's."""
+    def fp32_until(self) -> str:
+        """The last step in float32; the bf16 gradient then has a cosine of .999 with the fp32 gradient on Set14."""
         return "relu4_1"
 
     @property
-    def plan(self) -> tuple[Step, ...]:
-        """conv1_1, relu1_1, pool1, conv2_1, ..., relu5_2."""
-        return PLAN
+    def architecture(self) -> tuple[Step, ...]:
+        """The steps conv1_1, relu1_1, pool1, conv2_1, ..., relu5_2."""
+        return STEPS
 
 
-def planned() -> tuple[Step, ...]:
-    """The steps of the embedded network."""
+def build_embedded_steps() -> tuple[Step, ...]:
+    """Return the steps of the embedded network without weights."""
     steps: list[Step] = []
-    inward = 3
+    channels = 3
     for stage, widths in enumerate(STAGES, start=1):
         if stage > 1:
             steps.append(MaxPool(f"pool{stage - 1}"))
         for i, width in enumerate(widths, start=1):
-            steps += [Conv.planned(f"conv{stage}_{i}", inward, width, 3, padding=1), ReLU(f"relu{stage}_{i}")]
-            inward = width
+            conv = Conv.without_weights(f"conv{stage}_{i}", channels, width, 3, padding=1)
+            steps += [conv, ReLU(f"relu{stage}_{i}")]
+            channels = width
     return tuple(steps)
 
 
-PLAN = planned()  # and no cache, through which a compiler looks
-TAPS = [f"relu{stage}_{len(widths)}" for stage, widths in enumerate(STAGES, start=1)]
-"""The last layer of each stage, at which distances are calibrated."""
+STEPS = build_embedded_steps()  # torch.compile does not trace functools.cache
+EMBEDDED_LAYERS = [f"relu{stage}_{len(widths)}" for stage, widths in enumerate(STAGES, start=1)]
+"""The last layer of each stage, for which the distance is calibrated."""
+
+
+def _get_network(weights: str | None) -> EmbeddedNetwork:
+    return get_backbone(EmbeddedNetwork, "embedded", weights)
 
 
 @final
 class Distilled(Lens):
-    r"""The embedded network's features as its distance weighs them: unit length at every place, each channel by its
-    learned importance.
+    r"""The embedded network's features in the space of its distance: normalised over channels and weighted.
 
     .. math:: \hat F_{l,c} = \sqrt{C_l w_{l,c}} \, F_{l,c} / \sqrt{\lVert F_l \rVert_2^2 + \epsilon_l}
 
-    The mean squared difference of these was taught to be LPIPS's of VGG-16, in its units; it is not LPIPS, see
-    :func:`distilled_lpips`. The small constant, which LPIPS has not, keeps gradients small where the network sees next
-    to nothing. The weights lie in the network's file and are frozen.
+    The mean squared difference of these features is trained to match LPIPS with VGG-16, in the units of LPIPS; the
+    values are not those of LPIPS, see :func:`distilled_lpips`. The constant :math:`\epsilon_l`, which LPIPS lacks,
+    bounds the gradients where the features are nearly zero. The weights come from the network's file and are frozen.
 
     References:
         | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
         | https://arxiv.org/abs/1801.03924
 
     Args:
-        weights: The network's file, if it is not the package's.
+        weights: The path of the network's file, or None for the file in the package.
 
     Raises:
-        ValueError: Maps that are not the last of each stage.
+        ValueError: Maps that are not the last layers of all stages.
 
     Example:
         >>> Distilled()
         Distilled()
     """
 
-    label = "distilled_lpips"
-    papers = ("zhang2018",)
+    term_label = "distilled_lpips"
+    citation_keys = ("zhang2018",)
+
+    _heads: dict[tuple[torch.device, torch.dtype], tuple[tuple[Tensor, Tensor], ...]]
 
     def __init__(self, *, weights: str | None = None) -> None:
         super().__init__()
         self.weights = weights
-        self.__dict__["loaded"] = {}  # past nn.Module: no parent trains, moves or saves the heads
+        self.__dict__["_heads"] = {}  # bypasses nn.Module: no parent trains, moves or saves the heads
 
     @property
     def tiling(self) -> Tiling:
-        """It looks at one place at a time."""
-        return "place"
+        """The value "pointwise"; each output position depends on one input position."""
+        return "pointwise"
 
     def forward(self, maps: Maps) -> Maps:
-        """The five maps in the space where the distance is squared and Euclidean."""
-        if list(maps) != TAPS:
-            raise ValueError(f"{self!r} wants the layers {', '.join(TAPS)}; it was given {', '.join(maps)}.")
+        """Return the five maps in the space where the distance is squared and Euclidean."""
+        if list(maps) != EMBEDDED_LAYERS:
+            raise ValueError(f"{self!r} expects the layers {', '.join(EMBEDDED_LAYERS)}; got {', '.join(maps)}.")
         heads = self.heads(maps)
-        return {name: _Softened.apply(maps[name], *head) for name, head in zip(TAPS, heads, strict=True)}
+        return {
+            name: _EpsilonNormalize.apply(maps[name], *head) for name, head in zip(EMBEDDED_LAYERS, heads, strict=True)
+        }
 
     @property
-    def hashes(self) -> dict[str, str]:
-        """The SHA-256 of the network's file, which holds them."""
-        network = shared(self.weights)
-        return {network.title: network.sha256}
+    def weight_hashes(self) -> dict[str, str]:
+        """The SHA-256 of the network's file, which contains the heads."""
+        network = _get_network(self.weights)
+        return {network.key: network.sha256}
 
     def heads(self, maps: Maps) -> tuple[tuple[Tensor, Tensor], ...]:
-        """The square roots of C w, (1, C, 1, 1), and epsilon of each layer, where and as precise as the maps are."""
-        like = maps[TAPS[0]]
+        """Return the square roots of C w, (1, C, 1, 1), and epsilon of each layer, on the maps' device and dtype."""
+        like = maps[EMBEDDED_LAYERS[0]]
         key = (like.device, like.dtype)
-        if key not in self.loaded and like.is_meta:  # a plan needs no weights
-            self.loaded[key] = tuple(
+        if key not in self._heads and like.is_meta:  # a cost plan needs no weights
+            self._heads[key] = tuple(
                 (each.new_empty(1, each.shape[1], 1, 1), each.new_empty(())) for each in maps.values()
             )
-        elif key not in self.loaded:
-            found = shared(self.weights).find()
+        elif key not in self._heads:
+            found = _get_network(self.weights).find_weights()
             names = [f"head{stage}" for stage in range(1, len(STAGES) + 1)]
             if any(name not in found.state or (found.state[name] < 0).any() for name in (*names, "epsilon")):
-                raise WrongWeights(f"{str(found.path)!r} does not hold the five non-negative heads of the distance.")
+                raise WrongWeightsError(
+                    f"{str(found.path)!r} does not hold the five non-negative heads of the distance."
+                )
             with torch.inference_mode(False):
-                self.loaded[key] = tuple(
+                self._heads[key] = tuple(
                     ((len(head) * head.double()).sqrt().to(*key).view(1, -1, 1, 1), epsilon.to(*key))
                     for head, epsilon in zip((found.state[n] for n in names), found.state["epsilon"], strict=True)
                 )
-        return self.loaded[key]
-
-    loaded: dict[tuple[torch.device, torch.dtype], tuple[tuple[Tensor, Tensor], ...]]
+        return self._heads[key]
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Distilled":
         return Distilled(weights=self.weights)
 
     def __repr__(self) -> str:
-        return spelled(self, weights=self.weights)
+        return repr_of(self, weights=self.weights)
 
 
-class _Softened(torch.autograd.Function):
-    """Features (N, C, H, W) over the root of their squared length and epsilon, times heads.
+class _EpsilonNormalize(torch.autograd.Function):
+    """Features (N, C, H, W) divided by the root of their squared norm plus epsilon, times the heads.
 
-    Its backward pass is written out, since autograd's own reads and writes the features twice as often.
+    The backward pass is explicit, since autograd's own would read and write the features twice as often.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, head: Tensor, epsilon: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-        scale: Tensor = (length.square() + epsilon).rsqrt()
+        norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+        scale: Tensor = (norm.square() + epsilon).rsqrt()
         ctx.save_for_backward(features, scale, head)
         return (features * scale).mul_(head)
 
     @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         features, scale, head = ctx.saved_tensors
-        along = arriving * head
-        pull = (along * features).sum(dim=1, keepdim=True) * scale * scale
-        return along.addcmul_(features, pull, value=-1).mul_(scale), None, None
-
-
-@cache
-def shared(weights: str | None) -> EmbeddedNetwork:
-    """The one embedded network with these weights, which all lenses share."""
-    return EmbeddedNetwork("embedded", weights)
+        weighted = grad_output * head
+        radial = (weighted * features).sum(dim=1, keepdim=True) * scale * scale
+        return weighted.addcmul_(features, radial, value=-1).mul_(scale), None, None

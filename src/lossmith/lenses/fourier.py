@@ -5,7 +5,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._repr import format_literal, repr_of
 from lossmith.lens import Lens, Maps
 
 __all__ = ["Fourier"]
@@ -56,20 +56,20 @@ class Fourier(Lens):
                   [0., 0.]]]])
     """
 
-    spatial = False
-    label = "frequency"
-    papers = ("cho2021",)
+    is_spatial = False
+    term_label = "frequency"
+    citation_keys = ("cho2021",)
 
     def __init__(self, part: Part = "complex", *, norm: Norm = "ortho", onesided: bool = False) -> None:
         super().__init__()
         if part not in get_args(Part):
-            raise ValueError(f"Fourier shows {' or '.join(map(quoted, get_args(Part)))}; got {part!r}.")
+            raise ValueError(f"Fourier shows {' or '.join(map(format_literal, get_args(Part)))}; got {part!r}.")
         if norm not in get_args(Norm):
-            raise ValueError(f"Fourier knows the norms {', '.join(map(quoted, get_args(Norm)))}; got {norm!r}.")
+            raise ValueError(f"Fourier knows the norms {', '.join(map(format_literal, get_args(Norm)))}; got {norm!r}.")
         if not isinstance(onesided, bool):
             raise ValueError(f"Fourier wants onesided to be True or False; got {onesided!r}.")
         self.part, self.norm, self.onesided = part, norm, onesided
-        self.linear = part == "complex"
+        self.is_linear = part == "complex"
 
     def forward(self, maps: Maps) -> Maps:
         """The transform of each map (N, C, H, W)."""
@@ -77,17 +77,17 @@ class Fourier(Lens):
 
     def transform(self, image: Tensor) -> Tensor:
         """The transform of a map (N, C, H, W)."""
-        waves: Tensor = torch.fft.rfft2(image, norm=self.norm) if self.onesided else spectrum(image, self.norm)
+        waves: Tensor = torch.fft.rfft2(image, norm=self.norm) if self.onesided else compute_spectrum(image, self.norm)
         if self.part == "amplitude":
             return waves.abs()  # whose gradient at 0 is 0
         return torch.cat([waves.real, waves.imag], dim=1)
 
     def __repr__(self) -> str:
         part = [] if self.part == "complex" else [self.part]
-        return spelled(self, *part, norm=None if self.norm == "ortho" else self.norm, onesided=self.onesided or None)
+        return repr_of(self, *part, norm=None if self.norm == "ortho" else self.norm, onesided=self.onesided or None)
 
 
-def spectrum(image: Tensor, norm: Norm = "ortho") -> Tensor:
+def compute_spectrum(image: Tensor, norm: Norm = "ortho") -> Tensor:
     """The coefficients (..., H, W) of real maps (..., H, W), each mirrored frequency standing for its twin.
 
     A real map's coefficient at -u, -v is the conjugate of that at u, v: one half of the transform and a copy of its

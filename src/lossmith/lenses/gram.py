@@ -5,7 +5,7 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._repr import format_literal, repr_of
 from lossmith.lens import Lens, Maps, Tiling
 
 __all__ = ["Gram"]
@@ -43,13 +43,13 @@ class Gram(Lens):
                  [1., 1.]]])
     """
 
-    label = "style"
-    papers = ("gatys2016",)
+    term_label = "style"
+    citation_keys = ("gatys2016",)
 
     def __init__(self, norm: Norm = "chw") -> None:
         super().__init__()
         if norm not in get_args(Norm):
-            raise ValueError(f"Gram knows the norms {', '.join(map(quoted, get_args(Norm)))}; got {norm!r}.")
+            raise ValueError(f"Gram knows the norms {', '.join(map(format_literal, get_args(Norm)))}; got {norm!r}.")
         self.norm = norm
 
     @property
@@ -69,7 +69,7 @@ class Gram(Lens):
         return matrix / divisor
 
     def __repr__(self) -> str:
-        return spelled(self) if self.norm == "chw" else spelled(self, self.norm)
+        return repr_of(self) if self.norm == "chw" else repr_of(self, self.norm)
 
 
 class _Product(torch.autograd.Function):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._checks import check_number
-from lossmith._repr import quoted, spelled
+from lossmith._repr import format_literal, repr_of
 from lossmith.lens import Lens, Maps
 from lossmith.resize import downsample
 
@@ -35,7 +35,7 @@ class Blur(Lens):
         tensor([[[[0.5000, 0.5000, 0.5000]]]])
     """
 
-    linear = True
+    is_linear = True
 
     def __init__(self, sigma: float = 3.0) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Blur(Lens):
         return down.view(image.shape)
 
     def __repr__(self) -> str:
-        return spelled(self) if self.sigma == 3.0 else spelled(self, self.sigma)
+        return repr_of(self) if self.sigma == 3.0 else repr_of(self, self.sigma)
 
 
 @final
@@ -87,7 +87,7 @@ class Downsample(Lens):
                   [0.0000, 0.5000]]]])
     """
 
-    linear = True
+    is_linear = True
 
     def __init__(self, scale: int, kernel: Kernel = "bicubic") -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Downsample(Lens):
             raise ValueError(f"Downsample wants a whole scale of at least 1; got {scale!r}.")
         if kernel not in get_args(Kernel):
             raise ValueError(
-                f"Downsample knows the kernels {', '.join(map(quoted, get_args(Kernel)))}; got {kernel!r}."
+                f"Downsample knows the kernels {', '.join(map(format_literal, get_args(Kernel)))}; got {kernel!r}."
             )
         self.scale = scale
         self.kernel = kernel
@@ -117,4 +117,4 @@ class Downsample(Lens):
         return downsample(image, self.scale) if self.kernel == "bicubic" else F.avg_pool2d(image, self.scale)
 
     def __repr__(self) -> str:
-        return spelled(self, self.scale) if self.kernel == "bicubic" else spelled(self, self.scale, self.kernel)
+        return repr_of(self, self.scale) if self.kernel == "bicubic" else repr_of(self, self.scale, self.kernel)

@@ -1,14 +1,15 @@
 """The space in which LPIPS is a squared Euclidean distance."""
 
 import os
-from typing import Any, Literal, final, get_args
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._checks import check_choice
+from lossmith._repr import repr_of
 from lossmith.lens import Lens, Maps, Tiling
-from lossmith.pretrained.locate import WrongWeights, find
+from lossmith.pretrained.locate import WrongWeightsError, find_weights
 
 __all__ = ["LPIPS_LAYERS", "Calibrated"]
 
@@ -23,21 +24,22 @@ LPIPS_LAYERS = {
 
 @final
 class Calibrated(Lens):
-    r"""Features as LPIPS weighs them: unit length at every place, each channel by its learned importance.
+    r"""Features in the space of LPIPS: normalised over channels, and weighted by the trained heads.
 
     .. math:: \hat F_{l,c} = \sqrt{C_l w_{l,c}} \, F_{l,c} / \lVert F_l \rVert_2
 
-    The mean squared difference of these is LPIPS, since its heads are :math:`w \ge 0`: ``L2() @ Calibrated("alex") @
-    AlexNet(...)``. Where a network sees nothing (all features zero, as on a black picture) the direction is undefined;
-    we take zero with zero gradient, where the authors' code gives NaN. The heads are version 0.1 and frozen for good.
+    The mean squared difference of these features is LPIPS, since its heads are :math:`w \ge 0`: ``L2() @
+    Calibrated("alex") @ AlexNet(...)``. Where all features are zero, as on a black image, the direction is undefined;
+    the value and the gradient are zero there, while the authors' code returns NaN. The heads are version 0.1 and
+    frozen.
 
     References:
         | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
         | https://arxiv.org/abs/1801.03924
 
     Args:
-        net: Whose heads: "alex" (AlexNet) or "vgg" (VGG-16).
-        weights: A file with the heads, or None to look in the usual places.
+        net: The network of the heads, "alex" (AlexNet) or "vgg" (VGG-16).
+        weights: The path of a file with the heads, or None for the usual places.
 
     Raises:
         ValueError: An unknown network, or maps that are not LPIPS's five layers.
@@ -47,81 +49,82 @@ class Calibrated(Lens):
         Calibrated("alex")
     """
 
-    label = "lpips"
-    papers = ("zhang2018",)
+    term_label = "lpips"
+    citation_keys = ("zhang2018",)
+
+    _heads: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]]
 
     def __init__(self, net: Net, *, weights: str | None = None) -> None:
         super().__init__()
-        if net not in get_args(Net):
-            raise ValueError(f"LPIPS has heads for {' and '.join(map(quoted, get_args(Net)))}; got {net!r}.")
-        self.net = net
+        self.net = check_choice("Calibrated net", net, Net)
         self.weights = None if weights is None else os.fspath(weights)
-        self.__dict__["loaded"] = {}  # past nn.Module: no parent trains, moves or saves the heads
+        self.__dict__["_heads"] = {}  # bypasses nn.Module: no parent trains, moves or saves the heads
 
     @property
     def tiling(self) -> Tiling:
-        """It looks at one place at a time."""
-        return "place"
+        """The value "pointwise"; each output position depends on one input position."""
+        return "pointwise"
 
     def forward(self, maps: Maps) -> Maps:
-        """The five maps in LPIPS's space."""
+        """Return the five maps in LPIPS's space."""
         layers = LPIPS_LAYERS[self.net]
         if list(maps) != layers:
-            raise ValueError(f"{self!r} wants the layers {', '.join(layers)}; it was given {', '.join(maps)}.")
+            raise ValueError(f"{self!r} expects the layers {', '.join(layers)}; got {', '.join(maps)}.")
         heads = self.heads(maps)
-        return {layer: _Unit.apply(maps[layer], head) for layer, head in zip(layers, heads, strict=True)}
+        return {layer: _Normalize.apply(maps[layer], head) for layer, head in zip(layers, heads, strict=True)}
 
     @property
-    def hashes(self) -> dict[str, str]:
-        """The SHA-256 of the heads."""
+    def weight_hashes(self) -> dict[str, str]:
+        """The SHA-256 of the heads' file."""
         name = f"lpips_{self.net}"
-        return {name if self.weights is None else f"{name}, weights={self.weights}": find(name, self.weights).sha256}
+        key = name if self.weights is None else f"{name}, weights={self.weights}"
+        return {key: find_weights(name, self.weights).sha256}
 
     def heads(self, maps: Maps) -> tuple[Tensor, ...]:
-        """The square roots of C w for each layer, (1, C, 1, 1), where and as precise as the maps are."""
+        """Return the square roots of C w for each layer, (1, C, 1, 1), on the maps' device and dtype."""
         like = maps[LPIPS_LAYERS[self.net][0]]
         key = (like.device, like.dtype)
-        if key not in self.loaded and like.is_meta:  # a plan needs no weights
-            self.loaded[key] = tuple(each.new_empty(1, each.shape[1], 1, 1) for each in maps.values())
-        elif key not in self.loaded:
-            found = find(f"lpips_{self.net}", self.weights)
+        if key not in self._heads and like.is_meta:  # a cost plan needs no weights
+            self._heads[key] = tuple(each.new_empty(1, each.shape[1], 1, 1) for each in maps.values())
+        elif key not in self._heads:
+            found = find_weights(f"lpips_{self.net}", self.weights)
             heads = [found.state[name] for name in sorted(found.state)]
             if len(heads) != len(LPIPS_LAYERS[self.net]) or any((head < 0).any() for head in heads):
-                raise WrongWeights(f"{str(found.path)!r} does not hold LPIPS's five non-negative heads for {self.net}.")
-            self.loaded[key] = tuple((len(h) * h.double()).sqrt().to(*key).view(1, -1, 1, 1) for h in heads)
-        return self.loaded[key]
-
-    loaded: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]]
+                raise WrongWeightsError(
+                    f"{str(found.path)!r} does not hold LPIPS's five non-negative heads for {self.net}."
+                )
+            self._heads[key] = tuple((len(h) * h.double()).sqrt().to(*key).view(1, -1, 1, 1) for h in heads)
+        return self._heads[key]
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Calibrated":
         return Calibrated(self.net, weights=self.weights)
 
     def __repr__(self) -> str:
-        return spelled(self, self.net, weights=self.weights)
+        return repr_of(self, self.net, weights=self.weights)
 
 
-def unit(features: Tensor) -> Tensor:
-    """Features (N, C, H, W) at unit length over the channels; zero, with zero gradient, where they are zero."""
-    same: Tensor = _Unit.apply(features, features.new_ones(()))  # type: ignore[no-untyped-call]
-    return same
+def normalize_channels(features: Tensor) -> Tensor:
+    """Return features (N, C, H, W) divided by their norm over channels; zero, with zero gradient, where all are zero."""
+    normalized: Tensor = _Normalize.apply(features, features.new_ones(()))  # type: ignore[no-untyped-call]
+    return normalized
 
 
-class _Unit(torch.autograd.Function):
-    """Features (N, C, H, W) at unit length over the channels, times heads; zero, without gradient, where all are zero.
+class _Normalize(torch.autograd.Function):
+    """Features (N, C, H, W) divided by their norm over channels, times heads; zero, without gradient, where all are 0.
 
-    Its backward pass is written out, since autograd's own reads and writes the features twice as often.
+    The backward pass is explicit, since autograd's own would read and write the features twice as often.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, head: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-        scale = torch.where(length > 1e-10, length, torch.inf).reciprocal()
+        norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+        scale = torch.where(norm > 1e-10, norm, torch.inf).reciprocal()
         ctx.save_for_backward(features, scale, head)
         return (features * scale).mul_(head)
 
     @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         features, scale, head = ctx.saved_tensors
-        along = arriving * head
-        pull = (along * features).sum(dim=1, keepdim=True) * scale * scale
-        return along.addcmul_(features, pull, value=-1).mul_(scale), None
+        weighted = grad_output * head
+        radial = (weighted * features).sum(dim=1, keepdim=True) * scale * scale
+        return weighted.addcmul_(features, radial, value=-1).mul_(scale), None

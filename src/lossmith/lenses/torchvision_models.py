@@ -1,4 +1,4 @@
-"""Torchvision's classifiers as lenses: ResNet, Inception, DenseNet, EfficientNet, ConvNeXt and the others."""
+"""Torchvision's classifiers as lenses: ResNet, Inception, DenseNet, EfficientNet, ConvNeXt and others."""
 
 import difflib
 import re
@@ -9,15 +9,11 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from lossmith._repr import spelled
-from lossmith.lens import Features
-from lossmith.lenses.any_network import Network, library, shared
-from lossmith.pretrained.locate import (
-    Found,
-    Source,
-    WrongWeights,
-    find,
-)
+from lossmith._repr import repr_of
+from lossmith.lens import Features, get_backbone
+from lossmith.lenses._libraries import import_library
+from lossmith.lenses.any_network import AnyNetwork
+from lossmith.pretrained.locate import PretrainedWeights, WeightSource, WrongWeightsError, find_weights
 from lossmith.pretrained.readers import read_tensors
 
 __all__ = ["Torchvision"]
@@ -25,29 +21,29 @@ __all__ = ["Torchvision"]
 
 @final
 class Torchvision(Features):
-    r"""A picture as one of torchvision's classifiers sees it.
+    r"""The features of one of torchvision's classifiers.
 
     .. math:: x \mapsto \{\phi_l(x)\}_l
 
-    Layers are the network's parts by their dotted names, as `named_modules` has them: "layer2" and "layer3.5" of a
-    ResNet, "Mixed_5d" of Inception, "features.denseblock2" of DenseNet. A part that is called again has "_1", "_2", ...
-    behind its name: "layer3.5.relu_1" comes after that block's second convolution. A layer holds what its part gives
-    before anything writes over it: "bn1" of a ResNet is truly before the ReLU. Maps are (N, C, H, W); of the tokens of
-    a transformer those of the grid are shown, without the class token.
+    Layers are the dotted names of the network's submodules, as in `named_modules`: "layer2" and "layer3.5" of a ResNet,
+    "Mixed_5d" of Inception, "features.denseblock2" of DenseNet. Repeated calls of a submodule get the suffixes "_1",
+    "_2", ...: "layer3.5.relu_1" follows that block's second convolution. A layer is the submodule's output before any
+    in-place operation: "bn1" of a ResNet is the value before the ReLU. Maps are (N, C, H, W); of a transformer's tokens
+    only the grid is returned, without the class token.
 
-    VGG, AlexNet and SqueezeNet are better looked at through :class:`VGG`, :class:`AlexNet` and :class:`SqueezeNet`,
-    which name each step.
+    For VGG, AlexNet and SqueezeNet, prefer :class:`VGG`, :class:`AlexNet` and :class:`SqueezeNet`, which name each
+    step.
 
     Args:
         name: One of ``torchvision.models.list_models(module=torchvision.models)``.
-        layers: A layer, several, or layers with their weights in the sum.
-        weights: A file, one of torchvision's names such as "IMAGENET1K_V1", "random" for an untrained network, or None
+        layers: A layer, several layers, or a mapping from layers to their weights in the sum.
+        weights: A path, one of torchvision's names such as "IMAGENET1K_V1", "random" for an untrained network, or None
             for torchvision's default, from the usual places.
-        recompute: Whether the backward pass computes each block again instead of keeping what happened in it. It pays
-            where activations are no ReLUs; those keep bits alone.
+        recompute: Whether the backward pass recomputes each block from its input. This saves memory in networks whose
+            activations are not ReLUs; for a ReLU only one bit per element is kept anyway.
 
     Raises:
-        ValueError: An unknown network or layer, or no torchvision.
+        ValueError: An unknown network or layer, or torchvision is not installed.
 
     Example:
         >>> Torchvision("resnet18", ["layer2", "layer3.1"], weights="random")
@@ -62,39 +58,39 @@ class Torchvision(Features):
         weights: str | None = None,
         recompute: bool = False,
     ) -> None:
-        super().__init__(shared(TorchvisionNetwork, name, weights, recompute), layers)
+        super().__init__(get_backbone(TorchvisionNetwork, name, weights, recompute=recompute), layers)
 
     backbone: "TorchvisionNetwork"
 
     def __repr__(self) -> str:
-        network = self.backbone
-        return spelled(self, network.call, self.asked, weights=network.weights, recompute=network.recompute or None)
+        net = self.backbone
+        return repr_of(self, net.model_name, self.layer_spec, weights=net.weights, recompute=net.recompute or None)
 
 
 @final
-class TorchvisionNetwork(Network):
-    """One of torchvision's classifiers, whose features :class:`Torchvision` shows."""
+class TorchvisionNetwork(AnyNetwork):
+    """One of torchvision's classifiers, the network of :class:`Torchvision`."""
 
-    package = "torchvision"
+    library = "torchvision"
 
     def __init__(self, name: str, weights: str | None = None, *, recompute: bool = False) -> None:
-        models = library("torchvision.models")
+        models = import_library("torchvision.models")
         known = models.list_models(module=models)
         if name not in known:
             near = ", ".join(map(repr, difflib.get_close_matches(str(name), known)))
-            guess = f"did you mean {near}?" if near else f"there are {', '.join(known)}."
-            raise ValueError(f"torchvision has no classifier {name!r}; {guess}")
+            hint = f"Did you mean {near}?" if near else f"Choose one of {', '.join(known)}."
+            raise ValueError(f"torchvision has no classifier {name!r}. {hint}")
         super().__init__(name, weights, recompute=recompute)
-        self.papers = tuple(paper for family, paper in PAPERS.items() if name.startswith(family))
+        self.citation_keys = tuple(paper for family, paper in PAPERS.items() if name.startswith(family))
 
     @property
-    def normalisation(self) -> tuple[Sequence[float], Sequence[float]]:
-        """What torchvision's own transforms take off, and divide by."""
+    def normalization(self) -> tuple[Sequence[float], Sequence[float]]:
+        """The mean and standard deviation of torchvision's own transforms."""
         return self._preset.mean, self._preset.std
 
     @property
-    def side(self) -> int:
-        """The side of the crops that it was made for."""
+    def image_size(self) -> int:
+        """The side of the crops that the network was trained on."""
         return int(self._preset.crop_size[0])
 
     @property
@@ -103,37 +99,36 @@ class TorchvisionNetwork(Network):
 
     @cached_property
     def _variant(self) -> Any:
-        """Which of torchvision's trainings of this network is meant."""
-        kinds = library("torchvision.models").get_model_weights(self.call)
-        return kinds[self.weights] if self.weights in kinds.__members__ else kinds.DEFAULT
+        """torchvision's entry for the requested weights, or for its default weights."""
+        variants = import_library("torchvision.models").get_model_weights(self.model_name)
+        return variants[self.weights] if self.weights in variants.__members__ else variants.DEFAULT
 
-    def find(self) -> Found:
-        """The weights, see :meth:`Network.find`."""
+    def find_weights(self) -> PretrainedWeights:
+        """Locate and read the weights, see :meth:`AnyNetwork.find_weights`."""
         url, _, file = self._variant.url.rpartition("/")
         prefix = re.search(r"-([0-9a-f]{8,})\.pth$", file)
-        source = Source(file, prefix[1] if prefix else "", "torchvision", read=read_model, url=f"{url}/")
+        source = WeightSource(file, prefix[1] if prefix else "", "torchvision", read=read_model, url=f"{url}/")
         path = None if self.weights == self._variant.name else self.weights
-        return find(self.name, path, (source,))
+        return find_weights(self.name, path, (source,))
 
-    def untrained(self) -> nn.Module:
-        """The module as torchvision begins it, in the form that its trained weights want."""
-        how: dict[str, Any] = {}
-        if self.call in ("inception_v3", "googlenet"):  # whose weights come from TensorFlow, which took (x - .5) / .5
-            how = {"transform_input": True, "init_weights": False}
-        elif self.call.startswith("vit_"):
-            how = {"image_size": self.side}
-        module: nn.Module = library("torchvision.models").get_model(self.call, weights=None, **how)
+    def build_untrained(self) -> nn.Module:
+        """Return the module as torchvision initialises it, with the options of its trained weights."""
+        options: dict[str, Any] = {}
+        if self.model_name in ("inception_v3", "googlenet"):  # weights from TensorFlow, normalised as (x - .5) / .5
+            options = {"transform_input": True, "init_weights": False}
+        elif self.model_name.startswith("vit_"):
+            options = {"image_size": self.image_size}
+        module: nn.Module = import_library("torchvision.models").get_model(self.model_name, weights=None, **options)
         return module
 
-    def trained(self, found: Found) -> nn.Module:
-        """The module with the weights of a file, see :meth:`Network.trained`."""
-        module = self.untrained()
+    def build_trained(self, found: PretrainedWeights) -> nn.Module:
+        """Return the module with the weights of a file, see :meth:`AnyNetwork.build_trained`."""
+        module = self.build_untrained()
         try:
-            module.load_state_dict({_renamed(key): value for key, value in found.state.items()})
+            module.load_state_dict({_rename_densenet_key(key): value for key, value in found.state.items()})
         except RuntimeError as error:
-            raise WrongWeights(
-                f"{self.name}: {str(found.path)!r} does not fit; it is another network's file. "
-                f"{str(error).splitlines()[-1].strip()}"
+            raise WrongWeightsError(
+                f"{self.name}: {str(found.path)!r} does not fit and belongs to another network. {str(error).splitlines()[-1].strip()}"
             ) from None
         return module
 
@@ -149,11 +144,11 @@ PAPERS = {
     "swin_": "liu2021",
     "convnext_": "liu2022",
 }
-"""The sources of the families that are most used, by how their networks' names begin."""
+"""Citation keys by the prefix of network names, for the most used families."""
 
 
 def read_model(path: Any) -> dict[str, Tensor]:
-    """The tensors of a file, or of the state dict in a checkpoint that holds more."""
+    """Read the tensors of a file, or of the state dict in a checkpoint."""
     if path.suffix == ".safetensors":
         return read_tensors(path)
     raw = torch.load(path, map_location="cpu", weights_only=True)
@@ -164,6 +159,6 @@ def read_model(path: Any) -> dict[str, Tensor]:
     return raw
 
 
-def _renamed(key: str) -> str:
-    """DenseNet's files are older than its module, where "norm.1" has become "norm1"."""
+def _rename_densenet_key(key: str) -> str:
+    """Return the module's name for a parameter of a DenseNet file: "norm.1" in old files is "norm1" today."""
     return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key)

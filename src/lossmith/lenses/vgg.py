@@ -1,18 +1,13 @@
-"""VGG: the networks that perceptual and style losses were made with."""
+"""VGG-16 and VGG-19, the networks of the original perceptual and style losses."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Literal, final, get_args
 
-from lossmith._repr import quoted, spelled
-from lossmith.engine.layers import (
-    Conv,
-    MaxPool,
-    ReLU,
-    Step,
-)
-from lossmith.lens import Features
-from lossmith.lenses.network import Sequential
+from lossmith._checks import check_choice
+from lossmith._repr import repr_of
+from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
+from lossmith.lens import Features, get_backbone
+from lossmith.lenses.sequential_network import SequentialNetwork
 
 __all__ = ["VGG"]
 
@@ -23,13 +18,13 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 @final
 class VGG(Features):
-    r"""A picture as VGG-16 or VGG-19 sees it.
+    r"""The features of VGG-16 or VGG-19.
 
     .. math:: x \mapsto \{\phi_l(x)\}_l
 
-    Every layer has its paper's name: ``conv3_3`` is truly before the ReLU and ``relu3_3`` after it, ``pool3`` is the
-    max-pool that ends the third stage. torchvision's weights and the original ones of Oxford are both understood;
-    Oxford's features are divided by 57.63, see `lossmith.lenses.network.CAFFE_UNIT`.
+    Layers have the names of the paper: ``conv3_3`` is the value before the ReLU, ``relu3_3`` the value after it, and
+    ``pool3`` the max-pool at the end of the third stage. Both torchvision's weights and the original ones of Oxford are
+    supported; Oxford's features are divided by 57.63, see `lossmith.lenses.sequential_network.CAFFE_UNIT`.
 
     References:
         | Very Deep Convolutional Networks for Large-Scale Image Recognition (Simonyan and Zisserman, 2015)
@@ -37,8 +32,8 @@ class VGG(Features):
 
     Args:
         name: "vgg16" or "vgg19".
-        layers: A layer, several, or layers with their weights in the sum.
-        weights: A file, "random" for an untrained network, or None to look in the usual places.
+        layers: A layer, several layers, or a mapping from layers to their weights in the sum.
+        weights: A path, "random" for an untrained network, or None for the usual places.
 
     Raises:
         ValueError: An unknown network or layer.
@@ -53,47 +48,41 @@ class VGG(Features):
     def __init__(
         self, name: Name, layers: str | Sequence[str] | Mapping[str, float], *, weights: str | None = None
     ) -> None:
-        if name not in get_args(Name):
-            raise ValueError(f"VGG is {' or '.join(map(quoted, get_args(Name)))}; got {name!r}.")
-        super().__init__(shared(name, weights), layers)
+        check_choice("VGG name", name, Name)
+        super().__init__(get_backbone(VGGNetwork, name, weights), layers)
 
     def __repr__(self) -> str:
-        return spelled(self, self.backbone.name, self.asked, weights=self.backbone.weights)
+        return repr_of(self, self.backbone.name, self.layer_spec, weights=self.backbone.weights)
 
 
 @final
-class VGGNetwork(Sequential):
-    """VGG's convolutional part, whose features :class:`VGG` shows."""
+class VGGNetwork(SequentialNetwork):
+    """The convolutional part of a VGG, the network of :class:`VGG`."""
 
-    papers = ("simonyan2015",)
+    citation_keys = ("simonyan2015",)
 
     @property
-    def fine(self) -> str:
-        """Measured on Set14: up to here the gradient in bf16 keeps a cosine of .999 with that in float32."""
+    def fp32_until(self) -> str:
+        """The last step in float32; the bf16 gradient then has a cosine of .999 with the fp32 gradient on Set14."""
         return "pool2" if self.name == "vgg19" else "pool3"
 
     @property
-    def plan(self) -> tuple[Step, ...]:
-        """conv1_1, relu1_1, ..., pool5."""
-        return PLANS[self.name]
+    def architecture(self) -> tuple[Step, ...]:
+        """The steps conv1_1, relu1_1, ..., pool5."""
+        return STEPS[self.name]
 
 
-def plan(name: str) -> tuple[Step, ...]:
-    """The steps of a VGG, with the names of its paper."""
+def build_vgg_steps(name: str) -> tuple[Step, ...]:
+    """Return the steps of a VGG without weights, named as in the paper."""
     steps: list[Step] = []
-    inward = 3
+    channels = 3
     for stage, (convs, width) in enumerate(zip(CONVS[name], WIDTHS, strict=True), start=1):
         for i in range(1, convs + 1):
-            steps += [Conv.planned(f"conv{stage}_{i}", inward, width, 3, padding=1), ReLU(f"relu{stage}_{i}")]
-            inward = width
+            conv = Conv.without_weights(f"conv{stage}_{i}", channels, width, 3, padding=1)
+            steps += [conv, ReLU(f"relu{stage}_{i}")]
+            channels = width
         steps.append(MaxPool(f"pool{stage}"))
     return tuple(steps)
 
 
-PLANS = {name: plan(name) for name in get_args(Name)}  # and no cache, through which a compiler looks
-
-
-@cache
-def shared(name: str, weights: str | None) -> VGGNetwork:
-    """The one network of this name and weights, which all lenses share."""
-    return VGGNetwork(name, weights)
+STEPS = {name: build_vgg_steps(name) for name in get_args(Name)}  # torch.compile does not trace functools.cache

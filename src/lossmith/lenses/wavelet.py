@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
-from lossmith.lens import Lens, Maps, the_image
+from lossmith._repr import format_literal, repr_of
+from lossmith.lens import Lens, Maps, get_single_map
 
 __all__ = ["Wavelet"]
 
@@ -65,15 +65,15 @@ class Wavelet(Lens):
         {'LL': (1, 3, 2, 3), 'LH1': (1, 3, 2, 3), 'HL1': (1, 3, 2, 3), 'HH1': (1, 3, 2, 3)}
     """
 
-    label = "wavelet"
-    papers = ("mallat1989",)
+    term_label = "wavelet"
+    citation_keys = ("mallat1989",)
 
-    linear = True
+    is_linear = True
 
     def __init__(self, name: Name = "haar", levels: int = 1, *, bands: Sequence[str] | None = None) -> None:
         super().__init__()
         if name not in get_args(Name):
-            raise ValueError(f"Wavelet knows {', '.join(map(quoted, get_args(Name)))}; got {name!r}.")
+            raise ValueError(f"Wavelet knows {', '.join(map(format_literal, get_args(Name)))}; got {name!r}.")
         if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
             raise ValueError(f"Wavelet wants at least one level, a whole number; got {levels!r}.")
         there = ["LL", *(f"{band}{level}" for level in range(1, levels + 1) for band in ("LH", "HL", "HH"))]
@@ -93,7 +93,7 @@ class Wavelet(Lens):
 
     def forward(self, maps: Maps) -> Maps:
         """The bands of the one map that there is, (N, C, H, W)."""
-        low = the_image(self, maps)
+        low = get_single_map(self, maps)
         found = {}
         for level in range(1, self.levels + 1):
             low, found[f"LH{level}"], found[f"HL{level}"], found[f"HH{level}"] = analysed(low, LOWS[self.name])
@@ -102,7 +102,7 @@ class Wavelet(Lens):
 
     def __repr__(self) -> str:
         levels = [] if self.levels == 1 else [self.levels]
-        return spelled(self, self.name, *levels, bands=None if self.whole else self.bands)
+        return repr_of(self, self.name, *levels, bands=None if self.whole else self.bands)
 
 
 def analysed(image: Tensor, low: Sequence[float]) -> tuple[Tensor, ...]:
@@ -112,12 +112,14 @@ def analysed(image: Tensor, low: Sequence[float]) -> tuple[Tensor, ...]:
     smooth = torch.stack([image.new_full((), tap) for tap in low])  # a list would be copied there, which waits
     rough = smooth.flip(0) * (1 - torch.arange(taps, device=image.device) % 2 * 2)
     kernels = torch.stack([torch.outer(down, along) for along in (smooth, rough) for down in (smooth, rough)])
-    mirrored = image[..., places(height, taps, image.device), :][..., places(width, taps, image.device)]
+    mirrored = image[..., get_mirror_indices(height, taps, image.device), :][
+        ..., get_mirror_indices(width, taps, image.device)
+    ]
     bands = F.conv2d(mirrored.reshape(n * c, 1, *mirrored.shape[-2:]), kernels[:, None], stride=2)
     return bands.view(n, c, *bands.shape[-3:]).unbind(dim=2)
 
 
-def places(side: int, taps: int, device: torch.device) -> Tensor:
+def get_mirror_indices(side: int, taps: int, device: torch.device) -> Tensor:
     """Where each sample of a mirrored side lies in the side itself; mirrored as often as a tiny side needs."""
     out = (side + taps - 1) // 2
     place = torch.arange(2 - taps, 2 * out, device=device) % (2 * side)

@@ -7,11 +7,11 @@ from lossmith.losses.consistency import LRConsistency
 from lossmith.losses.contextual import Contextual, contextual
 from lossmith.losses.contrastive import CLIPLoss, InfoNCE
 from lossmith.losses.contrastive_flow import ContrastiveFlow
-from lossmith.losses.diffusion import Denoising
+from lossmith.losses.diffusion import DenoisingMSE
 from lossmith.losses.distribution import SlicedWasserstein, sliced_wasserstein
 from lossmith.losses.dists import TextureStructure, dists
 from lossmith.losses.diversity import MemoryDiversity, ModeSeeking, PairwiseDiversity
-from lossmith.losses.external import Foreign
+from lossmith.losses.external import External
 from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
 from lossmith.losses.gradients import gradient, spsr_gradient
 from lossmith.losses.hidden_alignment import Dispersive, HiddenAlignment
@@ -40,12 +40,12 @@ __all__ = [
     "Charbonnier",
     "Contextual",
     "ContrastiveFlow",
-    "Denoising",
+    "DenoisingMSE",
     "Dispersive",
     "EdgeAwareTV",
     "FeatureMatching",
     "FocalFrequency",
-    "Foreign",
+    "External",
     "HiddenAlignment",
     "Huber",
     "InfoNCE",

@@ -1,4 +1,4 @@
-"""Adversarial losses, whose critic learns beside the network that it judges."""
+"""Adversarial losses, with a discriminator that is trained beside the network."""
 
 from abc import ABC
 from collections.abc import Sequence
@@ -8,34 +8,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._repr import spelled
+from lossmith._checks import check_integer
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
-from lossmith.image import area
-from lossmith.losses.discriminator_trainer import (
-    Kind,
-    Learner,
-    Penalty,
-    against,
-    typical,
-    within,
-)
-from lossmith.losses.discriminators import CriticName
+from lossmith.image import resize_mask
+from lossmith.losses.discriminator_objectives import AdversarialKind, batch_mean, real_fake_loss
+from lossmith.losses.discriminator_trainer import DiscriminatorTrainer, GradientPenalty
+from lossmith.losses.discriminators import Discriminator, DiscriminatorName
 
 __all__ = ["Adversarial", "FeatureMatching"]
 
-USUAL: dict[str, Any] = {
+_DEFAULTS: dict[str, Any] = {
     "penalty": None,
     "gamma": 10.0,
-    "every": 1,
-    "spectral": True,
+    "penalty_every": 1,
+    "spectral_norm": True,
     "width": 64,
     "channels": 3,
     "lr": 1e-4,
     "betas": (0.9, 0.99),
     "seed": 0,
-    "since": None,
+    "discriminator_start_step": None,
 }
-PAPERS = {
+_CITATION_KEYS = {
     "vanilla": "goodfellow2014",
     "lsgan": "mao2017",
     "hinge": "lim2017",
@@ -43,105 +38,132 @@ PAPERS = {
     "relativistic": "jolicoeur2019",
     "patch": "isola2017",
     "unet": "wang2021",
-    "spectral": "miyato2018",
+    "spectral_norm": "miyato2018",
     "r1": "mescheder2018",
     "r2": "mescheder2018",
     "gp": "gulrajani2017",
-    "matching": "wang2018",
+    "feature_matching": "wang2018",
 }
+_RENAMED_STATE = {
+    "learner.critic.": "discriminator_trainer.discriminator.",
+    "learner.mean": "discriminator_trainer.exp_avg",
+    "learner.square": "discriminator_trainer.exp_avg_sq",
+    "learner._extra_state": "discriminator_trainer._extra_state",
+}
+"""Prefixes of state-dict keys in checkpoints of lossmith 0.1 and their present names."""
 
 
-class _Judged(Distance, ABC):
-    """A loss with a critic that learns."""
+class _AdversarialBase(Distance, ABC):
+    """A loss with a trained discriminator."""
 
-    papers = tuple(dict.fromkeys(PAPERS.values()))  # an instance has those that it uses
-    source: ClassVar[str] = ""
+    citation_keys = tuple(dict.fromkeys(_CITATION_KEYS.values()))  # an instance has those that it uses
+    _method: ClassVar[str] = ""
 
     def __init__(
         self,
-        critic: CriticName = "unet",
-        kind: Kind = "vanilla",
+        discriminator: DiscriminatorName = "unet",
+        kind: AdversarialKind = "vanilla",
         *,
-        penalty: Penalty | None = None,
+        penalty: GradientPenalty | None = None,
         gamma: float = 10.0,
-        every: int = 1,
-        spectral: bool = True,
+        penalty_every: int = 1,
+        spectral_norm: bool = True,
         width: int = 64,
         channels: int = 3,
         lr: float = 1e-4,
         betas: Sequence[float] = (0.9, 0.99),
         seed: int = 0,
-        since: int | None = None,
+        discriminator_start_step: int | None = None,
     ) -> None:
         super().__init__()
-        if since is not None:
-            within("since", since, isinstance(since, int) and since >= 0, "a step, a whole number of at least 0")
-        options: dict[str, Any] = {"penalty": penalty, "gamma": gamma, "every": every, "spectral": spectral}
-        options |= {"width": width, "channels": channels, "lr": lr, "betas": betas, "seed": seed}
-        self.places = [] if (critic, kind) == ("unet", "vanilla") else [critic] if kind == "vanilla" else [critic, kind]
-        self.learner = Learner(critic, kind, **options)
-        options |= {"betas": tuple(betas), "since": since}
-        self.since = since
-        self.options = {name: value for name, value in options.items() if value != USUAL[name]}
+        if discriminator_start_step is not None:
+            check_integer("discriminator_start_step", discriminator_start_step, low=0)
+        options: dict[str, Any] = {"penalty": penalty, "gamma": gamma, "penalty_every": penalty_every}
+        options |= {"spectral_norm": spectral_norm, "width": width, "channels": channels}
+        options |= {"lr": lr, "betas": betas, "seed": seed}
+        self.discriminator_trainer = DiscriminatorTrainer(discriminator, kind, **options)
+        options |= {"betas": tuple(betas), "discriminator_start_step": discriminator_start_step}
+        self.options = {name: value for name, value in options.items() if value != _DEFAULTS[name]}
+        self.positional = [] if discriminator == "unet" and kind == "vanilla" else [discriminator]
+        self.positional += [] if kind == "vanilla" else [kind]
+        self.discriminator_start_step = discriminator_start_step
         self.kind = kind
-        parts = (self.source, critic, kind, "spectral" if spectral else "", penalty or "")
-        self.papers = tuple(PAPERS[part] for part in parts if part)  # type: ignore[misc]
+        parts = (self._method, discriminator, kind, "spectral_norm" if spectral_norm else "", penalty or "")
+        self.citation_keys = tuple(_CITATION_KEYS[part] for part in parts if part)  # type: ignore[misc]
 
-    def study(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """One step of the critic; its figures as scalars, see :meth:`Learner.step`."""
-        return self.learner.step(real=self.fits(target), fake=self.fits(pred))
+    @property
+    def discriminator(self) -> Discriminator:
+        """The discriminator."""
+        return self.discriminator_trainer.discriminator
 
-    def fits(self, image: Tensor) -> Tensor:
-        """The pictures, if the critic can look at them."""
-        critic = self.learner.critic
-        if image.ndim != 4 or image.shape[1] != critic.channels:
+    def discriminator_step(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Train the discriminator for one step and return its metrics, see :meth:`DiscriminatorTrainer.step`."""
+        self._check_image(target)
+        self._check_image(pred)
+        return self.discriminator_trainer.step(real=target, fake=pred)
+
+    def _check_image(self, image: Tensor) -> None:
+        """Raise ValueError if the discriminator cannot process the image."""
+        discriminator = self.discriminator
+        if image.ndim != 4 or image.shape[1] != discriminator.channels:
             raise ValueError(
-                f"{self!r} wants pictures (N, {critic.channels}, H, W); got {tuple(image.shape)}. "
-                "Give channels=..., or take the lens away."
+                f"{self!r} needs images (N, {discriminator.channels}, H, W); got {tuple(image.shape)}. "
+                "Set channels=..., or remove the lens."
             )
         height, width = image.shape[-2:]
-        if min(height, width) < critic.smallest:
-            raise ValueError(f"{self!r} wants pictures of at least {critic.smallest} px a side; got {height}x{width}.")
-        return image
+        if min(height, width) < discriminator.min_size:
+            raise ValueError(
+                f"{self!r} needs images of at least {discriminator.min_size} px a side; got {height}x{width}."
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for old, new in _RENAMED_STATE.items():
+            for key in [key for key in state_dict if key.startswith(prefix + old)]:
+                state_dict[prefix + new + key.removeprefix(prefix + old)] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
         options = {name: list(value) if name == "betas" else value for name, value in self.options.items()}
-        return spelled(self, *self.places, **options)
+        return repr_of(self, *self.positional, **options)
 
 
 @final
-class Adversarial(_Judged):
-    r"""How unreal a critic finds the prediction, where the critic learns from each step's pictures.
+class Adversarial(_AdversarialBase):
+    r"""Adversarial loss: how clearly a discriminator recognises the prediction as generated.
 
-    With :math:`C` the critic's verdict (a logit), means over its map for each image, :math:`x` the prediction and
-    :math:`y` the target, the network lowers the first and the critic the second of
+    The discriminator is trained on the images of each step. With :math:`D` its logits, averaged over the output map of
+    an image, :math:`x` the prediction and :math:`y` the target, the network minimises the first column and the
+    discriminator the second:
 
     ============== ================================================= ==================================================
-    vanilla        :math:`-\log \sigma(C(x))`                        :math:`-\log \sigma(C(y)) - \log(1 - \sigma(C(x)))`
-    lsgan          :math:`\frac12 (C(x) - 1)^2`                      :math:`\frac12 (C(y) - 1)^2 + \frac12 C(x)^2`
-    hinge          :math:`-C(x)`                                     :math:`[1 - C(y)]_+ + [1 + C(x)]_+`
-    wasserstein    :math:`-C(x)`                                     :math:`C(x) - C(y)`
-    relativistic   :math:`-\log \sigma(C(x) - \bar C(y))`            the same with x and y exchanged
-                   :math:`- \log(1 - \sigma(C(y) - \bar C(x)))`
+    vanilla        :math:`-\log \sigma(D(x))`                        :math:`-\log \sigma(D(y)) - \log(1 - \sigma(D(x)))`
+    lsgan          :math:`\frac12 (D(x) - 1)^2`                      :math:`\frac12 (D(y) - 1)^2 + \frac12 D(x)^2`
+    hinge          :math:`-D(x)`                                     :math:`[1 - D(y)]_+ + [1 + D(x)]_+`
+    wasserstein    :math:`-D(x)`                                     :math:`D(x) - D(y)`
+    relativistic   :math:`-\log \sigma(D(x) - \bar D(y))`            the same with x and y exchanged
+                   :math:`- \log(1 - \sigma(D(y) - \bar D(x)))`
     ============== ================================================= ==================================================
 
-    .. math:: \bar C = \text{the mean verdict on the batch} \qquad
-        \text{r1, r2: } \tfrac{\gamma}{2 P} \lVert \nabla \textstyle\sum_p C_p \rVert^2 \text{ at } y, x \qquad
-        \text{gp: } \gamma \big( P^{-1/2} \lVert \nabla \textstyle\sum_p C_p \rVert - 1 \big)^2 \text{ between them}
+    .. math:: \bar D = \text{the mean logit of the batch} \qquad
+        \text{r1, r2: } \tfrac{\gamma}{2 P} \lVert \nabla \textstyle\sum_p D_p \rVert^2 \text{ at } y, x \qquad
+        \text{gp: } \gamma \big( P^{-1/2} \lVert \nabla \textstyle\sum_p D_p \rVert - 1 \big)^2 \text{ between them}
 
-    Vanilla is the non-saturating form; relativistic is the average one, as in ESRGAN, over the batches of all processes
-    that train together. BasicSR's lsgan is twice ours, its relativistic half. The penalties are
-    those of their papers for a critic of one verdict; divided by the number P of verdicts in its map they do not grow
-    with the resolution, as BasicSR's do. Wasserstein wants a penalty where its paper clips the critic's weights.
+    "vanilla" is the non-saturating form. "relativistic" is the relativistic average form of ESRGAN, with means over the
+    batches of all training processes. BasicSR's lsgan is twice ours, its relativistic form half. The penalties are
+    those of the papers for a discriminator with one output; divided by the number P of logits in the output map, they
+    do not grow with the resolution, as those of BasicSR do. "wasserstein" needs a penalty, where the paper clips the
+    critic's weights.
 
-    With a mask, ``.on(pred="filled", mask="mask")``, what it covers was made and the rest is real: the mean is over
-    what was made, and the critic learns which is which (SM-PatchGAN, without its blur of the mask). A verdict whose
-    place is covered in part counts as both, in these parts. Verdicts that are compared take no mask.
+    With a mask, ``.on(pred="filled", mask="mask")``, the masked pixels count as generated and the rest as real: the
+    network's loss is averaged over the generated part, and the discriminator is trained to tell the parts apart
+    (SM-PatchGAN, without the paper's blur of the mask). A logit whose receptive cell is partly masked counts as both,
+    in proportion. "relativistic" accepts no mask.
 
-    Evaluating never changes the critic: :meth:`learn` does, once a step, with an Adam of its own in float32 (the
-    `Training` of this package calls it, and says when a critic has collapsed). While the term's weight is 0, as in
-    ``OnFrom(1000) * Adversarial()``, it neither learns nor looks; ``since=500`` has it learn ahead. Its state is the
-    loss's `state_dict`; its text names the seed that it began with.
+    Evaluating the loss does not change the discriminator. :meth:`discriminator_step` does, once per training step, with
+    its own Adam optimiser in float32; this package's trainer calls it and reports a collapsed discriminator. While the
+    weight of the term is 0, as in ``OnFrom(1000) * Adversarial()``, the discriminator is neither evaluated nor trained;
+    ``discriminator_start_step=500`` trains it earlier. The weights are part of the loss's `state_dict`; the text of the
+    loss names the seed of the initial weights.
 
     References:
         | Generative Adversarial Networks (Goodfellow et al., 2014), https://arxiv.org/abs/1406.2661
@@ -155,122 +177,129 @@ class Adversarial(_Judged):
         | https://arxiv.org/abs/2104.01431
 
     Args:
-        critic: "unet", Real-ESRGAN's with a verdict on each pixel, for pictures of at least 8 px a side; or "patch",
-            pix2pix's with verdicts on 70 x 70 px, for pictures of at least 24.
+        discriminator: "unet", Real-ESRGAN's U-Net with a logit for every pixel, for images of at least 8 px a side; or
+            "patch", pix2pix's with a receptive field of 70 x 70 px, for images of at least 24 px a side.
         kind: "vanilla", "lsgan", "hinge", "wasserstein" or "relativistic".
-        penalty: "r1" at the target, "r2" at the prediction, "gp" between them, or None.
-        gamma: The penalty's weight; 10 in both papers.
-        every: The penalty is taken each so many steps and counts as often (StyleGAN2 takes 16).
-        spectral: Whether the critic's layers have spectral norm 1.
-        width: Channels of the critic's first layer; 64 in the papers.
-        channels: Channels of a picture.
-        lr: The learning rate of the critic's Adam.
-        betas: The decays of the critic's Adam; (0, 0.9) is usual with gp.
-        seed: Of the critic's first weights and of where gp looks.
-        since: The step of the training from which the critic learns even while the term's weight is 0; None for never.
+        penalty: The gradient penalty: "r1" at the target, "r2" at the prediction, "gp" between them, or None.
+        gamma: The weight of the penalty; 10 in both papers.
+        penalty_every: The number of steps from one penalty to the next; the penalty is multiplied by it. StyleGAN2
+            uses 16.
+        spectral_norm: Whether the discriminator's layers have spectral norm 1.
+        width: The number of channels of the discriminator's first layer; 64 in the papers.
+        channels: The number of image channels.
+        lr: The learning rate of the discriminator's Adam.
+        betas: The decay rates of the discriminator's Adam; (0, 0.9) is usual with "gp".
+        seed: The random seed of the discriminator's initial weights and of the "gp" penalty.
+        discriminator_start_step: The training step from which the discriminator is trained even while the weight of
+            the term is 0; None for never.
 
     Raises:
-        ValueError: A bad argument; or at the call pictures that the critic cannot look at, or a mask where verdicts are
-            compared.
+        ValueError: If an argument is out of range; or at the call, if an image is too small or has other channels, or
+            if "relativistic" is given a mask.
 
     Example:
         >>> loss = Adversarial("patch", "hinge", width=4)
         >>> x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
         >>> loss.evaluate({"pred": x, "target": y})["Adversarial"].shape
         torch.Size([2])
-        >>> sorted(loss.study(x, y))
+        >>> sorted(loss.discriminator_step(x, y))
         ['critic', 'fake', 'real', 'spread']
     """
 
     @property
-    def mixes(self) -> bool:  # type: ignore[override]
-        """Whether it compares a picture's verdict with those on the others of the batch."""
+    def is_batch_dependent(self) -> bool:  # type: ignore[override]
+        """Whether the logits of an image are compared with those of the batch."""
         return self.kind == "relativistic"
 
     @property
-    def bounds(self) -> tuple[float, float]:  # type: ignore[override]
-        """Verdicts themselves have no bound."""
+    def value_range(self) -> tuple[float, float]:  # type: ignore[override]
+        """The range of the values; logits are unbounded."""
         return (-float("inf") if self.kind in ("hinge", "wasserstein") else 0.0, float("inf"))
 
-    def study(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """One step of the critic; its figures as scalars, see :meth:`Learner.step`."""
-        return self.learner.step(real=self.fits(target), fake=self.fits(pred), mask=self.masked(mask))
+    def discriminator_step(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Train the discriminator for one step and return its metrics, see :meth:`DiscriminatorTrainer.step`."""
+        self._check_image(target)
+        self._check_image(pred)
+        self._check_mask(mask)
+        return self.discriminator_trainer.step(real=target, fake=pred, mask=mask)
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The network's part for each image, (N,)."""
-        fake, mask = self.learner.critic(self.fits(pred)), self.masked(mask)
+        """Compute the network's loss of each image, (N,)."""
+        self._check_image(pred)
+        self._check_mask(mask)
+        fake = self.discriminator(pred)
         if self.kind == "relativistic":
-            real = self.learner.critic(target)
-            both = fake.requires_grad  # not so where one process alone judges, without a training
-            middle = typical(real, training=both), typical(fake, training=both)
-            values = F.softplus(middle[0] - fake) + F.softplus(real - middle[1])
+            real = self.discriminator(target)
+            training = fake.requires_grad  # False where a single process validates and no other would join the mean
+            real_mean, fake_mean = batch_mean(real, training=training), batch_mean(fake, training=training)
+            values = F.softplus(real_mean - fake) + F.softplus(real - fake_mean)
         elif self.kind == "hinge":
-            values = -fake  # and not the critic's own value, which is flat where it is sure
+            values = -fake  # the discriminator's hinge has no gradient where it is confident
         else:
-            values = against(self.kind, fake, real=True)
-        values = values if mask is None else values * area(mask, values, mean=True)
+            values = real_fake_loss(self.kind, fake, real=True)
+        values = values if mask is None else values * resize_mask(mask, values, mean=True)
         return values.flatten(1).mean(dim=1)
 
-    def masked(self, mask: Tensor | None) -> Tensor | None:
-        """The mask, if there is none or the kind takes one."""
+    def _check_mask(self, mask: Tensor | None) -> None:
         if mask is not None and self.kind == "relativistic":
-            raise ValueError(f"{self!r} compares verdicts with each other, and takes no mask; take another kind.")
-        return mask
+            raise ValueError(f"{self!r} compares logits of the batch and accepts no mask; choose another kind.")
 
 
 @final
-class FeatureMatching(_Judged):
-    r"""How differently a critic's layers see the prediction and the target, where the critic learns.
+class FeatureMatching(_AdversarialBase):
+    r"""Feature-matching loss: the distance of a discriminator's features of prediction and target.
 
     .. math:: \sum_l \frac{1}{C_l H_l W_l} \lVert D_l(x) - D_l(y) \rVert_1
 
-    over all layers of the critic but its verdicts. The critic learns as that of an :class:`Adversarial` with the same
-    arguments: beside one on the same views it is the same critic at every step, to the bit on a CPU. In Python
-    :meth:`of` shares one instead, which saves its step and changes no value.
+    over all layers of the discriminator but the logits. The discriminator is trained as that of an :class:`Adversarial`
+    with the same arguments: beside one on the same inputs, both discriminators are equal at every step, bit for bit on
+    a CPU. In Python, :meth:`of` shares one discriminator, which saves its training step and changes no value.
 
     References:
         | High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs (Wang et al., 2018)
         | https://arxiv.org/abs/1711.11585
 
     Args:
-        critic: "unet" or "patch".
-        kind: How the critic learns, see :class:`Adversarial`, as all that follows.
-        penalty: "r1", "r2", "gp" or None.
-        gamma: The penalty's weight.
-        every: The penalty is taken each so many steps and counts as often.
-        spectral: Whether the critic's layers have spectral norm 1.
-        width: Channels of the critic's first layer; 64 in the papers.
-        channels: Channels of a picture.
-        lr: The learning rate of the critic's Adam.
-        betas: The decays of the critic's Adam.
-        seed: Of the critic's first weights and of where gp looks.
-        since: The step from which the critic learns even while the term's weight is 0.
+        discriminator: "unet" or "patch".
+        kind: The kind of the discriminator's loss; this and the following as in :class:`Adversarial`.
+        penalty: The gradient penalty: "r1", "r2", "gp" or None.
+        gamma: The weight of the penalty.
+        penalty_every: The number of steps from one penalty to the next.
+        spectral_norm: Whether the discriminator's layers have spectral norm 1.
+        width: The number of channels of the discriminator's first layer; 64 in the papers.
+        channels: The number of image channels.
+        lr: The learning rate of the discriminator's Adam.
+        betas: The decay rates of the discriminator's Adam.
+        seed: The random seed of the discriminator's initial weights and of the "gp" penalty.
+        discriminator_start_step: The step from which the discriminator is trained even while the weight of the term
+            is 0.
 
     Raises:
-        ValueError: A bad argument; or at the call pictures that the critic cannot look at.
+        ValueError: If an argument is out of range; or at the call, if an image is too small or has other channels.
 
     Example:
-        >>> critic = Adversarial("patch", "lsgan", width=4)
-        >>> critic + 10 * FeatureMatching.of(critic)
+        >>> adversarial = Adversarial("patch", "lsgan", width=4)
+        >>> adversarial + 10 * FeatureMatching.of(adversarial)
         Adversarial("patch", "lsgan", width=4) + 10.0 * FeatureMatching("patch", "lsgan", width=4)
     """
 
-    source = "matching"
-    shares = False
+    _method = "feature_matching"
+    has_shared_discriminator = False
 
     @classmethod
     def of(cls, adversarial: Adversarial) -> Self:
-        """The loss on the critic of another term, which alone trains it."""
-        loss = cls(*adversarial.places, **adversarial.options)
-        loss.learner, loss.shares = adversarial.learner, True
+        """Return the loss on the discriminator of another term, which alone trains it."""
+        loss = cls(*adversarial.positional, **adversarial.options)
+        loss.discriminator_trainer, loss.has_shared_discriminator = adversarial.discriminator_trainer, True
         return loss
 
-    def study(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """One step of the critic if it is its own; its figures as scalars, see :meth:`Learner.step`."""
-        return {} if self.shares else super().study(pred, target)
+    def discriminator_step(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Train the discriminator, unless another term trains it, and return its metrics."""
+        return {} if self.has_shared_discriminator else super().discriminator_step(pred, target)
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
-        """The distance for each image, (N,)."""
-        critic = self.learner.critic
-        pairs = zip(critic.maps(self.fits(pred))[:-1], critic.maps(target)[:-1], strict=True)
+        """Compute the distance of each image, (N,)."""
+        self._check_image(pred)
+        feature_maps = self.discriminator.feature_maps
+        pairs = zip(feature_maps(pred)[:-1], feature_maps(target)[:-1], strict=True)
         return torch.stack([(x - y).abs().flatten(1).mean(dim=1) for x, y in pairs]).sum(dim=0)

@@ -1,95 +1,104 @@
-"""Attention: maps that agree with each other, and maps that stay inside a region."""
+"""Losses on attention maps: agreement of two maps, and attention inside a region."""
 
-from typing import Literal, final, get_args
+from collections.abc import Mapping
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._checks import check_choice, check_number
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
+from lossmith.formula.example_input import ExampleInput
 
 __all__ = ["AttentionConsistency", "AttentionMask"]
 
 Divergence = Literal["kl", "js", "l2"]
-Over = Literal["keys", "queries", "map"]
-Kind = Literal["outside", "squared", "kl"]
+Normalization = Literal["keys", "queries", "map"]
+Heads = Literal["each", "mean"]
+RegionPenalty = Literal["outside", "squared", "kl"]
 
 
 @final
 class AttentionConsistency(Distance):
-    r"""Two attention maps agree: of two augmentations, two layers, two steps of one input.
+    r"""Divergence between two attention maps, for example of two augmentations, two layers or two steps of one input.
 
     .. math:: \text{kl: } \sum_k q_k \log \frac{q_k}{p_k} \qquad
         \text{js: } \tfrac{1}{2} \mathrm{kl}(m, p) + \tfrac{1}{2} \mathrm{kl}(m, q), \; m = \tfrac{p + q}{2} \qquad
         \text{l2: } \sum_k (p_k - q_k)^2
 
-    with :math:`p` from the view ``attention`` and :math:`q` from ``other``, (N, heads, Q, K) or (N, H, W), each made to
-    sum to one; then the mean over all distributions of an image. Both views learn; give one detached to make it the
-    teacher. JS is at most log 2, L2 at most 2. Maps of two sizes or orientations are brought together before: undo the
-    flip or resize first.
+    with :math:`p` from the input ``attention`` and :math:`q` from ``other``, (N, heads, Q, K) or (N, H, W), each
+    normalised to sum to 1, and the mean over all distributions of an image. Both inputs receive a gradient; detach one
+    to make it the teacher. JS is at most log 2, L2 at most 2. The maps must have one size and orientation: undo a flip
+    or a resize first.
 
     Args:
-        divergence: "kl" (from other), "js" or "l2".
-        over: What sums to one: "keys", each query's row, as a softmax leaves it; "queries", each key's column, which
-            says where in the picture a token looks; or "map", the last two axes together, for (N, H, W).
-        heads: Whether each head agrees with its own in the other, "each", or only their "mean", as between layers.
-        eps: What every place is given beforehand, so that a zero has a logarithm; an empty map is then an even one.
+        divergence: "kl" (of ``other`` from ``attention``), "js" or "l2".
+        over: The axes that sum to 1: "keys" for the row of each query, as after a softmax; "queries" for the column of
+            each key, the positions of the image that attend to a token; or "map" for the last two axes together, as for
+            (N, H, W).
+        heads: "each" to compare each head with its counterpart, or "mean" to compare means over the heads, as between
+            layers with different numbers of heads.
+        eps: A constant added to every probability, so that zeros have a logarithm; an empty map becomes uniform.
 
     Raises:
-        ValueError: A bad argument, or at the call views of two shapes or too few axes.
+        ValueError: If an argument is out of range; or at the call, if the shapes differ or have too few axes.
 
     Example:
-        >>> sharp, even = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.5, 0.5]]])
-        >>> AttentionConsistency("js")(attention=sharp, other=even)
+        >>> sharp, uniform = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.5, 0.5]]])
+        >>> AttentionConsistency("js")(attention=sharp, other=uniform)
         tensor(0.2158)
     """
 
-    pictures = False
-    mean_preserving = True
+    reads_images = False
+    is_mean_seeking = True
+    example_inputs: ClassVar[Mapping[str, ExampleInput]] = {
+        "attention": ExampleInput("softmax", (2, 6, 6)),
+        "other": ExampleInput("softmax", (2, 6, 6)),
+    }
 
     def __init__(
         self,
         divergence: Divergence = "kl",
         *,
-        over: Over = "keys",
-        heads: Literal["each", "mean"] = "each",
+        over: Normalization = "keys",
+        heads: Heads = "each",
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        _check_choice("AttentionConsistency", "divergence", divergence, get_args(Divergence))
-        _check_choice("AttentionConsistency", "over", over, get_args(Over))
-        _check_choice("AttentionConsistency", "heads", heads, ("each", "mean"))
-        _check_eps("AttentionConsistency", eps)
-        self.divergence, self.over, self.heads, self.eps = divergence, over, heads, eps
+        self.divergence = check_choice("AttentionConsistency divergence", divergence, Divergence)
+        self.over = check_choice("AttentionConsistency over", over, Normalization)
+        self.heads = check_choice("AttentionConsistency heads", heads, Heads)
+        self.eps = _check_eps("AttentionConsistency", eps)
 
     def measure(self, attention: Tensor, other: Tensor) -> Tensor:
-        """How far the two maps of each image disagree, (N,)."""
+        """Compute the divergence between the two maps of each image, (N,)."""
         if self.heads == "mean" and attention.dim() == 4 == other.dim():
-            attention, other = attention.mean(dim=1), other.mean(dim=1)  # whose heads may be differently many
+            attention, other = attention.mean(dim=1), other.mean(dim=1)  # the numbers of heads may differ
         if attention.shape != other.shape or attention.dim() < 3:
             raise ValueError(
-                f"{self!r} wants two maps (N, heads, Q, K) or (N, H, W) of one shape; "
+                f"{self!r} needs two maps (N, heads, Q, K) or (N, H, W) of one shape; "
                 f"got {tuple(attention.shape)} and {tuple(other.shape)}."
             )
-        p, q = (distribution(self._spread(maps), self.eps) for maps in (attention, other))
+        p, q = (_to_distribution(self._move_axes_last(maps), self.eps) for maps in (attention, other))
         if self.divergence == "kl":
-            apart = divergence(q, p)
+            divergence = _kl_divergence(q, p)
         elif self.divergence == "js":
             middle = (p + q) / 2
-            apart = (divergence(p, middle) + divergence(q, middle)) / 2
+            divergence = (_kl_divergence(p, middle) + _kl_divergence(q, middle)) / 2
         else:
-            apart = (p - q).square().sum(dim=-1)
-        return apart.flatten(1).mean(dim=1)
+            divergence = (p - q).square().sum(dim=-1)
+        return divergence.flatten(1).mean(dim=1)
 
-    def _spread(self, maps: Tensor) -> Tensor:
+    def _move_axes_last(self, maps: Tensor) -> Tensor:
         if self.over == "map":
             return maps.flatten(-2).unsqueeze(1)
         return maps if self.over == "keys" else maps.transpose(-1, -2)
 
     def __repr__(self) -> str:
         divergence = [] if self.divergence == "kl" else [self.divergence]
-        return spelled(
+        return repr_of(
             self,
             *divergence,
             over=None if self.over == "keys" else self.over,
@@ -100,15 +109,15 @@ class AttentionConsistency(Distance):
 
 @final
 class AttentionMask(Distance):
-    r"""Attention stays inside a region, such as the mask of the thing that a word names.
+    r"""Attention outside a region, such as the mask of the object that a word names.
 
     .. math:: \text{outside: } 1 - \sum_i p_i m_i \qquad \text{squared: } \big(1 - \textstyle\sum_i p_i m_i\big)^2
         \qquad \text{kl: } \sum_i \bar{m}_i \log \frac{\bar{m}_i}{p_i}, \; \bar{m} = m / \textstyle\sum m
 
-    with :math:`p` the map as a distribution over its places. It reads ``attention``, (N, H, W) or (N, tokens, H, W),
-    and ``region``, of the same axes or (N, H, W) for all tokens, 0 outside and 1 inside, at the map's resolution or a
-    finer one, which is averaged. "squared" is TokenCompose's token loss; "kl" also wants the region evenly filled. A
-    map whose region is empty counts 0.
+    with :math:`p` the map as a distribution over its positions. The inputs are ``attention``, (N, H, W) or
+    (N, tokens, H, W), and ``region``, with the same axes or (N, H, W) for all tokens, 0 outside and 1 inside, at the
+    resolution of the map or a higher one, which is averaged. "squared" is the token loss of TokenCompose; "kl" also
+    asks for uniform attention inside the region. A map whose region is empty contributes 0.
 
     References:
         | TokenCompose: Text-to-Image Diffusion with Token-level Supervision (Wang et al., 2024)
@@ -116,73 +125,76 @@ class AttentionMask(Distance):
 
     Args:
         kind: "outside", "squared" or "kl".
-        eps: What every place is given beforehand, as in :class:`AttentionConsistency`.
+        eps: A constant added to every probability, as in :class:`AttentionConsistency`.
 
     Raises:
-        ValueError: A bad argument, or at the call a region that does not fit the map.
+        ValueError: If an argument is out of range; or at the call, if the region does not fit the map.
 
     Example:
-        >>> even, left = torch.ones(1, 4, 4), torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(1, 4, 4)
-        >>> AttentionMask()(attention=even, region=left)
+        >>> uniform, left = torch.ones(1, 4, 4), torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(1, 4, 4)
+        >>> AttentionMask()(attention=uniform, region=left)
         tensor(0.5000)
     """
 
-    papers = ("wang2024",)
-    pictures = False
-    mean_preserving = True
+    citation_keys = ("wang2024",)
+    reads_images = False
+    is_mean_seeking = True
+    example_inputs: ClassVar[Mapping[str, ExampleInput]] = {
+        "attention": ExampleInput("uniform", (6, 6)),
+        "region": ExampleInput("binary", (6, 6), requires_grad=False),
+    }
 
-    def __init__(self, kind: Kind = "outside", *, eps: float = 1e-6) -> None:
+    def __init__(self, kind: RegionPenalty = "outside", *, eps: float = 1e-6) -> None:
         super().__init__()
-        _check_choice("AttentionMask", "kind", kind, get_args(Kind))
-        _check_eps("AttentionMask", eps)
-        self.kind, self.eps = kind, eps
+        self.kind = check_choice("AttentionMask kind", kind, RegionPenalty)
+        self.eps = _check_eps("AttentionMask", eps)
 
     def measure(self, attention: Tensor, region: Tensor) -> Tensor:
-        """How much of each image's attention is astray, (N,)."""
-        fits = attention.dim() in (3, 4) and region.dim() in (3, attention.dim()) and len(region) == len(attention)
-        if not fits or region.shape[1:-2] not in ((), attention.shape[1:-2]):
-            raise ValueError(
-                f"{self!r} wants a map (N, H, W) or (N, tokens, H, W) and its region; "
-                f"got {tuple(attention.shape)} and {tuple(region.shape)}."
-            )
+        """Compute the penalty of each image's attention outside the region, (N,)."""
+        self._check_shapes(attention, region)
         n, height, width = len(attention), *attention.shape[-2:]
-        if region.shape[-2] < height or region.shape[-1] < width:
-            raise ValueError(
-                f"{self!r} wants a region of at least {height}x{width}; got {region.shape[-2]}x{region.shape[-1]}."
-            )
         attention = attention.view(n, -1, height, width)
         inside = F.adaptive_avg_pool2d(region.detach().to(attention).view(n, -1, *region.shape[-2:]), (height, width))
         inside = inside.clamp(0, 1).expand_as(attention).flatten(2)
-        p, some = distribution(attention.flatten(2), self.eps), inside.sum(dim=2) > 0
+        p, is_not_empty = _to_distribution(attention.flatten(2), self.eps), inside.sum(dim=2) > 0
         if self.kind == "kl":
-            astray = divergence(distribution(inside, self.eps), p)
+            penalty = _kl_divergence(_to_distribution(inside, self.eps), p)
         else:
-            astray = (p * (1 - inside)).sum(dim=2).pow(1 if self.kind == "outside" else 2)
-        return (astray * some).mean(dim=1)
+            penalty = (p * (1 - inside)).sum(dim=2).pow(1 if self.kind == "outside" else 2)
+        return (penalty * is_not_empty).mean(dim=1)
+
+    def _check_shapes(self, attention: Tensor, region: Tensor) -> None:
+        matches = attention.dim() in (3, 4) and region.dim() in (3, attention.dim()) and len(region) == len(attention)
+        if not matches or region.shape[1:-2] not in ((), attention.shape[1:-2]):
+            raise ValueError(
+                f"{self!r} needs a map (N, H, W) or (N, tokens, H, W) and its region; "
+                f"got {tuple(attention.shape)} and {tuple(region.shape)}."
+            )
+        height, width = attention.shape[-2:]
+        if region.shape[-2] < height or region.shape[-1] < width:
+            raise ValueError(
+                f"{self!r} needs a region of at least {height}x{width}; got {region.shape[-2]}x{region.shape[-1]}."
+            )
 
     def __repr__(self) -> str:
         kind = [] if self.kind == "outside" else [self.kind]
-        return spelled(self, *kind, eps=None if self.eps == 1e-6 else self.eps)
+        return repr_of(self, *kind, eps=None if self.eps == 1e-6 else self.eps)
 
 
-def distribution(maps: Tensor, eps: float) -> Tensor:
-    """Maps whose last axis sums to one and is nowhere zero; an even one where there is nothing."""
+def _to_distribution(maps: Tensor, eps: float) -> Tensor:
+    """Return positive maps that sum to 1 over the last axis; uniform where the input is 0."""
     positive = maps.clamp_min(0)
-    mass = positive.sum(dim=-1, keepdim=True)
-    share = positive / torch.where(mass > 0, mass, 1) + eps
-    return share / share.sum(dim=-1, keepdim=True)
+    total = positive.sum(dim=-1, keepdim=True)
+    probabilities = positive / torch.where(total > 0, total, 1) + eps
+    return probabilities / probabilities.sum(dim=-1, keepdim=True)
 
 
-def divergence(q: Tensor, p: Tensor) -> Tensor:
-    """How many nats q costs with p for a code, over the last axis."""
+def _kl_divergence(q: Tensor, p: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence of q from p over the last axis, in nats."""
     return (q * (q.log() - p.log())).sum(dim=-1)
 
 
-def _check_choice(who: str, name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{who} knows {name} {', '.join(map(quoted, choices))}; got {value!r}.")
-
-
-def _check_eps(who: str, eps: float) -> None:
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 1:
-        raise ValueError(f"{who} wants eps between 0 and 1; got {eps!r}.")
+def _check_eps(owner: str, eps: float) -> float:
+    if not 0 < check_number(f"{owner} eps", eps) < 1:
+        raise ValueError(f"{owner} eps must be between 0 and 1; got {eps!r}.")
+    return eps

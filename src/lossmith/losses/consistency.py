@@ -1,11 +1,14 @@
-"""Consistency: an enlarged picture, made small again, is the small picture."""
+"""Consistency of an upscaled image with its low-resolution input."""
 
-from typing import final, get_args
+from collections.abc import Mapping
+from typing import final
 
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._checks import check_choice, check_integer
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
+from lossmith.formula.example_input import ExampleInput
 from lossmith.lenses.lowpass import Downsample, Kernel
 
 __all__ = ["LRConsistency"]
@@ -13,26 +16,26 @@ __all__ = ["LRConsistency"]
 
 @final
 class LRConsistency(Distance):
-    r"""The mean absolute difference of the prediction, made small again, from the small picture that was enlarged.
+    r"""Mean absolute difference of the downscaled prediction and the low-resolution input.
 
     .. math:: \frac{1}{C h w} \sum_i \lvert ((k * x) \downarrow_s)_i - z_i \rvert
 
-    It reads "pred" and "input", and no target. Of all that would make a plausible large picture it leaves only what
-    agrees with the given one, and so it keeps the colours of a network that invents detail. The kernel must be the one
-    that made the input. Where an input was rounded to 8 bits the true picture itself is off by about 0.001.
+    The inputs are "pred" and "input"; there is no target. The loss excludes all plausible predictions that do not agree
+    with the input, and so keeps the colours of a network that generates detail. The kernel must be the one that made
+    the input. If the input was rounded to 8 bits, the value of the true image is about 0.001.
 
-    The lens :class:`Downsample` would show both views smaller; here only the prediction is.
+    The lens :class:`Downsample` would downscale both inputs; here only the prediction is downscaled.
 
     References:
         | Improving Resolution by Image Registration (Irani and Peleg, 1991)
         | https://doi.org/10.1016/1049-9652(91)90045-L
 
     Args:
-        scale: The factor; by default what the sizes of the two pictures say.
-        kernel: "bicubic", as MATLAB's and all benchmarks' is, or "area" for the mean of each block.
+        scale: The scale factor; by default the ratio of the sizes of the two images.
+        kernel: "bicubic" as in MATLAB and all benchmarks, or "area" for the mean of each block.
 
     Raises:
-        ValueError: A bad argument, or at the call sizes that do not stand in this proportion.
+        ValueError: If an argument is out of range; or at the call, if the sizes do not have this ratio.
 
     Example:
         >>> import torch
@@ -41,25 +44,25 @@ class LRConsistency(Distance):
         tensor(0.2500)
     """
 
-    papers = ("irani1991",)
-    bounds = (0.0, 1.0)
+    citation_keys = ("irani1991",)
+    value_range = (0.0, 1.0)
 
     def __init__(self, scale: int | None = None, kernel: Kernel = "bicubic") -> None:
         super().__init__()
-        if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int) or scale < 1):
-            raise ValueError(f"LRConsistency wants a whole scale of at least 1; got {scale!r}.")
-        if kernel not in get_args(Kernel):
-            known = ", ".join(map(quoted, get_args(Kernel)))
-            raise ValueError(f"LRConsistency knows the kernels {known}; got {kernel!r}.")
-        self.scale = scale
-        self.kernel = kernel
+        self.scale = None if scale is None else check_integer("LRConsistency scale", scale, low=1)
+        self.kernel = check_choice("LRConsistency kernel", kernel, Kernel)
+
+    @property
+    def example_inputs(self) -> Mapping[str, ExampleInput]:  # type: ignore[override]
+        """An input that is `scale` times smaller than the prediction."""
+        return {"input": ExampleInput(downscale=self.scale or 2)}
 
     def measure(self, pred: Tensor, input: Tensor) -> Tensor:
-        """The distance for each image, (N,)."""
+        """Compute the distance of each image, (N,)."""
         scale = self.scale or pred.shape[-1] // input.shape[-1]
         if pred.shape != (*input.shape[:-2], *(scale * side for side in input.shape[-2:])):
             raise ValueError(
-                f"{self!r} wants a prediction {self.scale or 'a whole number of'} times as large as the input; "
+                f"{self!r} needs a prediction {self.scale or 'an integer number of'} times as large as the input; "
                 f"got {tuple(pred.shape)} and {tuple(input.shape)}."
             )
         small = Downsample(scale, self.kernel).smaller(pred)
@@ -67,4 +70,4 @@ class LRConsistency(Distance):
 
     def __repr__(self) -> str:
         scale = [] if self.scale is None else [self.scale]
-        return spelled(self, *scale, kernel=None if self.kernel == "bicubic" else self.kernel)
+        return repr_of(self, *scale, kernel=None if self.kernel == "bicubic" else self.kernel)

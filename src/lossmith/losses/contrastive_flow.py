@@ -1,46 +1,48 @@
-"""Contrastive flow matching: the flow of one picture is not that of another."""
+"""Contrastive flow matching: the predicted flow of an image differs from the flows of other images."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from lossmith._repr import spelled
-from lossmith.distributed import gathered
+from lossmith._checks import check_bool
+from lossmith._repr import repr_of
+from lossmith.distributed import all_gather_with_gradient
 from lossmith.formula.distance import Distance
-from lossmith.losses.contrastive import kin
-from lossmith.losses.cosine import check_switches
+from lossmith.formula.example_input import ExampleInput
+from lossmith.losses._info_nce import positive_mask
 
 __all__ = ["ContrastiveFlow"]
 
 
 @final
 class ContrastiveFlow(Distance):
-    r"""How far a predicted flow is from those of the other pictures of the batch; it rewards distance, hence the sign.
+    r"""Negative squared distance of a predicted flow from the flows of the other images of the batch.
 
     .. math:: -\frac{1}{|J_i|} \sum_{j \in J_i} \frac{1}{D} \lVert \hat v_i - (\epsilon_j - x_j) \rVert^2
 
-    It reads ``velocity`` :math:`\hat v`, ``clean`` :math:`x` and ``noise`` :math:`\epsilon`, (N, ...); the velocity
-    alone learns. Beside a denoising loss of weight 1 that weighs levels as a flow does, ``Denoising("flow")`` or
-    ``Denoising("v", weighting="flow")``, it wants a weight :math:`w` of less than 1, where the sum still has a least
-    value: :math:`(E[v] - w E[v_j]) / (1 - w)`, the flow moved away from the mean flow of all pictures by a known
-    amount, at every noise level. Beside another weighting, min-SNR's at least, it outweighs the denoising where there
-    is much noise, or little, and the sum has none; a training warns of it. The authors draw one other picture; this is
-    the mean over all, to which theirs comes.
+    The inputs are ``velocity`` :math:`\hat v`, ``clean`` :math:`x` and ``noise`` :math:`\epsilon`, (N, ...); only the
+    velocity receives a gradient. Use it beside a denoising loss of weight 1 with the noise-level weighting of a flow,
+    ``DenoisingMSE("flow")`` or ``DenoisingMSE("v", weighting="flow")``, with a weight :math:`w` below 1: the sum then
+    has a minimum at :math:`(E[v] - w E[v_j]) / (1 - w)`, the flow moved away from the mean flow of all images by a
+    known amount, at every noise level. Beside another weighting, such as min-SNR, it outweighs the denoising loss at
+    high or low noise levels, and the sum has no minimum; training warns about it. The authors sample one other image;
+    this is the mean over all, the expectation of theirs.
 
-    Two more views count where ``.on()`` names them: ``groups``, (N,), numbers: pictures of one number are no negatives
-    of each other, as those with equal captions are none; and ``conditioned``, (N,), truth values: a picture that was
-    shown to the network without its text gives 0.
+    Two optional inputs are read if ``.on()`` names them: ``groups``, (N,), are numbers: images of one group are not
+    negatives of each other, for example images with equal captions; ``conditioned``, (N,), are booleans: an image whose
+    caption was hidden from the network has the value 0.
 
     References:
         | Contrastive Flow Matching (Stoica et al., 2025)
         | https://arxiv.org/abs/2506.05350
 
     Args:
-        gather: Whether the batches of all processes, which must be of one size, are one batch.
+        gather: Whether the batches of all processes, which must have one size, form one batch.
 
     Raises:
-        ValueError: `gather` is no truth value, or at the call views that do not fit each other.
+        ValueError: If `gather` is not a bool; or at the call, if the shapes do not match.
 
     Example:
         >>> v, x = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
@@ -51,16 +53,21 @@ class ContrastiveFlow(Distance):
         tensor([-4., -1.])
     """
 
-    papers = ("stoica2025",)
-    bounds = (-float("inf"), 0.0)
-    mean_preserving = True
-    mixes = True
-    pictures = False
+    citation_keys = ("stoica2025",)
+    value_range = (-float("inf"), 0.0)
+    is_mean_seeking = True
+    is_batch_dependent = True
+    reads_images = False
+    example_inputs: ClassVar[Mapping[str, ExampleInput]] = {
+        "velocity": ExampleInput("normal"),
+        "clean": ExampleInput("normal", requires_grad=False),
+        "noise": ExampleInput("normal", requires_grad=False),
+        "groups": ExampleInput("uniform", (), requires_grad=False),
+    }
 
     def __init__(self, *, gather: bool = False) -> None:
         super().__init__()
-        check_switches("ContrastiveFlow", gather=gather)
-        self.gather = gather
+        self.gather = check_bool("ContrastiveFlow gather", gather)
 
     def measure(
         self,
@@ -70,25 +77,26 @@ class ContrastiveFlow(Distance):
         groups: Tensor | None = None,
         conditioned: Tensor | None = None,
     ) -> Tensor:
-        """How near each flow is to those of others, (N,), negative."""
+        """Compute the loss of each image, (N,), at most 0."""
         if not velocity.shape == clean.shape == noise.shape:
-            shapes = ", ".join(str(tuple(view.shape)) for view in (velocity, clean, noise))
-            raise ValueError(f"{self!r} wants velocity, clean and noise of one shape (N, ...); got {shapes}.")
-        for name, view in (("groups", groups), ("conditioned", conditioned)):
-            if view is not None and tuple(view.shape) != (len(velocity),):
-                raise ValueError(f"{self!r} wants {name} ({len(velocity)},), one an image; got {tuple(view.shape)}.")
-        flow, others = velocity.flatten(1), (noise - clean).detach().flatten(1)
-        others = gathered(others) if self.gather else others
-        _, alike = kin(len(flow), groups, flow.device, gather=self.gather)
-        share = (~alike).to(flow)
-        count = share.sum(dim=1)
-        share = share / count.clamp_min(1)[:, None]
-        # the squares of the distances from the mean of the others, and of these from each other
-        mean = share @ others
-        apart = (flow - mean).square().mean(dim=1) * (count > 0)
-        spread = share @ others.square().mean(dim=1) - mean.square().mean(dim=1)
-        value = -(apart + spread)
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (velocity, clean, noise))
+            raise ValueError(f"{self!r} needs velocity, clean and noise of one shape (N, ...); got {shapes}.")
+        n = len(velocity)
+        for name, tensor in (("groups", groups), ("conditioned", conditioned)):
+            if tensor is not None and tuple(tensor.shape) != (n,):
+                raise ValueError(f"{self!r} needs {name} ({n},), one per image; got {tuple(tensor.shape)}.")
+        prediction, flows = velocity.flatten(1), (noise - clean).detach().flatten(1)
+        flows = all_gather_with_gradient(flows) if self.gather else flows
+        _, same_group = positive_mask(n, groups, prediction.device, gather=self.gather)
+        weights = (~same_group).to(prediction)
+        count = weights.sum(dim=1)
+        weights = weights / count.clamp_min(1)[:, None]
+        # the mean squared distance, split into the distance from the negatives' mean and their variance
+        mean = weights @ flows
+        distance = (prediction - mean).square().mean(dim=1) * (count > 0)
+        variance = weights @ flows.square().mean(dim=1) - mean.square().mean(dim=1)
+        value = -(distance + variance)
         return value if conditioned is None else torch.where(conditioned, value, 0)
 
     def __repr__(self) -> str:
-        return spelled(self, gather=self.gather or None)
+        return repr_of(self, gather=self.gather or None)

@@ -1,8 +1,8 @@
-r"""Denoising: what a diffusion or flow network is trained for, and how noise levels are weighed.
+r"""The denoising loss of diffusion and flow networks, and the weighting of noise levels.
 
-A step mixes a picture :math:`x` with noise :math:`\epsilon`, :math:`z = \alpha x + \sigma \epsilon`, and its
-:math:`\lambda = \log \alpha^2 / \sigma^2` says all about the level. Whatever a network predicts, its squared error is
-that of the picture times a function of :math:`\lambda`, so that one weighting holds for all:
+A training step mixes an image :math:`x` with noise :math:`\epsilon`, :math:`z = \alpha x + \sigma \epsilon`. The
+log-SNR :math:`\lambda = \log \alpha^2 / \sigma^2` describes the noise level. The squared error of every kind of
+prediction is that of the image times a function of :math:`\lambda`, so that one weighting applies to all kinds:
 
 ========== ===================================================== ================================================
 prediction target                                                weight of its error, for weight 1 of x's error
@@ -18,40 +18,43 @@ prediction target                                                weight of its e
 """
 
 import math
-from typing import Literal, final, get_args
+from collections.abc import Mapping
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._checks import check_choice, check_number
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
-from lossmith.noise_levels import Prediction, x0_from
+from lossmith.formula.example_input import ExampleInput
+from lossmith.noise_levels import Prediction
 
-__all__ = ["Denoising", "target_of", "weight_of", "x0_from"]
+__all__ = ["DenoisingMSE", "denoising_target", "denoising_weight"]
 
 Weighting = Literal["none", "eps", "x0", "v", "flow", "edm", "min-snr", "soft-min-snr"]
 
-FARTHEST = 30.0
-"""Levels beyond e^30 of signal to noise count as that: at a terminal SNR of 0, whose logarithm is -inf, too."""
+_MAX_LOGSNR = 30.0
+"""The bound of the absolute log-SNR; a terminal SNR of 0 has log-SNR -inf."""
 
 
 @final
-class Denoising(Distance):
-    r"""The weighted squared error of what a diffusion network predicts.
+class DenoisingMSE(Distance):
+    r"""Weighted mean squared error of a diffusion network's prediction.
 
     .. math:: w(\lambda) \cdot \frac{1}{D} \sum_i (\hat y_i - y_i)^2
 
-    with the target :math:`y` and the conversion of weights from the table in :mod:`lossmith.losses.diffusion`. It reads
-    the views ``prediction`` (the network's output), ``clean``, ``noise``, (N, ...) all three, in the network's own
-    range, and ``logsnr``, (N,); only the prediction learns.
+    with the target :math:`y` and the conversion of weights from the table in :mod:`lossmith.losses.diffusion`. The
+    inputs are ``prediction`` (the network's output), ``clean`` and ``noise``, all (N, ...) in the network's own range,
+    and ``logsnr``, (N,); only the prediction receives a gradient.
 
     =================== =============================== ==========================================================
-    weighting           weight of x's squared error     as in
+    weighting           weight of x's squared error     used by
     =================== =============================== ==========================================================
     "none"              that of the prediction's name   no weight on the network's own target
     "eps"               :math:`s = e^\lambda`           DDPM's simple loss
-    "x0"                1                               mean squared error of pictures
+    "x0"                1                               mean squared error of images
     "v"                 :math:`1 + s`                   progressive distillation's SNR + 1
     "flow"              :math:`(1 + \sqrt s)^2`         rectified flow
     "edm"               :math:`s + 1 / \sigma_d^2`      Karras et al.: no weight on their own target
@@ -61,7 +64,7 @@ class Denoising(Distance):
                                                         P2 weighting with gamma 1 (its k = gamma = 1)
     =================== =============================== ==========================================================
 
-    How often a level is drawn weighs too, and is the task's.
+    The distribution from which a task samples noise levels is a further weighting.
 
     References:
         | Denoising Diffusion Probabilistic Models (Ho et al., 2020)
@@ -74,26 +77,32 @@ class Denoising(Distance):
         | https://arxiv.org/abs/2202.00512
 
     Args:
-        prediction: What the network predicts: "eps", "x0", "v", "flow" or "edm".
-        weighting: How levels are weighed, as above.
-        gamma: Where the two min-SNR weightings bend, a signal-to-noise ratio.
-        sigma_data: The deviation of the clean values, for "edm" as prediction or weighting.
+        prediction: The kind of prediction: "eps", "x0", "v", "flow" or "edm".
+        weighting: The weighting of noise levels, see the table.
+        gamma: The signal-to-noise ratio at which the two min-SNR weightings saturate; positive.
+        sigma_data: The standard deviation of the clean values, for "edm" as prediction or weighting; positive.
 
     Raises:
-        ValueError: A bad argument, or at the call views that do not fit each other.
+        ValueError: If an argument is out of range; or at the call, if the shapes do not match.
 
     Example:
         >>> clean, noise, logsnr = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4), torch.tensor([0.0])
-        >>> views = {"clean": clean, "noise": noise, "logsnr": logsnr}
-        >>> Denoising("eps")(prediction=torch.zeros_like(noise), **views)
+        >>> inputs = {"clean": clean, "noise": noise, "logsnr": logsnr}
+        >>> DenoisingMSE("eps")(prediction=torch.zeros_like(noise), **inputs)
         tensor(1.)
-        >>> Denoising("flow", weighting="min-snr")(prediction=torch.zeros_like(noise), **views)
+        >>> DenoisingMSE("flow", weighting="min-snr")(prediction=torch.zeros_like(noise), **inputs)
         tensor(0.2500)
     """
 
-    papers = ("ho2020", "hang2023", "karras2022", "salimans2022")
-    pictures = False
-    mean_preserving = True
+    citation_keys = ("ho2020", "hang2023", "karras2022", "salimans2022")
+    reads_images = False
+    is_mean_seeking = True
+    example_inputs: ClassVar[Mapping[str, ExampleInput]] = {
+        "prediction": ExampleInput("normal"),
+        "clean": ExampleInput("normal", requires_grad=False),
+        "noise": ExampleInput("normal", requires_grad=False),
+        "logsnr": ExampleInput("normal", (), requires_grad=False),
+    }
 
     def __init__(
         self,
@@ -104,31 +113,28 @@ class Denoising(Distance):
         sigma_data: float = 0.5,
     ) -> None:
         super().__init__()
-        for name, value, choices in (
-            ("predictions", prediction, get_args(Prediction)),
-            ("weightings", weighting, get_args(Weighting)),
-        ):
-            if value not in choices:
-                raise ValueError(f"Denoising knows the {name} {', '.join(map(quoted, choices))}; got {value!r}.")
-        for name, number in (("gamma", gamma), ("sigma_data", sigma_data)):
-            if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
-                raise ValueError(f"Denoising wants {name} > 0; got {number!r}.")
-        self.prediction, self.weighting, self.gamma, self.sigma_data = prediction, weighting, gamma, sigma_data
+        self.prediction: Prediction = check_choice("DenoisingMSE prediction", prediction, Prediction)
+        self.weighting: Weighting = check_choice("DenoisingMSE weighting", weighting, Weighting)
+        check_number("DenoisingMSE gamma", gamma, low=0, open_low=True)
+        check_number("DenoisingMSE sigma_data", sigma_data, low=0, open_low=True)
+        self.gamma, self.sigma_data = gamma, sigma_data
 
     def measure(self, prediction: Tensor, clean: Tensor, noise: Tensor, logsnr: Tensor) -> Tensor:
-        """The weighted error of each image, (N,)."""
+        """Compute the weighted error of each image, (N,)."""
         if not prediction.shape == clean.shape == noise.shape or logsnr.shape != prediction.shape[:1]:
-            shapes = ", ".join(str(tuple(view.shape)) for view in (prediction, clean, noise, logsnr))
-            raise ValueError(f"{self!r} wants prediction, clean, noise (N, ...) and logsnr (N,); got {shapes}.")
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (prediction, clean, noise, logsnr))
+            raise ValueError(f"{self!r} needs prediction, clean and noise (N, ...) and logsnr (N,); got {shapes}.")
         logsnr = logsnr.detach()
-        target = target_of(self.prediction, clean, noise, logsnr, sigma_data=self.sigma_data).detach()
+        target = denoising_target(self.prediction, clean, noise, logsnr, sigma_data=self.sigma_data).detach()
         error = (prediction - target).square().flatten(1).mean(dim=1)
         if self.weighting in ("none", self.prediction):
             return error
-        return error * weight_of(self.weighting, logsnr, self.prediction, gamma=self.gamma, sigma_data=self.sigma_data)
+        return error * denoising_weight(
+            self.weighting, logsnr, self.prediction, gamma=self.gamma, sigma_data=self.sigma_data
+        )
 
     def __repr__(self) -> str:
-        return spelled(
+        return repr_of(
             self,
             *([] if self.prediction == "eps" else [self.prediction]),
             weighting=None if self.weighting == "none" else self.weighting,
@@ -137,11 +143,22 @@ class Denoising(Distance):
         )
 
 
-def target_of(
+def denoising_target(
     prediction: Prediction, clean: Tensor, noise: Tensor, logsnr: Tensor, *, sigma_data: float = 0.5
 ) -> Tensor:
-    """What a network that predicts this should give for clean values and noise (N, ...) at levels (N,)."""
-    level = _bounded(logsnr).view(-1, *(1,) * (clean.dim() - 1))
+    """Compute the target of a network's prediction.
+
+    Args:
+        prediction: The kind of prediction.
+        clean: Clean values (N, ...).
+        noise: Noise of the same shape.
+        logsnr: The log-SNR of each image, (N,).
+        sigma_data: The standard deviation of the clean values, for "edm".
+
+    Returns:
+        The target, of the shape of `clean`.
+    """
+    level = _clamp_logsnr(logsnr).view(-1, *(1,) * (clean.dim() - 1))
     if prediction == "eps":
         return noise
     if prediction == "x0":
@@ -150,28 +167,39 @@ def target_of(
         return F.logsigmoid(level).div(2).exp() * noise - F.logsigmoid(-level).div(2).exp() * clean
     if prediction == "flow":
         return noise - clean
-    ratio = torch.exp(-level / 2) / sigma_data  # the noise's deviation to the data's
+    ratio = torch.exp(-level / 2) / sigma_data  # of the standard deviations of noise and data
     return (ratio / sigma_data * clean - noise) / (1 + ratio.square()).sqrt()
 
 
-def weight_of(
+def denoising_weight(
     weighting: Weighting, logsnr: Tensor, prediction: Prediction = "x0", *, gamma: float = 5.0, sigma_data: float = 0.5
 ) -> Tensor:
-    """The weight of the squared error of what is predicted that a weighting comes to, at levels (N,)."""
-    level = _bounded(logsnr)
+    """Compute the weight of a prediction's squared error.
+
+    Args:
+        weighting: The weighting of noise levels.
+        logsnr: The log-SNR of each image, (N,).
+        prediction: The kind of prediction.
+        gamma: The signal-to-noise ratio at which the two min-SNR weightings saturate.
+        sigma_data: The standard deviation of the clean values, for "edm".
+
+    Returns:
+        The weights (N,).
+    """
+    level = _clamp_logsnr(logsnr)
     if weighting == "none":
         weighting = prediction
     if weighting == "min-snr":
-        weight = level.clamp_max(math.log(gamma))
+        log_weight = level.clamp_max(math.log(gamma))
     elif weighting == "soft-min-snr":
-        weight = math.log(gamma) + F.logsigmoid(level - math.log(gamma))
+        log_weight = math.log(gamma) + F.logsigmoid(level - math.log(gamma))
     else:
-        weight = -_gain(weighting, level, sigma_data)
-    return (weight + _gain(prediction, level, sigma_data)).exp()
+        log_weight = -_log_error_ratio(weighting, level, sigma_data)
+    return (log_weight + _log_error_ratio(prediction, level, sigma_data)).exp()
 
 
-def _gain(prediction: Prediction | str, level: Tensor, sigma_data: float) -> Tensor:
-    """The logarithm of the squared error of x for error 1 of what is predicted."""
+def _log_error_ratio(prediction: str, level: Tensor, sigma_data: float) -> Tensor:
+    """Return the logarithm of x's squared error for a squared error of 1 of the prediction, (N,)."""
     if prediction == "x0":
         return torch.zeros_like(level)
     if prediction == "eps":
@@ -183,5 +211,5 @@ def _gain(prediction: Prediction | str, level: Tensor, sigma_data: float) -> Ten
     return 2 * math.log(sigma_data) + F.logsigmoid(-level - 2 * math.log(sigma_data))
 
 
-def _bounded(logsnr: Tensor) -> Tensor:
-    return logsnr.clamp(-FARTHEST, FARTHEST)
+def _clamp_logsnr(logsnr: Tensor) -> Tensor:
+    return logsnr.clamp(-_MAX_LOGSNR, _MAX_LOGSNR)

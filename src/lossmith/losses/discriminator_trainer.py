@@ -1,68 +1,64 @@
-"""How a critic learns inside a loss: its verdicts' value, its penalty, its optimiser, several processes."""
+"""The training of a discriminator inside a loss: objective, gradient penalty, optimiser, several processes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self, final, get_args
+from typing import Any, Literal, Self, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lossmith._repr import quoted
-from lossmith.distributed import (
-    averaged,
-    joint,
-    place,
-    summed,
-)
-from lossmith.image import area
-from lossmith.lens import unhalved
-from lossmith.losses.discriminators import CRITICS, CriticName
+from lossmith._checks import check_choice, check_integer, check_number
+from lossmith.distributed import all_gather_with_own_gradient, all_reduce_sum, rank_and_world_size
+from lossmith.image import resize_mask
+from lossmith.lens import autocast_disabled
+from lossmith.losses.discriminator_objectives import AdversarialKind, correctness_margins, discriminator_loss
+from lossmith.losses.discriminators import DISCRIMINATORS, DiscriminatorName
 
-__all__ = ["Kind", "Learner", "Penalty"]
+__all__ = ["DiscriminatorTrainer", "GradientPenalty"]
 
-Kind = Literal["vanilla", "lsgan", "hinge", "wasserstein", "relativistic"]
-Penalty = Literal["r1", "r2", "gp"]
+GradientPenalty = Literal["r1", "r2", "gp"]
 
 
 @final
-class Learner(nn.Module):
-    r"""A critic, and the Adam that trains it.
+class DiscriminatorTrainer(nn.Module):
+    r"""A discriminator and the Adam optimiser that trains it.
 
-    The critic's weights are buffers, replaced at each step: no optimiser, `requires_grad_` or DDP of a parent finds
-    them, no gradient of what they judge reaches them, and a backward pass that is still to come keeps those that it
-    began with. They and Adam's moments move with `to`, stay in float32 when a parent is cast, and are saved and loaded
-    as any state. A step with a gradient that is not finite is left out.
+    The discriminator's weights are buffers that each step replaces: an optimiser, `requires_grad_` or DDP of a parent
+    does not find them, the generator's loss sends them no gradient, and a pending backward pass keeps the weights of
+    its forward pass. The weights and Adam's moments follow `to` to a device, stay in float32 when a parent is cast, and
+    are part of the `state_dict`. A step with a non-finite gradient is skipped.
+
+    ``torch.optim.Adam`` is not used: it updates leaf parameters in place.
 
     Args:
-        critic: "patch" or "unet".
-        kind: What the critic's value is, see :class:`lossmith.Adversarial`.
-        penalty: "r1", "r2", "gp" or None.
-        gamma: The penalty's weight.
-        every: The penalty is taken each so many steps, and counts as often.
-        spectral: Whether the critic's layers have spectral norm 1.
-        width: Channels of the critic's first layer.
-        channels: Channels of a picture.
-        lr: Adam's learning rate.
-        betas: Adam's decays.
-        seed: Of the critic's first weights and of what is random in its steps.
+        discriminator: "patch" or "unet".
+        kind: The kind of adversarial loss, see :class:`lossmith.Adversarial`.
+        penalty: The gradient penalty: "r1", "r2", "gp" or None.
+        gamma: The weight of the penalty.
+        penalty_every: The number of steps from one penalty to the next; the penalty is multiplied by it.
+        spectral_norm: Whether the discriminator's layers have spectral norm 1.
+        width: The number of channels of the discriminator's first layer.
+        channels: The number of image channels.
+        lr: The learning rate of Adam.
+        betas: The decay rates of Adam.
+        seed: The random seed of the discriminator's initial weights and of the "gp" penalty.
 
     Raises:
-        ValueError: A bad argument.
+        ValueError: If an argument is out of range.
     """
 
-    mean: Tensor
-    square: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
 
     def __init__(
         self,
-        critic: CriticName,
-        kind: Kind,
+        discriminator: DiscriminatorName,
+        kind: AdversarialKind,
         *,
-        penalty: Penalty | None,
+        penalty: GradientPenalty | None,
         gamma: float,
-        every: int,
-        spectral: bool,
+        penalty_every: int,
+        spectral_norm: bool,
         width: int,
         channels: int,
         lr: float,
@@ -70,181 +66,141 @@ class Learner(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        known("critic", critic, CriticName)
-        known("kind", kind, Kind)
+        check_choice("discriminator", discriminator, DiscriminatorName)
+        check_choice("kind of adversarial loss", kind, AdversarialKind)
         if penalty is not None:
-            known("penalty", penalty, Penalty)
-        within("every", every, isinstance(every, int) and every >= 1, "a whole number of at least 1")
-        within("seed", seed, isinstance(seed, int) and seed >= 0, "a whole number of at least 0")
-        within("gamma", gamma, isinstance(gamma, int | float) and 0 < gamma < float("inf"), "a number above 0")
-        within("lr", lr, isinstance(lr, int | float) and 0 < lr < float("inf"), "a number above 0")
-        sound = isinstance(betas, list | tuple) and all(
-            isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas
-        )
-        within("betas", betas, sound and len(betas) == 2, "two numbers in [0, 1)")
+            check_choice("discriminator penalty", penalty, GradientPenalty)
+        check_integer("discriminator penalty_every", penalty_every, low=1)
+        check_integer("discriminator seed", seed, low=0)
+        check_number("discriminator gamma", gamma, low=0, open_low=True)
+        check_number("discriminator lr", lr, low=0, open_low=True)
+        _check_betas(betas)
         if kind == "wasserstein" and penalty is None:  # spectral norm leaves the first and the last layer free
-            raise ValueError('A wasserstein critic wants penalty="gp" or another; nothing else bounds its slope.')
-        self.kind, self.penalty, self.gamma, self.every, self.seed = kind, penalty, gamma, every, seed
+            raise ValueError(
+                'The kind "wasserstein" needs a gradient penalty, such as penalty="gp": nothing else bounds the '
+                "critic's slope."
+            )
+        self.kind, self.penalty, self.gamma, self.penalty_every, self.seed = kind, penalty, gamma, penalty_every, seed
         self.lr, self.betas = lr, betas
         self.steps = 0
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
-            self.critic = CRITICS[critic](channels, width, spectral=spectral)
-        shapes = {name: weight.shape for name, weight in self.critic.named_parameters()}
-        for part in self.critic.modules():
-            for name in tuple(part._parameters):
-                weight = part._parameters.pop(name)
-                part.register_buffer(name, weight if weight is None else weight.detach())
-        self.shapes = shapes
-        for name in ("mean", "square"):
-            self.register_buffer(name, torch.zeros(sum(shape.numel() for shape in shapes.values())))
+            self.discriminator = DISCRIMINATORS[discriminator](channels, width, spectral_norm=spectral_norm)
+        self.shapes = {name: weight.shape for name, weight in self.discriminator.named_parameters()}
+        _parameters_to_buffers(self.discriminator)
+        for name in ("exp_avg", "exp_avg_sq"):
+            self.register_buffer(name, torch.zeros(sum(shape.numel() for shape in self.shapes.values())))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        def kept(tensor: Tensor) -> Tensor:  # in half precision, Adam's steps would be lost in rounding
+        def move_without_cast(tensor: Tensor) -> Tensor:  # half precision would round Adam's updates away
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        return super()._apply(kept, recurse)  # type: ignore[no-untyped-call, no-any-return]
+        return super()._apply(move_without_cast, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def get_extra_state(self) -> dict[str, int]:
-        """What of its state is no tensor: the steps taken."""
+        """Return the number of steps, the part of the state that is not a tensor."""
         return {"steps": self.steps}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Takes the steps up again."""
+        """Restore the number of steps."""
         self.steps = int(state["steps"])
 
     def step(self, real: Tensor, fake: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """One step of the critic.
+        """Train the discriminator for one step.
 
         Args:
-            real: Pictures (N, C, H, W) that it shall call real.
-            fake: As many that it shall not.
-            mask: How much of each place of these it shall not, (N, 1, H, W); the rest it shall call real.
+            real: Real images (N, C, H, W).
+            fake: Generated images, of the same shape.
+            mask: The generated part of each pixel of `fake`, in [0, 1], (N, 1, H, W); None for all of it.
 
         Returns:
-            Scalars: "critic", the value that it lowers; "real" and "fake", the share of its verdicts that is right;
-            "spread", the standard deviation of all verdicts; "penalty", unweighted, in steps that take it. Of the joint
-            batch, where several processes learn together.
+            Scalars, over the joint batch of all processes: "critic", the discriminator's loss; "real" and "fake", its
+            accuracy on real and on generated images, in [0, 1]; "spread", the standard deviation of all logits; and
+            "penalty", the unweighted gradient penalty, in steps that compute one.
         """
         real, fake = real.detach().float(), fake.detach().float()
-        with torch.enable_grad(), unhalved(real):
-            self.critic.iterate()
-            weights = {name: self.critic.get_buffer(name).detach().requires_grad_() for name in self.shapes}
+        with torch.enable_grad(), autocast_disabled(real):
+            self.discriminator.update_spectral_norm()
+            weights = {name: self.discriminator.get_buffer(name).detach().requires_grad_() for name in self.shapes}
 
-            def judge(images: Tensor) -> Tensor:
-                verdicts: Tensor = functional_call(self.critic, weights, (images,))
-                return verdicts
+            def discriminate(images: Tensor) -> Tensor:
+                logits: Tensor = functional_call(self.discriminator, weights, (images,))
+                return logits
 
-            ours = judge(fake)
-            made = None if mask is None else joint(area(mask.detach(), ours))
-            verdicts = joint(judge(real)), joint(ours)
-            value = taught(self.kind, *verdicts, made)
-            right_real, right_fake = margins(self.kind, *verdicts)
-            right_fake = right_fake if made is None else (2 * made - 1) * right_fake
-            figures = {
-                "critic": value.detach(),
-                "real": (right_real > 0).float().mean(),
-                "fake": (right_fake > 0).float().mean(),
-                "spread": torch.cat(verdicts).detach().std(correction=0),
-            }
-            if self.penalty and self.steps % self.every == 0:
-                slope = joint(self.slope(judge, real, fake)).mean()
-                figures["penalty"] = slope.detach()
-                value = value + (self.gamma if self.penalty == "gp" else self.gamma / 2) * self.every * slope
-            gradients = torch.autograd.grad(value, list(weights.values()))
-        self.adam(summed(torch.cat([gradient.flatten() for gradient in gradients])))
-        return figures
+            own_fake = discriminate(fake)
+            fake_fraction = None if mask is None else all_gather_with_own_gradient(resize_mask(mask.detach(), own_fake))
+            logits = all_gather_with_own_gradient(discriminate(real)), all_gather_with_own_gradient(own_fake)
+            loss = discriminator_loss(self.kind, *logits, fake_fraction)
+            metrics = {"critic": loss.detach(), **self._metrics(*logits, fake_fraction)}
+            if self.penalty and self.steps % self.penalty_every == 0:
+                penalty = all_gather_with_own_gradient(self.gradient_penalty(discriminate, real, fake)).mean()
+                metrics["penalty"] = penalty.detach()
+                weight = self.gamma if self.penalty == "gp" else self.gamma / 2
+                loss = loss + weight * self.penalty_every * penalty
+            gradients = torch.autograd.grad(loss, list(weights.values()))
+        self.adam_step(all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients])))
+        return metrics
 
-    def slope(self, judge: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-        """How steep the critic is at each picture, (N,): the penalty without its weight."""
+    def _metrics(self, real: Tensor, fake: Tensor, fake_fraction: Tensor | None) -> dict[str, Tensor]:
+        real_margin, fake_margin = correctness_margins(self.kind, real, fake)
+        if fake_fraction is not None:
+            fake_margin = (2 * fake_fraction - 1) * fake_margin
+        return {
+            "real": (real_margin > 0).float().mean(),
+            "fake": (fake_margin > 0).float().mean(),
+            "spread": torch.cat([real, fake]).detach().std(correction=0),
+        }
+
+    def gradient_penalty(self, discriminate: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+        """Compute the unweighted gradient penalty of each image, (N,)."""
         images = {"r1": real, "r2": fake}.get(self.penalty or "")
         if images is None:
-            chance = torch.Generator(real.device).manual_seed(hash((self.seed, self.steps)) % 2**63)
-            rank, world = place()
-            share = torch.rand(world * len(real), generator=chance, device=real.device)
-            share = share[rank::world].view(-1, 1, 1, 1)  # as in one batch whose pictures are dealt out in turn
-            images = share * real + (1 - share) * fake
+            generator = torch.Generator(real.device).manual_seed(hash((self.seed, self.steps)) % 2**63)
+            rank, world_size = rank_and_world_size()
+            mix = torch.rand(world_size * len(real), generator=generator, device=real.device)
+            mix = mix[rank::world_size].view(-1, 1, 1, 1)  # as in one batch whose images are dealt out in turn
+            images = mix * real + (1 - mix) * fake
         images = images.detach().requires_grad_()
-        verdicts = judge(images)
-        (gradient,) = torch.autograd.grad(verdicts.sum(), images, create_graph=True)
-        squares = gradient.flatten(1).square().sum(dim=1) / verdicts[0].numel()
-        # the root's own derivative at 0 is infinite
+        logits = discriminate(images)
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        squares = gradient.flatten(1).square().sum(dim=1) / logits[0].numel()
+        # the derivative of the root at 0 is infinite, hence the clamp
         return squares if self.penalty != "gp" else (squares.clamp_min(1e-12).sqrt() - 1).square()
 
     @torch.no_grad()
-    def adam(self, gradient: Tensor) -> None:
-        """Adam's step along the gradient of all weights in one row."""
+    def adam_step(self, gradient: Tensor) -> None:
+        """Update the weights by Adam.
+
+        Args:
+            gradient: The gradient of all weights, flattened and concatenated.
+        """
         self.steps += 1
-        sound = gradient.isfinite().all()
-        slow, fast = self.betas
-        self.mean = torch.where(sound, slow * self.mean + (1 - slow) * gradient, self.mean)
-        self.square = torch.where(sound, fast * self.square + (1 - fast) * gradient.square(), self.square)
-        root = (self.square / (1 - fast**self.steps)).sqrt() + 1e-8
-        change = torch.where(sound, self.lr / (1 - slow**self.steps) * self.mean / root, 0)
-        parts = torch.split(change, [shape.numel() for shape in self.shapes.values()])
+        is_finite = gradient.isfinite().all()
+        beta1, beta2 = self.betas
+        self.exp_avg = torch.where(is_finite, beta1 * self.exp_avg + (1 - beta1) * gradient, self.exp_avg)
+        self.exp_avg_sq = torch.where(
+            is_finite, beta2 * self.exp_avg_sq + (1 - beta2) * gradient.square(), self.exp_avg_sq
+        )
+        denominator = (self.exp_avg_sq / (1 - beta2**self.steps)).sqrt() + 1e-8
+        update = torch.where(is_finite, self.lr / (1 - beta1**self.steps) * self.exp_avg / denominator, 0)
+        parts = torch.split(update, [shape.numel() for shape in self.shapes.values()])
         for (name, shape), part in zip(self.shapes.items(), parts, strict=True):
-            owner, _, weight = name.rpartition(".")
-            holder = self.critic.get_submodule(owner)
-            setattr(holder, weight, getattr(holder, weight) - part.view(shape))
+            module_name, _, weight_name = name.rpartition(".")
+            module = self.discriminator.get_submodule(module_name)
+            setattr(module, weight_name, getattr(module, weight_name) - part.view(shape))
 
 
-def known(what: str, value: object, choice: object) -> None:
-    """Refuses a string that is none of a Literal's."""
-    if value not in get_args(choice):
-        raise ValueError(f"A critic wants {what}={', '.join(map(quoted, get_args(choice)))}; got {value!r}.")
+def _parameters_to_buffers(network: nn.Module) -> None:
+    for module in network.modules():
+        for name in tuple(module._parameters):
+            weight = module._parameters.pop(name)
+            module.register_buffer(name, weight if weight is None else weight.detach())
 
 
-def within(what: str, value: object, sound: bool, wanted: str) -> None:
-    """Refuses a number that is out of its range."""
-    if isinstance(value, bool) or not sound:
-        raise ValueError(f"A critic wants {what} as {wanted}; got {value!r}.")
-
-
-def taught(kind: Kind, real: Tensor, fake: Tensor, made: Tensor | None = None) -> Tensor:
-    """The value that the critic lowers, from its verdicts on what is real and on what is not, or is so in part."""
-    if kind == "relativistic":
-        return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
-    wrong = against(kind, fake, real=False)
-    if made is not None:
-        wrong = made * wrong + (1 - made) * against(kind, fake, real=True)
-    return against(kind, real, real=True).mean() + wrong.mean()
-
-
-def against(kind: Kind, verdicts: Tensor, *, real: bool) -> Tensor:
-    """What each verdict costs on a place that is real, or is not."""
-    if kind == "lsgan":
-        return (verdicts - 1 if real else verdicts).square() / 2
-    right = verdicts if real else -verdicts
-    if kind == "wasserstein":
-        return -right
-    return F.softplus(-right) if kind == "vanilla" else F.relu(1 - right)
-
-
-def margins(kind: Kind, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much each verdict is right; verdicts of a kind that only compares are compared."""
-    if kind in ("wasserstein", "relativistic"):
-        return real - fake.mean(), real.mean() - fake
-    middle = 0.5 if kind == "lsgan" else 0.0
-    return real - middle, middle - fake
-
-
-class _Mean(torch.autograd.Function):
-    """The mean over all processes; on the way back the mean of their gradients, whose mean is then the joint one's."""
-
-    @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        return averaged(part)
-
-    @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> Tensor:
-        return averaged(arriving)
-
-
-def typical(verdicts: Tensor, *, training: bool) -> Tensor:
-    """The mean verdict on the batch; in a training that of all processes, which then must all come here."""
-    mean = verdicts.mean()
-    if not training or place()[1] == 1:
-        return mean
-    found: Tensor = _Mean.apply(mean)  # type: ignore[no-untyped-call]
-    return found
+def _check_betas(betas: Sequence[float]) -> None:
+    if not isinstance(betas, list | tuple) or len(betas) != 2:
+        raise ValueError(f"discriminator betas must be two numbers in [0, 1); got {betas!r}.")
+    for beta in betas:
+        if check_number("discriminator betas", beta, low=0, high=1) == 1:
+            raise ValueError(f"discriminator betas must be two numbers in [0, 1); got {betas!r}.")

@@ -1,4 +1,4 @@
-"""Critics: networks that say, for every place of a picture, whether it looks real."""
+"""Discriminators: networks that score every position of an image as real or generated."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, final
@@ -7,152 +7,154 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CRITICS", "Critic", "CriticName", "PatchCritic", "UNetCritic"]
+from lossmith._checks import check_bool, check_integer
 
-CriticName = Literal["patch", "unet"]
+__all__ = ["DISCRIMINATORS", "Discriminator", "DiscriminatorName", "PatchDiscriminator", "UNetDiscriminator"]
+
+DiscriminatorName = Literal["patch", "unet"]
 
 
-class Critic(nn.Module, ABC):
-    """A network from a picture (N, C, H, W) to a map of verdicts (N, 1, h, w), higher for what looks more real.
+class Discriminator(nn.Module, ABC):
+    """A network from images (N, C, H, W) to maps of logits (N, 1, h, w), higher for what looks more real.
 
-    It is a plain function of its weights and the picture: it has no mode, and nothing in it ties the pictures of a
-    batch together (hence no batch normalisation, which the gradient penalties forbid too).
+    The output is a plain function of the weights and the image: there is no training mode, and images of a batch do not
+    affect each other (hence no batch normalisation, which the gradient penalties do not allow either).
 
     Args:
-        channels: Channels of a picture.
-        width: Channels of the first layer.
-        spectral: Whether every layer but the first and the last has spectral norm 1.
+        channels: The number of image channels.
+        width: The number of channels of the first layer.
+        spectral_norm: Whether every layer but the first and the last has spectral norm 1.
 
     Raises:
-        ValueError: Channels or a width below 1.
+        ValueError: If channels or width is below 1.
     """
 
-    smallest: ClassVar[int]
-    """The side in pixels of the smallest picture that leaves a verdict."""
+    min_size: ClassVar[int]
+    """The side, in pixels, of the smallest image that gives an output."""
 
-    def __init__(self, channels: int, width: int, *, spectral: bool) -> None:
-        for name, value in (("channels", channels), ("width", width)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"A critic wants {name} as a whole number of at least 1; got {value!r}.")
-        if not isinstance(spectral, bool):
-            raise ValueError(f"A critic wants spectral to be True or False; got {spectral!r}.")
+    def __init__(self, channels: int, width: int, *, spectral_norm: bool) -> None:
+        check_integer("discriminator channels", channels, low=1)
+        check_integer("discriminator width", width, low=1)
+        check_bool("discriminator spectral_norm", spectral_norm)
         super().__init__()
         self.channels = channels
 
     @abstractmethod
-    def maps(self, image: Tensor) -> list[Tensor]:
-        """What each layer shows, from the first to the verdicts."""
+    def feature_maps(self, image: Tensor) -> list[Tensor]:
+        """Return the output of each layer, from the first to the logits."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """The map of verdicts."""
-        return self.maps(image)[-1]
+        """Return the map of logits, (N, 1, h, w)."""
+        return self.feature_maps(image)[-1]
 
-    def iterate(self) -> None:
-        """One step of the power iteration of every spectral norm; to be taken once a step of the training."""
+    def update_spectral_norm(self) -> None:
+        """Run one power iteration of every spectral norm; call it once per training step."""
         for layer in self.modules():
-            if isinstance(layer, Conv):
-                layer.iterate()
+            if isinstance(layer, SpectralNormConv2d):
+                layer.power_iteration()
 
 
 @final
-class PatchCritic(Critic):
-    """pix2pix's PatchGAN, each of whose verdicts sees 70 x 70 pixels.
+class PatchDiscriminator(Discriminator):
+    """pix2pix's PatchGAN, whose logits have a receptive field of 70 x 70 pixels.
 
-    Spectral norm stands where pix2pix has batch normalisation.
+    pix2pix's batch normalisation is replaced by spectral normalisation.
 
     References:
         | Image-to-Image Translation with Conditional Adversarial Networks (Isola et al., 2017)
         | https://arxiv.org/abs/1611.07004
 
     Args:
-        channels: Channels of a picture.
-        width: Channels of the first layer; 64 in the paper.
-        spectral: Whether every layer but the first and the last has spectral norm 1.
+        channels: The number of image channels.
+        width: The number of channels of the first layer; 64 in the paper.
+        spectral_norm: Whether every layer but the first and the last has spectral norm 1.
 
     Example:
-        >>> PatchCritic(3, 8, spectral=True)(torch.rand(1, 3, 64, 64)).shape
+        >>> PatchDiscriminator(3, 8, spectral_norm=True)(torch.rand(1, 3, 64, 64)).shape
         torch.Size([1, 1, 6, 6])
     """
 
-    smallest = 24
+    min_size = 24
 
-    def __init__(self, channels: int = 3, width: int = 64, *, spectral: bool = True) -> None:
-        super().__init__(channels, width, spectral=spectral)
+    def __init__(self, channels: int = 3, width: int = 64, *, spectral_norm: bool = True) -> None:
+        super().__init__(channels, width, spectral_norm=spectral_norm)
         self.layers = nn.ModuleList(
             [
-                Conv(channels, width, 4, stride=2),
-                Conv(width, 2 * width, 4, stride=2, spectral=spectral),
-                Conv(2 * width, 4 * width, 4, stride=2, spectral=spectral),
-                Conv(4 * width, 8 * width, 4, spectral=spectral),
-                Conv(8 * width, 1, 4),
+                SpectralNormConv2d(channels, width, 4, stride=2),
+                SpectralNormConv2d(width, 2 * width, 4, stride=2, spectral_norm=spectral_norm),
+                SpectralNormConv2d(2 * width, 4 * width, 4, stride=2, spectral_norm=spectral_norm),
+                SpectralNormConv2d(4 * width, 8 * width, 4, spectral_norm=spectral_norm),
+                SpectralNormConv2d(8 * width, 1, 4),
             ]
         )
 
-    def maps(self, image: Tensor) -> list[Tensor]:
-        """After the ReLU of each of four layers, then the verdicts (N, 1, H / 8 - 2, W / 8 - 2)."""
-        *inner, last = self.layers
+    def feature_maps(self, image: Tensor) -> list[Tensor]:
+        """Return the activations of four layers and the logits (N, 1, H / 8 - 2, W / 8 - 2)."""
+        *hidden, last = self.layers
         maps = []
-        for layer in inner:
-            image = leaky(layer(image))
+        for layer in hidden:
+            image = _leaky_relu(layer(image))
             maps.append(image)
         return [*maps, last(image)]
 
 
 @final
-class UNetCritic(Critic):
-    """Real-ESRGAN's U-Net, which gives a verdict on every pixel.
+class UNetDiscriminator(Discriminator):
+    """Real-ESRGAN's U-Net, which gives a logit for every pixel.
 
-    Sides that are no multiples of 8 are allowed: each map is enlarged to the size of the one that it joins.
+    Sides need not be multiples of 8: each map is resized to the size of its skip connection.
 
     References:
         | Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data (Wang et al., 2021)
         | https://arxiv.org/abs/2107.10833
 
     Args:
-        channels: Channels of a picture.
-        width: Channels of the first layer; 64 in the paper.
-        spectral: Whether every layer but the first and the last has spectral norm 1.
+        channels: The number of image channels.
+        width: The number of channels of the first layer; 64 in the paper.
+        spectral_norm: Whether every layer but the first and the last has spectral norm 1.
 
     Example:
-        >>> UNetCritic(3, 8, spectral=True)(torch.rand(1, 3, 20, 33)).shape
+        >>> UNetDiscriminator(3, 8, spectral_norm=True)(torch.rand(1, 3, 20, 33)).shape
         torch.Size([1, 1, 20, 33])
     """
 
-    smallest = 8
+    min_size = 8
 
-    def __init__(self, channels: int = 3, width: int = 64, *, spectral: bool = True) -> None:
-        super().__init__(channels, width, spectral=spectral)
+    def __init__(self, channels: int = 3, width: int = 64, *, spectral_norm: bool = True) -> None:
+        super().__init__(channels, width, spectral_norm=spectral_norm)
 
-        def conv(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> Conv:
-            return Conv(inputs * width, outputs * width, side, stride=stride, spectral=spectral, bias=False)
+        def conv(inputs: int, outputs: int, kernel_size: int = 3, stride: int = 1) -> SpectralNormConv2d:
+            return SpectralNormConv2d(
+                inputs * width, outputs * width, kernel_size, stride=stride, spectral_norm=spectral_norm, bias=False
+            )
 
-        self.first = Conv(channels, width, 3)
+        self.first = SpectralNormConv2d(channels, width, 3)
         self.down = nn.ModuleList([conv(1, 2, 4, 2), conv(2, 4, 4, 2), conv(4, 8, 4, 2)])
         self.up = nn.ModuleList([conv(8, 4), conv(4, 2), conv(2, 1)])
         self.flat = nn.ModuleList([conv(1, 1), conv(1, 1)])
-        self.last = Conv(width, 1, 3)
+        self.last = SpectralNormConv2d(width, 1, 3)
 
-    def maps(self, image: Tensor) -> list[Tensor]:
-        """After the ReLU of each of nine layers, those of the way up with what they join, then the verdicts."""
-        maps = [leaky(self.first(image))]
+    def feature_maps(self, image: Tensor) -> list[Tensor]:
+        """Return the activations of nine layers, those of the decoder with their skip connection, and the logits."""
+        maps = [_leaky_relu(self.first(image))]
         for layer in self.down:
-            maps.append(leaky(layer(maps[-1])))
-        for layer, joined in zip(self.up, maps[2::-1], strict=True):
-            enlarged = F.interpolate(maps[-1], size=joined.shape[-2:], mode="bilinear", align_corners=False)
-            maps.append(leaky(layer(enlarged)) + joined)
+            maps.append(_leaky_relu(layer(maps[-1])))
+        for layer, skip in zip(self.up, maps[2::-1], strict=True):
+            resized = F.interpolate(maps[-1], size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            maps.append(_leaky_relu(layer(resized)) + skip)
         for layer in self.flat:
-            maps.append(leaky(layer(maps[-1])))
+            maps.append(_leaky_relu(layer(maps[-1])))
         return [*maps, self.last(maps[-1])]
 
 
-class Conv(nn.Conv2d):
-    r"""A convolution with a rim of one pixel, divided by its kernel's greatest singular value on request.
+class SpectralNormConv2d(nn.Conv2d):
+    r"""A convolution with padding 1, whose kernel is optionally divided by its largest singular value.
 
     .. math:: W / \sigma, \quad \sigma = u^T W v, \quad v = W^T u / \lVert W^T u \rVert
 
-    where :meth:`iterate` moves u towards the first left singular vector of the kernel as a matrix. It is not done in
-    the forward pass, so that looking at a picture changes nothing; PyTorch's own does it whenever a parent is in
-    training mode.
+    :meth:`power_iteration` moves u towards the first left singular vector of the kernel, seen as a matrix. The forward
+    pass does not, so that evaluating an image changes no state; ``torch.nn.utils.parametrizations.spectral_norm``
+    updates u in every forward pass while a parent is in training mode.
 
     References:
         | Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018)
@@ -162,34 +164,40 @@ class Conv(nn.Conv2d):
     u: Tensor | None
 
     def __init__(
-        self, inputs: int, outputs: int, side: int, *, stride: int = 1, spectral: bool = False, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        spectral_norm: bool = False,
+        bias: bool = True,
     ) -> None:
-        super().__init__(inputs, outputs, side, stride=stride, padding=1, bias=bias)
-        self.register_buffer("u", torch.randn(outputs) if spectral else None)
-        for _ in range(15):  # as PyTorch's own begins
-            self.iterate()
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=1, bias=bias)
+        self.register_buffer("u", torch.randn(out_channels) if spectral_norm else None)
+        for _ in range(15):  # as many as PyTorch's own starts with
+            self.power_iteration()
 
     def forward(self, image: Tensor) -> Tensor:
-        """The features; a picture in float64 is convolved in float64."""
+        """Return the features, in the dtype of the image."""
         weight, bias = self.weight, self.bias
         if self.u is not None:
-            rows = weight.flatten(1)
-            v = F.normalize(rows.detach().t() @ self.u, dim=0)
-            weight = weight / (self.u @ rows @ v).clamp_min(1e-12)
+            matrix = weight.flatten(1)
+            v = F.normalize(matrix.detach().t() @ self.u, dim=0)
+            weight = weight / (self.u @ matrix @ v).clamp_min(1e-12)
         return F.conv2d(image, weight.to(image.dtype), bias if bias is None else bias.to(image.dtype), self.stride, 1)
 
     @torch.no_grad()
-    def iterate(self) -> None:
-        """One step of the power iteration; u is replaced and not written to, for a backward pass may still need it."""
+    def power_iteration(self) -> None:
+        """Run one power iteration; u is replaced, not modified in place, since a pending backward pass may need it."""
         if self.u is not None:
-            rows = self.weight.flatten(1)
-            self.u = F.normalize(rows @ F.normalize(rows.t() @ self.u, dim=0), dim=0)
+            matrix = self.weight.flatten(1)
+            self.u = F.normalize(matrix @ F.normalize(matrix.t() @ self.u, dim=0), dim=0)
 
 
-def leaky(features: Tensor) -> Tensor:
-    """The ReLU of all critics, which lets a fifth of what is negative through."""
+def _leaky_relu(features: Tensor) -> Tensor:
     return F.leaky_relu(features, 0.2)
 
 
-CRITICS: dict[str, type[Critic]] = {"patch": PatchCritic, "unet": UNetCritic}
-"""The critics by their names."""
+DISCRIMINATORS: dict[str, type[Discriminator]] = {"patch": PatchDiscriminator, "unet": UNetDiscriminator}
+"""The discriminators by name."""

@@ -8,17 +8,17 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor, nn
 
-from lossmith._repr import quoted, spelled
+from lossmith._repr import format_literal, repr_of
 from lossmith.formula.distance import Distance
 
-__all__ = ["Foreign"]
+__all__ = ["External"]
 
-MOODY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+MODE_DEPENDENT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 """Layers that do something else in training mode."""
 
 
 @final
-class Foreign(Distance):
+class External(Distance):
     r"""Any callable ``(pred, target) -> tensor`` as a distance, so that another library's loss can be a term.
 
     .. math:: f\big(a + (b - a) x, \; a + (b - a) y\big)
@@ -43,15 +43,15 @@ class Foreign(Distance):
         ValueError: A bad argument; or at the call a result that is no such tensor.
 
     Example:
-        >>> loss = Foreign(torch.nn.MSELoss(), data_range=255)
+        >>> loss = External(torch.nn.MSELoss(), data_range=255)
         >>> loss
-        Foreign("MSELoss", data_range=255)
+        External("MSELoss", data_range=255)
         >>> x, y = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.2)
         >>> (0.1 * loss)(x, y)  # of 51^2
         tensor(260.1000)
     """
 
-    bounds = (-float("inf"), float("inf"))
+    value_range = (-float("inf"), float("inf"))
 
     def __init__(
         self,
@@ -63,15 +63,15 @@ class Foreign(Distance):
         super().__init__()
         if isinstance(function, str):
             raise ValueError(
-                f"Foreign wants a Python callable (pred, target) -> tensor, which no formula can name; got the text "
-                f"{quoted(function)}. Build the loss in Python: L1() + Foreign(...)."
+                f"External wants a Python callable (pred, target) -> tensor, which no formula can name; got the text "
+                f"{format_literal(function)}. Build the loss in Python: L1() + External(...)."
             )
         if not callable(function):
-            raise ValueError(f"Foreign wants a callable (pred, target) -> tensor; got a {type(function).__name__}.")
+            raise ValueError(f"External wants a callable (pred, target) -> tensor; got a {type(function).__name__}.")
         if not isinstance(batched, bool):
-            raise ValueError(f"Foreign wants batched=True or False; got {batched!r}.")
+            raise ValueError(f"External wants batched=True or False; got {batched!r}.")
         self.low, self.high = _range(data_range)
-        self.data_range, self.mixes = data_range, batched
+        self.data_range, self.is_batch_dependent = data_range, batched
         self.arrived = ""
         if isinstance(function, nn.Module):
             self.arrived = _habits(function)
@@ -85,7 +85,7 @@ class Foreign(Distance):
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """What the callable says of each image, (N,)."""
         x, y = (self.low + (self.high - self.low) * image for image in (pred, target))
-        if self.mixes:
+        if self.is_batch_dependent:
             value = self.ask(x, y)
             if value.numel() not in (1, len(x)):
                 raise ValueError(f"{self!r} gave {tuple(value.shape)} for {len(x)} images; it wants (N,) or a number.")
@@ -115,19 +115,19 @@ class Foreign(Distance):
         known = getattr(self.function, "__name__", type(self.function).__name__)
         usual = (self.low, self.high) == (0.0, 1.0)
         wide = list(self.data_range) if isinstance(self.data_range, Sequence) else self.data_range
-        return spelled(self, known, data_range=None if usual else wide, batched=self.mixes or None)
+        return repr_of(self, known, data_range=None if usual else wide, batched=self.is_batch_dependent or None)
 
 
 def _range(asked: float | Sequence[float]) -> tuple[float, float]:
     ends = tuple(asked) if isinstance(asked, Sequence) else (0.0, asked)
     numbers = all(isinstance(end, int | float) and abs(end) < float("inf") for end in ends)
     if isinstance(asked, str | bool) or len(ends) != 2 or not numbers or not ends[0] < ends[1]:
-        raise ValueError(f"Foreign wants data_range as 1.0, 255 or a pair such as (-1, 1); got {asked!r}.")
+        raise ValueError(f"External wants data_range as 1.0, 255 or a pair such as (-1, 1); got {asked!r}.")
     return float(ends[0]), float(ends[1])
 
 
 def _habits(module: nn.Module) -> str:
     trains = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    moody = sorted({type(part).__name__ for part in module.modules() if part.training and isinstance(part, MOODY)})
+    moody = sorted({type(part).__name__ for part in module.modules() if part.training and isinstance(part, MODE_DEPENDENT)})
     habits = [f"{trains:,} numbers that would train"] if trains else []
     return " and ".join(habits + ([f"{', '.join(moody)} in training mode"] if moody else []))

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lossmith._checks import check_number
-from lossmith._repr import spelled
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Hybrid
-from lossmith.lenses.fourier import Fourier, Part, spectrum
+from lossmith.lenses.fourier import Fourier, Part, compute_spectrum
 from lossmith.lenses.fourier import Norm as FourierNorm
 from lossmith.lenses.wavelet import Name, Wavelet
 from lossmith.losses.pixel import L1
@@ -53,8 +53,8 @@ class FocalFrequency(Distance):
         tensor(0.2500)
     """
 
-    papers = ("jiang2021",)
-    bounds = (0.0, 1.0)
+    citation_keys = ("jiang2021",)
+    value_range = (0.0, 1.0)
 
     def __init__(
         self,
@@ -76,11 +76,11 @@ class FocalFrequency(Distance):
                 raise ValueError(f"FocalFrequency wants {name} to be True or False; got {value!r}.")
         self.alpha, self.patch_factor = alpha, patch_factor
         self.ave_spectrum, self.log_matrix, self.batch_matrix = ave_spectrum, log_matrix, batch_matrix
-        self.mixes = ave_spectrum or batch_matrix  # two of its options make it so
+        self.is_batch_dependent = ave_spectrum or batch_matrix  # two of its options make it so
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """The weighted error of each image, (N,); one value for all with ave_spectrum."""
-        off = spectrum(self.patches(pred - target))
+        off = compute_spectrum(self.patches(pred - target))
         if self.ave_spectrum:
             off = off.mean(dim=0, keepdim=True)
         squares = off.real.square() + off.imag.square()
@@ -116,7 +116,7 @@ class FocalFrequency(Distance):
     def __repr__(self) -> str:
         alpha = [] if (self.alpha, self.patch_factor) == (1, 1) else [self.alpha]
         factor = [] if self.patch_factor == 1 else [self.patch_factor]
-        return spelled(self, *alpha, *factor, **{name: value or None for name, value in self.switches.items()})
+        return repr_of(self, *alpha, *factor, **{name: value or None for name, value in self.switches.items()})
 
 
 def fft_l1(part: Part = "complex", *, norm: FourierNorm = "ortho", onesided: bool = False) -> Hybrid:

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from lossmith._repr import quoted
+from lossmith._repr import format_literal
 from lossmith.formula.loss import Hybrid
 from lossmith.lenses.edges import Central, Laplacian, Part, Scharr, Sobel
 from lossmith.losses.pixel import L1, L2
@@ -32,7 +32,7 @@ def gradient(operator: Operator = "sobel", part: Part = "slopes") -> Hybrid:
         L1() @ Sobel()
     """
     if operator not in get_args(Operator):
-        raise ValueError(f"gradient knows {', '.join(map(quoted, get_args(Operator)))}; got {operator!r}.")
+        raise ValueError(f"gradient knows {', '.join(map(format_literal, get_args(Operator)))}; got {operator!r}.")
     if operator == "laplacian":
         if part != "slopes":
             raise ValueError(f'gradient("laplacian") is a curvature and has no part; got {part!r}.')

@@ -1,4 +1,4 @@
-"""Contrast between the places of one picture."""
+"""Contrast between the positions of one image."""
 
 import math
 from typing import final
@@ -6,77 +6,79 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith._repr import spelled
+from lossmith._checks import check_integer
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
-from lossmith.losses.cosine import Temperature, unit
+from lossmith.losses._similarity import Temperature, normalize_vectors
 
 __all__ = ["PatchNCE"]
 
 
 @final
 class PatchNCE(Distance):
-    r"""Each place of the prediction is nearer to the same place of the target than to its other places.
+    r"""PatchNCE: each position of the prediction is to be closer to its position in the target than to others.
 
     .. math:: \frac{1}{P} \sum_p -\log \frac{e^{s(x_p, y_p) / \tau}}{\sum_{q \in G(p)} e^{s(x_p, y_q) / \tau}}
 
-    with :math:`x_p` the features of one place, and :math:`G(p)` the group of places that :math:`p` falls into. The
-    paper draws 256 places an image and step; here a fixed shuffle deals all of them into groups of at most that many,
-    so that each place asks once and the value does not depend on chance. The paper's trained head of two layers is no
-    part of it: through a lens it compares the features as they are. Its memory is P times the size of a group.
+    with :math:`x_p` the features at one position, and :math:`G(p)` the group of positions to which :math:`p` belongs.
+    The paper samples 256 positions per image and step; here a fixed permutation divides all positions into groups of at
+    most this size, so that each position is a query once and the value is deterministic. The paper's trained head of
+    two layers is not included: behind a lens, the features are compared as they are. Memory grows with P times the
+    group size.
 
     References:
         | Contrastive Learning for Unpaired Image-to-Image Translation (Park et al., 2020)
         | https://arxiv.org/abs/2007.15651
 
     Args:
-        patches: The most places that are compared with each other.
-        temperature: How soft the comparison is, in units of the cosine.
+        patches: The maximal number of positions in a group, at least 2.
+        temperature: The temperature of the softmax, in units of the cosine; positive.
 
     Raises:
-        ValueError: A bad argument.
+        ValueError: If an argument is out of range.
 
     Example:
-        >>> x = torch.eye(2).view(1, 2, 1, 2)  # two places with orthogonal features
+        >>> x = torch.eye(2).view(1, 2, 1, 2)  # two positions with orthogonal features
         >>> PatchNCE(temperature=1.0)(x, x)
         tensor(0.3133)
     """
 
-    papers = ("park2020",)
-    opens = 1.0
+    citation_keys = ("park2020",)
+    default_gate_logsnr = 1.0
 
     def __init__(self, patches: int = 256, *, temperature: float = 0.07) -> None:
         super().__init__()
-        if isinstance(patches, bool) or not isinstance(patches, int) or patches < 2:
-            raise ValueError(f"PatchNCE wants at least 2 patches; got {patches!r}.")
+        self.patches = check_integer("PatchNCE patches", patches, low=2)
         self.temperature = Temperature("PatchNCE", temperature, False)
-        self.patches = patches
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
-        """How hard it is for the places of each image to find themselves, (N,)."""
+        """Compute the loss of each image, (N,)."""
         n, _, height, width = pred.shape
-        places = height * width
-        groups = -(-places // self.patches)
-        size = -(-places // groups)
-        dealt = shuffled(places, pred.device)
-        seats = torch.arange(groups * size, device=pred.device).view(size, groups).T.reshape(-1)
-        taken = (seats < places).view(groups, size)  # the last seats of some groups stay empty
-        order = dealt[seats.clamp_max(places - 1)]
-        x, y = (unit(v.flatten(2).transpose(1, 2))[:, order].view(n, groups, size, -1) for v in (pred, target))
+        positions = height * width
+        groups = -(-positions // self.patches)
+        size = -(-positions // groups)
+        slots = torch.arange(groups * size, device=pred.device).view(size, groups).T.reshape(-1)
+        is_used = (slots < positions).view(groups, size)  # the last slots of some groups are empty
+        order = _fixed_permutation(positions, pred.device)[slots.clamp_max(positions - 1)]
+        x, y = (
+            normalize_vectors(maps.flatten(2).transpose(1, 2))[:, order].view(n, groups, size, -1)
+            for maps in (pred, target)
+        )
         logits = self.temperature() * torch.einsum("ngpc,ngqc->ngpq", x, y)
-        own = logits.diagonal(dim1=2, dim2=3)
-        hardness = logits.masked_fill(~taken[:, None, :], -math.inf).logsumexp(dim=3) - own
-        asked: Tensor = (hardness * taken).sum(dim=(1, 2))
-        return asked / places
+        positive_logits = logits.diagonal(dim1=2, dim2=3)
+        losses = logits.masked_fill(~is_used[:, None, :], -math.inf).logsumexp(dim=3) - positive_logits
+        total: Tensor = (losses * is_used).sum(dim=(1, 2))
+        return total / positions
 
     def __repr__(self) -> str:
         patches = [] if self.patches == 256 else [self.patches]
-        temperature = None if self.temperature.start == 0.07 else self.temperature.start
-        return spelled(self, *patches, temperature=temperature)
+        temperature = None if self.temperature.value == 0.07 else self.temperature.value
+        return repr_of(self, *patches, temperature=temperature)
 
 
-def shuffled(count: int, device: torch.device) -> Tensor:
-    """The numbers below a count in an order without pattern, always the same one."""
-    # arithmetic and no generator, so that it is made on the device; murmur3's last step, which repeats no number
+def _fixed_permutation(count: int, device: torch.device) -> Tensor:
+    """Return the same pseudo-random permutation of the numbers below a count on every device."""
+    # arithmetic instead of a generator runs on the device; this is murmur3's finaliser, which is a bijection
     key = torch.arange(count, device=device)
     for factor, shift in ((0x85EBCA6B, 16), (0xC2B2AE35, 13), (1, 16)):
         key = ((key ^ (key >> shift)) * factor) & 0xFFFFFFFF

@@ -6,14 +6,14 @@ authors rescale pictures or features, the weights carry the factor. None of thei
 
 from typing import Literal, get_args
 
-from lossmith._repr import quoted
+from lossmith._repr import format_literal
 from lossmith.formula.loss import Hybrid
 from lossmith.lenses.gram import Gram
-from lossmith.lenses.network import CAFFE_UNIT
+from lossmith.lenses.sequential_network import CAFFE_UNIT
 from lossmith.lenses.vgg import VGG
 from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.pixel import L1, L2
-from lossmith.losses.recipes import PERCEPTUAL, after, perceptual
+from lossmith.losses.recipes import PERCEPTUAL_LAYERS, start_after, perceptual
 from lossmith.losses.smoothness import TV
 
 __all__ = ["aot_gan", "esrgan", "pconv", "real_esrgan", "srgan"]
@@ -50,7 +50,7 @@ def srgan(content: Content = "vgg54", *, width: int = 64) -> Hybrid:
         4.0 * L2() + 0.001 * Adversarial("patch", betas=[0.9, 0.999])
     """
     if content not in get_args(Content):
-        raise ValueError(f"srgan knows content={', '.join(map(quoted, get_args(Content)))}; got {content!r}.")
+        raise ValueError(f"srgan knows content={', '.join(map(format_literal, get_args(Content)))}; got {content!r}.")
     critic = Adversarial("patch", width=width, betas=(0.9, 0.999))
     features = (CAFFE_UNIT / 12.75) ** 2 * perceptual("vgg19", "relu5_4", "l2")
     return (4 * L2() if content == "mse" else features) + 1e-3 * critic
@@ -84,7 +84,7 @@ def esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
         0.01 * L1() + L1() @ VGG("vgg19", "conv5_4") + 0.0025 * Adversarial("patch", "relativistic")
     """
     rest = perceptual("vgg19", "conv5_4") + 2.5e-3 * Adversarial("patch", "relativistic", width=width)
-    return 0.01 * L1() + after(warmup, rest)
+    return 0.01 * L1() + start_after(warmup, rest)
 
 
 def real_esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
@@ -114,8 +114,8 @@ def real_esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
         >>> real_esrgan(width=8).names
         ('L1', 'perceptual', 'Adversarial')
     """
-    rest = perceptual("vgg19", PERCEPTUAL["vgg19"]) + 0.1 * Adversarial(width=width)
-    return L1() + after(warmup, rest)
+    rest = perceptual("vgg19", PERCEPTUAL_LAYERS["vgg19"]) + 0.1 * Adversarial(width=width)
+    return L1() + start_after(warmup, rest)
 
 
 def pconv() -> Hybrid:
@@ -137,7 +137,7 @@ def pconv() -> Hybrid:
         | https://arxiv.org/abs/1804.07723
 
     Example:
-        >>> sorted(pconv().reads)
+        >>> sorted(pconv().input_names)
         ['filled', 'kept', 'pred', 'target']
     """
     features = VGG("vgg16", ["pool1", "pool2", "pool3"])

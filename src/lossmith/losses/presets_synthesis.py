@@ -4,10 +4,10 @@ Each returns a sum with the paper's weights, and its `repr` is that sum written 
 """
 
 from lossmith.formula.loss import Hybrid
-from lossmith.lenses.network import CAFFE_UNIT
+from lossmith.lenses.sequential_network import CAFFE_UNIT
 from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.pixel import L1
-from lossmith.losses.recipes import STYLE, after, lpips, perceptual, style
+from lossmith.losses.recipes import STYLE_LAYERS, start_after, lpips, perceptual, style
 from lossmith.losses.smoothness import TV
 from lossmith.losses.vae import VQCommitment
 
@@ -30,11 +30,11 @@ def gatys() -> Hybrid:
         | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
 
     Example:
-        >>> sorted(gatys().reads)
+        >>> sorted(gatys().input_names)
         ['content', 'pred', 'style']
     """
     content = perceptual("vgg19", "relu4_2", "norm").on(target="content")
-    texture = style("vgg19", STYLE["vgg19"], "hw").on(target="style")
+    texture = style("vgg19", STYLE_LAYERS["vgg19"], "hw").on(target="style")
     return CAFFE_UNIT**2 / 2 * content + 1e3 * CAFFE_UNIT**4 / 20 * texture
 
 
@@ -61,7 +61,7 @@ def johnson() -> Hybrid:
         ('perceptual', 'style', 'TV')
     """
     content = perceptual("vgg16", "relu3_3", "l2").on(target="content")
-    texture = style("vgg16", STYLE["vgg16"]).on(target="style")
+    texture = style("vgg16", STYLE_LAYERS["vgg16"]).on(target="style")
     smooth = TV("isotropic", squared=True, per="image")
     return CAFFE_UNIT**2 * content + 5 * CAFFE_UNIT**4 * texture + 1e-6 / 2 * 255**2 * smooth
 
@@ -98,4 +98,4 @@ def vqgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
         ('L1', 'lpips', 'Adversarial', 'VQCommitment')
     """
     critic = Adversarial("patch", "hinge", width=width, betas=(0.5, 0.9))
-    return 2 * L1() + lpips("vgg") + 0.8 * after(warmup, critic) + VQCommitment()
+    return 2 * L1() + lpips("vgg") + 0.8 * start_after(warmup, critic) + VQCommitment()

@@ -2,11 +2,11 @@
 
 from lossmith.formula.loss import Hybrid
 from lossmith.formula.snr_gate import Gate
-from lossmith.formula.weight import Percent
+from lossmith.formula.weight import GradientShare
 from lossmith.lenses.edges import Central
 from lossmith.losses.attention import AttentionMask
 from lossmith.losses.contrastive_flow import ContrastiveFlow
-from lossmith.losses.diffusion import Denoising
+from lossmith.losses.diffusion import DenoisingMSE
 from lossmith.losses.hidden_alignment import Dispersive
 from lossmith.losses.pixel import L2
 from lossmith.losses.recipes import perceptual
@@ -36,11 +36,11 @@ def imagen(prediction: Prediction = "x0") -> Hybrid:
 
     Example:
         >>> imagen()
-        Denoising("x0", weighting="flow")
+        DenoisingMSE("x0", weighting="flow")
     """
     if prediction not in WEIGHTINGS:
         raise ValueError(f"imagen knows the predictions {', '.join(WEIGHTINGS)}; got {prediction!r}.")
-    return Hybrid(Denoising(prediction, weighting=WEIGHTINGS[prediction]).terms)  # type: ignore[arg-type]
+    return Hybrid(DenoisingMSE(prediction, weighting=WEIGHTINGS[prediction]).terms)  # type: ignore[arg-type]
 
 
 def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybrid:
@@ -76,7 +76,7 @@ def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybr
 
     Example:
         >>> imagen_fused().names
-        ('Denoising', 'ContrastiveFlow', 'perceptual', 'edges', 'Dispersive', 'AttentionMask')
+        ('DenoisingMSE', 'ContrastiveFlow', 'perceptual', 'edges', 'Dispersive', 'AttentionMask')
     """
     if not isinstance(shares, bool):
         raise ValueError(f"imagen_fused wants shares to be True or False; got {shares!r}.")
@@ -87,10 +87,10 @@ def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybr
         )
     noise, flow, slopes = imagen(prediction), ContrastiveFlow(), L2() @ Central()
     if prediction == "v":
-        noise = Hybrid(Denoising("v", weighting="flow").terms)
+        noise = Hybrid(DenoisingMSE("v", weighting="flow").terms)
     eye = perceptual("squeezenet") * Gate()  # with which the weights were measured
     spread, looks = Dispersive(), AttentionMask("squared")
     if shares:
-        shared = noise * Percent(75) + flow * Percent(5) + eye * Percent(10) + slopes * Percent(10)
+        shared = noise * GradientShare(75) + flow * GradientShare(5) + eye * GradientShare(10) + slopes * GradientShare(10)
         return shared + 1e-4 * spread + 2e-4 * looks
     return noise + 0.05 * flow + 0.002 * eye + 5 * slopes + 0.01 * spread + 0.02 * looks

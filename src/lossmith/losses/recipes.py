@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from lossmith._repr import quoted
+from lossmith._repr import format_literal
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.schedule import OnFrom
 from lossmith.lens import Features
 from lossmith.lenses.alexnet import AlexNet
-from lossmith.lenses.by_name import network
-from lossmith.lenses.embedded import TAPS, Distilled, Embedded
+from lossmith.lenses.by_name import build_lens
+from lossmith.lenses.embedded import EMBEDDED_LAYERS, Distilled, Embedded
 from lossmith.lenses.gram import Gram, Norm
 from lossmith.lenses.lpips import LPIPS_LAYERS, Calibrated, Net
 from lossmith.lenses.vgg import VGG
@@ -23,7 +23,7 @@ Layers = str | Sequence[str] | Mapping[str, float]
 
 DISTANCES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "norm": SquaredNorm}
 
-PERCEPTUAL: dict[str, Layers] = {
+PERCEPTUAL_LAYERS: dict[str, Layers] = {
     "embedded": {"conv1_1": 10.0, "conv2_2": 10.0, "conv3_2": 10.0, "conv4_2": 5.0, "conv5_2": 2.5},
     "squeezenet": {"conv1": 0.1, "fire3_conv": 0.1, "fire5_conv": 1.0, "fire7_conv": 1.0, "fire9_conv": 1.0},
     "vgg16": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_3": 1.0, "conv4_3": 1.0, "conv5_3": 1.0},
@@ -35,7 +35,7 @@ PERCEPTUAL: dict[str, Layers] = {
 Those of the embedded network were chosen on photographs held back, beside VGG-16 (docs/embedded.md).
 """
 
-STYLE: dict[str, Layers] = {
+STYLE_LAYERS: dict[str, Layers] = {
     "embedded": ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
     "squeezenet": ["relu1", "fire3", "fire5", "fire7", "fire9"],
     "vgg16": ["relu1_2", "relu2_2", "relu3_3", "relu4_3"],
@@ -78,7 +78,7 @@ def perceptual(
         L2() @ VGG("vgg19", ["conv3_3", "conv4_3"])
     """
     _known("perceptual", "distance", distance, DistanceName)
-    return DISTANCES[distance]() @ _features("perceptual", net, layers, PERCEPTUAL, weights)
+    return DISTANCES[distance]() @ _features("perceptual", net, layers, PERCEPTUAL_LAYERS, weights)
 
 
 def style(
@@ -105,7 +105,7 @@ def style(
         >>> style("vgg19", "relu4_2")
         L2() @ Gram() @ VGG("vgg19", "relu4_2")
     """
-    return L2() @ Gram(norm) @ _features("style", net, layers, STYLE, weights)
+    return L2() @ Gram(norm) @ _features("style", net, layers, STYLE_LAYERS, weights)
 
 
 def lpips(net: Net = "alex", *, weights: str | None = None) -> Hybrid:
@@ -158,7 +158,7 @@ def distilled_lpips(*, weights: str | None = None) -> Hybrid:
         L2() @ Distilled() @ Embedded(["relu1_1", "relu2_2", "relu3_2", "relu4_2", "relu5_2"])
     """
     heads = Distilled(weights=None if weights == "random" else weights)
-    return L2() @ heads @ Embedded(TAPS, weights=weights)
+    return L2() @ heads @ Embedded(EMBEDDED_LAYERS, weights=weights)
 
 
 def ms_ssim_l1(alpha: float = 0.84) -> Hybrid:
@@ -187,21 +187,21 @@ def ms_ssim_l1(alpha: float = 0.84) -> Hybrid:
     return alpha * MSSSIM() + round(1 - alpha, 12) * L1()
 
 
-def after(warmup: int, terms: Loss) -> Loss:
+def start_after(warmup: int, terms: Loss) -> Loss:
     """Terms that rest for the first steps of a training, if there are any such steps."""
     return terms * OnFrom(warmup) if warmup else terms
 
 
 def _features(who: str, net: str, layers: Layers | None, usual: Mapping[str, Layers], weights: str | None) -> Features:
     if layers is None and net not in usual:
-        known = ", ".join(map(quoted, usual))
+        known = ", ".join(map(format_literal, usual))
         raise ValueError(
             f"{who} knows which layers to take of {known}; of another network name them, such as "
             f"{who}('resnet50', 'layer3'). Got {net!r} alone."
         )
-    return network(net, usual[net] if layers is None else layers, weights)
+    return build_lens(net, usual[net] if layers is None else layers, weights)
 
 
 def _known(who: str, what: str, value: object, choice: object) -> None:
     if value not in get_args(choice):
-        raise ValueError(f"{who} knows {what}={', '.join(map(quoted, get_args(choice)))}; got {value!r}.")
+        raise ValueError(f"{who} knows {what}={', '.join(map(format_literal, get_args(choice)))}; got {value!r}.")

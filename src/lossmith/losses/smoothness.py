@@ -5,7 +5,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._repr import format_literal, repr_of
 from lossmith.formula.distance import Distance
 
 __all__ = ["TV", "EdgeAwareTV"]
@@ -50,14 +50,14 @@ class TV(Distance):
         (tensor(0.2500), tensor(9.))
     """
 
-    papers = ("rudin1992",)
+    citation_keys = ("rudin1992",)
 
     def __init__(self, kind: Kind = "anisotropic", *, squared: bool = False, per: Per = "pixel") -> None:
         super().__init__()
         if kind not in get_args(Kind):
-            raise ValueError(f"TV is {' or '.join(map(quoted, get_args(Kind)))}; got {kind!r}.")
+            raise ValueError(f"TV is {' or '.join(map(format_literal, get_args(Kind)))}; got {kind!r}.")
         if per not in get_args(Per):
-            raise ValueError(f"TV is taken per {' or '.join(map(quoted, get_args(Per)))}; got {per!r}.")
+            raise ValueError(f"TV is taken per {' or '.join(map(format_literal, get_args(Per)))}; got {per!r}.")
         if not isinstance(squared, bool):
             raise ValueError(f"TV wants squared to be True or False; got {squared!r}.")
         self.kind = kind
@@ -80,7 +80,7 @@ class TV(Distance):
 
     def __repr__(self) -> str:
         kind = [] if self.kind == "anisotropic" else [self.kind]
-        return spelled(self, *kind, squared=self.squared or None, per=None if self.per == "pixel" else self.per)
+        return repr_of(self, *kind, squared=self.squared or None, per=None if self.per == "pixel" else self.per)
 
 
 @final
@@ -123,7 +123,7 @@ class EdgeAwareTV(Distance):
         return down + right
 
     def __repr__(self) -> str:
-        return spelled(self) if self.k == 10.0 else spelled(self, k=self.k)
+        return repr_of(self) if self.k == 10.0 else repr_of(self, k=self.k)
 
 
 def differences(image: Tensor) -> tuple[Tensor, Tensor]:

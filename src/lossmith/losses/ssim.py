@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._repr import spelled
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Loss
 
@@ -46,8 +46,8 @@ class SSIM(Distance):
         (tensor(True), tensor(True))
     """
 
-    papers = ("wang2004",)
-    bounds = (0.0, 2.0)
+    citation_keys = ("wang2004",)
+    value_range = (0.0, 2.0)
 
     def __init__(self, window: int = 11, *, sigma: float = 1.5, k1: float = 0.01, k2: float = 0.03) -> None:
         super().__init__()
@@ -102,8 +102,8 @@ class MSSSIM(Distance):
         tensor(True)
     """
 
-    papers = ("wang2003",)
-    bounds = (0.0, 1.0)
+    citation_keys = ("wang2003",)
+    value_range = (0.0, 1.0)
 
     def __init__(
         self, scales: int = 5, *, window: int = 11, sigma: float = 1.5, k1: float = 0.01, k2: float = 0.03
@@ -181,4 +181,4 @@ def _odd(side: int) -> int:
 
 def _spelled(who: Loss, *places: int, **rest: float) -> str:
     usual: Sequence[tuple[str, float]] = (("window", 11), ("sigma", 1.5), ("k1", 0.01), ("k2", 0.03))
-    return spelled(who, *places, **{n: rest[n] for n, value in usual if n in rest and rest[n] != value})
+    return repr_of(who, *places, **{n: rest[n] for n, value in usual if n in rest and rest[n] != value})

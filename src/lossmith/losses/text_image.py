@@ -1,14 +1,17 @@
-"""Pictures and what they shall show: distances between a picture's vector and that of a text."""
+"""Losses between the embedding of an image and that of its text."""
 
-from typing import Literal, final, get_args
+from collections.abc import Mapping
+from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._checks import check_bool, check_choice
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
+from lossmith.formula.example_input import ExampleInput
 from lossmith.formula.loss import Loss
-from lossmith.losses.contrastive import contrast
-from lossmith.losses.cosine import Temperature, check_switches, unit
+from lossmith.losses._info_nce import info_nce
+from lossmith.losses._similarity import Temperature, normalize_vectors
 
 __all__ = ["TextAlignment", "TextContrast"]
 
@@ -17,20 +20,20 @@ Modalities = Literal["both", "image", "text"]
 
 @final
 class TextAlignment(Distance):
-    r"""One minus the cosine between a picture's vector and that of its text.
+    r"""One minus the cosine similarity between the embeddings of an image and of its text.
 
     .. math:: 1 - \frac{f(x) \cdot t}{\lVert f(x) \rVert \lVert t \rVert}
 
-    The lens is the image encoder :math:`f`; no lens looks at ``text`` :math:`t`, (N, D), which comes from the text
-    encoder beside it: ``TextAlignment() @ CLIP()`` with ``text=CLIP().embed(prompts)``. It lies in :math:`[0, 2]`;
-    a CLIP's matching pairs have cosines of 0.2 to 0.4, so that values of about 0.7 are good ones.
+    The lens is the image encoder :math:`f`. The input ``text`` :math:`t`, (N, D), comes from the matching text encoder
+    and passes through no lens: ``TextAlignment() @ CLIP()`` with ``text=CLIP().embed(prompts)``. The value lies in
+    :math:`[0, 2]`; matching pairs of CLIP have cosines of 0.2 to 0.4, so that a value of about 0.7 is good.
 
     References:
         | StyleCLIP: Text-Driven Manipulation of StyleGAN Imagery (Patashnik et al., 2021)
         | https://arxiv.org/abs/2103.17249
 
     Raises:
-        ValueError: At the call, vectors of other shapes.
+        ValueError: At the call, if the shapes of the embeddings differ.
 
     Example:
         >>> import torch
@@ -38,44 +41,46 @@ class TextAlignment(Distance):
         tensor(0.4000)
     """
 
-    papers = ("patashnik2021", "radford2021")
-    bounds = (0.0, 2.0)
-    bare = frozenset({"text"})
-    opens = 1.0
+    citation_keys = ("patashnik2021", "radford2021")
+    value_range = (0.0, 2.0)
+    unlensed_inputs = frozenset({"text"})
+    default_gate_logsnr = 1.0
+    example_formula = "TextAlignment @ CLIP('tiny', weights='random')"
 
     def measure(self, pred: Tensor, text: Tensor) -> Tensor:
-        """One minus the cosine of each pair, (N,)."""
-        vectors = _vectors(self, pred, text)
-        return 1 - (unit(vectors) * unit(text)).sum(dim=1)
+        """Compute the distance of each pair, (N,)."""
+        embeddings = _image_embeddings(self, pred, text)
+        return 1 - (normalize_vectors(embeddings) * normalize_vectors(text)).sum(dim=1)
 
     def __repr__(self) -> str:
-        return spelled(self)
+        return repr_of(self)
 
 
 @final
 class TextContrast(Distance):
-    r"""Each picture is nearer to its own text than to the other texts of the batch, and the reverse.
+    r"""Contrastive loss: each image is to be closer to its own text than to other texts, and vice versa.
 
     .. math:: -\frac{1}{2} \log \frac{e^{s(f(x_i), t_i) / \tau}}{\sum_j e^{s(f(x_i), t_j) / \tau}}
         - \frac{1}{2} \log \frac{e^{s(f(x_i), t_i) / \tau}}{\sum_j e^{s(f(x_j), t_i) / \tau}}
 
-    It is :class:`CLIPLoss` for a frozen pair of encoders, where a network that makes pictures learns: the lens is the
-    image encoder :math:`f`, and no lens looks at ``text`` :math:`t`, (N, D): ``TextContrast() @ CLIP()`` with
-    ``text=CLIP().embed(prompts)``. An image that has no negatives gives 0. Where ``.on()`` names them, ``negatives``,
-    (K, D) or (N, K, D), are more texts, and images of one number in ``groups``, (N,), are no negatives of each other,
-    as those with equal prompts are none.
+    This is :class:`CLIPLoss` for a frozen pair of encoders that trains a network of images. The lens is the image
+    encoder :math:`f`; ``text`` :math:`t`, (N, D), passes through no lens: ``TextContrast() @ CLIP()`` with
+    ``text=CLIP().embed(prompts)``. An image without negatives has the value 0. Optional inputs, read if ``.on()`` names
+    them, are ``negatives``, (K, D) or (N, K, D), more texts; and ``groups``, (N,): images of one group, such as those
+    with equal prompts, are not negatives of each other.
 
     References:
         | Learning Transferable Visual Models From Natural Language Supervision (Radford et al., 2021)
         | https://arxiv.org/abs/2103.00020
 
     Args:
-        temperature: How soft the comparison is, in units of the cosine; 0.01 is where CLIP's own ended.
-        directions: Whose question it is: an "image" seeks its text, a "text" its picture, "both" is the mean.
-        gather: Whether the batches of all processes, which must be of one size, are one batch.
+        temperature: The temperature of the softmax, in units of the cosine; CLIP's own is 0.01 at the end of training.
+        directions: "image" to compare each image with all texts, "text" to compare each text with all images, or "both"
+            for the mean.
+        gather: Whether the batches of all processes, which must have one size, form one batch.
 
     Raises:
-        ValueError: A bad argument, or at the call vectors of other shapes.
+        ValueError: If an argument is out of range; or at the call, if the shapes of the embeddings differ.
 
     Example:
         >>> import torch
@@ -83,45 +88,56 @@ class TextContrast(Distance):
         tensor(0.3133)
     """
 
-    papers = ("radford2021",)
-    bare = frozenset({"text", "negatives", "groups"})
-    mixes = True
-    opens = 1.0
+    citation_keys = ("radford2021",)
+    unlensed_inputs = frozenset({"text", "negatives", "groups"})
+    is_batch_dependent = True
+    default_gate_logsnr = 1.0
+    example_formula = "TextContrast @ CLIP('tiny', weights='random')"
+    example_inputs: ClassVar[Mapping[str, ExampleInput]] = {
+        "negatives": ExampleInput("normal", ("features",), requires_grad=None, is_batched=False),
+        "groups": ExampleInput("uniform", (), requires_grad=False),
+    }
 
     def __init__(self, temperature: float = 0.01, *, directions: Modalities = "both", gather: bool = False) -> None:
         super().__init__()
         self.temperature = Temperature("TextContrast", temperature, learnable=False)
-        if directions not in get_args(Modalities):
-            known = ", ".join(map(quoted, get_args(Modalities)))
-            raise ValueError(f"TextContrast knows the directions {known}; got {directions!r}.")
-        check_switches("TextContrast", gather=gather)
-        self.directions, self.gather = directions, gather
+        self.directions = check_choice("TextContrast directions", directions, Modalities)
+        self.gather = check_bool("TextContrast gather", gather)
 
     def measure(
         self, pred: Tensor, text: Tensor, negatives: Tensor | None = None, groups: Tensor | None = None
     ) -> Tensor:
-        """How hard it is for each pair to find itself, (N,)."""
+        """Compute the loss of each pair, (N,)."""
         if negatives is not None and self.directions == "text":
-            raise ValueError(f'{self!r} has no use for negatives: they stand among the texts; ask for "both".')
-        asked = (self.directions != "text", self.directions != "image")
-        vectors = _vectors(self, pred, text)
-        return contrast(self, vectors, text, negatives, groups, self.temperature(), asked, self.gather)
+            raise ValueError(
+                f'{self!r} does not use negatives, which are added to the texts; set directions="both" or "image".'
+            )
+        return info_nce(
+            self,
+            _image_embeddings(self, pred, text),
+            text,
+            negatives,
+            groups,
+            scale=self.temperature(),
+            directions=(self.directions != "text", self.directions != "image"),
+            gather=self.gather,
+        )
 
     def __repr__(self) -> str:
-        return spelled(
+        return repr_of(
             self,
-            *self.temperature.spelling(0.01),
+            *self.temperature.repr_arguments(0.01),
             directions=None if self.directions == "both" else self.directions,
             gather=self.gather or None,
         )
 
 
-def _vectors(who: Loss, pred: Tensor, text: Tensor) -> Tensor:
-    """The pictures' vectors (N, D)."""
-    vectors = pred.flatten(1)
-    if text.dim() != 2 or vectors.shape != text.shape:
+def _image_embeddings(loss: Loss, pred: Tensor, text: Tensor) -> Tensor:
+    """Return the embeddings of the images, (N, D), if they have the shape of the texts'."""
+    embeddings = pred.flatten(1)
+    if text.dim() != 2 or embeddings.shape != text.shape:
         raise ValueError(
-            f"{who!r} compares one vector a picture, (N, D), with one a text; got {tuple(pred.shape)} and "
-            f"{tuple(text.shape)}: look through CLIP(...), and take text=CLIP(...).embed(prompts) of the same."
+            f"{loss!r} compares embeddings (N, D) of images and texts; got {tuple(pred.shape)} and "
+            f"{tuple(text.shape)}. Add the lens CLIP(...), and pass text=CLIP(...).embed(prompts) of the same model."
         )
-    return vectors
+    return embeddings

@@ -5,7 +5,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from lossmith._repr import quoted, spelled
+from lossmith._repr import format_literal, repr_of
 from lossmith.formula.distance import Distance
 
 __all__ = ["KL", "VQCommitment"]
@@ -50,15 +50,15 @@ class KL(Distance):
         L1() + Ramp(0.0, 1e-06, steps=10000) * KL()
     """
 
-    papers = ("kingma2014",)
-    mixes = True  # with free bits
-    pictures = False
-    mean_preserving = True
+    citation_keys = ("kingma2014",)
+    is_batch_dependent = True  # with free bits
+    reads_images = False
+    is_mean_seeking = True
 
     def __init__(self, per: Per = "image", *, free_bits: float = 0.0) -> None:
         super().__init__()
         if per not in get_args(Per):
-            raise ValueError(f"KL is taken per {' or '.join(map(quoted, get_args(Per)))}; got {per!r}.")
+            raise ValueError(f"KL is taken per {' or '.join(map(format_literal, get_args(Per)))}; got {per!r}.")
         if isinstance(free_bits, bool) or not isinstance(free_bits, int | float) or not 0 <= free_bits < float("inf"):
             raise ValueError(f"KL wants free_bits of at least 0; got {free_bits!r}.")
         self.per, self.free_bits = per, free_bits
@@ -78,7 +78,7 @@ class KL(Distance):
         return nats.sum(dim=1) if self.per == "image" else nats.mean(dim=1)
 
     def __repr__(self) -> str:
-        return spelled(self, *([] if self.per == "image" else [self.per]), free_bits=self.free_bits or None)
+        return repr_of(self, *([] if self.per == "image" else [self.per]), free_bits=self.free_bits or None)
 
 
 @final
@@ -107,9 +107,9 @@ class VQCommitment(Distance):
         tensor(0.6250)
     """
 
-    papers = ("oord2017",)
-    pictures = False
-    mean_preserving = True
+    citation_keys = ("oord2017",)
+    reads_images = False
+    is_mean_seeking = True
 
     def __init__(self, beta: float = 0.25, *, codebook: bool = True) -> None:
         super().__init__()
@@ -132,4 +132,4 @@ class VQCommitment(Distance):
 
     def __repr__(self) -> str:
         beta = [] if self.beta == 0.25 else [self.beta]
-        return spelled(self, *beta, codebook=None if self.codebook else False)
+        return repr_of(self, *beta, codebook=None if self.codebook else False)

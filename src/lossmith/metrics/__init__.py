@@ -1,27 +1,27 @@
 """What judges a run: figures of single pictures, each with its protocol, and of sets of pictures made from captions."""
 
-from lossmith.metrics.features import picture_features
-from lossmith.metrics.image_metrics import psnr, ssim, texture
-from lossmith.metrics.patches import swd
+from lossmith.metrics.features import compute_image_features
+from lossmith.metrics.image_metrics import psnr, ssim, texture_ratio
+from lossmith.metrics.sliced_wasserstein import swd
 from lossmith.metrics.registry import (
-    METRICS,
-    Metric,
-    missing,
-    protocol,
-    score,
-    sharing,
+    DEFAULT_METRICS,
+    MetricName,
+    find_missing_metrics,
+    describe_protocol,
+    compute_metrics,
+    find_shared_backbones,
 )
 
 __all__ = [
-    "METRICS",
-    "Metric",
-    "missing",
-    "picture_features",
-    "protocol",
+    "DEFAULT_METRICS",
+    "MetricName",
+    "find_missing_metrics",
+    "compute_image_features",
+    "describe_protocol",
     "psnr",
-    "score",
-    "sharing",
+    "compute_metrics",
+    "find_shared_backbones",
     "ssim",
     "swd",
-    "texture",
+    "texture_ratio",
 ]

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.image import inspect
+from lossmith.image import check_images
 from lossmith.lenses import Embedded
 
-__all__ = ["picture_features"]
+__all__ = ["compute_image_features"]
 
 LAYERS = ("relu3_2", "relu4_2", "relu5_2")
 LEAST = 64
@@ -16,7 +16,7 @@ AT_ONCE = 32
 
 
 @torch.no_grad()
-def picture_features(pictures: Tensor) -> tuple[Tensor, str]:
+def compute_image_features(pictures: Tensor) -> tuple[Tensor, str]:
     """A vector of 352 numbers for each picture, and the hash of the network that gives them, to be kept with figures.
 
     They are the means over places of the last three stages of :class:`lossmith.lenses.Embedded`; it is frozen with the
@@ -29,7 +29,7 @@ def picture_features(pictures: Tensor) -> tuple[Tensor, str]:
     Returns:
         (N, 352) and the SHA-256.
     """
-    inspect("pictures", pictures)
+    check_images("pictures", pictures)
     lens = Embedded(list(LAYERS))
     rows = []
     for some in torch.split(pictures.float().clamp(0, 1), AT_ONCE):

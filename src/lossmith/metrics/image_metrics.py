@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.image import luma
+from lossmith.image import rgb_to_luma
 from lossmith.losses import SSIM
 
-__all__ = ["psnr", "ssim", "texture"]
+__all__ = ["psnr", "ssim", "texture_ratio"]
 
 
 def psnr(pred: Tensor, target: Tensor) -> float:
@@ -30,7 +30,7 @@ def ssim(pred: Tensor, target: Tensor) -> float:
     return 1 - SSIM().measure(pred.double(), target.double()).mean().item()
 
 
-def texture(pred: Tensor, target: Tensor) -> float:
+def texture_ratio(pred: Tensor, target: Tensor) -> float:
     r"""The energy of fine detail relative to the truth's: 1 is as much as there should be, 0.2 is blurred.
 
     .. math:: \frac{\sum (Y_x - G_1 * Y_x)^2}{\sum (Y_y - G_1 * Y_y)^2}
@@ -38,7 +38,7 @@ def texture(pred: Tensor, target: Tensor) -> float:
     where :math:`Y` is brightness and :math:`G_1` a Gaussian of 1 px, so that waves shorter than about six pixels count.
     It says how much there is and not whether it is right: noise has plenty. A truth without detail gives NaN.
     """
-    energies = [_fine(luma(image.double())).square().mean().item() for image in (pred, target)]
+    energies = [_fine(rgb_to_luma(image.double())).square().mean().item() for image in (pred, target)]
     return energies[0] / energies[1] if energies[1] > 1e-10 else math.nan
 
 

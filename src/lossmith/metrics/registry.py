@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from lossmith.formula.loss import Loss
-from lossmith.image import eight_bit, luma
+from lossmith.image import quantize_8bit, rgb_to_luma
 from lossmith.losses import dists, lpips
-from lossmith.metrics.image_metrics import psnr, ssim, texture
-from lossmith.metrics.patches import swd
-from lossmith.pretrained.locate import MissingWeights
+from lossmith.metrics.image_metrics import psnr, ssim, texture_ratio
+from lossmith.metrics.sliced_wasserstein import swd
+from lossmith.pretrained.locate import MissingWeightsError
 
-__all__ = ["METRICS", "Metric", "missing", "protocol", "score", "sharing"]
+__all__ = ["DEFAULT_METRICS", "MetricName", "find_missing_metrics", "describe_protocol", "compute_metrics", "find_shared_backbones"]
 
-Metric = Literal["psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture", "dists", "swd"]
+MetricName = Literal["psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture", "dists", "swd"]
 
-METRICS: tuple[Metric, ...] = ("psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture")
+DEFAULT_METRICS: tuple[MetricName, ...] = ("psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture")
 """Those that are taken unless others are asked for; "dists" and "swd" take a second a picture, and are asked for."""
 
-WORDS: dict[Metric, str] = {
+WORDS: dict[MetricName, str] = {
     "psnr_y": "PSNR in dB on Y of BT.601 (16..235)",
     "psnr_rgb": "PSNR in dB on RGB",
     "ssim_y": "SSIM (Wang, 11 px Gaussian window, valid) on Y of BT.601",
@@ -34,7 +34,7 @@ WORDS: dict[Metric, str] = {
 
 
 @torch.no_grad()
-def score(pred: Tensor, target: Tensor, *, border: int, which: Sequence[Metric] = METRICS) -> dict[str, float]:
+def compute_metrics(pred: Tensor, target: Tensor, *, border: int, which: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, float]:
     """What a restored picture is worth beside the true one.
 
     As the papers do it, the picture is clipped and rounded to 8 bits first, and a rim is left out of all metrics.
@@ -65,38 +65,38 @@ def score(pred: Tensor, target: Tensor, *, border: int, which: Sequence[Metric] 
     if not bool(pred.isfinite().all()):
         raise ValueError("score wants finite pictures; the prediction has NaN or infinite pixels.")
     inner = (..., slice(border, -border or None), slice(border, -border or None))
-    x, y = (eight_bit(image.float())[inner] for image in (pred, target))
+    x, y = (quantize_8bit(image.float())[inner] for image in (pred, target))
     values: dict[str, float] = {}
     for name in which:
         if name == "psnr_y":
-            values[name] = psnr(luma(x), luma(y))
+            values[name] = psnr(rgb_to_luma(x), rgb_to_luma(y))
         elif name == "psnr_rgb":
             values[name] = psnr(x, y)
         elif name == "ssim_y":
-            values[name] = ssim(luma(x), luma(y))
+            values[name] = ssim(rgb_to_luma(x), rgb_to_luma(y))
         elif name == "texture":
-            values[name] = texture(x, y)
+            values[name] = texture_ratio(x, y)
         elif name == "swd":
             values[name] = swd(x, y)
         else:
-            with suppress(MissingWeights):  # `missing` says so
+            with suppress(MissingWeightsError):  # `missing` says so
                 values[name] = float(_judge(name)(x, y))
     return values
 
 
-def missing(which: Sequence[Metric] = METRICS) -> dict[str, str]:
+def find_missing_metrics(which: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
     """The metrics that :func:`score` leaves out here, and why."""
     absent: dict[str, str] = {}
     for name in JUDGES:
         if name in which:
             try:
                 _judge(name)(*torch.zeros(2, 1, 3, 64, 64))
-            except MissingWeights as error:
+            except MissingWeightsError as error:
                 absent[name] = str(error)
     return absent
 
 
-def sharing(loss: Loss, which: Sequence[Metric] = METRICS) -> dict[str, str]:
+def find_shared_backbones(loss: Loss, which: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
     """The metrics that look through a network through which a loss looks too, and through which.
 
     A network that was trained to please such a metric does well by it whatever its pictures are worth.
@@ -116,7 +116,7 @@ def plain(networks: set[str]) -> set[str]:
     return {name.removesuffix("_l2pool") for name in networks}
 
 
-def protocol(border: int, which: Sequence[Metric] = METRICS) -> dict[str, str]:
+def describe_protocol(border: int, which: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
     """What each figure of :func:`score` is, in words, to be kept with the figures.
 
     Example:
@@ -127,9 +127,9 @@ def protocol(border: int, which: Sequence[Metric] = METRICS) -> dict[str, str]:
 
 
 @cache
-def _judge(name: Metric) -> Loss:
+def _judge(name: MetricName) -> Loss:
     return JUDGES[name]()
 
 
-JUDGES: dict[Metric, Callable[[], Loss]] = {"lpips_alex": lambda: lpips("alex"), "dists": dists}
+JUDGES: dict[MetricName, Callable[[], Loss]] = {"lpips_alex": lambda: lpips("alex"), "dists": dists}
 """The metrics that are losses of ours."""

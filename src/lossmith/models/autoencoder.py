@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith.models.codebook import Codebook
-from lossmith.models.restorer import Restorer
+from lossmith.models.base import Restorer
 
-__all__ = ["Autoencoder", "Latent"]
+__all__ = ["Autoencoder", "LatentKind"]
 
-Latent = Literal["kl", "vq"]
+LatentKind = Literal["kl", "vq"]
+DOWNSAMPLING_FACTORS = (2, 4, 8, 16)
 
 STEEP = 20.0
 """The log-variance past which noise grows no further; :class:`lossmith.KL` pulls it back from there."""
@@ -69,7 +70,7 @@ class Autoencoder(Restorer):
         self,
         scale: int = 1,
         *,
-        latent: Latent = "kl",
+        latent: LatentKind = "kl",
         down: int = 4,
         channels: int = 64,
         latents: int = 4,
@@ -78,7 +79,7 @@ class Autoencoder(Restorer):
     ) -> None:
         if scale != 1:
             raise ValueError(f"autoencoder keeps a picture's size, scale 1; got {scale!r}.")
-        if latent not in get_args(Latent):
+        if latent not in get_args(LatentKind):
             raise ValueError(f'autoencoder knows latent="kl" and "vq"; got {latent!r}.')
         if down not in (2, 4, 8, 16):
             raise ValueError(f"autoencoder wants down as 2, 4, 8 or 16; got {down!r}.")
@@ -124,7 +125,7 @@ class Autoencoder(Restorer):
             self.outward.weight.copy_(straight.transpose(0, 1) / UNIT)
             self.outward.bias.zero_()  # type: ignore[union-attr]
 
-    def forward(self, image: Tensor, *, note: dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, image: Tensor, *, extra_outputs: dict[str, Tensor] | None = None) -> Tensor:
         """The picture made of its latents, (N, 3, H, W).
 
         Args:
@@ -133,7 +134,7 @@ class Autoencoder(Restorer):
                 and "indices" (N, h, w).
         """
         height, width = image.shape[-2:]
-        centred = self.padded(image) - 0.5
+        centred = self.pad(image) - 0.5
         encoded: Tensor = self.encoder(centred)
         small = self.inward(F.avg_pool2d(centred, self.down))
         encoded = encoded + F.pad(small, (0, 0, 0, 0, 0, encoded.shape[1] - self.latents))
@@ -146,8 +147,8 @@ class Autoencoder(Restorer):
             drawn = mu
             if self.training:
                 drawn = mu + (logvar.float().clamp(-30, STEEP) / 2).exp() * torch.randn_like(mu)
-        if note is not None:
-            note.update(views)
+        if extra_outputs is not None:
+            extra_outputs.update(views)
         return self.decode(drawn)[..., :height, :width]
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -175,16 +176,16 @@ class Autoencoder(Restorer):
         with torch.no_grad():
             return self.decode(drawn)
 
-    def figures(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
+    def latent_metrics(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
         """Scalars for logs: the divergence in nats an image and the active latents, or how the codebook is used."""
         if self.codebook is not None:
-            return self.codebook.figures()
+            return self.codebook.usage_metrics()
         mu, logvar = views["mu"].float(), views["logvar"].float()
         nats = (mu.square() + logvar.clamp_max(STEEP).exp() - 1 - logvar).flatten(1).sum(dim=1) / 2
         active = mu.transpose(0, 1).flatten(1).var(dim=1, correction=0) > ACTIVE
         return {"kl": nats.mean(), "active": active.sum()}
 
-    def padded(self, image: Tensor) -> Tensor:
+    def pad(self, image: Tensor) -> Tensor:
         """The image with its right and lower edge repeated up to a multiple of the factor."""
         height, width = image.shape[-2:]
         return F.pad(image, (0, -width % self.down, 0, -height % self.down), mode="replicate")

@@ -7,16 +7,16 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.distributed import place, summed
+from lossmith.distributed import rank_and_world_size, all_reduce_sum
 
-__all__ = ["Codebook", "Quantised"]
+__all__ = ["Codebook", "QuantizedLatents"]
 
 DECAY = 0.99  # of the usage, a training pass
 DEAD = 0.03  # of an even share; a code that nobody chooses falls below that after 350 passes
 
 
 @final
-class Quantised(NamedTuple):
+class QuantizedLatents(NamedTuple):
     """What a codebook makes of latents (N, D, h, w)."""
 
     straight: Tensor
@@ -57,7 +57,7 @@ class Codebook(nn.Module):
         self.register_buffer("usage", torch.zeros(size))  # the share of places that choose each, a running mean
         self.register_buffer("revived", torch.zeros((), dtype=torch.long))
 
-    def forward(self, latents: Tensor) -> Quantised:
+    def forward(self, latents: Tensor) -> QuantizedLatents:
         """The nearest entries."""
         with torch.autocast(latents.device.type, enabled=False):  # half precision would choose others
             exact = latents.float()
@@ -71,14 +71,14 @@ class Codebook(nn.Module):
                     self.count(indices)
             chosen = indices.view(len(latents), *latents.shape[2:])
             codes = F.embedding(chosen, self.entries).permute(0, 3, 1, 2)
-            return Quantised(exact + (codes - exact).detach(), codes, chosen)
+            return QuantizedLatents(exact + (codes - exact).detach(), codes, chosen)
 
     @torch.no_grad()
     def revive(self, places: Tensor) -> None:
         """Moves dead entries to latents of the batch, which are drawn at random."""
         size = len(self.entries)
         chosen = places[torch.randint(len(places), (size,), device=places.device)]
-        if place()[1] > 1:
+        if rank_and_world_size()[1] > 1:
             dist.broadcast(chosen, 0)
         dead = (self.usage < DEAD / size) & chosen.isfinite().all(dim=1)
         self.entries.copy_(torch.where(dead[:, None], chosen, self.entries))
@@ -89,10 +89,10 @@ class Codebook(nn.Module):
     def count(self, indices: Tensor) -> None:
         """Follows how often each entry is chosen."""
         ones = torch.ones_like(indices, dtype=torch.float)
-        counts = summed(torch.zeros_like(self.usage).scatter_add_(0, indices, ones))
+        counts = all_reduce_sum(torch.zeros_like(self.usage).scatter_add_(0, indices, ones))
         self.usage.mul_(DECAY).add_(counts / counts.sum(), alpha=1 - DECAY)
 
-    def figures(self) -> dict[str, Tensor]:
+    def usage_metrics(self) -> dict[str, Tensor]:
         """Scalars: how many entries are in use, as the exponential of their entropy and by number; and the revived."""
         share = self.usage / self.usage.sum().clamp_min(1e-12)
         entropy = -torch.special.xlogy(share, share).sum()

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.formula.weight import Knob, Value
-from lossmith.models.restorer import Restorer
-from lossmith.models.slider import Slider, placed
+from lossmith.formula.weight import Knob, WeightValue
+from lossmith.models.base import Restorer
+from lossmith.models.slider import Slider, to_fraction
 
-__all__ = ["Knobbed"]
+__all__ = ["ConditionedNetwork"]
 
 OCTAVES = 4  # of the Fourier features; the finest has a wave over a quarter of the range
 PACE = 10.0  # with Adam each weight moves by about the learning rate a step, and the heads have all the way to go
@@ -24,7 +24,7 @@ SLACK = 1e-6  # relative; what a float32 makes of an end of the range
 
 
 @final
-class Knobbed(Restorer):
+class ConditionedNetwork(Restorer):
     r"""A network that can be turned between losses while it is used, by knobs that its training turned at random.
 
     After the first convolution of each block the features are scaled and shifted, channel by channel, by what a small
@@ -62,7 +62,7 @@ class Knobbed(Restorer):
 
     Example:
         >>> from lossmith.models import EDSR
-        >>> model = Knobbed(EDSR(2, channels=8, blocks=2), {"lam": (0.03, 30.0)})
+        >>> model = ConditionedNetwork(EDSR(2, channels=8, blocks=2), {"lam": (0.03, 30.0)})
         >>> model.where
         ('body.0.0', 'body.1.0')
         >>> model(torch.rand(1, 3, 8, 8), lam=0.5).shape
@@ -77,25 +77,25 @@ class Knobbed(Restorer):
         where: str | Sequence[str] | None = None,
         width: int = 64,
     ) -> None:
-        if isinstance(network, Knobbed):
+        if isinstance(network, ConditionedNetwork):
             raise ValueError(f"The network has the knobs {', '.join(network.knobs)} already; give the one inside.")
         if not knobs:
-            raise ValueError("Knobbed wants at least one knob and its range, such as {'lam': (0.03, 30.0)}; got none.")
+            raise ValueError("ConditionedNetwork wants at least one knob and its range, such as {'lam': (0.03, 30.0)}; got none.")
         if "image" in knobs:
             raise ValueError("A knob of a network cannot be called 'image', as its input is; give it another name.")
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-            raise ValueError(f"Knobbed wants width as a whole number of at least 1; got {width!r}.")
+            raise ValueError(f"ConditionedNetwork wants width as a whole number of at least 1; got {width!r}.")
         ranges = {name: span(name, ends) for name, ends in knobs.items()}
         places = blocks(network) if where is None else named(network, [where] if isinstance(where, str) else where)
         spec = {"name": "knob", "network": network.spec, "where": list(places), "width": width}
-        super().__init__(network.scale, network.reach, {**spec, "knobs": {k: list(v) for k, v in ranges.items()}})
-        self.network, self.where, self.inputs = network, tuple(places), network.inputs
+        super().__init__(network.scale, network.receptive_radius, {**spec, "knobs": {k: list(v) for k, v in ranges.items()}})
+        self.network, self.where, self.in_channels = network, tuple(places), network.in_channels
         self.knobs: dict[str, tuple[float, float]] = ranges
         self.channels = tuple(places.values())
         self.slider: Slider | None = None
         """What equal moves of a slider are in the knobs, once it was measured."""
-        self.mixing: Slider | None = None
-        """The same where its ends are mixed, see :class:`lossmith.models.output_interpolation.MixedEnds`."""
+        self.interpolation_slider: Slider | None = None
+        """The same where its ends are mixed, see :class:`lossmith.models.output_interpolation.OutputInterpolation`."""
         self.code = nn.Sequential(
             nn.Conv2d(len(self.knobs) * (1 + 2 * OCTAVES), width, 1), nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU()
         )
@@ -107,7 +107,7 @@ class Knobbed(Restorer):
             network.get_submodule(place).register_forward_hook(functools.partial(self._turn, index))
         self._now: tuple[Tensor, dict[tuple[int, ...], Tensor], list[int]] | None = None
 
-    def forward(self, image: Tensor, **knobs: Value) -> Tensor:
+    def forward(self, image: Tensor, **knobs: WeightValue) -> Tensor:
         """The image restored, with each knob at a number, one a picture (N,), or a map (N, 1, H, W) of its size.
 
         Raises:
@@ -115,7 +115,7 @@ class Knobbed(Restorer):
                 in compiled code the values of a tensor are not looked at, since a GPU would have to be waited for.
         """
         passed: list[int] = []
-        self._now = self.network.padded(self.places(image, knobs)), {}, passed
+        self._now = self.network.pad(self.normalize_knobs(image, knobs)), {}, passed
         try:
             answer: Tensor = self.network(image)
         finally:
@@ -130,10 +130,10 @@ class Knobbed(Restorer):
     def train(self, mode: bool = True) -> Self:
         """As of any module; a network that is trained on has no slider any more, whose table is of its old weights."""
         if mode:
-            self.slider = self.mixing = None
+            self.slider = self.interpolation_slider = None
         return super().train(mode)
 
-    def at(self, t: Value) -> dict[str, Value]:
+    def knobs_at(self, t: WeightValue) -> dict[str, WeightValue]:
         """What each knob is at a place of the slider, from 0 (all low) to 1 (all high): a number, or a tensor for one.
 
         Equal moves look equally large once the slider was equalised, and are equal in the knobs' logarithms before.
@@ -141,14 +141,14 @@ class Knobbed(Restorer):
         Raises:
             ValueError: The place is not in [0, 1].
         """
-        return self.along(placed(t, self.slider))
+        return self.knobs_at_fraction(to_fraction(t, self.slider))
 
-    def along(self, place: Value) -> dict[str, Value]:
+    def knobs_at_fraction(self, place: WeightValue) -> dict[str, WeightValue]:
         """What each knob is at a part of the way from all low to all high, in the knobs' logarithms."""
         ends = {name: (math.log(low), math.log(high)) for name, (low, high) in self.knobs.items()}
         return {name: _exp(low + (high - low) * place) for name, (low, high) in ends.items()}
 
-    def places(self, image: Tensor, knobs: Mapping[str, Value]) -> Tensor:
+    def normalize_knobs(self, image: Tensor, knobs: Mapping[str, WeightValue]) -> Tensor:
         """Where the knobs stand in their ranges, in [-1, 1]: (1 or N, knobs, 1 or H, 1 or W)."""
         for name, (low, high) in self.knobs.items():
             if name not in knobs:
@@ -161,7 +161,7 @@ class Knobbed(Restorer):
         columns = [self._place(name, knobs[name], image) for name in self.knobs]
         return torch.cat(torch.broadcast_tensors(*columns), dim=1)  # type: ignore[no-untyped-call]
 
-    def _place(self, name: str, value: Value, image: Tensor) -> Tensor:
+    def _place(self, name: str, value: WeightValue, image: Tensor) -> Tensor:
         low, high = self.knobs[name]
         if not isinstance(value, Tensor):
             self._inside(name, value, value)
@@ -191,7 +191,7 @@ class Knobbed(Restorer):
         """After a module: the features turned."""
         if self._now is None:
             raise ValueError(
-                "A network inside a Knobbed is called through that alone, and recomputes nothing behind it."
+                "A network inside a ConditionedNetwork is called through that alone, and recomputes nothing behind it."
             )
         if features.ndim != 4 or features.shape[1] != self.channels[index]:
             raise ValueError(
@@ -272,5 +272,5 @@ def convolutions(module: nn.Module, least: int = 1) -> Iterator[tuple[str, nn.Co
     return ((name, conv) for name, conv in found if max(conv.kernel_size) >= least)
 
 
-def _exp(value: Value) -> Value:
+def _exp(value: WeightValue) -> WeightValue:
     return value.exp() if isinstance(value, Tensor) else math.exp(value)

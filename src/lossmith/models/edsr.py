@@ -5,7 +5,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.models.restorer import Restorer
+from lossmith.models.base import Restorer
 
 __all__ = ["EDSR"]
 

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from lossmith._plugins import Plugins
-from lossmith.models.conditioned import Knobbed
-from lossmith.models.restorer import Network, Restorer
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.models.base import Network, Restorer
 from lossmith.models.slider import Slider
-from lossmith.models.spandrel_model import PREFIX, Foreign, spandrel
+from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel, import_spandrel
 
-__all__ = ["build", "header", "load", "load_network", "save"]
+__all__ = ["build_network", "read_header", "load_restorer", "load_network", "save_network"]
 
-OWN: Mapping[str, type[Network]] = Plugins("lossmith.models")
-FILES = (".safetensors", ".pth", ".pt", ".ckpt")
+NETWORKS: Mapping[str, type[Network]] = Plugins("lossmith.models")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
-def build(name: str, scale: int, **arguments: Any) -> Network:
+def build_network(name: str, scale: int, **arguments: Any) -> Network:
     """A network by its name.
 
     Args:
@@ -39,18 +39,18 @@ def build(name: str, scale: int, **arguments: Any) -> Network:
         >>> build("edsr", 4, channels=8, blocks=2).spec
         {'name': 'edsr', 'channels': 8, 'blocks': 2}
     """
-    if name in OWN:
+    if name in NETWORKS:
         try:
-            return OWN[name](scale, **arguments)
+            return NETWORKS[name](scale, **arguments)
         except TypeError as error:
             raise ValueError(f"{name} has no such argument: {str(error).split('() ')[-1]}.") from error
-    if name.startswith(PREFIX):
-        return _enlarging(Foreign.made(name.removeprefix(PREFIX), scale, arguments), scale, name)
-    if Path(name).suffix.lower() in FILES:
+    if name.startswith(SPANDREL_PREFIX):
+        return _enlarging(SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments), scale, name)
+    if Path(name).suffix.lower() in WEIGHT_SUFFIXES:
         if arguments:
             raise ValueError(f"{name!r} says itself what network it holds; leave {', '.join(arguments)} out.")
         return load_network(name, scale=scale)[0]
-    near = difflib.get_close_matches(name, OWN, n=1)
+    near = difflib.get_close_matches(name, NETWORKS, n=1)
     raise ValueError(
         f"No network is called {name!r}"
         + (
@@ -61,7 +61,7 @@ def build(name: str, scale: int, **arguments: Any) -> Network:
     )
 
 
-def save(model: Network, path: str | Path, meta: Mapping[str, Any]) -> None:
+def save_network(model: Network, path: str | Path, meta: Mapping[str, Any]) -> None:
     """Writes a network's weights as safetensors, with a header that says how to build it.
 
     Args:
@@ -73,16 +73,16 @@ def save(model: Network, path: str | Path, meta: Mapping[str, Any]) -> None:
 
     # a copy each: safetensors takes neither channels-last nor shared memory
     state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
-    header = {**meta, "model": model.spec, "scale": model.scale}
-    tables = {"slider": model.slider, "mixing": model.mixing} if isinstance(model, Knobbed) else {}
+    read_header = {**meta, "model": model.spec, "scale": model.scale}
+    tables = {"slider": model.slider, "mixing": model.interpolation_slider} if isinstance(model, ConditionedNetwork) else {}
     for name in ("slider", "mixing"):
-        header.pop(name, None)
+        read_header.pop(name, None)
         if (table := tables.get(name)) is not None:
-            header[name] = asdict(table)
-    save_file(state, path, {"lossmith": json.dumps(header)})
+            read_header[name] = asdict(table)
+    save_file(state, path, {"lossmith": json.dumps(read_header)})
 
 
-def load(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[str, Any]]:
+def load_restorer(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[str, Any]]:
     """The network from pictures to pictures in a file, see :func:`load_network`.
 
     Raises:
@@ -110,19 +110,19 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"Weights are wanted; there is no file {str(path)!r}.")
-    facts, state = header(file), _state(file)
+    facts, state = read_header(file), _state(file)
     model: Network
     if facts:
         try:
             model = _described(facts["model"], int(facts["scale"]), state, file)
-            if isinstance(model, Knobbed):
-                model.slider, model.mixing = (
+            if isinstance(model, ConditionedNetwork):
+                model.slider, model.interpolation_slider = (
                     Slider.read(facts[name]) if facts.get(name) else None for name in ("slider", "mixing")
                 )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} has a damaged header: {error!r}.") from error
     else:
-        model = Foreign.found(state, str(path))
+        model = SpandrelModel.from_weights(state, str(path))
     return _enlarging(model.eval(), scale or model.scale, str(path)), facts
 
 
@@ -135,13 +135,13 @@ def _described(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor],
         inner = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
         network = _described(arguments.pop("network"), scale, inner, file)
         assert isinstance(network, Restorer)
-        model = Knobbed(network, arguments.pop("knobs"), **arguments)
-    elif name.startswith(PREFIX) and not arguments:
-        return Foreign.found({k.removeprefix("network."): v for k, v in state.items()}, str(file))
-    elif name.startswith(PREFIX):  # whose arguments may be called as those of `build` are
-        model = Foreign.made(name.removeprefix(PREFIX), scale, arguments)
+        model = ConditionedNetwork(network, arguments.pop("knobs"), **arguments)
+    elif name.startswith(SPANDREL_PREFIX) and not arguments:
+        return SpandrelModel.from_weights({k.removeprefix("network."): v for k, v in state.items()}, str(file))
+    elif name.startswith(SPANDREL_PREFIX):  # whose arguments may be called as those of `build` are
+        model = SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments)
     else:
-        model = build(name, scale, **arguments)
+        model = build_network(name, scale, **arguments)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -158,7 +158,7 @@ def _enlarging(model: Network, scale: int, who: str) -> Network:
     return model
 
 
-def header(file: Path) -> dict[str, Any]:
+def read_header(file: Path) -> dict[str, Any]:
     """What the header of a file of weights says; empty if lossmith did not write it.
 
     Raises:
@@ -187,7 +187,7 @@ def _state(file: Path) -> dict[str, Tensor]:
     except Exception as error:  # as above
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{str(file)!r} holds no weights that can be read safely: {reason}.") from error
-    state = spandrel().canonicalize_state_dict(found) if isinstance(found, dict) else {}
+    state = import_spandrel().canonicalize_state_dict(found) if isinstance(found, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{str(file)!r} holds no network's weights, but a {type(found).__name__} of other things.")
     return dict(state)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.models.restorer import Restorer
+from lossmith.models.base import Restorer
 
 __all__ = ["Inpainter"]
 
@@ -36,7 +36,7 @@ class Inpainter(Restorer):
         torch.Size([1, 3, 30, 45])
     """
 
-    inputs = 4
+    in_channels = 4
 
     def __init__(self, scale: int = 1, *, channels: int = 32, blocks: int = 6) -> None:
         if scale != 1:

@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.formula.weight import Value
-from lossmith.models.conditioned import Knobbed
-from lossmith.models.restorer import Restorer
-from lossmith.models.slider import Slider, placed
+from lossmith.formula.weight import WeightValue
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.models.base import Restorer
+from lossmith.models.slider import Slider, to_fraction
 
-__all__ = ["MixedEnds"]
+__all__ = ["OutputInterpolation"]
 
 
 @final
-class MixedEnds(Restorer):
+class OutputInterpolation(Restorer):
     r"""A network with one knob, turned not by its layers but by mixing its answers at both ends, for twice the work.
 
     .. math:: y = (1 - a) \, f(x, \lambda_\text{low}) + a \, f(x, \lambda_\text{high}), \quad
@@ -42,43 +42,43 @@ class MixedEnds(Restorer):
 
     Example:
         >>> from lossmith.models import EDSR
-        >>> model = MixedEnds(Knobbed(EDSR(2, channels=8, blocks=2), {"lam": (0.03, 30.0)}))
+        >>> model = OutputInterpolation(ConditionedNetwork(EDSR(2, channels=8, blocks=2), {"lam": (0.03, 30.0)}))
         >>> model(torch.rand(1, 3, 8, 8), lam=0.5).shape
         torch.Size([1, 3, 16, 16])
         >>> round(model.share(1.0), 3)
         0.502
     """
 
-    def __init__(self, network: Knobbed, even: float = 1.0) -> None:
-        if not isinstance(network, Knobbed):
-            raise ValueError("MixedEnds mixes the answers of one network at the ends of its knob; this one has none.")
+    def __init__(self, network: ConditionedNetwork, even: float = 1.0) -> None:
+        if not isinstance(network, ConditionedNetwork):
+            raise ValueError("OutputInterpolation mixes the answers of one network at the ends of its knob; this one has none.")
         if len(network.knobs) > 1:
             raise ValueError(
                 f"Answers are mixed between the ends of one knob; the network has {', '.join(network.knobs)}. Turn it "
                 "by its layers."
             )
         if not 0 < even < math.inf:
-            raise ValueError(f"MixedEnds wants even as a value of the knob above 0; got {even!r}.")
-        super().__init__(network.scale, network.reach, {"name": "ends", "network": network.spec, "even": even})
-        self.network, self.even, self.inputs, self.knobs = network, even, network.inputs, network.knobs
+            raise ValueError(f"OutputInterpolation wants even as a value of the knob above 0; got {even!r}.")
+        super().__init__(network.scale, network.receptive_radius, {"name": "ends", "network": network.spec, "even": even})
+        self.network, self.even, self.in_channels, self.knobs = network, even, network.in_channels, network.knobs
 
     @property
     def slider(self) -> Slider | None:
         """What equal moves of the slider are here, once it was measured; kept with the network."""
-        return self.network.mixing
+        return self.network.interpolation_slider
 
     @slider.setter
     def slider(self, table: Slider | None) -> None:
-        self.network.mixing = table
+        self.network.interpolation_slider = table
 
-    def forward(self, image: Tensor, **knobs: Value) -> Tensor:
+    def forward(self, image: Tensor, **knobs: WeightValue) -> Tensor:
         """The image restored at both ends, and mixed.
 
         Raises:
             ValueError: As the network's, for the same reasons.
         """
         ((name, (low, high)),) = self.knobs.items()
-        value = low * torch.pow(high / low, (self.network.places(image, knobs) + 1) / 2)
+        value = low * torch.pow(high / low, (self.network.normalize_knobs(image, knobs) + 1) / 2)
         share = self.share(value)
         assert isinstance(share, Tensor)
         if share.shape[-2:] != (1, 1):
@@ -86,17 +86,17 @@ class MixedEnds(Restorer):
         first, second = (self.network(image, **{name: end}) for end in (low, high))
         return torch.lerp(first, second, share.to(first.dtype))
 
-    def share(self, value: Value) -> Value:
+    def share(self, value: WeightValue) -> WeightValue:
         """How much of the high end's answer there is with the knob at a value, from 0 to 1."""
         ((low, high),) = self.knobs.values()
         first, second, now = (end / (self.even + end) for end in (low, high, value))
         part = (now - first) / (second - first)
         return part.clamp(0, 1) if isinstance(part, Tensor) else min(max(part, 0.0), 1.0)
 
-    def at(self, t: Value) -> dict[str, Value]:
-        """What the knob is at a place of the slider from 0 to 1, as :meth:`Knobbed.at` says it, by its own table."""
-        return self.along(placed(t, self.slider))
+    def knobs_at(self, t: WeightValue) -> dict[str, WeightValue]:
+        """What the knob is at a place of the slider from 0 to 1, as :meth:`ConditionedNetwork.knobs_at` says it, by its own table."""
+        return self.knobs_at_fraction(to_fraction(t, self.slider))
 
-    def along(self, place: Value) -> dict[str, Value]:
+    def knobs_at_fraction(self, place: WeightValue) -> dict[str, WeightValue]:
         """What the knob is at a part of its range, in its logarithm."""
-        return self.network.along(place)
+        return self.network.knobs_at_fraction(place)

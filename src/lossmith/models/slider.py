@@ -9,9 +9,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lossmith.formula.weight import Value
+from lossmith.formula.weight import WeightValue
 
-__all__ = ["Slider", "placed"]
+__all__ = ["Slider", "to_fraction"]
 
 CONDITION = re.compile(r"\s*([a-z]\w*)\s*(>=|<=)\s*([-+.\deE]+)\s*")
 
@@ -33,9 +33,9 @@ class Slider:
 
     Example:
         >>> slider = Slider((0, 0.5, 1), (0, 0.2, 1), {"psnr_y": (29.0, 28.0, 26.0)}, "SSIM", "3 pictures")
-        >>> round(slider.place(0.75), 6)
+        >>> round(slider.fraction(0.75), 6)
         0.6
-        >>> slider.reaching("psnr>=27")
+        >>> slider.find_position("psnr>=27")
         0.75
     """
 
@@ -59,15 +59,15 @@ class Slider:
         figures = {name: tuple(column) for name, column in table["figures"].items()}
         return cls(tuple(table["t"]), tuple(table["places"]), figures, table["distance"], table["pictures"])
 
-    def place(self, t: Value) -> Value:
+    def fraction(self, t: WeightValue) -> WeightValue:
         """The part of the ranges at a place of the slider, linear between those of the table."""
         return between(t, self.t, self.places)
 
-    def expected(self, t: float) -> dict[str, float]:
+    def expected_metrics(self, t: float) -> dict[str, float]:
         """What was measured at a place of the slider, linear between those of the table."""
         return {name: float(between(t, self.t, column)) for name, column in self.figures.items()}
 
-    def reaching(self, condition: str) -> float:
+    def find_position(self, condition: str) -> float:
         """The place of the slider that an outcome asks for, linear between those of the table.
 
         It is the highest place at which the condition holds, if it holds at 0: of all that are as accurate as asked,
@@ -106,7 +106,7 @@ class Slider:
         return self.t[inside] + part * (self.t[outside] - self.t[inside])
 
 
-def placed(t: Value, table: Slider | None) -> Value:
+def to_fraction(t: WeightValue, table: Slider | None) -> WeightValue:
     """The part of the ranges at a place of a slider, which is that place itself where no table was measured.
 
     Raises:
@@ -115,10 +115,10 @@ def placed(t: Value, table: Slider | None) -> Value:
     inside = bool(((t >= 0) & (t <= 1)).all()) if isinstance(t, Tensor) else 0 <= t <= 1
     if not inside:
         raise ValueError(f"A slider goes from 0 to 1; got {'a tensor beyond' if isinstance(t, Tensor) else t}.")
-    return t if table is None else table.place(t)
+    return t if table is None else table.fraction(t)
 
 
-def between(x: Value, xs: Sequence[float], ys: Sequence[float]) -> Value:
+def between(x: WeightValue, xs: Sequence[float], ys: Sequence[float]) -> WeightValue:
     """Linear interpolation in a table."""
     if not isinstance(x, Tensor):
         return float(between(torch.tensor(x, dtype=torch.float64), xs, ys))

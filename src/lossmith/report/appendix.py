@@ -1,74 +1,73 @@
-"""The end of the page: what a step costs, what to cite, settings, skipped pictures and unreadable files."""
+"""The last sections of the report: cost of a step, citations, settings, skipped images and unreadable files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from lossmith.report.folder import Run, number
+from lossmith.report.folder import Run, finite_float
 
-__all__ = ["citations", "details", "plan"]
+__all__ = ["citations_section", "cost_section", "settings_section"]
 
 
-def plan(runs: Sequence[Run]) -> str:
-    """What a step costs, where a run wrote it down."""
+def cost_section(runs: Sequence[Run]) -> str:
+    """Return the predicted cost of a step, for each run that recorded the cost; "" if none did."""
     tables = []
     for run in runs:
         rows = run.plan.get("rows") or []
         columns = list(dict.fromkeys(key for row in rows for key in row))
         if rows:
-            cells = ((f"<td>{escape(_plain(row.get(key)))}</td>" for key in columns) for row in rows)
+            cells = ((f"<td>{escape(_format_value(row.get(key)))}</td>" for key in columns) for row in rows)
             body = "".join(f"<tr>{''.join(line)}</tr>" for line in cells)
-            names = "".join(f"<th>{escape(str(key))}</th>" for key in columns)
-            tables.append(f"{_of(run, runs)}<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>")
-    return f"<section><h2>What a step costs</h2>{''.join(tables)}</section>" if tables else ""
+            head = "".join(f"<th>{escape(str(key))}</th>" for key in columns)
+            lead = f'<p class="lead">{escape(run.name)}</p>' if len(runs) > 1 else ""
+            tables.append(f"{lead}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    return f"<section><h2>Cost of a step</h2>{''.join(tables)}</section>" if tables else ""
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
-    as_number = number(value)
-    return "\u2013" if value is None else str(value) if as_number is None else f"{as_number:.4g}"
+    number = finite_float(value)
+    return "\u2013" if value is None else str(value) if number is None else f"{number:.4g}"
 
 
-def _of(run: Run, runs: Sequence[Run]) -> str:
-    return f'<p class="lead">{escape(run.name)}</p>' if len(runs) > 1 else ""
-
-
-def citations(runs: Sequence[Run]) -> str:
-    """The papers behind the terms, each once."""
-    texts = dict.fromkeys(text.strip() for run in runs for text in run.plan.get("citations") or [])
-    if not texts:
+def citations_section(runs: Sequence[Run]) -> str:
+    """Return the BibTeX entries of the papers behind the terms, each once; "" if none is recorded."""
+    entries = dict.fromkeys(text.strip() for run in runs for text in run.plan.get("citations") or [])
+    if not entries:
         return ""
-    listed = escape("\n\n".join(texts))
-    return f"<section><h2>To cite</h2><pre>{listed}</pre></section>"
+    text = escape("\n\n".join(entries))
+    return f"<section><h2>Citations</h2><pre>{text}</pre></section>"
 
 
-def details(runs: Sequence[Run]) -> str:
-    """Settings, skipped pictures, and what could not be read."""
+def settings_section(runs: Sequence[Run]) -> str:
+    """Return the settings, the skipped images and the unreadable files, each in a collapsed table."""
     parts = []
-    blocks: list[tuple[str, Callable[[Run], list[tuple[str, str]]]]] = [
-        ("Settings", lambda run: [(key, _setting(value)) for key, value in run.config.items()] + _text(run)),
-        ("Skipped pictures", lambda run: [(str(r.get("file", "?")), str(r.get("why", "?"))) for r in run.skipped]),
-        ("Not readable in the folder", lambda run: [(run.folder.name, remark) for remark in run.remarks]),
-    ]
-    for title, rows_of in blocks:
-        for run in runs:
-            rows = rows_of(run)
-            if rows:
-                owner = f" · {run.name}" if len(runs) > 1 else ""
-                count = "" if title == "Settings" else f" ({len(rows)})"
-                body = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rows)
-                parts.append(
-                    f"<details><summary>{escape(title + count + owner)}</summary><table>{body}</table></details>"
-                )
-    return f"<section><h2>Settings and remarks</h2>{''.join(parts)}</section>"
+    for run in runs:
+        rows = [(key, _format_setting(value)) for key, value in run.config.items()] + _loss_rows(run)
+        parts.append(_details("Settings", rows, run, runs))
+    for run in runs:
+        rows = [(str(row.get("file", "?")), str(row.get("reason", row.get("why", "?")))) for row in run.skipped]
+        parts.append(_details(f"Skipped images ({len(rows)})", rows, run, runs))
+    for run in runs:
+        rows = [(run.folder.name, note) for note in run.notes]
+        parts.append(_details(f"Unreadable files ({len(rows)})", rows, run, runs))
+    return f"<section><h2>Settings and notes</h2>{''.join(parts)}</section>"
 
 
-def _setting(value: Any) -> str:
+def _details(title: str, rows: Sequence[tuple[str, str]], run: Run, runs: Sequence[Run]) -> str:
+    if not rows:
+        return ""
+    owner = f" · {run.name}" if len(runs) > 1 else ""
+    body = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rows)
+    return f"<details><summary>{escape(title + owner)}</summary><table>{body}</table></details>"
+
+
+def _format_setting(value: Any) -> str:
     return ", ".join(f"{k} = {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
-def _text(run: Run) -> list[tuple[str, str]]:
-    weights = run.loss.get("weights")
-    rows = [("loss, in full", str(run.loss["text"]))] if run.loss.get("text") not in (None, run.formula) else []
-    return rows + [(f"weights of {k}", str(v)) for k, v in (weights.items() if isinstance(weights, dict) else [])]
+def _loss_rows(run: Run) -> list[tuple[str, str]]:
+    hashes = run.loss.get("weights")
+    rows = [("complete loss", str(run.loss["text"]))] if run.loss.get("text") not in (None, run.formula) else []
+    return rows + [(f"weights of {k}", str(v)) for k, v in (hashes.items() if isinstance(hashes, dict) else [])]

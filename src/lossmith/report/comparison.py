@@ -1,47 +1,53 @@
-"""The section of pictures: what the script needs for wipe, loupe and slider, and a plain gallery where none may run."""
+"""The section that compares images: the markup for compare.js, and a gallery for browsers without scripts."""
 
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
 
-from lossmith.report.figures import Group, thousands
-from lossmith.report.images import Picture, Shot
+from lossmith.report.groups import Group, format_count
+from lossmith.report.images import ImageComparison, ImageVariant
 
-__all__ = ["comparison"]
+__all__ = ["comparison_section"]
 
 
-def comparison(group: Group, pictures: Sequence[Picture], remarks: Sequence[str]) -> str:
-    """Input, bicubic, what the runs made, and truth, under a wipe and a loupe."""
-    head = "<section><h2>Look for yourself</h2>"
-    if not pictures:
-        reason = " ".join(["No picture has been written yet.", *remarks])
+def comparison_section(group: Group, comparisons: Sequence[ImageComparison], notes: Sequence[str]) -> str:
+    """Return the section that compares input, bicubic interpolation, the runs' outputs and the ground truth.
+
+    Args:
+        group: The runs.
+        comparisons: The validation images, encoded by :func:`lossmith.report.images.embed_images`.
+        notes: How the images are encoded and which ones are left out.
+    """
+    head = "<section><h2>Image comparison</h2>"
+    if not comparisons:
+        reason = " ".join(["No image has been written yet.", *notes])
         return f'{head}<p class="empty">{escape(reason)}</p></section>'
-    galleries = "".join(_gallery(group, picture) for picture in pictures)
+    galleries = "".join(_gallery(group, comparison) for comparison in comparisons)
     template = (files("lossmith.report") / "compare.html").read_text(encoding="utf-8")
-    lead = f'<p class="lead">Pictures that the training did not see. {escape(" ".join(remarks))}</p>'
+    lead = f'<p class="lead">Validation images, which were not trained on. {escape(" ".join(notes))}</p>'
     return f"{head}{lead}{Template(template).substitute(galleries=galleries)}</section>"
 
 
-def _gallery(group: Group, picture: Picture) -> str:
-    shown: dict[int | None, int | None] = {shot.run: shot.step for shot in picture.shots}  # the last step of each run
+def _gallery(group: Group, comparison: ImageComparison) -> str:
+    last_step: dict[int | None, int | None] = {variant.run: variant.step for variant in comparison.variants}
     figures = []
-    for shot in picture.shots:
-        name = group.runs[shot.run].name if shot.run is not None else shot.role
-        hidden = "" if shown[shot.run] == shot.step else " hidden"
-        figures.append(_shot(shot, name, f"{picture.name}, {name}", hidden))
-    name, (x, y) = escape(picture.name), picture.place
-    place = f'data-x="{x:.3f}" data-y="{y:.3f}"'
-    return f'<div class="gallery" data-name="{name}" {place}><h3>{name}</h3>{"".join(figures)}</div>'
+    for variant in comparison.variants:
+        name = group.runs[variant.run].name if variant.run is not None else variant.role
+        hidden = "" if last_step[variant.run] == variant.step else " hidden"
+        figures.append(_figure(variant, name, f"{comparison.name}, {name}", hidden))
+    name, (x, y) = escape(comparison.name), comparison.focus
+    focus = f'data-x="{x:.3f}" data-y="{y:.3f}"'
+    return f'<div class="gallery" data-name="{name}" {focus}><h3>{name}</h3>{"".join(figures)}</div>'
 
 
-def _shot(shot: Shot, name: str, described: str, hidden: str) -> str:
-    colour = f' data-colour="{shot.run % 8}"' if shot.run is not None else ""
-    side = shot.role if shot.run is None else f"run{shot.run}"
-    step = "" if shot.step is None else f" <small>step {thousands(shot.step)}</small>"
-    kind = "" if shot.run is None else f' class="c{shot.run % 8}"'
+def _figure(variant: ImageVariant, name: str, alt: str, hidden: str) -> str:
+    colour = f' data-colour="{variant.run % 8}"' if variant.run is not None else ""
+    side = variant.role if variant.run is None else f"run{variant.run}"
+    step = "" if variant.step is None else f" <small>step {format_count(variant.step)}</small>"
+    kind = "" if variant.run is None else f' class="c{variant.run % 8}"'
     return (
-        f'<figure data-side="{side}" data-name="{escape(name)}" data-step="{shot.step or 0}"{colour}{hidden}>'
-        f'<img src="{shot.uri}" width="{shot.size[0]}" height="{shot.size[1]}" alt="{escape(described)}">'
+        f'<figure data-side="{side}" data-name="{escape(name)}" data-step="{variant.step or 0}"{colour}{hidden}>'
+        f'<img src="{variant.uri}" width="{variant.size[0]}" height="{variant.size[1]}" alt="{escape(alt)}">'
         f"<figcaption><b{kind}>{escape(name)}</b>{step}</figcaption></figure>"
     )

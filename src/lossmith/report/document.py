@@ -1,4 +1,4 @@
-"""The page: everything that one or several runs left behind, in one HTML file that needs nothing else."""
+"""The report of one or several runs, as one self-contained HTML page."""
 
 import base64
 import hashlib
@@ -8,94 +8,118 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from lossmith._files import write_text_atomically
 from lossmith.report import appendix, sections
-from lossmith.report.comparison import comparison
-from lossmith.report.figures import grouped
-from lossmith.report.folder import distinct, read
-from lossmith.report.images import collect, inline
-from lossmith.report.warnings import noticed
+from lossmith.report.comparison import comparison_section
+from lossmith.report.diagnostics import diagnostics_section
+from lossmith.report.folder import read_run, unique_runs
+from lossmith.report.groups import Group, group_runs
+from lossmith.report.images import ImageComparison, collect_images, embed_images
 from lossmith.tasks import TASKS
 
-__all__ = ["page"]
+__all__ = ["write_document", "write_report"]
 
-BUDGET = 7_500_000  # bytes of pictures: with them the page stays under 8 MB, which mail and chat still carry
+ASSETS = "lossmith.report"
+"""The package of the page template and of the style sheets and scripts that all pages share."""
+IMAGE_BUDGET = 7_500_000
+"""The largest size of all images in bytes; the page then stays below 8 MB, which mail and chat programs accept."""
 
 
-def page(runs: Sequence[Path], out: Path) -> Path:
+def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Write one self-contained HTML page about one or several runs.
 
-    It has the formulas and what was trained, the verdict in words and numbers, the pictures with a wipe, a loupe and a
-    slider over the steps, the plane of accuracy and realism, the curves, and the plan and citations where the folders
-    have them. Runs whose figures were taken in different ways (scale, validation folder, border) are never drawn in one
-    plot: each protocol has its own part of the page. A run that is still training, or was killed, is shown as far as it
-    got, and the page says what is missing.
+    The page has the formulas and settings, the results in words and numbers, the validation images with a wipe, a loupe
+    and a slider over the steps, the perception-distortion trade-off, the curves, and the cost of a step and the
+    citations if the folders record them. Runs that were validated under different protocols (scale, validation images,
+    border) are never drawn in one plot: each protocol has its own part of the page. An unfinished run is shown up to
+    its last step.
 
     Args:
-        runs: Run folders, as ``lossmith train`` writes them, one colour each, in this order.
-        out: The file to write; its folder is made where it is missing.
+        runs: Run folders of ``lossmith train``; their order decides their colours.
+        out: The file to write; its folder is created.
 
     Returns:
         The file that was written.
 
     Raises:
-        ValueError: If there is no run, a folder is no run, or `out` is a folder.
+        ValueError: There is no run, a folder is not a run folder, or `out` is a folder.
     """
     if not runs:
-        raise ValueError("report wants at least one run folder; none was given. Name the --out of a training.")
+        raise ValueError("runs must have at least one run folder; got none. Give the --out of a training run.")
     if out.is_dir():
-        raise ValueError(f"report wants a file to write the page to; {str(out)!r} is a folder. Name a file in it.")
-    members = distinct([read(Path(folder)) for folder in runs])
-    groups = grouped(members)
-    taken = [collect(group.runs) for group in groups]
-    pictures, remarks = inline([picture for group in taken for picture in group], BUDGET)
+        raise ValueError(
+            f"out must be a file to write the page to; {str(out)!r} is a folder. Give a file in the folder."
+        )
+    members = unique_runs([read_run(Path(folder)) for folder in runs])
+    groups = group_runs(members)
+    collected = [comparison for group in groups for comparison in collect_images(group.runs)]
+    comparisons, notes = embed_images(collected, IMAGE_BUDGET)
     body = [sections.heading(members)]
     if len(groups) > 1:
-        body.append(sections.apart(groups))
+        body.append(sections.protocol_note(groups))
     for group in groups:
-        if len(groups) > 1:
-            body.append(f'<div class="part"><h2>{escape(group.protocol)}</h2></div>')
-        body.append(sections.verdict_of(group, alone=len(groups) == 1))
-        own = [picture for picture in pictures if any(shot.run in group.runs for shot in picture.shots)]
-        body.append(comparison(group, own, remarks))
-        body.append(sections.realism(group))
-        body.append(sections.over_time(group))
-        for task in dict.fromkeys(str(members[i].config.get("task")) for i in group.runs):
-            body += TASKS[task].report_sections(group) if task in TASKS else []
-        body.append(sections.terms(group))
-        body.append(noticed(group))
-    body += [appendix.plan(members), appendix.citations(members), appendix.details(members)]
+        body += _group_sections(group, comparisons, notes, is_only=len(groups) == 1)
+    body += [
+        appendix.cost_section(members),
+        appendix.citations_section(members),
+        appendix.settings_section(members),
+    ]
     title = " · ".join(run.name for run in members)
-    return bound(f"{title} \u00b7 lossmith", "\n".join(filter(None, body)), ("charts.js", "compare.js"), out)
+    scripts = [(ASSETS, "charts.js"), (ASSETS, "compare.js")]
+    return write_document(f"{title} \u00b7 lossmith", "\n".join(filter(None, body)), out, scripts=scripts)
 
 
-def bound(title: str, body: str, scripts: Sequence[str], out: Path, styles: Sequence[str] = ()) -> Path:
-    """Writes a page of the house's style, which needs nothing else.
+def _group_sections(
+    group: Group, comparisons: Sequence[ImageComparison], notes: Sequence[str], *, is_only: bool
+) -> list[str]:
+    """Return the sections on the runs of one protocol."""
+    own = [each for each in comparisons if any(variant.run in group.runs for variant in each.variants)]
+    return [
+        "" if is_only else f'<div class="part"><h2>{escape(group.protocol)}</h2></div>',
+        sections.results_section(group, has_protocol=is_only),
+        comparison_section(group, own, notes),
+        sections.tradeoff_section(group),
+        sections.validation_section(group),
+        *(section for name in group.tasks for section in TASKS[name].report_sections(group)),
+        sections.terms_section(group),
+        diagnostics_section(group),
+    ]
+
+
+def write_document(
+    title: str,
+    body: str,
+    out: Path,
+    *,
+    scripts: Sequence[tuple[str, str]],
+    styles: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write a self-contained page from the page template.
+
+    The content security policy of the page admits no script but the given ones, whatever the texts of a run contain.
 
     Args:
-        title: Of the window.
+        title: The title of the browser window.
         body: The sections.
-        scripts: The package's files of scripts; no other may run, whatever a run's texts hold.
         out: The file to write.
-        styles: Files of styles, after the house's own.
+        scripts: The scripts, each as package and file name.
+        styles: Style sheets besides page.css, likewise.
 
     Returns:
         The file that was written.
     """
-    script = "\n".join(f"{{\n{_part(name)}}}" for name in scripts)
+    script = "\n".join(f"{{\n{_read_asset(*asset)}}}" for asset in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    text = Template(_part("page.html")).substitute(
+    text = Template(_read_asset(ASSETS, "page.html")).substitute(
         title=escape(title),
-        css="\n".join(_part(name) for name in ("page.css", *styles)),
+        css="\n".join(_read_asset(*asset) for asset in ((ASSETS, "page.css"), *styles)),
         body=body,
         script=script,
         script_hash=f"'sha256-{digest}'",
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")  # the hash above is that of these line ends
-    partial.replace(out)  # a page that is being looked at is never half a page
+    write_text_atomically(out, text)  # which keeps the line ends that the hash was computed of
     return out
 
 
-def _part(name: str) -> str:
-    return (files("lossmith.report") / name).read_text(encoding="utf-8")
+def _read_asset(package: str, name: str) -> str:
+    return (files(package) / name).read_text(encoding="utf-8")

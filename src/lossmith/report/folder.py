@@ -1,6 +1,6 @@
-"""A run folder as the page reads it: whatever is there, and a remark for whatever is not readable.
+"""Reading of run folders for the report: whatever is readable, and a note on each file that is not.
 
-A run may still be training, or was killed in the middle of a line: only a folder with no settings at all is refused.
+A run may still be training, or may have been killed while it wrote a line; only a folder without settings is rejected.
 """
 
 import json
@@ -12,16 +12,31 @@ from typing import Any
 
 from lossmith.formula.weight import Weight
 from lossmith.parser import parse
+from lossmith.report.plot.axis import Points
+from lossmith.train.folder import current_log_line
 
-__all__ = ["Points", "Run", "distinct", "number", "read"]
+__all__ = ["Record", "Run", "finite_float", "read_run", "unique_runs"]
 
 Record = dict[str, Any]
-Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder, read."""
+    """The content of a run folder.
+
+    Args:
+        folder: The folder.
+        name: The name of the run on the page.
+        config: The settings, of config.json.
+        loss: The formula and the hashes of its networks' weights, of loss.json.
+        log: One record for each logged step, of log.jsonl.
+        validation: One record for each validation, of validation.jsonl.
+        bicubic: The metrics of bicubic interpolation, of bicubic.json.
+        plan: The cost of a step and the citations, of plan.json.
+        skipped: The files that were not used, of skipped.json.
+        term_formulas: The formula of each term without its weight, by the name of the term.
+        notes: What could not be read, one sentence each.
+    """
 
     folder: Path
     name: str
@@ -32,142 +47,143 @@ class Run:
     bicubic: Record
     plan: Record
     skipped: list[Record]
-    meanings: dict[str, str]  # what each term's name stands for, as a formula of weight 1
-    remarks: list[str]
+    term_formulas: dict[str, str]
+    notes: list[str]
 
     @property
     def formula(self) -> str:
-        """The loss as its author wrote it."""
+        """The loss as the user wrote it."""
         return str(self.config.get("loss") or self.loss.get("text") or "(loss not recorded)")
 
     @property
     def step(self) -> int:
-        """The last step that left a line."""
+        """The last step that was logged or validated."""
         return max((int(line["step"]) for line in [*self.log[-1:], *self.validation[-1:]]), default=0)
 
     @property
     def seconds(self) -> float | None:
-        """How long the run took so far, over its resumptions."""
-        return number(self.log[-1].get("seconds")) if self.log else None
+        """The training time so far, over all sessions of the run."""
+        return finite_float(self.log[-1].get("seconds")) if self.log else None
 
     @property
     def terms(self) -> list[str]:
         """The names of the terms, in the order of their first appearance."""
         return list(dict.fromkeys(name for line in self.log for name in _mapping(line, "terms")))
 
-    def raw(self, term: str) -> Points:
-        """The unweighted value of a term over the steps; steps in which it was not finite are left out."""
-        pairs = ((line["step"], number(_mapping(line, "terms").get(term))) for line in self.log)
+    def term_values(self, term: str) -> Points:
+        """Return the unweighted value of a term at each step at which the value was finite."""
+        pairs = ((line["step"], finite_float(_mapping(line, "terms").get(term))) for line in self.log)
         return [(step, value) for step, value in pairs if value is not None]
 
-    def total(self) -> Points:
-        """The weighted total over the steps."""
-        pairs = ((line["step"], number(line.get("loss"))) for line in self.log)
+    def total_loss(self) -> Points:
+        """Return the weighted total at each step."""
+        pairs = ((line["step"], finite_float(line.get("loss"))) for line in self.log)
         return [(step, value) for step, value in pairs if value is not None]
 
-    def broken(self, term: str) -> int:
-        """In how many logged steps a term was there, and not a finite number."""
-        there = [_mapping(line, "terms") for line in self.log]
-        return sum(term in terms and number(terms[term]) is None for terms in there)
+    def count_nonfinite(self, term: str) -> int:
+        """Return the number of logged steps at which a term was evaluated and not finite."""
+        lines = [_mapping(line, "terms") for line in self.log]
+        return sum(term in terms and finite_float(terms[term]) is None for terms in lines)
 
     @property
-    def collapsed(self) -> list[str]:
-        """What was said of its critics, in words."""
-        return [str(words) for line in self.log for words in _mapping(line, "collapsed").values()]
+    def collapse_warnings(self) -> list[str]:
+        """The warnings of collapsed discriminators."""
+        return [str(text) for line in self.log for text in _mapping(line, "collapsed").values()]
 
-    def noticed(self, kind: str) -> dict[str, Points]:
-        """What was noticed beside the terms over the steps: of "critics", of latents ("observed"), of the "balance"."""
+    def diagnostics(self, kind: str) -> dict[str, Points]:
+        """Return the series that were logged beside the terms.
+
+        Args:
+            kind: The key of the log lines: "discriminators", "extra_metrics" or "balance".
+        """
         names = dict.fromkeys(name for line in self.log for name in _mapping(line, kind))
-        found: dict[str, Points] = {name: [] for name in names}
+        series: dict[str, Points] = {name: [] for name in names}
         for line in self.log:
             for name, value in _mapping(line, kind).items():
-                if (known := number(value)) is not None:
-                    found[name].append((line["step"], known))
-        return {name: points for name, points in found.items() if points}
+                if (number := finite_float(value)) is not None:
+                    series[name].append((line["step"], number))
+        return {name: points for name, points in series.items() if points}
 
-    def shares(self) -> list[tuple[float, list[float]]]:
-        """The part of each weighted term (its magnitude) in the total, step by step, in the order of :attr:`terms`."""
+    def term_shares(self) -> list[tuple[float, list[float]]]:
+        """Return for each step the magnitude of each weighted term as a part of their sum, in the order of `terms`."""
         shares, names = [], self.terms
         for line in self.log:
             values, weights = _mapping(line, "terms"), _mapping(line, "weights")
-            parts = [abs((number(values.get(t)) or 0) * (number(weights.get(t)) or 0)) for t in names]
+            parts = [abs((finite_float(values.get(t)) or 0) * (finite_float(weights.get(t)) or 0)) for t in names]
             if sum(parts) > 0:
                 shares.append((float(line["step"]), [part / sum(parts) for part in parts]))
         return shares
 
     def metric(self, key: str) -> Points:
-        """A validation figure over the steps."""
-        pairs = ((line["step"], number(line.get(key))) for line in self.validation)
+        """Return a validation metric at each validation."""
+        pairs = ((line["step"], finite_float(line.get(key))) for line in self.validation)
         return [(step, value) for step, value in pairs if value is not None]
 
-    def shares_network(self, network: str) -> bool:
-        """Whether a term of the loss looks through a network, as far as the folder tells."""
+    def uses_network(self, network: str) -> bool:
+        """Return whether a term of the loss uses a network whose name contains `network`, if the folder says so."""
         rows = self.plan.get("rows")
-        named = [*_mapping(self.loss, "weights"), *(str(row.get("network")) for row in rows or [])]
-        return any(network in name.lower() for name in named)
+        names = [*_mapping(self.loss, "weights"), *(str(row.get("network")) for row in rows or [])]
+        return any(network in name.lower() for name in names)
 
 
-def number(value: Any) -> float | None:
-    """A finite number as a float; anything else is None."""
+def finite_float(value: Any) -> float | None:
+    """Return a finite number as a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
 
 
-def read(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        ValueError: If the folder holds no settings of a run.
+        ValueError: The folder holds no settings of a run.
     """
     if not folder.is_dir():
-        raise ValueError(
-            f"report wants a run folder; there is no folder {str(folder)!r}. Give the --out of a training."
-        )
+        raise ValueError(f"{str(folder)!r} is not a folder; give the --out of a training run.")
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"report wants a run folder, which has a config.json; {str(folder)!r} has none. "
-            "Give the --out of a training."
+            f"{str(folder)!r} is not a run folder: it has no config.json. Give the --out of a training run."
         )
-    remarks: list[str] = []
-    config = _json(folder / "config.json", remarks)
+    notes: list[str] = []
+    config = _read_json(folder / "config.json", notes)
     if not isinstance(config, dict):
         raise ValueError(
-            f"report wants the settings of a run; {str(folder / 'config.json')!r} is not readable as such. "
-            "Start the training again with the same --out, or name another folder."
+            f"{str(folder / 'config.json')!r} does not hold the settings of a run. Start the training again with the "
+            "same --out, or give another folder."
         )
     loss, plan, bicubic, skipped = (
-        _json(folder / name, remarks) for name in ("loss.json", "plan.json", "bicubic.json", "skipped.json")
+        _read_json(folder / name, notes) for name in ("loss.json", "plan.json", "bicubic.json", "skipped.json")
     )
     return Run(
         folder=folder,
         name=folder.resolve().name,
         config=config,
         loss=loss if isinstance(loss, dict) else {},
-        log=_lines(folder / "log.jsonl", remarks),
-        validation=_lines(folder / "validation.jsonl", remarks),
+        log=[current_log_line(line) for line in _read_lines(folder / "log.jsonl", notes)],
+        validation=_read_lines(folder / "validation.jsonl", notes),
         bicubic=bicubic if isinstance(bicubic, dict) else {},
-        plan=_checked(plan),
+        plan=_checked_plan(plan),
         skipped=[row for row in skipped if isinstance(row, dict)] if isinstance(skipped, list) else [],
-        meanings=_meanings((loss.get("text") if isinstance(loss, dict) else None) or config.get("loss")),
-        remarks=remarks,
+        term_formulas=_term_formulas((loss.get("text") if isinstance(loss, dict) else None) or config.get("loss")),
+        notes=notes,
     )
 
 
-def distinct(runs: Sequence[Run]) -> list[Run]:
-    """Each folder once, and no two of one name: where the last part of a path is shared, more of it is the name."""
-    once = list({run.folder.resolve(): run for run in runs}.values())
+def unique_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return each folder once, under names that differ: where names are equal, more of the path becomes the name."""
+    unique = list({run.folder.resolve(): run for run in runs}.values())
     depth = 1
-    while len({run.name for run in once}) < len(once):
+    while len({run.name for run in unique}) < len(unique):
         depth += 1
-        once = [replace(run, name="/".join(run.folder.resolve().parts[-depth:])) for run in once]
-    return once
+        unique = [replace(run, name="/".join(run.folder.resolve().parts[-depth:])) for run in unique]
+    return unique
 
 
-def _meanings(text: Any) -> dict[str, str]:
+def _term_formulas(text: Any) -> dict[str, str]:
     try:
         loss = parse(str(text))
-    except (ValueError, RecursionError):  # a text of another version; its terms go by their names then
+    except (ValueError, RecursionError):  # the formula of another version, whose terms are then shown by their names
         return {}
     return {name: repr(replace(term, weight=Weight())) for name, term in zip(loss.names, loss.terms, strict=True)}
 
@@ -177,7 +193,7 @@ def _mapping(record: Record, key: str) -> Record:
     return value if isinstance(value, dict) else {}
 
 
-def _checked(plan: Any) -> Record:
+def _checked_plan(plan: Any) -> Record:
     if not isinstance(plan, dict):
         return {}
     rows, citations = plan.get("rows"), plan.get("citations")
@@ -187,17 +203,21 @@ def _checked(plan: Any) -> Record:
     }
 
 
-def _json(file: Path, remarks: list[str]) -> Any:
+def _read_json(file: Path, notes: list[str]) -> Any:
     if not file.is_file():
         return None
     try:
         return json.loads(file.read_text(encoding="utf-8", errors="replace"))
     except (ValueError, RecursionError):
-        remarks.append(f"{file.name} is not readable and was left out.")
+        notes.append(f"{file.name} is not readable and was left out.")
         return None
 
 
-def _lines(file: Path, remarks: list[str]) -> list[Record]:
+def _read_lines(file: Path, notes: list[str]) -> list[Record]:
+    """Return the records of a JSON Lines file by increasing step.
+
+    A resumed run repeats the steps after its last checkpoint; of two records of one step the later one counts.
+    """
     if not file.is_file():
         return []
     by_step: dict[float, Record] = {}
@@ -207,14 +227,12 @@ def _lines(file: Path, remarks: list[str]) -> list[Record]:
             line = json.loads(text) if text.strip() else None
         except (ValueError, RecursionError):
             line = text
-        step = number(line.get("step")) if isinstance(line, dict) else None
+        step = finite_float(line.get("step")) if isinstance(line, dict) else None
         if step is not None and isinstance(line, dict):
-            by_step[step] = (
-                line  # a resumed run writes the steps since its last checkpoint again: the later line counts
-            )
+            by_step[step] = line
         elif line is not None:
             unreadable += 1
     if unreadable:
-        lines = "one line" if unreadable == 1 else f"{unreadable} lines"
-        remarks.append(f"{file.name}: {lines} not readable (a run that was killed leaves half a line); left out.")
+        lines = "1 line is" if unreadable == 1 else f"{unreadable} lines are"
+        notes.append(f"{file.name}: {lines} not readable and left out; a killed run may leave an incomplete line.")
     return [by_step[step] for step in sorted(by_step)]

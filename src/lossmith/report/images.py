@@ -1,4 +1,4 @@
-"""The pictures of several runs, matched, made small enough to travel inside one page."""
+"""The validation images of several runs, matched and encoded to fit into one page."""
 
 import base64
 import hashlib
@@ -12,14 +12,26 @@ from PIL import Image, ImageChops
 
 from lossmith.report.folder import Run
 
-__all__ = ["Picture", "Shot", "collect", "inline"]
+__all__ = ["ImageComparison", "ImageVariant", "collect_images", "embed_images", "encode_webp", "most_different_point"]
 
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises on a broken file
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises on a broken file."""
+ROLES = ("input", "bicubic", "run", "truth")
+"""The roles of images in a comparison, in their order on the page."""
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One image of a comparison: its role (input, bicubic, run or truth), and of which run and step it is."""
+class ImageVariant:
+    """One image of a comparison.
+
+    Args:
+        role: "input", "bicubic", "run" or "truth".
+        file: The file.
+        run: The index of the run, if the image is the output of one.
+        step: The step of the run.
+        uri: The encoded image.
+        size: The width and height of the encoded image.
+    """
 
     role: str
     file: Path
@@ -30,42 +42,49 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One validation picture with all that the runs made of it."""
+class ImageComparison:
+    """One validation image: its input, its ground truth and the outputs of the runs.
+
+    Args:
+        name: The name of the image.
+        variants: The images.
+        focus: Where the loupe starts, as fractions of width and height.
+    """
 
     name: str
-    shots: list[Shot] = field(default_factory=list)
-    place: tuple[float, float] = (0.5, 0.5)  # where the loupe starts, as parts of width and height
+    variants: list[ImageVariant] = field(default_factory=list)
+    focus: tuple[float, float] = (0.5, 0.5)
 
 
 @dataclass(frozen=True)
-class _Level:
-    """How pictures are stored: WebP quality (None is lossless), steps a run, the longest side that is kept."""
+class _Encoding:
+    """How images are encoded: WebP quality (None is lossless), steps of each run, largest side that is kept."""
 
     quality: int | None
     steps: int
     side: int | None
 
-    def words(self, cropped: bool) -> str:
-        stored = "without loss" if self.quality is None else f"as WebP of quality {self.quality}"
-        return f"Stored {stored}{', cropped to the middle' if cropped else ''}."
+    def describe(self, is_cropped: bool) -> str:
+        stored = "losslessly" if self.quality is None else f"as WebP of quality {self.quality}"
+        return f"Encoded {stored}{', cropped to the centre' if is_cropped else ''}."
 
 
-LEVELS = (
-    _Level(None, 9, None),
-    _Level(95, 9, None),
-    _Level(90, 9, None),
-    _Level(90, 5, None),
-    _Level(90, 5, 1024),
-    _Level(90, 5, 768),
-    _Level(85, 4, 512),
-    _Level(80, 2, 384),
+ENCODINGS = (
+    _Encoding(None, 9, None),
+    _Encoding(95, 9, None),
+    _Encoding(90, 9, None),
+    _Encoding(90, 5, None),
+    _Encoding(90, 5, 1024),
+    _Encoding(90, 5, 768),
+    _Encoding(85, 4, 512),
+    _Encoding(80, 2, 384),
 )
+"""The encodings, the best one first."""
 
 
-def collect(runs: Mapping[int, Run]) -> list[Picture]:
-    """Match the sheets of the runs: one picture is what has one name and one truth, byte for byte."""
-    pictures: dict[tuple[str, str], Picture] = {}
+def collect_images(runs: Mapping[int, Run]) -> list[ImageComparison]:
+    """Return the comparisons of the runs' images: images match if their names and their ground truths are equal."""
+    comparisons: dict[tuple[str, str], ImageComparison] = {}
     for index, run in runs.items():
         sheets = run.folder / "sheets"
         for sheet in sorted(path for path in sheets.iterdir() if path.is_dir()) if sheets.is_dir() else []:
@@ -74,104 +93,125 @@ def collect(runs: Mapping[int, Run]) -> list[Picture]:
             if not steps and not truth.is_file():
                 continue
             digest = hashlib.sha256(truth.read_bytes()).hexdigest() if truth.is_file() else str(index)
-            name = (
-                sheet.name
-                if not any(n == sheet.name and d != digest for n, d in pictures)
-                else f"{sheet.name} ({run.name})"
-            )
-            picture = pictures.setdefault((sheet.name, digest), Picture(name))
+            is_unique = not any(name == sheet.name and other != digest for name, other in comparisons)
+            name = sheet.name if is_unique else f"{sheet.name} ({run.name})"
+            variants = comparisons.setdefault((sheet.name, digest), ImageComparison(name)).variants
             for role in ("input", "bicubic", "truth"):
-                if (file := sheet / f"{role}.png").is_file() and not any(shot.role == role for shot in picture.shots):
-                    picture.shots.append(Shot(role, file))
-            picture.shots.extend(Shot("run", steps[step], index, step) for step in sorted(steps))
-    order = {"input": 0, "bicubic": 1, "run": 2, "truth": 3}
-    for picture in pictures.values():
-        picture.shots.sort(key=lambda shot: (order[shot.role], shot.run or 0, shot.step or 0))
-    return list(pictures.values())
+                if (file := sheet / f"{role}.png").is_file() and not any(each.role == role for each in variants):
+                    variants.append(ImageVariant(role, file))
+            variants.extend(ImageVariant("run", steps[step], index, step) for step in sorted(steps))
+    for comparison in comparisons.values():
+        comparison.variants.sort(key=lambda each: (ROLES.index(each.role), each.run or 0, each.step or 0))
+    return list(comparisons.values())
 
 
-def inline(pictures: Sequence[Picture], budget: int) -> tuple[list[Picture], list[str]]:
-    """Put the pictures into data URIs that together stay under a budget.
+def embed_images(comparisons: Sequence[ImageComparison], budget: int) -> tuple[list[ImageComparison], list[str]]:
+    """Encode images as data URIs whose total size is at most `budget`.
 
-    All pictures are stored in one way, the best that fits: a comparison of textures must not compare encoders. Where
-    even the last way is too large, the last pictures are left out.
+    All images have the same encoding, the best one that fits, because a comparison of textures must not compare
+    encoders. If even the last encoding is too large, the last images are left out.
+
+    Args:
+        comparisons: The images.
+        budget: The largest total length of the URIs, in bytes.
 
     Returns:
-        The pictures with their URIs, and remarks for the page on how they are stored and what was left out.
+        The comparisons with URIs, and notes on the encoding and on images that are left out.
     """
-    for level in LEVELS:
-        made, remarks, cropped = _encode(pictures, level, budget)
-        if len(made) == len(pictures):
+    for encoding in ENCODINGS:
+        encoded, notes, is_cropped = _encode(comparisons, encoding, budget)
+        if len(encoded) == len(comparisons):
             break
-    made = [picture for picture in made if picture.shots]
-    count = sum(bool(picture.shots) for picture in pictures)
-    if len(made) < count:
-        remarks.append(f"{len(made)} of {count} pictures are shown: others are broken, or too large for one page.")
-    return made, [level.words(cropped), *remarks] if made else remarks
+    encoded = [comparison for comparison in encoded if comparison.variants]
+    count = sum(bool(comparison.variants) for comparison in comparisons)
+    if len(encoded) < count:
+        notes.append(f"{len(encoded)} of {count} images are shown; the others are broken or exceed the page size.")
+    return encoded, [encoding.describe(is_cropped), *notes] if encoded else notes
 
 
-def _few(shots: Sequence[Shot], most: int) -> list[Shot]:
-    """At most so many steps of each run, evenly spread, the first and the last among them."""
-    chosen = [shot for shot in shots if shot.role != "run"]
-    for run in {shot.run for shot in shots if shot.role == "run"}:
-        steps = [shot for shot in shots if shot.role == "run" and shot.run == run]
-        if len(steps) > most:
-            steps = [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
-        chosen += steps
-    return [shot for shot in shots if shot in chosen]
-
-
-def _encode(pictures: Sequence[Picture], level: _Level, budget: int) -> tuple[list[Picture], list[str], bool]:
-    """The pictures as a level stores them, up to the one that would break the budget; and whether any was cropped."""
-    made: list[Picture] = []
-    remarks, cropped, weight = [], False, 0
-    for picture in pictures:
-        images: dict[Shot, Image.Image] = {}
-        for shot in _few(picture.shots, level.steps):
-            try:
-                with Image.open(shot.file) as opened:
-                    images[shot] = opened.convert("RGB")
-            except UNREADABLE:
-                remarks.append(f"{shot.file.parent.name}/{shot.file.name} is not readable and was left out.")
+def _encode(
+    comparisons: Sequence[ImageComparison], encoding: _Encoding, budget: int
+) -> tuple[list[ImageComparison], list[str], bool]:
+    """Return the images up to the first one that exceeds the budget, notes, and whether an image was cropped."""
+    encoded: list[ImageComparison] = []
+    notes: list[str] = []
+    is_cropped, total = False, 0
+    for comparison in comparisons:
+        images = _open_images(_select_steps(comparison.variants, encoding.steps), notes)
         if not images:
-            made.append(replace(picture, shots=[]))
+            encoded.append(replace(comparison, variants=[]))
             continue
         width, height = max((image.size for image in images.values()), key=lambda size: size[0] * size[1])
-        side = level.side or max(width, height)
-        parts = {shot: _middle(image, (width, height), side) for shot, image in images.items()}
-        shots = []
-        for shot, part in parts.items():
-            shots.append(replace(shot, uri=_uri(part, level.quality), size=part.size))
-            weight += len(shots[-1].uri)
-            if weight > budget:
-                return made, remarks, cropped
-        cropped |= max(width, height) > side
-        made.append(Picture(picture.name, shots, _telling(list(parts.values()))))
-    return made, remarks, cropped
+        side = encoding.side or max(width, height)
+        parts = {variant: _crop_centre(image, (width, height), side) for variant, image in images.items()}
+        variants = []
+        for variant, part in parts.items():
+            variants.append(replace(variant, uri=encode_webp(part, encoding.quality), size=part.size))
+            total += len(variants[-1].uri)
+            if total > budget:
+                return encoded, notes, is_cropped
+        is_cropped |= max(width, height) > side
+        shown = list(parts.values())
+        encoded.append(ImageComparison(comparison.name, variants, most_different_point(shown[0], shown[-1])))
+    return encoded, notes, is_cropped
 
 
-def _middle(image: Image.Image, full: tuple[int, int], side: int) -> Image.Image:
-    """The same middle part of an image, whatever its scale: cut at places that the smallest of them has as well."""
-    unit = max(1, 24 // max(1, full[0] // image.width))  # 24 is a multiple of each scale 1, 2, 3, 4, 6, 8
+def _select_steps(variants: Sequence[ImageVariant], count: int) -> list[ImageVariant]:
+    """Return at most `count` steps of each run, evenly spaced, with the first and the last one."""
+    selected = [variant for variant in variants if variant.role != "run"]
+    for run in {variant.run for variant in variants if variant.role == "run"}:
+        steps = [variant for variant in variants if variant.role == "run" and variant.run == run]
+        if len(steps) > count:
+            steps = [steps[round(i * (len(steps) - 1) / (count - 1))] for i in range(count)]
+        selected += steps
+    return [variant for variant in variants if variant in selected]
+
+
+def _open_images(variants: Sequence[ImageVariant], notes: list[str]) -> dict[ImageVariant, Image.Image]:
+    images = {}
+    for variant in variants:
+        try:
+            with Image.open(variant.file) as image:
+                images[variant] = image.convert("RGB")
+        except UNREADABLE:
+            notes.append(f"{variant.file.parent.name}/{variant.file.name} is not readable and was left out.")
+    return images
+
+
+def _crop_centre(image: Image.Image, full_size: tuple[int, int], side: int) -> Image.Image:
+    """Return the centre of an image, cut at the same place for every scale.
+
+    Args:
+        image: An image of the full size, or smaller by an integer factor.
+        full_size: The size of the largest image of the comparison.
+        side: The largest side that is kept, in pixels of the largest image.
+    """
+    unit = max(1, 24 // max(1, full_size[0] // image.width))  # 24 is a multiple of each scale 1, 2, 3, 4, 6, 8
     box = []
-    for length, whole in zip(image.size, full, strict=True):
-        kept = length if whole <= side else side * length // whole // unit * unit
+    for length, full_length in zip(image.size, full_size, strict=True):
+        kept = length if full_length <= side else side * length // full_length // unit * unit
         start = (length - kept) // 2 // unit * unit
         box.append((start, start + kept))
     (left, right), (top, bottom) = box
     return image.crop((left, top, right, bottom))
 
 
-def _telling(images: Sequence[Image.Image]) -> tuple[float, float]:
-    """The place where the first image (the input) and the last (the truth) differ most: what a method has to invent."""
-    last = images[-1].convert("L")
-    first = images[0].convert("L").resize(last.size, Image.Resampling.BICUBIC)
-    cells = ImageChops.difference(first, last).resize((9, 9), Image.Resampling.BOX).tobytes()
-    down, across = divmod(cells.index(max(cells)), 9)
-    return (across + 0.5) / 9, (down + 0.5) / 9
+def most_different_point(first: Image.Image, second: Image.Image) -> tuple[float, float]:
+    """Return where two images differ most, as fractions of width and height, on a grid of 9 x 9 cells."""
+    reference = second.convert("L")
+    other = first.convert("L").resize(reference.size, Image.Resampling.BICUBIC)
+    cells = ImageChops.difference(other, reference).resize((9, 9), Image.Resampling.BOX).tobytes()
+    row, column = divmod(cells.index(max(cells)), 9)
+    return (column + 0.5) / 9, (row + 0.5) / 9
 
 
-def _uri(image: Image.Image, quality: int | None) -> str:
+def encode_webp(image: Image.Image, quality: int | None) -> str:
+    """Return an image as a data URI.
+
+    Args:
+        image: The image.
+        quality: The quality of WebP, at most 100; None is lossless.
+    """
     buffer = io.BytesIO()
     if quality is None:
         image.save(buffer, "WEBP", lossless=True, quality=50, method=2)

@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.models.restorer import Restorer
+from lossmith.models.base import Restorer
 
-__all__ = ["Stylist"]
+__all__ = ["StyleNetwork"]
 
-EVERYWHERE = 2**20
+RECEPTIVE_FIELD = 2**20
 """What its reach amounts to in pixels: instance normalisation looks at the whole picture."""
-FIRST = 0.01
+OUTPUT_INIT_STD = 0.01
 """The deviation of the last layer's weights at the beginning."""
 
 
 @final
-class Stylist(Restorer):
+class StyleNetwork(Restorer):
     r"""Johnson's transform network: two halvings, residual blocks, two enlargements.
 
     Where we leave the paper: instance normalisation for batch normalisation, as Ulyanov showed; nearest-neighbour
@@ -55,15 +55,15 @@ class Stylist(Restorer):
         for name, value in (("channels", channels), ("blocks", blocks)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"stylist wants {name} as a whole number of at least 1; got {value!r}.")
-        super().__init__(1, EVERYWHERE, {"name": "stylist", "channels": channels, "blocks": blocks})
+        super().__init__(1, RECEPTIVE_FIELD, {"name": "stylist", "channels": channels, "blocks": blocks})
         c = channels
-        self.down = nn.Sequential(layer(3, c, 9), layer(c, 2 * c, stride=2), layer(2 * c, 4 * c, stride=2))
+        self.down = nn.Sequential(conv_norm_relu(3, c, 9), conv_norm_relu(c, 2 * c, stride=2), conv_norm_relu(2 * c, 4 * c, stride=2))
         self.body = nn.ModuleList(
-            nn.Sequential(layer(4 * c, 4 * c), *list(layer(4 * c, 4 * c))[:2]) for _ in range(blocks)
+            nn.Sequential(conv_norm_relu(4 * c, 4 * c), *list(conv_norm_relu(4 * c, 4 * c))[:2]) for _ in range(blocks)
         )
-        self.up = nn.Sequential(*enlarging(4 * c, 2 * c), *enlarging(2 * c, c))
+        self.up = nn.Sequential(*upsample_conv(4 * c, 2 * c), *upsample_conv(2 * c, c))
         self.tail = nn.Conv2d(c, 3, 9, padding=4, padding_mode="reflect")
-        nn.init.normal_(self.tail.weight, std=FIRST)
+        nn.init.normal_(self.tail.weight, std=OUTPUT_INIT_STD)
 
     def forward(self, image: Tensor) -> Tensor:
         """The picture in the style, (N, 3, H, W)."""
@@ -77,12 +77,12 @@ class Stylist(Restorer):
         return torch.sigmoid(self.tail(self.up(deep)))[..., :height, :width]
 
 
-def layer(inputs: int, outputs: int, side: int = 3, *, stride: int = 1) -> nn.Sequential:
+def conv_norm_relu(inputs: int, outputs: int, side: int = 3, *, stride: int = 1) -> nn.Sequential:
     """A convolution with reflection at the rim, instance normalisation with a learnt scale, and a ReLU."""
     convolution = nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2, padding_mode="reflect")
     return nn.Sequential(convolution, nn.InstanceNorm2d(outputs, affine=True), nn.ReLU())
 
 
-def enlarging(inputs: int, outputs: int) -> list[nn.Module]:
+def upsample_conv(inputs: int, outputs: int) -> list[nn.Module]:
     """Twice the size: each pixel four times, then a layer."""
-    return [nn.Upsample(scale_factor=2, mode="nearest"), layer(inputs, outputs)]
+    return [nn.Upsample(scale_factor=2, mode="nearest"), conv_norm_relu(inputs, outputs)]

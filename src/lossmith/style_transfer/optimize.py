@@ -13,38 +13,38 @@ from torch import Tensor
 from lossmith.formula.loss import Loss
 from lossmith.formula.pinned import pinned
 from lossmith.formula.tiled import tiled
-from lossmith.style_transfer.colour import palette, rebrightened, recoloured
+from lossmith.style_transfer.colour import compute_colour_statistics, replace_luma, match_colours
 from lossmith.style_transfer.loss import (
-    between,
-    checked,
-    mixed,
-    smallest,
-    strengthened,
+    blend_images,
+    check_style_loss,
+    split_style_terms,
+    min_image_size,
+    resolve_style_strength,
 )
-from lossmith.style_transfer.task import sized
+from lossmith.style_transfer.task import resize_longer_side
 
-__all__ = ["Brush", "Moment", "Painted", "Stage", "paint"]
+__all__ = ["StyleTransferConfig", "OptimizationStep", "StyleTransferResult", "StageResult", "stylize"]
 
-Init = Literal["content", "noise"]
+Init = Literal["content", "make_initial_noise"]
 Optimizer = Literal["adam", "lbfgs"]
 
-COARSE = 128
+COARSEST_SIDE = 128
 """The longer side in pixels at which one begins: there strokes are found that are wide in the finished picture."""
-RIM = 16
+PADDING = 16
 """Pixels of mirror image around what the networks see: their zeros beyond the border would be painted as a frame."""
-SHIFTS = ((0, 0), (3, 5), (5, 2), (6, 7))
+GRID_OFFSETS = ((0, 0), (3, 5), (5, 2), (6, 7))
 """Where the networks' grids of pools lie, step by step: no two alike at any pool of 2, 4 or 8 pixels, whose pattern
 would show in the painting if it always lay in one place."""
-RATE = 0.02
+ADAM_LR = 0.02
 """Of Adam, in units of the image range."""
-KEPT = 2**30
+CACHE_BYTES = 2**30
 """Bytes of what the networks have seen of the other pictures that each place of the grids may keep."""
-FEW = 10
+MIN_STEPS = 10
 """Steps that every size gets."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Brush:
+class StyleTransferConfig:
     """How to paint.
 
     Args:
@@ -53,7 +53,7 @@ class Brush:
         strength: The weight of the style beside the content, from 0; also how much of its colours the content gets at
             the start, up to 1.
         optimizer: "adam", or "lbfgs", which wants fewer steps and more memory, and holds the networks' grids still.
-        init: "content", or "noise" for less of its shapes.
+        init: "content", or "make_initial_noise" for less of its shapes.
         preserve_colour: Whether the colours stay the content's: the style gets these, and of what is painted the
             brightness alone is taken.
         style_scale: The style's longer side in those of the painting: larger makes for larger strokes. It is never
@@ -89,7 +89,7 @@ class Brush:
                 raise ValueError(f"{name} is one of {', '.join(get_args(choice))}; got {word!r}.")
 
 
-class Moment(NamedTuple):
+class OptimizationStep(NamedTuple):
     """One step, for whoever watches: the size's longer side, the step among all, how many there are, and the value."""
 
     side: int
@@ -98,7 +98,7 @@ class Moment(NamedTuple):
     value: float
 
 
-class Stage(NamedTuple):
+class StageResult(NamedTuple):
     """One size: its longer side, its steps, its seconds, the values of the first and last, and what was painted."""
 
     side: int
@@ -109,24 +109,24 @@ class Stage(NamedTuple):
     picture: Tensor
 
 
-class Painted(NamedTuple):
+class StyleTransferResult(NamedTuple):
     """The painting (1, 3, H, W), how it grew, whether somebody stopped it, and the last size's loss in numbers."""
 
     picture: Tensor
-    stages: list[Stage]
+    stages: list[StageResult]
     stopped: bool
     loss: Loss
 
 
-def paint(
+def stylize(
     content: Tensor,
     styles: Sequence[Tensor],
     loss: Loss,
     *,
     weights: Sequence[float] | None = None,
-    brush: Brush | None = None,
-    watch: Callable[[Moment], None] | None = None,
-) -> Painted:
+    brush: StyleTransferConfig | None = None,
+    watch: Callable[[OptimizationStep], None] | None = None,
+) -> StyleTransferResult:
     """Paints a picture in the style of others; Ctrl-C gives what there is by then.
 
     At each size the styles are looked at once, for each place of the networks' grids. The picture is kept in [0, 1]
@@ -144,62 +144,62 @@ def paint(
         ValueError: A loss that cannot paint, weights that do not fit, a picture too small, or a value that is not
             finite.
     """
-    brush = brush or Brush()
-    parts = shared_out(weights, len(styles))
-    loss = mixed(checked(loss), parts)
+    brush = brush or StyleTransferConfig()
+    parts = normalize_style_weights(weights, len(styles))
+    loss = split_style_terms(check_style_loss(loss), parts)
     height, width = content.shape[-2:]
     side = brush.side or min(1024, max(height, width))
-    least = max(smallest(loss), 2 * RIM)
+    least = max(min_image_size(loss), 2 * PADDING)
     for name, picture, longer in (("content", content, side), *(("style", s, max(s.shape[-2:])) for s in styles)):
         h, w = (round(each * longer / max(picture.shape[-2:])) for each in picture.shape[-2:])
         if min(h, w) < least:
             raise ValueError(f"The loss wants a {name} of at least {least} px a side; there are {w}x{h} px.")
-    sides = sizes(side, min(height, width) / max(height, width), least)
-    counts = [max(min(FEW, brush.steps), brush.steps >> i) for i in range(len(sides))]
+    sides = pyramid_sides(side, min(height, width) / max(height, width), least)
+    counts = [max(min(MIN_STEPS, brush.steps), brush.steps >> i) for i in range(len(sides))]
     canvas: Tensor | None = None
-    stages: list[Stage] = []
+    stages: list[StageResult] = []
     stopped, resolved = False, loss
     for longer, count in zip(sides, counts, strict=True):
         begun, done = time.monotonic(), sum(stage.steps for stage in stages)
-        views, middle = posed(sized(content, longer), styles, parts, brush, least)
+        views, middle = prepare_stage(resize_longer_side(content, longer), styles, parts, brush, least)
         ground = views["content"]
         if canvas is None:
-            canvas = ground if brush.init == "content" else noise(ground, brush.seed)
-        resolved = strengthened(loss, brush.strength, shifted({"pred": middle, **views}, SHIFTS[0]))
-        places = SHIFTS if brush.optimizer == "adam" else SHIFTS[:1]  # LBFGS wants the same function at every step
-        canvas, values, stopped = improved(
-            enlarged(canvas, ground),
-            [judge(resolved, views, place, brush.tile) for place in places],
+            canvas = ground if brush.init == "content" else make_initial_noise(ground, brush.seed)
+        resolved = resolve_style_strength(loss, brush.strength, pad_with_offset({"pred": middle, **views}, GRID_OFFSETS[0]))
+        places = GRID_OFFSETS if brush.optimizer == "adam" else GRID_OFFSETS[:1]  # LBFGS wants the same function at every step
+        canvas, values, stopped = optimize_image(
+            resize_like(canvas, ground),
+            [build_objective(resolved, views, place, brush.tile) for place in places],
             count,
             brush.optimizer,
-            lambda step, value: watch and watch(Moment(longer, done + step, sum(counts), value)),  # noqa: B023
+            lambda step, value: watch and watch(OptimizationStep(longer, done + step, sum(counts), value)),  # noqa: B023
         )
         first, last = (values[0], values[-1]) if values else (None, None)
-        stages.append(Stage(longer, len(values), time.monotonic() - begun, first, last, canvas))
+        stages.append(StageResult(longer, len(values), time.monotonic() - begun, first, last, canvas))
         if stopped:
             break
     assert canvas is not None
-    final = sized(content, side)
-    picture = enlarged(canvas, final)
-    picture = rebrightened(final, picture) if brush.preserve_colour else picture
-    return Painted(picture, stages, stopped, resolved)
+    final = resize_longer_side(content, side)
+    picture = resize_like(canvas, final)
+    picture = replace_luma(final, picture) if brush.preserve_colour else picture
+    return StyleTransferResult(picture, stages, stopped, resolved)
 
 
-def posed(
-    content: Tensor, styles: Sequence[Tensor], parts: Sequence[float], brush: Brush, least: int
+def prepare_stage(
+    content: Tensor, styles: Sequence[Tensor], parts: Sequence[float], brush: StyleTransferConfig, least: int
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The views "content", "style0", ... at a size, in the colours that they shall have; and the middle of them."""
     side = max(least, round(max(content.shape[-2:]) * brush.style_scale))
-    models = [sized(s, min(max(s.shape[-2:]), side)) for s in styles]
+    models = [resize_longer_side(s, min(max(s.shape[-2:]), side)) for s in styles]
     models = [m if min(m.shape[-2:]) >= least else s for m, s in zip(models, styles, strict=True)]
     if brush.preserve_colour:
-        models = [recoloured(model, palette([content], [1.0])) for model in models]
+        models = [match_colours(model, compute_colour_statistics([content], [1.0])) for model in models]
     else:
-        content = recoloured(content, palette(models, parts), min(1.0, brush.strength))
-    return {"content": content, **{f"style{i}": m for i, m in enumerate(models)}}, between(content, models, parts)
+        content = match_colours(content, compute_colour_statistics(models, parts), min(1.0, brush.strength))
+    return {"content": content, **{f"style{i}": m for i, m in enumerate(models)}}, blend_images(content, models, parts)
 
 
-def improved(
+def optimize_image(
     begin: Tensor,
     judges: Sequence[Callable[[Tensor], Tensor]],
     steps: int,
@@ -214,7 +214,7 @@ def improved(
     picture = begin.clone().requires_grad_()
     descent: torch.optim.Optimizer
     if optimizer == "adam":
-        descent = torch.optim.Adam([picture], lr=RATE, betas=(0.9, 0.99))
+        descent = torch.optim.Adam([picture], lr=ADAM_LR, betas=(0.9, 0.99))
     else:  # one step a call, so that somebody can watch
         descent = torch.optim.LBFGS([picture], max_iter=1, history_size=10, tolerance_grad=0, tolerance_change=0)
     best = begin.clone()
@@ -235,7 +235,7 @@ def improved(
     try:
         for step in range(steps):
             if optimizer == "adam":
-                descent.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
+                descent.param_groups[0]["lr"] = ADAM_LR * (1 + math.cos(math.pi * step / steps)) / 2
             descent.step(closure)  # type: ignore[arg-type, no-untyped-call]
             with torch.no_grad():
                 picture.clamp_(0, 1)
@@ -245,34 +245,34 @@ def improved(
     return picture.detach() if optimizer == "adam" else best, values, False
 
 
-def judge(loss: Loss, views: Mapping[str, Tensor], place: tuple[int, int], tile: int) -> Callable[[Tensor], Tensor]:
+def build_objective(loss: Loss, views: Mapping[str, Tensor], place: tuple[int, int], tile: int) -> Callable[[Tensor], Tensor]:
     """The loss of a painting alone, with the networks' grids at a place.
 
     In tiles the networks look at the other views again at each step.
     """
-    there = shifted({name: view for name, view in views.items() if name in loss.reads}, place)
+    there = pad_with_offset({name: view for name, view in views.items() if name in loss.input_names}, place)
     if tile:
         in_tiles = tiled(loss, tile)
-        return lambda picture: in_tiles(**shifted({"pred": picture}, place), **there)
-    pin = pinned(loss, limit=KEPT, **there)
-    return lambda picture: pin(**shifted({"pred": picture}, place))
+        return lambda picture: in_tiles(**pad_with_offset({"pred": picture}, place), **there)
+    pin = pinned(loss, limit=CACHE_BYTES, **there)
+    return lambda picture: pin(**pad_with_offset({"pred": picture}, place))
 
 
-def shifted(pictures: Mapping[str, Tensor], place: tuple[int, int]) -> dict[str, Tensor]:
+def pad_with_offset(pictures: Mapping[str, Tensor], place: tuple[int, int]) -> dict[str, Tensor]:
     """The pictures with their mirror images around them, cut so that a network's grid falls on a place of them."""
-    rims = (RIM - place[1], RIM - 8 + place[1], RIM - place[0], RIM - 8 + place[0])
+    rims = (PADDING - place[1], PADDING - 8 + place[1], PADDING - place[0], PADDING - 8 + place[0])
     return {name: F.pad(picture, rims, mode="reflect") for name, picture in pictures.items()}
 
 
-def sizes(side: int, ratio: float, least: int) -> list[int]:
+def pyramid_sides(side: int, ratio: float, least: int) -> list[int]:
     """The longer sides from coarse to fine, each twice the one before."""
     found = [side]
-    while found[0] / 2 >= COARSE and ratio * found[0] / 2 >= least:
+    while found[0] / 2 >= COARSEST_SIDE and ratio * found[0] / 2 >= least:
         found.insert(0, round(found[0] / 2))
     return found
 
 
-def shared_out(weights: Sequence[float] | None, count: int) -> list[float]:
+def normalize_style_weights(weights: Sequence[float] | None, count: int) -> list[float]:
     """The parts of each style, which sum to 1.
 
     Raises:
@@ -288,14 +288,14 @@ def shared_out(weights: Sequence[float] | None, count: int) -> list[float]:
     return [weight / sum(found) for weight in found]
 
 
-def enlarged(picture: Tensor, like: Tensor) -> Tensor:
+def resize_like(picture: Tensor, like: Tensor) -> Tensor:
     """The picture in the size of another."""
     if picture.shape == like.shape:
         return picture
     return F.interpolate(picture, size=like.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
 
 
-def noise(like: Tensor, seed: int) -> Tensor:
+def make_initial_noise(like: Tensor, seed: int) -> Tensor:
     """Faint grey noise of a picture's size and mean."""
     chance = torch.Generator().manual_seed(seed)
     drawn = torch.rand(like.shape, generator=chance).to(like)

@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.data import Pictures, Spoilt, SpoiltPictures, picture
+from lossmith.data import ImageFolder, DegradedCrops, DegradedImages, read_image
+from lossmith.style_transfer.command_options import StyleTransferOptions
 from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.options import TaskOptions
 
-__all__ = ["StyleTransfer", "sized"]
+__all__ = ["StyleTransfer", "resize_longer_side"]
 
-GRID = 8
+POOLING_GRID = 8
 """The coarsest grid in pixels of the networks that are usual: three pools."""
 
 
@@ -34,9 +36,10 @@ class StyleTransfer(Task):
     """
 
     name: ClassVar[str] = "style"
-    gives: ClassVar[tuple[str, ...]] = ("pred", "content", "style")
-    baseline: ClassVar[str] = "content"
-    network: ClassVar[str] = "stylist"
+    options: ClassVar[type[TaskOptions]] = StyleTransferOptions
+    provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "content", "style")
+    baseline_name: ClassVar[str] = "content"
+    default_model: ClassVar[str] = "stylist"
 
     def __init__(self, scale: int = 1, *, style: str, style_side: int = 256) -> None:
         if scale != 1:
@@ -51,41 +54,41 @@ class StyleTransfer(Task):
     def style(self) -> Tensor:
         """The picture that shows the style, (1, 3, H, W); a network that is put to use does not need it."""
         if self.picture is None:
-            found = picture(self.file, "The style ")[None]
-            self.picture = sized(found, min(self.style_side, max(found.shape[-2:])))
+            found = read_image(self.file, "The style ")[None]
+            self.picture = resize_longer_side(found, min(self.style_side, max(found.shape[-2:])))
         return self.picture
 
-    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+    def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """The painted picture beside its content and the style."""
         content = batch["input"]
         style = self.style.to(content).expand(len(content), -1, -1, -1)
-        at = place(content.shape[-2:])
+        at = random_grid_offset(content.shape[-2:])
         return {"pred": model(content)[at], "content": content[at], "style": style}
 
-    def still(self) -> dict[str, Tensor]:
+    def constant_inputs(self) -> dict[str, Tensor]:
         """The style."""
         return {"style": self.style}
 
-    def measured(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def calibration_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Half content, half style, about where a painting lies; an untrained network gives grey, which is neither."""
-        content, style = views["content"], views["style"]
+        content, style = inputs["content"], inputs["style"]
         laid = F.interpolate(style, size=content.shape[-2:], mode="bicubic", antialias=True, align_corners=False)
-        return {**views, "pred": ((content + laid.clamp(0, 1)) / 2).detach()}
+        return {**inputs, "pred": ((content + laid.clamp(0, 1)) / 2).detach()}
 
-    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+    def predict(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """The painted picture, for which the style need not be there."""
         return model(batch["input"])
 
-    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Spoilt:
+    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
         """Crops of a side, as they are."""
         self.style  # noqa: B018  a file that cannot be read is refused before the run
-        return Spoilt(Pictures(files, least=crop), crop, self.degrade, seed=seed)
+        return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
 
-    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> SpoiltPictures:
+    def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
         """Whole pictures, as they are."""
-        return SpoiltPictures(pictures, self.degrade, limit=limit)
+        return DegradedImages(images, self.degrade, limit=limit)
 
-    def plain(self, batch: Batch) -> Tensor:
+    def baseline_output(self, batch: Batch) -> Tensor:
         """The picture as it is."""
         return batch["input"]
 
@@ -94,17 +97,17 @@ class StyleTransfer(Task):
         return {"input": image}
 
 
-def place(size: Sequence[int]) -> tuple[Any, ...]:
+def random_grid_offset(size: Sequence[int]) -> tuple[Any, ...]:
     """A part of a painting, at random, where the grids of a loss's networks lie otherwise than those of the stylist.
 
     If both always coincided, what they leave at each 2nd, 4th or 8th pixel would be learnt.
     """
-    slack = [max(0, min(GRID - 1, side - 16)) for side in size]
+    slack = [max(0, min(POOLING_GRID - 1, side - 16)) for side in size]
     tops = [int(torch.randint(each + 1, ())) for each in slack]
     return (..., *(slice(t, side - each + t) for t, each, side in zip(tops, slack, size, strict=True)))
 
 
-def sized(image: Tensor, side: int) -> Tensor:
+def resize_longer_side(image: Tensor, side: int) -> Tensor:
     """A picture (N, 3, H, W) with another longer side, by bicubic interpolation without aliasing."""
     height, width = image.shape[-2:]
     if side == max(height, width):

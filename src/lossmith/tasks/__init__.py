@@ -1,11 +1,12 @@
-"""Tasks: what turns a network and a batch into views."""
+"""Tasks: data, loss inputs and metrics of one kind of problem."""
 
 from collections.abc import Mapping
 
 from lossmith._plugins import Plugins
 from lossmith.tasks.autoencoding import Autoencoding
-from lossmith.tasks.base import Batch, Examples, Items, Material, Task
+from lossmith.tasks.base import Batch, EvaluationSet, Task, TaskData, TrainingSet
 from lossmith.tasks.inpainting import Inpainting
+from lossmith.tasks.options import TaskOptions, option
 from lossmith.tasks.paired import Paired
 from lossmith.tasks.restoration import Deblurring, Denoising, JPEGRepair, Restoration
 from lossmith.tasks.super_resolution import SuperResolution
@@ -16,16 +17,18 @@ __all__ = [
     "Batch",
     "Deblurring",
     "Denoising",
-    "Examples",
+    "EvaluationSet",
     "Inpainting",
-    "Items",
     "JPEGRepair",
-    "Material",
     "Paired",
     "Restoration",
     "SuperResolution",
     "Task",
+    "TaskData",
+    "TaskOptions",
+    "TrainingSet",
+    "option",
 ]
 
 TASKS: Mapping[str, type[Task]] = Plugins("lossmith.tasks")
-"""The tasks by their names."""
+"""The tasks by name, those of installed packages included."""

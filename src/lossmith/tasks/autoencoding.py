@@ -1,94 +1,98 @@
-"""Autoencoding: a picture is made small and made again."""
+"""Autoencoding: reconstruct an image from a small map of latents."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, final, get_args
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from lossmith.data import Pictures, Spoilt, SpoiltPictures, downsample, trimmed, upsample
-from lossmith.models.autoencoder import Autoencoder, Latent
+from lossmith._checks import check_choice
+from lossmith.data import DegradedCrops, DegradedImages, ImageFolder, crop_to_multiple, downsample, upsample
+from lossmith.models.autoencoder import DOWNSAMPLING_FACTORS, Autoencoder, LatentKind
 from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.command_options import AutoencodingOptions
+from lossmith.tasks.options import TaskOptions
 
 __all__ = ["Autoencoding"]
 
 
 @final
 class Autoencoding(Task):
-    """Makes a picture of a few latents that the network itself has made of it.
+    """Reconstruction of images from the latents of an autoencoder.
 
-    Its views are "pred", "target", "input", which is the target; with latent "kl" also "mu" and "logvar", (N, C, h, w);
-    with "vq" also "latents" and "codes".
+    The loss inputs are "pred", "target" and "input", which equals the target; with latent "kl" also "mu" and "logvar",
+    (N, C, h, w); with latent "vq" also "latents" and "codes".
 
     Args:
         scale: 1.
-        latent: "kl" or "vq".
-        down: By how much the map of latents is smaller than the picture.
+        latent: "kl" for Gaussian latents or "vq" for a codebook.
+        down: Downsampling factor of the latents: 2, 4, 8 or 16.
 
     Raises:
-        ValueError: Another scale, latent or factor.
+        ValueError: An argument has another value.
     """
 
     name: ClassVar[str] = "autoencoding"
-    baseline: ClassVar[str] = "bicubic"
-    network: ClassVar[str] = "autoencoder"
+    options: ClassVar[type[TaskOptions]] = AutoencodingOptions
+    baseline_name: ClassVar[str] = "bicubic"
+    default_model: ClassVar[str] = "autoencoder"
+    metric_titles: ClassVar[Mapping[str, str]] = {
+        "perplexity": "Perplexity of the codes",
+        "codes": "Codes in use",
+        "revived": "Revived codes",
+        "kl": "KL divergence of the latents, nats per image",
+        "active": "Active latent channels",
+    }
 
-    def __init__(self, scale: int = 1, *, latent: Latent = "kl", down: int = 4) -> None:
-        if scale != 1:
-            raise ValueError(f"{self.name} keeps a picture's size, scale 1; got {scale!r}.")
-        if latent not in get_args(Latent):
-            raise ValueError(f"{self.name} knows the latent {', '.join(get_args(Latent))}; got {latent!r}.")
-        if down not in (2, 4, 8, 16):
-            raise ValueError(f"{self.name} wants down as 2, 4, 8 or 16; got {down!r}.")
+    def __init__(self, scale: int = 1, *, latent: LatentKind = "kl", down: int = 4) -> None:
+        check_choice(f"{self.name} scale", scale, (1,))
+        check_choice(f"{self.name} latent", latent, LatentKind)
+        check_choice(f"{self.name} down", down, DOWNSAMPLING_FACTORS)
         super().__init__(scale)
         self.border, self.latent, self.down = 0, latent, down
 
     @property
-    def gives(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The views that a loss may read."""
+    def provided_inputs(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of the loss inputs."""
         return ("pred", "target", "input", *(("mu", "logvar") if self.latent == "kl" else ("latents", "codes")))
 
-    def fits(self, model: nn.Module) -> None:
-        """Refuses what is no autoencoder of these latents.
-
-        Raises:
-            ValueError: It is none.
-        """
+    def check_model(self, model: nn.Module) -> None:
+        """Raise ValueError if the network is not an autoencoder with this kind and size of latents."""
         if not isinstance(model, Autoencoder):
             raise ValueError(
-                f"{self.name} wants the network autoencoder, whose latents losses can read, and no knobs; "
+                f"{self.name} needs the network autoencoder without knobs, because losses read its latents; "
                 f"got {type(model).__name__}."
             )
         if (model.latent, model.down) != (self.latent, self.down):
             raise ValueError(
-                f"The network has latents {model.latent!r}, smaller by {model.down}; asked for are {self.latent!r} "
-                f"and {self.down}. Give --latent {model.latent} --down {model.down}, or another network."
+                f"The network has latents {model.latent!r} with downsampling factor {model.down}; {self.name} expects "
+                f"{self.latent!r} and {self.down}. Use --latent {model.latent} --down {model.down} or another network."
             )
 
-    def views(self, model: Callable[..., Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The picture that was made beside the true one, and the latents."""
-        note: dict[str, Tensor] = {}
-        pred = model(batch["target"], note=note)
-        return {"pred": pred, "target": batch["target"], "input": batch["target"], **note}
+    def compute_inputs(self, model: Callable[..., Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the reconstruction, the target and the latents."""
+        latents: dict[str, Tensor] = {}
+        pred = model(batch["target"], extra_outputs=latents)
+        return {"pred": pred, "target": batch["target"], "input": batch["target"], **latents}
 
-    def figures(self, model: nn.Module, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """How the latents are used, see :meth:`lossmith.models.autoencoder.Autoencoder.figures`."""
-        return model.figures(dict(views)) if isinstance(model, Autoencoder) else {}
+    def extra_metrics(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return statistics of the latents, see :meth:`lossmith.models.Autoencoder.latent_metrics`."""
+        return model.latent_metrics(dict(inputs)) if isinstance(model, Autoencoder) else {}
 
-    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Spoilt:
-        """Crops of a side; see :class:`lossmith.data.Spoilt`."""
-        return Spoilt(Pictures(files, least=crop), crop, untouched, seed=seed)
+    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
+        """Return random crops of image files."""
+        return DegradedCrops(ImageFolder(files, min_size=crop), crop, copy_to_input, seed=seed)
 
-    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> SpoiltPictures:
-        """Whole pictures, their sides cut to multiples of the factor."""
-        return SpoiltPictures(pictures, untouched, multiple=self.down, limit=limit)
+    def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
+        """Return whole images, cropped to multiples of the downsampling factor."""
+        return DegradedImages(images, copy_to_input, multiple=self.down, limit=limit)
 
-    def plain(self, batch: Batch) -> Tensor:
-        """The picture made as small as the latents' map by bicubic interpolation, and enlarged again."""
-        return upsample(downsample(trimmed(batch["target"], self.down), self.down), self.down)
+    def baseline_output(self, batch: Batch) -> Tensor:
+        """Return the image after bicubic downsampling to the size of the latents and bicubic upsampling."""
+        return upsample(downsample(crop_to_multiple(batch["target"], self.down), self.down), self.down)
 
 
-def untouched(image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """The picture as it is."""
+def copy_to_input(image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return the unchanged image as the network's input."""
     return {"input": image}

@@ -1,4 +1,4 @@
-"""What a task is: it turns a network and a batch into named views, and says what is trained on and judged by."""
+"""The interface of a task: data, loss inputs, metrics and run-specific hooks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -7,180 +7,210 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
-from lossmith.data import Example, Skipped, held_out, listed
+from lossmith.data import Example, SkippedFile, hold_out, list_images
 from lossmith.formula.loss import Loss
+from lossmith.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
-__all__ = ["Batch", "Examples", "Items", "Material", "Task"]
+__all__ = ["Batch", "EvaluationSet", "Task", "TaskData", "TrainingSet"]
 
 Batch = Mapping[str, Tensor]
 
 
-class Items(Protocol):
-    """An endless row to train on: item k is a function of the seed and k alone."""
+class TrainingSet(Protocol):
+    """An endless sequence of training samples; sample k is a function of the seed and k alone."""
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One item, to be collated into a batch."""
+        """Return one sample, without a batch dimension."""
 
     @property
-    def skipped(self) -> list[Skipped]:
+    def skipped(self) -> list[SkippedFile]:
         """The files that could not be used so far."""
 
 
-class Examples(Protocol):
-    """What a task is judged by, one at a time."""
+class EvaluationSet(Protocol):
+    """A finite sequence of examples to evaluate on."""
 
     def __iter__(self) -> Iterator[Example]:
-        """Each example: its name, and a batch of one."""
+        """Yield each example: its name and a batch of one."""
 
     def __len__(self) -> int:
-        """How many there are, unusable ones included."""
+        """Return the number of examples, unusable ones included."""
 
     @property
-    def skipped(self) -> list[Skipped]:
-        """The files that could not be used in the last walk through."""
+    def skipped(self) -> list[SkippedFile]:
+        """The files that could not be used in the last iteration."""
 
 
-class Material(NamedTuple):
-    """What a run trains on and is judged by.
+class TaskData(NamedTuple):
+    """The data of a run.
 
     Args:
-        items: What is trained on.
-        examples: What is judged by, if anything.
-        found: How many pictures, or captions, are trained on.
-        told: Arguments of the network that the material decides.
-        facts: What else whoever uses the network must know, as plain values.
-        remark: A line to be shown.
+        training_set: The training samples.
+        evaluation_set: The held-out examples; None without validation.
+        training_count: Number of training images or captions.
+        model_kwargs: Arguments of the network that depend on the data.
+        metadata: Plain values to save in the header of the weights; inference needs them.
+        message: A line to print when the run starts.
     """
 
-    items: Items
-    examples: Examples | None
-    found: int
-    told: Mapping[str, Any] = {}
-    facts: Mapping[str, Any] = {}
-    remark: str = ""
+    training_set: TrainingSet
+    evaluation_set: EvaluationSet | None
+    training_count: int
+    model_kwargs: Mapping[str, Any] = {}
+    metadata: Mapping[str, Any] = {}
+    message: str = ""
 
 
 class Task(ABC):
-    """One kind of problem; what is written here is all that the trainer and the evaluator know of it.
+    """A kind of problem to train and evaluate networks on.
 
-    A task gives views and chooses no terms; a loss on views that it does not give is refused before the first step.
+    A task computes the inputs of a loss and chooses no terms. A formula that reads other inputs than
+    :attr:`provided_inputs` is rejected before the first step. Training, evaluation and the report know a task only by
+    the attributes and methods of this class.
+
+    Args:
+        scale: Upscaling factor of the networks.
     """
 
     name: ClassVar[str]
-    """As the command line calls it."""
+    """The name on the command line."""
 
-    gives: ClassVar[tuple[str, ...]]
-    """The views that a loss may read."""
+    provided_inputs: ClassVar[tuple[str, ...]]
+    """The names of the loss inputs that :meth:`compute_inputs` returns."""
 
-    baseline: ClassVar[str]
-    """What :meth:`plain` is called, such as "bicubic"."""
+    baseline_name: ClassVar[str]
+    """The name of :meth:`baseline_output` in tables and file names, such as ``"bicubic"``."""
 
-    network: ClassVar[str] = "edsr"
-    """The network to train where none is named."""
+    default_model: ClassVar[str] = "edsr"
+    """The name of the network to train if none is given."""
 
-    inputs: ClassVar[int] = 3
-    """The channels that its networks are given."""
+    options: ClassVar[type[TaskOptions]] = TaskOptions
+    """The options that the task adds to ``lossmith train`` and ``lossmith tune``."""
 
-    samples: ClassVar[bool] = False
-    """Whether it is judged by what is sampled from its network, and not by pictures restored."""
+    in_channels: ClassVar[int] = 3
+    """Number of input channels of the networks."""
+
+    is_generative: ClassVar[bool] = False
+    """Whether evaluation uses samples of the network instead of restored images."""
+
+    metric_titles: ClassVar[Mapping[str, str]] = {}
+    """The titles of :meth:`extra_metrics` in the report."""
 
     scale: int
-    """By how much its networks enlarge."""
+    """Upscaling factor of the networks."""
 
     border: int
-    """The rim in pixels that metrics leave out."""
+    """Width in pixels of the image border that metrics leave out."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
 
+    # Loss inputs and predictions
+
     @abstractmethod
-    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Runs the network on a batch; the views are all that :attr:`gives` names."""
+    def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Run the network on a batch and return the loss inputs, one for each name in :attr:`provided_inputs`."""
 
-    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        """The picture that a network is judged by."""
-        return self.views(model, batch)["pred"]
-
-    def fits(self, model: nn.Module) -> None:  # noqa: B027  # most tasks take any network
-        """Refuses a network that cannot do the task.
-
-        Raises:
-            ValueError: It cannot; the message says why.
-        """
-
-    def figures(self, model: nn.Module, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Scalars for logs beside the terms: what a network has come to, on the views of a step."""
-        return {}
-
-    def giving(self, views: Collection[str]) -> Self:
-        """The task for a loss that reads these views; one that makes costly ones may leave out the others."""
+    def with_inputs(self, names: Collection[str]) -> Self:
+        """Return the task for a loss that reads only these inputs; a task may skip the computation of the others."""
         return self
 
-    def material(self, pictures: str, judged: str | None, *, count: int, crop: int, seed: int) -> Material:
-        """What a run trains on and is judged by.
+    def constant_inputs(self) -> Mapping[str, Tensor]:
+        """Return the inputs that are equal for all batches, (1, 3, H, W); their features are computed once."""
+        return {}
+
+    def calibration_inputs(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the inputs at which gradient norms are measured, from the inputs of an untrained network."""
+        return inputs
+
+    def predict(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """Return the image that is evaluated, (N, 3, H, W)."""
+        return self.compute_inputs(model, batch)["pred"]
+
+    @abstractmethod
+    def baseline_output(self, batch: Batch) -> Tensor:
+        """Return the output of a method without a network, (N, 3, H, W), as a lower bound."""
+
+    # Data
+
+    @abstractmethod
+    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> TrainingSet:
+        """Return training crops of image files, with a side of `crop` pixels of the target."""
+
+    @abstractmethod
+    def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> EvaluationSet:
+        """Return whole images of a folder or of files; `limit` selects that many, evenly spaced."""
+
+    def load_data(self, images: str, val: str | None, *, val_count: int, crop: int, seed: int) -> TaskData:
+        """Return the data of a run.
 
         Args:
-            pictures: A folder.
-            judged: Another one to judge by; None holds some pictures out.
-            count: The largest number of pictures to judge by.
-            crop: The side of what is trained on, in pixels.
-            seed: Of what is drawn.
+            images: Folder of training images.
+            val: Folder of validation images; None holds out some of the training images.
+            val_count: Largest number of validation images.
+            crop: Side of a training crop in pixels of the target.
+            seed: Random seed of the crops.
         """
-        files = listed(pictures)
-        beside: Sequence[Path] | str | None = judged
-        if judged is None and len(files) > 1:
-            files, beside = held_out(files, min(count, max(1, len(files) // 10)))
-        items = self.training(files, crop=crop, seed=seed)
-        return Material(items, None if beside is None else self.evaluation(beside, limit=count), len(files))
+        files = list_images(images)
+        held_out: Sequence[Path] | str | None = val
+        if val is None and len(files) > 1:
+            files, held_out = hold_out(files, min(val_count, max(1, len(files) // 10)))
+        samples = self.training_set(files, crop=crop, seed=seed)
+        examples = None if held_out is None else self.evaluation_set(held_out, limit=val_count)
+        return TaskData(samples, examples, len(files))
+
+    # Hooks of training and of the report
+
+    def check_model(self, model: nn.Module) -> None:  # noqa: B027  # most tasks accept any network
+        """Raise ValueError if the network does not suit the task."""
 
     def prepare_loss(self, loss: Loss, model: nn.Module) -> tuple[Loss, list[str]]:
-        """Return the loss as it is trained, and warnings to print.
+        """Return the loss with the settings that only the task knows, and warnings to print before training.
 
-        A task overrides this to set what a term must know of the network or the noise level.
+        A task overrides this method to set arguments of terms that depend on the network or on the noise schedule. The
+        result is the loss that is trained, saved as loss.json and used when the run resumes.
+
+        Args:
+            loss: The loss of the formula, which reads provided inputs only.
+            model: The network to train.
 
         Raises:
             ValueError: The loss does not suit the task or the network.
         """
         return loss, []
 
-    def validation_callbacks(self, folder: Path, evaluation: Examples, every: int) -> "list[Callback] | None":
-        """Return the Lightning callbacks that validate a run; None for the usual image metrics.
+    def extra_metrics(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return scalars to log beside the terms.
 
         Args:
-            folder: The run's folder.
-            evaluation: The evaluation set.
-            every: Steps between validations.
+            model: The network.
+            inputs: The loss inputs of the current step.
+        """
+        return {}
+
+    def validation_callbacks(self, folder: Path, evaluation: EvaluationSet, every: int) -> "list[Callback] | None":
+        """Return the Lightning callbacks that validate a run; None for the image metrics of restoration.
+
+        Args:
+            folder: Folder of the run; validation results are written there.
+            evaluation: The held-out examples.
+            every: Number of steps between validations.
         """
         return None
 
     @classmethod
+    def report_metrics(cls) -> Sequence[Any]:
+        """Return the validation metrics that only this task has, :class:`lossmith.report.metric_info.MetricInfo`."""
+        return ()
+
+    @classmethod
     def report_sections(cls, group: Any) -> list[str]:
-        """Return sections of the report page, as HTML, that only this task has.
+        """Return sections of the HTML report that only runs of this task have; they follow the common sections.
 
         Args:
-            group: Runs that were evaluated under one protocol, a :class:`lossmith.report.figures.Group`.
+            group: Runs that were evaluated under one protocol, a :class:`lossmith.report.groups.Group`.
         """
         return []
-
-    def still(self) -> Mapping[str, Tensor]:
-        """The views that are the same for every batch, (1, 3, H, W); what networks see of these is kept."""
-        return {}
-
-    def measured(self, views: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The views at which norms of gradients are measured, from those of an untrained network."""
-        return views
-
-    @abstractmethod
-    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Items:
-        """What is trained on, from files of pictures, in crops of a side."""
-
-    @abstractmethod
-    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> Examples:
-        """What is judged by, from a folder or files, evenly spread if there are more than the limit."""
-
-    @abstractmethod
-    def plain(self, batch: Batch) -> Tensor:
-        """The answer that needs no network, which every network must beat."""

@@ -1,75 +1,77 @@
-"""Inpainting: a hole in a picture is filled."""
+"""Inpainting: fill a masked part of an image."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, final, get_args
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from lossmith.data import Pictures, Spoilt, SpoiltPictures
-from lossmith.data.masks import Holes, hole
+from lossmith._checks import check_choice
+from lossmith.data import DegradedCrops, DegradedImages, ImageFolder
+from lossmith.data.masks import HoleShape, draw_mask
 from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.command_options import InpaintingOptions
+from lossmith.tasks.options import TaskOptions
 
 __all__ = ["Inpainting"]
 
 
 @final
 class Inpainting(Task):
-    """Fills a hole of a picture.
+    """Inpainting of masked images.
 
-    Its views are "pred", what the network makes of the whole picture; "target"; "input", the picture with 0 in the
-    hole; "mask", (N, 1, H, W), 1 in the hole; "filled", the prediction in the hole and the truth elsewhere; and "kept",
-    the truth in the hole and the prediction elsewhere. It is judged by "filled".
+    The loss inputs are "pred", the network's output for the whole image; "target"; "input", the image with 0 in the
+    hole; "mask", (N, 1, H, W), 1 in the hole; "filled", the prediction in the hole and the target elsewhere; and
+    "kept", the target in the hole and the prediction elsewhere. Metrics are computed on "filled".
 
     Args:
         scale: 1.
-        holes: "strokes", "boxes", or "both".
+        holes: Shape of the masks: "strokes", "boxes", or "both".
 
     Raises:
-        ValueError: Another scale, or other holes.
+        ValueError: An argument has another value.
     """
 
     name: ClassVar[str] = "inpainting"
-    gives: ClassVar[tuple[str, ...]] = ("pred", "target", "input", "mask", "filled", "kept")
-    baseline: ClassVar[str] = "mean"
-    network: ClassVar[str] = "inpainter"
-    inputs: ClassVar[int] = 4
+    options: ClassVar[type[TaskOptions]] = InpaintingOptions
+    provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input", "mask", "filled", "kept")
+    baseline_name: ClassVar[str] = "mean"
+    default_model: ClassVar[str] = "inpainter"
+    in_channels: ClassVar[int] = 4
 
-    def __init__(self, scale: int = 1, *, holes: Holes = "both") -> None:
-        if scale != 1:
-            raise ValueError(f"{self.name} keeps a picture's size, scale 1; got {scale!r}.")
-        if holes not in get_args(Holes):
-            raise ValueError(f"{self.name} knows the holes {', '.join(get_args(Holes))}; got {holes!r}.")
+    def __init__(self, scale: int = 1, *, holes: HoleShape = "both") -> None:
+        check_choice(f"{self.name} scale", scale, (1,))
+        check_choice(f"{self.name} holes", holes, HoleShape)
         super().__init__(scale)
         self.border, self.holes = 0, holes
 
-    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The network's picture, and what it makes of the hole and of the rest."""
+    def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the prediction and its combinations with the target, see the class."""
         mask, target = batch["mask"], batch["target"]
         pred = model(torch.cat([batch["input"], mask], dim=1))
-        views = {"pred": pred, "target": target, "input": batch["input"], "mask": mask}
-        return {**views, "filled": torch.where(mask > 0, pred, target), "kept": torch.where(mask > 0, target, pred)}
+        inputs = {"pred": pred, "target": target, "input": batch["input"], "mask": mask}
+        return {**inputs, "filled": torch.where(mask > 0, pred, target), "kept": torch.where(mask > 0, target, pred)}
 
-    def answer(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        """The picture with its hole filled."""
-        return self.views(model, batch)["filled"]
+    def predict(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """Return the image with its hole filled."""
+        return self.compute_inputs(model, batch)["filled"]
 
-    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Spoilt:
-        """Crops of a side with a hole each; see :class:`lossmith.data.Spoilt`."""
-        return Spoilt(Pictures(files, least=crop), crop, self.degrade, seed=seed)
+    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
+        """Return random crops of image files with a random mask each."""
+        return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
 
-    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> SpoiltPictures:
-        """Whole pictures, with the same hole each time; see :class:`lossmith.data.SpoiltPictures`."""
-        return SpoiltPictures(pictures, self.degrade, limit=limit)
+    def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
+        """Return whole images with one fixed mask each."""
+        return DegradedImages(images, self.degrade, limit=limit)
 
-    def plain(self, batch: Batch) -> Tensor:
-        """The hole in the mean colour of the rest."""
+    def baseline_output(self, batch: Batch) -> Tensor:
+        """Return the image with its hole filled by the mean colour of the rest."""
         known = 1 - batch["mask"]
         mean = (batch["target"] * known).sum(dim=(2, 3), keepdim=True) / known.sum(dim=(2, 3), keepdim=True)
         return torch.where(known > 0, batch["target"], mean)
 
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One picture with a hole."""
-        mask = hole(image.shape[-2], image.shape[-1], self.holes, generator)[None]
+        """Return the masked image as "input", and the "mask"."""
+        mask = draw_mask(image.shape[-2], image.shape[-1], self.holes, generator)[None]
         return {"input": image * (1 - mask), "mask": mask}

@@ -1,4 +1,4 @@
-"""Any restoration that the user has pairs for."""
+"""Restoration learned from pairs that the user provides."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,49 +6,52 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from lossmith.data import OwnCrops, OwnPairs, Partners, upsample
+from lossmith._checks import check_choice
+from lossmith.data import PairedCrops, PairedImages, PairMatcher, upsample
 from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.command_options import PairedOptions
+from lossmith.tasks.options import TaskOptions
 
 __all__ = ["Paired"]
 
 
 @final
 class Paired(Task):
-    """From spoilt pictures to true ones, in two folders whose pictures are matched by name.
+    """Restoration with inputs and targets from two folders, matched by file name.
 
-    Its views are "pred", "target", and "input".
+    The loss inputs are "pred", "target" and "input".
 
     Args:
-        scale: By how much the true pictures are larger: 1, 2, 3 or 4.
-        inputs: The folder of spoilt pictures; the true ones are those that one trains on.
+        scale: Size of a target divided by the size of its input: 1, 2, 3 or 4.
+        inputs: Folder of the input images; the training and validation images are the targets.
 
     Raises:
-        ValueError: Another scale, or no such folder.
+        ValueError: The scale has another value, or the folder does not exist.
     """
 
     name: ClassVar[str] = "paired"
-    gives: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
-    baseline: ClassVar[str] = "input"
+    options: ClassVar[type[TaskOptions]] = PairedOptions
+    provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
+    baseline_name: ClassVar[str] = "input"
 
     def __init__(self, scale: int = 1, *, inputs: str) -> None:
-        if scale not in (1, 2, 3, 4):
-            raise ValueError(f"{self.name} wants a scale of 1, 2, 3 or 4; got {scale!r}.")
+        check_choice(f"{self.name} scale", scale, (1, 2, 3, 4))
         super().__init__(scale)
         self.border = 0 if scale == 1 else scale
-        self.partners = Partners(inputs, scale)
+        self.matcher = PairMatcher(inputs, scale)
 
-    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The restored picture beside the true and the spoilt one."""
+    def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the prediction, the target and the input."""
         return {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
 
-    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> OwnCrops:
-        """Crops of a side in pixels of the true picture; see :class:`lossmith.data.OwnCrops`."""
-        return OwnCrops(files, self.partners, crop, seed=seed)
+    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> PairedCrops:
+        """Return random crops of pairs, see :class:`lossmith.data.PairedCrops`."""
+        return PairedCrops(files, self.matcher, crop, seed=seed)
 
-    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> OwnPairs:
-        """Whole pictures; see :class:`lossmith.data.OwnPairs`."""
-        return OwnPairs(pictures, self.partners, limit=limit)
+    def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> PairedImages:
+        """Return whole pairs, see :class:`lossmith.data.PairedImages`."""
+        return PairedImages(images, self.matcher, limit=limit)
 
-    def plain(self, batch: Batch) -> Tensor:
-        """The spoilt picture, enlarged if the true one is larger."""
+    def baseline_output(self, batch: Batch) -> Tensor:
+        """Return the input, upsampled by bicubic interpolation if the target is larger."""
         return batch["input"] if self.scale == 1 else upsample(batch["input"], self.scale)

@@ -1,180 +1,193 @@
-"""Restoration at the picture's own size: denoising, deblurring, JPEG repair."""
+"""Restoration at the original size: denoising, deblurring, removal of JPEG artifacts."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final, get_args
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
+from lossmith._checks import check_choice, check_number
 from lossmith.data import (
-    Pictures,
-    Spoilt,
-    SpoiltPictures,
-    blurred,
+    DegradedCrops,
+    DegradedImages,
+    ImageFolder,
+    add_gaussian_noise,
+    add_poisson_noise,
+    compress_jpeg,
+    filter2d,
     gaussian_kernel,
-    gaussian_noise,
-    jpeg,
     motion_kernel,
-    poisson_noise,
 )
 from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.command_options import DeblurringOptions, DenoisingOptions, JPEGOptions
+from lossmith.tasks.options import TaskOptions
 
 __all__ = ["Deblurring", "Denoising", "JPEGRepair", "Restoration"]
 
-Range = float | Sequence[float]
-"""A number, or the ends of a range that each picture's is drawn from."""
+NumberOrRange = float | Sequence[float]
+"""A number, or the two ends of the range from which a number is drawn for each image."""
+
+NoiseKind = Literal["gaussian", "poisson"]
+BlurKind = Literal["gaussian", "motion"]
 
 
 class Restoration(Task):
-    """A picture that was spoilt and kept its size; its views are "pred", "target", and "input", the spoilt one.
+    """Base class of the tasks that restore a synthetically degraded image of the same size.
 
-    What was drawn for each picture stands in the batch beside them.
+    The loss inputs are "pred", "target", and "input", the degraded image. The parameters of the degradation are in the
+    batch, one row for each image.
+
+    Args:
+        scale: 1.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
-    baseline: ClassVar[str] = "input"
+    provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
+    baseline_name: ClassVar[str] = "input"
 
     def __init__(self, scale: int = 1) -> None:
-        if scale != 1:
-            raise ValueError(f"{self.name} keeps a picture's size, scale 1; got {scale!r}.")
+        check_choice(f"{self.name} scale", scale, (1,))
         super().__init__(scale)
         self.border = 0
 
     @abstractmethod
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One picture (1, 3, H, W) spoilt, "input", and what was drawn for it."""
+        """Return the degraded version of an image (1, 3, H, W) as "input", and the drawn parameters."""
 
-    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The restored picture beside the true and the spoilt one."""
+    def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the prediction, the target and the input."""
         return {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
 
-    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Spoilt:
-        """Crops of a side; see :class:`lossmith.data.Spoilt`."""
-        return Spoilt(Pictures(files, least=crop), crop, self.degrade, seed=seed)
+    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
+        """Return random crops with a random degradation, see :class:`lossmith.data.DegradedCrops`."""
+        return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
 
-    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> SpoiltPictures:
-        """Whole pictures, spoilt alike each time; see :class:`lossmith.data.SpoiltPictures`."""
-        return SpoiltPictures(pictures, self.degrade, limit=limit)
+    def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
+        """Return whole images with one fixed degradation each, see :class:`lossmith.data.DegradedImages`."""
+        return DegradedImages(images, self.degrade, limit=limit)
 
-    def plain(self, batch: Batch) -> Tensor:
-        """The spoilt picture as it is."""
+    def baseline_output(self, batch: Batch) -> Tensor:
+        """Return the input, clipped to [0, 1]."""
         return batch["input"].clamp(0, 1)
 
 
 @final
 class Denoising(Restoration):
-    """Takes noise away.
+    """Denoising.
 
     Args:
         scale: 1.
-        sigma: The Gaussian noise's standard deviation in units of 1/255, or the ends of a range (blind); it is added
-            and not clipped, as the papers have it. For "poisson" the photons that a white pixel counts.
+        sigma: For "gaussian", standard deviation in units of 1/255, or the two ends of a range (blind denoising); the
+            noise is not clipped, as in the papers. For "poisson", expected photon count of a white pixel.
         noise: "gaussian" or "poisson".
 
     Raises:
-        ValueError: A number that cannot be, or another noise.
+        ValueError: An argument is out of range.
     """
 
     name: ClassVar[str] = "denoising"
-    Noise = Literal["gaussian", "poisson"]
+    options: ClassVar[type[TaskOptions]] = DenoisingOptions
 
-    def __init__(self, scale: int = 1, *, sigma: Range = 25.0, noise: str = "gaussian") -> None:
+    def __init__(self, scale: int = 1, *, sigma: NumberOrRange = 25.0, noise: NoiseKind = "gaussian") -> None:
         super().__init__(scale)
-        if noise not in get_args(self.Noise):
-            raise ValueError(f"denoising knows the noise {', '.join(get_args(self.Noise))}; got {noise!r}.")
-        self.sigma, self.noise = ends(self.name, "sigma", sigma, above=0), noise
+        check_choice(f"{self.name} noise", noise, NoiseKind)
+        self.sigma, self.noise = check_range(f"{self.name} sigma", sigma, low=0, open_low=True), noise
 
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The picture with noise, and its "sigma", (1,)."""
-        sigma = between(self.sigma, generator)
-        add: Any = gaussian_noise if self.noise == "gaussian" else poisson_noise
-        return {"input": add(image, sigma, generator=generator), "sigma": torch.tensor([sigma])}
+        """Return the noisy image as "input", and "sigma", (1,)."""
+        sigma = draw_uniform(self.sigma, generator)
+        add_noise = add_gaussian_noise if self.noise == "gaussian" else add_poisson_noise
+        return {"input": add_noise(image, sigma, generator=generator), "sigma": torch.tensor([sigma])}
 
 
 @final
 class Deblurring(Restoration):
-    """Takes blur away, of a lens out of focus or of a shaking hand, and the little noise that comes with it.
+    """Deblurring of defocus or motion blur with a little noise.
 
     Args:
         scale: 1.
         blur: "gaussian" or "motion".
-        size: The Gaussian's standard deviation, or the path's length, in pixels: a number or the ends of a range.
-        noise: The standard deviation of the noise in units of 1/255.
+        size: Standard deviation of the Gaussian or length of the motion path, in pixels: a number or the two ends of a
+            range. None for (1, 3) and (5, 20).
+        noise: Standard deviation of the noise in units of 1/255.
 
     Raises:
-        ValueError: A number that cannot be, or another blur.
+        ValueError: An argument is out of range.
     """
 
     name: ClassVar[str] = "deblurring"
-    Blur = Literal["gaussian", "motion"]
+    options: ClassVar[type[TaskOptions]] = DeblurringOptions
 
     def __init__(
-        self, scale: int = 1, *, blur: str = "gaussian", size: Range | None = None, noise: float = 1.0
+        self, scale: int = 1, *, blur: BlurKind = "gaussian", size: NumberOrRange | None = None, noise: float = 1.0
     ) -> None:
         super().__init__(scale)
-        if blur not in get_args(self.Blur):
-            raise ValueError(f"deblurring knows the blur {', '.join(get_args(self.Blur))}; got {blur!r}.")
-        usual = (1.0, 3.0) if blur == "gaussian" else (5.0, 20.0)
-        self.size = ends(self.name, "size", usual if size is None else size, above=0)
-        self.blur, (self.noise, _) = blur, ends(self.name, "noise", noise, least=0)
+        check_choice(f"{self.name} blur", blur, BlurKind)
+        default = (1.0, 3.0) if blur == "gaussian" else (5.0, 20.0)
+        self.size = check_range(f"{self.name} size", default if size is None else size, low=0, open_low=True)
+        self.blur, self.noise = blur, check_number(f"{self.name} noise", noise, low=0)
 
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The picture blurred, and its "size", (1,)."""
-        size = between(self.size, generator)
+        """Return the blurred image as "input", and "size", (1,)."""
+        size = draw_uniform(self.size, generator)
         if self.blur == "gaussian":
             kernel = gaussian_kernel(2 * round(3 * self.size[1]) + 1, size)
         else:
             kernel = motion_kernel(2 * round(self.size[1] / 2) + 3, size, generator=generator)
-        spoilt = gaussian_noise(blurred(image, kernel[None]), self.noise, generator=generator)
-        return {"input": spoilt.clamp(0, 1), "size": torch.tensor([size])}
+        degraded = add_gaussian_noise(filter2d(image, kernel[None]), self.noise, generator=generator)
+        return {"input": degraded.clamp(0, 1), "size": torch.tensor([size])}
 
 
 @final
 class JPEGRepair(Restoration):
-    """Takes away what JPEG left: blocks, ringing, lost colour.
+    """Removal of JPEG artifacts: blocks, ringing, subsampled chroma.
 
     Args:
         scale: 1.
-        quality: libjpeg's, 1 to 100, or the ends of a range.
+        quality: libjpeg's quality from 1 to 100, or the two ends of a range.
 
     Raises:
-        ValueError: A quality that is none.
+        ValueError: The quality is out of range.
     """
 
     name: ClassVar[str] = "jpeg"
+    options: ClassVar[type[TaskOptions]] = JPEGOptions
 
-    def __init__(self, scale: int = 1, *, quality: Range = (10.0, 60.0)) -> None:
+    def __init__(self, scale: int = 1, *, quality: NumberOrRange = (10.0, 60.0)) -> None:
         super().__init__(scale)
-        self.quality = ends(self.name, "quality", quality, least=1, most=100)
+        self.quality = check_range(f"{self.name} quality", quality, low=1, high=100)
 
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The picture compressed, and its "quality", (1,)."""
-        quality = float(round(between(self.quality, generator)))
-        return {"input": jpeg(image, quality), "quality": torch.tensor([quality])}
+        """Return the compressed image as "input", and "quality", (1,)."""
+        quality = float(round(draw_uniform(self.quality, generator)))
+        return {"input": compress_jpeg(image, quality), "quality": torch.tensor([quality])}
 
 
-def ends(
-    who: str, what: str, value: Range, *, above: float | None = None, least: float | None = None, most: float = 1e9
+def check_range(
+    name: str, value: NumberOrRange, *, low: float, high: float = 1e9, open_low: bool = False
 ) -> tuple[float, float]:
-    """The ends of a range; a number is a range of one.
+    """Return the two ends of a range; a number is a range of one value.
+
+    Args:
+        name: Name of the argument in the error message.
+        value: A number, or a sequence of two numbers in ascending order.
+        low: Smallest value.
+        high: Largest value.
+        open_low: Whether `low` itself is excluded.
 
     Raises:
-        ValueError: It is none, or goes beyond what can be.
+        ValueError: The value is not a number or a range, or is out of bounds.
     """
-    pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
-    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in pair)
-    low = least if above is None else above
-    assert low is not None
-    fits = len(pair) == 2 and numbers and low <= pair[0] <= pair[1] <= most and (above is None or pair[0] > above)
-    if not fits:
-        bound = f"above {low:g}" if above is not None else f"of at least {low:g}"
-        upto = f" and at most {most:g}" if most < 1e9 else ""
-        raise ValueError(f"{who} wants {what} as a number {bound}{upto}, or a range of two; got {value!r}.")
-    return float(pair[0]), float(pair[1])
+    ends = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    if len(ends) != 2:
+        raise ValueError(f"{name} must be a number or a range of two numbers; got {value!r}.")
+    first, last = (check_number(name, end, low=low, high=high, open_low=open_low) for end in ends)
+    if first > last:
+        raise ValueError(f"{name} must be a range in ascending order; got {value!r}.")
+    return first, last
 
 
-def between(both: tuple[float, float], generator: torch.Generator) -> float:
-    """A number drawn evenly from a range."""
-    return both[0] + (both[1] - both[0]) * float(torch.rand(1, generator=generator))
+def draw_uniform(ends: tuple[float, float], generator: torch.Generator) -> float:
+    """Draw a number uniformly from a range."""
+    return ends[0] + (ends[1] - ends[0]) * float(torch.rand(1, generator=generator))

@@ -1,82 +1,96 @@
-"""Super-resolution: a picture that was made smaller is enlarged again."""
+"""Super-resolution: reconstruct a downsampled image."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, final, get_args
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.data import Crops, Pairs, Pictures, Spoilt, SpoiltPictures, gaussian_noise, real_esrgan, upsample
+from lossmith._checks import check_choice
+from lossmith.data import (
+    DegradedCrops,
+    DegradedImages,
+    ImageFolder,
+    SuperResolutionCrops,
+    SuperResolutionPairs,
+    add_gaussian_noise,
+    degrade_real_esrgan,
+    upsample,
+)
 from lossmith.tasks.base import Batch, Task
-from lossmith.tasks.restoration import Range, between, ends
+from lossmith.tasks.command_options import SuperResolutionOptions
+from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.restoration import NumberOrRange, check_range, draw_uniform
 
 __all__ = ["SuperResolution"]
 
 
+DegradationKind = Literal["bicubic", "blind", "mean"]
+
+
 @final
 class SuperResolution(Task):
-    """Enlarges by a whole factor what was made smaller.
+    """Super-resolution by an integer factor.
 
-    "bicubic" is MATLAB's interpolation in 8 bits, as all benchmarks are; "blind" is Real-ESRGAN's chain of blur,
-    resizing, noise and JPEG, see :func:`lossmith.data.real_esrgan`; "mean" is the mean of each square of pixels, as a
-    later stage of text-to-image sees pictures, with Gaussian noise if that is wanted.
-    Its views are "pred", "target", and "input", the small picture.
+    The degradation "bicubic" is MATLAB's interpolation in 8 bits, as in all benchmarks; "blind" is Real-ESRGAN's
+    sequence of blur, resizing, noise and JPEG, see :func:`lossmith.data.degrade_real_esrgan`; "mean" averages square
+    blocks of pixels and optionally adds Gaussian noise, as the input of a super-resolution stage of text-to-image.
+
+    The loss inputs are "pred", "target", and "input", the low-resolution image.
 
     Args:
-        scale: The factor: 2, 3 or 4.
-        degradation: How the small pictures are made: "bicubic", "blind" or "mean".
-        noise: With "mean": the standard deviation of the noise on them in units of 1/255, or the ends of a range that
-            each picture's is drawn from; the network is not told, and so learns to mend any of it.
+        scale: Scale factor: 2, 3 or 4.
+        degradation: "bicubic", "blind" or "mean".
+        noise: For "mean", standard deviation of the noise in units of 1/255, or the two ends of the range from which it
+            is drawn for each image. The network does not receive the value.
 
     Raises:
-        ValueError: Another factor or degradation, or noise that cannot be.
+        ValueError: An argument is out of range.
     """
 
     name: ClassVar[str] = "super-resolution"
-    gives: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
-    baseline: ClassVar[str] = "bicubic"
+    options: ClassVar[type[TaskOptions]] = SuperResolutionOptions
+    provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
+    baseline_name: ClassVar[str] = "bicubic"
 
-    Degradation = Literal["bicubic", "blind", "mean"]
-
-    def __init__(self, scale: int, *, degradation: str = "bicubic", noise: Range = 0.0) -> None:
-        if scale not in (2, 3, 4):
-            raise ValueError(f"{self.name} wants a scale of 2, 3 or 4; got {scale!r}.")
-        if degradation not in get_args(self.Degradation):
-            known = ", ".join(get_args(self.Degradation))
-            raise ValueError(f"{self.name} knows the degradation {known}; got {degradation!r}.")
+    def __init__(self, scale: int, *, degradation: DegradationKind = "bicubic", noise: NumberOrRange = 0.0) -> None:
+        check_choice(f"{self.name} scale", scale, (2, 3, 4))
+        check_choice(f"{self.name} degradation", degradation, DegradationKind)
         super().__init__(scale)
-        self.degradation, self.noise = degradation, ends(self.name, "noise", noise, least=0, most=255)
+        self.degradation, self.noise = degradation, check_range(f"{self.name} noise", noise, low=0, high=255)
         if self.noise[1] > 0 and degradation != "mean":
             raise ValueError(
-                f"{self.name} puts noise on the means of squares alone; take degradation mean, or no noise."
+                f"{self.name} adds noise only with the degradation mean; got the degradation {degradation!r}."
             )
-        self.border = scale  # as the papers cut it
+        self.border = scale  # as in the papers
 
-    def views(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The enlarged picture beside the true and the small one."""
+    def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the prediction, the target and the input."""
         return {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
 
-    def training(self, files: Sequence[Path], *, crop: int, seed: int) -> Crops | Spoilt:
-        """Crops of a side in pixels of the large picture; see :class:`lossmith.data.Crops`."""
+    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> SuperResolutionCrops | DegradedCrops:
+        """Return random crops in two resolutions, see :class:`lossmith.data.SuperResolutionCrops`."""
         if self.degradation != "bicubic":
-            return Spoilt(Pictures(files, least=crop), crop, self.degrade, seed=seed)
-        return Crops(Pictures(files, least=crop), crop, scale=self.scale, seed=seed)
+            return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
+        return SuperResolutionCrops(ImageFolder(files, min_size=crop), crop, scale=self.scale, seed=seed)
 
-    def evaluation(self, pictures: str | Path | Sequence[Path], *, limit: int | None = None) -> Pairs | SpoiltPictures:
-        """Whole pictures; see :class:`lossmith.data.Pairs`."""
+    def evaluation_set(
+        self, images: str | Path | Sequence[Path], *, limit: int | None = None
+    ) -> SuperResolutionPairs | DegradedImages:
+        """Return whole images in two resolutions, see :class:`lossmith.data.SuperResolutionPairs`."""
         if self.degradation != "bicubic":
-            return SpoiltPictures(pictures, self.degrade, multiple=self.scale, limit=limit)
-        return Pairs(pictures, self.scale, limit=limit)
+            return DegradedImages(images, self.degrade, multiple=self.scale, limit=limit)
+        return SuperResolutionPairs(images, self.scale, limit=limit)
 
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One picture as the blind chain leaves it, or the means of its squares with noise on them."""
+        """Return the low-resolution image of the degradation "blind" or "mean" as "input"."""
         if self.degradation == "blind":
-            return real_esrgan(image, self.scale, generator)
+            return degrade_real_esrgan(image, self.scale, generator)
         small = F.avg_pool2d(image, self.scale)
-        return {"input": gaussian_noise(small, between(self.noise, generator), generator=generator)}
+        return {"input": add_gaussian_noise(small, draw_uniform(self.noise, generator), generator=generator)}
 
-    def plain(self, batch: Batch) -> Tensor:
-        """Bicubic enlargement."""
+    def baseline_output(self, batch: Batch) -> Tensor:
+        """Return the input after bicubic upsampling."""
         return upsample(batch["input"], self.scale)

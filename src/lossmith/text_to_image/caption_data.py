@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from lossmith.data import Example, Skipped
-from lossmith.tasks.base import Material
-from lossmith.text_to_image.captions.dataset import CaptionedPictures
-from lossmith.text_to_image.captions.items import CaptionedItems
-from lossmith.text_to_image.encoders import Embeddings, encoder
-from lossmith.text_to_image.shapes.dataset import Shapes
+from lossmith.data import Example, SkippedFile
+from lossmith.tasks.base import TaskData
+from lossmith.text_to_image.captions.captioned_images import CaptionedImages
+from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
+from lossmith.text_to_image.encoders import CaptionEmbeddings, load_text_encoder
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
 
-__all__ = ["Captions", "HeldOut", "source"]
+__all__ = ["CaptionData", "HeldOutCaptions", "open_caption_source"]
 
-Source = Shapes | CaptionedPictures
+Source = ShapesDataset | CaptionedImages
 
-MEASURED = 256
+NUM_STD_IMAGES = 256
 """Pictures by which the deviation of their values is measured."""
 
 
 @final
-class Captions:
+class CaptionData:
     """How captions are read and split.
 
     Args:
@@ -37,49 +37,49 @@ class Captions:
     def __init__(
         self,
         *,
-        encoder: str = "auto",
+        load_text_encoder: str = "auto",
         share: float = 0.15,
         cache: str | None = None,
         measure: bool = False,
     ) -> None:
         if not 0 < share < 1:
             raise ValueError(f"The part of the captions that is held out is between 0 and 1; got {share!r}.")
-        self.encoder, self.share, self.cache, self.measure = encoder, share, cache, measure
+        self.encoder, self.share, self.cache, self.measure = load_text_encoder, share, cache, measure
 
-    def material(self, pictures: str, judged: str | None, *, count: int, side: int, seed: int) -> Material:
+    def load_data(self, images: str, val: str | None, *, val_count: int, side: int, seed: int) -> TaskData:
         """What is trained on and judged by, and what the network is told of it.
 
         Args:
-            pictures: See :func:`source`.
-            judged: Another one to judge by; None holds some captions out.
-            count: The largest number of captions to judge by.
+            images: The training source, see :func:`open_caption_source`.
+            val: The validation source; None holds out some of the captions.
+            val_count: Largest number of validation captions.
             side: Of the pictures, in pixels.
             seed: Of what is drawn.
         """
-        train, held = self.split(pictures, judged, side)
-        reader = encoder(self.encoder, captions=train.captions)
-        embeddings = Embeddings(reader, train.captions, folder=self.cache)
+        train, held = self.split(images, val, side)
+        reader = load_text_encoder(self.encoder, captions=train.captions)
+        embeddings = CaptionEmbeddings(reader, train.captions, folder=self.cache)
         standard = embeddings.standardise()
-        items = CaptionedItems(train, embeddings, seed=seed)
-        other = Embeddings(reader, held.captions, folder=self.cache)
+        items = CaptionTrainingSet(train, embeddings, seed=seed)
+        other = CaptionEmbeddings(reader, held.captions, folder=self.cache)
         other.standard = standard
-        beside = HeldOut(CaptionedItems(held, other, seed=seed + 1), count)
+        beside = HeldOutCaptions(CaptionTrainingSet(held, other, seed=seed + 1), val_count)
         told: dict[str, Any] = {"text": embeddings.dim, "side": side}
         if self.measure:
-            values = torch.stack([items[k]["target"] for k in range(MEASURED)])
+            values = torch.stack([items[k]["target"] for k in range(NUM_STD_IMAGES)])
             told["sigma_data"] = round(float((2 * values - 1).std()), 4)
         facts = {"encoder": reader.settings, "standard": {k: v.tolist() for k, v in standard.state_dict().items()}}
-        return Material(items, beside, len(train.captions), told, {"text": facts}, reader.remark)
+        return TaskData(items, beside, len(train.captions), told, {"text": facts}, reader.remark)
 
     def split(self, pictures: str, judged: str | None, side: int) -> tuple["Source", "Source"]:
         """The source to train on, and that to judge by; whatever the seed of a training, always the same captions."""
-        whole = source(pictures, side)
+        whole = open_caption_source(pictures, side)
         if judged is not None:
-            return whole, source(judged, side)
-        return whole.split(self.share, by="scene") if isinstance(whole, Shapes) else whole.split(self.share)
+            return whole, open_caption_source(judged, side)
+        return whole.split(self.share, by="scene") if isinstance(whole, ShapesDataset) else whole.split(self.share)
 
 
-def source(where: str, side: int) -> "Source":
+def open_caption_source(where: str, side: int) -> "Source":
     """Pictures with captions.
 
     Args:
@@ -91,12 +91,12 @@ def source(where: str, side: int) -> "Source":
     """
     kind, _, level = where.partition(":")
     if kind == "shapes" and not Path(where).exists():
-        return Shapes(side, level=level or "1")  # type: ignore[arg-type]
-    return CaptionedPictures(where, side)
+        return ShapesDataset(side, level=level or "1")  # type: ignore[arg-type]
+    return CaptionedImages(where, side)
 
 
 @final
-class HeldOut:
+class HeldOutCaptions:
     """Captions that are not trained on, each with a picture of it.
 
     Args:
@@ -104,7 +104,7 @@ class HeldOut:
         count: How many of them are looked at.
     """
 
-    def __init__(self, items: CaptionedItems, count: int) -> None:
+    def __init__(self, items: CaptionTrainingSet, count: int) -> None:
         self.items, self.count = items, count
 
     def __iter__(self) -> Iterator[Example]:
@@ -117,7 +117,7 @@ class HeldOut:
         return self.count
 
     @property
-    def skipped(self) -> list[Skipped]:
+    def skipped(self) -> list[SkippedFile]:
         """What could not be used."""
         return self.items.skipped
 

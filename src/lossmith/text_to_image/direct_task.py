@@ -7,16 +7,18 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from lossmith.text_to_image.command_options import DirectTextToImageOptions
 from lossmith.tasks.base import Batch
-from lossmith.text_to_image.captioned import FromText
-from lossmith.text_to_image.models.conditioning import Text
-from lossmith.text_to_image.models.direct_decoder import Direct
+from lossmith.text_to_image.caption_task import CaptionTask
+from lossmith.text_to_image.encoders.embedding import TextEmbedding
+from lossmith.text_to_image.models.direct_decoder import DirectDecoder
+from lossmith.tasks.options import TaskOptions
 
 __all__ = ["DirectTextToImage"]
 
 
 @final
-class DirectTextToImage(FromText):
+class DirectTextToImage(CaptionTask):
     """Makes a picture of a text at once, with a network that hears the text and some random numbers.
 
     Its views are "pred", the picture of the caption with the random numbers that the true picture stands for, and
@@ -33,30 +35,31 @@ class DirectTextToImage(FromText):
     """
 
     name: ClassVar[str] = "direct-text-to-image"
-    gives: ClassVar[tuple[str, ...]] = ("pred", "target", "mu", "logvar", "other", "z", "z_other", "group", "text")
-    network: ClassVar[str] = "direct"
+    options: ClassVar[type[TaskOptions]] = DirectTextToImageOptions
+    provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "mu", "logvar", "other", "z", "z_other", "group", "text")
+    default_model: ClassVar[str] = "direct"
 
     def __init__(self, scale: int = 1, **source: Any) -> None:
         if scale != 1:
             raise ValueError(f"{self.name} makes pictures of text alone, scale 1; got {scale!r}.")
         super().__init__(1, **source)
-        self.wanted: frozenset[str] = frozenset(self.gives)
+        self.wanted: frozenset[str] = frozenset(self.provided_inputs)
 
-    def giving(self, views: Collection[str]) -> "DirectTextToImage":
+    def with_inputs(self, names: Collection[str]) -> "DirectTextToImage":
         """The same task, which makes a second picture only if it is looked at."""
         other = copy(self)
-        other.wanted = frozenset(views)
+        other.wanted = frozenset(names)
         return other
 
-    def fits(self, model: nn.Module) -> None:
+    def check_model(self, model: nn.Module) -> None:
         """Refuses a network that makes no pictures of texts at once."""
-        if not isinstance(model, Direct):
+        if not isinstance(model, DirectDecoder):
             raise ValueError(f"{self.name} trains a direct decoder; {type(model).__name__} is none. Leave --model out.")
 
-    def views(self, model: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
+    def compute_inputs(self, model: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
         """A picture of each caption, beside the true one."""
-        assert isinstance(model, Direct)
-        text, target = Text.of(batch), batch["target"]
+        assert isinstance(model, DirectDecoder)
+        text, target = TextEmbedding.of(batch), batch["target"]
         mu, logvar = model.encode(target, text)
         z = mu + (logvar / 2).clamp_max(10).exp() * torch.randn_like(mu)
         z_other = torch.randn_like(mu)

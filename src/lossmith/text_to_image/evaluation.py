@@ -7,40 +7,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossmith.metrics import picture_features
+from lossmith.metrics import compute_image_features
 from lossmith.text_to_image.caption_data import Source
-from lossmith.text_to_image.captions.items import CaptionedItems
-from lossmith.text_to_image.cascade import Prompted
+from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
+from lossmith.text_to_image.pipeline import TextToImagePipeline
 from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
 from lossmith.text_to_image.metrics.diversity import diversity, memorisation
-from lossmith.text_to_image.metrics.kid import kid
+from lossmith.text_to_image.metrics.kernel_distance import kid
 from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy, oracle_ceiling, oracle_chance
-from lossmith.text_to_image.metrics.r_precision import mismatched, r_precision
+from lossmith.text_to_image.metrics.r_precision import sample_mismatched_captions, r_precision
 from lossmith.text_to_image.models.denoiser import Denoiser
-from lossmith.text_to_image.models.sampler import Sampler, noise_of
-from lossmith.text_to_image.sample_callback import BINS, curve
-from lossmith.text_to_image.shapes.dataset import Shapes
-from lossmith.text_to_image.shapes.oracle import Oracle
+from lossmith.text_to_image.models.sampler import SamplerConfig, make_noise
+from lossmith.text_to_image.sample_callback import LOGSNR_BINS, denoising_errors
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
+from lossmith.text_to_image.shapes.oracle import ShapesOracle
 
-__all__ = ["appraise"]
+__all__ = ["evaluate_captions"]
 
-PRECISION = "r_precision"
-FEW = 8
+R_PRECISION = "r_precision"
+DIVERSITY_COUNT = 8
 """Prompts, and seeds of each, by which diversity is measured."""
-LEAST = 4
+MIN_IMAGES = 4
 """Different pictures that a distance between two sets can be measured on."""
-MOST = 8192
+MAX_TRAINING_IMAGES = 8192
 """Captions whose pictures a sample is compared with, at most."""
 
 
-def appraise(
-    prompted: Prompted,
+def evaluate_captions(
+    prompted: TextToImagePipeline,
     train: Source,
     held: Source,
     *,
     count: int = 96,
     guidance: Sequence[float] = (2.0,),
-    sampler: Sampler | None = None,
+    sampler: SamplerConfig | None = None,
     seed: int = 0,
     device: str = "cpu",
     judge: CaptionJudge | None = None,
@@ -65,77 +65,77 @@ def appraise(
     Raises:
         ValueError: There are less than four different pictures to compare with, or to judge by.
     """
-    items = CaptionedItems(held, _embedded(prompted, held), seed=seed)
+    items = CaptionTrainingSet(held, _embed_captions(prompted, held), seed=seed)
     rows = [items[k] for k in range(count)]
     wanted = [int(row["index"]) for row in rows]
     prompts, real = [held.captions[i] for i in wanted], torch.stack([row["target"] for row in rows])
     record: dict[str, Any] = {"captions": len(held.captions), "n": count}
     oracle = None
-    if isinstance(held, Shapes):
-        oracle = Oracle(held.side, level=held.level)
+    if isinstance(held, ShapesDataset):
+        oracle = ShapesOracle(held.side, level=held.level)
         scenes = [held.scene(i) for i in wanted]
         record |= {"ceiling": oracle_ceiling(oracle, held), "chance": oracle_chance(oracle, scenes)}
     if judge is not None:
-        offered = mismatched(held.meanings, wanted, seed=seed)
+        offered = sample_mismatched_captions(held.meanings, wanted, seed=seed)
         record["judge"] = judge.digest
-        record["ceiling"] = record.get("ceiling", {}) | ranked(judge, real, held, offered)
-        record["chance"] = record.get("chance", {}) | {PRECISION: 1 / len(offered[0])}
-    others = trained_on(train, 2 * count, seed + 1)
+        record["ceiling"] = record.get("ceiling", {}) | score_r_precision(judge, real, held, offered)
+        record["chance"] = record.get("chance", {}) | {R_PRECISION: 1 / len(offered[0])}
+    others = load_training_images(train, 2 * count, seed + 1)
     different = torch.unique(real, dim=0)
     for found, what in ((others, "trained on"), (different, "held out")):
-        if len(found) < LEAST:
+        if len(found) < MIN_IMAGES:
             raise ValueError(
                 f"evaluate wants at least {LEAST} different pictures that were trained on, and {LEAST} that were not; "
                 f"{len(found)} were {what}. Give more pictures, or others to judge by with --val DIR."
             )
-    known, digest = picture_features(others)
-    mine, _ = picture_features(different[: len(known)])
+    known, digest = compute_image_features(others)
+    mine, _ = compute_image_features(different[: len(known)])
     record["features"] = digest
     record["floor"] = kid(mine, known, size=count)._asdict()
     curves = []
     for weight in guidance:
-        how = replace(sampler or Sampler(), guidance=weight)
+        how = replace(sampler or SamplerConfig(), guidance=weight)
         made = prompted.make(prompts, range(seed, seed + count), how, device=device)
-        seen, _ = picture_features(made)
+        seen, _ = compute_image_features(made)
         row: dict[str, Any] = {"guidance": weight}
         if oracle is not None:
             row |= oracle_accuracy(oracle, made, scenes)
         if judge is not None:
-            row |= ranked(judge, made, held, offered)
-        few = prompts[:FEW]
-        many = prompted.make([p for p in few for _ in range(FEW)], range(FEW * len(few)), how, device=device)
-        apart, _ = picture_features(many)
+            row |= score_r_precision(judge, made, held, offered)
+        few = prompts[:DIVERSITY_COUNT]
+        many = prompted.make([p for p in few for _ in range(DIVERSITY_COUNT)], range(DIVERSITY_COUNT * len(few)), how, device=device)
+        apart, _ = compute_image_features(many)
         row |= {"kid": kid(seen, known, size=count)._asdict()}
-        row |= {"diversity": diversity(apart.view(len(few), FEW, -1)), "memorisation": memorisation(seen, known, mine)}
+        row |= {"diversity": diversity(apart.view(len(few), DIVERSITY_COUNT, -1)), "memorisation": memorisation(seen, known, mine)}
         curves.append(row)
     record["guidance"] = curves
     if isinstance(prompted.model, Denoiser):
-        noise = noise_of(range(count), prompted.model.side).to(device)
+        noise = make_noise(range(count), prompted.model.side).to(device)
         text = prompted.read(prompts).to(device)
-        record["denoising"] = {"logsnr": BINS, "error": curve(prompted.model, real.to(device), text, noise)}
+        record["denoising"] = {"logsnr": LOGSNR_BINS, "error": denoising_errors(prompted.model, real.to(device), text, noise)}
     return record
 
 
-def trained_on(train: Source, least: int, seed: int) -> Tensor:
+def load_training_images(train: Source, least: int, seed: int) -> Tensor:
     """Pictures that were trained on, each once, (M, 3, S, S): all of them, of shapes as many as are wanted at least.
 
     Two captions of one picture would make it its own neighbour, and no sample could be as near to it as that.
     """
     known = len(train.captions)
-    wanted = max(least, 0 if isinstance(train, Shapes) else min(known, MOST))
+    wanted = max(least, 0 if isinstance(train, ShapesDataset) else min(known, MAX_TRAINING_IMAGES))
     found: Tensor = torch.unique(train.pictures([i % known for i in range(wanted)], seed=seed), dim=0)
     return found
 
 
-def ranked(judge: CaptionJudge, pictures: Tensor, source: Source, offered: Sequence[Sequence[int]]) -> dict[str, float]:
+def score_r_precision(judge: CaptionJudge, pictures: Tensor, source: Source, offered: Sequence[Sequence[int]]) -> dict[str, float]:
     """How often the judge finds a picture's own caption among those that are offered."""
-    return {PRECISION: round(r_precision(*judge.judged(pictures, source.captions), offered).value, 4)}
+    return {R_PRECISION: round(r_precision(*judge.judged(pictures, source.captions), offered).value, 4)}
 
 
-def _embedded(prompted: Prompted, source: Source) -> Any:
+def _embed_captions(prompted: TextToImagePipeline, source: Source) -> Any:
     """The captions as the network's encoder reads them."""
-    from lossmith.text_to_image.encoders import Embeddings
+    from lossmith.text_to_image.encoders import CaptionEmbeddings
 
-    found = Embeddings(prompted.encoder, source.captions)
+    found = CaptionEmbeddings(prompted.encoder, source.captions)
     found.standard = prompted.standard
     return found

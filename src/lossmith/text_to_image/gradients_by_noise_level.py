@@ -8,17 +8,17 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lossmith.formula.loss import Loss
-from lossmith.tasks import Items
+from lossmith.tasks import TrainingSet
 from lossmith.text_to_image.models.denoiser import Denoiser
-from lossmith.text_to_image.prepare_loss import by_level
-from lossmith.text_to_image.sample_callback import BINS, time_of
+from lossmith.text_to_image.prepare_loss import prepare_diffusion_loss
+from lossmith.text_to_image.sample_callback import LOGSNR_BINS, time_at_logsnr
 from lossmith.text_to_image.task import TextToImage
 
-__all__ = ["pulls_by_level"]
+__all__ = ["gradients_by_noise_level"]
 
 
-def pulls_by_level(
-    loss: Loss, task: TextToImage, model: Denoiser, items: Items, *, batch: int = 16, batches: int = 4, seed: int = 0
+def gradients_by_noise_level(
+    loss: Loss, task: TextToImage, model: Denoiser, items: TrainingSet, *, batch: int = 16, batches: int = 4, seed: int = 0
 ) -> dict[str, Any]:
     """The norm of each term's gradient at all weights of the network, and its cosine with the denoising's, by level.
 
@@ -27,7 +27,7 @@ def pulls_by_level(
     and its cosine about 0, it pulls the network elsewhere.
 
     Args:
-        loss: The loss; the first of its terms that is Denoising is the one that others are compared with.
+        loss: The loss; the first of its terms that is DenoisingMSE is the one that others are compared with.
         task: The task.
         model: The network.
         items: What it trains on.
@@ -39,18 +39,18 @@ def pulls_by_level(
         "logsnr", the levels; and for each term "norm", "cosine" (None where one of the two is 0) and "value", a row of
         one number a level.
     """
-    loss, _ = by_level(loss, model)
-    task = task.giving(loss.reads)
-    main = next((name for name in loss.names if name.startswith("Denoising")), loss.names[0])
+    loss, _ = prepare_diffusion_loss(loss, model)
+    task = task.with_inputs(loss.input_names)
+    main = next((name for name in loss.names if name.startswith("DenoisingMSE")), loss.names[0])
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     found: dict[str, dict[str, list[float | None]]] = {n: {"norm": [], "cosine": [], "value": []} for n in loss.names}
-    for low, high in BINS:
-        time = float(time_of(model.levels, (low + high) / 2))
+    for low, high in LOGSNR_BINS:
+        time = float(time_at_logsnr(model.levels, (low + high) / 2))
         sums = {name: [torch.zeros_like(weight) for weight in weights] for name in loss.names}
         values = dict.fromkeys(loss.names, 0.0)
-        for number, pictures in enumerate(at_level(model, items, time, batch, batches)):
+        for number, pictures in enumerate(batches_at_time(model, items, time, batch, batches)):
             torch.manual_seed(seed + number)
-            terms = loss.evaluate(task.views(model, pictures))
+            terms = loss.evaluate(task.compute_inputs(model, pictures))
             for name, value in terms.items():
                 values[name] += float(value.detach().mean()) / batches
                 if value.requires_grad:
@@ -64,10 +64,10 @@ def pulls_by_level(
             cosine = float(gradient @ flat[main]) / (norm * other) if norm and other else None
             for what, figure in (("norm", norm), ("cosine", cosine), ("value", values[name])):
                 found[name][what].append(figure)
-    return {"logsnr": BINS, "beside": main, "terms": found}
+    return {"logsnr": LOGSNR_BINS, "beside": main, "terms": found}
 
 
-def at_level(model: Denoiser, items: Items, time: float, batch: int, batches: int) -> Iterator[dict[str, Tensor]]:
+def batches_at_time(model: Denoiser, items: TrainingSet, time: float, batch: int, batches: int) -> Iterator[dict[str, Tensor]]:
     """Some batches whose pictures all stand at one time."""
     device = next(model.parameters()).device
     for number in range(batches):
@@ -76,7 +76,7 @@ def at_level(model: Denoiser, items: Items, time: float, batch: int, batches: in
         yield {**there, "time": torch.full((batch,), time, device=device)}
 
 
-def rows(found: Mapping[str, Any], what: str) -> list[Sequence[str]]:
+def format_rows(found: Mapping[str, Any], what: str) -> list[Sequence[str]]:
     """A table of one figure: a row a term, a column a level."""
     return [
         [

@@ -9,30 +9,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.noise_levels import output_from, x0_from
+from lossmith.noise_levels import output_from_x0, x0_from_output
+from lossmith.text_to_image.command_options import TextToImageOptions
 from lossmith.tasks.base import Batch
-from lossmith.text_to_image.captioned import FromText
-from lossmith.text_to_image.models.conditioning import Text
-from lossmith.text_to_image.models.denoiser import MAPS, Denoiser
-from lossmith.text_to_image.noise_augmentation import enlarged
+from lossmith.text_to_image.caption_task import CaptionTask
+from lossmith.text_to_image.encoders.embedding import TextEmbedding
+from lossmith.text_to_image.models.denoiser import ATTENTION_MAPS, Denoiser
+from lossmith.text_to_image.noise_augmentation import upsample_with_noise
+from lossmith.tasks.options import TaskOptions
 
 __all__ = ["TextToImage"]
 
-NEAREST = 0.05
+MIN_WEIGHT_TIME = 0.05
 """The time below which an error of the picture on a flow weighs no more: 1 / t² knows no end (JiT, PixelGen)."""
-CLEAREST = 2 * math.log((1 - NEAREST) / NEAREST)
+MAX_LOGSNR = 2 * math.log((1 - MIN_WEIGHT_TIME) / MIN_WEIGHT_TIME)
 """The log-SNR there, which is that of any schedule."""
 
 
 @final
-class TextToImage(FromText):
+class TextToImage(CaptionTask):
     """Takes noise off a picture, with its caption before it; :func:`lossmith.text_to_image.models.sampler.sample` makes pictures of that.
 
     The views of a step:
 
     ============================  =====================================================================================
     "prediction", "clean",        what the network says, pictures in [-1, 1], their noise, and the level (N,): for
-    "noise", "logsnr"             :class:`lossmith.Denoising`
+    "noise", "logsnr"             :class:`lossmith.DenoisingMSE`
     "pred", "target"              the picture that its answer stands for, and the true one, in [0, 1]: for all losses
     "velocity"                    its answer as a flow: for :class:`lossmith.ContrastiveFlow`
     "group", "conditioned"        a number (N,) that captions of one meaning share; whether the caption was shown, (N,)
@@ -61,11 +63,12 @@ class TextToImage(FromText):
     """
 
     name: ClassVar[str] = "text-to-image"
-    gives: ClassVar[tuple[str, ...]] = (
+    options: ClassVar[type[TaskOptions]] = TextToImageOptions
+    provided_inputs: ClassVar[tuple[str, ...]] = (
         *("prediction", "clean", "noise", "logsnr", "pred", "target", "velocity", "group", "conditioned", "text"),
-        *("hidden", "attention", "region", *MAPS, "sketch"),
+        *("hidden", "attention", "region", *ATTENTION_MAPS, "sketch"),
     )
-    network: ClassVar[str] = "denoiser"
+    default_model: ClassVar[str] = "denoiser"
 
     def __init__(self, scale: int = 1, *, drop: float = 0.1, text_noise: float = 0.0, **source: Any) -> None:
         if scale not in (1, 2, 4, 8):
@@ -76,47 +79,47 @@ class TextToImage(FromText):
             raise ValueError(f"{self.name} wants text_noise as a deviation, such as 0.6, or 0; got {text_noise!r}.")
         super().__init__(scale, **source)
         self.drop, self.text_noise = float(drop), float(text_noise)
-        self.wanted: frozenset[str] = frozenset(self.gives)
+        self.wanted: frozenset[str] = frozenset(self.provided_inputs)
 
-    def giving(self, views: Collection[str]) -> "TextToImage":
+    def with_inputs(self, names: Collection[str]) -> "TextToImage":
         """The same task, whose network shows no more of its inside than these views need."""
         other = copy.copy(self)
-        other.wanted = frozenset(views)
+        other.wanted = frozenset(names)
         return other
 
-    def fits(self, model: nn.Module) -> None:
+    def check_model(self, model: nn.Module) -> None:
         """Refuses a network that makes no pictures of texts, or of another scale."""
         if not isinstance(model, Denoiser):
             raise ValueError(f"{self.name} trains a denoiser; {type(model).__name__} is none. Leave --model out.")
 
-    def views(self, model: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
+    def compute_inputs(self, model: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
         """One noisy picture of each, what the network says of it, and all that losses read."""
         assert isinstance(model, Denoiser)
         target = batch["target"]
         clean, levels = 2 * target - 1, model.levels
-        t = batch["time"] if "time" in batch else levels.draw(clean)
+        t = batch["time"] if "time" in batch else levels.sample_times(clean)
         noise = batch["noise"] if "noise" in batch else torch.randn_like(clean)
         dropped = torch.rand(len(clean), device=clean.device) < self.drop
         beside = self.smaller(clean, model.scale) if model.scale > 1 else {}
         alpha, sigma = (each.view(-1, 1, 1, 1) for each in (levels.alpha(t), levels.sigma(t)))
         noisy = alpha * clean + sigma * noise
-        text = Text.of(batch)
+        text = TextEmbedding.of(batch)
         if self.text_noise and model.training:
             text = text.noisy(self.text_noise)
-        show = self.wanted & {"hidden", *MAPS} | ({"maps"} if "attention" in self.wanted else set())
+        show = self.wanted & {"hidden", *ATTENTION_MAPS} | ({"maps"} if "attention" in self.wanted else set())
         seen = model(noisy, t, text.without(dropped), show=show, **beside)
-        x0 = x0_from(model.prediction, seen.output.float(), noisy, alpha, sigma, sigma_data=model.sigma_data)
+        x0 = x0_from_output(model.prediction, seen.output.float(), noisy, alpha, sigma, sigma_data=model.sigma_data)
         pred = (x0 + 1) / 2  # all else is made of it, so that all terms meet there
         x0 = 2 * pred - 1
         logsnr = levels.logsnr(t)
-        shift = levels.shift(t).clamp_min(NEAREST).view(-1, 1, 1, 1)
+        shift = levels.flow_time(t).clamp_min(MIN_WEIGHT_TIME).view(-1, 1, 1, 1)
         views = {
             "pred": pred,
             "target": target,
-            "prediction": output_from(model.prediction, x0, noisy, alpha, sigma, sigma_data=model.sigma_data),
+            "prediction": output_from_x0(model.prediction, x0, noisy, alpha, sigma, sigma_data=model.sigma_data),
             "clean": clean,
             "noise": noise,
-            "logsnr": logsnr.clamp_max(CLEAREST) if model.prediction == "x0" else logsnr,
+            "logsnr": logsnr.clamp_max(MAX_LOGSNR) if model.prediction == "x0" else logsnr,
             "velocity": noise - clean + (clean - x0) / shift,
             "group": batch["group"],
             "conditioned": ~dropped,
@@ -128,17 +131,17 @@ class TextToImage(FromText):
         if seen.sketch is not None:
             views["sketch"] = (seen.sketch.float() + 1) / 2
         if "attention" in self.wanted:
-            views |= looked_at(seen.maps["maps"], batch["words"], batch["masks"], ~dropped)
+            views |= attention_inputs(seen.maps["maps"], batch["words"], batch["masks"], ~dropped)
         return views
 
     def smaller(self, clean: Tensor, scale: int) -> dict[str, Tensor]:
         """What the stage before would have given, spoilt: the mean of each square of pixels, with noise."""
         spoilt = torch.rand(len(clean), device=clean.device)
         small = F.avg_pool2d(clean, scale)
-        return {"small": enlarged(small, spoilt, scale, torch.randn_like(small)), "spoilt": spoilt}
+        return {"small": upsample_with_noise(small, spoilt, scale, torch.randn_like(small)), "spoilt": spoilt}
 
 
-def looked_at(maps: Tensor, words: Tensor, masks: Tensor, shown: Tensor) -> dict[str, Tensor]:
+def attention_inputs(maps: Tensor, words: Tensor, masks: Tensor, shown: Tensor) -> dict[str, Tensor]:
     """Where the words that speak of each object are attended to, and where it is.
 
     Args:

@@ -1,7 +1,7 @@
-"""Training: the Lightning module that joins a task, a network and a loss, and the folder that a run leaves.
+"""Training: a Lightning module for a task, a network and a loss, and the folder of a run.
 
-What stands on Lightning, the extra ``train``, is loaded when it is asked for; the folder and the settings of a run are
-there without it.
+The names that need Lightning, the extra ``train``, are imported on first use; the folder and the settings of a run
+work without it.
 """
 
 from importlib import import_module
@@ -12,15 +12,17 @@ from lossmith.train.settings import Settings
 
 if TYPE_CHECKING:
     from lossmith.train.fit import fit
-    from lossmith.train.module import NotFinite, Training
+    from lossmith.train.module import TrainingModule
+    from lossmith.train.nonfinite import NonFiniteError
     from lossmith.train.trainer import train
 
-__all__ = ["NotFinite", "RunFolder", "Settings", "Training", "fit", "train"]
+__all__ = ["NonFiniteError", "RunFolder", "Settings", "TrainingModule", "fit", "train"]
 
-LATER = {"NotFinite": "module", "Training": "module", "fit": "fit", "train": "trainer"}
+LAZY = {"NonFiniteError": "nonfinite", "TrainingModule": "module", "fit": "fit", "train": "trainer"}
+"""The modules of the names that are imported on first use."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in LATER:
+    if name not in LAZY:
         raise AttributeError(f"lossmith.train has no {name!r}; it has {', '.join(__all__)}.")
-    return getattr(import_module(f"lossmith.train.{LATER[name]}"), name)
+    return getattr(import_module(f"lossmith.train.{LAZY[name]}"), name)

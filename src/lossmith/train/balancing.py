@@ -1,4 +1,4 @@
-"""The weights of a step: a balance that is fed with gradients at the network's output, at the price of few of them."""
+"""Balanced term weights during training: measured gradients at the network's output, at the cost of few of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
@@ -7,204 +7,223 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.balance.base import Balance
-from lossmith.balance.gramian import gramian, pulls
+from lossmith.balance.gramian import gradient_gramian, output_gradients
 from lossmith.formula.loss import Loss
-from lossmith.formula.weight import Value
+from lossmith.formula.weight import WeightValue
 
-__all__ = ["Balancing"]
+__all__ = ["LossBalancer"]
 
 
 @final
-class Balancing(nn.Module):
-    r"""A balance in a training: measures where it is due, and gives the number whose gradient trains the network.
+class LossBalancer(nn.Module):
+    r"""A balancer in a training loop: it measures gradients when due and returns the scalar to differentiate.
 
-    All terms meet in one tensor, the network's output :math:`x`. In a measured step the gradient of each term there is
-    found without a walk into the network, the balance gives the weights :math:`w_i`, and what goes back into the
-    network is :math:`\sum_i w_i \, \partial L_i / \partial x`: the same gradient as that of the weighted sum, and no
-    term's graph is walked twice. In other steps the weights hold.
+    All terms meet in one tensor, the network's output :math:`x`. In a measured step the balancer computes the gradient
+    of each term at :math:`x` without a backward pass through the network, chooses the weights :math:`w_i`, and passes
+    :math:`\sum_i w_i \, \partial L_i / \partial x` back into the network. This is the gradient of the weighted sum, and
+    no term's graph is traversed twice. Between measured steps the weights are constant.
 
-    What is no function of the output alone, a learnt temperature say, is weighted as a value; a term with no path to
-    the output at all, such as the KL of a latent, keeps the weight that was asked for. With knobs, each picture's asked
-    weights are divided by their sum, as :func:`lossmith.train.knob_sampling.normalised` does.
+    A term that does not depend on the output alone, such as one with a learned temperature, is weighted as a value. A
+    term without a path to the output, such as the KL divergence of a latent, keeps the weight of the formula. With
+    knobs, each image's weights are divided by their sum, as in
+    :func:`lossmith.train.knob_sampling.normalized_weighted_sum`.
 
-    Its state is a handful of numbers a term, and belongs in the checkpoint.
+    The state is a few numbers per term and belongs in the checkpoint.
 
     Args:
-        balance: The balance; it is begun here.
-        names: The terms.
+        balance: The balancing method; it is initialized here.
+        names: The names of the terms.
     """
 
-    held: Tensor
-    known: Tensor
-    noted: Tensor
+    factors: Tensor
+    measured: Tensor
+    reported: Tensor
 
     def __init__(self, balance: Balance, names: Sequence[str]) -> None:
         super().__init__()
         self.balance, self.names = balance, tuple(names)
-        balance.begin(self.names)
-        self.register_buffer("held", torch.ones(len(self.names)))  # what asked weights are multiplied by
-        self.register_buffer("known", torch.zeros(len(self.names), dtype=torch.bool))  # the terms of the last measure
-        self._last: frozenset[str] | None = frozenset()  # the same on the host
-        self.register_buffer("noted", torch.zeros(2, len(self.names)))
+        balance.initialize(self.names)
+        self.register_buffer("factors", torch.ones(len(self.names)))  # balanced weights over the formula's weights
+        self.register_buffer(
+            "measured", torch.zeros(len(self.names), dtype=torch.bool)
+        )  # terms of the last measurement
+        self._measured_terms: frozenset[str] | None = frozenset()  # the same on the host
+        self.register_buffer("reported", torch.zeros(2, len(self.names)))
 
     def forward(
         self,
         loss: Loss,
         values: Mapping[str, Tensor],
-        views: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
         *,
         step: int = 0,
-        knobs: Mapping[str, Value] | None = None,
+        knobs: Mapping[str, WeightValue] | None = None,
         average: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """The weighted sum of the terms, averaged over the batch: the scalar on which to call backward.
+        """Return the weighted sum of the terms, averaged over the batch: the scalar on which to call backward.
 
         Args:
             loss: The loss, for its weights.
-            values: Its terms (N,) on the views, as :meth:`Loss.evaluate` gives them.
-            views: The views; the gradient is taken at "pred".
-            step: The step of the training.
-            knobs: The knobs' places.
-            average: The mean of a tensor over all processes; one alone needs none.
+            values: Its terms (N,), as :meth:`Loss.evaluate` returns them.
+            inputs: The loss inputs; gradients are measured at "pred".
+            step: The training step.
+            knobs: The knob values.
+            average: Returns the mean of a tensor over all processes; None for a single process.
 
         Returns:
             A scalar.
         """
-        places = {n: w.at(step, knobs) for n, w in zip(self.names, loss.weights, strict=True)}
-        asked: dict[str, Value] = {n: a for n, a in places.items() if isinstance(a, Tensor) or a != 0}
+        all_weights = {n: w.value_at(step, knobs) for n, w in zip(self.names, loss.weights, strict=True)}
+        weights: dict[str, WeightValue] = {n: w for n, w in all_weights.items() if isinstance(w, Tensor) or w != 0}
         if knobs:
-            total = sum(a.abs() if isinstance(a, Tensor) else abs(a) for a in asked.values())
-            asked = {n: a / total for n, a in asked.items()}
-        if not asked:
-            return loss.weigh(values, step=step, knobs=knobs)
-        if torch.is_grad_enabled() and self.due(step, asked):
-            return self.measured(loss, values, views["pred"], asked, average or (lambda each: each))
-        return self.weighed(values, asked)
+            total = sum(w.abs() if isinstance(w, Tensor) else abs(w) for w in weights.values())
+            weights = {n: w / total for n, w in weights.items()}
+        if not weights:
+            return loss.weighted_sum(values, step=step, knobs=knobs)
+        if torch.is_grad_enabled() and self.is_due(step, weights):
+            return self.measured_sum(loss, values, inputs["pred"], weights, average or (lambda tensor: tensor))
+        return self.weighted_sum(values, weights)
 
-    def due(self, step: int, asked: Mapping[str, Value]) -> bool:
-        """Whether to measure: now and then, at the start, and where a term joins."""
+    def is_due(self, step: int, weights: Mapping[str, WeightValue]) -> bool:
+        """Whether to measure: in every step at first, then at intervals, and when a term becomes active."""
         every = self.balance.every
-        return every > 0 and (step < every or step % every == 0 or not self.last.issuperset(asked))
+        return every > 0 and (step < every or step % every == 0 or not self.measured_terms.issuperset(weights))
 
     @property
-    def last(self) -> frozenset[str]:
-        """The terms that were on when it last measured; read from the device once after loading."""
-        if self._last is None:
-            self._last = frozenset(n for n, known in zip(self.names, self.known.tolist(), strict=True) if known)
-        return self._last
+    def measured_terms(self) -> frozenset[str]:
+        """The active terms of the last measurement; read from the device once after loading."""
+        if self._measured_terms is None:
+            flags = self.measured.tolist()
+            self._measured_terms = frozenset(name for name, flag in zip(self.names, flags, strict=True) if flag)
+        return self._measured_terms
 
-    def weighed(self, values: Mapping[str, Tensor], asked: Mapping[str, Value]) -> Tensor:
-        """The weighted sum of some terms with the weights that hold."""
-        held = self.held.clone()  # the graph keeps it past the next measurement
-        parts = [(a * held[self.names.index(n)] * values[n]).mean() for n, a in asked.items()]
+    def weighted_sum(self, values: Mapping[str, Tensor], weights: Mapping[str, WeightValue]) -> Tensor:
+        """Return the sum of terms with the current balanced weights."""
+        factors = self.factors.clone()  # the graph keeps the factors past the next measurement
+        parts = [(w * factors[self.names.index(n)] * values[n]).mean() for n, w in weights.items()]
         return torch.stack(parts).sum()
 
-    def measured(
+    def measured_sum(
         self,
         loss: Loss,
         values: Mapping[str, Tensor],
         pred: Tensor,
-        asked: Mapping[str, Value],
+        weights: Mapping[str, WeightValue],
         average: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Measures, balances, and weighs with what the balance gives."""
-        on = {n: values[n] for n in asked}
-        found = pulls(on, pred) if self.balance.gradients and pred.requires_grad else {}
-        self.rebalance(on, found, asked, average)
+        """Measure the gradients, balance, and return the sum of terms with the new weights."""
+        active = {n: values[n] for n in weights}
+        gradients = output_gradients(active, pred) if self.balance.needs_gradients and pred.requires_grad else {}
+        self.rebalance(active, gradients, weights, average)
         terms = dict(zip(self.names, loss.terms, strict=True))
-        coarse = pred.dtype == torch.float16  # whose scaler must see the overflow, and has not scaled what was found
+        is_half = pred.dtype == torch.float16  # its scaler must see overflows, and has not scaled these gradients
         direct = {
-            n: pull
-            for n, pull in found.items()
-            if not (coarse or terms[n].distance.mixes or len(values[n]) != len(pred) or beyond(values[n], pred))
+            n: gradient
+            for n, gradient in gradients.items()
+            if not (
+                is_half
+                or terms[n].distance.is_batch_dependent
+                or len(values[n]) != len(pred)
+                or depends_on_other_leaf(values[n], pred)
+            )
         }
         parts = []
         if direct:
             with torch.no_grad():
-                number = self.weighed(on, {n: asked[n] for n in direct})
-                pull = torch.zeros_like(pred, dtype=torch.float32 if pred.dtype == torch.bfloat16 else pred.dtype)
+                total = self.weighted_sum(active, {n: weights[n] for n in direct})
+                gradient = torch.zeros_like(pred, dtype=torch.float32 if pred.dtype == torch.bfloat16 else pred.dtype)
                 for n, each in direct.items():
-                    factor = self.held[self.names.index(n)] * asked[n] / pred.numel()
-                    pull += each * factor.view(-1, *(1,) * (pred.dim() - 1))
-            parts.append(_Pulled.apply(number, pull.to(pred.dtype), pred))  # type: ignore[no-untyped-call]
-        if rest := {n: a for n, a in asked.items() if n not in direct}:
-            parts.append(self.weighed(on, rest))
+                    factor = self.factors[self.names.index(n)] * weights[n] / pred.numel()
+                    gradient += each * factor.view(-1, *(1,) * (pred.dim() - 1))
+            parts.append(_WithGradient.apply(total, gradient.to(pred.dtype), pred))  # type: ignore[no-untyped-call]
+        if rest := {n: w for n, w in weights.items() if n not in direct}:
+            parts.append(self.weighted_sum(active, rest))
         return torch.stack(parts).sum()
 
     @torch.no_grad()
     def rebalance(
         self,
         values: Mapping[str, Tensor],
-        found: Mapping[str, Tensor],
-        asked: Mapping[str, Value],
+        gradients: Mapping[str, Tensor],
+        weights: Mapping[str, WeightValue],
         average: Callable[[Tensor], Tensor],
     ) -> None:
-        """Asks the balance for the weights to hold, and notes the figures."""
-
-        def number(value: Value) -> Tensor:  # on the device, without a copy that the host would wait for
-            if isinstance(value, Tensor):
-                return value.mean().to(self.held)
-            return torch.full((), float(value), dtype=self.held.dtype, device=self.held.device)
-
+        """Update the factors of the weights, and the metrics for the log."""
         count = len(self.names)
-        mine = gramian(found, self.names) if found else self.held.new_zeros(count, count)
-        fine = mine.diagonal().isfinite() & (mine.diagonal() > 0)
-        pairs = fine & fine[:, None]
-        means = torch.stack([number(values.get(n, 0.0)) for n in self.names])
-        packed = torch.cat([torch.where(pairs, mine, 0.0).flatten(), pairs.flatten(), means])
-        mine, pairs, means = torch.split(average(packed), [count**2, count**2, count])  # one message between processes
-        mine, pairs = mine.view(count, count), pairs.view(count, count)
-        mine = mine / torch.where(pairs > 0, pairs, 1.0)
+        means = torch.stack([self._scalar(values.get(n, 0.0)) for n in self.names])
+        gramian, means = self._average(gradients, means, average)
 
-        wanted = torch.stack([number(asked.get(n, 0.0)) for n in self.names])
-        away = [self.balance.gradients and n in asked and n not in found for n in self.names]
-        inner = torch.stack([number(0.0) if gone else wanted[i] for i, gone in enumerate(away)])
-        new = self.balance(inner, means, mine)
-        given = torch.stack([wanted[i] if gone else new[i] for i, gone in enumerate(away)])
-        self.held.copy_(torch.where(wanted != 0, given / torch.where(wanted != 0, wanted, 1.0), 1.0))
-        if (names := frozenset(asked)) != self.last:
-            self.known.copy_(torch.stack([number(n in names) for n in self.names]))
-            self._last = names
-        pull = given.abs() * mine.diagonal().sqrt()
-        self.noted.copy_(torch.stack([given, pull / torch.where(pull.sum() > 0, pull.sum(), 1.0)]))
+        asked = torch.stack([self._scalar(weights.get(n, 0.0)) for n in self.names])
+        unmeasured = [self.balance.needs_gradients and n in weights and n not in gradients for n in self.names]
+        inner = torch.stack([self._scalar(0.0) if unmeasured[i] else asked[i] for i in range(count)])
+        balanced = self.balance(inner, means, gramian)
+        new = torch.stack([asked[i] if unmeasured[i] else balanced[i] for i in range(count)])
+        self.factors.copy_(torch.where(asked != 0, new / torch.where(asked != 0, asked, 1.0), 1.0))
+        if (names := frozenset(weights)) != self.measured_terms:
+            self.measured.copy_(torch.stack([self._scalar(n in names) for n in self.names]))
+            self._measured_terms = names
+        norms = new.abs() * gramian.diagonal().sqrt()
+        self.reported.copy_(torch.stack([new, norms / torch.where(norms.sum() > 0, norms.sum(), 1.0)]))
+
+    def _average(
+        self, gradients: Mapping[str, Tensor], means: Tensor, average: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the Gramian of the gradients and the terms' means, averaged over the processes that have them."""
+        count = len(self.names)
+        gramian = gradient_gramian(gradients, self.names) if gradients else self.factors.new_zeros(count, count)
+        is_finite = gramian.diagonal().isfinite() & (gramian.diagonal() > 0)
+        pairs = is_finite & is_finite[:, None]
+        packed = torch.cat([torch.where(pairs, gramian, 0.0).flatten(), pairs.flatten(), means])
+        sums, counts, means = torch.split(average(packed), [count**2, count**2, count])  # one message per measurement
+        sums, counts = sums.view(count, count), counts.view(count, count)
+        return sums / torch.where(counts > 0, counts, 1.0), means
+
+    def _scalar(self, value: WeightValue) -> Tensor:
+        """Return a value as a scalar on the device, without a copy that synchronizes."""
+        if isinstance(value, Tensor):
+            return value.mean().to(self.factors)
+        return torch.full((), float(value), dtype=self.factors.dtype, device=self.factors.device)
 
     @property
-    def figures(self) -> dict[str, Tensor]:
-        """Each term's weight, and its share of all gradients' norms, when it last measured: scalars for the log."""
-        if not self.last:
+    def metrics(self) -> dict[str, Tensor]:
+        """Each term's weight and share of the gradient norms at the last measurement: scalars for the log."""
+        if not self.measured_terms:
             return {}
-        rows = dict(zip(("weight", "share") if self.balance.gradients else ("weight",), self.noted, strict=False))
-        return {f"{row}.{name}": figures[i] for row, figures in rows.items() for i, name in enumerate(self.names)}
+        kinds = ("weight", "share") if self.balance.needs_gradients else ("weight",)
+        rows = dict(zip(kinds, self.reported, strict=False))
+        return {f"{kind}.{name}": row[i] for kind, row in rows.items() for i, name in enumerate(self.names)}
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._last = None
+        self._measured_terms = None
 
 
-def beyond(value: Tensor, at: Tensor) -> bool:
-    """Whether a value depends on something that trains by another way than through a picture."""
-    if not at.requires_grad or value.grad_fn is None:
+def depends_on_other_leaf(value: Tensor, image: Tensor) -> bool:
+    """Return whether a value depends on a trainable tensor other than through an image."""
+    if not image.requires_grad or value.grad_fn is None:
         return True
-    here = (at.grad_fn, at.output_nr)
-    left, seen = [(value.grad_fn, 0)], set()
-    while left:
-        node, number = left.pop()
-        if (node, number) == here or getattr(node, "variable", None) is at or (node, number) in seen:
+    image_node = (image.grad_fn, image.output_nr)
+    stack, seen = [(value.grad_fn, 0)], set()
+    while stack:
+        node, output = stack.pop()
+        if (node, output) == image_node or getattr(node, "variable", None) is image or (node, output) in seen:
             continue
         if hasattr(node, "variable"):
             return True
-        seen.add((node, number))
-        left += [(each, i) for each, i in node.next_functions if each is not None]
+        seen.add((node, output))
+        stack += [(child, i) for child, i in node.next_functions if child is not None]
     return False
 
 
-class _Pulled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, number: Tensor, pull: Tensor, pred: Tensor) -> Tensor:
-        ctx.save_for_backward(pull)
-        return number.clone()
+class _WithGradient(torch.autograd.Function):
+    """A scalar whose gradient at an image is given."""
 
     @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> tuple[None, None, Tensor]:
-        (pull,) = ctx.saved_tensors
-        return None, None, pull * arriving
+    def forward(ctx: Any, total: Tensor, gradient: Tensor, image: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return total.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, Tensor]:
+        (gradient,) = ctx.saved_tensors
+        return None, None, gradient * upstream

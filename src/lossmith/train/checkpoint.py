@@ -1,5 +1,6 @@
-"""Saving: the state to go on from, the weights to use, and what happens when somebody presses Ctrl-C."""
+"""Checkpoints: the state to resume from, the weights to use, and the handling of Ctrl-C."""
 
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -11,37 +12,50 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from rich.console import Console
 
-from lossmith.train.folder import RunFolder, replaced
-from lossmith.train.log import AfterStep
-from lossmith.train.module import Training
+from lossmith._files import write_atomically
+from lossmith.train.folder import RunFolder
+from lossmith.train.log import StepCallback
+from lossmith.train.module import TrainingModule
 
-__all__ = ["AtomicIO", "Checkpoints"]
+__all__ = ["AtomicCheckpointIO", "CheckpointWriter"]
+
+RENAMED_STATE = (
+    (r"^balancing\.held$", "balancer.factors"),
+    (r"^balancing\.known$", "balancer.measured"),
+    (r"^balancing\.noted$", "balancer.reported"),
+    (r"^balancing\.", "balancer."),
+)
+"""Keys of the state_dict in checkpoints of version 0.1, as patterns, and their names now."""
+
+RENAMED_CALLBACKS = {"Record": "LogWriter"}
+RENAMED_LOG_STATE = {"critics": "discriminators"}
+RENAMED_MONITOR_STATE = {"since": "streaks", "told": "reported"}
 
 
-class AtomicIO(TorchCheckpointIO):
-    """Writes Lightning's checkpoint beside its place and moves it there; reads tensors and plain values alone."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoint files that are written atomically, and read with ``weights_only``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Saves in one step."""
-        replaced(Path(path), lambda partial: torch.save(checkpoint, partial))
+        """Write a checkpoint in one step."""
+        write_atomically(path, lambda partial: torch.save(checkpoint, partial))
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Loads with weights_only, whatever is asked."""
-        state: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-        return state
+        """Read a checkpoint, whatever `weights_only` says, with ``weights_only=True``."""
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        return _with_current_names(checkpoint)
 
 
-class Checkpoints(AfterStep):
-    """Saves every few steps, at the end, and when the process is asked to stop (SIGINT, SIGTERM).
+class CheckpointWriter(StepCallback):
+    """A writer of checkpoints: every few steps, at the end, and when the process receives SIGINT or SIGTERM.
 
-    A second Ctrl-C stops at once, at the checkpoint before.
+    A second Ctrl-C stops at once, without a checkpoint.
 
     Args:
-        folder: The run's folder.
+        folder: The run folder.
         every: Steps between checkpoints.
-        listen: Steps between the moments at which several devices agree on whether to stop.
-        export: Writes the averaged weights of a step to a file.
-        console: Where to say that somebody asked.
+        poll_every: Steps between the moments at which several devices agree on whether to stop.
+        export: Writes the averaged weights of a module to a file.
+        console: The console of the progress display.
     """
 
     def __init__(
@@ -49,49 +63,70 @@ class Checkpoints(AfterStep):
         folder: RunFolder,
         *,
         every: int,
-        listen: int,
-        export: Callable[[Training, Path], object],
+        poll_every: int,
+        export: Callable[[TrainingModule, Path], object],
         console: Console,
     ) -> None:
-        self.folder, self.every, self.listen, self.export, self.console = folder, every, listen, export, console
-        self.asked = False
-        self.before: dict[signal.Signals, Any] = {}
+        self.folder, self.every, self.poll_every, self.export, self.console = folder, every, poll_every, export, console
+        self.stop_requested = False
+        self.previous_handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listens; Lightning put its own handlers there a moment ago, and puts back what was there before."""
+        """Install the signal handlers in place of those that Lightning has just installed."""
         if threading.current_thread() is threading.main_thread():
-            self.before = {which: signal.signal(which, self.stop) for which in (signal.SIGINT, signal.SIGTERM)}
+            self.previous_handlers = {
+                each: signal.signal(each, self.request_stop) for each in (signal.SIGINT, signal.SIGTERM)
+            }
 
-    def stop(self, which: int, frame: object) -> None:
-        """Asks for a stop after this step; when asked again, stops."""
-        if self.asked:
+    def request_stop(self, signum: int, frame: object) -> None:
+        """Request a stop after this step; at a second signal, stop at once."""
+        if self.stop_requested:
             raise KeyboardInterrupt
-        self.asked = True
-        self.console.print("Stopping after this step; once more stops at once, without saving.")
+        self.stop_requested = True
+        self.console.print("Stopping after this step; press Ctrl-C again to stop at once, without saving.")
 
-    def after(self, trainer: Trainer, module: Training, step: int) -> None:
-        """Saves when it is time, or when asked to stop."""
-        due = step % self.every == 0 or step >= trainer.max_steps
-        if due or trainer.world_size == 1 or step % self.listen == 0:  # several devices must agree, and so wait
-            stop = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
-            trainer.should_stop = trainer.should_stop or stop
-            if due or stop:
+    def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
+        """Save when a checkpoint is due or a stop was requested."""
+        is_due = step % self.every == 0 or step >= trainer.max_steps
+        if is_due or trainer.world_size == 1 or step % self.poll_every == 0:  # agreement makes devices wait
+            should_stop = trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False)
+            trainer.should_stop = trainer.should_stop or should_stop
+            if is_due or should_stop:
                 self.save(trainer, module)
 
-    def save(self, trainer: Trainer, module: Training) -> None:
-        """The weights first: once the state says that a step was reached, they are there; what is broken stays out."""
-        if not module.healthy():
+    def save(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Write the averaged weights, then the checkpoint, unless the weights are non-finite.
+
+        The order guarantees that the weights of the checkpoint's step exist.
+        """
+        if not module.check_weights():
             return
         if trainer.is_global_zero:
             self.export(module, self.folder.model)
         trainer.save_checkpoint(self.folder.checkpoint)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the signals back."""
-        for which, handler in self.before.items():
-            signal.signal(which, handler)
-        self.before = {}
+        """Restore the signal handlers."""
+        for each, handler in self.previous_handlers.items():
+            signal.signal(each, handler)
+        self.previous_handlers = {}
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Gives the signals back."""
+        """Restore the signal handlers."""
         self.on_train_end(trainer, pl_module)
+
+
+def _with_current_names(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint with the keys of an earlier version renamed."""
+    state: dict[str, Any] = {}
+    for key, value in checkpoint["state_dict"].items():
+        for pattern, name in RENAMED_STATE:
+            key = re.sub(pattern, name, key)
+        state[key] = value
+    callbacks = {RENAMED_CALLBACKS.get(key, key): value for key, value in checkpoint.get("callbacks", {}).items()}
+    if "LogWriter" in callbacks:
+        log = {RENAMED_LOG_STATE.get(key, key): value for key, value in callbacks["LogWriter"].items()}
+        if monitor := log.get("discriminators"):
+            log["discriminators"] = {RENAMED_MONITOR_STATE.get(key, key): value for key, value in monitor.items()}
+        callbacks["LogWriter"] = log
+    return {**checkpoint, "state_dict": state, "callbacks": callbacks}

@@ -1,4 +1,4 @@
-"""Judging: what a network, or no network, makes of each example of a task, and the figures of it."""
+"""Evaluation of a network, or of a baseline, image by image."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,51 +8,51 @@ import torch
 from torch import Tensor
 
 from lossmith.data import Example
-from lossmith.metrics import METRICS, Metric, score
+from lossmith.metrics import DEFAULT_METRICS, MetricName, compute_metrics
 from lossmith.tasks import Batch
 
-__all__ = ["Judged", "judge", "means"]
+__all__ = ["EvaluatedImage", "evaluate_images", "mean_metrics"]
 
 
-class Judged(NamedTuple):
-    """One example: its name and batch, what was made of it, and the figures."""
+class EvaluatedImage(NamedTuple):
+    """An image of an evaluation set, the prediction for it, and its metrics."""
 
     name: str
     batch: Batch
     pred: Tensor
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
-def judge(
+def evaluate_images(
     examples: Iterable[Example],
     restore: Callable[[Batch], Tensor],
     *,
     border: int,
-    which: Sequence[Metric] = METRICS,
+    which: Sequence[MetricName] = DEFAULT_METRICS,
     device: torch.device | str = "cpu",
-) -> Iterator[Judged]:
-    """Restores and scores examples one at a time.
+) -> Iterator[EvaluatedImage]:
+    """Restore and score the images of an evaluation set, one at a time.
 
     Args:
-        examples: Those of a task.
-        restore: From a batch to the restored picture, (1, 3, H, W).
-        border: The rim in pixels that the metrics leave out.
+        examples: The evaluation set.
+        restore: Returns the restored image (1, 3, H, W) of a batch of one.
+        border: The width in pixels of the border that the metrics exclude.
         which: The metrics.
-        device: Where to do it.
+        device: The device.
     """
     for name, batch in examples:
-        there = {view: tensor.to(device) for view, tensor in batch.items()}
+        moved = {key: tensor.to(device) for key, tensor in batch.items()}
         with torch.no_grad():
-            pred = restore(there)
-        yield Judged(name, there, pred, score(pred, there["target"], border=border, which=which))
+            pred = restore(moved)
+        yield EvaluatedImage(name, moved, pred, compute_metrics(pred, moved["target"], border=border, which=which))
 
 
-def means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Each figure's mean over the pictures for which it is a finite number (equal pictures have no finite PSNR).
+def mean_metrics(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each metric over the images with a finite value; equal images have no finite PSNR.
 
     Example:
-        >>> means([{"psnr_y": 30.0}, {"psnr_y": 32.0}, {"psnr_y": float("inf")}])
+        >>> mean_metrics([{"psnr_y": 30.0}, {"psnr_y": 32.0}, {"psnr_y": float("inf")}])
         {'psnr_y': 31.0}
     """
-    found = {name: [row[name] for row in rows if math.isfinite(row.get(name, math.nan))] for name in METRICS}
+    found = {name: [row[name] for row in rows if math.isfinite(row.get(name, math.nan))] for name in DEFAULT_METRICS}
     return {name: sum(values) / len(values) for name, values in found.items() if values}

@@ -1,4 +1,4 @@
-"""The first batch of a training, which goes through everything before anything is written."""
+"""The check of the first training batch, before anything is written."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,67 +8,77 @@ from torch.utils.data import default_collate
 
 from lossmith.doctor import check
 from lossmith.formula.loss import Loss
-from lossmith.image import inspect
+from lossmith.image import check_images
 from lossmith.models import Network
-from lossmith.tasks import Batch, Items, Task
+from lossmith.tasks import Batch, Task, TrainingSet
 from lossmith.train.folder import RunFolder
 
-__all__ = ["look"]
+__all__ = ["check_first_batch"]
 
-LOOKED_AT = 64
-"""Pictures among which captions of more than one meaning must be found."""
+SEARCHED_SAMPLES = 64
+"""Samples among which captions of two groups must be found."""
 
 
-def look(
-    task: Task, model: Network, loss: Loss, items: Items, folder: RunFolder, knobs: Mapping[str, float]
+def check_first_batch(
+    task: Task, model: Network, loss: Loss, items: TrainingSet, folder: RunFolder, knobs: Mapping[str, float]
 ) -> list[str]:
-    """A first batch through everything, before anything is written: the ranges, the shapes, the networks' weights.
+    """Run a first batch through the network and the loss: check value ranges, shapes and the networks' weights.
 
     Args:
         task: The task.
         model: The network.
         loss: The loss.
-        items: What is trained on.
-        folder: The run's folder.
-        knobs: Where the knobs stand, if there are any.
+        items: The training set.
+        folder: The run folder.
+        knobs: The knob values; empty without knobs.
 
     Returns:
-        What the doctor warns of; nothing for a run that goes on.
+        The doctor's warnings; an empty list for a run that resumes.
 
     Raises:
-        ValueError: A picture, the captions or the loss is not what it should be.
+        ValueError: An image, the captions or the loss is invalid.
     """
-    batch = drawn(loss, items)
-    pictured = {v for t in loss.terms if t.distance.pictures for p, v in t.reads.items() if p not in t.distance.bare}
-    for name in pictured & batch.keys():  # a network's input may be noisy beyond [0, 1]
-        inspect(name, batch[name])
+    batch = first_batch(loss, items)
+    for name in image_inputs(loss) & batch.keys():  # a network's own input may be noisy beyond [0, 1]
+        check_images(name, batch[name])
     model.eval()
     with torch.no_grad():
-        views = task.views(partial(model, **knobs) if knobs else model, batch)
-        loss.evaluate(views)
+        inputs = task.compute_inputs(partial(model, **knobs) if knobs else model, batch)
+        loss.evaluate(inputs)
     model.train()
     if folder.checkpoint.is_file():
         return []
-    return [str(finding) for finding in check(loss, views).raise_if_broken().findings]
+    return [str(finding) for finding in check(loss, inputs).raise_if_broken().findings]
 
 
-def drawn(loss: Loss, items: Items) -> Batch:
-    """The first picture, or four where they are compared with each other, not all of one meaning.
+def image_inputs(loss: Loss) -> set[str]:
+    """Return the names of the loss's inputs that are images."""
+    return {
+        name
+        for term in loss.terms
+        if term.distance.reads_images
+        for parameter, name in term.inputs.items()
+        if parameter not in term.distance.unlensed_inputs
+    }
+
+
+def first_batch(loss: Loss, items: TrainingSet) -> Batch:
+    """Return one sample, or for a batch-dependent loss four samples of at least two caption groups.
 
     Raises:
-        ValueError: All captions mean the same, and the loss wants to tell them apart.
+        ValueError: A term contrasts captions, but all captions have the same meaning.
     """
-    if not any(term.distance.mixes for term in loss.terms):
+    if not any(term.distance.is_batch_dependent for term in loss.terms):
         return default_collate([items[0]])  # type: ignore[no-any-return]
     rows = [items[k] for k in range(4)]
-    apart = [name for name, term in zip(loss.names, loss.terms, strict=True) if "group" in term.reads.values()]
-    if apart and len({int(row["group"]) for row in rows}) == 1:
-        rest = (items[k] for k in range(len(rows), LOOKED_AT))
+    contrastive = [name for name, term in zip(loss.names, loss.terms, strict=True) if "group" in term.inputs.values()]
+    if contrastive and len({int(row["group"]) for row in rows}) == 1:
+        rest = (items[k] for k in range(len(rows), SEARCHED_SAMPLES))
         other = next((row for row in rest if int(row["group"]) != int(rows[0]["group"])), None)
         if other is None:
             raise ValueError(
-                f"{' and '.join(apart)} tell pictures of different captions apart, and the first {LOOKED_AT} have "
-                "one meaning. Leave that out of the formula, or give pictures of more."
+                f"{' and '.join(contrastive)} must see captions of different meaning, but the first {SEARCHED_SAMPLES} "
+                "captions have the same meaning. Remove the term, or use data with more captions."
             )
         rows[-1] = other
     return default_collate(rows)  # type: ignore[no-any-return]

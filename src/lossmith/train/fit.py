@@ -1,4 +1,4 @@
-"""One run with Lightning: from where its folder stands to its last step."""
+"""One session of a run with Lightning: from the step of its checkpoint to its last step."""
 
 import logging
 import os
@@ -16,102 +16,105 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from lossmith.tasks import Items
-from lossmith.train.checkpoint import AtomicIO, Checkpoints
+from lossmith.tasks import TrainingSet
+from lossmith.train.checkpoint import AtomicCheckpointIO, CheckpointWriter
+from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
 from lossmith.train.folder import RunFolder
-from lossmith.train.log import Record
-from lossmith.train.log_stream import Batches, Reading
-from lossmith.train.module import Training
-from lossmith.train.progress import Display
+from lossmith.train.log import LogWriter
+from lossmith.train.module import TrainingModule
+from lossmith.train.progress import TrainingProgress
 from lossmith.train.settings import Settings
-from lossmith.train.tensorboard import board
+from lossmith.train.tensorboard import tensorboard_logger
 
 __all__ = ["fit"]
 
 
 def fit(
-    module: Training,
-    items: Items,
+    module: TrainingModule,
+    items: TrainingSet,
     folder: RunFolder,
     settings: Settings,
     *,
-    export: Callable[[Training, Path], object],
+    export: Callable[[TrainingModule, Path], object],
     callbacks: Sequence[Callback] = (),
     console: Console | None = None,
     devices: int | str = "auto",
     accelerator: str = "auto",
     workers: int | None = None,
 ) -> int:
-    """Trains a module from where its folder stands.
+    """Train a module from the step of its folder's checkpoint.
 
     Args:
-        module: The task, the network and the loss.
-        items: An endless row: the example of an index is a function of the index alone.
-        folder: The run's folder, which has been claimed.
-        settings: What was asked.
+        module: The module.
+        items: The endless training set; a sample depends only on its index.
+        folder: The run folder, which has been claimed.
+        settings: The settings of the run.
         export: Writes the averaged weights to a file.
-        callbacks: What else is done after steps, before the checkpoint.
-        console: Where to show the progress; None for the standard output.
-        devices: How many, or "auto".
-        accelerator: "cpu", "gpu", "auto", ... as Lightning names them.
-        workers: Processes that read pictures; None for 4 beside a GPU, and none on a CPU, which they disturb.
+        callbacks: Callbacks that run before the checkpoint is written.
+        console: The console of the progress display; None for standard output.
+        devices: The number of devices, or "auto".
+        accelerator: The accelerator in Lightning's terms: "cpu", "gpu", "auto", ...
+        workers: Data-loading processes; None for 4 with a GPU and 0 on a CPU, where they would compete for cores.
 
     Returns:
-        The step that was reached; less than asked if somebody stopped it.
+        The last step; less than ``settings.steps`` if the run was interrupted.
 
     Raises:
-        ValueError: The checkpoint cannot be read, a term was not finite, or the machine has not what is asked for.
+        ValueError: The checkpoint cannot be read, a term stayed non-finite, or the accelerator, the devices or the
+            precision are not available.
         OSError: The folder cannot be written.
     """
-    start = stands_at(folder)
+    start = checkpoint_step(folder)
     rank_zero_only(folder.rewind)(start)
     if start >= settings.steps:
         return start
-    pictures = settings.batch * settings.accumulate
-    record = Record(folder, module.loss, every=settings.log_every, pictures=pictures)
-    console = console or Console()
-    display = Display(record, pictures=pictures, console=console)
-    saving = Checkpoints(
-        folder, every=settings.checkpoint_every, listen=settings.log_every, export=export, console=console
+    console, images = console or Console(), settings.batch * settings.accumulate
+    log = LogWriter(folder, module.loss, every=settings.log_every, images=images)
+    progress = TrainingProgress(log, images=images, console=console)
+    checkpoints = CheckpointWriter(
+        folder, every=settings.checkpoint_every, poll_every=settings.log_every, export=export, console=console
     )
-    with quiet():
-        trainer = made(folder, settings, [record, *callbacks, display, saving], accelerator, devices, start)
-        loader: DataLoader[Any] = DataLoader(
-            Reading(items),
-            batch_sampler=Batches(
-                settings.batch, start=start * settings.accumulate, rank=trainer.global_rank, world=trainer.world_size
-            ),
-            num_workers=(0 if trainer.strategy.root_device.type == "cpu" else 4) if workers is None else workers,
-            worker_init_fn=deaf,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
+    with suppress_warnings():
+        trainer = build_trainer(
+            folder, settings, [log, *callbacks, progress, checkpoints], accelerator, devices, start=start
         )
-        if (source := getattr(items, "source", None)) is not None:
-
-            def sources(batch: int, rank: int) -> list[str]:
-                row = Batches(settings.batch, start=batch, rank=rank, world=trainer.world_size)
-                return [Path(source(index)).name for index in next(iter(row))]
-
-            module.quarantine.sources = sources
-        hearing = signal.getsignal(signal.SIGINT)
-        try:
+        loader = build_loader(items, settings, trainer, start=start, workers=workers)
+        module.nonfinite.image_names = file_names(items, settings, trainer)
+        with raise_plain_errors():
             trainer.fit(module, loader, ckpt_path=folder.checkpoint if start else None)
-        except ValueError as error:
-            if "in DataLoader worker" in str(error):  # what the process said comes with its traceback
-                raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
-            raise
-        except SystemExit:  # which Lightning makes of Ctrl-C, and is deaf from then on
-            signal.signal(signal.SIGINT, hearing)
-            raise KeyboardInterrupt from None
     return trainer.global_step
 
 
-def made(
-    folder: RunFolder, settings: Settings, callbacks: list[Callback], accelerator: str, devices: int | str, start: int
-) -> Trainer:
-    """Lightning's trainer: steps instead of epochs, and nothing that writes beside the folder.
+def checkpoint_step(folder: RunFolder) -> int:
+    """Return the step of the checkpoint; 0 without a checkpoint.
 
     Raises:
-        ValueError: The machine has no such accelerator, devices or precision.
+        ValueError: The checkpoint cannot be read.
+    """
+    if not folder.checkpoint.is_file():
+        return 0
+    try:
+        return int(torch.load(folder.checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{str(folder.checkpoint)!r} cannot be read ({reason}). Delete it to start again, or use another --out."
+        ) from error
+
+
+def build_trainer(
+    folder: RunFolder,
+    settings: Settings,
+    callbacks: list[Callback],
+    accelerator: str,
+    devices: int | str,
+    *,
+    start: int,
+) -> Trainer:
+    """Return Lightning's trainer, which counts steps instead of epochs and writes to the run folder alone.
+
+    Raises:
+        ValueError: The accelerator, the devices or the precision are not available.
     """
     try:
         trainer = Trainer(
@@ -123,61 +126,88 @@ def made(
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip or None,
             callbacks=callbacks,
-            logger=board(folder.path, start=start),
-            plugins=[AtomicIO()],
+            logger=tensorboard_logger(folder.path, start=start),
+            plugins=[AtomicCheckpointIO()],
             default_root_dir=folder.path,
-            use_distributed_sampler=False,  # Batches shares out
+            use_distributed_sampler=False,  # EndlessBatchSampler divides batches among the devices
             limit_val_batches=0,
             num_sanity_val_steps=0,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            benchmark=True,  # every batch of a training has one shape
+            benchmark=True,  # all batches of a run have the same shape
         )
     except (MisconfigurationException, RuntimeError, TypeError) as error:
-        raise ValueError(f"{accelerator} with {devices} devices cannot be had here: {error}") from error
+        raise ValueError(f"{devices} devices of {accelerator} are not available: {error}") from error
     if trainer.precision not in (settings.precision, f"{settings.precision}-true"):
-        raise ValueError(f"precision {settings.precision} cannot be had on this device; take bf16-mixed or 32.")
+        raise ValueError(f"Precision {settings.precision} is not available on this device; use bf16-mixed or 32.")
     return trainer
 
 
-def stands_at(folder: RunFolder) -> int:
-    """The step of the checkpoint; 0 without one.
+def build_loader(
+    items: TrainingSet, settings: Settings, trainer: Trainer, *, start: int, workers: int | None
+) -> "DataLoader[Any]":
+    """Return the loader of the batches from a step on."""
+    device = trainer.strategy.root_device.type
+    return DataLoader(
+        SingleThreadedDataset(items),
+        batch_sampler=EndlessBatchSampler(
+            settings.batch, start=start * settings.accumulate, rank=trainer.global_rank, world=trainer.world_size
+        ),
+        num_workers=(0 if device == "cpu" else 4) if workers is None else workers,
+        worker_init_fn=ignore_sigint,
+        pin_memory=device == "cuda",
+    )
 
-    Raises:
-        ValueError: There is one that cannot be read.
-    """
-    if not folder.checkpoint.is_file():
-        return 0
-    try:
-        return int(torch.load(folder.checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(
-            f"{str(folder.checkpoint)!r} cannot be read ({reason}); delete it to begin again, or give another --out."
-        ) from error
+
+def file_names(items: TrainingSet, settings: Settings, trainer: Trainer) -> Callable[[int, int], Sequence[str]] | None:
+    """Return a function from a micro-batch and a rank to the files of its images; None if the samples have no files."""
+    source = getattr(items, "source", None)
+    if source is None:
+        return None
+
+    def names(micro_step: int, rank: int) -> list[str]:
+        sampler = EndlessBatchSampler(settings.batch, start=micro_step, rank=rank, world=trainer.world_size)
+        return [Path(source(index)).name for index in next(iter(sampler))]
+
+    return names
 
 
-def deaf(worker: int) -> None:
-    """Leaves Ctrl-C to the process that trains."""
+def ignore_sigint(worker: int) -> None:
+    """Leave Ctrl-C to the training process; for data-loading processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps back what Lightning says about things that are so on purpose."""
-    talkers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [talker.level for talker in talkers]
-    for talker in talkers:
-        talker.setLevel(logging.ERROR)
+def raise_plain_errors() -> Iterator[None]:
+    """Raise the error of a data-loading process without its traceback, and KeyboardInterrupt for SystemExit."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except ValueError as error:
+        if "in DataLoader worker" in str(error):  # the message contains the traceback of the process
+            raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
+        raise
+    except SystemExit:  # Lightning raises SystemExit on Ctrl-C, and ignores SIGINT from then on
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
+@contextmanager
+def suppress_warnings() -> Iterator[None]:
+    """Suppress Lightning's messages about choices that are intended."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")  # Lightning's own switch
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-        warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU.*")  # which we refuse
+        warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU.*")  # build_trainer raises
         warnings.filterwarnings("ignore", category=FutureWarning)
         try:
             yield
         finally:
-            for talker, level in zip(talkers, levels, strict=True):
-                talker.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,24 +1,24 @@
-"""The folder of a run: what was asked, what has happened, and where the training stands.
+"""The folder of a training run.
 
 ::
 
-    config.json        what was asked           loss.json          the loss as text, and the hashes of its weights
-    log.jsonl          one line a logged step   validation.jsonl   one line a validation       skipped.json
-    bicubic.json       the validation's figures for plain bicubic enlargement                  sheets/  tensorboard/
-    checkpoints/       last.ckpt, to go on      model.safetensors  the averaged weights, to use
+    config.json        the settings             loss.json          the loss as text, and the hashes of its weights
+    log.jsonl          one line per logged step validation.jsonl   one line per validation     skipped.json
+    bicubic.json       validation metrics of the baseline, here bicubic upsampling             sheets/  tensorboard/
+    checkpoints/       last.ckpt, to resume     model.safetensors  the averaged weights, to use
 
-Every file but the logs is written beside its place and then moved there, so that whoever is killed leaves the old one
-or the new one; a log is appended to, line by line, and cut back to the checkpoint when the run goes on.
+Every file but the logs is written atomically, so that a killed process leaves the old file or the new one. The logs are
+appended line by line, and truncated to the checkpoint when the run resumes.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lossmith._files import explain_write_errors, write_atomically, write_text_atomically
 from lossmith.train.settings import Settings
 
 try:
@@ -26,16 +26,19 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["RunFolder", "replaced"]
+__all__ = ["RunFolder", "current_log_line"]
 
-HELD: dict[Path, int] = {}
-"""The folders that this process has locked."""
+LOCKS: dict[Path, int] = {}
+"""The file descriptors of the run folders that this process has locked."""
 
 LOGS = ("log.jsonl", "validation.jsonl")
 
+RENAMED_LOG_KEYS = {"critics": "discriminators", "observed": "extra_metrics", "spared": "nonfinite"}
+"""Keys of log.jsonl in runs of version 0.1, and their names now."""
+
 
 class RunFolder:
-    """Where a run keeps what it writes.
+    """The folder in which a run keeps its files.
 
     Args:
         path: The folder; it need not exist yet.
@@ -46,135 +49,119 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The state to go on from."""
+        """The file of the state from which the run resumes."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def model(self) -> Path:
-        """The averaged weights."""
+        """The file of the averaged weights."""
         return self.path / "model.safetensors"
 
     def claim(self, settings: Settings, version: str) -> bool:
-        """Makes the folder, or sees that it holds the same run; whether there is a checkpoint to go on from.
+        """Create and lock the folder, or check that it holds the same run.
+
+        Returns:
+            Whether there is a checkpoint to resume from.
 
         Raises:
-            ValueError: It is a file, holds something else, a run with other settings, or one that is at work.
-            OSError: It cannot be written.
+            ValueError: The path is a file, or the folder holds other files, a run with other settings, or a run of
+                another process.
+            OSError: The folder cannot be written.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"A run wants a folder; {str(self.path)!r} is a file. Give another --out.")
+            raise ValueError(f"A run needs a folder, but {str(self.path)!r} is a file. Use another --out.")
         config = self.path / "config.json"
         names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
         if not config.exists() and any(not name.endswith((".partial", ".lock")) for name in names):
             raise ValueError(
-                f"A run wants a new folder or its own; {str(self.path)!r} holds other files. Give another --out."
+                f"A run needs an empty folder or its own, but {str(self.path)!r} holds other files. Use another --out."
             )
-        with writing(self.path):
+        with explain_write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
         before = Settings.read(config) if config.exists() else None
-        begun = before is not None and self.checkpoint.is_file()
-        if before and begun:
-            self._same(before, settings)
-        elif before:  # it never came to a checkpoint: nothing of it is worth more than a clean beginning
+        can_resume = before is not None and self.checkpoint.is_file()
+        if before and can_resume:
+            self._check_same_settings(before, settings)
+        elif before:  # a run without a checkpoint starts again from nothing
             for name in ("bicubic.json", *LOGS):
                 (self.path / name).unlink(missing_ok=True)
             for name in ("sheets", "tensorboard"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
-        replaced(config, lambda partial: settings.write(partial, version))
-        return begun
+        write_atomically(config, lambda partial: settings.write(partial, version))
+        return can_resume
 
     def _lock(self) -> None:
-        """Keeps another process out until this one ends, however it ends."""
-        place = self.path.resolve()
-        if fcntl is None or place in HELD:
+        """Exclude other processes until this process ends."""
+        path = self.path.resolve()
+        if fcntl is None or path in LOCKS:
             return
-        HELD[place] = os.open(place / ".lock", os.O_CREAT | os.O_WRONLY)
+        LOCKS[path] = os.open(path / ".lock", os.O_CREAT | os.O_WRONLY)
         try:
-            fcntl.lockf(HELD[place], fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by the processes that read pictures
+            fcntl.lockf(LOCKS[path], fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by data-loading processes
         except BlockingIOError:
-            os.close(HELD.pop(place))
-            busy = f"Another process trains in {str(self.path)!r}; wait for it, or give another --out."
-            raise ValueError(busy) from None
+            os.close(LOCKS.pop(path))
+            raise ValueError(
+                f"Another process is training in {str(self.path)!r}. Wait for it to end, or use another --out."
+            ) from None
         except OSError:  # a file system without locks
             pass
 
-    def _same(self, before: Settings, now: Settings) -> None:
+    def release(self) -> None:
+        """Unlock the folder before this process ends."""
+        if (descriptor := LOCKS.pop(self.path.resolve(), None)) is not None:
+            os.close(descriptor)
+
+    def _check_same_settings(self, before: Settings, now: Settings) -> None:
         for name, (old, new) in before.differences(now).items():
             if name == "checkpoint_every" or (name == "steps" and new >= old):
                 continue
-            cure = (
-                "it can grow, not shrink" if name == "steps" else "a run goes on with the settings that it began with"
-            )
+            reason = "steps can only grow" if name == "steps" else "a run resumes with the settings of its start"
             raise ValueError(
-                f"{str(self.path)!r} was begun with {name} {old!r}, and is now asked for {new!r}: {cure}. "
-                "Give the same, or another --out."
+                f"{str(self.path)!r} was started with {name} {old!r}, but {new!r} is given now: {reason}. "
+                "Use the same value, or another --out."
             )
 
     def rewind(self, step: int) -> None:
-        """Takes away the lines after a step, and what was left half written, so that no step is logged twice."""
+        """Delete log lines and sheets after a step, and incomplete lines, so that no step is logged twice."""
         for name in LOGS:
             file = self.path / name
             if file.is_file():
-                kept = [
-                    line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if upto(line, step)
-                ]
-                replaced(file, writer("".join(f"{line}\n" for line in kept)))
-        for picture in self.path.glob("sheets/*/step_*.png"):
-            if picture.stem.removeprefix("step_").isdigit() and int(picture.stem.removeprefix("step_")) > step:
-                picture.unlink()
+                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+                write_text_atomically(file, "".join(f"{line}\n" for line in lines if is_line_up_to(line, step)))
+        for image in self.path.glob("sheets/*/step_*.png"):
+            if image.stem.removeprefix("step_").isdigit() and int(image.stem.removeprefix("step_")) > step:
+                image.unlink()
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
-        """Adds one line to a log."""
-        with writing(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
+        """Append a line to a log."""
+        with explain_write_errors(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def write(self, name: str, record: Any) -> None:
-        """Writes one JSON file."""
-        replaced(self.path / name, writer(json.dumps(record, indent=2) + "\n"))
+        """Write a JSON file."""
+        write_text_atomically(self.path / name, json.dumps(record, indent=2) + "\n")
 
 
-def replaced(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file beside its place and moves it there in one step.
-
-    Raises:
-        OSError: It cannot be written; what was there before is untouched.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(partial)
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())  # else a power cut may leave the name on an empty file
-            partial.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Says which file could not be written, and that the others are safe."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # torch.save and safetensors report a full disk as RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise OSError(
-            f"{str(path)!r} cannot be written: {reason}. What was written before is intact; "
-            "make room, or choose another place, and give the same command again."
-        ) from error
-
-
-def writer(text: str) -> Callable[[Path], object]:
-    """What writes a text to a file."""
-    return lambda partial: partial.write_text(text, encoding="utf-8")
-
-
-def upto(line: str, step: int) -> bool:
-    """Whether a line of a log is whole and of this step or an earlier one."""
+def is_line_up_to(line: str, step: int) -> bool:
+    """Return whether a line of a log is complete and of a step up to the given one."""
     try:
         return bool(json.loads(line)["step"] <= step)
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def current_log_line(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of log.jsonl with the keys of an earlier version renamed.
+
+    Example:
+        >>> current_log_line({"step": 1, "critics": {"Adversarial.pull": 0.5}})
+        {'step': 1, 'discriminators': {'Adversarial.gradient_norm': 0.5}}
+    """
+    renamed = {RENAMED_LOG_KEYS.get(key, key): value for key, value in line.items()}
+    if isinstance(metrics := renamed.get("discriminators"), dict):
+        renamed["discriminators"] = {
+            f"{key.removesuffix('.pull')}.gradient_norm" if key.endswith(".pull") else key: value
+            for key, value in metrics.items()
+        }
+    return renamed

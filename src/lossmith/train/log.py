@@ -1,115 +1,138 @@
-"""The record: one JSON line a logged step with every term, and the same in TensorBoard."""
+"""The training log: one JSON line for each logged step, with every term, and the same scalars in TensorBoard."""
 
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lossmith.formula.loss import Loss
-from lossmith.train.discriminators import Watch
+from lossmith.train.discriminator_monitor import DiscriminatorMonitor
 from lossmith.train.folder import RunFolder
-from lossmith.train.module import Training
+from lossmith.train.module import TrainingModule
 
-__all__ = ["AfterStep", "Record"]
+__all__ = ["LogWriter", "StepCallback"]
 
 
-class AfterStep(Callback):
-    """Something that is done after optimiser steps, and not after each of the passes that make one."""
+class StepCallback(Callback):
+    """A callback after optimizer steps, not after each micro-batch of gradient accumulation."""
 
     @abstractmethod
-    def after(self, trainer: Trainer, module: Training, step: int) -> None:
-        """What is done; steps count from 1."""
+    def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
+        """Act on a completed step; steps count from 1."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Calls :meth:`after` when the step is complete."""
-        assert isinstance(pl_module, Training)
+        """Call :meth:`after_step` when the step is complete."""
+        assert isinstance(pl_module, TrainingModule)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self.after(trainer, pl_module, trainer.global_step)
+            self.after_step(trainer, pl_module, trainer.global_step)
 
 
-class Record(AfterStep):
-    """Writes the first, every n-th and the last step to log.jsonl and TensorBoard.
+class LogWriter(StepCallback):
+    """A writer of the first, every n-th and the last step to log.jsonl and TensorBoard.
 
     Args:
-        folder: The run's folder.
-        loss: The loss, whose critics it watches.
-        every: Steps between lines.
-        pictures: Pictures in a step, for the speed.
+        folder: The run folder.
+        loss: The loss, whose discriminators are monitored.
+        every: Steps between log lines.
+        images: Images in a step, for the speed.
     """
 
-    def __init__(self, folder: RunFolder, loss: Loss, *, every: int, pictures: int) -> None:
-        self.folder, self.every, self.pictures = folder, every, pictures
+    def __init__(self, folder: RunFolder, loss: Loss, *, every: int, images: int) -> None:
+        self.folder, self.every, self.images = folder, every, images
         self.line: dict[str, Any] = {}
-        self.before = 0.0
-        self.began = self.looked = 0.0
-        self.seen = 0
-        self.spared: dict[str, int] = {}
-        self.watch = Watch(loss)
+        """The last line."""
+        self.seconds_before = 0.0
+        self.started = self.last_time = 0.0
+        self.last_step = 0
+        self.nonfinite_totals: dict[str, int] = {}
+        self.discriminators = DiscriminatorMonitor(loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """The seconds so far, and what was seen of the critics, for the checkpoint."""
-        return {"seconds": self.seconds, "critics": self.watch.state_dict()}
+        """Return the seconds so far and the state of the discriminator monitor, for the checkpoint."""
+        return {"seconds": self.seconds, "discriminators": self.discriminators.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Counts on from the seconds of the run before."""
-        self.before = float(state_dict["seconds"])
-        if "critics" in state_dict:
-            self.watch.load_state_dict(state_dict["critics"])
+        """Continue from the state of a checkpoint."""
+        self.seconds_before = float(state_dict["seconds"])
+        if "discriminators" in state_dict:
+            self.discriminators.load_state_dict(state_dict["discriminators"])
 
-    def due(self, trainer: Trainer, step: int) -> bool:
-        """Whether a step gets a line."""
+    def is_due(self, trainer: Trainer, step: int) -> bool:
+        """Return whether a step is logged."""
         return step == 1 or step % self.every == 0 or step >= trainer.max_steps
 
     @property
     def seconds(self) -> float:
-        """Since the run began, without the time in which it did not run."""
-        return self.before + (time.monotonic() - self.began if self.began else 0.0)
+        """The training time of the run in all sessions."""
+        return self.seconds_before + (time.monotonic() - self.started if self.started else 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
-        self.began = self.looked = time.monotonic()
-        self.seen = trainer.global_step
-        assert isinstance(pl_module, Training)
-        pl_module.logged = partial(self.due, trainer)
+        """Start the clock."""
+        self.started = self.last_time = time.monotonic()
+        self.last_step = trainer.global_step
+        assert isinstance(pl_module, TrainingModule)
+        pl_module.is_logged = partial(self.is_due, trainer)
 
-    def after(self, trainer: Trainer, module: Training, step: int) -> None:
-        """Writes a line when it is time."""
-        if not self.due(trainer, step):
+    def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
+        """Write a line if the step is logged."""
+        if not self.is_due(trainer, step):
             return
-        terms, critics, observed = module.terms(), module.critics(), module.observed()
-        collapsed = self.watch.after(step, critics)
-        now = time.monotonic()
-        speed = (step - self.seen) * self.pictures / max(now - self.looked, 1e-9)
-        self.looked, self.seen = now, step
-        weights, balances = module.weights(step - 1), module.balances()
-        there = {name: value for name, value in terms.items() if value is not None}
-        totals = module.reading.totals
-        spared = {name: n for name, total in totals.items() if (n := total - self.spared.get(name, 0))}
-        self.spared = dict(totals)
-        self.line = {
+        self.line = self.read_line(module, step)
+        if trainer.is_global_zero:
+            self.folder.append("log.jsonl", self.line)
+            scalars = to_scalars(self.line)
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=step)
+
+    def read_line(self, module: TrainingModule, step: int) -> dict[str, Any]:
+        """Return the line of a step; the call synchronizes with the device.
+
+        Raises:
+            NonFiniteError: A term was non-finite for too many steps in a row.
+        """
+        terms, weights = module.read_terms(), module.term_weights(step - 1)
+        discriminators = module.read_discriminator_metrics()
+        optional = {
+            "discriminators": discriminators,
+            "collapsed": self.discriminators.update(step, discriminators),
+            "extra_metrics": module.read_extra_metrics(),
+            "balance": module.read_balance(),
+            "nonfinite": self.nonfinite_steps(module.nonfinite_report.totals),
+        }
+        speed = self.images_per_second(step)
+        return {
             "step": step,
-            "loss": sum(weights[name] * value for name, value in there.items()),
+            "loss": sum(weights[name] * value for name, value in terms.items() if value is not None),
             "terms": terms,
             "weights": weights,
-            **({"critics": critics} if critics else {}),
-            **({"collapsed": collapsed} if collapsed else {}),
-            **({"observed": observed} if observed else {}),
-            **({"balance": balances} if balances else {}),
-            **({"spared": spared} if spared else {}),  # steps since the line before that went without the term
-            "lr": module.height(step - 1) * module.lr,
+            **{key: value for key, value in optional.items() if value},
+            "lr": module.lr_factor(step - 1) * module.lr,
             "images_per_second": round(speed, 2),
             "seconds": round(self.seconds, 2),
         }
-        if trainer.is_global_zero:
-            self.folder.append("log.jsonl", self.line)
-            scalars = {"loss": self.line["loss"], "lr": self.line["lr"], "images_per_second": speed}
-            scalars |= {f"terms/{name}": value for name, value in there.items()}
-            scalars |= {f"critics/{name}": value for name, value in critics.items()}
-            scalars |= {f"observed/{name}": value for name, value in observed.items()}
-            scalars |= {f"balance/{name}": value for name, value in balances.items()}
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars, step=step)
+
+    def nonfinite_steps(self, totals: Mapping[str, int]) -> dict[str, int]:
+        """Return the steps since the previous line in which each term was non-finite."""
+        steps = {name: n for name, total in totals.items() if (n := total - self.nonfinite_totals.get(name, 0))}
+        self.nonfinite_totals = dict(totals)
+        return steps
+
+    def images_per_second(self, step: int) -> float:
+        """Return the training speed since the previous line."""
+        now = time.monotonic()
+        speed = (step - self.last_step) * self.images / max(now - self.last_time, 1e-9)
+        self.last_time, self.last_step = now, step
+        return speed
+
+
+def to_scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """Return the scalars of a log line by their names in TensorBoard."""
+    scalars = {name: line[name] for name in ("loss", "lr", "images_per_second")}
+    for kind in ("terms", "discriminators", "extra_metrics", "balance"):
+        scalars |= {f"{kind}/{name}": value for name, value in line.get(kind, {}).items() if value is not None}
+    return scalars

@@ -1,8 +1,8 @@
-"""The Lightning module that joins a task, a network and a loss."""
+"""The Lightning module that trains a network for a task with a loss."""
 
 import copy
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,52 +15,46 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lossmith.balance import Balance
-from lossmith.balance.gramian import pulls
-from lossmith.engine.nonfinite import Guard
+from lossmith.balance.gramian import output_gradients
+from lossmith.engine.nonfinite import NonFiniteGuard
 from lossmith.formula.loss import Loss
-from lossmith.formula.pinned import Pinned
 from lossmith.tasks import Task
-from lossmith.train.balancing import Balancing
-from lossmith.train.knob_sampling import Draw, normalised
-from lossmith.train.nonfinite import (
-    CURE,
-    NotFinite,
-    Quarantine,
-    Reading,
-    mended,
-    sound,
-)
+from lossmith.train.balancing import LossBalancer
+from lossmith.train.knob_sampling import KnobSampler, normalized_weighted_sum
+from lossmith.train.nonfinite import CURE, MonitorReport, NonFiniteError, NonFiniteMonitor
+from lossmith.train.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
 from lossmith.train.settings import Schedule
+from lossmith.train.task_loss import check_loss_for_task, pin_constant_inputs
 
-__all__ = ["NotFinite", "Training"]
+__all__ = ["TrainingModule"]
 
 
-class Training(LightningModule):
-    r"""A task, a network and a loss, as Lightning trains them.
+class TrainingModule(LightningModule):
+    r"""A Lightning module of a task, a network and a loss.
 
-    It stands for itself: ``lightning.Trainer(...).fit(Training(task, model, loss, steps=1000), loader)``. What it
-    adds to a plain module is the average of the weights, the seed of each step, and the watch over what is not finite:
-    that is left out, picture by picture, and the run goes on.
-    The averaged weights follow as :math:`\bar\theta \leftarrow \beta_t \bar\theta + (1 - \beta_t) \theta` with
-    :math:`\beta_t = \min(\beta, (1 + t) / (10 + t))`, so that a short run does not remember its beginning.
+    The module also works with a plain trainer: ``lightning.Trainer(...).fit(TrainingModule(...), loader)``. It seeds
+    each step, averages the weights and excludes non-finite terms image by image, so that the run continues.
+
+    The averaged weights follow :math:`\bar\theta \leftarrow \beta_t \bar\theta + (1 - \beta_t) \theta` with
+    :math:`\beta_t = \min(\beta, (1 + t) / (10 + t))`, a warm-up that lets short runs forget their initialization.
 
     Args:
-        task: What turns the network and a batch into views.
+        task: The task, which computes the loss inputs from the network and a batch.
         model: The network.
-        loss: The loss, on these views.
-        steps: Optimiser steps of the run, for the schedule.
-        lr: The learning rate at its highest.
+        loss: The loss.
+        steps: Optimizer steps of the run, for the learning-rate schedule.
+        lr: Peak learning rate of AdamW.
         schedule: "cosine" or "constant".
-        warmup: Steps over which the learning rate rises.
-        weight_decay: AdamW's; with 0 it is Adam.
-        ema: The decay :math:`\beta` of the averaged weights; 0 for none.
-        seed: Of what is random in a step.
-        knobs: The range of each knob of the loss; the network takes them by name, see
-            :class:`lossmith.models.conditioned.Knobbed`.
-        balance: What turns the weights of the loss into those that are used; None leaves them.
+        warmup: Steps of linear learning-rate warm-up.
+        weight_decay: Weight decay of AdamW; 0 is Adam.
+        ema: The decay :math:`\beta` of the averaged weights; 0 disables averaging.
+        seed: Random seed of the steps.
+        knobs: The range of each knob of the loss. The network takes the knobs as keyword arguments, see
+            :class:`lossmith.models.conditioned.ConditionedNetwork`.
+        balance: The balancer of the term weights; None keeps the weights of the formula.
 
     Raises:
-        ValueError: The loss reads a view that the task does not give, or has other knobs.
+        ValueError: The loss reads an input that the task does not provide, or has other knobs.
     """
 
     def __init__(
@@ -80,109 +74,121 @@ class Training(LightningModule):
         balance: Balance | None = None,
     ) -> None:
         super().__init__()
-        refuse(task, loss, knobs or {})
+        check_loss_for_task(task, loss, knobs or {})
         self.task = task
         self.loss = loss
         self.model = model.to(memory_format=torch.channels_last)
+        # AveragedModel of torch.optim.swa_utils copies at its first update and reads its counter from the device
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.steps, self.lr, self.schedule, self.warmup = steps, lr, schedule, warmup
         self.weight_decay, self.ema, self.seed = weight_decay, ema, seed
-        self.values: list[Tensor] = []
-        self.shown: dict[str, Tensor] = {}
-        self.figures: dict[str, Tensor] = {}
-        self.number = 0
-        self.draw = Draw(knobs) if knobs else None
-        self.middle = {name: math.sqrt(low * high) for name, (low, high) in (knobs or {}).items()}
-        self.balancing = Balancing(balance, loss.names) if balance else None
-        self.steady = [loss]  # in a list, so that its networks are not registered twice
-        self.quarantine, self.reading = Quarantine(loss.names), Reading()
-        self.guard: Guard | None = None
-        self.looked: tuple[str, ...] = loss.names
-        self.pulled: dict[str, Tensor] = {}
-        self.logged: Callable[[int], bool] = lambda step: False  # whoever keeps a record says at which steps
-        # DDP would send the critics and the averaged weights to all at every step, where each has the same already
-        apart = [*self.named_parameters(), *self.named_buffers()]
-        self._ddp_params_and_buffers_to_ignore = [name for name, _ in apart if not name.startswith("model.")]
+        self.knob_sampler = KnobSampler(knobs) if knobs else None
+        self.knob_midpoints = {name: math.sqrt(low * high) for name, (low, high) in (knobs or {}).items()}
+        self.balancer = LossBalancer(balance, loss.names) if balance else None
+        self.nonfinite, self.nonfinite_report = NonFiniteMonitor(loss.names), MonitorReport()
+        self.is_logged: Callable[[int], bool] = lambda step: False
+        """Whether a step is logged; the log writer sets this."""
+        self._pinned_loss = [loss]  # a list, so that the networks of the loss are registered once
+        self._guard: NonFiniteGuard | None = None
+        self._micro_step = 0
+        self._term_sums: list[Tensor] = []  # of each micro-batch: each term's sum over its finite images, their number
+        self._evaluated_terms: tuple[str, ...] = loss.names
+        self._last_inputs: dict[str, Tensor] = {}
+        self._discriminator_metrics: dict[str, Tensor] = {}
+        self._discriminator_gradient_norms: dict[str, Tensor] = {}
+        # each device computes the same discriminators and averaged weights, so DDP need not broadcast them
+        named = [*self.named_parameters(), *self.named_buffers()]
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in named if not name.startswith("model.")]
 
     def on_fit_start(self) -> None:
-        """Lets networks see what stays the same, once the loss is on its device."""
-        self.steady = [steady(self.loss, self.task, self.device)]
+        """Compute the features of constant inputs, once the loss is on its device."""
+        self._pinned_loss = [pin_constant_inputs(self.loss, self.task, self.device)]
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        """The weighted sum of the terms; each term's batch mean is kept on the device, for whoever asks."""
-        torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)  # nothing random to save or restore
-        knobs = self.draw(len(next(iter(batch.values()))), device=self.device) if self.draw else {}
-        views = self.task.views(partial(self.model, **knobs) if knobs else self.model, batch)
-        self.shown = {name: view.detach() for name, view in views.items()}
-        self.guard = Guard(scaled=self.scaled)
-        values = self.guard.sound(self.steady[0].evaluate(views, guard=self.guard, step=self.global_step))
+        """Return the weighted sum of the terms; keep each term's sum over the batch on the device."""
+        torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)  # a checkpoint needs no random state
+        size = len(next(iter(batch.values())))
+        knobs = self.knob_sampler(size, device=self.device) if self.knob_sampler else {}
+        inputs = self.task.compute_inputs(partial(self.model, **knobs) if knobs else self.model, batch)
+        self._last_inputs = {name: each.detach() for name, each in inputs.items()}
+        self._guard = guard = NonFiniteGuard(scaled=self.uses_grad_scaler)
+        values = guard.zero_nonfinite(self._pinned_loss[0].evaluate(inputs, guard=guard, step=self.global_step))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.values.clear()
-            self.number = self.global_step * self.trainer.accumulate_grad_batches
-        none = torch.zeros((), device=self.device)
-        sums = torch.stack([values[n].detach().sum() if n in values else none for n in self.loss.names])
-        sound = {name: (~broken).sum() for name, broken in self.guard.broken.items()}
-        self.values.append(torch.stack([sums, torch.stack([sound.get(name, none) for name in self.loss.names])]))
-        self.looked = tuple(values)
-        self.pull(values, views["pred"])
-        if self.balancing is not None:
+            self._term_sums.clear()
+            self._micro_step = self.global_step * self.trainer.accumulate_grad_batches
+        self._keep_term_sums(values, guard)
+        self._measure_discriminator_gradients(values, inputs["pred"])
+        if self.balancer is not None:
             average = self.trainer.strategy.reduce
-            return self.balancing(self.loss, values, views, step=self.global_step, knobs=knobs, average=average)  # type: ignore[no-any-return]
+            return self.balancer(self.loss, values, inputs, step=self.global_step, knobs=knobs, average=average)  # type: ignore[no-any-return]
         if knobs:
-            return normalised(self.loss, values, step=self.global_step, knobs=knobs)
-        return self.loss.weigh(values, step=self.global_step)
+            return normalized_weighted_sum(self.loss, values, step=self.global_step, knobs=knobs)
+        return self.loss.weighted_sum(values, step=self.global_step)
 
-    def pull(self, values: Mapping[str, Tensor], pred: Tensor) -> None:
-        """Notes in logged steps how strongly each critic pulls at the prediction, in units of L1's gradient."""
-        self.pulled = {}
-        if self.logged(self.global_step + 1) and pred.requires_grad:
-            judged = {name: values[name] for name in self.loss.studying(self.global_step) if name in values}
-            found = pulls(judged, pred)
-            self.pulled = {f"{name}.pull": each.float().square().mean().sqrt() for name, each in found.items()}
+    def _keep_term_sums(self, values: Mapping[str, Tensor], guard: NonFiniteGuard) -> None:
+        zero, names = torch.zeros((), device=self.device), self.loss.names
+        sums = [values[name].detach().sum() if name in values else zero for name in names]
+        finite = {name: (~broken).sum() for name, broken in guard.nonfinite_values.items()}
+        counts = [finite.get(name, zero) for name in names]
+        self._term_sums.append(torch.stack([torch.stack(sums), torch.stack(counts)]))
+        self._evaluated_terms = tuple(values)
 
-    def weights(self, step: int) -> dict[str, float]:
-        """The weight of each term at a step, as the formula asks for it, with the knobs in their middle."""
+    def _measure_discriminator_gradients(self, values: Mapping[str, Tensor], pred: Tensor) -> None:
+        """Measure each discriminator's gradient at the prediction in logged steps, in units of L1's gradient."""
+        self._discriminator_gradient_norms = {}
+        if self.is_logged(self.global_step + 1) and pred.requires_grad:
+            due = {name: values[name] for name in self.loss.due_discriminators(self.global_step) if name in values}
+            self._discriminator_gradient_norms = {
+                f"{name}.gradient_norm": gradient.float().square().mean().sqrt()
+                for name, gradient in output_gradients(due, pred).items()
+            }
+
+    def term_weights(self, step: int) -> dict[str, float]:
+        """Return the formula's weight of each term at a step, with the knobs at their midpoints."""
         named = zip(self.loss.names, self.loss.weights, strict=True)
-        return {name: float(weight.at(step, self.middle)) for name, weight in named}
+        return {name: float(weight.value_at(step, self.knob_midpoints)) for name, weight in named}
 
     @property
-    def scaled(self) -> bool:
-        """Whether gradients are scaled up for fp16, and steps without finite ones are left out by the scaler."""
+    def uses_grad_scaler(self) -> bool:
+        """Whether fp16 gradients are scaled; the scaler then skips steps with non-finite gradients."""
         return getattr(self.trainer.precision_plugin, "scaler", None) is not None
 
     def on_after_backward(self) -> None:
-        """Notes what was not finite in a pass."""
-        assert self.guard is not None
+        """Count the non-finite values and gradients of a micro-batch."""
+        assert self._guard is not None
         weights = zip(self.loss.names, self.loss.weights, strict=True)
-        live = [name for name, weight in weights if not weight.rests(self.global_step)]
-        self.quarantine.passed(self.guard, live, self.number)
-        self.guard = None
-        self.number += 1
+        weighted = [name for name, weight in weights if not weight.is_zero_at(self.global_step)]
+        self.nonfinite.record_micro_step(self._guard, weighted, self._micro_step)
+        self._guard = None
+        self._micro_step += 1
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Notes what was not finite in a step, and keeps what the network itself has spoilt from its weights."""
-        broken = None if self.scaled else mended(self.model.parameters())
-        self.quarantine.stepped(broken, self.number - 1)
+        """Zero non-finite gradients of the network, and count the step."""
+        broken = None if self.uses_grad_scaler else zero_nonfinite_gradients(self.model.parameters())
+        self.nonfinite.record_step(broken, self._micro_step - 1)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One step of the weights, then one of their average."""
-        super().optimizer_step(*args, **kwargs)  # which runs the step's passes; their graphs are gone by now
-        step = self.global_step  # which counts this one once it is over
-        self.figures = self.loss.learn(sound(self.shown), step=step) if self.loss.studying(step) else {}
-        self.figures |= self.pulled
-        decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
+        """Update the network, then the discriminators and the averaged weights."""
+        super().optimizer_step(*args, **kwargs)  # runs the micro-batches of the step and frees their graphs
+        step = self.global_step  # includes this step
+        self._discriminator_metrics = {}
+        if self.loss.due_discriminators(step):
+            inputs = replace_nonfinite_images(self._last_inputs)
+            self._discriminator_metrics = self.loss.step_discriminators(inputs, step=step)
+        self._discriminator_metrics |= self._discriminator_gradient_norms
+        decay = min(self.ema, (1 + step) / (10 + step))
         with torch.no_grad():
-            follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-            follow(list(self.average.parameters()), list(self.model.parameters()), 0)
-            for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(now)
+            update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            update(list(self.average.parameters()), list(self.model.parameters()), 0)
+            for averaged, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                averaged.copy_(current)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW and the schedule, which is a function of the step alone."""
+        """Return AdamW and its learning-rate schedule."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
-        fused = not self.scaled  # one pass over the weights; with fp16's scaler Lightning could not clip
+        fused = not self.uses_grad_scaler  # Lightning cannot clip a fused optimizer with fp16's scaler
         optimizer = torch.optim.AdamW(weights, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.height)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -191,96 +197,72 @@ class Training(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the norm; in bf16 by itself, since Lightning refuses a fused optimiser there, scaler or none."""
-        if isinstance(self.trainer.precision_plugin, MixedPrecision) and not self.scaled:
+        """Clip the gradient norm; directly in bf16, where Lightning rejects a fused optimizer even without a scaler."""
+        if isinstance(self.trainer.precision_plugin, MixedPrecision) and not self.uses_grad_scaler:
             if gradient_clip_val:
                 nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
             return
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def height(self, step: int) -> float:
-        """The learning rate of a step as a part of the highest."""
-        rise = min(1.0, (step + 1) / (self.warmup + 1))
+    def lr_factor(self, step: int) -> float:
+        """Return the learning rate of a step as a fraction of the peak."""
+        warmup = min(1.0, (step + 1) / (self.warmup + 1))
         if self.schedule == "constant":
-            return rise
-        return rise * (1 + math.cos(math.pi * min(1.0, step / self.steps))) / 2
+            return warmup
+        return warmup * (1 + math.cos(math.pi * min(1.0, step / self.steps))) / 2
 
-    def terms(self) -> dict[str, float | None]:
-        """Each term of the last step, unweighted, averaged over the pictures, the step's passes and the devices.
+    def read_terms(self) -> dict[str, float | None]:
+        """Return each term of the last step, unweighted, averaged over images, micro-batches and devices.
 
-        Pictures for which it was not finite do not count; it is None where none is left. A term that rested is not
-        there. What was left out so far is in :attr:`reading` then. It waits for the device, so it is asked at logged
-        steps alone.
+        Non-finite images are excluded; a term without a finite image is None, and a term that was not evaluated is
+        absent. The call also updates :attr:`nonfinite_report`. It synchronizes with the device.
 
         Raises:
-            NotFinite: Terms were left out for too many steps in a row.
+            NonFiniteError: A term was non-finite for too many steps in a row.
         """
-        sums = torch.stack(self.values).double().sum(dim=0)
-        mine = torch.cat([sums.flatten(), *(each.double() for each in self.quarantine.packed())])
+        sums = torch.stack(self._term_sums).double().sum(dim=0)
+        mine = torch.cat([sums.flatten(), *(each.double() for each in self.nonfinite.packed())])
         devices = self.all_gather(mine).view(-1, len(mine)).tolist()  # type: ignore[union-attr]
-        names, found = self.loss.names, [numbers[: sums.numel()] for numbers in devices]
-        self.reading = self.quarantine.read(
+        self.nonfinite_report = self.nonfinite.read(
             [numbers[sums.numel() :] for numbers in devices], self.trainer.accumulate_grad_batches
         )
-        if self.reading.stop is not None:
-            raise NotFinite(self.reading.stop)
+        if self.nonfinite_report.stop is not None:
+            raise NonFiniteError(self.nonfinite_report.stop)
+        names, found = self.loss.names, [numbers[: sums.numel()] for numbers in devices]
         total = [sum(column) for column in zip(*found, strict=True)]
         means = {n: total[i] / count if (count := total[len(names) + i]) else None for i, n in enumerate(names)}
-        return {name: means[name] for name in self.looked}
+        return {name: means[name] for name in self._evaluated_terms}
 
-    def critics(self) -> dict[str, float]:
-        """The figures of the critics' last step; it waits for the device, as :meth:`terms` does."""
-        return told(self.figures)
+    def read_discriminator_metrics(self) -> dict[str, float]:
+        """Return the metrics of the discriminators' last step; the call synchronizes with the device."""
+        return _to_floats(self._discriminator_metrics)
 
-    def observed(self) -> dict[str, float]:
-        """What the task tells of the network on the last pictures of this device; waits as :meth:`terms` does."""
+    def read_extra_metrics(self) -> dict[str, float]:
+        """Return the task's metrics of the last batch on this device; the call synchronizes with the device."""
         with torch.no_grad():
-            return told(self.task.figures(self.model, self.shown))
+            return _to_floats(self.task.extra_metrics(self.model, self._last_inputs))
 
-    def balances(self) -> dict[str, float]:
-        """The weights and shares that the balance last came to; it waits for the device, as :meth:`terms` does."""
-        return told(self.balancing.figures) if self.balancing is not None else {}
+    def read_balance(self) -> dict[str, float]:
+        """Return the balancer's last weights and shares; the call synchronizes with the device."""
+        return _to_floats(self.balancer.metrics) if self.balancer is not None else {}
 
-    def healthy(self) -> bool:
-        """Whether the weights may be saved over others: not when nothing was finite in the last step.
+    def check_weights(self) -> bool:
+        """Return whether the weights may replace an earlier checkpoint: some term was finite in the last step.
 
         Raises:
-            NotFinite: They are not finite, nothing was finite in the very last step, or :meth:`terms` says so.
+            NonFiniteError: The weights are non-finite, no term was finite in the last step of the run, or
+                :meth:`read_terms` raises.
         """
-        self.terms()
+        self.read_terms()
         sums = torch.stack([weight.detach().double().sum() for weight in self.model.parameters()])
         if not bool(sums.isfinite().all()):
-            raise NotFinite(f"The network's weights are no longer finite numbers at step {self.global_step}; {CURE}")
-        if self.reading.adrift and self.global_step >= self.trainer.max_steps:
-            raise NotFinite(f"No term was a finite number for any picture in the last step, {self.global_step}; {CURE}")
-        return not self.reading.adrift
+            raise NonFiniteError(f"The network's weights are non-finite at step {self.global_step}; {CURE}")
+        if self.nonfinite_report.nothing_finite and self.global_step >= self.trainer.max_steps:
+            raise NonFiniteError(f"No term was finite for any image in the last step, {self.global_step}; {CURE}")
+        return not self.nonfinite_report.nothing_finite
 
 
-def steady(loss: Loss, task: Task, device: torch.device | str = "cpu") -> Loss:
-    """The loss on a task, with what networks see of the views that stay the same kept on a device."""
-    still = {name: view.to(device) for name, view in task.still().items() if name in loss.reads}
-    return Pinned(loss, still) if still else loss
-
-
-def told(figures: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars of the device as numbers, for one wait."""
-    values = torch.stack([value.double() for value in figures.values()]).tolist() if figures else []
-    return dict(zip(figures, values, strict=True))
-
-
-def refuse(task: Task, loss: Loss, knobs: Collection[str] = ()) -> None:
-    """Raises if a loss cannot work on a task, or not with these knobs, before anything is made."""
-    for name, term in zip(loss.names, loss.terms, strict=True):
-        for view in term.reads.values():
-            if view not in task.gives:
-                raise ValueError(
-                    f"The term '{name}' reads the view '{view}', which {task.name} does not give; it gives "
-                    f"{', '.join(task.gives)}. Leave the term out, or put it elsewhere with .on(...)."
-                )
-    if open_ := [name for name in loss.knobs if name not in knobs]:
-        raise ValueError(
-            f"The formula leaves '{open_[0]}' open; this training wants a number in its place, such as 0.1, or "
-            f"a range to train it over: --knob {open_[0]}=0.03:30."
-        )
-    if idle := [name for name in knobs if name not in loss.knobs]:
-        raise ValueError(f"The knob '{idle[0]}' has a range, but the formula does not use it: {loss!r}.")
+def _to_floats(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return scalars as floats, with one synchronization."""
+    values = torch.stack([value.double() for value in scalars.values()]).tolist() if scalars else []
+    return dict(zip(scalars, values, strict=True))

@@ -1,4 +1,4 @@
-"""What one sees of a training while it runs: a bar in a terminal, plain lines elsewhere."""
+"""The progress display of a training: a bar in a terminal, plain lines elsewhere."""
 
 import textwrap
 import time
@@ -10,107 +10,96 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from lossmith.train.log import AfterStep, Record
-from lossmith.train.module import Training
+from lossmith._format import format_duration
+from lossmith.train.log import LogWriter, StepCallback
+from lossmith.train.module import TrainingModule
 
-__all__ = ["Display", "duration", "shares"]
+__all__ = ["TrainingProgress", "loss_shares"]
 
 
-class Display(AfterStep):
-    """Shows every term, its share of the weighted total, the speed and the time that is left.
+class TrainingProgress(StepCallback):
+    """A display of every term, its share of the weighted total, the speed and the remaining time.
 
-    The bar moves at every step, from what the host knows; the terms change when the record has asked the device.
+    The bar moves at every step, without synchronization; the terms change when the log writer has read them.
 
     Args:
-        record: Where the terms are.
-        pictures: Pictures in a step.
-        console: Where to show.
+        log: The log writer.
+        images: Images in a step.
+        console: The console.
     """
 
-    def __init__(self, record: Record, *, pictures: int, console: Console) -> None:
-        self.record, self.pictures, self.console = record, pictures, console
+    def __init__(self, log: LogWriter, *, images: int, console: Console) -> None:
+        self.log, self.images, self.console = log, images, console
         columns = BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}")
         self.bar = Progress(*columns, console=console)
-        self.below = Text()
+        self.terms_text = Text()
         self.live: Live | None = None
-        self.times: list[float] = []
-        self.told: set[str] = set()
+        self.step_times: list[float] = []
+        self.reported: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the bar, with the terms below it."""
+        """Show the bar and the terms below it, in a terminal."""
         if trainer.is_global_zero and self.console.is_terminal:
             self.bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
-            self.live = Live(Group(self.bar, self.below), console=self.console, refresh_per_second=4)
+            self.live = Live(Group(self.bar, self.terms_text), console=self.console, refresh_per_second=4)
             self.live.start()
 
-    def after(self, trainer: Trainer, module: Training, step: int) -> None:
-        """Moves the bar, or prints a line when there is a new one."""
+    def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
+        """Update the bar, or print a line for a logged step."""
         if not trainer.is_global_zero:
             return
-        self.times = [*self.times[-50:], time.monotonic()]
-        for name, words in module.reading.news.items():
-            if name not in self.told:
-                self.told.add(name)
-                said = f"{words}: left out there; log.jsonl counts such steps."
-                self.console.print(said, soft_wrap=True, highlight=False, markup=False)
-        if self.record.line.get("step") == step:
-            for words in self.record.line.get("collapsed", {}).values():
-                self.console.print(words, soft_wrap=True, highlight=False, markup=False)
+        self.step_times = [*self.step_times[-50:], time.monotonic()]
+        is_logged = self.log.line.get("step") == step
+        for name, message in module.nonfinite_report.messages.items():
+            if name not in self.reported:
+                self.reported.add(name)
+                self.print(f"{message}; it was excluded there. log.jsonl counts these steps.")
+        for message in self.log.line.get("collapsed", {}).values() if is_logged else ():
+            self.print(message)
+        remaining = self.speed_text(trainer.max_steps - step)
         if self.live is not None:
-            self.bar.update(self.bar.task_ids[0], completed=step, description=self.pace(trainer.max_steps - step))
-            self.below.plain = "\n".join(textwrap.wrap(self.terms(), self.console.width - 1))
-        elif self.record.line.get("step") == step:
-            parts = f"step {step}/{trainer.max_steps}", self.pace(trainer.max_steps - step), self.terms()
-            self.console.print("  ".join(filter(None, parts)), soft_wrap=True, highlight=False)
+            self.bar.update(self.bar.task_ids[0], completed=step, description=remaining)
+            self.terms_text.plain = "\n".join(textwrap.wrap(self.loss_text(), self.console.width - 1))
+        elif is_logged:
+            self.print("  ".join(filter(None, (f"step {step}/{trainer.max_steps}", remaining, self.loss_text()))))
 
-    def pace(self, left: int) -> str:
-        """The speed, and how long the steps that are left take with it."""
-        if len(self.times) < 2:
-            return ""
-        pace = (self.times[-1] - self.times[0]) / (len(self.times) - 1)
-        return f"{self.pictures / max(pace, 1e-9):.1f} images/s  {duration(pace * left)} left"
+    def print(self, line: str) -> None:
+        """Print a line as it is."""
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    def terms(self) -> str:
-        """The loss, and each term with its share."""
-        if not (line := self.record.line):
+    def speed_text(self, steps_left: int) -> str:
+        """Return the speed and the time that the remaining steps take at that speed."""
+        if len(self.step_times) < 2:
             return ""
-        share = shares(line["terms"], line["weights"])
-        there = {name: value for name, value in line["terms"].items() if value is not None}
-        parts = [f"{name} {value:.4g} ({share[name]:.0%})" for name, value in there.items()]
-        return "  ".join([f"loss {line['loss']:.4g}", *parts])
+        seconds = (self.step_times[-1] - self.step_times[0]) / (len(self.step_times) - 1)
+        return f"{self.images / max(seconds, 1e-9):.1f} images/s  {format_duration(seconds * steps_left)} left"
+
+    def loss_text(self) -> str:
+        """Return the loss and each term with its share, from the last log line."""
+        if not (line := self.log.line):
+            return ""
+        shares = loss_shares(line["terms"], line["weights"])
+        terms = [f"{n} {value:.4g} ({shares[n]:.0%})" for n, value in line["terms"].items() if value is not None]
+        return "  ".join([f"loss {line['loss']:.4g}", *terms])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         if self.live is not None:
             self.live.stop()
             self.live = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         self.on_train_end(trainer, pl_module)
 
 
-def shares(terms: Mapping[str, float | None], weights: Mapping[str, float]) -> dict[str, float]:
-    """The share of each weighted term in the sum of their sizes; a term that is None was left out.
+def loss_shares(terms: Mapping[str, float | None], weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the share of each weighted term in the sum of their magnitudes; terms that are None are excluded.
 
     Example:
-        >>> shares({"L1": 0.25, "perceptual": 1.5}, {"L1": 1.0, "perceptual": 0.5})
+        >>> loss_shares({"L1": 0.25, "perceptual": 1.5}, {"L1": 1.0, "perceptual": 0.5})
         {'L1': 0.25, 'perceptual': 0.75}
     """
-    sizes = {name: abs(value * weights[name]) for name, value in terms.items() if value is not None}
-    total = sum(sizes.values())
-    return {name: size / total if total else 0.0 for name, size in sizes.items()}
-
-
-def duration(seconds: float) -> str:
-    """A time in the units that matter.
-
-    Example:
-        >>> duration(3725), duration(65), duration(5)
-        ('1 h 2 min', '1 min 5 s', '5 s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    magnitudes = {name: abs(value * weights[name]) for name, value in terms.items() if value is not None}
+    total = sum(magnitudes.values())
+    return {name: size / total if total else 0.0 for name, size in magnitudes.items()}

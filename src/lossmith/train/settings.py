@@ -1,132 +1,125 @@
-"""What a training was asked to do: the content of a run's config.json."""
+"""The settings of a training run: the options of the command line and the content of config.json."""
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from lossmith._checks import check_choice, check_integer, check_number
+from lossmith.tasks.options import option, option_annotations
 
 __all__ = ["Precision", "Schedule", "Settings"]
 
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 Schedule = Literal["cosine", "constant"]
 
-WHOLE = {"scale": 1, "steps": 1, "seed": 0, "batch": 1, "crop": 1, "accumulate": 1, "warmup": 0}
-WHOLE |= {"log_every": 1, "val_every": 1, "val_count": 1, "checkpoint_every": 1}
-"""The settings that are whole numbers, and their least values."""
+RUN, DATA, NETWORK, OPTIMIZER, MACHINE = "Run", "Data", "Network", "Optimizer", "Machine"
+"""The panels of the help."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a training was asked to do.
+    """The settings of a training run.
 
-    Args:
-        images: The folder of training pictures.
-        loss: The formula.
-        steps: Optimiser steps of the whole run.
-        task: The task's name.
-        scale: By how much a super-resolver enlarges; 1 for other tasks.
-        options: The task's own arguments, such as ``{"sigma": 25}``.
-        val: The folder of validation pictures; None holds some of `images` out.
-        seed: Of the weights, the crops and their order.
-        batch: Pictures in a pass, over all devices together.
-        crop: The side of a training crop in pixels of the large picture.
-        accumulate: Passes in a step; their gradients are averaged.
-        lr: The learning rate of AdamW, at its highest.
-        schedule: "cosine" falls to zero at the last step, "constant" does not.
-        warmup: Steps over which the learning rate rises from zero.
-        weight_decay: AdamW's; with 0 it is Adam.
-        clip: The largest norm of the gradient; 0 for any.
-        ema: The decay of the averaged weights, which are those that are saved; 0 for no averaging.
-        precision: "32", "bf16-mixed" or "16-mixed".
-        log_every: Steps between log lines.
-        val_every: Steps between validations.
-        val_count: The largest number of pictures in a validation.
-        checkpoint_every: Steps between checkpoints.
-        model: The network's name, or a file of weights, and its arguments, such as ``{"name": "edsr"}``.
-        knobs: The range over which each open weight of the formula is trained, such as ``{"lam": (0.03, 30.0)}``.
-        balance: What keeps the weights in proportion, such as "share", see :mod:`lossmith.balance`; None for nothing.
-        calibrate: Whether weights are in units of equal gradient norms, measured before the first step.
+    An annotated field is an option of ``lossmith train``; its annotation holds the help text and the range. The other
+    fields follow from the task's options and from ``--model``, ``--model-option``, ``--init`` and ``--knob``.
 
     Raises:
-        ValueError: A setting is out of its range; the message names it.
+        ValueError: A setting is out of its range; the message names the setting.
     """
 
-    images: str
-    loss: str
-    steps: int
+    loss: Annotated[str, option('Loss formula, such as "L1 + 0.1*perceptual"; see lossmith explain.', panel=RUN)]
+    steps: Annotated[int, option("Optimizer steps of the whole run.", panel=RUN, min=1)]
+    images: Annotated[str, option("Folder of training images; unreadable files are skipped and listed.", panel=DATA)]
+
     task: str = "super-resolution"
+    """The name of the task."""
     scale: int = 4
+    """The upscaling factor; 1 if the task keeps the image size."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    val: str | None = None
-    seed: int = 0
-    batch: int = 16
-    crop: int = 192
-    accumulate: int = 1
-    lr: float = 5e-4
-    schedule: Schedule = "cosine"
-    warmup: int = 0
-    weight_decay: float = 0.0
-    clip: float = 0.0
-    ema: float = 0.999
-    precision: Precision = "32"
-    log_every: int = 20
-    val_every: int = 500
-    val_count: int = 16
-    checkpoint_every: int = 200
-    model: Mapping[str, Any] = field(default_factory=lambda: {"name": "edsr"})
+    """The arguments of the task's constructor, such as ``{"sigma": 25}``."""
+
     knobs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    balance: str | None = None
-    calibrate: bool = False
+    """The training range of each knob of the formula, such as ``{"lam": (0.03, 30.0)}``."""
+    balance: Annotated[
+        str | None,
+        option("Balancer of the term weights: share, uncertainty, gradnorm, adaptive, ... \\[none].", panel=RUN),
+    ] = None
+    calibrate: Annotated[
+        bool, option("Scale each term weight to equal gradient norms, measured before the first step.", panel=RUN)
+    ] = False
+    seed: Annotated[int, option("Random seed for weights, crops and their order.", panel=RUN, min=0)] = 0
+    log_every: Annotated[int, option("Steps between log lines.", panel=RUN, min=1)] = 20
+    val_every: Annotated[int, option("Steps between validations.", panel=RUN, min=1)] = 500
+    checkpoint_every: Annotated[int, option("Steps between checkpoints.", panel=RUN, min=1)] = 200
+
+    val: Annotated[
+        str | None, option("Folder of validation images \\[a held-out part of the training images].", panel=DATA)
+    ] = None
+    val_count: Annotated[int, option("Maximum number of validation images.", panel=DATA, min=1)] = 16
+    batch: Annotated[int, option("Images in a micro-batch, over all devices.", panel=DATA, min=1)] = 16
+    crop: Annotated[int, option("Side of the training crops in pixels of the target.", panel=DATA, min=1)] = 192
+
+    model: Mapping[str, Any] = field(default_factory=lambda: {"name": "edsr"})
+    """The name of the network, or a file of weights, and the network's arguments, such as ``{"name": "edsr"}``."""
+
+    lr: Annotated[float, option("Peak learning rate of AdamW.", panel=OPTIMIZER, min=0)] = 5e-4
+    schedule: Annotated[
+        Schedule, option("Learning-rate schedule: cosine decay to 0 at the last step, or constant.", panel=OPTIMIZER)
+    ] = "cosine"
+    warmup: Annotated[int, option("Steps of linear learning-rate warm-up.", panel=OPTIMIZER, min=0)] = 0
+    weight_decay: Annotated[float, option("Weight decay of AdamW; 0 is Adam.", panel=OPTIMIZER, min=0)] = 0.0
+    clip: Annotated[float, option("Maximum gradient norm; 0 disables clipping.", panel=OPTIMIZER, min=0)] = 0.0
+    accumulate: Annotated[int, option("Gradient-accumulation steps.", panel=OPTIMIZER, min=1)] = 1
+    ema: Annotated[
+        float,
+        option(
+            "Decay of the averaged weights, which are the saved ones; 0 disables averaging.",
+            panel=OPTIMIZER,
+            min=0,
+            max=1,
+        ),
+    ] = 0.999
+    precision: Annotated[Precision, option("Floating-point precision.", panel=MACHINE)] = "32"
 
     def __post_init__(self) -> None:
-        for name, least in WHOLE.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} wants a whole number of at least {least}; got {value!r}.")
-        for name, low, high in (
-            ("lr", 0, math.inf),
-            ("weight_decay", 0, math.inf),
-            ("clip", 0, math.inf),
-            ("ema", 0, 1),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
-                raise ValueError(f"{name} wants a number from {low} to below {high}; got {value!r}.")
-        for name, choice in (("precision", Precision), ("schedule", Schedule)):
-            if getattr(self, name) not in get_args(choice):
-                raise ValueError(f"{name} is one of {', '.join(get_args(choice))}; got {getattr(self, name)!r}.")
+        for name, annotation in option_annotations(Settings).items():
+            _check_option(name, getattr(self, name), annotation)
+        check_integer("scale", self.scale, low=1)
+        if self.ema == 1:
+            raise ValueError(f"ema must be less than 1; got {self.ema!r}.")
         for name, ends in self.knobs.items():
             if not (len(ends) == 2 and all(isinstance(end, int | float) for end in ends) and 0 < ends[0] < ends[1]):
-                raise ValueError(f"The knob '{name}' wants a range of two numbers, 0 < low < high; got {ends!r}.")
+                raise ValueError(f"The knob '{name}' must have a range of two numbers, 0 < low < high; got {ends!r}.")
         object.__setattr__(self, "knobs", {name: (float(a), float(b)) for name, (a, b) in self.knobs.items()})
         if self.crop % self.scale:
             raise ValueError(
-                f"crop wants a multiple of the scale, {self.scale}; got {self.crop}. "
-                f"Take {max(self.crop // self.scale, 1) * self.scale}."
+                f"crop must be a multiple of the scale, {self.scale}; got {self.crop}. "
+                f"Use {max(self.crop // self.scale, 1) * self.scale}."
             )
 
     @property
-    def middle(self) -> dict[str, float]:
-        """Each knob in the geometric middle of its range."""
+    def knob_midpoints(self) -> dict[str, float]:
+        """The geometric mean of each knob's range."""
         return {name: math.sqrt(low * high) for name, (low, high) in self.knobs.items()}
 
     def differences(self, other: "Settings") -> dict[str, tuple[Any, Any]]:
-        """The settings that are not the same, with both values."""
+        """Return the settings whose values differ, with both values."""
         mine, others = asdict(self), asdict(other)
         return {name: (mine[name], others[name]) for name in mine if mine[name] != others[name]}
 
     def write(self, path: Path, version: str) -> None:
-        """Writes them as JSON, with the package's version."""
+        """Write the settings as JSON, with the version of the package."""
         path.write_text(json.dumps({"lossmith": version, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
-        """The settings that :meth:`write` wrote.
+        """Return the settings that :meth:`write` wrote.
 
         Raises:
-            ValueError: There is no such file, or it is none of a run.
+            ValueError: The file does not exist, or is not the config.json of a run.
         """
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -134,3 +127,14 @@ class Settings:
             return cls(**{name: value for name, value in record.items() if name in known})
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} holds no settings of a run: {error}.") from None
+
+
+def _check_option(name: str, value: Any, annotation: Any) -> None:
+    """Raise ValueError if a setting does not fit its annotation."""
+    kind, info = get_args(annotation)
+    if get_origin(kind) is Literal:
+        check_choice(name, value, kind)
+    elif kind is int:
+        check_integer(name, value, low=info.min)
+    elif kind is float:
+        check_number(name, value, low=info.min, high=math.inf if info.max is None else info.max)

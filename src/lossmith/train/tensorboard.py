@@ -1,4 +1,4 @@
-"""TensorBoard's logger, kept from loading TensorFlow."""
+"""TensorBoard's logger, without TensorFlow."""
 
 import sys
 from pathlib import Path
@@ -6,19 +6,19 @@ from types import ModuleType
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
-__all__ = ["board", "stubbed"]
+__all__ = ["disable_tensorflow", "tensorboard_logger"]
 
 
-def board(folder: Path, *, start: int) -> TensorBoardLogger:
-    """A logger into the folder `tensorboard` of a run, that forgets what an earlier run wrote after a step."""
-    stubbed()
+def tensorboard_logger(folder: Path, *, start: int) -> TensorBoardLogger:
+    """Return a logger into the folder `tensorboard` of a run; earlier entries of steps after `start` are purged."""
+    disable_tensorflow()
     return TensorBoardLogger(folder, name="tensorboard", version="", purge_step=start + 1)
 
 
-def stubbed() -> None:
-    """Has TensorBoard write with its own stub of TensorFlow, by the switch that it looks for.
+def disable_tensorflow() -> None:
+    """Make TensorBoard use its own stub of TensorFlow, by the module that it looks for.
 
-    Where TensorFlow is installed it would load that to write a file; it takes seconds, and some of its builds bring an
-    LLVM that ends the process when Triton has brought one.
+    An installed TensorFlow would take seconds to load, and some of its builds bring an LLVM that crashes the process
+    beside Triton's.
     """
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))

@@ -1,90 +1,97 @@
-"""Validation while training: figures and pictures of the averaged weights."""
+"""Validation during training: metrics and image sheets of the averaged weights."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lossmith._files import write_atomically
 from lossmith.image import to_pil
-from lossmith.metrics import METRICS, missing
-from lossmith.tasks import Batch, Examples, Task
-from lossmith.train.evaluation import judge, means
-from lossmith.train.folder import RunFolder, replaced
-from lossmith.train.log import AfterStep
-from lossmith.train.module import Training
+from lossmith.metrics import DEFAULT_METRICS, find_missing_metrics
+from lossmith.tasks import Batch, EvaluationSet, Task
+from lossmith.train.evaluation import evaluate_images, mean_metrics
+from lossmith.train.folder import RunFolder
+from lossmith.train.log import StepCallback
+from lossmith.train.module import TrainingModule
 
-__all__ = ["Validation"]
+__all__ = ["ValidationCallback"]
 
-SHEETS = 6  # pictures; more make a page that nobody looks through
+MAX_SHEETS = 6
+"""Images that are saved, so that the report stays readable."""
 
 
-class Validation(AfterStep):
-    """Judges the averaged weights every few steps and at the end, on one device, in full precision.
+class ValidationCallback(StepCallback):
+    """A validation of the averaged weights every few steps and at the end, on one device, in full precision.
 
     Args:
-        folder: The run's folder.
-        task: The task, which has an answer that needs no network too.
-        examples: What is judged by.
+        folder: The run folder.
+        task: The task.
+        examples: The evaluation set.
         every: Steps between validations.
     """
 
-    def __init__(self, folder: RunFolder, task: Task, examples: Examples, *, every: int) -> None:
+    def __init__(self, folder: RunFolder, task: Task, examples: EvaluationSet, *, every: int) -> None:
         self.folder, self.task, self.examples, self.every = folder, task, examples, every
-        self.missing = missing()  # what is left out, and why; asked once, since looking for weights may take long
+        self.missing = find_missing_metrics()  # once, since the search for weights may take long
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judges what every network must beat, once."""
-        name = f"{self.task.baseline}.json"
-        if trainer.is_global_zero and not (self.folder.path / name).is_file():
-            figures = self.walk(self.task.plain, self.task.baseline, pl_module.device, beside=("input", "target"))
-            self.folder.write(name, figures)
+        """Evaluate the task's baseline, once per run."""
+        baseline = self.task.baseline_name
+        if trainer.is_global_zero and not (self.folder.path / f"{baseline}.json").is_file():
+            metrics = self.evaluate(self.task.baseline_output, pl_module.device, baseline, also=("input", "target"))
+            self.folder.write(f"{baseline}.json", metrics)
 
-    def after(self, trainer: Trainer, module: Training, step: int) -> None:
-        """Judges when it is time."""
+    def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
+        """Validate when due: with knobs at their midpoints, and without sheets at both ends of their ranges."""
         if not trainer.is_global_zero or not (step % self.every == 0 or step >= trainer.max_steps):
             return
         model = module.average.eval()
 
-        def figures_at(role: str | None, **knobs: float) -> dict[str, float]:
-            turned = partial(model, **knobs) if knobs else model
-            return self.walk(lambda batch: self.task.answer(turned, batch), role, module.device)
+        def validate(sheet: str | None, **knobs: float) -> dict[str, float]:
+            network = partial(model, **knobs) if knobs else model
+            return self.evaluate(lambda batch: self.task.predict(network, batch), module.device, sheet)
 
-        figures = figures_at(f"step_{step:08d}", **module.middle)
-        ends = module.draw.ranges if module.draw else {}
-        beside = [figures_at(None, **{name: end[i] for name, end in ends.items()}) for i in (0, 1) if ends]
-        at = {"at": dict(zip(("low", "high"), beside, strict=True))} if beside else {}
-        self.folder.append("validation.jsonl", {"step": step, **figures, **at})
+        metrics = validate(f"step_{step:08d}", **module.knob_midpoints)
+        ranges = module.knob_sampler.ranges if module.knob_sampler else {}
+        ends = [validate(None, **{name: ends[i] for name, ends in ranges.items()}) for i in (0, 1) if ranges]
+        at = {"at": dict(zip(("low", "high"), ends, strict=True))} if ends else {}
+        self.folder.append("validation.jsonl", {"step": step, **metrics, **at})
         for logger in trainer.loggers:
-            logger.log_metrics({f"validation/{name}": value for name, value in figures.items()}, step=step)
+            logger.log_metrics({f"validation/{name}": value for name, value in metrics.items()}, step=step)
 
-    def walk(
+    def evaluate(
         self,
         restore: Callable[[Batch], Tensor],
-        role: str | None,
         device: torch.device,
+        sheet: str | None,
         *,
-        beside: tuple[str, ...] = (),
+        also: tuple[str, ...] = (),
     ) -> dict[str, float]:
-        """The means over all examples, and how many these are; the first ones are drawn under a role, if any."""
+        """Return the mean metrics over the evaluation set and its size, and save the first images.
+
+        Args:
+            restore: Returns the restored image of a batch.
+            device: The device.
+            sheet: The file name of the saved predictions, without ending; None saves nothing.
+            also: Images of the batch to save too.
+        """
         rows: list[dict[str, float]] = []
-        which = [metric for metric in METRICS if metric not in self.missing]
-        for judged in judge(self.examples, restore, border=self.task.border, which=which, device=device):
-            if role and len(rows) < SHEETS:
-                self.draw(judged.name, {role: judged.pred, **{view: judged.batch[view] for view in beside}})
-            rows.append(judged.figures)
-        return {"n": len(rows), **means(rows)}
+        which = [metric for metric in DEFAULT_METRICS if metric not in self.missing]
+        for image in evaluate_images(self.examples, restore, border=self.task.border, which=which, device=device):
+            if sheet and len(rows) < MAX_SHEETS:
+                self.save_images(image.name, {sheet: image.pred, **{name: image.batch[name] for name in also}})
+            rows.append(image.metrics)
+        return {"n": len(rows), **mean_metrics(rows)}
 
-    def draw(self, name: str, pictures: Mapping[str, Tensor]) -> None:
-        """Writes pictures of one example."""
-        for role, picture in pictures.items():
+    def save_images(self, name: str, images: Mapping[str, Tensor]) -> None:
+        """Save images (1, 3, H, W) of one example by their roles."""
+        for role, image in images.items():
             file = self.folder.path / "sheets" / name / f"{'truth' if role == 'target' else role}.png"
-            replaced(file, saving(picture))
+            write_atomically(file, partial(_save_png, image))
 
 
-def saving(picture: Tensor) -> Callable[[Path], Any]:
-    """What writes a picture (1, 3, H, W) to a file."""
-    return lambda partial: to_pil(picture[0]).save(partial, format="PNG")
+def _save_png(image: Tensor, path: Any) -> None:
+    to_pil(image[0]).save(path, format="PNG")

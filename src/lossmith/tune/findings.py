@@ -9,15 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lossmith.train.folder import replaced
-from lossmith.tune.axes import Axis, point
-from lossmith.tune.pareto import front, hypervolume, knee_shares
-from lossmith.tune.pareto import knee as nearest
-from lossmith.tune.published_results import Anchor, anchors
-from lossmith.tune.search import Search, read
-from lossmith.tune.trial import Result, loaded, result, write
+from lossmith._files import write_text_atomically
+from lossmith.tune.objectives import Objective, to_point
+from lossmith.tune.pareto import find_front, hypervolume, bootstrap_knee
+from lossmith.tune.pareto import find_knee as nearest
+from lossmith.tune.published_results import PublishedResult, find_published_results
+from lossmith.tune.search import Search, read_search
+from lossmith.tune.trial import TrialResult, read_json, read_result, write_json
 
-__all__ = ["Findings", "findings", "is_study"]
+__all__ = ["Findings", "read_findings", "is_study"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Findings:
 
     folder: Path
     search: Search
-    trials: Sequence[Result]
+    trials: Sequence[TrialResult]
     marks: Mapping[str, Mapping[str, Any]]
     protocol: Mapping[str, str]
     sharing: Mapping[str, str]
     importance: Mapping[str, Mapping[str, float]]
 
     @property
-    def axes(self) -> tuple[Axis, ...]:
+    def axes(self) -> tuple[Objective, ...]:
         """What is judged by."""
         return self.search.axes
 
@@ -58,41 +58,41 @@ class Findings:
         """How many pictures it is judged by."""
         return len(self.marks[self.baseline]["pictures"])
 
-    def place(self, trial: Result) -> Path:
+    def place(self, trial: TrialResult) -> Path:
         """The run folder of a trial."""
         return self.folder / "trials" / trial.run
 
-    def missed(self, trial: Result) -> list[str]:
+    def missed(self, trial: TrialResult) -> list[str]:
         """The floors that a complete trial is below."""
         floors = self.search.floors
         held = (a for a in self.axes if a.metric in floors)
         return [a.metric for a in held if a.misses(trial.figures[a.metric], floors[a.metric]) > 0]
 
-    def remark(self, trial: Result) -> str:
+    def remark(self, trial: TrialResult) -> str:
         """Why a trial does not count, in words; empty if it does."""
         if trial.state == "complete":
             return "".join(f"below the floor of {name} " for name in self.missed(trial)).strip()
         return trial.why
 
     @cached_property
-    def sound(self) -> list[Result]:
+    def sound(self) -> list[TrialResult]:
         """The trials that were trained to their end and hold the floors."""
         return [trial for trial in self.trials if trial.state == "complete" and not self.missed(trial)]
 
     @cached_property
     def points(self) -> list[tuple[float, ...]]:
         """The sound trials as points of which less is better."""
-        return [tuple(point(trial.figures, self.axes)) for trial in self.sound]
+        return [tuple(to_point(trial.figures, self.axes)) for trial in self.sound]
 
     @cached_property
-    def front(self) -> list[Result]:
+    def find_front(self) -> list[TrialResult]:
         """Those that no other beats, by the first axis."""
-        return [self.sound[i] for i in front(self.points)]
+        return [self.sound[i] for i in find_front(self.points)]
 
     @property
     def reference(self) -> tuple[float, ...]:
         """What every trial must beat, as a point."""
-        return tuple(point(self.marks[self.baseline]["figures"], self.axes))
+        return tuple(to_point(self.marks[self.baseline]["figures"], self.axes))
 
     @cached_property
     def hypervolume(self) -> float:
@@ -103,7 +103,7 @@ class Findings:
     def ranges(self) -> list[tuple[float, float]]:
         """From the best seen on each axis to the baseline, or to the worst of the front where that one is better."""
         found = []
-        on_front = [self.points[i] for i in front(self.points)]
+        on_front = [self.points[i] for i in find_front(self.points)]
         for axis, mark in enumerate(self.reference):
             seen = [row[axis] for row in on_front]
             worst = mark if mark > min(seen) else max(seen)
@@ -111,7 +111,7 @@ class Findings:
         return found
 
     @cached_property
-    def knee(self) -> Result | None:
+    def knee(self) -> TrialResult | None:
         """The trial that is nearest to the best of everything."""
         return self.sound[nearest(self.points, self.ranges)] if self.sound else None
 
@@ -131,13 +131,13 @@ class Findings:
         ]
         if not common or not self.sound:
             return {}
-        zero = {name: point(plain[name], self.axes) for name in common}
+        zero = {name: to_point(plain[name], self.axes) for name in common}
         gains = [
-            [tuple(a - b for a, b in zip(point(row[name], self.axes), zero[name], strict=True)) for name in common]
+            [tuple(a - b for a, b in zip(to_point(row[name], self.axes), zero[name], strict=True)) for name in common]
             for row in self.rows
         ]
         ranges = [(best - mark, worst - mark) for (best, worst), mark in zip(self.ranges, self.reference, strict=True)]
-        shares = knee_shares(gains, ranges)
+        shares = bootstrap_knee(gains, ranges)
         return {trial.number: share for trial, share in zip(self.sound, shares, strict=True)}
 
     @property
@@ -146,10 +146,10 @@ class Findings:
         return [trial.pictures for trial in self.sound]
 
     @property
-    def anchors(self) -> tuple[list[Anchor], str]:
+    def find_published_results(self) -> tuple[list[PublishedResult], str]:
         """Published figures that may stand beside these, or why there are none."""
         settings, measured = self.search.settings(self.search.middle), self.marks[self.baseline]["figures"]
-        return anchors(settings, self.search.val, self.judges, self.protocol, measured)
+        return find_published_results(settings, self.search.val, self.judges, self.protocol, measured)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -172,14 +172,14 @@ class Findings:
             "pictures": self.judges,
         }
 
-    def row(self, trial: Result) -> dict[str, Any]:
+    def row(self, trial: TrialResult) -> dict[str, Any]:
         """A trial in short."""
         values = self.search.values(trial.drawn)
         return {"number": trial.number, **values, **trial.figures, "loss": trial.loss, "run": trial.run}
 
     def export(self) -> None:
         """Writes findings.json and trials.csv into the folder."""
-        write(self.folder / "findings.json", self.record)
+        write_json(self.folder / "findings.json", self.record)
         names, metrics = list(self.search.space), [axis.metric for axis in self.axes]
         heading = ["number", "state", *names, *metrics, "front", "knee_share", "steps", "seconds", "run", "loss", "why"]
         text = io.StringIO()
@@ -193,7 +193,7 @@ class Findings:
                 + [int(trial in self.front), self.shares.get(trial.number, ""), trial.step, trial.seconds]
                 + [trial.run, trial.loss, self.remark(trial)]
             )
-        replaced(self.folder / "trials.csv", lambda partial: partial.write_text(text.getvalue(), encoding="utf-8"))
+        write_text_atomically(self.folder / "trials.csv", text.getvalue())
 
 
 def is_study(folder: Path) -> bool:
@@ -201,15 +201,15 @@ def is_study(folder: Path) -> bool:
     return (folder / "study.json").is_file()
 
 
-def findings(folder: str | Path) -> Findings:
+def read_findings(folder: str | Path) -> Findings:
     """What the study of a folder found so far.
 
     Raises:
         ValueError: There is no study in it, or it has hardly begun.
     """
     path = Path(folder)
-    search = read(path / "study.json")
-    marks = loaded(path / "marks.json", None)
+    search = read_search(path / "study.json")
+    marks = read_json(path / "marks.json", None)
     if not isinstance(marks, dict):
         raise ValueError(f"The study in {str(path)!r} has not begun: give the command that it was made with again.")
     return Findings(
@@ -219,10 +219,10 @@ def findings(folder: str | Path) -> Findings:
         marks=marks["marks"],
         protocol=marks["protocol"],
         sharing=marks["sharing"],
-        importance=loaded(path / "importance.json", {}),
+        importance=read_json(path / "importance.json", {}),
     )
 
 
-def ended(trials: Path) -> Iterable[Result]:
+def ended(trials: Path) -> Iterable[TrialResult]:
     """The results of a folder of runs."""
-    return [found for file in trials.glob("*/result.json") if (found := result(file.parent))]
+    return [found for file in trials.glob("*/result.json") if (found := read_result(file.parent))]

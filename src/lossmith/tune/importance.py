@@ -7,16 +7,16 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from lossmith.tune.axes import Axis
+from lossmith.tune.objectives import Objective
 from lossmith.tune.search import Search
 
-__all__ = ["importance"]
+__all__ = ["parameter_importance"]
 
 LEAST = 8
 """Complete trials; of fewer nothing can be said."""
 
 
-def importance(search: Search, study: Study) -> dict[str, dict[str, float]]:
+def parameter_importance(search: Search, study: Study) -> dict[str, dict[str, float]]:
     """For each axis, the shares of the free names in what sets its good trials apart; they add up to one.
 
     It is Optuna's PED-ANOVA, one axis at a time. It compares where the best trials lie with where all lie, and so says
@@ -36,6 +36,6 @@ def importance(search: Search, study: Study) -> dict[str, dict[str, float]]:
     return found
 
 
-def lowered(axis: Axis, index: int) -> Callable[[FrozenTrial], float]:
+def lowered(axis: Objective, index: int) -> Callable[[FrozenTrial], float]:
     """What gives a trial's figure, turned so that less is better."""
     return lambda trial: axis.down(trial.values[index])

@@ -5,14 +5,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from lossmith.tune.axes import axes, bounds
+from lossmith.tune.objectives import parse_objectives, parse_constraints
 from lossmith.tune.search import Search
-from lossmith.tune.space import choice, given, range_of
+from lossmith.tune.space import parse_choice, parse_space, parse_range
 
-__all__ = ["asked"]
+__all__ = ["search_from_options"]
 
 
-def asked(
+def search_from_options(
     loss: str,
     images: Path,
     val: Path,
@@ -48,15 +48,15 @@ def asked(
     Raises:
         ValueError: A text that cannot be read, or what :class:`Search` refuses.
     """
-    space = given(ranges, "--range", range_of) | given(choices, "--choice", choice)
+    space = parse_space(ranges, "--range", parse_range) | parse_space(choices, "--choice", parse_choice)
     if ":" in lr:
-        space |= given([f"lr={lr}"], "--lr", range_of)
+        space |= parse_space([f"lr={lr}"], "--lr", parse_range)
     try:
         training = training if ":" in lr else {**training, "lr": float(lr)}
         parts = tuple(float(Fraction(part)) for part in rungs.split(","))
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"--lr wants a number or LOW:HIGH, --rungs such as 1/3,1; got {lr!r}, {rungs!r}.") from None
-    judges = axes(figures)
+        raise ValueError(f"--lr wants a number or LOW:HIGH, --prune-at such as 1/3,1; got {lr!r}, {rungs!r}.") from None
+    judges = parse_objectives(figures)
     return Search(
         loss=loss,
         images=str(images),
@@ -65,7 +65,7 @@ def asked(
         axes=judges,
         space=space,
         rungs=parts,
-        floors=bounds(floors, judges, "--floor"),
+        floors=parse_constraints(floors, judges, "--constraint"),
         grid=grid,
         sampler=sampler,
         seed=training.get("seed", 0),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["dominates", "front", "hypervolume", "knee", "knee_shares"]
+__all__ = ["dominates", "find_front", "hypervolume", "find_knee", "bootstrap_knee"]
 
 Point = Sequence[float]
 Array = NDArray[np.float64]
@@ -37,7 +37,7 @@ def dominates(first: Point, second: Point, margins: Point | None = None) -> bool
     return min(gaps) >= 0 and max(gaps) > 0
 
 
-def front(points: Sequence[Point]) -> list[int]:
+def find_front(points: Sequence[Point]) -> list[int]:
     """The indices of the points that no other dominates, by their first coordinate; of equal points all.
 
     Example:
@@ -90,7 +90,7 @@ def _volume(points: Sequence[tuple[float, ...]], corner: tuple[float, ...]) -> f
     return math.fsum(slices)
 
 
-def knee(points: Sequence[Point], ranges: Sequence[tuple[float, float]]) -> int:
+def find_knee(points: Sequence[Point], ranges: Sequence[tuple[float, float]]) -> int:
     r"""The index of the point that is nearest to the best of everything.
 
     .. math:: \arg\min_p \sum_a \max\!\left(0, \frac{p_a - b_a}{w_a - b_a}\right)^2
@@ -116,7 +116,7 @@ def knee(points: Sequence[Point], ranges: Sequence[tuple[float, float]]) -> int:
     return int(_knees(np.array(ready)[None], best, span)[0])
 
 
-def knee_shares(
+def bootstrap_knee(
     pictures: Sequence[Sequence[Point]], ranges: Sequence[tuple[float, float]], *, draws: int = 1000, seed: int = 0
 ) -> list[float]:
     """How often each point is the knee when the pictures that it was judged by are drawn anew, with replacement.

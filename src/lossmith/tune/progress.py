@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lossmith.tune.search import Search
-from lossmith.tune.storage import origin
-from lossmith.tune.work import ended
+from lossmith.tune.storage import original_number
+from lossmith.tune.worker import finished_trials
 
-__all__ = ["Telling"]
+__all__ = ["ProgressDisplay"]
 
 
-class Telling:
+class ProgressDisplay:
     """Tells of each trial once, whichever worker did it.
 
     Args:
@@ -31,9 +31,9 @@ class Telling:
         columns = BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
         self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self.task = self.bar.add_task(f"trials; each one's log is in {folder / 'logs'}", total=trials)
-        self.told = {trial.number for trial in ended(study)}
+        self.told = {trial.number for trial in finished_trials(study)}
 
-    def __enter__(self) -> "Telling":
+    def __enter__(self) -> "ProgressDisplay":
         self.bar.start()
         if self.told:
             self.say(f"{len(self.told)} of {self.trials} trials are done already.")
@@ -49,7 +49,7 @@ class Telling:
 
     def look(self) -> None:
         """Tells of what ended since the last time."""
-        for trial in ended(self.study):
+        for trial in finished_trials(self.study):
             if trial.number not in self.told:
                 self.told.add(trial.number)
                 self.say(self.line(trial))
@@ -58,7 +58,7 @@ class Telling:
     def line(self, trial: FrozenTrial) -> str:
         """A trial in a line."""
         drawn = "  ".join(f"{name}={value}" for name, value in self.search.values(trial.params).items())
-        again = "" if origin(trial) == trial.number else f" (tried again as {trial.number})"
+        again = "" if original_number(trial) == trial.number else f" (tried again as {trial.number})"
         words = [f"trial {origin(trial)}{again}", drawn]
         if trial.state == TrialState.COMPLETE:
             words += [f"{a.metric} {v:.4g}" for a, v in zip(self.search.axes, trial.values, strict=True)]

@@ -3,17 +3,17 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from lossmith.tune.axes import Axis, point
+from lossmith.tune.objectives import Objective, to_point
 from lossmith.tune.pareto import dominates
 
-__all__ = ["beaten"]
+__all__ = ["count_dominating"]
 
 QUORUM = 1 / 3
 LEAST = 2
 
 
-def beaten(
-    figures: Mapping[str, float], others: Sequence[Mapping[str, float]], axes: Sequence[Axis], *, quorum: float = QUORUM
+def count_dominating(
+    figures: Mapping[str, float], others: Sequence[Mapping[str, float]], axes: Sequence[Objective], *, quorum: float = QUORUM
 ) -> int:
     """By how many others a trial is beaten at a rung, if that is enough to give it up; else 0.
 
@@ -28,13 +28,13 @@ def beaten(
         quorum: The part of the others.
 
     Example:
-        >>> from lossmith.tune.axes import axes
+        >>> from lossmith.tune.objectives import axes
         >>> both = axes("psnr_y,lpips_alex")
         >>> good, bad = {"psnr_y": 27.0, "lpips_alex": 0.2}, {"psnr_y": 26.0, "lpips_alex": 0.3}
         >>> beaten(bad, [good, good, bad], both), beaten(bad, [good], both), beaten(good, [bad] * 5, both)
         (2, 0, 0)
     """
-    mine = point(figures, axes)
+    mine = to_point(figures, axes)
     margins = [axis.margin(figures[axis.metric]) for axis in axes]
-    better = sum(dominates(point(other, axes), mine, margins) for other in others)
+    better = sum(dominates(to_point(other, axes), mine, margins) for other in others)
     return better if better >= max(LEAST, math.ceil(quorum * len(others))) else 0

@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lossmith.metrics import Metric
-from lossmith.metrics import protocol as how
+from lossmith.metrics import MetricName
+from lossmith.metrics import describe_protocol as how
 from lossmith.train import Settings
 
-__all__ = ["Anchor", "anchors"]
+__all__ = ["PublishedResult", "find_published_results"]
 
 SPSR = "Structure-Preserving Super Resolution with Gradient Guidance (Ma et al., 2020), tables of the authors' code"
 SETS = {"set5": 5, "set14": 14, "bsd100": 100, "b100": 100, "urban100": 100}
-NEAR: dict[Metric, float] = {"psnr_y": 0.1, "lpips_alex": 0.01}
+NEAR: dict[MetricName, float] = {"psnr_y": 0.1, "lpips_alex": 0.01}
 """How far our bicubic may be from the published one: another resizing, crop or network shows here first."""
 
 
-class Anchor(NamedTuple):
+class PublishedResult(NamedTuple):
     """A published network, and its figures."""
 
     name: str
@@ -46,9 +46,9 @@ PUBLISHED = table(
 )
 
 
-def anchors(
+def find_published_results(
     settings: Settings, val: str, count: int, protocol: Mapping[str, str], bicubic: Mapping[str, float]
-) -> tuple[list[Anchor], str]:
+) -> tuple[list[PublishedResult], str]:
     """The published figures that may be drawn beside others, and else why there are none.
 
     Args:
@@ -88,5 +88,5 @@ def anchors(
                 f"{bicubic[axis]:.4g} here."
             )
     return [
-        Anchor(row, dict(zip(NEAR, values, strict=True)), SPSR) for row, values in rows.items() if row != "bicubic"
+        PublishedResult(row, dict(zip(NEAR, values, strict=True)), SPSR) for row, values in rows.items() if row != "bicubic"
     ], ""

@@ -11,12 +11,12 @@ from typing import Any, Literal, get_args
 from lossmith.formula.loss import Loss
 from lossmith.parser import parse
 from lossmith.train import Settings
-from lossmith.tune.axes import Axis, axes
-from lossmith.tune.space import Choice, Range, Space, filled, named
+from lossmith.tune.objectives import Objective, parse_objectives
+from lossmith.tune.space import Choice, Range, Space, substitute, lowercase_names
 
-__all__ = ["Sampler", "Search"]
+__all__ = ["SamplerName", "Search"]
 
-Sampler = Literal["tpe", "nsga2"]
+SamplerName = Literal["tpe", "nsga2"]
 OWN = ("images", "loss", "steps", "val", "val_every")
 """The settings of a training that the study sets itself."""
 
@@ -47,12 +47,12 @@ class Search:
     images: str
     val: str
     steps: int
-    axes: tuple[Axis, ...]
+    parse_objectives: tuple[Objective, ...]
     space: Space
     rungs: tuple[float, ...] = (1 / 3,)
     floors: Mapping[str, float] = field(default_factory=dict)
     grid: int = 0
-    sampler: Sampler = "tpe"
+    sampler: SamplerName = "tpe"
     seed: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,11 +60,11 @@ class Search:
         object.__setattr__(self, "rungs", tuple(rung for rung in self.rungs if rung != 1))
         if not self.space:
             raise ValueError("A study wants something to choose; give --range NAME=LOW:HIGH, or --lr LOW:HIGH.")
-        if self.sampler not in get_args(Sampler):
+        if self.sampler not in get_args(SamplerName):
             raise ValueError(f"sampler is one of {', '.join(get_args(Sampler))}; got {self.sampler!r}.")
         if any(not 0 < rung < 1 for rung in self.rungs) or sorted(set(self.rungs)) != list(self.rungs):
             raise ValueError(f"rungs want rising parts of a trial between 0 and 1; got {self.rungs}.")
-        free = named(self.loss)
+        free = lowercase_names(self.loss)
         for name in self.space:
             if name != "lr" and name not in free:
                 raise ValueError(f"There is a range for {name!r}, which is no free name of the formula {self.loss!r}.")
@@ -76,7 +76,7 @@ class Search:
         if self.rungs and settings.schedule != "constant":
             raise ValueError(
                 f"A {settings.schedule} that ends at a rung is another training than one that goes on; take "
-                "--schedule constant, or --rungs 1 to give no trial up."
+                "--schedule constant, or --prune-at 1 to give no trial up."
             )
         loss = parse(settings.loss)
         if loss.knobs:
@@ -115,7 +115,7 @@ class Search:
         return Settings(
             images=self.images,
             val=self.val,
-            loss=filled(self.loss, values),
+            loss=substitute(self.loss, values),
             steps=self.steps,
             val_every=self.steps,
             **given,
@@ -123,7 +123,7 @@ class Search:
 
     def formula(self, drawn: Mapping[str, Any]) -> Loss:
         """The loss of a trial."""
-        return parse(filled(self.loss, self.values(drawn)))
+        return parse(substitute(self.loss, self.values(drawn)))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Search:
             space: dict[str, Range | Choice] = {name: Range(*ends) for name, ends in record["ranges"].items()}
             space |= {name: Choice(tuple(texts)) for name, texts in record["choices"].items()}
             own = {one.name: record[one.name] for one in fields(cls) if one.name not in ("axes", "space", "rungs")}
-            return cls(axes=axes(record["axes"]), space=space, rungs=tuple(record["rungs"]), **own)
+            return cls(axes=parse_objectives(record["axes"]), space=space, rungs=tuple(record["rungs"]), **own)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"this is no record of a study ({error})") from None
 
@@ -165,12 +165,12 @@ def digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def content(settings: Settings) -> str:
+def settings_digest(settings: Settings) -> str:
     """What tells a training from others: the name of its folder."""
     return digest(asdict(settings))
 
 
-def read(path: Path) -> Search:
+def read_search(path: Path) -> Search:
     """The search that a study.json holds.
 
     Raises:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lossmith._repr import quoted
+from lossmith._repr import format_literal
 from lossmith.parser import VOCABULARY
 
-__all__ = ["Choice", "Range", "Space", "choice", "filled", "grid", "range_of", "spread"]
+__all__ = ["Choice", "Range", "Space", "parse_choice", "substitute", "grid_points", "parse_range", "evenly_spread_points"]
 
 WORD = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w.])[a-z_]\w*(?!\s*=(?!=))\b""")
 """A quoted text, or a name that is not the keyword of an argument."""
@@ -110,7 +110,7 @@ def literal(word: str) -> Any:
     return value if isinstance(value, bool | int | float) else word
 
 
-def range_of(text: str) -> Range:
+def parse_range(text: str) -> Range:
     """A range from LOW:HIGH."""
     low, _, high = text.partition(":")
     try:
@@ -120,12 +120,12 @@ def range_of(text: str) -> Range:
         raise ValueError(reason) from None
 
 
-def choice(text: str) -> Choice:
+def parse_choice(text: str) -> Choice:
     """A choice from A,B,C."""
     return Choice(tuple(text.split(",")))
 
 
-def given(texts: Sequence[str], option: str, read: Callable[[str], Range | Choice]) -> dict[str, Range | Choice]:
+def parse_space(texts: Sequence[str], option: str, read: Callable[[str], Range | Choice]) -> dict[str, Range | Choice]:
     """The part of a space that options such as ``--range a=0.01:10`` give.
 
     Raises:
@@ -143,22 +143,22 @@ def given(texts: Sequence[str], option: str, read: Callable[[str], Range | Choic
     return space
 
 
-def filled(formula: str, values: Mapping[str, Any]) -> str:
+def substitute(formula: str, values: Mapping[str, Any]) -> str:
     """A formula with values in the place of free names.
 
     Example:
         >>> filled("L1 + a * perceptual('vgg19', layers)", {"a": 0.25, "layers": ["conv1_2", "conv3_4"]})
         'L1 + 0.25 * perceptual(\\'vgg19\\', ["conv1_2", "conv3_4"])'
     """
-    return WORD.sub(lambda word: quoted(values[word[0]]) if word[0] in values else word[0], formula)
+    return WORD.sub(lambda word: format_literal(values[word[0]]) if word[0] in values else word[0], formula)
 
 
-def named(formula: str) -> set[str]:
+def lowercase_names(formula: str) -> set[str]:
     """The lower-case names of a formula that are not quoted."""
     return {word for word in WORD.findall(formula) if word[0] not in "\"'"}
 
 
-def spread(space: Space, count: int) -> list[dict[str, Any]]:
+def evenly_spread_points(space: Space, count: int) -> list[dict[str, Any]]:
     """Points that fill a space evenly, whatever their number.
 
     They follow the additive sequence of the generalised golden ratio (Roberts, 2018), in which every further point
@@ -178,7 +178,7 @@ def spread(space: Space, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def grid(space: Space, count: int) -> list[dict[str, Any]]:
+def grid_points(space: Space, count: int) -> list[dict[str, Any]]:
     """All combinations of so many steps of each range, and of all choices."""
     steps = (part.steps(count) for part in space.values())
     return [dict(zip(space, row, strict=True)) for row in itertools.product(*steps)]

@@ -22,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-__all__ = ["Presence", "is_journal", "opened", "origin", "quietly", "requeue", "revive", "sign"]
+__all__ = ["WorkerHeartbeat", "is_journal", "open_storage", "original_number", "silence_optuna", "requeue", "requeue_orphans", "mark_started"]
 
 RETRIES = 10
 """How often a trial is tried again that ended without a result; one that takes its worker down every time ends so."""
@@ -31,7 +31,7 @@ JOURNAL = ("journal:", ".log", ".journal")
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def silence_optuna() -> Iterator[None]:
     """Keeps back that parts of Optuna are experimental, of which we make use, and its own log of trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
@@ -41,16 +41,16 @@ def quietly() -> Iterator[None]:
 
 def requeue(study: Study, trial: FrozenTrial) -> None:
     """Puts a trial that ended without a result back into the queue, with what it drew."""
-    with quietly():
+    with silence_optuna():
         RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
 
 
-def origin(trial: FrozenTrial) -> int:
+def original_number(trial: FrozenTrial) -> int:
     """The number of the trial that this one tries again, or its own."""
     return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
-def opened(url: str | None, folder: Path, *, heartbeat: int) -> BaseStorage:
+def open_storage(url: str | None, folder: Path, *, heartbeat: int) -> BaseStorage:
     """The storage at an address.
 
     Args:
@@ -68,7 +68,7 @@ def opened(url: str | None, folder: Path, *, heartbeat: int) -> BaseStorage:
         return JournalStorage(JournalFileBackend(url.removeprefix(JOURNAL[0])))
     wait = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None  # several write to one file
     try:
-        with quietly():
+        with silence_optuna():
             return RDBStorage(
                 url,
                 engine_kwargs=wait,
@@ -86,7 +86,7 @@ def is_journal(url: str | None) -> bool:
     return url is not None and (url.startswith(JOURNAL[0]) or url.endswith(JOURNAL[1:]))
 
 
-class Presence:
+class WorkerHeartbeat:
     """The sign of life of a worker in a shared folder: a file that is touched as long as the worker lives.
 
     A journal has no heartbeats of its own, and a killed worker's trial would stay "running" in it for ever.
@@ -106,7 +106,7 @@ class Presence:
         """What is touched."""
         return self.place / self.name
 
-    def __enter__(self) -> "Presence":
+    def __enter__(self) -> "WorkerHeartbeat":
         self.place.mkdir(parents=True, exist_ok=True)
         self.file.touch()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -130,7 +130,7 @@ class Presence:
         grace = 3 * self.every
         worker, number = trial.user_attrs.get("worker", ("nobody", -1))
         if number != trial.number:  # of the attempt before: this one has hardly begun, or was killed as it did
-            return stillborn(trial, grace)
+            return is_orphaned(trial, grace)
         try:
             seen: float = (self.place / str(worker)).stat().st_mtime
             return self.file.stat().st_mtime - seen > grace
@@ -138,7 +138,7 @@ class Presence:
             return True
 
 
-def sign(trial: Trial, presence: Presence | None) -> None:
+def mark_started(trial: Trial, presence: WorkerHeartbeat | None) -> None:
     """Marks a trial that has begun as this worker's, with its number: an attempt inherits the mark of the one before.
 
     What bears its mark has a sign of life too. Optuna's thread gives the first at some moment from now on, and who was
@@ -152,7 +152,7 @@ def sign(trial: Trial, presence: Presence | None) -> None:
     trial.set_user_attr("begun", trial.number)
 
 
-def stillborn(trial: FrozenTrial, grace: float) -> bool:
+def is_orphaned(trial: FrozenTrial, grace: float) -> bool:
     """Whether a running trial without its mark has been so for too long: its worker was killed before it could sign.
 
     Workers begin trials, and look for such ones, in turns; the time is for file systems without locks.
@@ -161,7 +161,7 @@ def stillborn(trial: FrozenTrial, grace: float) -> bool:
     return begun is not None and (datetime.now() - begun).total_seconds() > max(60.0, grace)
 
 
-def revive(study: Study, presence: Presence | None, *, grace: float = 0.0) -> None:
+def requeue_orphans(study: Study, presence: WorkerHeartbeat | None, *, grace: float = 0.0) -> None:
     """Puts the trials of workers that were killed back into the queue: by a database's heartbeats, or by presence.
 
     Args:
@@ -170,13 +170,13 @@ def revive(study: Study, presence: Presence | None, *, grace: float = 0.0) -> No
         grace: Seconds in a database without a sign of life after which a worker is no more.
     """
     if presence is None:
-        with quietly():
+        with silence_optuna():
             fail_stale_trials(study)  # of those that gave one
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if presence is not None:
             gone = presence.gone(trial)
         else:
-            gone = trial.user_attrs.get("begun") != trial.number and stillborn(trial, grace)
+            gone = trial.user_attrs.get("begun") != trial.number and is_orphaned(trial, grace)
         if gone:
             with suppress(ValueError, UpdateFinishedTrialError):  # another worker was first
                 study.tell(trial.number, state=TrialState.FAIL)

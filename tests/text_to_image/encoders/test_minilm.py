@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith.text_to_image.encoders import encoder
+from lossmith.text_to_image.encoders import load_text_encoder
 
 
 @pytest.fixture(scope="module")
 def minilm(assets):
-    return encoder("minilm", weights=assets / "weights" / "minilm_l6_v2_int8.safetensors")
+    return load_text_encoder("minilm", weights=assets / "weights" / "minilm_l6_v2_int8.safetensors")
 
 
 def test_it_gives_the_published_cosines(minilm):

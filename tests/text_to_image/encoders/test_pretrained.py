@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from lossmith.pretrained.locate import MissingWeights
-from lossmith.text_to_image.encoders import encoder
+from lossmith.pretrained.locate import MissingWeightsError
+from lossmith.text_to_image.encoders import load_text_encoder
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def test_a_t5_is_read_from_a_folder(folder, capfd):
-    found = encoder(f"t5:{folder}", longest=8)
+    found = load_text_encoder(f"t5:{folder}", longest=8)
     embedded = found.encode(["a red ring", "ring"])
     assert embedded.tokens.shape == (2, 4, 16)
     assert embedded.mask.sum(dim=1).tolist() == [4, 2]
@@ -44,7 +44,7 @@ def test_a_clip_is_read_from_a_folder(folder, capfd):
         vocab_size=6, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, eos_token_id=1
     )
     transformers.CLIPTextModel(settings).save_pretrained(folder)
-    found = encoder(f"clip:{folder}", longest=99)
+    found = load_text_encoder(f"clip:{folder}", longest=99)
     embedded = found.encode(["a red ring", "ring"])
     assert found.longest == 77
     assert torch.equal(embedded.pooled[1], embedded.tokens[1, 1])  # the end mark's
@@ -52,17 +52,17 @@ def test_a_clip_is_read_from_a_folder(folder, capfd):
 
 
 def test_the_digest_is_that_of_the_weights(folder, capfd):
-    first = encoder(f"t5:{folder}", longest=8).digest
+    first = load_text_encoder(f"t5:{folder}", longest=8).digest
     model = transformers.T5EncoderModel.from_pretrained(folder)
     with torch.no_grad():
         next(model.parameters())[0, 0] += 1
     model.save_pretrained(folder)
-    assert encoder(f"t5:{folder}", longest=8).digest != first
+    assert load_text_encoder(f"t5:{folder}", longest=8).digest != first
 
 
 def test_a_missing_one_says_what_to_do(monkeypatch):
     monkeypatch.setattr(
         "transformers.AutoTokenizer.from_pretrained", lambda *a, **k: (_ for _ in ()).throw(OSError("no net"))
     )
-    with pytest.raises(MissingWeights, match=r"No text encoder 't5:google/nothing' was found. Do one of these"):
-        encoder("t5:google/nothing")
+    with pytest.raises(MissingWeightsError, match=r"No text encoder 't5:google/nothing' was found. Do one of these"):
+        load_text_encoder("t5:google/nothing")

@@ -10,10 +10,10 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from lossmith.engine.local_gradients import Pull, gradients
+from lossmith.engine.local_gradients import FeatureGradient, compute_local_gradients
 from lossmith.lens import Maps
 
-__all__ = ["banded", "worth_it"]
+__all__ = ["chunked", "should_chunk"]
 
 Places = tuple[slice, slice, slice]
 
@@ -21,18 +21,18 @@ REACH = 2**20
 """The elements of the largest map in a band: 4 MB of float32."""
 
 
-def worth_it(met: Mapping[str, Maps]) -> bool:
+def should_chunk(met: Mapping[str, Maps]) -> bool:
     """Whether maps are so large, and where it helps: on a GPU each band would be a launch of its own."""
     maps = [each for layers in met.values() for each in layers.values()]
     on_cpu = maps[0].device.type in ("cpu", "meta")  # what is planned runs on a CPU
     return on_cpu and all(each.dim() == 4 for each in maps) and max(each[0].numel() for each in maps) >= 2 * REACH
 
 
-def banded(
+def chunked(
     measure: Callable[[Mapping[str, Maps], Mapping[str, float]], Tensor],
     maps: Mapping[str, Maps],
     moved: Collection[str],
-) -> tuple[Tensor, list[Pull]]:
+) -> tuple[Tensor, list[FeatureGradient]]:
     """A term's values (N,), and their gradients at the maps of some parameters.
 
     Args:
@@ -42,16 +42,16 @@ def banded(
     """
     first = next(iter(maps.values()))
     values: list[Tensor] = []
-    pulls: list[Pull] = []
+    pulls: list[FeatureGradient] = []
     for image in range(len(next(iter(first.values())))):
         parts = []
         for places, share in _bands(first, image):
             cut = {p: {layer: each[places[layer]] for layer, each in layers.items()} for p, layers in maps.items()}
             cut |= {p: {layer: each.detach().requires_grad_() for layer, each in cut[p].items()} for p in moved}
             value = measure(cut, share)
-            found = gradients(value, [cut[p][layer] for p, layer in product(moved, first)])
+            found = compute_local_gradients(value, [cut[p][layer] for p, layer in product(moved, first)])
             layers = (layer for _, layer in product(moved, first))
-            pulls += [Pull(g, i, places[layer]) for i, (g, layer) in enumerate(zip(found, layers, strict=True))]
+            pulls += [FeatureGradient(g, i, places[layer]) for i, (g, layer) in enumerate(zip(found, layers, strict=True))]
             parts.append(value.detach())
         values.append(torch.cat(parts).sum())
     return torch.stack(values), pulls

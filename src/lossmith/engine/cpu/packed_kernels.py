@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["at_liberty", "convolved", "laid_out", "pays"]
+__all__ = ["can_use_fast_path", "is_packing_faster", "pack_kernel", "packed_conv2d"]
 
 FEW = 1280
 """The pixels that a batch's map may have: from there on a kernel laid out saves less than 5 % and takes its memory."""
 
 
-def pays(x: Tensor, kernel: Tensor) -> bool:
+def is_packing_faster(x: Tensor, kernel: Tensor) -> bool:
     """Whether the convolution of a map (N, C, H, W) gains by a kernel laid out before, and has an operator for it."""
     return x.numel() <= FEW * x.shape[1] and kernel.dtype in _precisions() and bool(torch.backends.mkldnn.enabled)
 
 
-def at_liberty(x: Tensor) -> bool:
+def can_use_fast_path(x: Tensor) -> bool:
     """Whether a convolution of a map may run otherwise than by the plain operator: on x86, where that was measured.
 
     It is asked before anything of a map's size, since a compiler would make a graph for either answer. Compilers and
@@ -38,14 +38,14 @@ def at_liberty(x: Tensor) -> bool:
     )
 
 
-def laid_out(kernel: Tensor, padding: int, stride: int = 1) -> Tensor:
+def pack_kernel(kernel: Tensor, padding: int, stride: int = 1) -> Tensor:
     """A copy of a kernel (out, in, k, k) as oneDNN takes it; it has no storage that one could look at, copy or save."""
     window = [padding] * 2, [stride] * 2, [1, 1]
     copy: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(kernel.to_mkldnn(), *window, 1)  # type: ignore[attr-defined]
     return copy
 
 
-def convolved(x: Tensor, laid: Tensor, bias: Tensor | None, padding: int, stride: int = 1) -> Tensor:
+def packed_conv2d(x: Tensor, laid: Tensor, bias: Tensor | None, padding: int, stride: int = 1) -> Tensor:
     """The convolution of a map with a kernel that is laid out."""
     window = [padding] * 2, [stride] * 2, [1, 1]
     y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, laid, bias, *window, 1, "none", [], "")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lossmith.engine.layers import Conv
 
-__all__ = ["convolved", "pays", "planes"]
+__all__ = ["is_winograd_faster", "transform_kernel", "winograd_conv2d"]
 
 DEEP, FEW = 256 * 256, 128
 """What pays: at least so many channels times channels, for the sums cost as much for a few; and pixels in a batch."""
@@ -28,7 +28,7 @@ TILES = 144
 FORM = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
 
-def pays(x: Tensor, conv: Conv) -> bool:
+def is_winograd_faster(x: Tensor, conv: Conv) -> bool:
     """Whether a convolution of a map (N, C, H, W), or of its gradient, takes less time so; in float32 alone."""
     n, _, h, w = x.shape
     out, inward, *side = conv.weight.shape
@@ -49,13 +49,13 @@ def _precise() -> bool:
         return False
 
 
-def planes(kernel: Tensor) -> Tensor:
+def transform_kernel(kernel: Tensor) -> Tensor:
     """A kernel (out, in, 3, 3) as the products take it, (16, in, out)."""
     form = torch.tensor(FORM, dtype=torch.float64)
     return torch.einsum("ip,ocpq,jq->jico", form, kernel.double(), form).flatten(0, 1).to(kernel.dtype).contiguous()
 
 
-def convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, *, back: bool = False) -> Tensor:
+def winograd_conv2d(x: Tensor, kernel: Tensor, bias: Tensor | None, *, back: bool = False) -> Tensor:
     """The convolution of a map with zeros around it.
 
     Args:

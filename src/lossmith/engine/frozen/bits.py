@@ -16,9 +16,9 @@ from torch import Tensor
 
 from lossmith.engine.layers import MaxPool
 
-__all__ = ["LANES", "choose", "chosen", "keep_on", "pack_on", "width_of"]
+__all__ = ["INT_DTYPES", "apply_pool_argmax", "apply_relu_mask", "count_index_bits", "pack_pool_argmax", "pack_relu_mask"]
 
-LANES = {  # the integers as wide as each float
+INT_DTYPES = {  # the integers as wide as each float
     torch.float64: torch.int64,
     torch.float32: torch.int32,
     torch.bfloat16: torch.int16,
@@ -29,14 +29,14 @@ REACH = 2**18
 """The elements of a block: 1 MB of float32."""
 
 
-def pack_on(x: Tensor, lane: torch.dtype) -> Tensor:
+def pack_relu_mask(x: Tensor, lane: torch.dtype) -> Tensor:
     """One bit for each element of a ReLU's output, set where it is not zero: PyTorch has NaN on, and -0.0 off.
 
     Args:
         x: (N, C, H, W), channels last.
         lane: The integers to pack into: those as wide as the gradients will be.
     """
-    ints = x.permute(0, 2, 3, 1).contiguous().view(LANES[x.dtype])
+    ints = x.permute(0, 2, 3, 1).contiguous().view(INT_DTYPES[x.dtype])
     no_sign = torch.iinfo(ints.dtype).max
     if not _by_planes(x):
         return _joined((ints & no_sign).clamp_max(1).to(lane), 1)
@@ -49,7 +49,7 @@ def pack_on(x: Tensor, lane: torch.dtype) -> Tensor:
     return word
 
 
-def keep_on(g: Tensor, word: Tensor) -> Tensor:
+def apply_relu_mask(g: Tensor, word: Tensor) -> Tensor:
     """The gradient where a ReLU was on, and 0 elsewhere; in place if it can.
 
     Args:
@@ -68,12 +68,12 @@ def keep_on(g: Tensor, word: Tensor) -> Tensor:
     return ints.view(g.dtype).permute(0, 3, 1, 2)
 
 
-def width_of(pool: MaxPool) -> int:
+def count_index_bits(pool: MaxPool) -> int:
     """How many bits name one element of a pool's window: a power of two, so that words are filled."""
     return next(width for width in (1, 2, 4, 8, 16) if pool.kernel**2 <= 2**width)
 
 
-def choose(x: Tensor, pool: MaxPool, lane: torch.dtype) -> tuple[Tensor, Tensor]:
+def pack_pool_argmax(x: Tensor, pool: MaxPool, lane: torch.dtype) -> tuple[Tensor, Tensor]:
     """The maximum of each window, and packed, which of its elements that is, row by row.
 
     Args:
@@ -94,7 +94,7 @@ def choose(x: Tensor, pool: MaxPool, lane: torch.dtype) -> tuple[Tensor, Tensor]
     for r in range(2, pool.kernel):
         row += (code - (r * line - 1)).clamp_(0, 1)
     code = code.sub_(row, alpha=line - pool.kernel).to(lane)
-    width = width_of(pool)
+    width = count_index_bits(pool)
     if not _by_planes(x):
         return top, _joined(code, width)
     rows = _stretches(code, torch.iinfo(lane).bits // width)
@@ -102,7 +102,7 @@ def choose(x: Tensor, pool: MaxPool, lane: torch.dtype) -> tuple[Tensor, Tensor]
     return top, word
 
 
-def chosen(g: Tensor, word: Tensor, pool: MaxPool, size: tuple[int, int]) -> Tensor:
+def apply_pool_argmax(g: Tensor, word: Tensor, pool: MaxPool, size: tuple[int, int]) -> Tensor:
     """The gradient of a pool's input: what came to a window goes to the element that it chose.
 
     Args:
@@ -113,7 +113,7 @@ def chosen(g: Tensor, word: Tensor, pool: MaxPool, size: tuple[int, int]) -> Ten
     """
     ints = g.permute(0, 2, 3, 1).contiguous().view(word.dtype)
     n, high, wide, c = ints.shape
-    code = _spread(word, width_of(pool), ints.shape)
+    code = _spread(word, count_index_bits(pool), ints.shape)
     # In ceil mode windows reach over the border, where they choose nothing; otherwise some pixels may be in none.
     reach = [(cells - 1) * pool.stride + pool.kernel for cells in (high, wide)]
     full = (n, max(reach[0], size[0]), max(reach[1], size[1]), c)

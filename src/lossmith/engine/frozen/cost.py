@@ -5,11 +5,11 @@ from math import prod
 
 import torch
 
-from lossmith.engine.frozen.bits import width_of
-from lossmith.engine.frozen.steps import shapes, truncated
+from lossmith.engine.frozen.bits import count_index_bits
+from lossmith.engine.frozen.steps import compute_shapes, truncate_steps
 from lossmith.engine.layers import Conv, ReLU, Step
 
-__all__ = ["at_once", "flops", "kept_bytes"]
+__all__ = ["count_flops", "count_images_per_pass", "count_saved_bytes"]
 
 REACH = 6 * 2**20
 """On CPU, the elements that an activation may have of pictures which pass together; one picture always may.
@@ -18,7 +18,7 @@ REACH = 6 * 2**20
 """
 
 
-def kept_bytes(
+def count_saved_bytes(
     steps: Sequence[Step],
     shape: Sequence[int],
     taps: Collection[str],
@@ -35,21 +35,21 @@ def kept_bytes(
         device: Where it runs.
         dtype: The precision of the convolutions.
     """
-    work = truncated(steps, taps)
+    work = truncate_steps(steps, taps)
     device = torch.device(device)
-    few = at_once(work, shape, device)
+    few = count_images_per_pass(work, shape, device)
     total = 0
     for at in range(0, shape[0], few):
-        for step, (n, c, h, w) in zip(work, shapes(work, (min(few, shape[0] - at), *shape[1:])), strict=True):
+        for step, (n, c, h, w) in zip(work, compute_shapes(work, (min(few, shape[0] - at), *shape[1:])), strict=True):
             if isinstance(step, Conv):
                 continue
-            held = 8 * dtype.itemsize // (1 if isinstance(step, ReLU) else width_of(step))  # in one word
+            held = 8 * dtype.itemsize // (1 if isinstance(step, ReLU) else count_index_bits(step))  # in one word
             words = -(-n * c * h * w // held) if device.type == "cpu" else n * h * w * -(-c // held)
             total += words * dtype.itemsize
     return total
 
 
-def flops(steps: Sequence[Step], shape: Sequence[int], taps: Collection[str]) -> tuple[int, int]:
+def count_flops(steps: Sequence[Step], shape: Sequence[int], taps: Collection[str]) -> tuple[int, int]:
     """The floating-point operations of the convolutions, two for a multiplication and its addition.
 
     Args:
@@ -60,18 +60,18 @@ def flops(steps: Sequence[Step], shape: Sequence[int], taps: Collection[str]) ->
     Returns:
         Those forward, and those backward: as many, for the picture alone gets a gradient.
     """
-    work = truncated(steps, taps)
+    work = truncate_steps(steps, taps)
     total = 0
-    for step, (n, _, h, w) in zip(work, shapes(work, shape), strict=True):
+    for step, (n, _, h, w) in zip(work, compute_shapes(work, shape), strict=True):
         if isinstance(step, Conv):
             total += 2 * n * h * w * step.weight.numel()
     return total, total
 
 
-def at_once(work: Sequence[Step], shape: Sequence[int], device: torch.device) -> int:
+def count_images_per_pass(work: Sequence[Step], shape: Sequence[int], device: torch.device) -> int:
     """How many pictures pass the network together."""
     n = shape[0]
     if device.type not in ("cpu", "meta"):  # what is planned runs on a CPU
         return n
-    largest = max(prod(size[1:]) for size in shapes(work, shape))
+    largest = max(prod(size[1:]) for size in compute_shapes(work, shape))
     return max(min(n, REACH // largest), 1)

@@ -17,19 +17,19 @@ from torch import Tensor
 
 from lossmith.engine.cpu import packed_kernels, winograd
 from lossmith.engine.frozen.bits import (
-    LANES,
-    choose,
-    chosen,
-    keep_on,
-    pack_on,
+    INT_DTYPES,
+    apply_pool_argmax,
+    apply_relu_mask,
+    pack_pool_argmax,
+    pack_relu_mask,
 )
-from lossmith.engine.frozen.cost import at_once
+from lossmith.engine.frozen.cost import count_images_per_pass
 from lossmith.engine.frozen.steps import (
-    Ready,
-    cast,
-    known,
-    shapes,
-    truncated,
+    PreparedConv,
+    check_layers,
+    compute_shapes,
+    prepare_steps,
+    truncate_steps,
 )
 from lossmith.engine.layers import (
     Conv,
@@ -37,18 +37,18 @@ from lossmith.engine.layers import (
     ReLU,
     Step,
 )
-from lossmith.lens import unhalved
+from lossmith.lens import autocast_disabled
 
-__all__ = ["Once", "inner_dtype", "run"]
+__all__ = ["NoDoubleBackward", "get_compute_dtype", "run_frozen"]
 
 
-def run(
+def run_frozen(
     steps: Sequence[Step],
     image: Tensor,
     taps: Collection[str],
     *,
     dtype: torch.dtype | None = None,
-    fine: str | None = None,
+    fp32_until: str | None = None,
 ) -> dict[str, Tensor]:
     r"""What a frozen network shows of a picture at some of its layers, as deep as the deepest of them.
 
@@ -75,19 +75,19 @@ def run(
         ValueError: An unknown tap, a precision that there is not, or a picture whose channels or size do not fit.
         RuntimeError: In a second derivative.
     """
-    work = truncated(steps, taps)
-    shapes(work, image.shape)
-    ready = next((step for step in work if isinstance(step, Ready)), None)
+    work = truncate_steps(steps, taps)
+    compute_shapes(work, image.shape)
+    ready = next((step for step in work if isinstance(step, PreparedConv)), None)
     if ready is not None:
         dtype = ready.back.dtype
     elif dtype is None:
-        dtype = inner_dtype(image)
-    if dtype not in LANES:
+        dtype = get_compute_dtype(image)
+    if dtype not in INT_DTYPES:
         raise ValueError(f"A frozen network runs in {', '.join(map(str, LANES))}; got pictures of {dtype}.")
     if ready is None:
-        if fine is not None and known(steps, {fine}).index(fine) >= len(work):
-            fine = work[-1].name
-        work = cast(work, device=image.device, dtype=dtype, fine=fine)
+        if fp32_until is not None and check_layers(steps, {fp32_until}).index(fp32_until) >= len(work):
+            fp32_until = work[-1].name
+        work = prepare_steps(work, device=image.device, dtype=dtype, fp32_until=fp32_until)
     order = [step.name for step in work if step.name in taps]
     if torch.is_grad_enabled() and image.requires_grad:
         maps = _Frozen.apply(image, work, order, dtype)
@@ -96,7 +96,7 @@ def run(
     return dict(zip(order, maps, strict=True))
 
 
-def inner_dtype(image: Tensor) -> torch.dtype:
+def get_compute_dtype(image: Tensor) -> torch.dtype:
     """The precision that autocast asks of a convolution of this picture; without autocast, the picture's own."""
     device = image.device.type
     if image.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
@@ -122,11 +122,11 @@ class _Frozen(torch.autograd.Function):
             return None, None, None, None
         image_grad = _backward(arriving, ctx.work, ctx.saved_tensors, ctx.dtype, *ctx.like)
         if torch.is_grad_enabled():  # create_graph=True
-            image_grad = Once.apply(image_grad, *arriving.values())
+            image_grad = NoDoubleBackward.apply(image_grad, *arriving.values())
         return image_grad, None, None, None
 
 
-class Once(torch.autograd.Function):
+class NoDoubleBackward(torch.autograd.Function):
     """Refuses the derivative of a derivative, by name."""
 
     @staticmethod
@@ -146,23 +146,23 @@ class Once(torch.autograd.Function):
 def _forward(
     image: Tensor, work: Sequence[Step], order: Sequence[str], dtype: torch.dtype, *, keep: bool
 ) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-    lane = LANES[dtype]
+    lane = INT_DTYPES[dtype]
     maps: dict[str, Tensor] = {}
     kept: list[Tensor] = []
-    with torch.no_grad(), unhalved(image):
+    with torch.no_grad(), autocast_disabled(image):
         for part in _parts(image.shape, work, image.device):
             x = image[part].contiguous(memory_format=torch.channels_last)
             free = False  # whether x is nobody else's, and may be overwritten
             for step in work:
                 match step:
-                    case Ready():
+                    case PreparedConv():
                         x = _convolved(x, step)
                     case ReLU():
                         x = x.relu_() if free else x.relu()
                         if keep:
-                            kept.append(pack_on(x, lane))
+                            kept.append(pack_relu_mask(x, lane))
                     case MaxPool() if keep:
-                        x, word = choose(x, step, lane)
+                        x, word = pack_pool_argmax(x, step, lane)
                         kept.append(word)
                     case MaxPool():
                         x = F.max_pool2d(x, step.kernel, step.stride, ceil_mode=step.ceil)
@@ -195,11 +195,11 @@ def _backward(
     names = [step.name for step in work]
     live = work[: max(names.index(name) for name in arriving) + 1]  # nothing comes from deeper
     device = arriving[live[-1].name].device
-    sizes = [(h, w) for _, _, h, w in (shape, *shapes(live[:-1], shape))]  # before each step
+    sizes = [(h, w) for _, _, h, w in (shape, *compute_shapes(live[:-1], shape))]  # before each step
     parts = _parts(shape, work, device)
     bits, live_bits = len(kept) // len(parts), sum(not isinstance(step, Conv) for step in live)
     back = torch.empty(shape, dtype=image_dtype, device=device, memory_format=torch.channels_last)
-    with torch.no_grad(), unhalved(back):
+    with torch.no_grad(), autocast_disabled(back):
         scale = _scale(arriving.values()) if dtype == torch.float16 else None
         for turn, part in enumerate(parts):
             words = list(kept[turn * bits : turn * bits + live_bits])
@@ -208,12 +208,12 @@ def _backward(
             for step, size in zip(reversed(live), reversed(sizes), strict=True):
                 if step.name in arriving and step is not live[-1]:
                     g = g.add_(_arrived(arriving[step.name][part], scale, dtype))
-                if isinstance(step, Ready):
+                if isinstance(step, PreparedConv):
                     g = _convolved_back(g, step, size)
                 elif isinstance(step, MaxPool):
-                    g = chosen(g, words.pop(), step, size)
+                    g = apply_pool_argmax(g, words.pop(), step, size)
                 else:
-                    g = keep_on(g if free else g.clone(memory_format=torch.channels_last), words.pop())
+                    g = apply_relu_mask(g if free else g.clone(memory_format=torch.channels_last), words.pop())
                 free = True
             back[part] = g if scale is None else g.to(image_dtype) * scale
     return back
@@ -230,28 +230,28 @@ def _scale(gradients: Iterable[Tensor]) -> Tensor:
     return torch.where(largest > 0, largest, 1.0)
 
 
-def _convolved(x: Tensor, conv: Ready) -> Tensor:
+def _convolved(x: Tensor, conv: PreparedConv) -> Tensor:
     if x.is_meta:
-        return _shaped(x, conv.weight.dtype, len(conv.weight), *map(conv.side, x.shape[2:]))
+        return _shaped(x, conv.weight.dtype, len(conv.weight), *map(conv.output_size, x.shape[2:]))
     x = x.to(conv.weight.dtype)
-    free = packed_kernels.at_liberty(x)
-    if free and winograd.pays(x, conv):
-        x = winograd.convolved(x, conv.planes, conv.bias)
-    elif free and packed_kernels.pays(x, conv.weight):
-        x = packed_kernels.convolved(x, conv.laid, conv.bias, conv.padding, conv.stride)
+    free = packed_kernels.can_use_fast_path(x)
+    if free and winograd.is_winograd_faster(x, conv):
+        x = winograd.winograd_conv2d(x, conv.planes, conv.bias)
+    elif free and packed_kernels.is_packing_faster(x, conv.weight):
+        x = packed_kernels.packed_conv2d(x, conv.laid, conv.bias, conv.padding, conv.stride)
     else:
         x = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _convolved_back(g: Tensor, conv: Ready, size: tuple[int, int]) -> Tensor:
+def _convolved_back(g: Tensor, conv: PreparedConv, size: tuple[int, int]) -> Tensor:
     if g.is_meta:
         return _shaped(g, conv.back.dtype, conv.back.shape[1], *size)
-    free = packed_kernels.at_liberty(g)
-    if free and winograd.pays(g, conv):
-        g = winograd.convolved(g, conv.planes, None, back=True)
-    elif free and conv.stride == 1 and conv.padding < conv.back.shape[-1] and packed_kernels.pays(g, conv.back):
-        g = packed_kernels.convolved(g, conv.laid_back, None, conv.back.shape[-1] - 1 - conv.padding)
+    free = packed_kernels.can_use_fast_path(g)
+    if free and winograd.is_winograd_faster(g, conv):
+        g = winograd.winograd_conv2d(g, conv.planes, None, back=True)
+    elif free and conv.stride == 1 and conv.padding < conv.back.shape[-1] and packed_kernels.is_packing_faster(g, conv.back):
+        g = packed_kernels.packed_conv2d(g, conv.laid_back, None, conv.back.shape[-1] - 1 - conv.padding)
     else:
         rest = [
             have - ((cells - 1) * conv.stride - 2 * conv.padding + side)  # pixels at the end that no stride reached
@@ -268,5 +268,5 @@ def _shaped(like: Tensor, dtype: torch.dtype, *size: int) -> Tensor:
 
 def _parts(shape: Sequence[int], work: Sequence[Step], device: torch.device) -> list[slice]:
     n = shape[0]
-    few = n if torch.compiler.is_compiling() else at_once(work, shape, device)
+    few = n if torch.compiler.is_compiling() else count_images_per_pass(work, shape, device)
     return [slice(at, min(at + few, n)) for at in range(0, n, few)]

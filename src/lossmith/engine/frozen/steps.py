@@ -8,8 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.engine.cpu.packed_kernels import laid_out
-from lossmith.engine.cpu.winograd import planes
+from lossmith.engine.cpu.packed_kernels import pack_kernel
+from lossmith.engine.cpu.winograd import transform_kernel
 from lossmith.engine.layers import (
     Conv,
     MaxPool,
@@ -17,12 +17,12 @@ from lossmith.engine.layers import (
     Step,
 )
 
-__all__ = ["Ready", "cast", "known", "margin", "shapes", "truncated"]
+__all__ = ["PreparedConv", "check_layers", "compute_shapes", "compute_tile_margin", "prepare_steps", "truncate_steps"]
 
 Shape = tuple[int, int, int, int]
 
 
-def truncated(steps: Sequence[Step], taps: Collection[str]) -> tuple[Step, ...]:
+def truncate_steps(steps: Sequence[Step], taps: Collection[str]) -> tuple[Step, ...]:
     """The steps that have to run for some taps: none beyond the last.
 
     A ReLU that nobody looks at and the pool behind it change places, which changes no value and no gradient: the
@@ -35,7 +35,7 @@ def truncated(steps: Sequence[Step], taps: Collection[str]) -> tuple[Step, ...]:
     Raises:
         ValueError: No tap is asked for, or one that the network does not have.
     """
-    names = known(steps, taps)
+    names = check_layers(steps, taps)
     work = list(steps[: max(names.index(tap) for tap in taps) + 1])
     for at in range(len(work) - 1):
         step, after = work[at : at + 2]
@@ -44,7 +44,7 @@ def truncated(steps: Sequence[Step], taps: Collection[str]) -> tuple[Step, ...]:
     return tuple(work)
 
 
-def known(steps: Sequence[Step], wanted: Collection[str]) -> list[str]:
+def check_layers(steps: Sequence[Step], wanted: Collection[str]) -> list[str]:
     """The names of a network's steps, which have to include those wanted, of which there is one at least."""
     names = [step.name for step in steps]
     unknown = sorted(set(wanted) - set(names))
@@ -54,7 +54,7 @@ def known(steps: Sequence[Step], wanted: Collection[str]) -> list[str]:
     return names
 
 
-def shapes(steps: Sequence[Step], shape: Sequence[int]) -> list[Shape]:
+def compute_shapes(steps: Sequence[Step], shape: Sequence[int]) -> list[Shape]:
     """The shape (N, C, H, W) behind each step.
 
     Args:
@@ -73,7 +73,7 @@ def shapes(steps: Sequence[Step], shape: Sequence[int]) -> list[Shape]:
             if c != step.weight.shape[1]:
                 raise ValueError(f"{step.name} wants {step.weight.shape[1]} channels; got the shape {(n, c, h, w)}.")
             c = step.weight.shape[0]
-        h, w = step.side(h), step.side(w)
+        h, w = step.output_size(h), step.output_size(w)
         if h < 1 or w < 1:
             raise ValueError(
                 f"A picture of {shape[2]} x {shape[3]} pixels is too small for the layers asked for: nothing is left "
@@ -83,7 +83,7 @@ def shapes(steps: Sequence[Step], shape: Sequence[int]) -> list[Shape]:
     return behind
 
 
-def margin(steps: Sequence[Step], taps: Collection[str]) -> tuple[int, int]:
+def compute_tile_margin(steps: Sequence[Step], taps: Collection[str]) -> tuple[int, int]:
     """How to cut a picture that is too large into tiles whose features are those of the whole.
 
     A tile begins at a multiple of the grid and brings as many pixels around it as the margin says, or all there are up
@@ -98,7 +98,7 @@ def margin(steps: Sequence[Step], taps: Collection[str]) -> tuple[int, int]:
     """
     before = after = 0
     grid = 1
-    for step in truncated(steps, taps):
+    for step in truncate_steps(steps, taps):
         if isinstance(step, ReLU):
             continue
         side, padding = (step.kernel, 0) if isinstance(step, MaxPool) else (step.weight.shape[-1], step.padding)
@@ -110,7 +110,7 @@ def margin(steps: Sequence[Step], taps: Collection[str]) -> tuple[int, int]:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Ready(Conv):
+class PreparedConv(Conv):
     """A convolution whose kernel is at hand in the precision of each pass.
 
     Args:
@@ -122,25 +122,25 @@ class Ready(Conv):
     @cached_property
     def laid(self) -> Tensor:
         """The kernel for the forward pass where it is worth to be laid out, from the first time on."""
-        return laid_out(self.weight, self.padding, self.stride)
+        return pack_kernel(self.weight, self.padding, self.stride)
 
     @cached_property
     def laid_back(self) -> Tensor:
         """The same for the backward pass, which is a convolution with the turned kernel; for a stride of 1."""
-        return laid_out(self.back.flip(2, 3).transpose(0, 1), self.back.shape[-1] - 1 - self.padding)
+        return pack_kernel(self.back.flip(2, 3).transpose(0, 1), self.back.shape[-1] - 1 - self.padding)
 
     @cached_property
-    def planes(self) -> Tensor:
+    def transform_kernel(self) -> Tensor:
         """The kernel for Winograd's algorithm, in either pass."""
-        return planes(self.weight)
+        return transform_kernel(self.weight)
 
 
-def cast(
+def prepare_steps(
     steps: Sequence[Step],
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype,
-    fine: str | None = None,
+    fp32_until: str | None = None,
 ) -> tuple[Step, ...]:
     """A network with its weights ready to run: in place, in the precisions asked for, channels last, without a graph.
 
@@ -155,7 +155,7 @@ def cast(
     Raises:
         ValueError: The network has no step `fine`.
     """
-    last = -1 if fine is None else known(steps, {fine}).index(fine)
+    last = -1 if fp32_until is None else check_layers(steps, {fp32_until}).index(fp32_until)
     ready: list[Step] = []
     for at, step in enumerate(steps):
         if isinstance(step, Conv):
@@ -165,11 +165,11 @@ def cast(
     return tuple(ready)
 
 
-def _ready(conv: Conv, device: torch.device, forward: torch.dtype, back: torch.dtype) -> Ready:
+def _ready(conv: Conv, device: torch.device, forward: torch.dtype, back: torch.dtype) -> PreparedConv:
     def moved(weight: Tensor, dtype: torch.dtype) -> Tensor:
         return weight.detach().to(device, dtype, memory_format=torch.channels_last)
 
     bias = conv.bias.detach().to(device, forward)
     kernel = moved(conv.weight, forward)
     other = kernel if back == forward else moved(conv.weight, back)
-    return Ready(conv.name, kernel, bias, conv.stride, conv.padding, back=other)
+    return PreparedConv(conv.name, kernel, bias, conv.stride, conv.padding, back=other)

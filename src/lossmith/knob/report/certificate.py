@@ -7,10 +7,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lossmith.knob.certificate import OWN_ENDS, Judged
+from lossmith.knob.certificate import OWN_ENDS, EvaluatedPoint
 from lossmith.knob.report.sweep import REALISM
-from lossmith.report.axes import around
-from lossmith.report.svg import (
+from lossmith.report.plot.axis import fit_axis
+from lossmith.report.plot.png import (
     BOTTOM,
     FINE,
     HIGH,
@@ -23,14 +23,14 @@ from lossmith.report.svg import (
     TOP,
     Box,
     Colour,
-    along,
-    fitted,
-    grid,
-    labelled,
-    saved,
+    line_boxes,
+    truncate_text,
+    draw_grid,
+    draw_labels,
+    save_downsampled,
 )
 
-__all__ = ["planes", "words"]
+__all__ = ["draw_certificate", "format_certificate"]
 
 LOOKS: dict[str, tuple[Colour, bool]] = {
     "separate": (INK, False),
@@ -43,7 +43,7 @@ SHORTER: Colour = (150, 176, 226)
 KEY = 18  # pixels a line of the key
 
 
-def planes(record: Mapping[str, Any], series: Mapping[str, Sequence[Judged]], path: Path) -> Path:
+def draw_certificate(record: Mapping[str, Any], series: Mapping[str, Sequence[EvaluatedPoint]], path: Path) -> Path:
     """Draws the accuracy against each axis of realism as one PNG: the separate networks, the knob, and the rest.
 
     Args:
@@ -61,7 +61,7 @@ def planes(record: Mapping[str, Any], series: Mapping[str, Sequence[Judged]], pa
     canvas = Image.new("RGB", (PANEL * len(axes) * FINE, high * FINE), PAPER)
     pen = ImageDraw.Draw(canvas)
     font, small = (ImageFont.load_default(size * FINE) for size in (13, 11))
-    head = fitted(pen, title(record), font, canvas.width - LEFT * FINE)
+    head = truncate_text(pen, title(record), font, canvas.width - LEFT * FINE)
     pen.text((LEFT * FINE, 4 * FINE), head, INK, font)
     for i, axis in enumerate(axes):
         places = {n: [(mean(p, axis), mean(p, metric)) for p in points] for n, points in drawn.items()}
@@ -72,9 +72,9 @@ def planes(record: Mapping[str, Any], series: Mapping[str, Sequence[Judged]], pa
         }
         every = [place for line in places.values() for place in line] + [plain, *published.values()]
         left, right = (i * PANEL + LEFT) * FINE, ((i + 1) * PANEL - 16) * FINE
-        x = around([a for a, _ in every], left, right)
-        y = around([b for _, b in every], BOTTOM * FINE, TOP * FINE)
-        grid(pen, x, y, small)
+        x = fit_axis([a for a, _ in every], left, right)
+        y = fit_axis([b for _, b in every], BOTTOM * FINE, TOP * FINE)
+        draw_grid(pen, x, y, small)
         name = REALISM.get(axis, axis) + (" (shares a network)" if record["axes"][axis]["shares_network"] else "")
         pen.text(((left + right) / 2, (BOTTOM + 32) * FINE), f"{name}, lower is better", SOFT, small, anchor="mm")
         pen.text((left + 4 * FINE, (TOP + 3) * FINE), "PSNR-Y, dB" if metric == "psnr_y" else metric, SOFT, small)
@@ -87,12 +87,12 @@ def planes(record: Mapping[str, Any], series: Mapping[str, Sequence[Judged]], pa
         for marked, (a, b) in {"no network": plain, **published}.items():
             labels.append((marked, (x.at(a), y.at(b)), SOFT))
             taken.append(diamond(pen, x.at(a), y.at(b)))
-        labelled(pen, labels, small, (left, TOP * FINE, right, BOTTOM * FINE), taken)
+        draw_labels(pen, labels, small, (left, TOP * FINE, right, BOTTOM * FINE), taken)
     key(pen, list(drawn), record, small)
-    return saved(canvas, path)
+    return save_downsampled(canvas, path)
 
 
-def mean(point: Judged, metric: str) -> float:
+def mean(point: EvaluatedPoint, metric: str) -> float:
     """A figure, averaged over the pictures that have it."""
     values = [row[metric] for row in point.figures.values() if abs(row.get(metric, float("inf"))) < float("inf")]
     return sum(values) / len(values)
@@ -118,7 +118,7 @@ def stroke(pen: ImageDraw.ImageDraw, name: str, line: Sequence[tuple[float, floa
         colour = INK
     elif name != "separate":
         for begin, end in itertools.pairwise(line):
-            boxes += along(begin, end)
+            boxes += line_boxes(begin, end)
             parts = 12 if broken else 1
             for k in range(0, parts, 2):
                 ends = [tuple(p + (q - p) * at / parts for p, q in zip(begin, end, strict=True)) for at in (k, k + 1)]
@@ -169,7 +169,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     return f"meets the bars, but in {' and '.join(short)} two networks mixed cover more"
 
 
-def words(record: Mapping[str, Any]) -> str:
+def format_certificate(record: Mapping[str, Any]) -> str:
     """The certificate as a text: the verdicts first, then each way of turning, one sentence a line."""
     knob = record["knob"]
     begun = f"The knob {knob['name']}, {knob['low']:g} to {knob['high']:g}, on {record['pictures']} pictures"
@@ -183,7 +183,7 @@ def words(record: Mapping[str, Any]) -> str:
         lines.append(f"The run was trained on {record['trained_on']} of the pictures; give others to learn anything.")
     for way, found in ways(record).items():
         lines += ["", f"By its {way}{', for twice the work' * (found is not record)}:"]
-        lines += [f"{'yes' if check['holds'] else 'no ':3} {check['words']}" for check in found["checks"]]
+        lines += [f"{'yes' if check['holds'] else 'no ':3} {check['format_certificate']}" for check in found["checks"]]
         reached = {axis: each.get("range_ratio") for axis, each in found["axes"].items()}
         lines += [
             f"    it reaches {r:.0%} of the networks' range in {axis}" for axis, r in reached.items() if r is not None
@@ -197,5 +197,5 @@ def words(record: Mapping[str, Any]) -> str:
                 f"{axis} looks through {found['shares_network']}, as the loss does: it is no independent judge of it.",
             ]
     if record["published"]["networks"]:
-        lines += ["", f"Published figures in the plane: {record['published']['words']}."]
+        lines += ["", f"Published figures in the plane: {record['published']['format_certificate']}."]
     return "\n".join(lines)

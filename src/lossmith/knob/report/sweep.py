@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lossmith.image import to_pil
-from lossmith.knob.slider_calibration import Sweep
-from lossmith.metrics import Metric, score
-from lossmith.models.conditioned import Knobbed
-from lossmith.models.output_interpolation import MixedEnds
-from lossmith.report.axes import around
-from lossmith.report.svg import (
+from lossmith.knob.slider_calibration import KnobSweep
+from lossmith.metrics import MetricName, compute_metrics
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.models.output_interpolation import OutputInterpolation
+from lossmith.report.plot.axis import fit_axis
+from lossmith.report.plot.png import (
     BOTTOM,
     FINE,
     HIGH,
@@ -28,26 +28,26 @@ from lossmith.report.svg import (
     PAPER,
     SOFT,
     TOP,
-    fitted,
-    grid,
-    saved,
+    truncate_text,
+    draw_grid,
+    save_downsampled,
 )
-from lossmith.tasks import Examples, Task
+from lossmith.tasks import EvaluationSet, Task
 
-__all__ = ["Cell", "curve", "curves", "strip", "strips"]
+__all__ = ["SweepCell", "draw_curve", "draw_sweep_curves", "draw_strip", "draw_sweep_strips"]
 
 COLUMNS, ROWS = 7, 4  # places and pictures of a strip
 REALISM = {"lpips_alex": "LPIPS-Alex", "dists": "DISTS", "swd": "patch distance (swd)"}
 
 
 @torch.no_grad()
-def strips(
-    model: Knobbed | MixedEnds,
+def draw_sweep_strips(
+    model: ConditionedNetwork | OutputInterpolation,
     task: Task,
-    examples: Examples,
+    examples: EvaluationSet,
     path: Path,
     *,
-    which: Sequence[Metric],
+    which: Sequence[MetricName],
     device: torch.device | str,
 ) -> Path:
     """Draws the first pictures at seven places of the slider, beside the truth and the input; see :func:`strip`.
@@ -55,21 +55,21 @@ def strips(
     Below each stand the first two of the metrics.
     """
     places = [i / (COLUMNS - 1) for i in range(COLUMNS)]
-    rows: dict[str, list[Cell]] = {}
+    rows: dict[str, list[SweepCell]] = {}
     for name, batch in islice(examples, ROWS):
         there = {view: tensor.to(device) for view, tensor in batch.items()}
-        rows[name] = [Cell("truth", there["target"][0]), Cell("input", there["input"][0], ", ".join(which[:2]))]
+        rows[name] = [SweepCell("truth", there["target"][0]), SweepCell("input", there["input"][0], ", ".join(which[:2]))]
         for t in places:
-            turned = model.at(t)
-            pred = task.answer(partial(model, **turned), there)
-            figures = score(pred, there["target"], border=task.border, which=which[:2])
+            turned = model.knobs_at(t)
+            pred = task.predict(partial(model, **turned), there)
+            figures = compute_metrics(pred, there["target"], border=task.border, which=which[:2])
             head = "\n".join([f"slider {t:.2f}", *(f"{knob} = {value:.3g}" for knob, value in turned.items())])
             below = "  ".join(f"{value:.{2 if metric.startswith('psnr') else 3}f}" for metric, value in figures.items())
-            rows[name].append(Cell(head, pred[0], below))
-    return strip(rows, path)
+            rows[name].append(SweepCell(head, pred[0], below))
+    return draw_strip(rows, path)
 
 
-def curves(swept: Sweep, title: str, path: Path) -> Path:
+def draw_sweep_curves(swept: KnobSweep, title: str, path: Path) -> Path:
     """Draws PSNR-Y against each measure of realism that a sweep has, or against the place; see :func:`curve`."""
     figures = swept.figures
     panels = {f"{words}, lower is better": figures[name] for name, words in REALISM.items() if name in figures}
@@ -79,10 +79,10 @@ def curves(swept: Sweep, title: str, path: Path) -> Path:
     labels = [words if i in named else "" for i, words in enumerate(knobs)]
     name = "psnr_y" if "psnr_y" in figures else next(iter(figures))
     words = "PSNR-Y, dB" if name == "psnr_y" else name
-    return curve(panels or {"place in the range": swept.places}, figures[name], labels, path, title=title, height=words)
+    return draw_curve(panels or {"place in the range": swept.places}, figures[name], labels, path, title=title, height=words)
 
 
-class Cell(NamedTuple):
+class SweepCell(NamedTuple):
     """One picture of a strip: the head of its column, (3, H, W), and what stands below it."""
 
     head: str
@@ -90,7 +90,7 @@ class Cell(NamedTuple):
     below: str = ""
 
 
-def strip(rows: Mapping[str, Sequence[Cell]], path: Path, *, side: int = 96, zoom: int = 2) -> Path:
+def draw_strip(rows: Mapping[str, Sequence[SweepCell]], path: Path, *, side: int = 96, zoom: int = 2) -> Path:
     """Draws a part of each picture, at every place of a knob beside each other, as one PNG.
 
     The part is where the last cell differs most from the third, so that it shows what the knob does: the first two are
@@ -106,7 +106,7 @@ def strip(rows: Mapping[str, Sequence[Cell]], path: Path, *, side: int = 96, zoo
         The file that was written.
     """
     rows = {
-        name: [Cell(c.head, c.picture.detach().float().cpu(), c.below) for c in cells] for name, cells in rows.items()
+        name: [SweepCell(c.head, c.picture.detach().float().cpu(), c.below) for c in cells] for name, cells in rows.items()
     }
     columns = len(next(iter(rows.values())))
     size, gap = side * zoom, max(6, side // 12)
@@ -127,7 +127,7 @@ def strip(rows: Mapping[str, Sequence[Cell]], path: Path, *, side: int = 96, zoo
             drawn = to_pil(cell.picture.nan_to_num(0.0)).crop(tuple(box)).resize((size, size), Image.Resampling.NEAREST)  # type: ignore[arg-type]
             canvas.paste(drawn, (x, y))
             below = cell.below or (name if j == 0 else "")
-            pen.text((x + size / 2, y + size + foot / 2), fitted(pen, below, font, size), SOFT, font, anchor="mm")
+            pen.text((x + size / 2, y + size + foot / 2), truncate_text(pen, below, font, size), SOFT, font, anchor="mm")
             if i == 0:
                 pen.multiline_text((x + size / 2, head / 2), cell.head, INK, font, anchor="mm", align="center")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def telling(low: Tensor, high: Tensor, side: int) -> tuple[int, int, int]:
     return row * stride, column * stride, side
 
 
-def curve(
+def draw_curve(
     panels: Mapping[str, Sequence[float]],
     accuracy: Sequence[float],
     labels: Sequence[str],
@@ -171,15 +171,15 @@ def curve(
     pen.text((LEFT * FINE, 4 * FINE), title, INK, font)
     for i, (name, column) in enumerate(panels.items()):
         left, right = (i * PANEL + LEFT) * FINE, ((i + 1) * PANEL - 16) * FINE
-        x, y = around(column, left, right), around(accuracy, BOTTOM * FINE, TOP * FINE)
-        grid(pen, x, y, small)
+        x, y = fit_axis(column, left, right), fit_axis(accuracy, BOTTOM * FINE, TOP * FINE)
+        draw_grid(pen, x, y, small)
         pen.text(((left + right) / 2, (BOTTOM + 32) * FINE), name, SOFT, small, anchor="mm")
         pen.text((left, (TOP - 18) * FINE), height, SOFT, small)
         points = [(x.at(a), y.at(b)) for a, b in zip(column, accuracy, strict=True)]
-        pen.line(points, LINE, 2 * FINE, joint="curve")
+        pen.line(points, LINE, 2 * FINE, joint="draw_curve")
         for (across, down), label in zip(points, labels, strict=True):
             r = (4 if label else 2) * FINE
             pen.ellipse((across - r, down - r, across + r, down + r), LINE)
             inside = across + 8 * FINE + pen.textlength(label, small) < right
             pen.text((across + (8 if inside else -8) * FINE, down), label, INK, small, anchor="lm" if inside else "rm")
-    return saved(canvas, path)
+    return save_downsampled(canvas, path)

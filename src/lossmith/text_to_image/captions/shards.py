@@ -1,27 +1,27 @@
-"""Webdataset shards: .tar files in which the members of one sample share a name; read in any order, not unpacked."""
+"""Webdataset shards: uncompressed .tar files in which the members of one sample share a name."""
 
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Part", "shard"]
+__all__ = ["TarMember", "read_shard"]
 
-PICTURES = ("png", "jpg", "jpeg", "webp")
-TEXTS = ("txt", "json")
-LONGEST = 2**20
-"""No caption is longer, in bytes."""
-END = bytes(tarfile.BLOCKSIZE)
-"""What an archive ends with, at least once."""
+SHARD_IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
+TEXT_SUFFIXES = ("txt", "json")
+MAX_TEXT_BYTES = 2**20
+"""Longer texts are ignored."""
+END_BLOCK = bytes(tarfile.BLOCKSIZE)
+"""The block that ends an archive."""
 
 
-class Part(NamedTuple):
-    """A member of a shard: where its bytes are, so that no other has to be read before it.
+class TarMember(NamedTuple):
+    """The location of a file in an uncompressed archive, for random access.
 
     Args:
-        file: The shard.
-        start: Its first byte there.
-        size: How many there are.
+        file: The archive.
+        start: Offset of the first byte.
+        size: Number of bytes.
     """
 
     file: Path
@@ -29,42 +29,46 @@ class Part(NamedTuple):
     size: int
 
     def read_bytes(self) -> bytes:
-        """The bytes."""
+        """Return the content."""
         with self.file.open("rb") as file:
             file.seek(self.start)
             return file.read(self.size)
 
 
-def shard(file: Path) -> Iterator[tuple[str, Part | None, dict[str, str]]]:
-    """The samples of a shard: each one's name, its picture, and its texts by the ending, "txt" or "json".
+def read_shard(file: Path) -> Iterator[tuple[str, TarMember | None, dict[str, str]]]:
+    """Yield name, image and texts of each sample of a shard; the keys of the texts are "txt" and "json".
 
-    One that cannot be used has no picture, and says why under "". A shard that ends in the middle gives what is before,
-    and then itself, with the reason: tarfile takes the end of a file between two members for the end of the archive.
+    An unusable sample has None as image and the reason under the key "". A truncated shard yields its complete samples
+    and then itself with the reason: tarfile takes the end of a file between two members for the end of the archive.
     """
-    samples: dict[str, tuple[list[Part], dict[str, str]]] = {}
-    broken, length = "", file.stat().st_size
+    samples: dict[str, tuple[list[TarMember], dict[str, str]]] = {}
+    damage, length = "", file.stat().st_size
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
                 folder, _, base = member.name.rpartition("/")
-                stem, _, ending = base.partition(".")
-                if not member.isreg() or not stem or ending.lower() not in PICTURES + TEXTS:
+                stem, _, suffix = base.partition(".")
+                if not member.isreg() or not stem or suffix.lower() not in SHARD_IMAGE_SUFFIXES + TEXT_SUFFIXES:
                     continue
-                parts, texts = samples.setdefault(f"{folder}/{stem}" if folder else stem, ([], {}))
+                images, texts = samples.setdefault(f"{folder}/{stem}" if folder else stem, ([], {}))
                 if member.offset_data + member.size > length:
-                    continue  # cut off; the next step says so
-                if ending.lower() in PICTURES:
-                    parts.append(Part(file, member.offset_data, member.size))
-                elif member.size <= LONGEST and (data := tar.extractfile(member)) is not None:
-                    texts[ending.lower()] = data.read().decode("utf-8-sig", errors="replace")
-            if Part(file, tar.offset, len(END)).read_bytes() != END:
-                broken = f"it cannot be read to its end: from byte {tar.offset} on it is no archive, or cut off"
+                    continue  # truncated; reported below
+                if suffix.lower() in SHARD_IMAGE_SUFFIXES:
+                    images.append(TarMember(file, member.offset_data, member.size))
+                elif member.size <= MAX_TEXT_BYTES and (data := tar.extractfile(member)) is not None:
+                    texts[suffix.lower()] = data.read().decode("utf-8-sig", errors="replace")
+            if TarMember(file, tar.offset, len(END_BLOCK)).read_bytes() != END_BLOCK:
+                damage = f"the archive is truncated or damaged from byte {tar.offset} on"
     except (tarfile.TarError, OSError) as error:
-        with file.open("rb") as start:
-            packed = start.read(2) == b"\x1f\x8b"
-        broken = "it is compressed; unpack it to a plain .tar" if packed else f"it cannot be read to its end: {error}"
-    for name, (parts, texts) in samples.items():
-        reason = "" if len(parts) == 1 else "it has several pictures" if parts else "it has no picture"
-        yield f"{file}:{name}", parts[0] if not reason else None, {"": reason} if reason else texts
-    if broken:
-        yield str(file), None, {"": broken}
+        with file.open("rb") as opened:
+            is_gzip = opened.read(2) == b"\x1f\x8b"
+        damage = (
+            "the archive is compressed; decompress it to a plain .tar"
+            if is_gzip
+            else f"the archive is truncated or damaged: {error}"
+        )
+    for name, (images, texts) in samples.items():
+        reason = "" if len(images) == 1 else "the sample has several images" if images else "the sample has no image"
+        yield f"{file}:{name}", images[0] if not reason else None, {"": reason} if reason else texts
+    if damage:
+        yield str(file), None, {"": damage}

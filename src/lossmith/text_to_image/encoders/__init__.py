@@ -1,23 +1,25 @@
-"""Prompts: from text to the vectors that a network which makes pictures is conditioned on."""
+"""Text encoders: from prompts to the embeddings that condition a text-to-image network."""
 
-from lossmith.text_to_image.encoders.by_name import encoder
-from lossmith.text_to_image.encoders.cache import Embeddings
-from lossmith.text_to_image.encoders.embedded import Embedded, null, stacked
-from lossmith.text_to_image.encoders.encoder import TextEncoder, Token
+from lossmith.text_to_image.encoders.base import TextEncoder, Token
+from lossmith.text_to_image.encoders.caption_embeddings import CaptionEmbeddings
+from lossmith.text_to_image.encoders.embedding import TextEmbedding, null_embedding, pad_embeddings
+from lossmith.text_to_image.encoders.load import load_text_encoder
 from lossmith.text_to_image.encoders.minilm import MiniLM
-from lossmith.text_to_image.encoders.standardize import Standard
-from lossmith.text_to_image.encoders.words import WordVectors, words_of
+from lossmith.text_to_image.encoders.standardizer import EmbeddingStandardizer
+from lossmith.text_to_image.encoders.transformers_encoder import TransformersEncoder
+from lossmith.text_to_image.encoders.word_vectors import WordVectors, collect_words
 
 __all__ = [
-    "Embedded",
-    "Embeddings",
+    "CaptionEmbeddings",
+    "EmbeddingStandardizer",
     "MiniLM",
-    "Standard",
+    "TextEmbedding",
     "TextEncoder",
     "Token",
+    "TransformersEncoder",
     "WordVectors",
-    "encoder",
-    "null",
-    "stacked",
-    "words_of",
+    "collect_words",
+    "load_text_encoder",
+    "null_embedding",
+    "pad_embeddings",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 __all__ = ["CaptionJudge"]
 
 BINS, WIDTH, SPACE = 8192, 96, 128
-LONGEST = 4
+MAX_NGRAM = 4
 """Words in a row that are looked at together: "of a blue square" is four."""
 
 
@@ -51,8 +51,8 @@ class CaptionJudge(nn.Module):
         steps: list[nn.Module] = [nn.PixelUnshuffle(2)]
         inward = 12
         for i, width in enumerate(widths):
-            steps += [nn.Conv2d(inward, width, 3, stride=1 if i == 0 else 2, padding=1), *_settled(width)]
-            steps += [nn.Conv2d(width, width, 3, padding=1), *_settled(width)] if 0 < i < 3 else []
+            steps += [nn.Conv2d(inward, width, 3, stride=1 if i == 0 else 2, padding=1), *_norm_activation(width)]
+            steps += [nn.Conv2d(width, width, 3, padding=1), *_norm_activation(width)] if 0 < i < 3 else []
             inward = width
         self.eye = nn.Sequential(*steps, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * inward, SPACE))
         self.table = nn.EmbeddingBag(BINS, WIDTH, mode="mean")
@@ -67,7 +67,7 @@ class CaptionJudge(nn.Module):
 
     def captions(self, texts: Sequence[str]) -> Tensor:
         """The vectors (N, 128) of captions."""
-        bins = [hashed(text) for text in texts]
+        bins = [hash_ngrams(text) for text in texts]
         starts = torch.tensor([0, *(len(each) for each in bins)]).cumsum(0)[:-1]
         device = self.table.weight.device
         vectors: Tensor = self.ear(
@@ -107,7 +107,7 @@ class CaptionJudge(nn.Module):
         return judge.eval().requires_grad_(False)
 
 
-def hashed(text: str) -> list[int]:
+def hash_ngrams(text: str) -> list[int]:
     """The places in the table of a caption's words, runs of words, and runs of three letters.
 
     Example:
@@ -115,10 +115,10 @@ def hashed(text: str) -> list[int]:
         10
     """
     words = re.findall(r"\w+", text.lower())
-    runs = [" ".join(words[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1)]
+    runs = [" ".join(words[i : i + n]) for n in range(1, MAX_NGRAM + 1) for i in range(len(words) - n + 1)]
     runs += [f"<{word}>"[i : i + 3] for word in words for i in range(len(word))]
     return [zlib.crc32(run.encode()) % BINS for run in runs] or [0]
 
 
-def _settled(width: int) -> tuple[nn.Module, ...]:
+def _norm_activation(width: int) -> tuple[nn.Module, ...]:
     return nn.GroupNorm(8, width), nn.GELU()

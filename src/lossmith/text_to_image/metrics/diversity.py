@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["diversity", "memorisation", "vendi"]
+__all__ = ["diversity", "memorisation", "vendi_score"]
 
 
-def vendi(features: Tensor) -> float:
+def vendi_score(features: Tensor) -> float:
     r"""How many different pictures there are among some, from 1 to their number.
 
     .. math:: \exp\Big(-\sum_i \lambda_i \log \lambda_i\Big)
@@ -37,7 +37,7 @@ def diversity(features: Tensor) -> dict[str, float]:
         features: (P, S, D), of S pictures for each of P prompts.
 
     Returns:
-        "distance", the mean Euclidean distance between two pictures of a prompt, and "vendi", see :func:`vendi`.
+        "distance", the mean Euclidean distance between two pictures of a prompt, and "vendi_score", see :func:`vendi`.
 
     Raises:
         ValueError: Another shape, or one picture a prompt.
@@ -48,7 +48,7 @@ def diversity(features: Tensor) -> dict[str, float]:
         )
     count = features.shape[1]
     distances = torch.cdist(features.double(), features.double()).sum(dim=(1, 2)) / (count * (count - 1))
-    return {"distance": float(distances.mean()), "vendi": float(np.mean([vendi(each) for each in features]))}
+    return {"distance": float(distances.mean()), "vendi_score": float(np.mean([vendi_score(each) for each in features]))}
 
 
 def memorisation(samples: Tensor, train: Tensor, held: Tensor, *, draws: int = 20, seed: int = 0) -> dict[str, float]:

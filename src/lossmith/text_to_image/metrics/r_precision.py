@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Precision", "mismatched", "r_precision"]
+__all__ = ["RPrecision", "sample_mismatched_captions", "r_precision"]
 
 
-class Precision(NamedTuple):
+class RPrecision(NamedTuple):
     """How often a judge was right, how sure that is, and how often a blind one would be.
 
     Args:
@@ -25,7 +25,7 @@ class Precision(NamedTuple):
     chance: float
 
 
-def mismatched(meanings: Sequence[int], own: Sequence[int], *, count: int = 99, seed: int = 0) -> list[list[int]]:
+def sample_mismatched_captions(meanings: Sequence[int], own: Sequence[int], *, count: int = 99, seed: int = 0) -> list[list[int]]:
     """For each picture its own caption's number, and those of some others that do not mean the same.
 
     Args:
@@ -56,7 +56,7 @@ def mismatched(meanings: Sequence[int], own: Sequence[int], *, count: int = 99, 
     return [row[:least] for row in rows]
 
 
-def r_precision(pictures: Tensor, texts: Tensor, offered: Sequence[Sequence[int]]) -> Precision:
+def r_precision(pictures: Tensor, texts: Tensor, offered: Sequence[Sequence[int]]) -> RPrecision:
     """The share of pictures whose own caption has the largest cosine among those offered.
 
     By AttnGAN's protocol a picture's caption stands among 99 others, see :func:`mismatched`; with captions that differ
@@ -96,4 +96,4 @@ def r_precision(pictures: Tensor, texts: Tensor, offered: Sequence[Sequence[int]
     cosines = torch.einsum("nd,nrd->nr", ours, theirs[numbers])
     right = (cosines[:, 0] > cosines[:, 1:].amax(dim=1)).double()
     value = right.mean().item()
-    return Precision(value, (value * (1 - value) / len(right)) ** 0.5, 1 / numbers.shape[1])
+    return RPrecision(value, (value * (1 - value) / len(right)) ** 0.5, 1 / numbers.shape[1])

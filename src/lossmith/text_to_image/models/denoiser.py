@@ -1,58 +1,56 @@
-"""The network of a text-to-image diffusion: a U-Net of diffusers that hears a text and a noise level."""
+"""The denoising network of text-to-image diffusion: diffusers' U-Net, conditioned on text and noise level."""
 
-import math
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from importlib import import_module
-from typing import Any, NamedTuple, final, get_args
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lossmith.models.restorer import Network
-from lossmith.noise_levels import Levels, Prediction, Schedule
-from lossmith.text_to_image.models.conditioning import (
-    WAVES,
-    Text,
-    sketcher,
-    waves,
-)
+from lossmith._checks import check_choice, check_integer, check_number
+from lossmith.models.base import Network
+from lossmith.noise_levels import NoiseSchedule, Prediction, Schedule
+from lossmith.text_to_image.encoders.embedding import TextEmbedding
+from lossmith.text_to_image.models.attention_capture import capture_features
+from lossmith.text_to_image.models.conditioning import NOISE_LEVEL_DIM, build_prior_decoder, embed_noise_level
 
-__all__ = ["Denoiser", "Seen"]
+__all__ = ["Denoiser", "DenoiserOutput"]
 
-MAPS = ("maps", "other_maps")
-"""Where cross-attention can be looked at, on the way up and on the way down."""
+NORM_GROUPS = 8
 
 
-class Seen(NamedTuple):
-    """What a network gave, and what was to be seen inside of it.
+class DenoiserOutput(NamedTuple):
+    """The output of a denoiser and its captured features.
 
     Args:
-        output: What it predicts, (N, 3, S, S).
-        hidden: The features of the middle, (N, C, s, s), on request.
-        maps: By name, cross-attention (N, heads, places, L), on request.
-        sketch: What it draws of the text alone, (N, 3, S, S) in [-1, 1] or nearly; None without.
+        prediction: The prediction, (N, 3, S, S), of the kind of :attr:`Denoiser.prediction`.
+        hidden: Features of the middle block, (N, C, h, w); None unless captured.
+        maps: Captured cross-attention by name, (N, heads, positions, L).
+        prior: The image that the prior decodes from the text, (N, 3, S, S), approximately in [-1, 1]; None without a
+            prior.
     """
 
-    output: Tensor
+    prediction: Tensor
     hidden: Tensor | None
     maps: dict[str, Tensor]
-    sketch: Tensor | None = None
+    prior: Tensor | None = None
 
 
 @final
 class Denoiser(Network):
-    """A U-Net that makes a picture of noise, a text and, as a later stage of a cascade, a smaller picture.
+    """A U-Net that denoises images, conditioned on a text and, as a super-resolution stage, on a low-resolution image.
 
-    It is diffusers' ``UNet2DConditionModel``, as DeepFloyd sets it up: cross-attention to all tokens, and the text's
-    vector beside the time. Around it: pixels are folded into channels, which costs a quarter; two channels say where
-    a place is; what attention and the middle show can be asked for, and asking does not change a bit of the answer.
+    The network is diffusers' ``UNet2DConditionModel`` in the configuration of DeepFloyd IF: cross-attention to all
+    tokens, and the pooled text vector added to the time embedding. Pixels are unshuffled into channels, which costs a
+    quarter, and two coordinate channels are added. Hidden features and attention maps can be captured; the output is
+    bitwise the same with and without.
 
-    A sketch, if it has one, is a picture that a small perceptron draws of the text's vector, and that the U-Net sees
-    beside the noisy one. A term such as ``L2.on(pred="sketch")`` teaches it what things look like from every picture,
-    whatever the noise, which helps where many texts have few pictures each. With a width of 1024 at 32 px it takes an
+    With `prior_width`, a small perceptron decodes an image from the pooled text vector, the prior, which the U-Net gets
+    as further input channels. A term such as ``L2.on(pred="prior")`` trains the prior on every image, whatever the
+    noise level, which helps where many texts have few images each. With a width of 1024 at 32 px a step takes an
     eighth more time.
 
     References:
@@ -60,192 +58,215 @@ class Denoiser(Network):
         | https://arxiv.org/abs/2205.11487
 
     Args:
-        scale: By how much it enlarges; 1 makes pictures of nothing but text.
-        side: Of the pictures, in pixels.
-        text: The dimensions of the encoder's tokens.
-        prediction: What it predicts: "x0", "eps", "v", "flow" or "edm".
-        schedule: "flow", "cosine" or "edm", see :class:`Levels`.
-        channels: Width at each size; each is half as large as the one before.
-        blocks: Residual blocks at each size.
-        attends: The sizes that hear the tokens, counted from the smallest.
-        heads: Of attention; they divide the channels.
-        fold: The side of the squares of pixels that become channels.
-        sigma_data: The deviation of the clean values in [-1, 1], for the schedule and prediction "edm".
-        sketch: Width of what draws a sketch of the text alone; 0 for none.
-        checkpointing: Whether activations are computed again instead of kept.
+        scale: Upscaling factor of a super-resolution stage; 1 for a network conditioned on text only.
+        side: Side of the images in pixels.
+        text_dim: Length of the text encoder's vectors.
+        prediction: The prediction: "x0", "eps", "v", "flow" or "edm".
+        schedule: The noise schedule: "flow", "cosine" or "edm", see
+            :class:`lossmith.noise_levels.NoiseSchedule`.
+        channels: Channels at each resolution, from the highest; the resolution halves from one to the next.
+        blocks: Residual blocks at each resolution.
+        attention_levels: Number of resolutions with cross-attention, counted from the lowest.
+        heads: Attention heads; each number of channels must be a multiple of 8 x `heads`.
+        patch_size: Side of the pixel blocks that are unshuffled into channels.
+        sigma_data: Standard deviation of the images in [-1, 1], for schedule and prediction "edm".
+        prior_width: Hidden width of the prior; 0 for no prior.
+        checkpointing: Whether activations are recomputed in the backward pass instead of kept.
 
     Raises:
-        ValueError: An argument that cannot be.
+        ValueError: An argument is out of range, or diffusers is not installed.
     """
+
+    former_options: ClassVar[Mapping[str, str]] = {
+        "text": "text_dim",
+        "attends": "attention_levels",
+        "fold": "patch_size",
+        "sketch": "prior_width",
+    }
+    former_modules: ClassVar[Mapping[str, str]] = {"sketch": "prior_decoder"}
+
+    coordinates: Tensor
 
     def __init__(
         self,
         scale: int = 1,
         *,
         side: int = 32,
-        text: int = 384,
+        text_dim: int = 384,
         prediction: Prediction = "x0",
         schedule: Schedule = "flow",
         channels: Sequence[int] = (32, 64, 128),
         blocks: int = 1,
-        attends: int = 2,
+        attention_levels: int = 2,
         heads: int = 4,
-        fold: int = 2,
+        patch_size: int = 2,
         sigma_data: float = 0.5,
-        sketch: int = 0,
+        prior_width: int = 0,
         checkpointing: bool = False,
     ) -> None:
-        options = {name: value for name, value in locals().items() if name not in ("self", "scale", "__class__")}
-        numbers = {"scale": scale, "side": side, "text": text, "blocks": blocks, "heads": heads, "fold": fold}
-        for name, value in numbers.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"denoiser wants {name} as a whole number of at least 1; got {value!r}.")
-        if prediction not in get_args(Prediction):
-            raise ValueError(f"denoiser predicts {', '.join(get_args(Prediction))}; got {prediction!r}.")
-        if not channels or any(width % (8 * heads) for width in channels):
-            raise ValueError(f"denoiser wants channels in multiples of 8 x {heads} heads; got {list(channels)}.")
-        if side % (fold * 2 ** (len(channels) - 1)):
-            raise ValueError(
-                f"denoiser folds {fold} and halves {len(channels) - 1} times, so that its side is a multiple of "
-                f"{fold * 2 ** (len(channels) - 1)}; got {side}."
-            )
-        if not 0 < sigma_data < float("inf"):
-            raise ValueError(f"denoiser wants sigma_data > 0; got {sigma_data!r}.")
-        if isinstance(sketch, bool) or not isinstance(sketch, int) or sketch < 0:
-            raise ValueError(f"denoiser wants sketch as a width, such as 1024, or 0 for none; got {sketch!r}.")
-        super().__init__(scale, {"name": "denoiser", **options, "channels": list(channels)})
-        self.side, self.prediction, self.sigma_data, self.fold = side, prediction, float(sigma_data), fold
-        self.levels = Levels(schedule)
-        pictures, vector = 1 + (scale > 1) + (sketch > 0), text + (WAVES if scale > 1 else 0)
-        self.unet = unet(pictures, self.fold, text, vector, channels, blocks, min(attends, len(channels)), heads)
-        self.sketch = sketcher(text, sketch, side) if sketch else None
-        self.looking: tuple[Tensor, Collection[str]] | None = None
+        options: dict[str, Any] = {
+            "side": side,
+            "text_dim": text_dim,
+            "prediction": prediction,
+            "schedule": schedule,
+            "channels": list(channels),
+            "blocks": blocks,
+            "attention_levels": attention_levels,
+            "heads": heads,
+            "patch_size": patch_size,
+            "sigma_data": sigma_data,
+            "prior_width": prior_width,
+            "checkpointing": checkpointing,
+        }
+        check_integer("denoiser scale", scale, low=1)
+        _check_options(options)
+        super().__init__(scale, {"name": "denoiser", **options})
+        self.side, self.prediction, self.sigma_data, self.patch_size = side, prediction, float(sigma_data), patch_size
+        self.noise_schedule = NoiseSchedule(schedule)
+        self.unet = _build_unet(
+            in_channels=3 * patch_size**2 * (1 + (scale > 1) + (prior_width > 0)) + 2,
+            out_channels=3 * patch_size**2,
+            channels=channels,
+            blocks=blocks,
+            attention_levels=min(attention_levels, len(channels)),
+            heads=heads,
+            token_dim=text_dim,
+            vector_dim=text_dim + (NOISE_LEVEL_DIM if scale > 1 else 0),
+        )
+        self.prior_decoder = build_prior_decoder(text_dim, prior_width, side) if prior_width else None
+        self._capture: tuple[Tensor, Collection[str]] | None = None
         if checkpointing:
-            self.unet.enable_gradient_checkpointing(self.again)
-        nn.init.zeros_(self.unet.conv_out.weight)  # so that it begins at a mean picture
-        places = torch.linspace(-1, 1, side // fold)
-        self.register_buffer("places", torch.stack(torch.meshgrid(places, places, indexing="ij")), persistent=False)
-
-    places: Tensor
+            self.unet.enable_gradient_checkpointing(self._checkpoint_block)
+        nn.init.zeros_(self.unet.conv_out.weight)  # the first prediction is a constant
+        line = torch.linspace(-1, 1, side // patch_size)
+        grid = torch.stack(torch.meshgrid(line, line, indexing="ij"))
+        self.register_buffer("coordinates", grid, persistent=False)
 
     def forward(
         self,
         noisy: Tensor,
         t: Tensor,
-        text: Text,
+        text: TextEmbedding,
         *,
-        small: Tensor | None = None,
-        spoilt: Tensor | None = None,
-        show: Collection[str] = (),
-    ) -> Seen:
-        """What it predicts of a noisy picture.
+        low_res: Tensor | None = None,
+        noise_level: Tensor | None = None,
+        capture: Collection[str] = (),
+    ) -> DenoiserOutput:
+        """Denoise images.
 
         Args:
-            noisy: (N, 3, S, S), as the schedule mixes it of values in [-1, 1].
-            t: The times (N,).
-            text: What is to be seen.
-            small: For a later stage: the small picture enlarged to this size, (N, 3, S, S) in [-1, 1], with noise on.
-            spoilt: How much noise is on it, (N,), 0 to 1.
-            show: What is wanted beside: "hidden", "maps", "other_maps".
+            noisy: Images in [-1, 1] mixed with noise by the schedule, (N, 3, S, S).
+            t: Times, (N,).
+            text: The text condition, N prompts.
+            low_res: For a super-resolution stage: the low-resolution images, upsampled to S and with noise added,
+                (N, 3, S, S) in [-1, 1].
+            noise_level: The noise level of `low_res`, (N,), from 0 to 1.
+            capture: Features to capture: "hidden", "maps", "other_maps", see :func:`capture_features`.
+
+        Raises:
+            ValueError: The images have another size, or `low_res` and `noise_level` do not suit the scale.
         """
         if noisy.shape[1:] != (3, self.side, self.side):
-            raise ValueError(f"denoiser makes pictures (N, 3, {self.side}, {self.side}); got {tuple(noisy.shape)}.")
-        if (small is None or spoilt is None) == (self.scale > 1):
-            raise ValueError("A denoiser that enlarges wants a small picture and its noise; another wants none.")
-        if self.levels.schedule == "edm":  # whose levels go to 80
+            raise ValueError(
+                f"denoiser takes images of shape (N, 3, {self.side}, {self.side}); got {tuple(noisy.shape)}."
+            )
+        if (low_res is None or noise_level is None) == (self.scale > 1):
+            raise ValueError(
+                f"denoiser of scale {self.scale} {'needs' if self.scale > 1 else 'takes no'} low_res and noise_level."
+            )
+        if self.noise_schedule.schedule == "edm":  # sigma is up to 80
             noisy = noisy * (t.square() + self.sigma_data**2).rsqrt().view(-1, 1, 1, 1)
-        sketch = None if self.sketch is None else self.sketch(text.pooled)
-        inputs = [F.pixel_unshuffle(each, self.fold) for each in (noisy, small, sketch) if each is not None]
-        inputs.append(self.places.to(noisy).expand(len(noisy), -1, -1, -1))
-        vector = text.pooled if spoilt is None else torch.cat([text.pooled, waves(spoilt)], dim=1)
-        with self.watched(text.mask, show) as seen:
-            answer = self.unet(
-                torch.cat(inputs, dim=1),
-                self.levels.told(t),
-                text.tokens,
-                class_labels=vector,
-                encoder_attention_mask=text.mask,
-                return_dict=False,
-            )[0]
-        hidden = seen.pop("hidden", None)
-        return Seen(F.pixel_shuffle(answer, self.fold), hidden, seen, sketch)
-
-    @contextmanager
-    def watched(self, mask: Tensor, show: Collection[str]) -> Iterator[dict[str, Tensor]]:
-        """Notes what is wanted of the pass inside; it is computed beside what the pass itself computes."""
-        seen: dict[str, Tensor] = {}
-        hooks, self.looking = [], (mask, show)
-        if "hidden" in show:
-
-            def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                seen["hidden"] = output
-
-            hooks.append(self.unet.mid_block.register_forward_hook(keep))
-        for name in (name for name in MAPS if name in show):
-
-            def look(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any], name: str = name) -> None:
-                seen[name] = probabilities(module, inputs[0], named["encoder_hidden_states"], mask)
-
-            hooks.append(self.attention(name).register_forward_pre_hook(look, with_kwargs=True))
+        prior = None if self.prior_decoder is None else self.prior_decoder(text.pooled)
+        images = [image for image in (noisy, low_res, prior) if image is not None]
+        inputs = [F.pixel_unshuffle(image, self.patch_size) for image in images]
+        inputs.append(self.coordinates.to(noisy).expand(len(noisy), -1, -1, -1))
+        vector = text.pooled
+        if noise_level is not None:
+            vector = torch.cat([vector, embed_noise_level(noise_level)], dim=1)
+        self._capture = text.mask, capture
         try:
-            yield seen
+            with capture_features(self.unet, text.mask, capture) as captured:
+                output = self.unet(
+                    torch.cat(inputs, dim=1),
+                    self.noise_schedule.timesteps(t),
+                    text.tokens,
+                    class_labels=vector,
+                    encoder_attention_mask=text.mask,
+                    return_dict=False,
+                )[0]
         finally:
-            self.looking = None
-            for hook in hooks:
-                hook.remove()
+            self._capture = None
+        hidden = captured.pop("hidden", None)
+        return DenoiserOutput(F.pixel_shuffle(output, self.patch_size), hidden, captured, prior)
 
-    def again(self, block: nn.Module, *inputs: Any) -> Any:
-        """A block whose activations are not kept; when they are computed again, they are watched again."""
-        assert self.looking is not None
-        mask, show = self.looking
+    def _checkpoint_block(self, block: nn.Module, *inputs: Any) -> Any:
+        """Run a block with activation checkpointing; the recomputation captures the same features again."""
+        assert self._capture is not None
+        mask, names = self._capture
         return checkpoint(
-            block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), self.watched(mask, show))
+            block,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), capture_features(self.unet, mask, names)),
         )
 
-    def attention(self, name: str) -> nn.Module:
-        """The layer that shows a map of :data:`MAPS`: the last on the way up, the first on the way down."""
-        place, which = {"maps": ("up_blocks", -1), "other_maps": ("down_blocks", 0)}[name]
-        layers = [m for n, m in self.unet.named_modules() if n.startswith(place) and n.endswith("attn2")]
-        found: nn.Module = layers[which]
-        return found
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise ValueError if an argument of :class:`Denoiser` is out of range."""
+    for name in ("side", "text_dim", "blocks", "heads", "patch_size"):
+        check_integer(f"denoiser {name}", options[name], low=1)
+    check_integer("denoiser prior_width", options["prior_width"], low=0)
+    check_choice("denoiser prediction", options["prediction"], Prediction)
+    check_number("denoiser sigma_data", options["sigma_data"], low=0, open_low=True)
+    channels, multiple = options["channels"], NORM_GROUPS * options["heads"]
+    if not channels or any(width % multiple for width in channels):
+        raise ValueError(
+            f"denoiser channels must be multiples of {NORM_GROUPS} x {options['heads']} heads; got {channels}."
+        )
+    divisor = options["patch_size"] * 2 ** (len(channels) - 1)
+    if options["side"] % divisor:
+        raise ValueError(
+            f"denoiser side must be a multiple of {divisor}, for patches of {options['patch_size']} px and "
+            f"{len(channels) - 1} halvings; got {options['side']}."
+        )
 
 
-def unet(
-    pictures: int, fold: int, text: int, vector: int, channels: Sequence[int], blocks: int, attends: int, heads: int
+def _build_unet(
+    *,
+    in_channels: int,
+    out_channels: int,
+    channels: Sequence[int],
+    blocks: int,
+    attention_levels: int,
+    heads: int,
+    token_dim: int,
+    vector_dim: int,
 ) -> Any:
-    """diffusers' U-Net, whose types mypy is not told.
+    """Build diffusers' U-Net.
 
     Raises:
         ValueError: diffusers is not installed.
     """
     try:
-        network: Any = import_module("diffusers").UNet2DConditionModel
+        unet: Any = import_module("diffusers").UNet2DConditionModel
     except ImportError as error:
-        raise ValueError(f"The denoiser is diffusers' U-Net ({error}): pip install 'lossmith[diffusion]'.") from None
-    plain = len(channels) - attends
-    return network(
-        in_channels=3 * fold**2 * pictures + 2,
-        out_channels=3 * fold**2,
+        raise ValueError(
+            f"The denoiser needs the package 'diffusers', which cannot be imported ({error}): "
+            "pip install -e '.[diffusion]'."
+        ) from None
+    without_attention = len(channels) - attention_levels
+    return unet(
+        in_channels=in_channels,
+        out_channels=out_channels,
         block_out_channels=tuple(channels),
-        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",) * attends,
-        up_block_types=("CrossAttnUpBlock2D",) * attends + ("UpBlock2D",) * plain,
+        down_block_types=("DownBlock2D",) * without_attention + ("CrossAttnDownBlock2D",) * attention_levels,
+        up_block_types=("CrossAttnUpBlock2D",) * attention_levels + ("UpBlock2D",) * without_attention,
         layers_per_block=blocks,
-        norm_num_groups=8,
-        attention_head_dim=heads,  # which is what diffusers calls their number
+        norm_num_groups=NORM_GROUPS,
+        attention_head_dim=heads,  # diffusers' name for the number of heads
         cross_attention_dim=channels[-1],
-        encoder_hid_dim=text,
+        encoder_hid_dim=token_dim,
         encoder_hid_dim_type="text_proj",
         class_embed_type="projection",
-        projection_class_embeddings_input_dim=vector,
+        projection_class_embeddings_input_dim=vector_dim,
     )
-
-
-def probabilities(layer: Any, places: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-    """What each place attends to, (N, heads, places, L): what the layer itself computes in one piece and gives away."""
-    queries, keys = (
-        each.view(len(each), each.shape[1], layer.heads, -1).transpose(1, 2)
-        for each in (layer.to_q(places), layer.to_k(tokens))
-    )
-    scores = (queries @ keys.transpose(-1, -2)).float() * layer.scale
-    found: Tensor = scores.masked_fill(~mask[:, None, None], -math.inf).softmax(dim=-1)
-    return found

@@ -1,63 +1,69 @@
-"""Sampling with the schedulers of diffusers, which are handed our noise levels and our predicted pictures."""
+"""Sampling with diffusers' schedulers, on the network's noise schedule."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossmith.noise_levels import Levels
+from lossmith.noise_levels import NoiseSchedule
 
-__all__ = ["by_scheduler"]
+__all__ = ["sample_with_diffusers"]
 
-TIMES = 1000
-"""The levels that their schedulers know."""
+NUM_TRAIN_TIMESTEPS = 1000
 
 
-def by_scheduler(
-    levels: Levels, noise: Tensor, clean: Callable[[Tensor, Tensor], Tensor], solver: str, steps: int
+def sample_with_diffusers(
+    schedule: NoiseSchedule, noise: Tensor, predict_x0: Callable[[Tensor, Tensor], Tensor], solver: str, steps: int
 ) -> Tensor:
-    """From noise to clean values with a scheduler of diffusers.
+    """Integrate from noise to images with a scheduler of diffusers.
 
-    Thresholding and guidance are in what `clean` gives, since theirs knows neither flows nor, as it is delivered, any
-    threshold but a clip.
+    Guidance and thresholding are part of `predict_x0`, because diffusers' thresholding supports no flow schedules and
+    by default only clips.
 
     Args:
-        levels: The schedule, "flow" or "cosine".
-        noise: Standard normal, (N, 3, S, S).
-        clean: The clean picture seen in a noisy one at a time.
+        schedule: The noise schedule, "flow" or "cosine".
+        noise: Standard normal noise, (N, 3, S, S).
+        predict_x0: Returns the clean images predicted from noisy images and a time.
         solver: "ddim" or "dpm++".
-        steps: How many.
+        steps: Number of steps.
+
+    Returns:
+        Images in [-1, 1], (N, 3, S, S).
 
     Raises:
-        ValueError: The solver does not know the schedule.
+        ValueError: The solver does not support the schedule.
     """
-    scheduler = made(levels, solver)
+    scheduler = _build_scheduler(schedule, solver)
     scheduler.set_timesteps(steps)
     noisy = noise
     for step in scheduler.timesteps:
-        t = torch.as_tensor(float(step) / TIMES if levels.schedule == "flow" else (float(step) + 1) / TIMES)
-        noisy = scheduler.step(clean(noisy, t.double()), step, noisy).prev_sample
+        index = float(step) if schedule.schedule == "flow" else float(step) + 1
+        t = torch.as_tensor(index / NUM_TRAIN_TIMESTEPS)
+        noisy = scheduler.step(predict_x0(noisy, t.double()), step, noisy).prev_sample
     return noisy
 
 
-def made(levels: Levels, solver: str) -> Any:
-    """The scheduler."""
-    from importlib import import_module
-
+def _build_scheduler(schedule: NoiseSchedule, solver: str) -> Any:
     diffusers: Any = import_module("diffusers")
-
-    if levels.schedule == "edm":
-        raise ValueError(f"The sampler {solver} is not for EDM's levels; take euler or heun.")
-    if levels.schedule == "flow":
+    if schedule.schedule == "edm":
+        raise ValueError(f"The sampler {solver} does not support the schedule edm; use euler or heun.")
+    if schedule.schedule == "flow":
         if solver == "ddim":
-            raise ValueError("On a flow, DDIM is Euler's method: take euler.")
+            raise ValueError("The sampler ddim equals euler on the schedule flow; use euler.")
         return diffusers.DPMSolverMultistepScheduler(
-            num_train_timesteps=TIMES, prediction_type="sample", use_flow_sigmas=True, flow_shift=1.0
+            num_train_timesteps=NUM_TRAIN_TIMESTEPS, prediction_type="sample", use_flow_sigmas=True, flow_shift=1.0
         )
-    kept = levels.alpha(torch.arange(1, TIMES + 1, dtype=torch.float64) / TIMES).square()
-    betas = 1 - kept / torch.cat([torch.ones(1).double(), kept[:-1]])
-    options = {"num_train_timesteps": TIMES, "trained_betas": betas.float().numpy(), "prediction_type": "sample"}
+    times = torch.arange(1, NUM_TRAIN_TIMESTEPS + 1, dtype=torch.float64) / NUM_TRAIN_TIMESTEPS
+    alphas_cumprod = schedule.alpha(times).square()
+    betas = 1 - alphas_cumprod / torch.cat([torch.ones(1).double(), alphas_cumprod[:-1]])
+    options = {
+        "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
+        "trained_betas": betas.float().numpy(),
+        "prediction_type": "sample",
+        "timestep_spacing": "trailing",
+    }
     if solver == "ddim":
-        return diffusers.DDIMScheduler(**options, clip_sample=False, timestep_spacing="trailing")
-    return diffusers.DPMSolverMultistepScheduler(**options, timestep_spacing="trailing")
+        return diffusers.DDIMScheduler(**options, clip_sample=False)
+    return diffusers.DPMSolverMultistepScheduler(**options)

@@ -1,30 +1,31 @@
-"""Sampling: from noise and a text to a picture, in steps."""
+"""Sampling of a denoiser: guidance, dynamic thresholding and ODE solvers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from lossmith.noise_levels import Levels, x0_from
-from lossmith.text_to_image.models.conditioning import Text
+from lossmith._checks import check_choice, check_integer, check_number
+from lossmith.noise_levels import NoiseSchedule, x0_from_output
+from lossmith.text_to_image.encoders.embedding import TextEmbedding
 from lossmith.text_to_image.models.denoiser import Denoiser
 
-__all__ = ["Sampler", "noise_of", "sample", "thresholded"]
+__all__ = ["SamplerConfig", "apply_dynamic_threshold", "make_noise", "sample_images"]
 
 Solver = Literal["euler", "heun", "ddim", "dpm++"]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
-    r"""How a picture is sampled.
+class SamplerConfig:
+    r"""The settings of sampling.
 
-    Guidance takes :math:`\hat x = \hat x_\emptyset + w (\hat x_c - \hat x_\emptyset)`, from what the network sees with
-    the text and without. Dynamic thresholding brings the predicted picture, whatever the network predicts, back to
-    [-1, 1] where its larger values leave it.
+    Classifier-free guidance uses :math:`\hat x = \hat x_\emptyset + w (\hat x_c - \hat x_\emptyset)`, from the
+    predictions with and without the text. Dynamic thresholding rescales the predicted image, whatever the network
+    predicts, where its largest values exceed [-1, 1].
 
     References:
         | Classifier-Free Diffusion Guidance (Ho and Salimans, 2022), https://arxiv.org/abs/2207.12598
@@ -33,158 +34,158 @@ class Sampler:
         | https://arxiv.org/abs/2205.11487
 
     Args:
-        solver: "euler" or "heun" (twice the passes), of our own, for every schedule; "ddim" or "dpm++", of diffusers.
-        steps: How many.
-        guidance: The weight :math:`w`; 1 for none, 0 to leave the text out.
-        interval: The noise levels between which guidance acts, as times of a flow, 0 (picture) to 1 (noise).
-        threshold: The part of a picture's values that shall stay within [-1, 1]; 1 leaves all as they are.
-        cap: How far the largest values are followed before they are simply cut.
+        solver: "euler" or "heun" (two network passes per step), for every schedule; "ddim" or "dpm++" of diffusers.
+        steps: Number of steps, 1 to 1000.
+        guidance_scale: The weight :math:`w`, 0 to 100; 1 for no guidance, 0 to ignore the text.
+        guidance_interval: The noise levels with guidance, as times of a flow from 0 (image) to 1 (noise).
+        threshold_quantile: The quantile :math:`p` of :func:`apply_dynamic_threshold`, 0.5 to 1; 1 for none.
+        threshold_max: The largest divisor :math:`c` of :func:`apply_dynamic_threshold`, at least 1.
 
     Raises:
-        ValueError: An argument that cannot be.
+        ValueError: A setting is out of range.
     """
 
     solver: Solver = "euler"
     steps: int = 25
-    guidance: float = 2.0
-    interval: tuple[float, float] = (0.0, 1.0)
-    threshold: float = 0.995
-    cap: float = 2.0
+    guidance_scale: float = 2.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    threshold_quantile: float = 0.995
+    threshold_max: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.solver not in get_args(Solver):
-            raise ValueError(f"There are the samplers {', '.join(get_args(Solver))}; got {self.solver!r}.")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 1000:
-            raise ValueError(f"A sampling wants 1 to 1000 steps; got {self.steps!r}.")
-        if not 0 <= self.guidance <= 100:
-            raise ValueError(f"Guidance wants a weight of 0 to 100; got {self.guidance!r}.")
-        low, high = self.interval
+        check_choice("solver", self.solver, Solver)
+        check_integer("steps", self.steps, low=1, high=1000)
+        check_number("guidance_scale", self.guidance_scale, low=0, high=100)
+        low, high = self.guidance_interval
         if not 0 <= low < high <= 1:
-            raise ValueError(f"The interval of guidance lies in 0 to 1; got {self.interval!r}.")
-        if not 0.5 <= self.threshold <= 1:
-            raise ValueError(f"A threshold is the part of the values that stays, 0.5 to 1; got {self.threshold!r}.")
-        if not self.cap >= 1:
-            raise ValueError(f"A cap is at least 1; got {self.cap!r}.")
+            raise ValueError(f"guidance_interval must be two increasing times in [0, 1]; got {(low, high)!r}.")
+        check_number("threshold_quantile", self.threshold_quantile, low=0.5, high=1)
+        if not self.threshold_max >= 1:
+            raise ValueError(f"threshold_max must be at least 1; got {self.threshold_max!r}.")
 
 
 @torch.no_grad()
-def sample(
+def sample_images(
     model: Denoiser,
-    text: Text,
+    text: TextEmbedding,
     noise: Tensor,
-    sampler: Sampler | None = None,
+    config: SamplerConfig | None = None,
     *,
-    small: Tensor | None = None,
-    spoilt: Tensor | None = None,
+    low_res: Tensor | None = None,
+    noise_level: Tensor | None = None,
 ) -> Tensor:
-    """Pictures (N, 3, S, S) in [0, 1] of texts.
+    """Sample images of texts.
 
     Args:
         model: The network, in eval mode.
-        text: What is to be seen, N texts.
-        noise: What each picture begins as, (N, 3, S, S), standard normal; see :func:`noise_of`.
-        sampler: How; the usual way if it is None.
-        small: For a later stage of a cascade, see :class:`Denoiser`.
-        spoilt: The same.
+        text: The text condition, N prompts.
+        noise: The initial noise, (N, 3, S, S), standard normal; see :func:`make_noise`.
+        config: The settings; None for the defaults.
+        low_res: The condition of a super-resolution stage, see :meth:`Denoiser.forward`.
+        noise_level: The noise level of `low_res`, (N,).
+
+    Returns:
+        Images, (N, 3, S, S) in [0, 1].
 
     Raises:
-        ValueError: The solver cannot be had with the network's schedule.
+        ValueError: The solver does not support the network's schedule.
     """
-    sampler = sampler or Sampler()
+    config = config or SamplerConfig()
 
-    def clean(noisy: Tensor, t: Tensor) -> Tensor:
-        return guided(model, noisy, t.to(noisy).expand(len(noisy)), text, sampler, small, spoilt)
+    def predict_x0(noisy: Tensor, t: Tensor) -> Tensor:
+        times = t.to(noisy).expand(len(noisy))
+        return predict_guided(model, noisy, times, text, config, low_res=low_res, noise_level=noise_level)
 
-    if sampler.solver in ("ddim", "dpm++"):
-        from lossmith.text_to_image.models.diffusers_sampler import by_scheduler
+    if config.solver in ("ddim", "dpm++"):
+        from lossmith.text_to_image.models.diffusers_sampler import sample_with_diffusers
 
-        found = by_scheduler(model.levels, noise, clean, sampler.solver, sampler.steps)
+        samples = sample_with_diffusers(model.noise_schedule, noise, predict_x0, config.solver, config.steps)
     else:
-        path = model.levels.path(sampler.steps, model.prediction)
-        found = solved(model.levels, noise, clean, path, heun=sampler.solver == "heun")
-    return ((found + 1) / 2).clamp(0, 1)
+        times = model.noise_schedule.sampling_times(config.steps, model.prediction)
+        samples = integrate_ode(model.noise_schedule, noise, predict_x0, times, heun=config.solver == "heun")
+    return ((samples + 1) / 2).clamp(0, 1)
 
 
-def solved(
-    levels: Levels, noise: Tensor, clean: Callable[[Tensor, Tensor], Tensor], path: Tensor, *, heun: bool
+def integrate_ode(
+    schedule: NoiseSchedule, noise: Tensor, predict_x0: Callable[[Tensor, Tensor], Tensor], times: Tensor, *, heun: bool
 ) -> Tensor:
-    """Follows the probability flow along some times by Euler's method, or by Heun's."""
+    """Integrate the probability-flow ODE along decreasing times by Euler's method, or by Heun's."""
 
     def slope(noisy: Tensor, t: Tensor, sigma: Tensor) -> Tensor:
-        x = clean(noisy, t)
-        rise, fall = levels.slopes(t)
-        return rise * x + fall * (noisy - levels.alpha(t) * x) / sigma
+        x0 = predict_x0(noisy, t)
+        alpha_slope, sigma_slope = schedule.derivatives(t)
+        return alpha_slope * x0 + sigma_slope * (noisy - schedule.alpha(t) * x0) / sigma
 
-    noisy = noise * levels.sigma(path[0])
-    for now, after in pairwise(path):
-        if levels.sigma(after) == 0:  # the last step: what is left is the picture
-            return clean(noisy, now) * levels.alpha(after)
-        step = after - now
-        direction = slope(noisy, now, levels.sigma(now))
+    noisy = noise * schedule.sigma(times[0])
+    for t, t_next in pairwise(times):
+        if schedule.sigma(t_next) == 0:  # the slope is 0 / 0 there; the remaining image is the prediction
+            return predict_x0(noisy, t) * schedule.alpha(t_next)
+        step = t_next - t
+        direction = slope(noisy, t, schedule.sigma(t))
         ahead = noisy + step * direction
         if heun:
-            ahead = noisy + step * (direction + slope(ahead, after, levels.sigma(after))) / 2
+            ahead = noisy + step * (direction + slope(ahead, t_next, schedule.sigma(t_next))) / 2
         noisy = ahead.to(noise.dtype)
-    return clean(noisy, path[-1])
+    return predict_x0(noisy, times[-1])
 
 
-def guided(
+def predict_guided(
     model: Denoiser,
     noisy: Tensor,
     t: Tensor,
-    text: Text,
-    sampler: Sampler,
-    small: Tensor | None = None,
-    spoilt: Tensor | None = None,
+    text: TextEmbedding,
+    config: SamplerConfig,
+    *,
+    low_res: Tensor | None = None,
+    noise_level: Tensor | None = None,
 ) -> Tensor:
-    """The clean picture that a network sees in a noisy one, guided and thresholded, (N, 3, S, S) in [-1, 1]."""
-    low, high = sampler.interval
-    shift = float(model.levels.shift(t)[0])
-    weight = sampler.guidance if low <= shift <= high else 1.0
+    """Predict the clean image with guidance and dynamic thresholding, (N, 3, S, S) in [-1, 1]."""
+    low, high = config.guidance_interval
+    flow_time = float(model.noise_schedule.flow_time(t)[0])
+    scale = config.guidance_scale if low <= flow_time <= high else 1.0
     n = len(noisy)
-    silent = text.without(torch.ones(n, dtype=torch.bool, device=noisy.device))
-    asked = {0.0: [silent], 1.0: [text]}.get(weight, [text, silent])
-    whole = Text(*(torch.cat(parts) for parts in zip(*asked, strict=True)))
-    times = len(asked)
-    beside = {
-        name: view.repeat(times, *(1,) * (view.dim() - 1))
-        for name, view in (("small", small), ("spoilt", spoilt))
-        if view is not None
+    null_text = text.drop(torch.ones(n, dtype=torch.bool, device=noisy.device))
+    conditions = {0.0: [null_text], 1.0: [text]}.get(scale, [text, null_text])
+    repeats = len(conditions)
+    joined = TextEmbedding(*(torch.cat(parts) for parts in zip(*conditions, strict=True)))
+    low_res_inputs = {
+        name: value.repeat(repeats, *(1,) * (value.dim() - 1))
+        for name, value in (("low_res", low_res), ("noise_level", noise_level))
+        if value is not None
     }
-    inputs, at = noisy.repeat(times, 1, 1, 1), t.repeat(times)
-    output = model(inputs, at, whole, **beside).output
-    x = x0_from(
-        model.prediction, output, inputs, model.levels.alpha(at), model.levels.sigma(at), sigma_data=model.sigma_data
-    )
-    if times == 2:
-        with_text, without = x[:n], x[n:]
-        x = without + weight * (with_text - without)
-    return thresholded(x, sampler.threshold, sampler.cap)
+    inputs, times = noisy.repeat(repeats, 1, 1, 1), t.repeat(repeats)
+    output = model(inputs, times, joined, **low_res_inputs).prediction
+    alpha, sigma = model.noise_schedule.alpha(times), model.noise_schedule.sigma(times)
+    x0 = x0_from_output(model.prediction, output, inputs, alpha, sigma, sigma_data=model.sigma_data)
+    if repeats == 2:
+        with_text, without_text = x0[:n], x0[n:]
+        x0 = without_text + scale * (with_text - without_text)
+    return apply_dynamic_threshold(x0, config.threshold_quantile, config.threshold_max)
 
 
-def thresholded(x: Tensor, part: float = 0.995, cap: float = 2.0) -> Tensor:
-    r"""Imagen's dynamic thresholding: a picture whose values leave [-1, 1] is brought back as a whole.
+def apply_dynamic_threshold(x: Tensor, quantile: float = 0.995, max_divisor: float = 2.0) -> Tensor:
+    r"""Rescale images whose values exceed [-1, 1] by Imagen's dynamic thresholding.
 
     .. math:: \operatorname{clip}(x, -s, s) / s, \qquad s = \min(\max(1, q_p(\lvert x \rvert)), c)
 
     Args:
         x: (N, C, H, W).
-        part: The quantile :math:`p`; with 1 nothing is done.
-        cap: The largest :math:`s`. With 1 it is a mere clip to [-1, 1], which is diffusers' default.
+        quantile: The quantile :math:`p`; 1 for no thresholding.
+        max_divisor: The largest divisor :math:`c`; 1 clips to [-1, 1], which is diffusers' default.
 
     Example:
-        >>> thresholded(torch.tensor([0.5, 3.0]).view(1, 1, 1, 2), 1.0).flatten()
+        >>> apply_dynamic_threshold(torch.tensor([0.5, 3.0]).view(1, 1, 1, 2), 1.0).flatten()
         tensor([0.5000, 3.0000])
-        >>> thresholded(torch.tensor([1.0, 2.0]).view(1, 1, 1, 2), 0.999).flatten()
+        >>> apply_dynamic_threshold(torch.tensor([1.0, 2.0]).view(1, 1, 1, 2), 0.999).flatten()
         tensor([0.5003, 1.0000])
     """
-    if part == 1:
+    if quantile == 1:
         return x
-    extent = torch.quantile(x.float().abs().flatten(1), part, dim=1).clamp(1, cap).to(x).view(-1, 1, 1, 1)
-    return x.clamp(-extent, extent) / extent
+    divisor = torch.quantile(x.float().abs().flatten(1), quantile, dim=1).clamp(1, max_divisor)
+    divisor = divisor.to(x).view(-1, 1, 1, 1)
+    return x.clamp(-divisor, divisor) / divisor
 
 
-def noise_of(seeds: Sequence[int], side: int) -> Tensor:
-    """The noise that pictures begin as, (N, 3, S, S): each a function of its seed alone, not of its neighbours."""
-    each = [torch.randn(3, side, side, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(each)
+def make_noise(seeds: Sequence[int], side: int) -> Tensor:
+    """Return standard normal noise, (N, 3, S, S), in which each image depends on its own seed only."""
+    return torch.stack([torch.randn(3, side, side, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

@@ -1,55 +1,50 @@
-"""Coloured shapes with captions, drawn as they are asked for: data that needs no download and has an exact judge."""
+"""Synthetic images of coloured shapes with captions and exact masks."""
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.data.folders import Skipped
-from lossmith.text_to_image.captions.items import Drawn
-from lossmith.text_to_image.shapes.drawing import drawn
-from lossmith.text_to_image.shapes.scenes import (
-    PHRASINGS,
-    Level,
-    Scene,
-    phrasing,
-    scenes,
-)
-from lossmith.text_to_image.shapes.split import checked_split, hold_out
+from lossmith._checks import check_integer
+from lossmith.data.image_files import SkippedFile
+from lossmith.text_to_image.captions.training_set import CaptionedSample
+from lossmith.text_to_image.shapes.rendering import render_scene
+from lossmith.text_to_image.shapes.scenes import NUM_PHRASINGS, Scene, ShapesLevel, describe_scene, list_scenes
+from lossmith.text_to_image.shapes.split import SplitBy, check_scene_split, split_scenes
 
-__all__ = ["Shapes"]
+__all__ = ["ShapesDataset"]
 
 
 @final
-class Shapes:
-    """Pictures of coloured shapes and captions that say what is in them, as many as one likes.
+class ShapesDataset:
+    """An endless data set of images of coloured shapes with captions, rendered on demand.
 
-    Level "1" is one thing on white, 480 scenes; "1b" has three grounds, which the captions name; "2" has two things and
-    how they stand to each other, or one to three equal ones. A picture's things are moved, scaled, turned and coloured
-    a little by chance. Masks are exact.
+    Level "1" has one object on white, 480 scenes; "1b" has three backgrounds, which the captions name; "2" has two
+    objects in a spatial relation, or one to three equal objects. Objects are shifted, scaled, rotated and coloured at
+    random within small bounds. Masks are exact.
 
     Args:
-        side: The side of the pictures in pixels, at least 16.
-        level: Which scenes there are.
-        phrasings: Which of the four ways to word them are used, 0 to 3.
-        of: The scenes, where not all of the level's are wanted.
+        side: Side of the images in pixels, at least 16.
+        level: The level of the scenes.
+        phrasings: Which of the four phrasings of a scene are used, 0 to 3.
+        scenes: A subset of the level's scenes; None for all.
 
     Attributes:
-        captions: One for each scene and way, the ways of a scene beside each other.
-        meanings: For each caption its scene's number among all of the level.
-        objects: How many masks each picture has: 2 at level "2", else 1.
+        captions: One caption for each scene and phrasing; the phrasings of a scene are consecutive.
+        groups: For each caption the index of its scene among all scenes of the level.
+        num_objects: Number of masks of each image: 2 at level "2", else 1.
 
     Raises:
-        ValueError: A picture too small, an unknown level or way, or no scenes.
+        ValueError: The side is too small, the level or a phrasing is unknown, or there are no scenes.
 
     Example:
-        >>> shapes = Shapes(side=32)
+        >>> shapes = ShapesDataset(side=32)
         >>> len(shapes.captions), shapes.captions[7]
         (480, 'a large red circle on the right')
-        >>> shapes.draw(np.random.default_rng(0)).picture.shape
+        >>> shapes.draw(np.random.default_rng(0)).image.shape
         torch.Size([3, 32, 32])
     """
 
@@ -57,84 +52,90 @@ class Shapes:
         self,
         side: int = 32,
         *,
-        level: Level = "1",
+        level: ShapesLevel = "1",
         phrasings: Sequence[int] = (0,),
-        of: Sequence[Scene] | None = None,
+        scenes: Sequence[Scene] | None = None,
     ) -> None:
-        if side < 16:
-            raise ValueError(f"Shapes wants pictures of at least 16 px a side; got {side}.")
-        if not phrasings or not set(phrasings) <= set(range(PHRASINGS)):
-            raise ValueError(f"Shapes knows the phrasings 0 to {PHRASINGS - 1}; got {phrasings!r}.")
+        check_integer("ShapesDataset side", side, low=16)
+        if not phrasings or not set(phrasings) <= set(range(NUM_PHRASINGS)):
+            raise ValueError(f"ShapesDataset phrasings must be of 0 to {NUM_PHRASINGS - 1}; got {phrasings!r}.")
         self.side, self.level, self.phrasings = side, level, tuple(phrasings)
-        self.objects = 2 if level == "2" else 1
-        known = {scene: number for number, scene in enumerate(scenes(level))}
-        self.scenes = list(known) if of is None else list(of)
+        self.num_objects = 2 if level == "2" else 1
+        known = {scene: index for index, scene in enumerate(list_scenes(level))}
+        self.scenes = list(known) if scenes is None else list(scenes)
         if not self.scenes or not set(self.scenes) <= set(known):
-            raise ValueError(f"Shapes wants some scenes of its level, {level!r}; got {self.scenes[:3]!r}.")
-        self.meanings = [known[scene] for scene in self.scenes for _ in self.phrasings]
-        worded = [phrasing(scene, way, grounds=level == "1b") for scene in self.scenes for way in self.phrasings]
-        self.captions = [caption for caption, _ in worded]
-        self.phrases = [phrases for _, phrases in worded]
+            raise ValueError(
+                f"ShapesDataset scenes must be at least one scene of level {level!r}; got {self.scenes[:3]!r}."
+            )
+        self.groups = [known[scene] for scene in self.scenes for _ in self.phrasings]
+        described = [
+            describe_scene(scene, phrasing, with_background=level == "1b")
+            for scene in self.scenes
+            for phrasing in self.phrasings
+        ]
+        self.captions = [caption for caption, _ in described]
+        self.phrases = [phrases for _, phrases in described]
 
     def __len__(self) -> int:
-        """How many captions there are."""
+        """Return the number of captions."""
         return len(self.captions)
 
     @property
-    def skipped(self) -> list[Skipped]:
-        """Nothing: there are no files."""
+    def skipped(self) -> list[SkippedFile]:
+        """An empty list: there are no files."""
         return []
 
     def scene(self, caption: int) -> Scene:
-        """What a caption says."""
+        """Return the scene of a caption index."""
         return self.scenes[caption // len(self.phrasings)]
 
-    def draw(self, chance: np.random.Generator) -> Drawn:
-        """A scene at random, a way to word it, and a picture of it; pairs and counts are equally frequent."""
-        kind = self._kinds[int(chance.integers(len(self._kinds)))]
-        number = kind[int(chance.integers(len(kind)))]
-        caption = number * len(self.phrasings) + int(chance.integers(len(self.phrasings)))
-        return self.drawn(caption, chance)
+    def draw(self, rng: np.random.Generator) -> CaptionedSample:
+        """Return a random scene with a random phrasing; scenes with pairs and other scenes are equally frequent."""
+        family = self._scene_families[int(rng.integers(len(self._scene_families)))]
+        index = family[int(rng.integers(len(family)))]
+        caption = index * len(self.phrasings) + int(rng.integers(len(self.phrasings)))
+        return self.render(caption, rng)
 
-    def drawn(self, caption: int, chance: np.random.Generator | None = None) -> Drawn:
-        """A picture of what a caption says; without chance a clean one."""
-        picture, found = drawn(self.scene(caption), self.side, chance)
-        masks = torch.zeros(self.objects, self.side, self.side)
-        masks[: len(found)] = torch.from_numpy(found)
-        phrases = [*self.phrases[caption], *[(0, 0)] * (self.objects - len(found))]
-        return Drawn(torch.from_numpy(picture).float(), masks, caption, self.meanings[caption], phrases)
+    def render(self, caption: int, rng: np.random.Generator | None = None) -> CaptionedSample:
+        """Return an image of a caption index; clean without `rng`, see :func:`render_scene`."""
+        image, coverage = render_scene(self.scene(caption), self.side, rng)
+        masks = torch.zeros(self.num_objects, self.side, self.side)
+        masks[: len(coverage)] = torch.from_numpy(coverage)
+        phrases = [*self.phrases[caption], *[(0, 0)] * (self.num_objects - len(coverage))]
+        return CaptionedSample(torch.from_numpy(image).float(), masks, caption, self.groups[caption], phrases)
 
-    def pictures(self, captions: Sequence[int], *, seed: int = 0) -> Tensor:
-        """Real pictures of captions, each with its own chance, (N, 3, S, S): what a judge's ceiling is measured on."""
+    def images_of(self, captions: Sequence[int], *, seed: int = 0) -> Tensor:
+        """Return an image of each caption index, each with random numbers of its own, (N, 3, S, S)."""
         return torch.stack(
-            [self.drawn(caption, np.random.default_rng([seed, i])).picture for i, caption in enumerate(captions)]
+            [self.render(caption, np.random.default_rng([seed, i])).image for i, caption in enumerate(captions)]
         )
 
     def split(
-        self, share: float = 0.15, *, by: Literal["thing", "scene"] = "thing", seed: int = 0
-    ) -> tuple["Shapes", "Shapes"]:
-        """Parts them into those to train on and those held out, whose every single value is trained on.
+        self, fraction: float = 0.15, *, by: SplitBy = "object", seed: int = 0
+    ) -> tuple["ShapesDataset", "ShapesDataset"]:
+        """Split into training scenes and held-out scenes; every single value of a held-out scene is trained on.
 
         Args:
-            share: How much to hold out: of the pairs of colour and shape, or of the scenes.
-            by: What is never trained on: a "thing", some pairs of colour and shape and every scene with one, or a
-                "scene" as a whole, of which the things are known.
-            seed: Which.
+            fraction: Fraction of the pairs of colour and shape, or of the scenes, to hold out.
+            by: "object" holds out pairs of colour and shape, and every scene with such an object; "scene" holds out
+                scenes whose objects are known from other scenes.
+            seed: Random seed of the split.
 
         Raises:
             ValueError: So much cannot be held out.
         """
-        train, held = hold_out(self.scenes, share, by=by, seed=seed)
-        checked_split(train, held)
-        return self._only(train), self._only(held)
+        train, held_out = split_scenes(self.scenes, fraction, by=by, seed=seed)
+        check_scene_split(train, held_out)
+        return self._subset(train), self._subset(held_out)
 
-    def _only(self, some: Sequence[Scene]) -> "Shapes":
-        return Shapes(self.side, level=self.level, phrasings=self.phrasings, of=some)
+    def _subset(self, scenes: Sequence[Scene]) -> "ShapesDataset":
+        return ShapesDataset(self.side, level=self.level, phrasings=self.phrasings, scenes=scenes)
 
     @cached_property
-    def _kinds(self) -> list[list[int]]:
-        """The numbers of the scenes with pairs, and of the others."""
-        kinds = [
-            [i for i, scene in enumerate(self.scenes) if (len(scene.things) == 2) == pairs] for pairs in (True, False)
+    def _scene_families(self) -> list[list[int]]:
+        """The indices of the scenes with pairs, and of the others."""
+        families = [
+            [i for i, scene in enumerate(self.scenes) if (len(scene.objects) == 2) == has_pair]
+            for has_pair in (True, False)
         ]
-        return [kind for kind in kinds if kind]
+        return [family for family in families if family]

@@ -1,11 +1,13 @@
-"""What a picture of shapes may show, and how that is put into words."""
+"""Scenes of coloured shapes and their captions."""
 
 from itertools import product
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
-__all__ = ["LAYOUTS", "Level", "Scene", "Thing", "phrasing", "scenes"]
+from lossmith._checks import check_choice
 
-Level = Literal["1", "1b", "2"]
+__all__ = ["LAYOUTS", "Scene", "ShapeObject", "ShapesLevel", "describe_scene", "list_scenes"]
+
+ShapesLevel = Literal["1", "1b", "2"]
 
 COLOURS = {
     "red": (0.86, 0.13, 0.13),
@@ -25,10 +27,11 @@ SHAPES = {
     "cross": "crosses",
     "ring": "rings",
 }
+"""The shapes and their plurals."""
 SIZES = {"small": 0.3, "large": 0.48, "": 0.36}
-"""Radii, in half sides of the picture; a thing without a size is one of several."""
+"""Radii in units of half the image side; objects of scenes with several objects have the size ""."""
 
-GROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
+BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5)}
 
 LAYOUTS: dict[str, tuple[tuple[float, float], ...]] = {
     "centre": ((0.0, 0.0),),
@@ -42,23 +45,28 @@ LAYOUTS: dict[str, tuple[tuple[float, float], ...]] = {
     "two": ((-0.48, 0.0), (0.48, 0.0)),
     "three": ((0.0, -0.45), (-0.48, 0.42), (0.48, 0.42)),
 }
-"""Where the centres of things are, from left to right and from top to bottom, in half sides; y is downwards."""
+"""Centres (x, y) of the objects in units of half the image side, from left to right and top to bottom; y points down."""
 
-PLACES = {
+POSITION_PHRASES = {
     "centre": "in the centre",
     "left": "on the left",
     "right": "on the right",
     "top": "at the top",
     "bottom": "at the bottom",
 }
-RELATIONS = {
+RELATION_PHRASES = {
     "beside": ("to the left of", "to the right of", "on the left", "on the right"),
     "stacked": ("above", "below", "at the top", "at the bottom"),
 }
+LAYOUT_FAMILIES = (tuple(POSITION_PHRASES), tuple(RELATION_PHRASES), ("one", "two", "three"))
+"""Layouts of the same number of different objects."""
+
+NUM_PHRASINGS = 4
+"""Number of captions of each scene."""
 
 
-class Thing(NamedTuple):
-    """One shape: its colour, what it is, and how large; in scenes of several all are of one size, which is ""."""
+class ShapeObject(NamedTuple):
+    """A coloured shape; the size is "" in scenes with several objects."""
 
     colour: str
     shape: str
@@ -69,152 +77,151 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What a picture shows.
+    """The content of an image.
 
     Args:
-        things: The different things: one, or two in the order of the layout's places.
-        layout: A key of :data:`LAYOUTS`; "one", "two" and "three" repeat one thing.
-        ground: The colour behind them.
+        objects: The different objects: one, or two in the order of the layout's positions.
+        layout: A key of :data:`LAYOUTS`; "one", "two" and "three" repeat one object.
+        background: The background colour.
     """
 
-    things: tuple[Thing, ...]
+    objects: tuple[ShapeObject, ...]
     layout: str
-    ground: str = "white"
+    background: str = "white"
 
     @property
     def attributes(self) -> dict[str, object]:
-        """What can be right or wrong in a picture of it, by name.
+        """The attributes that accuracy is measured for, by name.
 
-        Two things beside each other have the right binding if the pairs of colour and shape are right, wherever they
-        are: a picture with the right colours and shapes may still have mixed them up. Which is the first, left or
-        above, is no attribute: a picture in which all else is right and the two are exchanged is not the scene.
+        "binding" of two objects is right if the pairs of colour and shape are right, wherever the objects are: an
+        image with the right colours and the right shapes may still have mixed them up. The order of the objects is no
+        attribute; an image with exchanged objects has all attributes right and is still another scene.
         """
-        first = self.things[0]
+        first = self.objects[0]
         if first.size:
             own: dict[str, object] = {"colour": first.colour, "shape": first.shape, "size": first.size}
-            return {**own, "position": self.layout, "background": self.ground}
-        count = ("one", "two", "three").index(self.layout) + 1 if len(self.things) == 1 else 2
+            return {**own, "position": self.layout, "background": self.background}
+        count = ("one", "two", "three").index(self.layout) + 1 if len(self.objects) == 1 else 2
         found: dict[str, object] = {
-            "colours": tuple(sorted(thing.colour for thing in self.things)),
-            "shapes": tuple(sorted(thing.shape for thing in self.things)),
-            "binding": tuple(sorted(self.things)),
+            "colours": tuple(sorted(each.colour for each in self.objects)),
+            "shapes": tuple(sorted(each.shape for each in self.objects)),
+            "binding": tuple(sorted(self.objects)),
             "count": count,
         }
-        return found if len(self.things) == 1 else {**found, "arrangement": self.layout}
+        return found if len(self.objects) == 1 else {**found, "arrangement": self.layout}
 
     @property
     def values(self) -> list[tuple[str, str]]:
-        """Every single value in it, as pairs of the attribute's name and the value."""
-        found = [("layout", self.layout), ("ground", self.ground)]
-        for thing in self.things:
-            found += [("colour", thing.colour), ("shape", thing.shape), ("size", thing.size)]
+        """The distinct pairs of attribute and value in the scene."""
+        found = [("layout", self.layout), ("background", self.background)]
+        for each in self.objects:
+            found += [("colour", each.colour), ("shape", each.shape), ("size", each.size)]
         return list(dict.fromkeys(found))
 
     @property
     def neighbours(self) -> list["Scene"]:
-        """The scenes that differ in one thing: a colour, a shape, a size, the layout, the ground, or what is where.
+        """The scenes that differ in one value, or by an exchange of the two objects or of their colours.
 
-        Two things may also have exchanged their places, or their colours. Of a level with one ground, some are in
-        another level.
+        At a level with one background, some of the neighbours belong to another level.
         """
-        layouts = next(kind for kind in KINDS if self.layout in kind)
+        layouts = next(family for family in LAYOUT_FAMILIES if self.layout in family)
         found = [self._replace(layout=layout) for layout in layouts]
-        found += [self._replace(ground=ground) for ground in GROUNDS if self.things[0].size]
-        for i, thing in enumerate(self.things):
-            others = [thing._replace(colour=colour) for colour in COLOURS]
-            others += [thing._replace(shape=shape) for shape in SHAPES]
-            others += [thing._replace(size=size) for size in ("small", "large") if thing.size]
-            found += [self._replace(things=(*self.things[:i], other, *self.things[i + 1 :])) for other in others]
-        if len(self.things) == 2:
-            first, second = self.things
-            found.append(self._replace(things=(second, first)))
+        found += [self._replace(background=background) for background in BACKGROUNDS if self.objects[0].size]
+        for i, each in enumerate(self.objects):
+            others = [each._replace(colour=colour) for colour in COLOURS]
+            others += [each._replace(shape=shape) for shape in SHAPES]
+            others += [each._replace(size=size) for size in ("small", "large") if each.size]
+            found += [self._replace(objects=(*self.objects[:i], other, *self.objects[i + 1 :])) for other in others]
+        if len(self.objects) == 2:
+            first, second = self.objects
+            found.append(self._replace(objects=(second, first)))
             exchanged = first._replace(colour=second.colour), second._replace(colour=first.colour)
-            found.append(self._replace(things=exchanged))
-        return [each for each in dict.fromkeys(found) if each != self and len(set(each.things)) == len(each.things)]
+            found.append(self._replace(objects=exchanged))
+        return [s for s in dict.fromkeys(found) if s != self and len(set(s.objects)) == len(s.objects)]
 
 
-def scenes(level: Level) -> list[Scene]:
-    """All the scenes of a level, in a fixed order.
+def list_scenes(level: ShapesLevel) -> list[Scene]:
+    """Return all scenes of a level in a fixed order.
 
-    Level "1" is one thing on white: 8 colours, 6 shapes, 2 sizes and 5 places make 480. Level "1b" has three grounds.
-    Level "2" has two different things beside or above each other, 4512 scenes, and one, two or three equal things, 144.
+    Level "1" has one object on white: 8 colours, 6 shapes, 2 sizes and 5 positions, 480 scenes. Level "1b" has three
+    backgrounds, 1440 scenes. Level "2" has two different objects beside or above each other, 4512 scenes, and one, two
+    or three equal objects, 144 scenes.
 
     Raises:
-        ValueError: An unknown level.
+        ValueError: The level is unknown.
     """
-    if level not in get_args(Level):
-        raise ValueError(f"There are the levels {', '.join(get_args(Level))} of shapes; got {level!r}.")
+    check_choice("The level of shapes", level, ShapesLevel)
     if level == "2":
-        things = [Thing(colour, shape) for colour, shape in product(COLOURS, SHAPES)]
-        pairs = [Scene(two, layout) for layout in RELATIONS for two in product(things, things) if two[0] != two[1]]
-        return pairs + [Scene((thing,), count) for count in ("one", "two", "three") for thing in things]
-    grounds = ("white",) if level == "1" else tuple(GROUNDS)
-    parts = product(COLOURS, SHAPES, ("small", "large"), PLACES, grounds)
-    return [Scene((Thing(colour, shape, size),), place, ground) for colour, shape, size, place, ground in parts]
+        objects = [ShapeObject(colour, shape) for colour, shape in product(COLOURS, SHAPES)]
+        pairs = [
+            Scene(pair, layout) for layout in RELATION_PHRASES for pair in product(objects, objects) if pair[0] != pair[1]
+        ]
+        return pairs + [Scene((each,), count) for count in ("one", "two", "three") for each in objects]
+    backgrounds = ("white",) if level == "1" else tuple(BACKGROUNDS)
+    values = product(COLOURS, SHAPES, ("small", "large"), POSITION_PHRASES, backgrounds)
+    return [
+        Scene((ShapeObject(colour, shape, size),), layout, background)
+        for colour, shape, size, layout, background in values
+    ]
 
 
-KINDS = (tuple(PLACES), tuple(RELATIONS), ("one", "two", "three"))
-"""Layouts of as many different things."""
-
-PHRASINGS = 4
-"""How many ways there are to say each scene."""
-
-
-def phrasing(scene: Scene, way: int, *, grounds: bool = False) -> tuple[str, list[tuple[int, int]]]:
-    """A scene in words, and which stretch [start, end) of them speaks of each of its things.
+def describe_scene(
+    scene: Scene, phrasing: int, *, with_background: bool = False
+) -> tuple[str, list[tuple[int, int]]]:
+    """Return a caption of a scene, and the characters [start, end) that describe each of its objects.
 
     Args:
         scene: The scene.
-        way: Which of the four ways to say it, 0 to 3.
-        grounds: Whether to name the ground.
+        phrasing: Which of the four phrasings, 0 to 3.
+        with_background: Whether the caption names the background.
 
     Example:
-        >>> caption, [(start, end)] = phrasing(Scene((Thing("red", "ring", "small"),), "left"), 0)
+        >>> caption, [(start, end)] = describe_scene(Scene((ShapeObject("red", "ring", "small"),), "left"), 0)
         >>> caption, caption[start:end]
         ('a small red ring on the left', 'small red ring')
     """
-    texts = [str(thing) for thing in scene.things]
-    if scene.layout in PLACES:
-        caption, texts = _placed(scene, way)
-    elif scene.layout in RELATIONS:
-        caption = _related(scene, way)
+    phrases = [str(each) for each in scene.objects]
+    if scene.layout in POSITION_PHRASES:
+        caption, phrases = _describe_positioned(scene, phrasing)
+    elif scene.layout in RELATION_PHRASES:
+        caption = _describe_related(scene, phrasing)
     else:
-        caption, texts = _counted(scene, way)
-    if grounds:
-        caption += f" on a {scene.ground} background"
-    starts = [caption.index(text) for text in texts]
-    return caption, [(start, start + len(text)) for start, text in zip(starts, texts, strict=True)]
+        caption, phrases = _describe_counted(scene, phrasing)
+    if with_background:
+        caption += f" on a {scene.background} background"
+    starts = [caption.index(phrase) for phrase in phrases]
+    return caption, [(start, start + len(phrase)) for start, phrase in zip(starts, phrases, strict=True)]
 
 
-def _placed(scene: Scene, way: int) -> tuple[str, list[str]]:
-    (thing,) = scene.things
-    place, colour, shape, size = PLACES[scene.layout], thing.colour, thing.shape, thing.size
-    if way == 2:
-        return f"{_a(colour)} {shape}, {size}, {place}", [f"{colour} {shape}, {size}"]
-    if way == 3:
-        return f"there is a {size} {shape} in {colour} {place}", [f"{size} {shape} in {colour}"]
-    return (f"a {thing} {place}", f"{place}, a {thing}")[way], [str(thing)]
+def _describe_positioned(scene: Scene, phrasing: int) -> tuple[str, list[str]]:
+    (single,) = scene.objects
+    position, (colour, shape, size) = POSITION_PHRASES[scene.layout], single
+    if phrasing == 2:
+        return f"{_with_article(colour)} {shape}, {size}, {position}", [f"{colour} {shape}, {size}"]
+    if phrasing == 3:
+        return f"there is a {size} {shape} in {colour} {position}", [f"{size} {shape} in {colour}"]
+    return (f"a {single} {position}", f"{position}, a {single}")[phrasing], [str(single)]
 
 
-def _related(scene: Scene, way: int) -> str:
-    first, second = (_a(str(thing)) for thing in scene.things)
-    forth, back, here, there = RELATIONS[scene.layout]
+def _describe_related(scene: Scene, phrasing: int) -> str:
+    first, second = (_with_article(str(each)) for each in scene.objects)
+    relation, inverse, first_position, second_position = RELATION_PHRASES[scene.layout]
     return (
-        f"{first} {forth} {second}",
-        f"{second} {back} {first}",
-        f"{first} {here} and {second} {there}",
-        f"{forth} {second}, {first}",
-    )[way]
+        f"{first} {relation} {second}",
+        f"{second} {inverse} {first}",
+        f"{first} {first_position} and {second} {second_position}",
+        f"{relation} {second}, {first}",
+    )[phrasing]
 
 
-def _counted(scene: Scene, way: int) -> tuple[str, list[str]]:
-    (thing,), count = scene.things, scene.layout
-    many = str(thing) if count == "one" else f"{thing.colour} {SHAPES[thing.shape]}"
-    if way == 1:
-        return (f"a single {many}" if count == "one" else f"{many}, {count} of them"), [many]
-    be = "is" if count == "one" else "are"
-    return (f"{count} {many}", "", f"a picture of {count} {many}", f"there {be} {count} {many}")[way], [many]
+def _describe_counted(scene: Scene, phrasing: int) -> tuple[str, list[str]]:
+    (single,), count = scene.objects, scene.layout
+    noun = str(single) if count == "one" else f"{single.colour} {SHAPES[single.shape]}"
+    if phrasing == 1:
+        return (f"a single {noun}" if count == "one" else f"{noun}, {count} of them"), [noun]
+    verb = "is" if count == "one" else "are"
+    return (f"{count} {noun}", "", f"a picture of {count} {noun}", f"there {verb} {count} {noun}")[phrasing], [noun]
 
 
-def _a(text: str) -> str:
+def _with_article(text: str) -> str:
     return f"an {text}" if text[0] in "aeiou" else f"a {text}"

@@ -1,5 +1,5 @@
 """The report page of a study."""
 
-from lossmith.tune.report.study_page import study_page
+from lossmith.tune.report.study_page import write_study_report
 
-__all__ = ["study_page"]
+__all__ = ["write_study_report"]

@@ -8,21 +8,22 @@ from pathlib import Path
 
 from PIL import Image, ImageChops
 
-from lossmith.report.document import bound
-from lossmith.report.figures import duration, tail
+from lossmith._format import format_duration
+from lossmith.report.document import write_document
+from lossmith.report.groups import path_tail
 from lossmith.report.images import UNREADABLE
-from lossmith.tune.findings import Findings, findings
+from lossmith.tune.findings import Findings, read_findings
 from lossmith.tune.report.study_plot import metric_of, plane
-from lossmith.tune.summary import remarks
-from lossmith.tune.trial import Result
+from lossmith.tune.summary import describe_findings
+from lossmith.tune.trial import TrialResult
 
-__all__ = ["study_page"]
+__all__ = ["write_study_report"]
 
 SIDE = 176  # pixels of the part of a picture that is shown
 FEW, MANY = 3, 40  # pictures of each trial; with more trials than that, one
 
 
-def study_page(folder: Path, out: Path) -> Path:
+def write_study_report(folder: Path, out: Path) -> Path:
     """Writes the page of a study, which needs nothing else.
 
     Args:
@@ -35,9 +36,9 @@ def study_page(folder: Path, out: Path) -> Path:
     Raises:
         ValueError: The folder holds no study.
     """
-    found = findings(folder)
+    found = read_findings(folder)
     body = [heading(found), verdict(found), planes(found), front(found), importance(found), everything(found)]
-    return bound(
+    return write_document(
         f"{folder.resolve().name} · lossmith",
         "\n".join(filter(None, body)),
         ("charts.js", "study.js"),
@@ -52,7 +53,7 @@ def heading(found: Findings) -> str:
     settings = search.settings(search.middle)
     ranges = [f"{name} from {low:g} to {high:g}" for name, (low, high) in search.record["ranges"].items()]
     ranges += [f"{name} of {', '.join(texts)}" for name, texts in search.record["choices"].items()]
-    took = duration(sum(trial.seconds for trial in found.trials))
+    took = format_duration(sum(trial.seconds for trial in found.trials))
     facts = [
         f"{settings.task} \u00d7{settings.scale}",
         str(settings.model["name"]).split("/")[-1],
@@ -69,7 +70,7 @@ def heading(found: Findings) -> str:
 
 def verdict(found: Findings) -> str:
     """What was found, in sentences."""
-    sentences = "".join(f"<li>{escape(text)}</li>" for text in remarks(found))
+    sentences = "".join(f"<li>{escape(text)}</li>" for text in describe_findings(found))
     return f'<section><h2>What came of it</h2><ul class="sentences">{sentences}</ul></section>'
 
 
@@ -80,7 +81,7 @@ def front(found: Findings) -> str:
     return f'<section><h2>The front</h2><p class="lead">{lead}</p>{rows}</section>' if rows else ""
 
 
-def table(found: Findings, trials: Sequence[Result]) -> str:
+def table(found: Findings, trials: Sequence[TrialResult]) -> str:
     """Trials with what they drew and their figures."""
     metrics = [metric_of(axis) for axis in found.axes]
     heads = ["trial", *found.search.space, *(f"{m.name} {m.arrow}" for m in metrics), "knee in", "run"]
@@ -136,7 +137,7 @@ def shelf(found: Findings) -> str:
     return f'<div class="shelf" data-first="{chosen.number}"><p class="shown"></p>{"".join(rows)}</div>'
 
 
-def taken(found: Findings, trial: Result, name: str) -> Image.Image | None:
+def taken(found: Findings, trial: TrialResult, name: str) -> Image.Image | None:
     """A picture as a trial restores it; None where it is not readable."""
     try:
         return sheet(found.place(trial) / "sheets", name, trial.step)
@@ -174,7 +175,7 @@ def shown(image: Image.Image, name: str, attributes: str = "") -> str:
     return f'<figure{attributes}><img src="{uri}" alt="{escape(name)}"><figcaption>{escape(name)}</figcaption></figure>'
 
 
-def shot(image: Image.Image, trial: Result, found: Findings) -> str:
+def shot(image: Image.Image, trial: TrialResult, found: Findings) -> str:
     """A picture of a trial, hidden unless the trial is the knee or the script says otherwise."""
     figures = ", ".join(m.write(trial.figures[m.key]) for m in map(metric_of, found.axes))
     words = f"trial {trial.number}: {trial.loss} ({figures})"

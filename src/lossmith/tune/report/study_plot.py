@@ -3,25 +3,25 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from lossmith.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, around, figure, frame, spread
-from lossmith.report.figures import METRICS, Metric
-from lossmith.tune.axes import Axis as Judge
+from lossmith.report.plot.axis import BOTTOM, LEFT, RIGHT, TOP, PlotAxis, fit_axis, chart_element, draw_frame, separate_labels
+from lossmith.report.groups import METRIC_INFOS, MetricInfo
+from lossmith.tune.objectives import PlotAxis as Judge
 from lossmith.tune.findings import Findings
-from lossmith.tune.published_results import Anchor
-from lossmith.tune.trial import Result
+from lossmith.tune.published_results import PublishedResult
+from lossmith.tune.trial import TrialResult
 
 __all__ = ["metric_of", "plane"]
 
 FAR = 2.5  # a mark that would make the plane so many times as wide stands at its edge instead
 
 
-def metric_of(axis: Judge) -> Metric:
+def metric_of(axis: Judge) -> MetricInfo:
     """How a figure is called and written."""
-    known = {metric.key: metric for metric in METRICS}
-    return known.get(axis.metric) or Metric(axis.metric, axis.metric, "", 3, None if axis.larger else 0.0)
+    known = {metric.key: metric for metric in METRIC_INFOS}
+    return known.get(axis.metric) or MetricInfo(axis.metric, axis.metric, "", 3, None if axis.larger else 0.0)
 
 
-def plane(found: Findings, across: Judge, up: Judge, published: Sequence[Anchor]) -> str:
+def plane(found: Findings, across: Judge, up: Judge, published: Sequence[PublishedResult]) -> str:
     """One point a trial in the plane of two axes, each turned so that better is right and up.
 
     Args:
@@ -37,7 +37,7 @@ def plane(found: Findings, across: Judge, up: Judge, published: Sequence[Anchor]
     x, y = (scale(judge, trials, marks, *where) for judge, where in zip(judges, ends, strict=True))
     names = [metric_of(judge) for judge in judges]
     words = [f"{name.name}{name.unit and f' ({name.unit})'}, better" for name in names]
-    parts = [frame(x, y, x_name=f"{words[0]} →")]
+    parts = [draw_frame(x, y, x_name=f"{words[0]} →")]
     parts.append(f'<text class="axis" x="{LEFT + 6}" y="{TOP + 4}">{escape(words[1])} ↑</text>')
 
     def place(figures: Mapping[str, float]) -> tuple[float, float]:
@@ -49,7 +49,7 @@ def plane(found: Findings, across: Judge, up: Judge, published: Sequence[Anchor]
         parts.append(dot(found, trial, place(trial.figures)))
     shown = list(marks.items())
     places = [place(figures) for _, figures in shown]
-    heights = spread([b for _, b in places])
+    heights = separate_labels([b for _, b in places])
     for (name, figures), (a, b), height in zip(shown, places, heights, strict=True):
         far = any(axis.within(figures[j.metric]) != figures[j.metric] for axis, j in zip((x, y), judges, strict=True))
         written = ", ".join(n.write(figures[n.key]) for n in names)
@@ -68,10 +68,10 @@ def plane(found: Findings, across: Judge, up: Judge, published: Sequence[Anchor]
         for trial in trials
     ]
     data = {"plane": [name.name for name in names], "x": x.described(), "y": y.described(), "series": series}
-    return figure(f"{names[1].name} against {names[0].name}", "a point a trial", "".join(parts), data)
+    return chart_element(f"{names[1].name} against {names[0].name}", "a point a trial", "".join(parts), data)
 
 
-def scale(judge: Judge, trials: Sequence[Result], marks: Mapping[str, Mapping[str, float]], *ends: float) -> Axis:
+def scale(judge: Judge, trials: Sequence[TrialResult], marks: Mapping[str, Mapping[str, float]], *ends: float) -> PlotAxis:
     """An axis that holds the trials, and the marks that are not far off, with better at its end."""
     values = [trial.figures[judge.metric] for trial in trials] or [mark[judge.metric] for mark in marks.values()]
     room = max(values) - min(values) or abs(values[0]) * 0.1 or 1.0
@@ -80,7 +80,7 @@ def scale(judge: Judge, trials: Sequence[Result], marks: Mapping[str, Mapping[st
         wider = [*values, mark[judge.metric]]
         if max(wider) - min(wider) <= FAR * room:
             held.append(mark[judge.metric])
-    return around(held, *(ends if judge.larger else reversed(ends)))
+    return fit_axis(held, *(ends if judge.larger else reversed(ends)))
 
 
 def staircase(places: Sequence[tuple[float, float]]) -> str:
@@ -94,7 +94,7 @@ def staircase(places: Sequence[tuple[float, float]]) -> str:
     return f'<path class="line c0" style="opacity:.45" d="{path}"/>'
 
 
-def dot(found: Findings, trial: Result, place: tuple[float, float]) -> str:
+def dot(found: Findings, trial: TrialResult, place: tuple[float, float]) -> str:
     """A trial's point: the knee has a ring, the front is filled, a trial below a floor is hollow."""
     a, b = place
     on_front, low = trial in found.front, bool(found.missed(trial))

@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["AsJson", "At", "Device", "InterpolateOutputs", "Scale"]
+
+Device = Annotated[str, typer.Option(help="Device: cpu, cuda, or auto (cuda if available).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+Scale = Annotated[int | None, typer.Option(min=2, max=4, help="Upscaling factor \\[the checkpoint's; bicubic: 4].")]
+At = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Knob setting: 0.5 (slider), lam=0.7, psnr>=28, or map.png; may be repeated for further knobs.",
+        show_default=False,
+    ),
+]
+InterpolateOutputs = Annotated[
+    bool,
+    typer.Option(
+        "--interpolate-outputs",
+        help="Turn the knob by interpolating the outputs at both ends of its range, at twice the cost.",
+    ),
+]

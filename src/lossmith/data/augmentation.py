@@ -1,0 +1,16 @@
+"""Flips and rotations of training crops."""
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["draw_flip_and_rotation", "flip_and_rotate"]
+
+
+def draw_flip_and_rotation(rng: np.random.Generator) -> tuple[bool, int]:
+    """Draw one of the eight symmetries of the square: whether to flip, and the number of quarter turns."""
+    return bool(rng.integers(2)), int(rng.integers(4))
+
+
+def flip_and_rotate(image: Tensor, is_flipped: bool, quarter_turns: int) -> Tensor:
+    """Return an image (C, H, W), flipped horizontally if requested and then rotated by quarter turns."""
+    return (image.flip(-1) if is_flipped else image).rot90(quarter_turns, (-2, -1)).contiguous()

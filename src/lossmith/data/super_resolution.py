@@ -1,0 +1,160 @@
+"""Pairs of a low-resolution and a high-resolution image: training crops, and evaluation pairs of the benchmarks."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
+from lossmith.data.example import MIN_SIZE, Example
+from lossmith.data.image_files import (
+    SkippedFile,
+    decode_image,
+    list_images,
+    raise_no_usable_images,
+    read_image_size,
+    select_evenly,
+)
+from lossmith.data.image_folder import ImageFolder
+from lossmith.image import to_float
+from lossmith.resize import crop_to_multiple, downsample
+
+__all__ = ["SuperResolutionCrops", "SuperResolutionPairs"]
+
+CROP_MARGIN = 2
+"""Low-resolution pixels around a crop that the bicubic kernel reads."""
+
+
+@final
+class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
+    """An endless sequence of random crops in two resolutions: ``{"input": (3, h, w), "target": (3, size, size)}``.
+
+    Sample k (image, position and one of the eight flips and rotations) is a function of the seed, k and the files
+    alone. A run that resumes therefore continues the sequence exactly, with any number of workers. The low-resolution
+    crop is cut from the whole image downsampled by bicubic interpolation in 8 bits, so that it has no border effects.
+
+    Args:
+        images: The source images, each at least `size` pixels on its shorter side.
+        size: Side of a high-resolution crop in pixels, a multiple of the scale.
+        scale: The scale factor.
+        seed: Random seed.
+
+    Raises:
+        ValueError: The size is not a multiple of the scale.
+    """
+
+    def __init__(self, images: ImageFolder, size: int, *, scale: int, seed: int = 0) -> None:
+        check_crop_size(size, scale)
+        self.images, self.size, self.scale, self.seed = images, size, scale, seed
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        image = crop_to_multiple(self.images[int(rng.integers(len(self.images)))], self.scale)
+        small = self.size // self.scale
+        top, left = (int(rng.integers(side // self.scale - small + 1)) for side in image.shape[-2:])
+        symmetry = draw_flip_and_rotation(rng)
+        target, low = self._crop_pair(image, top, left)
+        return {"input": flip_and_rotate(low, *symmetry), "target": flip_and_rotate(target, *symmetry)}
+
+    def source(self, index: int) -> str:
+        """Return the path of the file from which a crop is cut."""
+        rng = np.random.default_rng([self.seed, index])
+        return str(self.images.file(int(rng.integers(len(self.images)))))
+
+    @property
+    def skipped(self) -> list[SkippedFile]:
+        """The files that could not be used so far, with the reasons."""
+        return self.images.skipped
+
+    def _crop_pair(self, image: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
+        """Return the high- and the low-resolution crop at a position in low-resolution pixels."""
+        scale, small = self.scale, self.size // self.scale
+        above, before = min(top, CROP_MARGIN), min(left, CROP_MARGIN)
+        rows = slice((top - above) * scale, (top + small + CROP_MARGIN) * scale)
+        columns = slice((left - before) * scale, (left + small + CROP_MARGIN) * scale)
+        region = to_float(image[:, rows, columns])
+        low = downsample(region[None], scale, quantize=True)[0]
+        low = low[:, above : above + small, before : before + small]
+        target = region[:, above * scale :, before * scale :][:, : self.size, : self.size]
+        return target, low
+
+
+@final
+class SuperResolutionPairs:
+    """Evaluation pairs of a folder or of files: each an :class:`Example` with "input" and "target".
+
+    If the folder has the subfolder ``HR`` and beside it ``LRx4`` (for scale 4; files with the same stem, or the stem
+    and "x4" as in DIV2K), the low-resolution images are read from ``LRx4``, as benchmarks provide them. Otherwise the
+    high-resolution image is cropped to a multiple of the scale and downsampled by MATLAB's bicubic interpolation in
+    8 bits. Images may differ in size; unusable ones are skipped and listed.
+
+    Args:
+        images: A folder, or files.
+        scale: The scale factor.
+        limit: Largest number of pairs, evenly spaced over the files. None uses all.
+
+    Raises:
+        ValueError: The folder does not exist or contains no image; during iteration, no image can be used.
+    """
+
+    def __init__(self, images: str | Path | Sequence[Path], scale: int, *, limit: int | None = None) -> None:
+        folder = Path(images) if isinstance(images, str | Path) else None
+        all_files = select_evenly(images)
+        names = dict(zip(all_files, _unique_names(all_files), strict=True))
+        self.files = select_evenly(all_files, limit)
+        self.names = [names[file] for file in self.files]
+        self.scale = scale
+        self.skipped: list[SkippedFile] = []
+        self.low_resolution = _by_stem(folder / f"LRx{scale}") if folder and (folder / "HR").is_dir() else None
+
+    def __len__(self) -> int:
+        """Return the number of files, unusable ones included."""
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Example]:
+        self.skipped = []
+        for name, file in zip(self.names, self.files, strict=True):
+            try:
+                yield Example(name, self._read_pair(file))
+            except ValueError as error:
+                self.skipped.append(SkippedFile(str(file), str(error)))
+        if len(self.skipped) == len(self.files):
+            raise_no_usable_images(len(self.files), self.skipped)
+
+    def _read_pair(self, file: Path) -> dict[str, Tensor]:
+        height, width = read_image_size(file)
+        if min(height, width) < MIN_SIZE:
+            raise ValueError(f"{width}x{height} px is too small; the minimum is {MIN_SIZE}x{MIN_SIZE} px")
+        target = crop_to_multiple(to_float(decode_image(file)), self.scale)[None]
+        if self.low_resolution is None:
+            return {"input": downsample(target, self.scale, quantize=True), "target": target}
+        low = self.low_resolution.get(file.stem) or self.low_resolution.get(f"{file.stem}x{self.scale}")
+        if low is None:
+            raise ValueError(f"LRx{self.scale} has no image of this name")
+        image = to_float(decode_image(low))[None]
+        if (image.shape[-2] * self.scale, image.shape[-1] * self.scale) != target.shape[-2:]:
+            raise ValueError(
+                f"the low-resolution image has {image.shape[-1]}x{image.shape[-2]} px, which is not "
+                f"1/{self.scale} of {target.shape[-1]}x{target.shape[-2]} px"
+            )
+        return {"input": image, "target": target}
+
+
+def check_crop_size(size: int, scale: int) -> None:
+    """Raise ValueError if the side of a crop is not a positive multiple of the scale."""
+    if size < 1 or size % scale:
+        raise ValueError(f"The crop size must be a positive multiple of the scale, {scale}; got {size}.")
+
+
+def _by_stem(folder: Path) -> dict[str, Path] | None:
+    return {file.stem: file for file in list_images(folder)} if folder.is_dir() else None
+
+
+def _unique_names(files: Sequence[Path]) -> list[str]:
+    """Return the stems of files; a stem that occurs twice is prefixed with the folder's name."""
+    stems = Counter(file.stem for file in files)
+    return [file.stem if stems[file.stem] == 1 else "_".join(file.parts[-2:]).replace(".", "_") for file in files]

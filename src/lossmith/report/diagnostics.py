@@ -1,0 +1,78 @@
+"""The section on what a training logs beside its terms: balancing, discriminators, and metrics of the task."""
+
+from collections.abc import Mapping, Sequence
+
+from lossmith.report.groups import Group
+from lossmith.report.plot.axis import Points
+from lossmith.report.plot.charts import Curve, line_chart, share_chart
+from lossmith.tasks import TASKS
+
+__all__ = ["diagnostics_section"]
+
+DISCRIMINATOR_SERIES = {
+    "real": ("accuracy on real images", "fraction of decisions"),
+    "fake": ("accuracy on generated images", "fraction of decisions"),
+    "gradient_norm": ("gradient norm at the image", "relative to L1"),
+    "spread": ("standard deviation of the logits", ""),
+    "critic": ("discriminator loss", ""),
+    "penalty": ("penalty", "unweighted"),
+}
+"""The title and the unit of each logged quantity of a discriminator, in the order of the charts."""
+
+
+def diagnostics_section(group: Group) -> str:
+    """Return the charts of what was logged beside the terms; "" if there is nothing."""
+    charts = [*_balance_charts(group), *_discriminator_charts(group), *_task_charts(group)]
+    if not charts:
+        return ""
+    return f'<section><h2>Training diagnostics</h2><div class="charts">{"".join(charts)}</div></section>'
+
+
+def _balance_charts(group: Group) -> list[str]:
+    """Return the charts of the measured gradient shares and of the weights that changed."""
+    charts: list[str] = []
+    weights: dict[str, list[Curve]] = {}
+    for index, run in group.runs.items():
+        series = run.diagnostics("balance")
+        names = [name for name in run.terms if f"share.{name}" in series]
+        rows = _common_steps([series[f"share.{name}"] for name in names])
+        if len(names) > 1 and rows:
+            title = "Measured gradient shares" + (f", {run.name}" if len(group.runs) > 1 else "")
+            charts.append(share_chart(title, index, names, rows))
+        for name in run.terms:
+            points = series.get(f"weight.{name}", [])
+            if len({value for _, value in points}) > 1:
+                weights.setdefault(name, []).append(Curve(run.name, index, points))
+    return charts + [line_chart(f"Weight of {name}", curves, note="as balanced") for name, curves in weights.items()]
+
+
+def _common_steps(series: Sequence[Points]) -> list[tuple[float, list[float]]]:
+    """Return the values of all series at each step that all of them have."""
+    by_step = [dict(points) for points in series]
+    steps = sorted(set.intersection(*map(set, by_step))) if by_step else []
+    return [(step, [values[step] for values in by_step]) for step in steps]
+
+
+def _discriminator_charts(group: Group) -> list[str]:
+    curves: dict[tuple[str, str], list[Curve]] = {}
+    for index, run in group.runs.items():
+        for key, points in run.diagnostics("discriminators").items():
+            term, _, quantity = key.rpartition(".")
+            if quantity in DISCRIMINATOR_SERIES:
+                curves.setdefault((term, quantity), []).append(Curve(run.name, index, points))
+    order = list(DISCRIMINATOR_SERIES)
+    charts = []
+    for term, quantity in sorted(curves, key=lambda key: (key[0], order.index(key[1]))):
+        title, unit = DISCRIMINATOR_SERIES[quantity]
+        is_noisy = quantity not in ("real", "fake")
+        charts.append(line_chart(f"{term}: {title}", curves[term, quantity], note=unit, is_noisy=is_noisy))
+    return charts
+
+
+def _task_charts(group: Group) -> list[str]:
+    titles: Mapping[str, str] = {key: title for name in group.tasks for key, title in TASKS[name].metric_titles.items()}
+    curves: dict[str, list[Curve]] = {}
+    for index, run in group.runs.items():
+        for name, points in run.diagnostics("extra_metrics").items():
+            curves.setdefault(name, []).append(Curve(run.name, index, points))
+    return [line_chart(titles.get(name, name), each, is_noisy=True) for name, each in curves.items()]

@@ -1,0 +1,96 @@
+"""Groups of runs that were validated under one protocol, so that their metrics can be compared."""
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lossmith.report.folder import Run, finite_float
+from lossmith.report.metric_info import METRIC_INFOS, MetricInfo
+from lossmith.tasks import TASKS
+
+__all__ = ["Group", "format_count", "group_runs", "path_tail"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that were validated under one protocol.
+
+    Args:
+        protocol: The protocol in words.
+        runs: The runs by their index on the page, which decides their colour.
+    """
+
+    protocol: str
+    runs: dict[int, Run]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of the runs' tasks, as far as the tasks are installed."""
+        return [
+            name for name in dict.fromkeys(str(run.config.get("task")) for run in self.runs.values()) if name in TASKS
+        ]
+
+    @property
+    def metrics(self) -> list[MetricInfo]:
+        """The metrics that at least one of the runs has."""
+        return [metric for metric in self._known_metrics if any(run.metric(metric.key) for run in self.runs.values())]
+
+    @property
+    def bicubic(self) -> dict[str, float]:
+        """The metrics of bicubic interpolation under this protocol, if a run recorded them."""
+        records = [run.bicubic for run in self.runs.values() if run.bicubic]
+        pairs = {m.key: finite_float(records[0].get(m.key)) for m in self._known_metrics} if records else {}
+        return {key: value for key, value in pairs.items() if value is not None}
+
+    @property
+    def _known_metrics(self) -> list[MetricInfo]:
+        return [*METRIC_INFOS, *(metric for name in self.tasks for metric in TASKS[name].report_metrics())]
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Return the runs grouped by protocol: task, scale, validation images and border.
+
+    A run without a validation joins the first group of its protocol.
+    """
+    counts: dict[str, Any] = {}
+    for run in runs:
+        for line in run.validation[-1:]:
+            counts.setdefault(_protocol(run), line.get("n"))
+    groups: dict[tuple[str, Any], dict[int, Run]] = {}
+    for index, run in enumerate(runs):
+        protocol = _protocol(run)
+        count = run.validation[-1].get("n") if run.validation else counts.get(protocol)
+        groups.setdefault((protocol, count), {})[index] = run
+    short = [_protocol(next(iter(members.values())), 2) for members in groups.values()]
+    names = short if len(set(short)) == len(short) else [protocol for protocol, _ in groups]
+    return [
+        Group(name if count is None else f"{name}, {count} image{'s' * (count != 1)}", members)
+        for name, ((_, count), members) in zip(names, groups.items(), strict=True)
+    ]
+
+
+def _protocol(run: Run, parts: int = 0) -> str:
+    """Return the protocol in words, with the last `parts` parts of the folder's path, or with the whole path if 0."""
+    config = run.config
+    task, scale = str(config.get("task", "unknown task")), config.get("scale")
+    held_out = "" if config.get("val") else "images held out of "
+    folder = path_tail(config.get("val") or config.get("images") or "an unknown folder", parts)
+    border = config.get("border", scale)
+    words = [f"{task} \u00d7{scale}" if scale is not None else task, held_out + folder]
+    return ", ".join(words + ([f"{border} px border left out"] if border is not None else []))
+
+
+def path_tail(path: Any, parts: int = 2) -> str:
+    """Return the last parts of a path; the whole path if `parts` is 0.
+
+    Example:
+        >>> path_tail("/data/benchmark/Set5/HR/")
+        'Set5/HR'
+    """
+    return "/".join(posixpath.normpath(str(path)).split("/")[-parts:])
+
+
+def format_count(value: float) -> str:
+    """Return an integer with narrow no-break spaces between its thousands."""
+    return f"{round(value):,}".replace(",", "\u202f")

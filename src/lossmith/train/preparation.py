@@ -1,0 +1,172 @@
+"""The preparation of a run: task, data, network and loss, checked before the run folder is touched."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from lossmith.balance import Balance, CalibrationReport, calibrate, parse_balance
+from lossmith.formula.cost import CostPlan
+from lossmith.formula.loss import Loss
+from lossmith.formula.weight import shares_to_weights
+from lossmith.models import Network, Restorer, build_network, load_network
+from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.parser import parse
+from lossmith.tasks import TASKS, Task, TaskData
+from lossmith.train.first_batch import check_first_batch
+from lossmith.train.folder import RunFolder
+from lossmith.train.settings import Settings
+from lossmith.train.task_loss import check_loss_for_task, pin_constant_inputs
+
+__all__ = ["PreparedRun", "build_task", "prepare_run"]
+
+CALIBRATION_BATCHES = 8
+"""Batches over which gradient norms are averaged: their ratios vary by 15 to 25 % between images."""
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that is ready to start.
+
+    Args:
+        settings: The settings.
+        task: The task, for the inputs that the loss reads.
+        data: The training and the validation set.
+        model: The network.
+        loss: The loss, with numbers for all weights.
+        balance: The balancer of the term weights.
+        calibration: The measured gradient norms, if they were measured in this session.
+        plan: The cost of a training step.
+        warnings: Lines to print before the training.
+    """
+
+    settings: Settings
+    task: Task
+    data: TaskData
+    model: Network
+    loss: Loss
+    balance: Balance | None
+    calibration: CalibrationReport | None
+    plan: CostPlan
+    warnings: list[str]
+
+
+def prepare_run(settings: Settings, folder: RunFolder) -> PreparedRun:
+    """Build and check everything that a run needs, without a write to its folder.
+
+    Raises:
+        ValueError: The formula, the data, the network or their combination cannot be trained.
+    """
+    task, loss = build_task(settings), parse(settings.loss)
+    balance = None if settings.balance is None else parse_balance(settings.balance)
+    check_loss_for_task(task, loss, settings.knobs)
+    data = task.load_data(
+        settings.images, settings.val, val_count=settings.val_count, crop=settings.crop, seed=settings.seed
+    )
+    model = build_or_load_network(settings, folder, data.model_kwargs)
+    check_network(task, model)
+    loss, warnings = task.prepare_loss(loss, model)
+    task = task.with_inputs(loss.input_names)
+    run = PreparedRun(
+        settings=settings,
+        task=task,
+        data=data,
+        model=model,
+        loss=loss,
+        balance=balance,
+        calibration=None,
+        plan=loss.plan((settings.batch, 3, settings.crop, settings.crop)),
+        warnings=[*filter(None, [data.message]), *warnings],
+    )
+    loss, report = numeric_loss(run, folder)
+    findings = check_first_batch(task, model, loss, data.training_set, folder, settings.knob_midpoints)
+    return replace(run, loss=loss, calibration=report, warnings=[*run.warnings, *findings])
+
+
+def build_task(settings: Settings) -> Task:
+    """Return the task that the settings name.
+
+    Raises:
+        ValueError: The task does not exist or does not accept an option.
+    """
+    if settings.task not in TASKS:
+        raise ValueError(f"There is no task {settings.task!r}; the tasks are {', '.join(TASKS)}.")
+    try:
+        return TASKS[settings.task](settings.scale, **settings.options)
+    except TypeError as error:
+        raise ValueError(f"{settings.task} does not accept an option: {str(error).split('() ')[-1]}.") from error
+
+
+def build_or_load_network(settings: Settings, folder: RunFolder, model_kwargs: Mapping[str, Any]) -> Network:
+    """Return the network to train; a run that resumes loads the network from its folder.
+
+    Raises:
+        ValueError: The network does not exist, or has other knobs than the settings.
+    """
+    if folder.checkpoint.is_file() and folder.model.is_file():
+        return load_network(folder.model, scale=settings.scale)[0].train()
+    torch.manual_seed(settings.seed)
+    model = build_network(**{"scale": settings.scale, **model_kwargs, **settings.model})
+    if settings.knobs and not isinstance(model, ConditionedNetwork):
+        if not isinstance(model, Restorer):
+            raise ValueError(f"The network {settings.model['name']} supports no knobs; use numbers in the formula.")
+        model = ConditionedNetwork(model, settings.knobs)
+    if isinstance(model, ConditionedNetwork) and dict(model.knobs) != dict(settings.knobs):
+        raise ValueError(
+            f"The network has the knobs {model.knobs}, but the run asks for {dict(settings.knobs)}. "
+            "Use the same ranges."
+        )
+    return model.train()
+
+
+def check_network(task: Task, model: Network) -> None:
+    """Raise ValueError if a network does not suit a task."""
+    if model.in_channels != task.in_channels:
+        raise ValueError(
+            f"{task.name} needs a network with {task.in_channels} input channels; {model.spec['name']} has "
+            f"{model.in_channels}. Use --model {task.default_model} or another network that fits."
+        )
+    task.check_model(model)
+
+
+def numeric_loss(run: PreparedRun, folder: RunFolder) -> tuple[Loss, CalibrationReport | None]:
+    """Return the loss with numbers for its shares and, with ``calibrate``, weights in units of equal gradient norms.
+
+    Gradient norms are measured once in a run. A balancer that interprets weights as shares receives the shares
+    unmeasured.
+
+    Returns:
+        The loss, and the report of the measurement; None without a measurement in this session.
+    """
+    loss, settings = run.loss, run.settings
+    has_shares = any(weight.share is not None for weight in loss.weights)
+    if has_shares and run.balance is not None and run.balance.weights_are_shares:
+        return loss.reweighted(shares_to_weights(loss.weights)), None
+    if not (settings.calibrate or has_shares):
+        return loss, None
+    record = folder.path / "calibration.json"
+    if folder.checkpoint.is_file() and record.is_file():
+        return parse(json.loads(record.read_text(encoding="utf-8"))["loss"]), None
+    run.model.eval()
+    report = calibrate(pin_constant_inputs(loss, run.task), calibration_batches(run))
+    run.model.train()
+    return report.rescale() if settings.calibrate else report.resolve_shares(), report
+
+
+def calibration_batches(run: PreparedRun) -> Iterator[Mapping[str, Tensor]]:
+    """Yield the loss inputs of the batches at which gradient norms are measured."""
+    settings, task = run.settings, run.task
+
+    def predict(image: Tensor, **kwargs: Any) -> Tensor:
+        with torch.no_grad():
+            pred: Tensor = run.model(image, **settings.knob_midpoints, **kwargs)
+        return pred.requires_grad_()  # inputs derived from the prediction, such as a filled hole, then depend on it
+
+    for index in range(CALIBRATION_BATCHES):
+        samples = [run.data.training_set[index * settings.batch + i] for i in range(settings.batch)]
+        inputs = task.compute_inputs(run.model if task.is_generative else predict, default_collate(samples))
+        yield task.calibration_inputs(inputs)
