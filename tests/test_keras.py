@@ -1,4 +1,4 @@
-"""The Keras half on each backend, which is chosen once a process."""
+"""Runs the tests of lossmith.keras on each backend, in one process per backend."""
 
 import importlib.util
 import os
@@ -13,9 +13,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "lossmith" / "keras"
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_the_keras_half_is_sound_on(backend):
+def test_lossmith_keras_on(backend):
     keras = importlib.util.find_spec("keras")
-    if keras is None or keras.origin is None:  # this very folder is none
+    if keras is None or keras.origin is None:  # tests/keras is found otherwise
         pytest.skip("Keras is not installed: pip install -e '.[keras]'")
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")

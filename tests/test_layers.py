@@ -33,7 +33,7 @@ LAYERS = (
 )
 """Files and folders of the package from the bottom to the top; those of one layer do not import each other."""
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHIN = {("resize", "image"), ("models", "noise_levels")}
+WITHIN = {("resize", "image"), ("noise_levels", "_checks")}
 """Imports within the lowest layer."""
 OPTIONAL = {
     *("torchvision", "lightning", "spandrel", "matplotlib", "lpips", "skimage", "optuna", "diffusers", "tensorboard"),

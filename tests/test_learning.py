@@ -22,9 +22,9 @@ def test_a_loss_without_a_critic_learns_nothing():
 def test_each_critic_of_a_sum_learns_and_its_figures_have_the_terms_name():
     loss = L1() + 0.1 * patch() + patch(seed=1).on(target="other")
     critics = [name for name in loss.names if name != "L1"]
-    figures = ("critic", "real", "fake", "spread")
+    figures = ("loss", "real_accuracy", "fake_accuracy", "logit_std")
     assert set(loss.step_discriminators(views())) == {f"{name}.{of}" for name in critics for of in figures}
-    assert [critic.learner.steps for critic in loss.losses[1:]] == [1, 1]
+    assert [critic.discriminator_trainer.steps for critic in loss.losses[1:]] == [1, 1]
 
 
 def test_a_critic_learns_from_the_views_and_through_the_lens_of_its_term():
@@ -33,7 +33,7 @@ def test_a_critic_learns_from_the_views_and_through_the_lens_of_its_term():
     (L1() + (inside @ lens).on(target="other")).step_discriminators(views(48))
     both = {name: lens({"pixels": view})["pixels"] for name, view in views(48).items()}
     plain.discriminator_step(both["pred"], both["other"])
-    assert torch.equal(plain.learner.mean, inside.learner.mean)
+    assert torch.equal(plain.discriminator_trainer.exp_avg, inside.discriminator_trainer.exp_avg)
 
 
 def test_a_critic_behind_several_layers_is_refused():
@@ -45,13 +45,13 @@ def test_a_critic_behind_several_layers_is_refused():
 def test_a_shared_critic_takes_one_step():
     critic = patch()
     (critic + 10 * FeatureMatching.of(critic)).step_discriminators(views())
-    assert critic.learner.steps == 1
+    assert critic.discriminator_trainer.steps == 1
 
 
 def test_a_critic_in_two_terms_takes_one_step():
     critic = patch()
     (critic + 0.1 * critic.on(target="other")).step_discriminators(views())
-    assert critic.learner.steps == 1
+    assert critic.discriminator_trainer.steps == 1
 
 
 def test_a_critic_rests_while_its_weight_is_nothing():
@@ -59,7 +59,7 @@ def test_a_critic_rests_while_its_weight_is_nothing():
     loss = L1() + OnFrom(5) * critic
     assert loss.step_discriminators(views(), step=4) == {}
     assert loss.step_discriminators(views(), step=5)
-    assert critic.learner.steps == 1
+    assert critic.discriminator_trainer.steps == 1
 
 
 def test_a_missing_view_is_named():

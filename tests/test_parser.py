@@ -1,4 +1,4 @@
-"""Text to loss and back: round trips, and errors with a caret under the place."""
+"""Text to loss and back: round trips, and errors with a caret at the position."""
 
 import random
 
@@ -22,8 +22,8 @@ from lossmith import (
 )
 
 
-def a_random_formula(dice: random.Random) -> str:
-    """A formula of the grammar, as a user may write it."""
+def draw_formula(dice: random.Random) -> str:
+    """Return a formula of the grammar as a user may write it."""
 
     def number() -> str:
         return dice.choice(["0.1", "2", "1e-3", "10/3", "3.5e2", "(1 + 2)"])
@@ -44,7 +44,9 @@ def a_random_formula(dice: random.Random) -> str:
         plain = ["L1", "L2()", "Lp(3)", "Charbonnier(eps=0.01)", "Huber", "TV('isotropic', squared=True)", "SSIM(7)"]
         recipes = ["perceptual", "style('vgg19')", "lpips", "ms_ssim_l1", "gatys()", "johnson", "real_esrgan(width=2)"]
         found = dice.choice([*plain, *recipes, f"L1 @ {lens()}", f"(L2 + 0.5*L1) @ {lens()}"])
-        return f'({found}).on(target="truth")' if "target" in parse(found).input_names and dice.random() < 0.3 else found
+        return (
+            f'({found}).on(target="truth")' if "target" in parse(found).input_names and dice.random() < 0.3 else found
+        )
 
     terms = [
         dice.choice(["{d}", "{w} * {d}", "{d} / 4"]).format(d=distance(), w=weight()) for _ in range(dice.randint(1, 4))
@@ -53,8 +55,8 @@ def a_random_formula(dice: random.Random) -> str:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_the_repr_of_what_a_formula_says_is_a_formula_that_says_it(seed):
-    loss = parse(a_random_formula(random.Random(seed)))
+def test_the_repr_of_a_parsed_formula_parses_to_the_same_loss(seed):
+    loss = parse(draw_formula(random.Random(seed)))
     again = parse(repr(loss))
     assert repr(again) == repr(loss)
     assert again.weights == loss.weights
@@ -80,31 +82,31 @@ def test_the_repr_of_what_a_formula_says_is_a_formula_that_says_it(seed):
         ("2 * (L1 + TV)", 2 * (L1() + TV())),
     ],
 )
-def test_text_says_what_python_says(text, written):
+def test_text_and_python_give_the_same_loss(text, written):
     assert repr(parse(text)) == repr(written)
 
 
-def test_every_loss_and_recipe_can_be_named():
+def test_every_loss_and_recipe_is_a_known_name():
     for name in losses.__all__:
-        if name not in ("Lp", "External"):  # a power to choose; a loss in Python
+        if name not in ("Lp", "External"):  # Lp needs a power, External a Python callable
             assert parse(name).terms
 
 
 @pytest.mark.parametrize("path", ["C:\\new\\table.pth", 'a "quoted" name', "it's", "tab\there", "ümlaut/日本", "a\nb"])
-def test_any_path_reads_back(path):
+def test_any_path_parses_back(path):
     loss = perceptual("vgg19", "relu1_1", weights=path)
     (network,) = parse(repr(loss)).networks.values()
     assert network.weights == path
     assert "\n" not in repr(loss)
 
 
-def test_numpys_numbers_read_back():
+def test_numpy_numbers_parse_back():
     loss = L1() + np.float64(0.1) * losses.Charbonnier(np.float64(0.01)) + losses.Lp(np.int64(3))
     assert repr(loss) == "L1() + 0.1 * Charbonnier(eps=0.01) + Lp(3)"
     assert repr(parse(repr(loss))) == repr(loss)
 
 
-def test_schedules_read_back():
+def test_schedules_parse_back():
     loss = Ramp(0, 1, 100) * Piecewise({0: 1.0, 10: 0.5}) * OnFrom(3) * OffAfter(9) * L1()
     assert parse(repr(loss)).weights == loss.weights
 
@@ -115,64 +117,64 @@ CARETS = [
     ("l1 + TV", "Unknown name 'l1'; did you mean 'L1'?", 0),
     ("L1 + tv", "Unknown name 'tv'; did you mean 'TV'?", 5),
     ("L1 + Percptual()", "Unknown name 'Percptual'; did you mean 'perceptual'?", 5),
-    ("Foo * L1", "Unknown name 'Foo'; there are", 0),
+    ("Foo * L1", "Unknown name 'Foo'; the names are", 0),
     ("L1 + perceptual(nett='vgg19')", "got an unexpected keyword argument 'nett'", 5),
     ("L1 + perceptual('vgg91')", "Got 'vgg91' alone", 5),
     ("L1 + style('vgg19', 'relu9_1')", "vgg19 has no layer 'relu9_1'", 5),
     ("L1 + perceptual(vgg19)", "write 'vgg19' in quotes if it is text", 16),
-    ("L1 + Lp", "Lp(p) was called otherwise: missing a required argument: 'p'", 5),
-    ("L1 + Lp(0.5)", "Lp wants a finite p of at least 1; got 0.5", 5),
-    ("L1 + Lp('2')", "Lp wants a finite number; got '2'", 5),
-    ("L1(3)", "L1() was called otherwise: too many positional arguments", 0),
+    ("L1 + Lp", "Wrong arguments of Lp(p): missing a required argument: 'p'", 5),
+    ("L1 + Lp(0.5)", "Lp p must be at least 1; got 0.5", 5),
+    ("L1 + Lp('2')", "Lp p must be a finite number at least 1; got '2'", 5),
+    ("L1(3)", "Wrong arguments of L1(): too many positional arguments", 0),
     ("L1 + TV(squared=L1)", "write 'L1' in quotes if it is text", 16),
     ("L1 + TV(squared=L1())", "An argument is a number or text; L1() is neither", 16),
-    ("L1 + lam", "'lam' is a knob, which multiplies: lam * a loss", 5),
-    ("L1 + 3", "a loss + a number means nothing", 5),
-    ("L1 * TV", "a loss * a loss means nothing", 5),
-    ("Gram @ L1", "a lens @ a loss means nothing", 7),
+    ("L1 + lam", "'lam' is a knob, which multiplies a loss: lam * L1", 5),
+    ("L1 + 3", "a loss + a number is not defined", 5),
+    ("L1 * TV", "a loss * a loss is not defined", 5),
+    ("Gram @ L1", "a lens @ a loss is not defined", 7),
     ("-Gram", "a lens has no sign", 1),
-    ("L1 + 'TV'", "'TV' is no loss, lens or weight", 5),
-    ("True * L1", "True is no loss, lens or weight", 0),
+    ("L1 + 'TV'", "'TV' is not a loss, lens or weight", 5),
+    ("True * L1", "True is not a loss, lens or weight", 0),
     ("1/0 * L1", "division by zero", 2),
-    ("0.1 * VGG('vgg19', 'conv1_1')", "a number * a lens means nothing", 6),
-    ("VGG('vgg19', 'conv1_1')", "is a lens, with no distance before it; write L1 @ VGG", 0),
-    ("lam", 'This is no loss but only a weight, Knob("lam"); add a loss such as L1.', 0),
-    ("3", "This is no loss but only a weight, 3; add a loss such as L1.", 0),
+    ("0.1 * VGG('vgg19', 'conv1_1')", "a number * a lens is not defined", 6),
+    ("VGG('vgg19', 'conv1_1')", "is a lens without a distance; write L1 @ VGG", 0),
+    ("lam", 'The formula is not a loss but the weight Knob("lam"); add a loss such as L1.', 0),
+    ("3", "The formula is not a loss but the weight 3; add a loss such as L1.", 0),
     ("L1 + (TV", "'(' was never closed", 5),
-    ("L1 + 0.1 perceptual", "The loss cannot be read: invalid syntax", 9),
-    ("L1 ++ $", "The loss cannot be read: invalid syntax", 6),
+    ("L1 + 0.1 perceptual", "The formula cannot be parsed: invalid syntax", 9),
+    ("L1 ++ $", "The formula cannot be parsed: invalid syntax", 6),
     ("éé * L1 + Foo", "Unknown name 'Foo'", 10),
     ("(L1 +\n  Foo)", "Unknown name 'Foo'", 2),
-    ("L1.on(prod='x')", "L1() reads mask, pred, target; it has no 'prod' to put elsewhere", 0),
+    ("L1.on(prod='x')", "L1() reads mask, pred, target; it has no input 'prod' to rename", 0),
     ("TV(per='image', per='pixel')", "'per' is given twice", 20),
-    ("1e400 * L1", "A weight wants a finite number; got inf", 8),
-    ("nan * L1", "'nan' means something else already", 0),
-    ("step * L1", "'step' means something else already", 0),
-    ("OnFrom('soon') * L1", "OnFrom wants whole steps of at least 0; got 'soon'", 0),
+    ("1e400 * L1", "A weight must be a finite number; got inf", 8),
+    ("nan * L1", "'nan' is reserved", 0),
+    ("step * L1", "'step' is reserved", 0),
+    ("OnFrom('soon') * L1", "OnFrom step must be an integer at least 0; got 'soon'", 0),
 ]
 
 
 @pytest.mark.parametrize(("text", "message", "column"), CARETS, ids=[text for text, *_ in CARETS])
-def test_an_error_says_what_and_where(text, message, column):
+def test_an_error_has_a_reason_and_a_position(text, message, column):
     with pytest.raises(ExpressionError) as caught:
         parse(text)
-    said, shown, caret = str(caught.value).split("\n")
-    assert message in said
+    reason, shown, caret = str(caught.value).split("\n")
+    assert message in reason
     assert shown.strip() in text
     assert caret == " " * (4 + column) + "^"
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\n\t\n"])
-def test_an_empty_formula_is_said(text):
-    with pytest.raises(ExpressionError, match="The loss is empty; write one such as"):
+def test_an_empty_formula_raises(text):
+    with pytest.raises(ExpressionError, match="The formula is empty; write one such as"):
         parse(text)
 
 
-def test_a_long_formula_is_shown_around_the_place():
+def test_a_long_formula_is_shown_around_the_position():
     text = " + ".join(["L1"] * 200) + " + Foo + " + " + ".join(["L1"] * 200)
     with pytest.raises(ExpressionError) as caught:
         parse(text)
-    said, shown, caret = str(caught.value).split("\n")
-    assert "Unknown name 'Foo'" in said
+    reason, shown, caret = str(caught.value).split("\n")
+    assert "Unknown name 'Foo'" in reason
     assert len(shown) < 250
     assert shown[caret.index("^") :].startswith("Foo")

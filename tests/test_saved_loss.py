@@ -1,4 +1,4 @@
-"""A loss travels as its text and the hashes of its weights."""
+"""Saved losses: the text of a loss and the hashes of its pretrained weights."""
 
 import json
 
@@ -10,6 +10,7 @@ from lossmith import L1, L2, AlexNet, Calibrated, ExpressionError, Knob, load, p
 from lossmith.lens import get_backbone
 from lossmith.lenses import vgg
 from lossmith.lenses.lpips import LPIPS_LAYERS
+from lossmith.parser import update_formula
 from lossmith.pretrained.locate import compute_sha256
 
 
@@ -19,7 +20,7 @@ def hybrid(weight_file):
     return L1() + Knob("lam") * perceptual("vgg16", "relu1_2", weights=weights)
 
 
-def test_a_loss_saves_and_loads(hybrid, tmp_path, image_pair):
+def test_a_saved_loss_loads_as_the_same_loss(hybrid, tmp_path, image_pair):
     save(hybrid, tmp_path / "loss.json")
     again = load(tmp_path / "loss.json")
     assert repr(again) == repr(hybrid)
@@ -27,43 +28,45 @@ def test_a_loss_saves_and_loads(hybrid, tmp_path, image_pair):
     assert [path.name for path in tmp_path.iterdir()] == ["loss.json"]
 
 
-def test_the_file_holds_the_text_and_the_hashes(hybrid, tmp_path):
+def test_the_file_contains_the_text_and_the_hashes(hybrid, tmp_path):
     save(hybrid, tmp_path / "loss.json")
     recipe = json.loads((tmp_path / "loss.json").read_text())
     assert recipe["text"] == repr(hybrid)
     assert {name: len(digest) for name, digest in recipe["weights"].items()} == dict.fromkeys(hybrid.weight_hashes, 64)
 
 
-def test_other_weights_than_were_saved_are_refused(hybrid, tmp_path):
+def test_weights_with_another_hash_raise(hybrid, tmp_path):
     save(hybrid, tmp_path / "loss.json")
     recipe = json.loads((tmp_path / "loss.json").read_text())
     recipe["weights"] = dict.fromkeys(recipe["weights"], "0" * 64)
     (tmp_path / "loss.json").write_text(json.dumps(recipe))
-    with pytest.raises(ValueError, match=r"was saved with other weights of vgg16, .* \(00000000...\) than are found"):
+    with pytest.raises(
+        ValueError, match=r"saved with other weights of vgg16, .* \(00000000...\) than those found"
+    ):
         load(tmp_path / "loss.json")
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"text": "L1"}', b'{"text": "L1", "weights": 3}', b"\xff\xfe\x00"]
 )
-def test_a_file_that_holds_no_loss_is_refused(content, tmp_path):
+def test_a_file_without_a_loss_raises(content, tmp_path):
     (tmp_path / "loss.json").write_bytes(content)
-    with pytest.raises(ValueError, match="holds no loss that was saved"):
+    with pytest.raises(ValueError, match="is not a saved loss"):
         load(tmp_path / "loss.json")
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no loss that was saved"):
+def test_a_missing_file_raises(tmp_path):
+    with pytest.raises(ValueError, match="is not a saved loss"):
         load(tmp_path / "none.json")
 
 
-def test_a_saved_text_is_read_as_text_and_never_run(tmp_path):
+def test_a_saved_text_is_parsed_and_never_executed(tmp_path):
     (tmp_path / "loss.json").write_text(json.dumps({"text": "__import__('os').system('true')", "weights": {}}))
     with pytest.raises(ExpressionError):
         load(tmp_path / "loss.json")
 
 
-def test_a_failed_save_leaves_the_older_file(hybrid, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_earlier_file(hybrid, tmp_path, monkeypatch):
     path = tmp_path / "loss.json"
     save(L1(), path)
     before = path.read_text()
@@ -74,9 +77,29 @@ def test_a_failed_save_leaves_the_older_file(hybrid, tmp_path, monkeypatch):
     assert path.read_text() == before
 
 
-def test_the_hash_of_lpips_heads_is_saved_too(tmp_path):
+def test_the_hash_of_lpips_heads_is_saved(tmp_path):
     heads = {f"lin{i}": torch.ones(1, width, 1, 1) for i, width in enumerate((64, 192, 384, 256, 256))}
     save_file(heads, tmp_path / "own.safetensors")
     network = AlexNet(LPIPS_LAYERS["alex"], weights="random")
     own = L2() @ Calibrated("alex", weights=tmp_path / "own.safetensors") @ network
-    assert own.weight_hashes[f"lpips_alex, weights={tmp_path / 'own.safetensors'}"] == compute_sha256(tmp_path / "own.safetensors")
+    assert own.weight_hashes[f"lpips_alex, weights={tmp_path / 'own.safetensors'}"] == compute_sha256(
+        tmp_path / "own.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "updated"),
+    [
+        ("Percent(30) * L1() + Percent(70) * TV()", "GradientShare(30) * L1() + GradientShare(70) * TV()"),
+        ('L1() + 0.1 * Denoising("v", weighting="min-snr")', 'L1() + 0.1 * DenoisingMSE("v", weighting="min-snr")'),
+        ('L1() @ VGG("vgg16", "conv1_1", weights="Denoising")', 'L1() @ VGG("vgg16", "conv1_1", weights="Denoising")'),
+        ("DenoisingMSE()", "DenoisingMSE()"),
+    ],
+)
+def test_names_of_earlier_versions_are_updated_outside_quotes(text, updated):
+    assert update_formula(text) == updated
+
+
+def test_a_loss_saved_with_earlier_names_loads(tmp_path):
+    (tmp_path / "loss.json").write_text(json.dumps({"text": "Percent(30) * L1() + Denoising()", "weights": {}}))
+    assert repr(load(tmp_path / "loss.json")) == "GradientShare(30) * L1() + DenoisingMSE()"

@@ -1,4 +1,4 @@
-"""Docstrings for the site: what Sphinx would read in them becomes Markdown; losses and lenses link to each other."""
+"""Conversion of docstrings for the site: Sphinx markup becomes Markdown, and losses and lenses link to each other."""
 
 import re
 import textwrap
@@ -8,37 +8,37 @@ import griffe
 
 from lossmith import lenses, losses
 
-LINKED = {*losses.__all__, *(name for name in lenses.__all__ if not name.endswith("Weights"))}  # these are errors
+LINKED = {*losses.__all__, *(name for name in lenses.__all__ if not name.endswith("Error"))}
 TABLE = re.compile(r"^=+(?: +=+)+\n(?:.+\n)*=+(?: +=+)+$", re.MULTILINE)
 
 
 class Markdown(griffe.Extension):
-    """Rewrites each docstring as it is read, for mkdocstrings."""
+    """Convert each docstring when mkdocstrings reads it."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Called by griffe for everything that it finds."""
+        """Convert the docstring of an object; called by griffe for every object."""
         if obj.docstring:
             obj.docstring.value = markdown(obj.docstring.value)
 
 
 def markdown(text: str) -> str:
-    r"""A docstring in Markdown: formulas in dollars, tables with bars, references as a list, names as links.
+    r"""Return a docstring as Markdown: formulas in dollars, tables with bars, references as a list, names as links.
 
     Example:
         >>> markdown("As :class:`L1`, of :math:`x^2`.")
         'As [`L1`][lossmith.L1], of $x^2$.'
     """
-    text = TABLE.sub(lambda found: table(found[0]), text)  # first, while its columns are where they were
+    text = TABLE.sub(lambda found: table(found[0]), text)  # first, since the other replacements move its columns
     text = re.sub(r"^\.\. math:: ?(.*(?:\n[ \t]+.*)*)", formula, text, flags=re.MULTILINE)
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = re.sub(r":[a-z]+:`(?:lossmith\.)?([^`]+)`", link, text)
-    text = re.sub(r"^( *)\| (?=https?:)", r"\1  ", text, flags=re.MULTILINE)  # an address goes with its title
+    text = re.sub(r"^( *)\| (?=https?:)", r"\1  ", text, flags=re.MULTILINE)  # a reference's address continues the line of its title
     text = re.sub(r"^( *)\| (?=.*[^|\n]$)", r"\1- ", text, flags=re.MULTILINE)
-    return re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)  # griffe's name for code that runs
+    return re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)  # griffe's name of the section
 
 
 def formula(found: re.Match[str]) -> str:
-    r"""A formula in a paragraph of its own.
+    r"""Return a formula as a separate paragraph.
 
     Example:
         >>> markdown(".. math:: a +\n    b\n\nof")
@@ -49,13 +49,13 @@ def formula(found: re.Match[str]) -> str:
 
 
 def link(found: re.Match[str]) -> str:
-    """A name as code, and a link where it has its place on the site."""
+    """Return a name as code, with a link if it is documented on the site."""
     name = found[1]
     return f"[`{name}`][lossmith.{name}]" if name in LINKED else f"`{name}`"
 
 
 def table(text: str) -> str:
-    r"""A simple table with bars; a row that begins with nothing goes on with the one before.
+    r"""Return a simple reStructuredText table as a Markdown table; a row with an empty first cell continues the row above.
 
     Example:
         >>> table("==  ==\na   b\n    c\n==  ==")

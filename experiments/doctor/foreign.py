@@ -162,7 +162,7 @@ def tabled(rows: list[dict[str, Any]]) -> str:
         library, _, loss = row["loss"].partition(" ")
         said: dict[str, list[str]] = {"error": [], "warning": [], "note": []}
         for finding in row["findings"]:
-            said[finding["severity"]].append(finding["seen"].replace("|", "/"))
+            said[finding["severity"]].append(finding["message"].replace("|", "/"))
         lines.append(f"| {library} `{loss}` | {' '.join(said['error'])} | {' '.join(said['warning'])} | ")
         lines[-1] += f"{' '.join(said['note'])} |"
     return "\n".join(lines)

@@ -13,16 +13,17 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from lossmith.doctor.table import EDGE_CASES, EdgeCaseTable, public_losses
+from lossmith.doctor.edge_case_table import EdgeCaseTable, public_losses
+from lossmith.doctor.edge_cases import EDGE_CASES
 
 HERE = Path(__file__).parent
 PICTURE = HERE.parents[1] / "docs" / "images" / "hostile.png"
 OUTCOMES = {
     "finite": ("#cfe8d5", "value and gradient are finite"),
-    "refused": ("#cfdcf0", "refused with one clear line"),
-    "marked": ("#f3e3b3", "the NaN shows in this image's value"),
-    "untouched": ("#f7f7f7", "does not touch the loss's views"),
-    "bad": ("#d1495b", "neither"),
+    "rejected": ("#cfdcf0", "rejected with one clear line"),
+    "nan": ("#f3e3b3", "NaN only in the value of this image"),
+    "unaffected": ("#f7f7f7", "does not change the inputs"),
+    "failed": ("#d1495b", "neither"),
 }
 
 
@@ -30,13 +31,13 @@ def main() -> None:
     """Makes the table, and draws it."""
     table = EdgeCaseTable.of(*public_losses())
     (HERE / "hostile.json").write_text(json.dumps(table.as_dict(), indent=1) + "\n", encoding="utf-8")
-    names, inputs = list(dict.fromkeys(cell.loss for cell in table.cells)), list(EDGE_CASES)
-    figure, axes = plt.subplots(figsize=(0.3 * len(inputs) + 3, 0.21 * len(names) + 2.2), dpi=150)
+    names, cases = list(dict.fromkeys(cell.loss for cell in table.cells)), list(EDGE_CASES)
+    figure, axes = plt.subplots(figsize=(0.3 * len(cases) + 3, 0.21 * len(names) + 2.2), dpi=150)
     for cell in table.cells:
-        corner = inputs.index(cell.given), names.index(cell.loss)
+        corner = cases.index(cell.case), names.index(cell.loss)
         axes.add_patch(plt.Rectangle(corner, 0.94, 0.94, color=OUTCOMES[cell.outcome][0]))
-    axes.set(xlim=(0, len(inputs)), ylim=(len(names), 0))
-    axes.set_xticks([i + 0.5 for i in range(len(inputs))], inputs, rotation=60, ha="left", fontsize=7)
+    axes.set(xlim=(0, len(cases)), ylim=(len(names), 0))
+    axes.set_xticks([i + 0.5 for i in range(len(cases))], cases, rotation=60, ha="left", fontsize=7)
     axes.set_yticks([i + 0.5 for i in range(len(names))], names, fontsize=7)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     for side in axes.spines.values():

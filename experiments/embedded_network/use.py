@@ -162,7 +162,7 @@ def scores(task: str, assets: Path, way: Callable[[Tensor], Tensor]) -> dict[str
         for i, file in enumerate(sorted(benchmark(assets, folder))):
             clean = crop_to_multiple(opened(file, middle), SCALES[task])
             pred = way(degraded(task, clean, i)).clamp(0, 1)
-            rows.append(compute_metrics(pred, clean, border=SCALES[task], which=which))
+            rows.append(compute_metrics(pred, clean, border=SCALES[task], metrics=which))
         found[folder] = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in which}
     return found
 
@@ -178,7 +178,7 @@ def drawing(arms: Arms, assets: Path) -> None:
     for name in DRAWN:
         if (name, 0) in arms.models:
             pred = arms.models[name, 0](small).clamp(0, 1)
-            told = compute_metrics(pred, clean, border=SCALES[arms.task], which=("psnr_y", "lpips_alex"))
+            told = compute_metrics(pred, clean, border=SCALES[arms.task], metrics=("psnr_y", "lpips_alex"))
             drawn[f"{name}\n{told['psnr_y']:.2f} dB, LPIPS {told['lpips_alex']:.3f}"] = pred[0]
     height, width = clean.shape[2:]
     place = (height // 2, width * 5 // 8, height // 4, width // 4)

@@ -1,7 +1,4 @@
-"""Several processes that train together: which this one is, and what all of them have.
-
-Alone, each of these gives back what it was given.
-"""
+"""Collective operations over the processes of a distributed training; the identity in a single process."""
 
 from typing import Any
 
@@ -9,57 +6,83 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["all_reduce_mean", "all_gather_with_gradient", "all_gather_with_own_gradient", "rank_and_world_size", "row_offset", "all_reduce_sum"]
+__all__ = [
+    "all_gather_with_gradient",
+    "all_gather_with_own_gradient",
+    "all_reduce_mean",
+    "all_reduce_sum",
+    "rank_and_world_size",
+    "row_offset",
+]
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Which process this is, and of how many."""
-    shared = dist.is_available() and dist.is_initialized()
-    return (dist.get_rank(), dist.get_world_size()) if shared else (0, 1)
+    """Return the rank of this process and the number of processes."""
+    is_distributed = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed else (0, 1)
 
 
-def all_reduce_sum(part: Tensor) -> Tensor:
-    """The sum over all processes, in place and without a gradient."""
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sum a tensor over all processes, in place and without a gradient."""
     if rank_and_world_size()[1] > 1:
-        dist.all_reduce(part)
-    return part
+        dist.all_reduce(tensor)
+    return tensor
 
 
-def all_reduce_mean(part: Tensor) -> Tensor:
-    """The mean over all processes, without a gradient."""
-    return all_reduce_sum(part.detach().clone()) / rank_and_world_size()[1]
+def all_reduce_mean(tensor: Tensor) -> Tensor:
+    """Compute the mean of a tensor over all processes, without a gradient."""
+    return all_reduce_sum(tensor.detach().clone()) / rank_and_world_size()[1]
 
 
-def all_gather_with_own_gradient(part: Tensor) -> Tensor:
-    """What all processes have of something, in order; the gradient reaches this one's own part.
+def all_gather_with_own_gradient(rows: Tensor) -> Tensor:
+    """Concatenate the rows of all processes in the order of ranks; the gradient reaches the rows of this process only.
 
-    Each then computes the value of the joint batch, and the sum of their gradients is that value's.
+    If each process computes the same value of all rows, the sum of the gradients over processes is the gradient of this
+    value.
+
+    Args:
+        rows: (n, ...), with one shape on all processes.
+
+    Returns:
+        (world_size * n, ...).
     """
-    rank, world = rank_and_world_size()
-    if world == 1:
-        return part
-    parts = [torch.empty_like(part) for _ in range(world)]
-    dist.all_gather(parts, part.detach().contiguous())
-    return torch.cat([*parts[:rank], part, *parts[rank + 1 :]])
+    rank, world_size = rank_and_world_size()
+    if world_size == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(world_size)]
+    dist.all_gather(parts, rows.detach().contiguous())
+    return torch.cat([*parts[:rank], rows, *parts[rank + 1 :]])
 
 
 def all_gather_with_gradient(rows: Tensor) -> Tensor:
-    """The rows of all processes, which have equally many, in the order of their ranks; gradients find their way back.
+    """Concatenate the rows of all processes in the order of ranks; gradients are summed over processes.
 
-    Each process may then ask questions of its own of every row.
+    Each process may compute another function of all rows.
+
+    Args:
+        rows: (n, ...), with one shape on all processes.
+
+    Returns:
+        (world_size * n, ...).
     """
     if rank_and_world_size()[1] == 1:
         return rows
-    everyone: Tensor = _Gathered.apply(rows)  # type: ignore[no-untyped-call]
-    return everyone
+    gathered: Tensor = _AllGather.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
 
 
 def row_offset(n: int) -> int:
-    """How many rows of :func:`gathered` come before one's own n."""
+    """Return the index of the first of this process's n rows among the gathered rows."""
     return n * rank_and_world_size()[0]
 
 
-class _Gathered(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
+    """A gather with a gradient.
+
+    torch.distributed.nn.functional.all_gather has the same values and gradients, but is deprecated in torch 2.14, and
+    its replacement is a private module.
+    """
+
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.n = len(rows)
@@ -68,6 +91,7 @@ class _Gathered(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> Tensor:
-        total = all_reduce_sum(arriving.clone(memory_format=torch.contiguous_format))  # what arrives may be shared
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        # the incoming gradient may be shared with other nodes of the graph
+        total = all_reduce_sum(grad_output.clone(memory_format=torch.contiguous_format))
         return total[row_offset(ctx.n) :][: ctx.n]

@@ -1,7 +1,7 @@
-r"""Noise levels: how much picture and how much noise there is at each time of a diffusion.
+r"""Noise schedules of diffusion models, and conversions between their predictions.
 
-At time :math:`t` a step mixes :math:`z = \alpha_t x + \sigma_t \epsilon`; all that matters of a level is
-:math:`\lambda = \log \alpha^2 / \sigma^2`.
+At time :math:`t` a noisy image is :math:`z = \alpha_t x + \sigma_t \epsilon`; its noise level is determined by the
+log-SNR :math:`\lambda = \log \alpha^2 / \sigma^2`.
 
 ======== ====================== ====================== ======================================================
 schedule :math:`\alpha_t`       :math:`\sigma_t`       times
@@ -14,35 +14,42 @@ schedule :math:`\alpha_t`       :math:`\sigma_t`       times
 
 import math
 from dataclasses import dataclass
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-__all__ = ["NoiseSchedule", "Prediction", "Schedule", "output_from_x0", "x0_from_output"]
+from lossmith._checks import check_choice
 
-Schedule = Literal["flow", "cosine", "edm"]
-Prediction = Literal["eps", "x0", "v", "flow", "edm"]
+__all__ = ["NoiseSchedule", "NoiseScheduleName", "PredictionType", "output_from_x0", "x0_from_output"]
 
-END = 15.0
-LOW, HIGH = (math.atan(math.exp(end / 2)) for end in (-END, END))
-"""The angles between which the cosine schedule turns, as in simple diffusion; nothing is all noise there."""
-FLOW_END = 1 / (1 + math.exp(-END / 2))
-"""The time of a flow that has as little of a picture."""
-SIGMAS = (0.002, 80.0)
-"""The ends of EDM's levels."""
+NoiseScheduleName = Literal["flow", "cosine", "edm"]
+PredictionType = Literal["eps", "x0", "v", "flow", "edm"]
+
+MAX_LOGSNR = 15.0
+"""Largest absolute log-SNR of the cosine schedule, as in simple diffusion; no level is pure noise."""
+MIN_ANGLE, MAX_ANGLE = (math.atan(math.exp(end / 2)) for end in (-MAX_LOGSNR, MAX_LOGSNR))
+"""The angles at the ends of the cosine schedule."""
+FLOW_END = 1 / (1 + math.exp(-MAX_LOGSNR / 2))
+"""The time of a flow with the smallest log-SNR of the cosine schedule."""
+EDM_SIGMAS = (0.002, 80.0)
+"""Smallest and largest noise level of EDM."""
+EDM_RHO = 7
+EDM_LOG_MEAN, EDM_LOG_STD = -1.2, 1.2
+NUM_TIMESTEPS = 1000.0
+"""Range of the timesteps for which sinusoidal embeddings are designed."""
 
 
 @final
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """A schedule.
+    """A noise schedule.
 
     Args:
         schedule: "flow", "cosine" or "edm".
 
     Raises:
-        ValueError: Another schedule.
+        ValueError: The schedule is unknown.
 
     References:
         | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022)
@@ -50,78 +57,75 @@ class NoiseSchedule:
         | Scaling Rectified Flow Transformers for High-Resolution Image Synthesis (Esser et al., 2024)
 
     Example:
-        >>> Levels("flow").logsnr(torch.tensor([0.5]))
+        >>> NoiseSchedule("flow").logsnr(torch.tensor([0.5]))
         tensor([0.])
     """
 
-    schedule: Schedule = "flow"
+    schedule: NoiseScheduleName = "flow"
 
     def __post_init__(self) -> None:
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(f"There are the schedules {', '.join(get_args(Schedule))}; got {self.schedule!r}.")
+        check_choice("The noise schedule", self.schedule, NoiseScheduleName)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """How much of the picture there is at some times."""
+        """Return the factor of the clean image at times t."""
         if self.schedule == "flow":
             return 1 - t
-        return torch.cos(cosine_angle(t)) if self.schedule == "cosine" else torch.ones_like(t)
+        return torch.cos(_cosine_angle(t)) if self.schedule == "cosine" else torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """How much noise."""
-        return torch.sin(cosine_angle(t)) if self.schedule == "cosine" else t
+        """Return the factor of the noise at times t."""
+        return torch.sin(_cosine_angle(t)) if self.schedule == "cosine" else t
 
     def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """How alpha and sigma change with the time."""
+        """Return the derivatives of alpha and sigma with respect to time."""
         if self.schedule == "cosine":
-            return -self.sigma(t) * (HIGH - LOW), self.alpha(t) * (HIGH - LOW)
-        still, moving = torch.zeros_like(t), torch.ones_like(t)
-        return (-moving if self.schedule == "flow" else still), moving
+            return -self.sigma(t) * (MAX_ANGLE - MIN_ANGLE), self.alpha(t) * (MAX_ANGLE - MIN_ANGLE)
+        zero, one = torch.zeros_like(t), torch.ones_like(t)
+        return (-one if self.schedule == "flow" else zero), one
 
     def logsnr(self, t: Tensor) -> Tensor:
-        """The logarithm of signal to noise."""
+        """Return the log signal-to-noise ratio at times t."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
     def flow_time(self, t: Tensor) -> Tensor:
-        """The time of a flow that has as much signal to noise: one clock for all schedules, 0 to 1."""
+        """Return the time from 0 to 1 at which a flow has the same log-SNR."""
         alpha, sigma = self.alpha(t), self.sigma(t)
         return sigma / (alpha + sigma)
 
     def timesteps(self, t: Tensor) -> Tensor:
-        """What a network is told of the time: up to 1000, the range that sinusoidal embeddings are made for."""
-        return 250 * t.log() if self.schedule == "edm" else 1000 * t
+        """Return the times as inputs of a sinusoidal embedding, up to about 1000."""
+        return 250 * t.log() if self.schedule == "edm" else NUM_TIMESTEPS * t
 
     def sample_times(self, like: Tensor) -> Tensor:
-        """A time for each picture of a batch, (N,).
+        """Draw a training time for each image of a batch, (N,), on its device.
 
-        A flow takes one half evenly and one half from a logit-normal with mean 0.5, which is where the layout of a
-        small picture is decided; the cosine schedule evenly; EDM log-normally, mean -1.2 and deviation 1.2.
+        A flow draws one half of the times uniformly and the other half from a logit-normal distribution with mean 0.5,
+        where the layout of a small image is decided; the cosine schedule draws uniformly; EDM log-normally, with mean
+        -1.2 and standard deviation 1.2.
         """
         n, device = len(like), like.device
-        even, normal, which = torch.rand(n, device=device), torch.randn(n, device=device), torch.rand(n, device=device)
+        uniform = torch.rand(n, device=device)
+        normal, which = torch.randn(n, device=device), torch.rand(n, device=device)
         if self.schedule == "edm":
-            return (1.2 * normal - 1.2).exp().clamp(*SIGMAS)
-        return even if self.schedule == "cosine" else torch.where(which < 0.5, even, torch.sigmoid(normal + 0.5))
+            return (EDM_LOG_STD * normal + EDM_LOG_MEAN).exp().clamp(*EDM_SIGMAS)
+        return uniform if self.schedule == "cosine" else torch.where(which < 0.5, uniform, torch.sigmoid(normal + 0.5))
 
-    def sampling_times(self, steps: int, prediction: Prediction = "x0") -> Tensor:
-        """The times of a sampling from noise to picture, (steps + 1,); EDM's with its rho of 7, and 0 at the end.
+    def sampling_times(self, steps: int, prediction: PredictionType = "x0") -> Tensor:
+        """Return the times of sampling from noise to image, (steps + 1,); those of EDM with rho = 7 and a final 0.
 
-        Where the noise is predicted, which in nothing but noise tells of no picture, a flow begins at the log-SNR at
-        which the cosine schedule does.
+        With a noise prediction, which contains no information on the image at pure noise, a flow starts at the log-SNR
+        at which the cosine schedule starts.
         """
         if self.schedule != "edm":
             start = FLOW_END if (self.schedule, prediction) == ("flow", "eps") else 1.0
             return torch.linspace(start, 0, steps + 1, dtype=torch.float64)
-        high, low = SIGMAS[1] ** (1 / 7), SIGMAS[0] ** (1 / 7)
-        return torch.cat([torch.linspace(high, low, steps, dtype=torch.float64) ** 7, torch.zeros(1).double()])
-
-
-def cosine_angle(t: Tensor) -> Tensor:
-    """The cosine schedule's angle."""
-    return LOW + t * (HIGH - LOW)
+        high, low = EDM_SIGMAS[1] ** (1 / EDM_RHO), EDM_SIGMAS[0] ** (1 / EDM_RHO)
+        sigmas = torch.linspace(high, low, steps, dtype=torch.float64) ** EDM_RHO
+        return torch.cat([sigmas, torch.zeros(1).double()])
 
 
 def x0_from_output(
-    prediction: Prediction,
+    prediction: PredictionType,
     output: Tensor,
     noisy: Tensor,
     alpha: Tensor,
@@ -129,15 +133,19 @@ def x0_from_output(
     *,
     sigma_data: float = 0.5,
 ) -> Tensor:
-    r"""The clean picture that a network's output stands for, on which any other loss may act.
+    r"""Return the clean image that a network's output implies; any image loss can be applied to it.
 
     Args:
-        prediction: What the network predicts.
-        output: What it gave, (N, ...).
-        noisy: What it saw, :math:`z = \alpha x + \sigma \epsilon`, however alpha and sigma are scaled.
-        alpha: How much of the picture is in there, (N,). At 0, an "eps" prediction tells nothing of it.
-        sigma: How much noise, (N,).
-        sigma_data: The deviation of the clean values, for "edm".
+        prediction: Prediction type of the network.
+        output: Output of the network, (N, ...).
+        noisy: Input of the network, :math:`z = \alpha x + \sigma \epsilon`; a common factor of alpha and sigma is
+            allowed.
+        alpha: Factor of the clean image, (N,). At 0, a prediction "eps" implies no image.
+        sigma: Factor of the noise, (N,).
+        sigma_data: Standard deviation of the clean values, for "edm".
+
+    Returns:
+        The clean image, (N, ...).
 
     Example:
         >>> from lossmith import L1, DenoisingMSE, Gate
@@ -145,8 +153,8 @@ def x0_from_output(
         >>> x, noise, t = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8), torch.tensor([0.1, 0.9])
         >>> z = t.view(-1, 1, 1, 1) * noise
         >>> out, logsnr = noise - x, 2 * torch.log((1 - t) / t)
-        >>> views = {"prediction": out, "clean": x, "noise": noise, "logsnr": logsnr}
-        >>> loss(**views, x0=x0_from_output("flow", out, z, 1 - t, t))
+        >>> inputs = {"prediction": out, "clean": x, "noise": noise, "logsnr": logsnr}
+        >>> loss(**inputs, x0=x0_from_output("flow", out, z, 1 - t, t))
         tensor(0.)
     """
     alpha, sigma = (v.view(-1, *(1,) * (noisy.dim() - 1)) for v in (alpha, sigma))
@@ -159,15 +167,15 @@ def x0_from_output(
     if prediction == "v":
         squares = alpha.square() + sigma.square()
         return (alpha * noisy - sigma * squares.sqrt() * output) / squares
-    level = sigma / sigma_data  # z / alpha has this noise, in units of the data
-    room = alpha.square() + level.square()
-    return (alpha * noisy + sigma * room.sqrt() * output) / room
+    level = sigma / sigma_data  # noise level of z / alpha in units of the data's deviation
+    squares = alpha.square() + level.square()
+    return (alpha * noisy + sigma * squares.sqrt() * output) / squares
 
 
 def output_from_x0(
-    prediction: Prediction, x0: Tensor, noisy: Tensor, alpha: Tensor, sigma: Tensor, *, sigma_data: float = 0.5
+    prediction: PredictionType, x0: Tensor, noisy: Tensor, alpha: Tensor, sigma: Tensor, *, sigma_data: float = 0.5
 ) -> Tensor:
-    """The output of a network that stands for a clean picture: :func:`x0_from_output` the other way."""
+    """Return the network output that implies a clean image, the inverse of :func:`x0_from_output`."""
     alpha, sigma = (v.view(-1, *(1,) * (noisy.dim() - 1)) for v in (alpha, sigma))
     if prediction == "x0":
         return x0
@@ -179,5 +187,10 @@ def output_from_x0(
         squares = alpha.square() + sigma.square()
         return (alpha * noisy - squares * x0) / (sigma * squares.sqrt())
     level = sigma / sigma_data
-    room = alpha.square() + level.square()
-    return (room * x0 - alpha * noisy) / (sigma * room.sqrt())
+    squares = alpha.square() + level.square()
+    return (squares * x0 - alpha * noisy) / (sigma * squares.sqrt())
+
+
+def _cosine_angle(t: Tensor) -> Tensor:
+    """Return the angle of the cosine schedule at times t."""
+    return MIN_ANGLE + t * (MAX_ANGLE - MIN_ANGLE)

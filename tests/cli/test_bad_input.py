@@ -92,13 +92,13 @@ def test_a_crop_too_small_for_the_network_of_a_term(train):
 def test_another_network_than_there_is(train):
     status, _, error = train("--model", "esdr")
     assert status == 2
-    assert "did you mean 'edsr'?" in one_line(error)
+    assert "Did you mean 'edsr'?" in one_line(error)
 
 
 def test_a_scale_that_the_checkpoint_does_not_have(say, photos, trained):
     status, _, error = say("evaluate", trained, "--scale", "4", "--images", photos)
     assert status == 2
-    assert "enlarges 2 times; 4 times is asked for" in one_line(error)
+    assert "has the upscaling factor 2; the required factor is 4" in one_line(error)
 
 
 def test_a_run_that_is_none(say, photos, tmp_path):

@@ -20,7 +20,7 @@ def run(photos, tmp_path_factory):
     words += ["--knob", "lam=0.1:10", *QUICK, *SMALL]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.hub.download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
-        patch.setattr("lossmith.knob.slider_calibration.missing", lambda which: {"lpips_alex": "no weights"})
+        patch.setattr("lossmith.knob.slider_calibration.find_missing_metrics", lambda which: {"lpips_alex": "no weights"})
         assert main([str(word) for word in words]) == 0
         model, header = load_restorer(out / "model.safetensors")
         torch.manual_seed(0)
@@ -152,10 +152,10 @@ def test_evaluate_mixes_the_ends_too(say, run, photos):
     [
         ((), "has the knob 'lam', 0.1 to 10; say where to turn it: --at 0.5 (the slider), --at lam=0.7"),
         (("mu=1",), "has no knob 'mu'; it has lam"),
-        (("lam=11",), "'lam' was trained from 0.1 to 10; it cannot be turned to 11"),
+        (("lam=11",), "'lam' was trained from 0.1 to 10; got 11"),
         (("lam=much",), "--at lam=much cannot be read; write --at 0.5"),
         (("half",), "--at half cannot be read"),
-        (("1.5",), "A slider goes from 0 to 1; got 1.5"),
+        (("1.5",), "A slider position must be from 0 to 1; got 1.5"),
         (("0.5", "psnr>=20"), "There is one slider; --at 0.5 and --at psnr>=20"),
         (("gone.png",), "The map 'gone.png' cannot be read"),
         (("niqe<=3",), "'niqe' was not measured"),

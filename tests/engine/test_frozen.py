@@ -7,72 +7,78 @@ import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
-from lossmith.engine.frozen import count_saved_bytes, compute_tile_margin, run_frozen
+from lossmith.engine.frozen import compute_tile_margin, count_saved_bytes, run_frozen
 from lossmith.engine.layers import Conv, MaxPool, ReLU
 
-EVERY = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
+ALL_LAYERS = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
 
 
 def network(*, widths=(3, 5, 8, 6), kernel=2, ceil=False, stride=1, dtype=torch.float32, seed=0):
     g = torch.Generator().manual_seed(seed)
     steps = []
-    for i, (inward, outward) in enumerate(pairwise(widths), start=1):
-        weight = torch.randn(outward, inward, 3, 3, generator=g, dtype=torch.float64) / (4.5 * inward) ** 0.5
-        bias = torch.randn(outward, generator=g, dtype=torch.float64) / 4
+    for i, (in_channels, out_channels) in enumerate(pairwise(widths), start=1):
+        weight = (
+            torch.randn(out_channels, in_channels, 3, 3, generator=g, dtype=torch.float64) / (4.5 * in_channels) ** 0.5
+        )
+        bias = torch.randn(out_channels, generator=g, dtype=torch.float64) / 4
         steps += [Conv(f"conv{i}", weight.to(dtype), bias.to(dtype), stride if i == 1 else 1, 1), ReLU(f"relu{i}")]
         if i < len(widths) - 1:
             steps.append(MaxPool(f"pool{i}", kernel, 2, ceil))
     return steps
 
 
-def plain(steps, image, taps):
+def run_plain(steps, image, layers):
     maps, x = {}, image
     for step in steps:
         x = step(x)
-        if step.name in taps:
+        if step.name in layers:
             maps[step.name] = x
     return maps
 
 
-def picture(*shape, dtype=torch.float32, seed=1):
+def random_image(*shape, dtype=torch.float32, seed=1):
     g = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
 
 
-def swept(maps):
-    """A sum in which no two elements weigh the same."""
+def weighted_sum(maps):
+    """Return a sum in which each element has another weight."""
     return sum((m * torch.linspace(-1, 1, m.numel(), dtype=m.dtype).view(m.shape)).sum() for m in maps.values())
 
 
 def gradient(maps, image):
-    return torch.autograd.grad(swept(maps), image, retain_graph=True)[0]
+    return torch.autograd.grad(weighted_sum(maps), image, retain_graph=True)[0]
 
 
 @pytest.mark.parametrize(("dtype", "rtol", "atol"), [(torch.float64, 1e-10, 1e-10), (torch.float32, 1e-5, 1e-5)])
-@pytest.mark.parametrize("taps", [{"conv3"}, {"relu2"}, {"pool1"}, {"relu1", "pool1"}, {"conv1", "relu3"}, EVERY])
+@pytest.mark.parametrize(
+    "layers", [{"conv3"}, {"relu2"}, {"pool1"}, {"relu1", "pool1"}, {"conv1", "relu3"}, ALL_LAYERS]
+)
 @pytest.mark.parametrize("options", [{}, {"kernel": 3}, {"kernel": 3, "ceil": True}, {"ceil": True}, {"stride": 2}])
 @pytest.mark.parametrize("shape", [(1, 3, 16, 16), (3, 3, 17, 23)])
-def test_values_and_gradients_are_those_of_plain_autograd(shape, options, taps, dtype, rtol, atol):
-    steps, image = network(dtype=dtype, **options), picture(*shape, dtype=dtype)
-    ours, theirs = run_frozen(steps, image, taps), plain(steps, image, taps)
+def test_values_and_gradients_equal_plain_autograd(shape, options, layers, dtype, rtol, atol):
+    steps, image = network(dtype=dtype, **options), random_image(*shape, dtype=dtype)
+    ours, theirs = run_frozen(steps, image, layers), run_plain(steps, image, layers)
     assert list(ours) == list(theirs)
-    for name in taps:
+    for name in layers:
         assert_close(ours[name], theirs[name], rtol=rtol, atol=atol)
     expected = gradient(theirs, image)
     assert_close(gradient(ours, image), expected, rtol=rtol, atol=atol * expected.abs().max().item())
 
 
-def test_the_gradient_is_that_of_finite_differences():
-    steps, image = network(dtype=torch.float64), picture(1, 3, 9, 10, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: tuple(run_frozen(steps, x, EVERY).values()), image)
+def test_the_gradient_passes_gradcheck():
+    steps, image = network(dtype=torch.float64), random_image(1, 3, 9, 10, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: tuple(run_frozen(steps, x, ALL_LAYERS).values()), image)
 
 
-def test_a_large_batch_passes_in_parts_and_gives_the_same(monkeypatch):
-    steps, image = network(dtype=torch.float64), picture(5, 3, 12, 12, dtype=torch.float64)
-    whole = run_frozen(steps, image, EVERY)
+def test_a_large_batch_is_split_with_equal_results(monkeypatch):
+    steps, image = network(dtype=torch.float64), random_image(5, 3, 12, 12, dtype=torch.float64)
+    whole = run_frozen(steps, image, ALL_LAYERS)
     expected = gradient(whole, image)
-    monkeypatch.setattr("lossmith.engine.frozen.cost.REACH", 2 * 5 * 12 * 12)  # two pictures and a rest of one
-    parts = run_frozen(steps, image, EVERY)
+    monkeypatch.setattr(
+        "lossmith.engine.frozen.cost.MAX_ACTIVATION_ELEMENTS", 2 * 5 * 12 * 12
+    )  # two images, and one in the last part
+    parts = run_frozen(steps, image, ALL_LAYERS)
     assert_close(parts, whole)
     assert_close(gradient(parts, image), expected)
 
@@ -84,7 +90,7 @@ def test_a_relu_passes_no_gradient_at_zero_and_at_minus_zero():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_nan_stays_nan_and_passes_its_gradient_as_pytorch_has_it(dtype):
+def test_nan_stays_nan_with_the_gradient_of_pytorch(dtype):
     image = torch.tensor([float("nan"), -float("nan"), 1.0]).view(1, 1, 1, 3).to(dtype).requires_grad_()
     relu = run_frozen([ReLU("relu")], image, {"relu"})["relu"]
     (grad,) = torch.autograd.grad(relu, image, torch.ones_like(relu))
@@ -93,32 +99,34 @@ def test_nan_stays_nan_and_passes_its_gradient_as_pytorch_has_it(dtype):
 
 
 @pytest.mark.parametrize(("kernel", "ceil"), [(2, False), (2, True), (3, False), (3, True)])
-def test_among_equal_elements_a_pool_chooses_the_one_that_pytorch_chooses(kernel, ceil):
-    image = picture(2, 3, 11, 13, dtype=torch.float64).detach().mul(0.8).round().requires_grad_()  # ties abound
+def test_a_pool_breaks_ties_as_pytorch_does(kernel, ceil):
+    image = random_image(2, 3, 11, 13, dtype=torch.float64).detach().mul(0.8).round().requires_grad_()  # with many ties
     pool = MaxPool("pool", kernel, 2, ceil)
     expected = gradient({"pool": F.max_pool2d(image, kernel, 2, ceil_mode=ceil)}, image)
     assert_close(gradient(run_frozen([pool], image, {"pool"}), image), expected)
 
 
-def test_a_pool_finds_its_elements_in_lines_longer_than_16_bits_count():
-    image = picture(1, 1, 4, 40_000, dtype=torch.bfloat16)
+def test_a_pool_index_is_correct_in_rows_longer_than_16_bits_count():
+    image = random_image(1, 1, 4, 40_000, dtype=torch.bfloat16)
     expected = gradient({"pool": F.max_pool2d(image, 2).float()}, image)
     assert_close(gradient(run_frozen([MaxPool("pool")], image, {"pool"}), image), expected)
 
 
-def test_a_flat_picture_gets_the_gradient_of_plain_autograd():
-    def exact(step):  # in 64ths no sum is rounded, in whatever order a processor adds: equal elements stay equal
+def test_a_constant_image_has_the_gradient_of_plain_autograd():
+    def exact(step):  # in 64ths no sum is rounded in any order of additions, so that equal elements stay equal
         if not isinstance(step, Conv):
             return step
         return replace(step, weight=(64 * step.weight).round() / 64, bias=(64 * step.bias).round() / 64)
 
     steps = [exact(step) for step in network(dtype=torch.float64)]
     image = torch.full((1, 3, 12, 12), 0.5, dtype=torch.float64, requires_grad=True)
-    assert_close(gradient(run_frozen(steps, image, EVERY), image), gradient(plain(steps, image, EVERY), image))
+    assert_close(
+        gradient(run_frozen(steps, image, ALL_LAYERS), image), gradient(run_plain(steps, image, ALL_LAYERS), image)
+    )
 
 
 @pytest.mark.parametrize(
-    "view",
+    "layout",
     [
         lambda x: x.transpose(2, 3),
         lambda x: x[:, :, ::2, 1:],
@@ -126,20 +134,20 @@ def test_a_flat_picture_gets_the_gradient_of_plain_autograd():
         lambda x: x.contiguous(memory_format=torch.channels_last)[:, :, 1:-1],
     ],
 )
-def test_a_picture_may_lie_in_memory_as_it_likes(view):
-    steps, image = network(dtype=torch.float64), picture(2, 3, 20, 22, dtype=torch.float64)
-    ours = gradient(run_frozen(steps, view(image), EVERY), image)
-    assert_close(ours, gradient(plain(steps, view(image), EVERY), image))
+def test_any_memory_layout_of_the_image_is_supported(layout):
+    steps, image = network(dtype=torch.float64), random_image(2, 3, 20, 22, dtype=torch.float64)
+    ours = gradient(run_frozen(steps, layout(image), ALL_LAYERS), image)
+    assert_close(ours, gradient(run_plain(steps, layout(image), ALL_LAYERS), image))
 
 
-def test_a_convolutions_tap_is_not_overwritten_by_its_relu():
-    maps = run_frozen(network(), picture(1, 3, 16, 16), {"conv1", "relu1", "relu3"})
+def test_the_features_of_a_convolution_are_not_overwritten_by_its_relu():
+    maps = run_frozen(network(), random_image(1, 3, 16, 16), {"conv1", "relu1", "relu3"})
     assert (maps["conv1"] < 0).any()
     assert_close(maps["conv1"].relu(), maps["relu1"])
 
 
-def test_the_gradients_that_arrive_are_left_as_they_were():
-    steps, image = network(), picture(1, 3, 16, 16)
+def test_incoming_gradients_are_not_modified():
+    steps, image = network(), random_image(1, 3, 16, 16)
     maps = run_frozen(steps, image, {"conv1", "relu3"})
     grads = [torch.randn_like(m) for m in maps.values()]
     before = [g.clone() for g in grads]
@@ -147,72 +155,72 @@ def test_the_gradients_that_arrive_are_left_as_they_were():
     assert_close(grads, before)
 
 
-def test_a_gradient_may_be_put_in_at_some_taps_only():
-    steps, image = network(dtype=torch.float64), picture(1, 3, 16, 16, dtype=torch.float64)
-    ours, theirs = run_frozen(steps, image, EVERY), plain(steps, image, EVERY)
-    for taps in ({"relu1"}, {"pool1", "conv2"}, {"relu3"}):
-        some = ({name: maps[name] for name in taps} for maps in (ours, theirs))
+def test_gradients_at_some_layers_only_are_supported():
+    steps, image = network(dtype=torch.float64), random_image(1, 3, 16, 16, dtype=torch.float64)
+    ours, theirs = run_frozen(steps, image, ALL_LAYERS), run_plain(steps, image, ALL_LAYERS)
+    for layers in ({"relu1"}, {"pool1", "conv2"}, {"relu3"}):
+        some = ({name: maps[name] for name in layers} for maps in (ours, theirs))
         assert_close(*(gradient(maps, image) for maps in some))
 
 
 def test_the_backward_pass_may_be_repeated():
-    image = picture(1, 3, 16, 16)
-    maps = run_frozen(network(), image, EVERY)
+    image = random_image(1, 3, 16, 16)
+    maps = run_frozen(network(), image, ALL_LAYERS)
     assert_close(gradient(maps, image), gradient(maps, image), rtol=0, atol=0)
 
 
-def test_weights_get_no_gradient_though_they_ask_for_one():
-    steps, image = network(), picture(1, 3, 16, 16)
+def test_weights_get_no_gradient_even_if_they_require_one():
+    steps, image = network(), random_image(1, 3, 16, 16)
     steps[0].weight.requires_grad_()
-    swept(run_frozen(steps, image, {"conv2"})).backward()
+    weighted_sum(run_frozen(steps, image, {"conv2"})).backward()
     assert image.grad is not None
     assert steps[0].weight.grad is None
 
 
-def test_a_picture_without_a_gradient_leaves_no_graph():
+def test_an_image_that_requires_no_gradient_creates_no_graph():
     steps = network()
     steps[0].weight.requires_grad_()
-    assert not run_frozen(steps, picture(1, 3, 16, 16).detach(), {"conv2"})["conv2"].requires_grad
+    assert not run_frozen(steps, random_image(1, 3, 16, 16).detach(), {"conv2"})["conv2"].requires_grad
 
 
-def test_under_no_grad_there_is_no_graph_and_the_same_values():
-    steps, image = network(), picture(1, 3, 16, 16)
-    expected = run_frozen(steps, image, EVERY)
+def test_no_grad_creates_no_graph_and_equal_values():
+    steps, image = network(), random_image(1, 3, 16, 16)
+    expected = run_frozen(steps, image, ALL_LAYERS)
     with torch.no_grad():
-        ours = run_frozen(steps, image, EVERY)
+        ours = run_frozen(steps, image, ALL_LAYERS)
     assert not any(m.requires_grad for m in ours.values())
     assert_close(ours, {name: m.detach() for name, m in expected.items()})
 
 
-def test_nothing_runs_beyond_the_deepest_tap():
+def test_nothing_runs_beyond_the_deepest_layer():
     steps = [*network()[:4], Conv("broken", torch.zeros(1, 99, 3, 3), torch.zeros(1))]
-    assert run_frozen(steps, picture(1, 3, 16, 16), {"conv2"})["conv2"].shape == (1, 8, 8, 8)
+    assert run_frozen(steps, random_image(1, 3, 16, 16), {"conv2"})["conv2"].shape == (1, 8, 8, 8)
 
 
-def test_a_second_derivative_is_refused_in_words():
-    image = picture(1, 3, 16, 16)
+def test_a_second_derivative_raises_an_explanation():
+    image = random_image(1, 3, 16, 16)
     loss = run_frozen(network(), image, {"conv3"})["conv3"].square().sum()
     (grad,) = torch.autograd.grad(loss, image, create_graph=True)
-    with pytest.raises(RuntimeError, match="gives no second derivative"):
+    with pytest.raises(RuntimeError, match="has no second derivative"):
         grad.square().sum().backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("widths", [(3, 5, 8, 6), (3, 64, 64, 64)])
 @pytest.mark.parametrize("kernel", [2, 3])
-def test_the_form_for_gpus_and_compilers_gives_the_same(kernel, widths, dtype, monkeypatch):
-    steps, image = network(kernel=kernel, widths=widths), picture(2, 3, 16, 16, dtype=torch.float64)
-    by_planes = run_frozen(steps, image, EVERY, dtype=dtype)
+def test_the_packing_for_gpus_and_compilers_gives_equal_gradients(kernel, widths, dtype, monkeypatch):
+    steps, image = network(kernel=kernel, widths=widths), random_image(2, 3, 16, 16, dtype=torch.float64)
+    by_planes = run_frozen(steps, image, ALL_LAYERS, dtype=dtype)
     expected = gradient(by_planes, image)
-    monkeypatch.setattr("lossmith.engine.frozen.bits._by_planes", lambda x: False)
-    at_once = run_frozen(steps, image, EVERY, dtype=dtype)
-    kept = sum(word.nbytes for word in at_once["conv1"].grad_fn.saved_tensors)
+    monkeypatch.setattr("lossmith.engine.frozen.bits._packs_by_planes", lambda x: False)
+    by_channels = run_frozen(steps, image, ALL_LAYERS, dtype=dtype)
+    kept = sum(word.nbytes for word in by_channels["conv1"].grad_fn.saved_tensors)
     monkeypatch.undo()
-    assert_close(gradient(at_once, image), expected)
-    assert kept == count_saved_bytes(steps, image.shape, EVERY, dtype=dtype, device="cuda")
+    assert_close(gradient(by_channels, image), expected)
+    assert kept == count_saved_bytes(steps, image.shape, ALL_LAYERS, dtype=dtype, device="cuda")
 
 
-def test_it_compiles_with_no_graph_break_and_once_more_for_other_sizes():
+def test_compilation_needs_no_graph_break_and_one_recompilation_for_other_sizes():
     steps = network(widths=(3, 8, 8))
     sizes = [(2, 3, 12, 14), (2, 3, 16, 20), (2, 3, 18, 24)]
 
@@ -223,7 +231,7 @@ def test_it_compiles_with_no_graph_break_and_once_more_for_other_sizes():
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(loss, fullgraph=True, backend=counter)
     for size in sizes:
-        image = picture(*size)
+        image = random_image(*size)
         (expected,) = torch.autograd.grad(loss(image), image)
         value = compiled(image)
         assert_close(value, loss(image))
@@ -234,16 +242,16 @@ def test_it_compiles_with_no_graph_break_and_once_more_for_other_sizes():
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 1), (3, 1), (3, 2)])
 def test_tiles_with_a_margin_have_the_features_and_gradients_of_the_whole(kernel, stride):
     steps = network(kernel=kernel, stride=stride, dtype=torch.float64)
-    around, grid = compute_tile_margin(steps, {"conv3"})
+    margin, grid = compute_tile_margin(steps, {"conv3"})
     tile = 6 * grid
-    image = picture(1, 3, 24 * grid, 8, dtype=torch.float64)
+    image = random_image(1, 3, 24 * grid, 8, dtype=torch.float64)
     image = F.interpolate(image, size=(24 * grid, 40), mode="bilinear").detach().requires_grad_()
     whole = run_frozen(steps, image, {"conv3"})["conv3"]
     weights = torch.linspace(-1, 1, whole.numel(), dtype=whole.dtype).view(whole.shape)
     expected = torch.autograd.grad((whole * weights).sum(), image)[0]
     total = torch.zeros(())
     for top in range(0, image.shape[2], tile):
-        first, last = max(0, top - around), min(image.shape[2], top + tile + around)
+        first, last = max(0, top - margin), min(image.shape[2], top + tile + margin)
         features = run_frozen(steps, image[:, :, first:last], {"conv3"})["conv3"]
         rows = features[:, :, (top - first) // grid :]
         rows = rows[:, :, : tile // grid] if last < image.shape[2] else rows
@@ -256,21 +264,21 @@ def test_tiles_with_a_margin_have_the_features_and_gradients_of_the_whole(kernel
 
 
 @pytest.mark.parametrize(
-    ("image", "taps", "words"),
+    ("image", "layers", "message"),
     [
-        (torch.zeros(1, 3, 16, 16), {"conv9"}, "layers out of conv1, relu1.*; got conv9"),
+        (torch.zeros(1, 3, 16, 16), {"conv9"}, "must be one or more of conv1, relu1.*; got conv9"),
         (torch.zeros(1, 3, 16, 16), set(), "got none"),
-        (torch.zeros(1, 4, 16, 16), {"conv1"}, r"conv1 wants 3 channels; got the shape \(1, 4, 16, 16\)"),
-        (torch.zeros(3, 16, 16), {"conv1"}, r"wants pictures \(N, C, H, W\); got the shape \(3, 16, 16\)"),
+        (torch.zeros(1, 4, 16, 16), {"conv1"}, r"conv1 expects 3 channels; got the shape \(1, 4, 16, 16\)"),
+        (torch.zeros(3, 16, 16), {"conv1"}, r"expects images \(N, C, H, W\); got the shape \(3, 16, 16\)"),
         (torch.zeros(0, 3, 16, 16), {"conv1"}, r"got the shape \(0, 3, 16, 16\)"),
         (
             torch.zeros(1, 3, 3, 16),
             {"relu3"},
-            "3 x 16 pixels is too small .* Take larger pictures, or an earlier layer",
+            "3x16 px are too small .* Use larger images or an earlier layer",
         ),
-        (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), {"conv1"}, "torch.float16; got pictures of torch.uint8"),
+        (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), {"conv1"}, "torch.float16; got torch.uint8"),
     ],
 )
-def test_what_cannot_run_is_refused_in_words(image, taps, words):
-    with pytest.raises(ValueError, match=words):
-        run_frozen(network(), image, taps)
+def test_an_invalid_call_raises_an_explanation(image, layers, message):
+    with pytest.raises(ValueError, match=message):
+        run_frozen(network(), image, layers)

@@ -1,4 +1,4 @@
-"""The operators that keep little: PyTorch's own values and gradients, for a part of its memory."""
+"""The low-memory operators: values and gradients of PyTorch with a fraction of the memory."""
 
 import pytest
 import torch
@@ -8,12 +8,12 @@ from torch import nn
 from lossmith.engine.low_memory_ops import LowMemoryOps
 
 
-def convolution(**how):
+def make_conv(**options):
     torch.manual_seed(0)
-    return nn.Conv2d(4, 8, 3, **how)
+    return nn.Conv2d(4, 8, 3, **options)
 
 
-def norm(channels=4):
+def make_norm(channels=4):
     torch.manual_seed(0)
     layer = nn.BatchNorm2d(channels)
     for tensor in (layer.weight.data, layer.bias.data, layer.running_mean, layer.running_var):
@@ -22,14 +22,14 @@ def norm(channels=4):
 
 
 OPERATORS = {
-    "conv": convolution(padding=1),
-    "strided conv": convolution(stride=2, padding=(1, 0), bias=False),
-    "grouped, dilated conv": convolution(groups=4, dilation=2),
-    "same conv": convolution(padding="same"),
-    "batch norm": norm(),
+    "conv": make_conv(padding=1),
+    "strided conv": make_conv(stride=2, padding=(1, 0), bias=False),
+    "grouped, dilated conv": make_conv(groups=4, dilation=2),
+    "same conv": make_conv(padding="same"),
+    "batch norm": make_norm(),
     "plain batch norm": nn.BatchNorm2d(4, affine=False),
     "relu": nn.ReLU(),
-    "relu in place": nn.Sequential(norm(), nn.ReLU(inplace=True)),
+    "relu in place": nn.Sequential(make_norm(), nn.ReLU(inplace=True)),
     "relu of a row": nn.Sequential(nn.Flatten(), nn.ReLU()),
     "max-pool": nn.MaxPool2d(2),
     "padded max-pool": nn.MaxPool2d(3, 2, padding=1),
@@ -42,26 +42,26 @@ OPERATORS = {
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 
 
-def both(name, form=torch.contiguous_format):
-    """Value and gradient of an operator as PyTorch has them, then as we do."""
+def run_with_and_without(name, memory_format=torch.contiguous_format):
+    """Return the value and gradient of an operator by PyTorch, then by the low-memory operator."""
     operator = OPERATORS[name].double().eval().requires_grad_(False)
     torch.manual_seed(1)
-    x = torch.randn(2, 4, 9, 11, dtype=torch.float64).contiguous(memory_format=form).requires_grad_()
-    found = []
-    for frugal in (False, True):
-        if frugal:
+    x = torch.randn(2, 4, 9, 11, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
+    results = []
+    for uses_low_memory in (False, True):
+        if uses_low_memory:
             with LowMemoryOps():
                 y = operator(x)
         else:
             y = operator(x)
-        found += [y, *torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum(), x)]
-    return found
+        results += [y, *torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum(), x)]
+    return results
 
 
 @every_operator
-@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
-def test_values_are_pytorchs_own_and_gradients_equal(name, form):
-    value, gradient, ours, our_gradient = both(name, form)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_values_are_identical_and_gradients_equal_to_pytorch(name, memory_format):
+    value, gradient, ours, our_gradient = run_with_and_without(name, memory_format)
     assert torch.equal(ours, value)
     torch.testing.assert_close(our_gradient, gradient, rtol=1e-12, atol=1e-12)
 
@@ -70,7 +70,7 @@ KEPT = {"conv": 0, "batch norm": 0, "mean-pool": 0, "relu": 1 / 32, "padded max-
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_no_more_is_kept_than_the_gradient_needs(name, measure_kept_bytes):
+def test_no_more_is_saved_than_the_gradient_needs(name, measure_kept_bytes):
     operator = OPERATORS[name].float().eval().requires_grad_(False)
     x = torch.randn(1, 4, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
     with LowMemoryOps():
@@ -78,23 +78,23 @@ def test_no_more_is_kept_than_the_gradient_needs(name, measure_kept_bytes):
     assert count <= KEPT[name] * 4 * x.numel()
 
 
-def test_weights_that_train_are_left_to_pytorch():
-    conv = convolution()
+def test_trainable_weights_use_pytorch():
+    conv = make_conv()
     with LowMemoryOps():
         y = conv(torch.rand(1, 4, 8, 8, requires_grad=True))
     y.sum().backward()
     assert conv.weight.grad is not None
 
 
-def test_a_batch_norm_in_training_is_left_to_pytorch():
-    layer = norm().float().train().requires_grad_(False)
+def test_a_batch_norm_in_training_uses_pytorch():
+    layer = make_norm().float().train().requires_grad_(False)
     x = torch.rand(4, 4, 8, 8, requires_grad=True)
     with LowMemoryOps():
         y = layer(x)
     assert y.mean(dim=(0, 2, 3)).allclose(layer.bias, atol=1e-5)
 
 
-def test_a_second_derivative_is_refused():
+def test_a_second_derivative_raises():
     x = torch.rand(1, 4, 8, 8, requires_grad=True)
     with LowMemoryOps():
         y = F.relu(x)
@@ -103,7 +103,7 @@ def test_a_second_derivative_is_refused():
         gradient.sum().backward()
 
 
-def test_it_lasts_no_longer_than_its_context():
+def test_the_mode_ends_with_its_context():
     x = torch.rand(1, 4, 8, 8, requires_grad=True)
     with LowMemoryOps():
         F.relu(x)

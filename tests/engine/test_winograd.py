@@ -1,4 +1,4 @@
-"""Winograd's algorithm: the same numbers as conv2d, at least as precise, with fewer products; only where it pays."""
+"""Winograd convolutions: the results of conv2d, at least as precise, with fewer products; used only where faster."""
 
 import pytest
 import torch
@@ -10,48 +10,57 @@ from lossmith.engine.cpu import packed_kernels, winograd
 from lossmith.engine.frozen import prepare_steps, run_frozen
 from lossmith.engine.layers import Conv, ReLU
 
-there = pytest.mark.skipif(not packed_kernels._measured(), reason="it runs on x86 alone, where it was measured")
+needs_x86 = pytest.mark.skipif(not packed_kernels._is_x86(), reason="Winograd is used only on x86")
 SIZES = [(1, 16, 16), (3, 9, 13), (2, 24, 24), (1, 7, 40), (1, 2, 300), (1, 300, 2), (200, 1, 1), (2, 48, 47)]
 
 
-def drawn(*shape, seed=0):
+def random_normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def kernel(out, inward):
-    return drawn(out, inward, 3, 3) / (9 * inward) ** 0.5
+def random_kernel(out_channels, in_channels):
+    return random_normal(out_channels, in_channels, 3, 3) / (9 * in_channels) ** 0.5
 
 
-def network(dtype=torch.float32, channels=256, **form):
-    """Two convolutions, of which the second has the channels that it takes."""
-    first = Conv("conv1", drawn(channels, 3, 3, 3), drawn(channels), 1, 1)
-    second = Conv("conv2", kernel(channels, channels), drawn(channels, seed=1), **{"stride": 1, "padding": 1, **form})
+def network(dtype=torch.float32, channels=256, **options):
+    """Return two convolutions, of which the second has enough channels for Winograd."""
+    first = Conv("conv1", random_normal(channels, 3, 3, 3), random_normal(channels), 1, 1)
+    second = Conv(
+        "conv2",
+        random_kernel(channels, channels),
+        random_normal(channels, seed=1),
+        **{"stride": 1, "padding": 1, **options},
+    )
     return prepare_steps([first, ReLU("relu1"), second, ReLU("relu2")], dtype=dtype)
 
 
-def took_it(steps):
-    return any("planes" in vars(step) for step in steps)
+def used_winograd(steps):
+    return any("winograd_weight" in vars(step) for step in steps)
 
 
-def worst(found, exact):
-    return ((found.double() - exact).abs().max() / exact.abs().max()).item()
+def max_error(actual, exact):
+    return ((actual.double() - exact).abs().max() / exact.abs().max()).item()
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("inward", "out"), [(256, 256), (5, 3)])
-def test_both_passes_are_exact_in_float64(size, inward, out):
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(256, 256), (5, 3)])
+def test_both_passes_are_exact_in_float64(size, in_channels, out_channels):
     n, h, w = size
-    x, weight, bias = drawn(n, inward, h, w).double(), kernel(out, inward).double(), drawn(out).double()
+    x, weight, bias = (
+        random_normal(n, in_channels, h, w).double(),
+        random_kernel(out_channels, in_channels).double(),
+        random_normal(out_channels).double(),
+    )
     ready = winograd.transform_kernel(weight)
     assert_close(winograd.winograd_conv2d(x, ready, bias), F.conv2d(x, weight, bias, padding=1), rtol=1e-12, atol=1e-12)
-    g = drawn(n, out, h, w).double()
+    g = random_normal(n, out_channels, h, w).double()
     back = winograd.winograd_conv2d(g, ready, None, back=True)
     assert_close(back, F.conv_transpose2d(g, weight, padding=1), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("side", [12, 24, 48])
-def test_it_rounds_no_more_coarsely_than_conv2d(side):
-    x, weight = drawn(2, 256, side, side).relu(), kernel(256, 256)
+def test_the_rounding_error_does_not_exceed_that_of_conv2d(side):
+    x, weight = random_normal(2, 256, side, side).relu(), random_kernel(256, 256)
     ready = winograd.transform_kernel(weight)
     for ours, theirs, exact in (
         (
@@ -65,25 +74,25 @@ def test_it_rounds_no_more_coarsely_than_conv2d(side):
             F.conv_transpose2d(x.double(), weight.double(), padding=1),
         ),
     ):
-        assert worst(ours, exact) <= max(worst(theirs, exact), 1e-6)
+        assert max_error(ours, exact) <= max(max_error(theirs, exact), 1e-6)
 
 
-@there
-def test_a_network_gives_the_same_with_it_and_without(monkeypatch, features_and_gradient):
-    steps, image = network(), drawn(2, 3, 19, 21)
+@needs_x86
+def test_a_network_gives_equal_results_without_winograd(monkeypatch, features_and_gradient):
+    steps, image = network(), random_normal(2, 3, 19, 21)
     ours = features_and_gradient(steps, image)
-    assert took_it(steps)
-    monkeypatch.setattr(winograd, "FEW", 10**9)
-    plain = network()
-    theirs = features_and_gradient(plain, image)
-    assert not took_it(plain)
+    assert used_winograd(steps)
+    monkeypatch.setattr(winograd, "MIN_PIXELS", 10**9)
+    plain_steps = network()
+    theirs = features_and_gradient(plain_steps, image)
+    assert not used_winograd(plain_steps)
     for name, expected in theirs.items():
         assert_close(ours[name], expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
         assert ours[name].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_it_takes_less_than_half_of_the_products():
-    x, weight = drawn(1, 256, 16, 16), kernel(256, 256)
+def test_winograd_needs_less_than_half_of_the_products():
+    x, weight = random_normal(1, 256, 16, 16), random_kernel(256, 256)
     ready = winograd.transform_kernel(weight)
     with FlopCounterMode(display=False) as ours:
         winograd.winograd_conv2d(x, ready, None)
@@ -92,82 +101,82 @@ def test_it_takes_less_than_half_of_the_products():
     assert theirs.get_total_flops() == 2.25 * ours.get_total_flops()
 
 
-@there
-@pytest.mark.parametrize("form", [{"stride": 2}, {"padding": 0}, {"channels": 128}])
-def test_other_convolutions_run_as_they_did(form, features_and_gradient):
-    steps = network(**form)
-    features_and_gradient(steps, drawn(2, 3, 24, 24))
-    assert not took_it(steps)
+@needs_x86
+@pytest.mark.parametrize("options", [{"stride": 2}, {"padding": 0}, {"channels": 128}])
+def test_other_convolutions_do_not_use_winograd(options, features_and_gradient):
+    steps = network(**options)
+    features_and_gradient(steps, random_normal(2, 3, 24, 24))
+    assert not used_winograd(steps)
 
 
-@there
+@needs_x86
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_precisions_do_not_take_it(dtype, features_and_gradient):
+def test_other_precisions_do_not_use_winograd(dtype, features_and_gradient):
     steps = network(dtype)
-    features_and_gradient(steps, drawn(2, 3, 24, 24).to(torch.promote_types(dtype, torch.float32)))
-    assert not took_it(steps)
+    features_and_gradient(steps, random_normal(2, 3, 24, 24).to(torch.promote_types(dtype, torch.float32)))
+    assert not used_winograd(steps)
 
 
-@there
-def test_few_pixels_do_not_take_it(features_and_gradient):
+@needs_x86
+def test_few_pixels_do_not_use_winograd(features_and_gradient):
     steps = network()
-    features_and_gradient(steps, drawn(1, 3, 11, 11))
-    assert not took_it(steps)
+    features_and_gradient(steps, random_normal(1, 3, 11, 11))
+    assert not used_winograd(steps)
 
 
-@there
-def test_who_counts_operators_sees_plain_convolutions(features_and_gradient):
+@needs_x86
+def test_operator_counters_see_plain_convolutions(features_and_gradient):
     steps = network()
     with FlopCounterMode(display=False) as counter:
-        features_and_gradient(steps, drawn(2, 3, 24, 24))
-    assert not took_it(steps)
+        features_and_gradient(steps, random_normal(2, 3, 24, 24))
+    assert not used_winograd(steps)
     assert set(counter.get_flop_counts()["Global"]) == {torch.ops.aten.convolution}
 
 
-COARSE = {  # PyTorch's two ways to ask for coarse products, and to take it back
+PRECISION_SETTINGS = {  # PyTorch's two ways to reduce the precision of matrix products, and to restore it
     "for all": lambda on: torch.set_float32_matmul_precision("medium" if on else "highest"),
     "of a backend": lambda on: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16" if on else "none"),
 }
 
 
-@there
-@pytest.mark.parametrize("asked", COARSE.values(), ids=COARSE)
-def test_products_that_may_be_coarse_are_not_taken(asked, features_and_gradient):
+@needs_x86
+@pytest.mark.parametrize("set_coarse", PRECISION_SETTINGS.values(), ids=PRECISION_SETTINGS)
+def test_winograd_is_not_used_with_reduced_matmul_precision(set_coarse, features_and_gradient):
     steps, again = network(), network()
-    asked(True)
+    set_coarse(True)
     try:
-        features_and_gradient(steps, drawn(2, 3, 24, 24))
+        features_and_gradient(steps, random_normal(2, 3, 24, 24))
     finally:
-        asked(False)
-    features_and_gradient(again, drawn(2, 3, 24, 24))
-    assert took_it(again)
-    assert not took_it(steps)
+        set_coarse(False)
+    features_and_gradient(again, random_normal(2, 3, 24, 24))
+    assert used_winograd(again)
+    assert not used_winograd(steps)
 
 
-@there
-def test_equal_pictures_have_equal_features_wherever_they_are_in_a_batch():
-    picture = drawn(1, 3, 24, 24)
+@needs_x86
+def test_equal_images_have_equal_features_at_any_position_in_a_batch():
+    image = random_normal(1, 3, 24, 24)
     steps = network()
-    several = run_frozen(steps, picture.expand(3, -1, -1, -1).contiguous(), {"conv2"})["conv2"]
-    alone = run_frozen(steps, picture, {"conv2"})["conv2"]
-    assert took_it(steps)
+    several = run_frozen(steps, image.expand(3, -1, -1, -1).contiguous(), {"conv2"})["conv2"]
+    alone = run_frozen(steps, image, {"conv2"})["conv2"]
+    assert used_winograd(steps)
     for each in several:
         assert_close(each, alone[0], rtol=0, atol=1e-6 * alone.abs().max().item())
 
 
-@there
-def test_a_picture_that_is_no_number_gives_features_that_are_none_and_no_other_picture_suffers():
-    pictures = drawn(2, 3, 24, 24)
-    pictures[0, 0, 8, 8] = float("nan")
-    features = run_frozen(network(), pictures, {"relu2"})["relu2"]
+@needs_x86
+def test_nan_in_an_image_gives_nan_features_of_that_image_only():
+    images = random_normal(2, 3, 24, 24)
+    images[0, 0, 8, 8] = float("nan")
+    features = run_frozen(network(), images, {"relu2"})["relu2"]
     assert features[0, :, 6:11, 6:11].isnan().all()
     assert not features[1].isnan().any()
 
 
-@there
-def test_what_was_first_seen_in_inference_mode_may_train_afterwards(features_and_gradient):
-    steps, image = network(), drawn(2, 3, 24, 24)
+@needs_x86
+def test_a_network_first_run_in_inference_mode_supports_gradients_afterwards(features_and_gradient):
+    steps, image = network(), random_normal(2, 3, 24, 24)
     with torch.inference_mode():
         run_frozen(steps, image, {"relu2"})
-    assert took_it(steps)
+    assert used_winograd(steps)
     assert_close(features_and_gradient(steps, image), features_and_gradient(network(), image))

@@ -99,7 +99,7 @@ def test_the_peak_is_the_largest_number_of_live_bytes():
         del y
         z = z.add_(1)
         del z
-    assert (meter.peak, meter.live) == (8000, 0)
+    assert (meter.peak_bytes, meter.live_bytes) == (8000, 0)
 
 
 def test_l1_at_a_layer_saves_one_byte_per_value_and_l2_its_gradient(with_random_weights):

@@ -1,4 +1,4 @@
-"""What the tests under Keras share. A backend is chosen once a process: `tests/test_keras.py` runs them on each."""
+"""Fixtures of the tests under Keras. A process has one backend: `tests/test_keras.py` runs them on each backend."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Gradient = Callable[..., tuple[float, np.ndarray]]
 
 @pytest.fixture
 def image_pair() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """Two seeded batches (N, H, W, 3) of the same noise, the second with a little more of it."""
+    """Return seeded noise (N, H, W, 3) and, as prediction, the same with a little more noise."""
 
     def make(n: int = 2, side: int = 24, *, seed: int = 0, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng(seed)
@@ -26,8 +26,8 @@ def image_pair() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.fixture
-def differentiated() -> Gradient:
-    """A Keras loss's value and its gradient at the prediction, in one compiled function where the backend has one."""
+def differentiate() -> Gradient:
+    """Return a function that gives value and gradient of a Keras loss, compiled where the backend can."""
     import keras
 
     backend = keras.backend.backend()
@@ -66,23 +66,24 @@ def differentiated() -> Gradient:
 
 
 @pytest.fixture
-def assert_parity(differentiated) -> Callable[..., None]:
-    """Asserts that a formula gives one value and one gradient in both halves."""
+def assert_parity(differentiate) -> Callable[..., None]:
+    """Assert that a formula has the same value and gradient under Keras and under PyTorch."""
     import torch
 
     import lossmith
     from lossmith.keras import KerasLoss
 
     def check(text: str, pred: np.ndarray, target: np.ndarray, within: float = 1e-5) -> None:
-        theirs = lossmith.parse(text)
+        loss = lossmith.parse(text)
         leaf, truth = (torch.tensor(np.moveaxis(x, -1, 1).copy() if x.ndim == 4 else x) for x in (pred, target))
         leaf.requires_grad_()
-        wanted = theirs(*[leaf, truth][: len(theirs.input_names)])
-        wanted.backward()
-        slope = np.moveaxis(leaf.grad.numpy(), 1, -1) if pred.ndim == 4 else leaf.grad.numpy()
-        value, gradient = differentiated(KerasLoss(text, data_format="channels_last"), target, pred)
-        off = abs(value - wanted.item()) / abs(wanted.item()), np.linalg.norm(gradient - slope) / np.linalg.norm(slope)
-        print(f"\nparity {text}: value {off[0]:.1e}, gradient {off[1]:.1e}")
-        assert max(off) <= within, off
+        expected = loss(*[leaf, truth][: len(loss.input_names)])
+        expected.backward()
+        reference = np.moveaxis(leaf.grad.numpy(), 1, -1) if pred.ndim == 4 else leaf.grad.numpy()
+        value, gradient = differentiate(KerasLoss(text, data_format="channels_last"), target, pred)
+        value_error = abs(value - expected.item()) / abs(expected.item())
+        gradient_error = np.linalg.norm(gradient - reference) / np.linalg.norm(reference)
+        print(f"\nparity {text}: value {value_error:.1e}, gradient {gradient_error:.1e}")
+        assert max(value_error, gradient_error) <= within
 
     return check

@@ -1,4 +1,4 @@
-"""What is no input is refused in one line, with the cure."""
+"""Wrong inputs and formulas under Keras raise one line with the cure."""
 
 import importlib.util
 
@@ -13,8 +13,8 @@ BACKEND = keras.backend.backend()
 X = np.zeros((2, 16, 16, 3), "float32")
 
 
-def refused(words: str):
-    return pytest.raises(ValueError, match=f"(?s)^(?!.*\n).*{words}")
+def raises(message: str):
+    return pytest.raises(ValueError, match=f"(?s)^(?!.*\n).*{message}")
 
 
 def tensor_of_another_library():
@@ -25,123 +25,125 @@ def tensor_of_another_library():
     return torch.zeros(2, 16, 16, 3)
 
 
-def test_a_tensor_of_another_library():
-    with refused("is a tensor of (PyTorch|JAX), and Keras runs on .*: give it"):
+def test_a_tensor_of_another_library_raises():
+    with raises("is a (PyTorch|JAX) tensor, and Keras runs on .*: pass"):
         L1()(X, tensor_of_another_library())
-    with refused("is a tensor of (PyTorch|JAX), and Keras runs on"):
+    with raises("is a (PyTorch|JAX) tensor, and Keras runs on"):
         L1().evaluate({"pred": X, "target": tensor_of_another_library()})
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="on PyTorch a Keras tensor is a PyTorch tensor, and right here")
-def test_a_keras_tensor_for_the_pytorch_half():
+@pytest.mark.skipif(BACKEND == "torch", reason="on PyTorch a Keras tensor is a PyTorch tensor")
+def test_a_keras_tensor_under_pytorch_raises():
     x = keras.ops.zeros((1, 3, 8, 8))
-    with refused("for TensorFlow and JAX there is lossmith.keras"):
+    with raises("For TensorFlow and JAX use lossmith.keras"):
         lossmith.L1()(x, x)
-    with refused("for TensorFlow and JAX there is lossmith.keras"):
+    with raises("For TensorFlow and JAX use lossmith.keras"):
         lossmith.L1().evaluate({"pred": x, "target": x})
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="on PyTorch a network of Keras runs here, so nothing is refused")
-def test_a_network_of_keras_in_the_pytorch_half():
+@pytest.mark.skipif(BACKEND == "torch", reason="on PyTorch a Keras network runs under PyTorch too")
+def test_a_keras_network_under_pytorch_raises():
     import torch
 
-    with refused("runs where Keras does, on .*: look through it in lossmith.keras"):
+    with raises("runs in Keras on .* and not in PyTorch. Use the loss in lossmith.keras"):
         (lossmith.L1() @ Applications("VGG16", "block1_conv1", weights="random"))(*torch.zeros(2, 1, 3, 32, 32))
 
 
-def test_an_unbuilt_model_and_a_placeholder():
+def test_a_model_or_a_symbolic_tensor_raises():
     model = keras.Sequential([keras.layers.Conv2D(3, 3)])
-    with refused("'pred' is the model '.*', which has not even been built; give what it makes: model\\(inputs\\)"):
+    with raises("'pred' is the model '.*', which is not built; pass its output, model\\(inputs\\)"):
         L1()(X, model)
-    with refused("'pred' is a placeholder of a model's graph"):
+    with raises("'pred' is a symbolic KerasTensor"):
         L1()(X, keras.Input((16, 16, 3)))
 
 
 @pytest.mark.parametrize("loss", [TV(), L1(), SSIM(7)], ids=repr)
-def test_the_other_data_format(loss):
+def test_a_wrong_data_format_raises(loss):
     first = np.zeros((2, 3, 16, 16), "float32")
-    with refused('looks like channels_first, and this loss reads channels_last: give it data_format="channels_first"'):
+    with raises('looks like channels_first, and this loss reads channels_last: pass data_format="channels_first"'):
         loss(first, first)
-    with refused("A data_format is channels_last or channels_first; got 'NCHW'"):
+    with raises("data_format must be one of 'channels_last', 'channels_first'; got 'NCHW'"):
         KerasLoss("L1", data_format="NCHW")
 
 
 @pytest.mark.parametrize(
-    ("views", "words"),
+    ("inputs", "message"),
     [
-        ({"pred": X}, "The term 'L1' reads the view 'target'; the views are pred"),
-        ({"pred": X[0], "target": X[0]}, "is one picture, .*; make it a batch with pred\\[None\\]"),
-        ({"pred": X, "target": X[:, :8]}, "wants them of one shape"),
-        ({"pred": X.astype("uint8"), "target": X}, "is uint8; a loss wants floats in \\[0, 1\\]: divide by 255"),
-        ({"pred": "x.png", "target": X}, "'pred' is a str; a loss wants tensors"),
+        ({"pred": X}, "The term 'L1' reads the input 'target'; the inputs are pred"),
+        ({"pred": X[0], "target": X[0]}, "is a single image, .*; make a batch of it with pred\\[None\\]"),
+        ({"pred": X, "target": X[:, :8]}, "the shapes must be equal"),
+        ({"pred": X.astype("uint8"), "target": X}, "must be floating point in \\[0, 1\\]; got uint8. Divide by 255"),
+        ({"pred": "x.png", "target": X}, "'pred' must be a .* tensor or an array; got a str"),
     ],
 )
-def test_views_that_cannot_be_compared(views, words):
-    with refused(words):
-        L1().evaluate(views)
+def test_inputs_that_cannot_be_compared_raise(inputs, message):
+    with raises(message):
+        L1().evaluate(inputs)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
-        ("FocalFrequency", "runs under PyTorch alone; under Keras there are L1, L2"),
-        ("L1 @ Sobel", "runs under PyTorch alone; under Keras there are Gram, Calibrated, Distilled"),
+        ("FocalFrequency", "runs only under PyTorch; the losses under Keras are Charbonnier, EdgeAwareTV"),
+        ("L1 @ Sobel", "runs only under PyTorch; the lenses under Keras are Calibrated, Distilled, Gram"),
         ("InfoNCE(learnable=True)", "leave out learnable"),
         ("InfoNCE(gather=True)", "leave out gather"),
         ("L1.on(mask='mask')", "has a mask"),
     ],
 )
-def test_formulas_that_only_the_pytorch_half_runs(text, words):
-    with refused(words):
+def test_formulas_that_run_only_under_pytorch_raise(text, message):
+    with raises(message):
         parse(text)
 
 
-def test_a_network_of_pytorch():
+def test_a_pytorch_network_raises():
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
-    words = 'look through (one of )?keras\\.applications, such as .*Applications\\("ResNet50"'
-    with pytest.raises(ValueError, match=words):  # in text, with the place under it
+    message = 'a network of keras\\.applications, such as .*Applications\\("ResNet50"'
+    with pytest.raises(ValueError, match=message):  # a formula, with a caret on further lines
         parse("L1 @ Torchvision('resnet18', 'layer1', weights='random')")
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
-        ("L1 + lam*TV", "Keras hands a loss neither a step nor knobs: compile with loss.at\\("),
-        ("L1.on(target='clean')", "call loss.weighted_total\\(views\\) in a train_step of your own"),
+        ("L1 + lam*TV", "Keras passes neither step nor knobs to a loss. Compile with loss.with_fixed_weights\\("),
+        ("L1.on(target='clean')", "call loss.weighted_total\\(inputs\\) in your own train_step"),
     ],
 )
-def test_what_fit_cannot_give(text, words):
-    with refused(words):
+def test_inputs_and_weights_that_fit_does_not_pass_raise(text, message):
+    with raises(message):
         parse(text)(X, X)
 
 
-def test_pictures_that_a_network_cannot_look_at():
+def test_images_that_a_network_cannot_take_raise():
     loss = parse("L1 @ VGG('vgg16', 'pool4', weights='random')")
-    with refused("vgg16 wants pictures of at least 16 px a side for these layers; got 8x16"):
+    with raises("vgg16 expects images of at least 16 px a side for these layers; got 8x16"):
         loss(X[:, :8], X[:, :8])
-    with refused("give grey ones as keras.ops.repeat"):
+    with raises("expand grey images with keras.ops.repeat"):
         loss(X[..., :1], X[..., :1])
-    with refused("SSIM\\(5\\) fits"):
+    with raises("SSIM\\(5\\) fits"):
         SSIM()(X[:, :6], X[:, :6])
 
 
-def test_names_of_keras_networks():
-    with refused("keras.applications has no 'ResNet5'; did you mean 'ResNet50"):
+def test_unknown_keras_networks_and_layers_raise():
+    with raises("keras.applications has no 'ResNet5'. Did you mean 'ResNet50"):
         Applications("ResNet5", "x")
-    with refused("keras.VGG16 has no layer 'block1_conv'; its layers run from .* Did you mean 'block1_conv2'"):
+    with raises("keras.VGG16 has no layer 'block1_conv'; its layers run from .* Did you mean 'block1_conv2'"):
         Applications("VGG16", "block1_conv")
 
 
-def test_weights_that_are_nowhere(monkeypatch, tmp_path):
+def test_missing_and_broken_weights_raise(monkeypatch, tmp_path):
     from lossmith import MissingWeightsError, WrongWeightsError
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", _offline)
     loss = L1() @ Applications("VGG16", "block1_conv1")
-    with pytest.raises(MissingWeightsError, match=r"No weights for keras\.VGG16 were found. Do one of these: put VGG16"):
+    with pytest.raises(
+        MissingWeightsError, match=r"No weights for keras\.VGG16 were found. Do one of these: put VGG16"
+    ):
         loss(X, X)
-    with pytest.raises(MissingWeightsError, match="which is no file"):
+    with pytest.raises(MissingWeightsError, match=r"must be a file; .* does not exist"):
         (L1() @ Applications("VGG16", "block1_conv1", weights=str(tmp_path / "none.h5")))(X, X)
     (tmp_path / "bad.weights.h5").write_bytes(b"no weights")
     with pytest.raises(WrongWeightsError, match="cannot be read"):

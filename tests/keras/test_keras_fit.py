@@ -1,41 +1,40 @@
-"""What a formula does in `model.compile` and `fit`."""
+"""KerasLoss in `model.compile` and `fit`."""
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-import lossmith.keras.feature_cache as looks
 from lossmith import Knob, OnFrom, parse
-from lossmith.keras import L1, TV, KerasLoss, TermMetric, perceptual
+from lossmith.keras import L1, TV, KerasLoss, TermMetric, feature_cache, perceptual
 
 TEXT = (
     "L1 + 0.1*TV + 0.01*L2 @ SqueezeNet('relu1', weights='random') + L2 @ Gram @ SqueezeNet('conv1', weights='random')"
 )
 
 
-def small(dtype: str | None = None) -> keras.Model:
+def small_model(dtype: str | None = None) -> keras.Model:
     keras.utils.set_random_seed(0)
     return keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(3, 3, padding="same", dtype=dtype)])
 
 
 @pytest.fixture
 def passes(monkeypatch) -> list[tuple[str, ...]]:
-    """The layers that each pass of a network was asked for."""
+    """Return the list of the layers of each network pass."""
     found = []
 
     def counted(network, image, layers):
         found.append(tuple(layers))
-        return inside(network, image, layers)
+        return run(network, image, layers)
 
-    inside = looks.features
-    monkeypatch.setattr(looks, "features", counted)
+    run = feature_cache.run_sequential_network
+    monkeypatch.setattr(feature_cache, "run_sequential_network", counted)
     return found
 
 
-def test_fit_shows_every_term_and_a_saved_model_goes_on(image_pair, tmp_path):
+def test_fit_shows_every_term_and_a_saved_model_loads(image_pair, tmp_path):
     pred, target = image_pair(n=4, side=16)
-    model, loss = small(), KerasLoss(TEXT)
+    model, loss = small_model(), KerasLoss(TEXT)
     model.compile("adam", loss=loss, metrics=loss.metrics())
     history = model.fit(pred, target, batch_size=2, epochs=1, verbose=0).history
     assert set(history) == {"loss", *loss.names}
@@ -50,11 +49,12 @@ def test_fit_shows_every_term_and_a_saved_model_goes_on(image_pair, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert repr(again.loss) == repr(loss) == repr(parse(TEXT))
-    assert {metric.loss for metric in again.loss._shown} == {again.loss}, "they are fed, and compute nothing again"
+    assert {metric.loss for metric in again.loss._metrics} == {again.loss}  # which then compute nothing
+
     assert again.evaluate(pred, target, batch_size=2, verbose=0, return_dict=True) == pytest.approx(shown, rel=1e-4)
 
 
-def test_terms_and_metrics_share_one_pass_a_view(passes, image_pair):
+def test_terms_and_metrics_share_one_pass_per_input(passes, image_pair):
     pred, target = image_pair(n=2, side=16)
     loss = KerasLoss(TEXT)
     metrics = loss.metrics()
@@ -72,36 +72,36 @@ def test_a_metric_alone_computes_its_term(image_pair):
     assert isinstance(metric, TermMetric)
 
 
-def test_sample_weights_weigh_images(image_pair):
+def test_sample_weights_weight_images(image_pair):
     pred, target = image_pair(n=2, side=16)
     values = np.abs(pred - target).mean(axis=(1, 2, 3))
     assert float(L1()(target, pred, sample_weight=np.array([1.0, 0.0]))) == pytest.approx(values[0] / 2, rel=1e-5)
 
 
-def test_a_config_is_the_text():
+def test_the_config_contains_the_text():
     loss = 2 * L1() + TV()
     assert loss.get_config() == {"formula": "2.0 * L1() + TV()", "data_format": "channels_last"}
     assert repr(keras.losses.deserialize(keras.losses.serialize(loss))) == "2.0 * L1() + TV()"
 
 
-def test_it_trains_in_mixed_precision(image_pair):
+def test_a_model_trains_in_mixed_precision(image_pair):
     pred, target = image_pair(n=2, side=16)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = small()
+        model = small_model()
         loss = KerasLoss("L1 + 0.1*L2 @ VGG('vgg16', 'relu2_1', weights='random')")
         model.compile("sgd", loss=loss)
         half = model.evaluate(pred, target, verbose=0)
         model.fit(pred, target, epochs=1, verbose=0)
         assert np.isfinite(model.get_weights()[0]).all()
-        output = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(small()(pred), "float32")))
+        output = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(small_model()(pred), "float32")))
     finally:
         keras.config.set_dtype_policy("float32")
     full = float(loss(target, output))
     assert half == pytest.approx(full, rel=0.02)
 
 
-def test_pictures_may_lie_channels_first(image_pair):
+def test_channels_first_gives_the_same_value(image_pair):
     pred, target = image_pair(n=2, side=16)
     last = KerasLoss("TV + SSIM(7) + L2 @ Gram() @ SqueezeNet('relu1', weights='random')")
     first = KerasLoss(last.formula, data_format="channels_first")
@@ -110,18 +110,19 @@ def test_pictures_may_lie_channels_first(image_pair):
     )
 
 
-def test_other_views_knobs_and_schedules_are_for_a_step_of_ones_own(image_pair):
+def test_other_inputs_knobs_and_schedules_work_in_a_custom_train_step(image_pair):
     pred, target = image_pair(n=2, side=16)
     loss = L1() + Knob("lam") * L1().on(pred="filled") + OnFrom(10) * TV()
-    views = {"pred": pred, "target": target, "filled": target + 0.5}
-    one, per_image = loss.weighted_total(views, lam=2.0), loss.weighted_total(views, lam=np.array([2.0, 4.0], "float32"))
+    inputs = {"pred": pred, "target": target, "filled": target + 0.5}
+    one = loss.weighted_total(inputs, lam=2.0)
+    per_image = loss.weighted_total(inputs, lam=np.array([2.0, 4.0], "float32"))
     assert float(one) == pytest.approx(float(np.abs(pred - target).mean()) + 1.0, rel=1e-5)
     assert float(per_image) == pytest.approx(float(one) + 0.5, rel=1e-5)
-    fixed = (L1() + Knob("lam") * TV() * OnFrom(10)).at(10, lam=3)
+    fixed = (L1() + Knob("lam") * TV() * OnFrom(10)).with_fixed_weights(10, lam=3)
     assert repr(fixed) == "L1() + 3.0 * TV()"
 
 
-def test_a_sum_is_written_as_in_the_pytorch_half():
+def test_the_algebra_equals_that_of_the_pytorch_half():
     loss = sum([L1(), 0.5 * perceptual("vgg16", "conv1_1")]) - TV() / 4
     assert repr(loss) == repr(parse("L1 + 0.5*perceptual('vgg16', 'conv1_1') - TV/4"))
     assert repr(loss.reweighted({"TV": 1.0}).on(pred="x")) == repr(loss.formula.reweighted({"TV": 1.0}).on(pred="x"))

@@ -1,4 +1,4 @@
-"""The guide for Keras users and the docstrings of `lossmith.keras` are what happens."""
+"""The code in docs/keras.md and in the docstrings of `lossmith.keras` runs as shown."""
 
 import doctest
 import importlib
@@ -14,7 +14,7 @@ import lossmith.keras
 
 GUIDE = Path(__file__).parents[2] / "docs" / "keras.md"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it is read once, on TensorFlow")
+tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="run once, on TensorFlow")
 
 
 def run(kind: str, names: dict[str, object]) -> None:
@@ -38,11 +38,11 @@ def test_the_mean_squared_error_of_tensorflow_is_l2():
 
 
 @pytest.mark.parametrize("name", [each.name for each in pkgutil.iter_modules(lossmith.keras.__path__)])
-def test_docstrings_are_true(name):
+def test_docstring_examples_run(name):
     assert doctest.testmod(importlib.import_module(f"lossmith.keras.{name}"), optionflags=FLAGS).failed == 0
 
 
-def test_every_name_is_public_once():
+def test_the_public_names_are_sorted_and_defined():
     assert (
         sorted(lossmith.keras.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n)) == lossmith.keras.__all__
     )

@@ -1,4 +1,4 @@
-"""Values and gradients of the two halves on the same pictures and weights."""
+"""Values and gradients under Keras equal those under PyTorch on the same images and weights."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from lossmith.keras import VGG, Applications, KerasLoss, perceptual
-from lossmith.keras.networks import features
+from lossmith.keras.networks import run_sequential_network
 from lossmith.lenses.sequential_network import CAFFE_UNIT
 from lossmith.pretrained.locate import MissingWeightsError
 
@@ -34,12 +34,12 @@ from lossmith.pretrained.locate import MissingWeightsError
         "0.5*L1 - 2*TV + L2",
     ],
 )
-def test_pixels_and_structure_agree(text, assert_parity, image_pair):
+def test_pixel_and_structure_losses_agree(text, assert_parity, image_pair):
     assert_parity(text, *image_pair())
 
 
 @pytest.mark.parametrize("text", ["InfoNCE", "InfoNCE(0.5, directions='pred', include_positive=False)"])
-def test_contrast_agrees(text, assert_parity):
+def test_info_nce_agrees(text, assert_parity):
     pred, target = np.random.default_rng(0).standard_normal((2, 5, 16)).astype("float32")
     assert_parity(text, pred, target)
 
@@ -47,26 +47,27 @@ def test_contrast_agrees(text, assert_parity):
 @pytest.mark.parametrize(
     "text",
     [
-        "L2 @ VGG('vgg16', {'conv1_2': 0.1, 'pool2': 1.0}, weights='random')",  # a square: rounding turns no sign
+        # squares, since rounding can change the sign of an error
+        "L2 @ VGG('vgg16', {'conv1_2': 0.1, 'pool2': 1.0}, weights='random')",
         "style('vgg16', ['relu1_1', 'relu2_2'], weights='random')",
-        "L2 @ SqueezeNet(['conv1', 'pool1', 'fire3'], weights='random')",  # a stride, and windows that jut out
+        "L2 @ SqueezeNet(['conv1', 'pool1', 'fire3'], weights='random')",  # a stride, and windows that exceed the map
         "L2 @ Gram('hw') @ AlexNet(['relu1', 'pool1', 'conv2'], weights='random')",  # padding under a stride
     ],
 )
 def test_networks_agree(text, assert_parity, image_pair):
-    assert_parity(text, *image_pair(n=1, side=34))  # of which windows jut out
+    assert_parity(text, *image_pair(n=1, side=34))  # windows exceed maps of this size
 
 
 @pytest.fixture
-def doubles() -> Iterator[None]:
-    """In float32 rounding turns the signs of some differences and activations near 0, more through a whole network."""
+def use_float64() -> Iterator[None]:
+    """Use float64: in float32, rounding changes the sign of some errors and activations near 0."""
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
     yield
     keras.config.set_floatx(before)
 
 
-def test_a_hybrid_on_whole_networks_agrees_in_float64(assert_parity, image_pair, doubles):
+def test_a_hybrid_on_whole_networks_agrees_in_float64(assert_parity, image_pair, use_float64):
     text = "L2 @ VGG('vgg19', ['conv3_4', 'conv5_4'], weights='random') + lpips('vgg', weights='random') + 0.1*L1"
     try:
         assert_parity(text, *image_pair(n=1, side=64, dtype="float64"))
@@ -74,8 +75,9 @@ def test_a_hybrid_on_whole_networks_agrees_in_float64(assert_parity, image_pair,
         pytest.skip(str(missing))
 
 
-def test_l1_of_features_agrees_in_float64(assert_parity, image_pair, doubles):
-    assert_parity("perceptual('vgg16', ['conv1_2', 'conv2_2'], weights='random')", *image_pair(side=32, dtype="float64"))
+def test_l1_of_features_agrees_in_float64(assert_parity, image_pair, use_float64):
+    images = image_pair(side=32, dtype="float64")
+    assert_parity("perceptual('vgg16', ['conv1_2', 'conv2_2'], weights='random')", *images)
 
 
 def test_the_embedded_network_agrees(assert_parity, image_pair):
@@ -91,7 +93,7 @@ def test_trained_weights_agree(assert_parity, image_pair, monkeypatch):
     assert_parity("L2 @ VGG('vgg19', 'conv2_2') + L2 @ VGG('vgg16', 'relu2_2')", *image_pair(n=1, side=32))
 
 
-def test_vgg_is_that_of_keras_applications(image_pair, tmp_path):
+def test_vgg_equals_that_of_keras_applications(image_pair, tmp_path):
     model = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
     convs = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
     generator = np.random.default_rng(0)
@@ -109,7 +111,7 @@ def test_vgg_is_that_of_keras_applications(image_pair, tmp_path):
 
     image, _ = image_pair(n=1, side=32)
     lens = VGG("vgg16", ["conv2_1", "relu2_2", "pool2"], weights=str(tmp_path / "vgg16.h5"))
-    ours = features(lens.backbone, keras.ops.convert_to_tensor(image), list(lens.layers))
+    ours = run_sequential_network(lens.backbone, keras.ops.convert_to_tensor(image), list(lens.layers))
     prepared = keras.applications.vgg16.preprocess_input(image * 255)
     block = keras.Model(model.input, [model.get_layer(n).output for n in ("block2_conv2", "block2_pool")])
     for name, theirs in zip(("relu2_2", "pool2"), block.predict(prepared, verbose=0), strict=True):
@@ -119,7 +121,7 @@ def test_vgg_is_that_of_keras_applications(image_pair, tmp_path):
     assert keras.ops.convert_to_numpy(ours["conv2_1"]).min() < 0, "before the ReLU"
 
 
-def test_a_network_of_keras_applications_is_looked_at_by_layer(image_pair):
+def test_a_network_of_keras_applications_is_a_lens(image_pair):
     pred, target = image_pair(n=2, side=32)
     lens = Applications("MobileNetV2", {"Conv1": 1.0, "expanded_conv_project_BN": 0.5}, weights="random")
     value = float(keras.ops.convert_to_numpy((KerasLoss("L2", data_format="channels_last") @ lens)(target, pred)))
@@ -127,9 +129,9 @@ def test_a_network_of_keras_applications_is_looked_at_by_layer(image_pair):
     watched = keras.Model(model.input, [model.get_layer(name).output for name in lens.layers])
     prepare = keras.applications.mobilenet_v2.preprocess_input
     x, y = (watched.predict(prepare(image * 255), verbose=0) for image in (pred, target))
-    wanted = sum(np.mean((a - b) ** 2) * share for a, b, share in zip(x, y, lens.layers.values(), strict=True))
-    assert value == pytest.approx(wanted, rel=1e-5)
+    expected = sum(np.mean((a - b) ** 2) * share for a, b, share in zip(x, y, lens.layers.values(), strict=True))
+    assert value == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_recipe_takes_keras_networks_by_their_names():
+def test_a_recipe_accepts_names_of_keras_networks():
     assert repr(perceptual("VGG16", "block1_conv1")) == 'L1() @ Applications("VGG16", "block1_conv1")'

@@ -15,7 +15,7 @@ from lossmith.tasks import SuperResolution
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
     """LPIPS is missing, as on a machine without its weights."""
-    monkeypatch.setattr("lossmith.knob.slider_calibration.missing", lambda which: {"lpips_alex": "no weights"})
+    monkeypatch.setattr("lossmith.knob.slider_calibration.find_missing_metrics", lambda which: {"lpips_alex": "no weights"})
 
 
 @pytest.fixture

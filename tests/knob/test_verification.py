@@ -153,8 +153,8 @@ def test_a_certificate_on_a_benchmark_has_the_published_networks_of_its_protocol
     figures = {"psnr_y": 28.43, "lpips_alex": 0.3435}  # what bicubic has on the pictures of that name
     row = SimpleNamespace(figures=figures)
     monkeypatch.setattr("lossmith.knob.evaluation_cache.judge", lambda *given, **other: [row])
-    monkeypatch.setattr("lossmith.knob.verification.missing", lambda axes: {})
-    monkeypatch.setattr("lossmith.knob.verification.sharing", lambda loss, axes: {})
+    monkeypatch.setattr("lossmith.knob.verification.find_missing_metrics", lambda axes: {})
+    monkeypatch.setattr("lossmith.knob.verification.find_shared_backbones", lambda loss, axes: {})
     found = verify_knob(tmp_path / "run", folder, realism=["lpips_alex"]).record["published"]
     assert ("ESRGAN" in found["networks"]) is drawn
     assert ("Ma et al., 2020" if drawn else "enlargement by 4") in found["words"]

@@ -1,4 +1,4 @@
-"""Low passes: scipy's blur, MATLAB's bicubic, and what they must keep."""
+"""Low-pass filters: parity with scipy's blur and MATLAB's bicubic kernel, and their invariants."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from lossmith.data import downsample
 from lossmith.lenses.lowpass import Blur, Downsample
 
 
-def shown(lens, image):
+def apply(lens, image):
     return lens({"pixels": image})["pixels"]
 
 
@@ -21,25 +21,25 @@ def noise(*shape):
 def test_the_blur_agrees_with_scipy(sigma):
     ndimage = pytest.importorskip("scipy.ndimage")
     image = noise(2, 3, 9, 14)
-    wanted = ndimage.gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode="nearest")
-    torch.testing.assert_close(shown(Blur(sigma), image), torch.from_numpy(wanted))
+    expected = ndimage.gaussian_filter(image.numpy(), (0, 0, sigma, sigma), mode="nearest")
+    torch.testing.assert_close(apply(Blur(sigma), image), torch.from_numpy(expected))
 
 
 @pytest.mark.parametrize("lens", [Blur(2.0), Downsample(2), Downsample(2, "area")], ids=repr)
-def test_a_flat_picture_stays_as_it_is(lens):
-    small = shown(lens, torch.full((1, 3, 6, 8), 0.3, dtype=torch.float64))
-    torch.testing.assert_close(small, torch.full_like(small, 0.3))
+def test_a_constant_image_does_not_change(lens):
+    filtered = apply(lens, torch.full((1, 3, 6, 8), 0.3, dtype=torch.float64))
+    torch.testing.assert_close(filtered, torch.full_like(filtered, 0.3))
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_the_bicubic_is_that_of_the_degradations(scale):
+def test_bicubic_equals_that_of_the_degradations(scale):
     image = noise(2, 3, 12, 24)
-    assert torch.equal(shown(Downsample(scale), image), downsample(image, scale))
+    assert torch.equal(apply(Downsample(scale), image), downsample(image, scale))
 
 
-def test_the_area_is_the_mean_of_each_block():
+def test_area_is_the_mean_of_each_block():
     image = noise(1, 2, 6, 9)
-    torch.testing.assert_close(shown(Downsample(3, "area"), image), F.interpolate(image, (2, 3), mode="area"))
+    torch.testing.assert_close(apply(Downsample(3, "area"), image), F.interpolate(image, (2, 3), mode="area"))
 
 
 @pytest.mark.parametrize("kernel", ["bicubic", "area"])
@@ -53,14 +53,14 @@ def test_the_gradient_reaches_every_pixel(kernel):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Blur("a"), "Blur wants a finite number; got 'a'."),
-        (lambda: Blur(0), "Blur wants sigma > 0, in pixels; got 0."),
-        (lambda: Downsample(0), "Downsample wants a whole scale of at least 1; got 0."),
-        (lambda: Downsample(2.0), "Downsample wants a whole scale of at least 1; got 2.0."),
-        (lambda: Downsample(2, "cubic"), 'Downsample knows the kernels "bicubic", "area"; got \'cubic\'.'),
+        (lambda: Blur("a"), "Blur sigma must be a finite number positive; got 'a'."),
+        (lambda: Blur(0), "Blur sigma must be positive; got 0."),
+        (lambda: Downsample(0), "Downsample scale must be an integer at least 1; got 0."),
+        (lambda: Downsample(2.0), "Downsample scale must be an integer at least 1; got 2.0."),
+        (lambda: Downsample(2, "cubic"), "Downsample kernel must be one of 'bicubic', 'area'; got 'cubic'."),
     ],
 )
-def test_a_bad_argument_is_refused(make, message):
+def test_an_invalid_argument_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -68,10 +68,10 @@ def test_a_bad_argument_is_refused(make, message):
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ((9, 16), r"Downsample\(4\) wants sides that are multiples of 4; got 9x16. Crop the pictures to 8x16."),
-        ((3, 16), r"Downsample\(4\) wants pictures of at least 4 px a side; got 3x16."),
+        ((9, 16), r"Downsample\(4\) expects sides that are multiples of 4; got 9x16. Crop the images to 8x16."),
+        ((3, 16), r"Downsample\(4\) expects images of at least 4 px per side; got 3x16."),
     ],
 )
-def test_a_picture_that_cannot_be_made_smaller_is_refused(size, message):
+def test_an_unsupported_image_size_raises(size, message):
     with pytest.raises(ValueError, match=message):
-        shown(Downsample(4), noise(1, 3, *size))
+        apply(Downsample(4), noise(1, 3, *size))

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("isolated_weights")
 
 
 @pytest.fixture
-def authors(monkeypatch):
-    """Their network with the weights of a file."""
+def build_reference(monkeypatch):
+    """Return a function from a network's name and file to the authors' network."""
     package = pytest.importorskip("lpips")
     from torchvision import models
 
@@ -26,7 +26,7 @@ def authors(monkeypatch):
         features = models.AlexNet().features if net == "alex" else models.vgg.make_layers(models.vgg.cfgs["D"])
         features.load_state_dict({key.removeprefix("features."): value for key, value in load_file(file).items()})
         builder = {"alex": "alexnet", "vgg": "vgg16"}[net]
-        network = SimpleNamespace(features=features)  # they ask torchvision for a whole model, and take this of it
+        network = SimpleNamespace(features=features)  # all that they use of torchvision's model
         monkeypatch.setattr(package.pretrained_networks.tv, builder, lambda pretrained: network)
         return package.LPIPS(net=net, pnet_rand=True, verbose=False).double()
 
@@ -34,22 +34,25 @@ def authors(monkeypatch):
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_it_agrees_with_the_authors_package_on_the_same_network(net, weight_file, authors, image_pair, assert_parity):
-    file = weight_file(get_backbone(alexnet.AlexNetNetwork, "alexnet", None) if net == "alex" else get_backbone(vgg.VGGNetwork, "vgg16", None))
-    theirs = authors(net, file)
+def test_parity_with_the_authors_package_on_random_weights(
+    net, weight_file, build_reference, image_pair, assert_parity
+):
+    kind, name = (alexnet.AlexNetNetwork, "alexnet") if net == "alex" else (vgg.VGGNetwork, "vgg16")
+    file = weight_file(get_backbone(kind, name, None))
+    reference = build_reference(net, file)
     pred, target = image_pair(side=64, dtype=torch.float64)
-    assert_parity(lpips(net, weights=str(file)), lambda x, y: theirs(x, y, normalize=True).mean(), pred, target)
+    assert_parity(lpips(net, weights=str(file)), lambda x, y: reference(x, y, normalize=True).mean(), pred, target)
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_it_agrees_with_the_authors_package_on_the_real_network(net, assets, authors, image_pair, assert_parity):
+def test_parity_with_the_authors_package_on_trained_weights(net, assets, build_reference, image_pair, assert_parity):
     name = {"alex": "alexnet", "vgg": "vgg16"}[net]
-    theirs = authors(net, assets / "weights" / f"{name}_torchvision_features.safetensors")
+    reference = build_reference(net, assets / "weights" / f"{name}_torchvision_features.safetensors")
     pred, target = image_pair(side=64, dtype=torch.float64)
-    assert_parity(lpips(net), lambda x, y: theirs(x, y, normalize=True).mean(), pred, target)
+    assert_parity(lpips(net), lambda x, y: reference(x, y, normalize=True).mean(), pred, target)
 
 
-def load(path) -> torch.Tensor:
+def load_image(path) -> torch.Tensor:
     import numpy as np
     from PIL import Image
 
@@ -59,38 +62,38 @@ def load(path) -> torch.Tensor:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_authors_example_has_its_published_distance(name, assets):
     folder = assets / "images" / "iqa"
-    value = lpips()(load(folder / f"lpips_ex_{name}.png"), load(folder / "lpips_ex_ref.png"))
+    value = lpips()(load_image(folder / f"lpips_ex_{name}.png"), load_image(folder / "lpips_ex_ref.png"))
     assert value.item() == pytest.approx(PUBLISHED[name], abs=5e-4)
 
 
 @pytest.mark.parametrize("name", ["I03", "I04", "I06", "I08", "I19"])
-def test_pictures_of_tid2013_have_their_published_distances(name, assets):
+def test_images_of_tid2013_have_their_published_distances(name, assets):
     folder = assets / "images" / "iqa"
     with (folder / "official_scores.csv").open() as file:
-        wanted = next(float(row[f"{name}.bmp"]) for row in csv.DictReader(file) if row["Method"] == "lpips")
-    value = lpips()(load(folder / "dist_dir" / f"{name}.png"), load(folder / "ref_dir" / f"{name}.png"))
-    assert value.item() == pytest.approx(wanted, abs=1e-4)
+        expected = next(float(row[f"{name}.bmp"]) for row in csv.DictReader(file) if row["Method"] == "lpips")
+    value = lpips()(load_image(folder / "dist_dir" / f"{name}.png"), load_image(folder / "ref_dir" / f"{name}.png"))
+    assert value.item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_it_is_a_mean_square_in_its_own_space(image_pair):
+def test_lpips_is_the_mean_square_in_the_space_of_the_lens(image_pair):
     pred, target = image_pair(side=64)
     lens = Calibrated("alex") @ AlexNet(["relu1", "relu2", "relu3", "relu4", "relu5"], weights="random")
     a, b = lens({"pixels": pred}), lens({"pixels": target})
-    wanted = sum((a[layer] - b[layer]).square().mean() for layer in a)
-    torch.testing.assert_close(lpips(weights="random")(pred, target), wanted)
+    expected = sum((a[layer] - b[layer]).square().mean() for layer in a)
+    torch.testing.assert_close(lpips(weights="random")(pred, target), expected)
 
 
-def test_features_that_are_zero_have_gradient_zero_and_no_nan():
+def test_zero_features_have_zero_gradient():
     zeros = {
         layer: torch.zeros(1, c, 2, 2, requires_grad=True)
         for layer, c in zip(["relu1", "relu2", "relu3", "relu4", "relu5"], [64, 192, 384, 256, 256], strict=True)
     }
-    shown = Calibrated("alex")(zeros)
-    sum(map_.sum() for map_ in shown.values()).backward()
+    maps = Calibrated("alex")(zeros)
+    sum(map_.sum() for map_ in maps.values()).backward()
     assert all(not features.grad.any() for features in zeros.values())
 
 
-def test_the_heads_are_frozen_and_out_of_every_checkpoint(image_pair):
+def test_heads_are_frozen_and_not_in_checkpoints(image_pair):
     loss = lpips(weights="random")
     before = loss(*image_pair(side=64))
     loss.train().requires_grad_(True).half()
@@ -99,7 +102,7 @@ def test_the_heads_are_frozen_and_out_of_every_checkpoint(image_pair):
     assert torch.equal(loss(*image_pair(side=64)), before)
 
 
-def test_other_layers_than_its_own_are_refused():
+def test_other_layers_raise():
     loss = L2() @ Calibrated("vgg") @ VGG("vgg16", "relu1_2", weights="random")
-    with pytest.raises(ValueError, match=r'Calibrated\("vgg"\) wants the layers relu1_2, .*; it was given relu1_2\.'):
+    with pytest.raises(ValueError, match=r'Calibrated\("vgg"\) expects the layers relu1_2, .*; got relu1_2\.'):
         loss(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))

@@ -1,11 +1,11 @@
-"""Wavelet bands: PyWavelets' numbers at every size, and their names."""
+"""Wavelet bands: parity with PyWavelets at every size, and their names."""
 
 import pytest
 import torch
 
-from lossmith.lenses.wavelet import LOWS, Wavelet
+from lossmith.lenses.wavelet import SCALING_FILTERS, Wavelet
 
-NAMES = list(LOWS)
+NAMES = list(SCALING_FILTERS)
 
 
 def noise(*shape):
@@ -18,33 +18,33 @@ def test_the_bands_are_those_of_pywavelets(name, size):
     pywt = pytest.importorskip("pywt")
     image = noise(2, 3, *size)
     low, details = pywt.dwt2(image.numpy(), name, mode="symmetric")
-    wanted = dict(zip(("LL", "LH1", "HL1", "HH1"), (low, *details), strict=True))
-    for band, found in Wavelet(name)({"pixels": image}).items():
-        torch.testing.assert_close(found, torch.from_numpy(wanted[band]), msg=band)
+    expected = dict(zip(("LL", "LH1", "HL1", "HH1"), (low, *details), strict=True))
+    for band, actual in Wavelet(name)({"pixels": image}).items():
+        torch.testing.assert_close(actual, torch.from_numpy(expected[band]), msg=band)
 
 
 def test_the_levels_are_those_of_pywavelets_finest_first():
     pywt = pytest.importorskip("pywt")
     image = noise(1, 1, 45, 38)
     low, *coarse_to_fine = pywt.wavedec2(image.numpy(), "db2", mode="symmetric", level=3)
-    wanted = {"LL": low}
+    expected = {"LL": low}
     for level, details in enumerate(reversed(coarse_to_fine), start=1):
-        wanted.update(zip((f"LH{level}", f"HL{level}", f"HH{level}"), details, strict=True))
-    found = Wavelet("db2", 3)({"pixels": image})
-    assert list(found) == list(wanted)
-    for band, map_ in found.items():
-        torch.testing.assert_close(map_, torch.from_numpy(wanted[band]), msg=band)
+        expected.update(zip((f"LH{level}", f"HL{level}", f"HH{level}"), details, strict=True))
+    actual = Wavelet("db2", 3)({"pixels": image})
+    assert list(actual) == list(expected)
+    for band, map_ in actual.items():
+        torch.testing.assert_close(map_, torch.from_numpy(expected[band]), msg=band)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_filter_is_orthonormal_to_its_even_shifts(name):
-    low = torch.tensor(LOWS[name], dtype=torch.float64)
+    low = torch.tensor(SCALING_FILTERS[name], dtype=torch.float64)
     for shift in range(0, len(low), 2):
         product = (low[shift:] * low[: len(low) - shift]).sum()
         torch.testing.assert_close(product, torch.tensor(float(shift == 0), dtype=torch.float64), rtol=0, atol=1e-10)
 
 
-def test_haar_keeps_the_energy_of_a_picture_with_even_sides():
+def test_haar_preserves_the_energy_of_an_image_with_even_sides():
     image = noise(1, 3, 8, 12)
     energy = sum(band.square().sum() for band in Wavelet("haar", 2)({"pixels": image}).values())
     torch.testing.assert_close(energy, image.square().sum())
@@ -59,18 +59,18 @@ def test_horizontal_stripes_are_in_lh_and_vertical_ones_in_hl():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_flat_picture_has_no_detail_even_at_its_border(name):
-    flat = torch.full((1, 1, 9, 12), 0.7, dtype=torch.float64)
-    bands = Wavelet(name, 2)({"pixels": flat})
-    torch.testing.assert_close(bands.pop("LL"), torch.full_like(Wavelet(name, 2)({"pixels": flat})["LL"], 4 * 0.7))
+def test_a_constant_image_has_no_detail_at_its_border(name):
+    constant = torch.full((1, 1, 9, 12), 0.7, dtype=torch.float64)
+    bands = Wavelet(name, 2)({"pixels": constant})
+    torch.testing.assert_close(bands.pop("LL"), torch.full_like(Wavelet(name, 2)({"pixels": constant})["LL"], 4 * 0.7))
     assert all(band.abs().max() < 1e-9 for band in bands.values())
 
 
-def test_only_the_bands_that_are_wanted_are_shown_in_their_order():
+def test_only_requested_bands_are_returned_in_order():
     assert list(Wavelet("haar", 2, bands=["HH2", "LL"])({"pixels": noise(1, 1, 8, 8)})) == ["LL", "HH2"]
 
 
-def test_the_repr_leaves_out_what_is_usual():
+def test_the_repr_omits_defaults():
     assert repr(Wavelet(bands=["HH1", "HL1", "LL", "LH1"])) == 'Wavelet("haar")'
     assert repr(Wavelet("sym4", 2, bands=["HH2"])) == 'Wavelet("sym4", 2, bands=["HH2"])'
     assert repr(Wavelet(bands="LL")) == 'Wavelet("haar", bands=["LL"])'
@@ -79,14 +79,17 @@ def test_the_repr_leaves_out_what_is_usual():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Wavelet("db3"), 'Wavelet knows "haar", "db2", "db4", "sym4"; got \'db3\'.'),
-        (lambda: Wavelet(levels=0), "Wavelet wants at least one level, a whole number; got 0."),
-        (lambda: Wavelet(levels=1.5), "Wavelet wants at least one level, a whole number; got 1.5."),
+        (lambda: Wavelet("db3"), "Wavelet name must be one of 'haar', 'db2', 'db4', 'sym4'; got 'db3'."),
+        (lambda: Wavelet(levels=0), "Wavelet levels must be an integer at least 1; got 0."),
+        (lambda: Wavelet(levels=1.5), "Wavelet levels must be an integer at least 1; got 1.5."),
         (lambda: Wavelet(bands=["HH2"]), "Wavelet with levels=1 has the bands LL, LH1, HL1, HH1; got 'HH2'."),
-        (lambda: Wavelet(bands={"LL": 0.1}), "Wavelet wants the names of its bands; wavelet_l1 gives them weights."),
-        (lambda: Wavelet(bands=[]), "Wavelet wants at least one band of LL, LH1, HL1, HH1; got none."),
+        (
+            lambda: Wavelet(bands={"LL": 0.1}),
+            "Wavelet bands must be names without weights; use wavelet_l1 for weighted bands.",
+        ),
+        (lambda: Wavelet(bands=[]), "Wavelet bands must contain at least one of LL, LH1, HL1, HH1; got none."),
     ],
 )
-def test_a_bad_argument_is_refused(make, message):
+def test_an_invalid_argument_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()

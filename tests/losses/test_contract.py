@@ -1,36 +1,21 @@
-"""What every loss promises. A new loss adds its line to MEMBERS."""
+"""The contract that every loss fulfils. A new loss adds its line to MEMBERS."""
 
 import copy
 import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from lossmith import Loss, losses, parse
+from lossmith import Loss, TextAlignment, TextureStructure, losses, parse
 from lossmith.doctor import check
-from lossmith.lenses.dists import DISTS_LAYERS
+from lossmith.doctor.edge_cases import FINITE_CASES
+from lossmith.formula.example_input import ExampleInput
 
 SIDE = 24
-
-
-@dataclass(frozen=True)
-class View:
-    """A view that is no picture (3, H, W) in [0, 1].
-
-    Args:
-        shape: One image's shape; None stands for a side of the pictures.
-        kind: Normal numbers, numbers in [0, 1], a mask of 0 and 1, or attention, which sums to 1 over the last axis.
-        learns: Whether the gradient reaches it; None where it may or may not.
-    """
-
-    shape: tuple[int | None, ...]
-    kind: Literal["normal", "unit", "mask", "attention"] = "normal"
-    learns: bool | None = True
 
 
 @dataclass(frozen=True)
@@ -38,61 +23,55 @@ class Member:
     """A loss under the contract.
 
     Args:
-        text: Its formula; networks are made untrained.
-        side: The side of the pictures that it is tried on.
-        grows: Whether its value grows with the resolution, as its docstring then says; None for a mixture.
-        least: Its least value, which equal and flat pictures give; None where they do not.
-        views: Those of its views that are no pictures, by name; of the others, pred learns.
-        excused: The tests that cannot hold for it, each with the reason.
+        text: The formula; networks are untrained.
+        side: The side of the images.
+        grows: Whether the value grows with the resolution, as the docstring then says; None for a mixture.
+        minimum: The minimal value, which equal flat images give; None where they do not.
+        inputs: The inputs that differ from the loss's own `example_inputs`, by name.
+        exempt: The tests that cannot hold for the loss, each with the reason.
     """
 
     text: str
     side: int = SIDE
     grows: bool | None = False
-    least: float | None = 0.0
-    views: Mapping[str, View] = field(default_factory=dict)
-    excused: Mapping[str, str] = field(default_factory=dict)
+    minimum: float | None = 0.0
+    inputs: Mapping[str, ExampleInput] = field(default_factory=dict)
+    exempt: Mapping[str, str] = field(default_factory=dict)
 
-    def view(self, name: str) -> View:
-        return self.views.get(name, View((3, None, None), "unit", learns=name == "pred"))
-
-    def excuse(self, test: str, loss: Loss) -> str | None:
-        """Why a test cannot hold for the loss; None where it must."""
-        sided = any(None in self.view(name).shape for name in loss.input_names)
-        excuses = {
-            "test_duplicating_the_batch_changes_nothing": mixing(loss) and "a copy is one more negative",
-            "test_equal_flat_pictures_give_the_minimum": self.least is None and "its least value is elsewhere",
-            "test_the_resolution_counts_only_where_the_docstring_says_so": not sided and "it reads no pictures",
-            "test_a_tiny_picture_gives_a_number_or_a_clear_error": not sided and "it reads no pictures",
+    def examples(self, loss: Loss) -> dict[str, ExampleInput]:
+        """Return how the inputs of the loss look, by name."""
+        return {
+            name: self.inputs.get(name, term.distance.example_input(parameter))
+            for term in loss.terms
+            for parameter, name in term.inputs.items()
         }
-        return self.excused.get(test) or excuses.get(test) or None
+
+    def exemption(self, test: str, loss: Loss) -> str | None:
+        """Return why a test cannot hold for the loss; None if it must hold."""
+        has_images = any({"height", "width"} & set(example.shape) for example in self.examples(loss).values())
+        notes = [term.distance.gradient_note for term in loss.terms if term.distance.gradient_note]
+        exemptions = {
+            "test_duplicating_the_batch_does_not_change_the_value": is_batch_dependent(loss) and "a copy is a negative",
+            "test_equal_flat_images_give_the_minimum": self.minimum is None and "the minimum is elsewhere",
+            "test_the_resolution_matters_only_where_the_docstring_says_so": not has_images and "no images are read",
+            "test_a_tiny_image_gives_a_finite_value_or_a_clear_error": not has_images and "no images are read",
+            "test_the_gradient_is_the_derivative": "; ".join(notes),
+        }
+        return self.exempt.get(test) or exemptions.get(test) or None
 
 
-HELD = {"test_the_gradient_is_the_derivative": "its weights are held fixed, as published"}
-
-STOPPED = {"test_the_gradient_is_the_derivative": "each of its summands stops one gradient"}
-VECTOR, SEEN = View((16,)), View((16,), learns=False)
-NOISE = View((3, None, None), learns=False)
-TEXTLESS = {"test_the_doctor_has_nothing_against_it": "the doctor makes up no texts"}
-TINY_CLIP = "CLIP('tiny', weights='random')"  # its space has 16 dimensions
-PAIRS = {"image": VECTOR, "text": VECTOR}
-LATENTS = View((4, 3, 3))
-ATTENTION = {"attention": View((2, 3, 5), "attention"), "other": View((2, 3, 5), "attention")}
-REGION = {"attention": View((2, 6, 6), "unit"), "region": View((6, 6), "mask", learns=False)}
-SAMPLES = {"other": View((3, None, None), "unit"), "z": View((8,), learns=False), "z_other": View((8,), learns=False)}
-INPAINTED = {"filled": View((3, None, None), "unit"), "kept": View((3, None, None), "unit")}
-DIFFUSED = {"prediction": View((3, None, None)), "clean": NOISE, "noise": NOISE, "logsnr": View((), learns=False)}
-FLOWS = {"velocity": View((3, None, None)), "clean": NOISE, "noise": NOISE}
-
-REACHES = "test_the_gradient_reaches_what_learns_and_nothing_else"
-NEAREST = "a place of the target pulls at the one that is nearest"
+NEAREST = {"test_the_gradient_reaches_exactly_the_learned_inputs": "a position sends a gradient to its nearest match"}
+TINY_CLIP = "CLIP('tiny', weights='random')"  # with embeddings of 16 dimensions
+ATTENTION = {"attention": ExampleInput("softmax", (2, 3, 5)), "other": ExampleInput("softmax", (2, 3, 5))}
+SAME_SIZE = {"input": ExampleInput(requires_grad=False)}
+HIDDEN = {"hidden": ExampleInput("normal", (4, "height", "width"))}
 
 MEMBERS = [
     Member("L1"),
     Member("L2"),
     Member("Lp(1.5)"),
     Member("Lp(3)"),
-    Member("Charbonnier", least=1e-3),
+    Member("Charbonnier", minimum=1e-3),
     Member("Huber"),
     Member("SquaredNorm", grows=True),
     Member("TV"),
@@ -122,27 +101,25 @@ MEMBERS = [
     Member("lpips", side=40),
     Member("lpips('vgg')"),
     Member("dists", side=8),
-    Member(f"TextureStructure @ Sensitivity @ PooledVGG({list(DISTS_LAYERS)})", side=8),
-    Member("Contextual", side=12, least=None, excused={REACHES: NEAREST}),
-    Member("Contextual(0.1, 'l2', spatial=0.1, places=400)", side=12, least=None, excused={REACHES: NEAREST}),
-    Member("contextual('vgg16', 'relu3_2')", least=None),
+    Member(TextureStructure.example_formula, side=8),
+    Member("Contextual", side=12, minimum=None, exempt=NEAREST),
+    Member("Contextual(0.1, 'l2', spatial=0.1, max_points=400)", side=12, minimum=None, exempt=NEAREST),
+    Member("contextual('vgg16', 'relu3_2')", minimum=None),
     Member("SlicedWasserstein"),
     Member("SlicedWasserstein(9, p=1)"),
     Member("sliced_wasserstein('vgg16', ['relu1_1', 'relu3_1'])"),
     Member("gatys", side=16, grows=None),
     Member("johnson", grows=None),
-    Member("srgan(width=4)", grows=None, least=None),
-    Member("srgan('mse', width=4)", grows=None, least=None),
-    Member("esrgan(width=4)", grows=None, least=None),
-    Member("real_esrgan(width=4)", side=16, grows=None, least=None),
-    Member("pconv", side=16, views=INPAINTED),
-    Member(
-        "aot_gan(width=4)", grows=None, least=None, views={**INPAINTED, "mask": View((1, None, None), "mask", None)}
-    ),
-    Member("vqgan(width=4)", grows=None, least=None, views={"latents": LATENTS, "codes": LATENTS}, excused=STOPPED),
-    Member("FocalFrequency", grows=None, excused=HELD),
-    Member("FocalFrequency(0.5, 2, log_matrix=True)", grows=None, excused=HELD),
-    Member("FocalFrequency(ave_spectrum=True, batch_matrix=True)", grows=None, excused=HELD),
+    Member("srgan(width=4)", grows=None, minimum=None),
+    Member("srgan('mse', width=4)", grows=None, minimum=None),
+    Member("esrgan(width=4)", grows=None, minimum=None),
+    Member("real_esrgan(width=4)", side=16, grows=None, minimum=None),
+    Member("pconv", side=16),
+    Member("aot_gan(width=4)", grows=None, minimum=None),
+    Member("vqgan(width=4)", grows=None, minimum=None),
+    Member("FocalFrequency", grows=None),
+    Member("FocalFrequency(0.5, 2, log_matrix=True)", grows=None),
+    Member("FocalFrequency(ave_spectrum=True, batch_matrix=True)", grows=None),
     Member("fft_l1"),
     Member("fft_l1('amplitude', onesided=True)"),
     Member("fft_l1(norm='backward')", grows=None),
@@ -155,67 +132,57 @@ MEMBERS = [
     Member("colour", side=32),
     Member("colour('ycbcr', 1) + L2 @ YCbCr('chroma') @ Downsample(2, 'area')"),
     Member("L1 @ Downsample(2)"),
-    Member("LRConsistency"),
-    Member("Adversarial(width=4)", grows=None, least=None),
-    Member("Adversarial('unet', 'lsgan', width=4, spectral=False)", grows=None, least=None),
-    Member("Adversarial('patch', 'hinge', width=4)", grows=None, least=None),
-    Member("Adversarial('patch', 'wasserstein', penalty='gp', width=4, seed=1)", grows=None, least=None),
-    Member("Adversarial('patch', 'relativistic', width=4)", grows=None, least=None),
+    Member("LRConsistency", inputs=SAME_SIZE),
+    Member("Adversarial(width=4)", grows=None, minimum=None),
+    Member("Adversarial('unet', 'lsgan', width=4, spectral_norm=False)", grows=None, minimum=None),
+    Member("Adversarial('patch', 'hinge', width=4)", grows=None, minimum=None),
+    Member("Adversarial('patch', 'wasserstein', penalty='gp', width=4, seed=1)", grows=None, minimum=None),
+    Member("Adversarial('patch', 'relativistic', width=4)", grows=None, minimum=None),
     Member("FeatureMatching(width=4)", grows=None),
     Member("FeatureMatching('patch', 'lsgan', width=4)", grows=None),
-    Member("InfoNCE", least=None, views={"pred": VECTOR, "target": SEEN}),
-    Member(
-        "InfoNCE(0.5, directions='pred', include_positive=False)", least=None, views={"pred": VECTOR, "target": SEEN}
-    ),
+    Member("InfoNCE", minimum=None),
+    Member("InfoNCE(0.5, directions='pred', include_positive=False)", minimum=None),
     Member(
         "InfoNCE(learnable=True).on(target='anchor', negatives='bank', groups='ids')",
-        least=None,
-        views={
-            "pred": VECTOR,
-            "anchor": SEEN,
-            "bank": View((16,), learns=None),
-            "ids": View((), "unit", learns=False),
-        },
+        minimum=None,
     ),
-    Member("CLIPLoss", least=None, views=PAIRS),
-    Member("CLIPLoss(0.5, learnable=False, directions='text')", least=None, views=PAIRS),
-    Member(f"TextAlignment @ {TINY_CLIP}", least=None, views={"text": VECTOR}, excused=TEXTLESS),
-    Member(f"TextContrast(0.5) @ {TINY_CLIP}", least=None, views={"text": VECTOR}, excused=TEXTLESS),
+    Member("CLIPLoss", minimum=None),
+    Member("CLIPLoss(0.5, learnable=False, directions='text')", minimum=None),
+    Member(TextAlignment.example_formula, minimum=None),
+    Member(f"TextContrast(0.5) @ {TINY_CLIP}", minimum=None),
     Member(
         f"(TextContrast(0.5, directions='image') @ {TINY_CLIP}).on(negatives='wrong', groups='ids')",
-        least=None,
-        views={"text": VECTOR, "wrong": View((16,), learns=None), "ids": View((), "unit", learns=False)},
-        excused=TEXTLESS,
+        minimum=None,
     ),
-    Member("PatchNCE", least=None),
-    Member("PatchNCE(100, temperature=0.5)", least=None),
-    Member("ModeSeeking", least=None, views=SAMPLES),
-    Member("ModeSeeking(2.0)", least=None, views=SAMPLES),
-    Member("PairwiseDiversity(2.0)", least=None),
-    Member("PairwiseDiversity(2.0, distance='l2')", least=None),
-    Member("PairwiseDiversity(2.0, distance='cosine')", least=None),
-    Member("MemoryDiversity(2.0)", least=None),
-    Member("MemoryDiversity(2.0, distance='cosine')", least=None),
-    Member("AttentionConsistency", least=None, views=ATTENTION),
-    Member("AttentionConsistency('js', over='queries')", least=None, views=ATTENTION),
-    Member("AttentionConsistency('l2', over='map', heads='mean')", least=None, views=ATTENTION),
-    Member("AttentionMask", least=None, views=REGION),
-    Member("AttentionMask('squared')", least=None, views=REGION),
-    Member("AttentionMask('kl')", least=None, views=REGION),
-    Member("KL", least=None, views={"mu": LATENTS, "logvar": LATENTS}),
-    Member("KL('dimension', free_bits=0.1)", least=None, views={"mu": LATENTS, "logvar": LATENTS}),
-    Member("VQCommitment", least=None, views={"latents": LATENTS, "codes": LATENTS}, excused=STOPPED),
-    Member("DenoisingMSE", least=None, views=DIFFUSED),
-    Member("DenoisingMSE('x0', weighting='eps')", least=None, views=DIFFUSED),
-    Member("DenoisingMSE('v', weighting='min-snr', gamma=3.0)", least=None, views=DIFFUSED),
-    Member("DenoisingMSE('flow', weighting='soft-min-snr')", least=None, views=DIFFUSED),
-    Member("DenoisingMSE('edm', weighting='edm', sigma_data=1.0)", least=None, views=DIFFUSED),
-    Member("ContrastiveFlow", grows=None, least=None, views=FLOWS),
-    Member("Dispersive", least=None, views={"hidden": LATENTS}),
-    Member("Dispersive(1.0)", least=None, views={"hidden": LATENTS}),
-    Member("HiddenAlignment", side=8, least=None, views={"hidden": View((4, None, None))}),
-    Member("imagen", least=None, views=DIFFUSED),
-    Member("imagen_fused", side=32, grows=None, least=None, views={**DIFFUSED, **FLOWS, **REGION, "hidden": LATENTS}),
+    Member("PatchNCE", minimum=None),
+    Member("PatchNCE(100, temperature=0.5)", minimum=None),
+    Member("ModeSeeking", minimum=None),
+    Member("ModeSeeking(2.0)", minimum=None),
+    Member("PairwiseDiversity(2.0)", minimum=None),
+    Member("PairwiseDiversity(2.0, distance='l2')", minimum=None),
+    Member("PairwiseDiversity(2.0, distance='cosine')", minimum=None),
+    Member("MemoryDiversity(2.0)", minimum=None),
+    Member("MemoryDiversity(2.0, distance='cosine')", minimum=None),
+    Member("AttentionConsistency", minimum=None, inputs=ATTENTION),
+    Member("AttentionConsistency('js', over='queries')", minimum=None, inputs=ATTENTION),
+    Member("AttentionConsistency('l2', over='map', heads='mean')", minimum=None, inputs=ATTENTION),
+    Member("AttentionMask", minimum=None),
+    Member("AttentionMask('squared')", minimum=None),
+    Member("AttentionMask('kl')", minimum=None),
+    Member("KL", minimum=None),
+    Member("KL('dimension', free_bits=0.1)", minimum=None),
+    Member("VQCommitment", minimum=None),
+    Member("DenoisingMSE", minimum=None),
+    Member("DenoisingMSE('x0', weighting='eps')", minimum=None),
+    Member("DenoisingMSE('v', weighting='min-snr', gamma=3.0)", minimum=None),
+    Member("DenoisingMSE('flow', weighting='soft-min-snr')", minimum=None),
+    Member("DenoisingMSE('edm', weighting='edm', sigma_data=1.0)", minimum=None),
+    Member("ContrastiveFlow", grows=None, minimum=None),
+    Member("Dispersive", minimum=None),
+    Member("Dispersive(1.0)", minimum=None),
+    Member("HiddenAlignment", side=8, minimum=None, inputs=HIDDEN),
+    Member("imagen", minimum=None),
+    Member("imagen_fused", side=32, grows=None, minimum=None),
 ]
 
 every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.text)
@@ -224,24 +191,24 @@ every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: mem
 @pytest.fixture
 def loss(request: pytest.FixtureRequest, member: Member, with_random_weights) -> Loss:
     loss = with_random_weights(parse(member.text))
-    if excuse := member.excuse(request.node.originalname, loss):
-        pytest.skip(excuse)
+    if reason := member.exemption(request.node.originalname, loss):
+        pytest.skip(reason)
     return loss
 
 
-def drawn(view: View, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    sides = iter((height, width))
-    shape = (n, *(next(sides) if side is None else side for side in view.shape))
-    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
-    if view.kind == "unit":
-        return noise
-    if view.kind == "mask":
-        return noise.round()
-    normal = math.sqrt(2) * torch.erfinv((2 * noise - 1).clamp(-0.999, 0.999))
-    return normal.softmax(dim=-1) if view.kind == "attention" else normal
+def draw(example: ExampleInput, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    sides = {"height": height, "width": width, "features": 16}
+    shape = (n, *(sides[side] if isinstance(side, str) else side for side in example.shape))
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    if example.kind == "uniform":
+        return uniform
+    if example.kind == "binary":
+        return uniform.round()
+    normal = math.sqrt(2) * torch.erfinv((2 * uniform - 1).clamp(-0.999, 0.999))
+    return normal.softmax(dim=-1) if example.kind == "softmax" else normal
 
 
-def views_of(
+def make_inputs(
     loss: Loss,
     member: Member,
     n: int = 2,
@@ -250,37 +217,44 @@ def views_of(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Seeded views, the first of which learns."""
+    """Return seeded inputs, the first of which receives a gradient."""
     generator = torch.Generator().manual_seed(seed)
     height, width = side if isinstance(side, tuple) else (side or member.side,) * 2
-    names = sorted(loss.input_names, key=lambda name: (name != "pred", not member.view(name).learns, name))
-    sideless = sorted(names, key=lambda name: None in member.view(name).shape)  # first, so as to be equal at all sides
-    views = {name: drawn(member.view(name), n, height, width, generator).to(dtype) for name in sideless}
-    return {name: views[name] for name in names}
+    examples = member.examples(loss)
+    names = sorted(examples, key=lambda name: (name != "pred", not examples[name].requires_grad, name))
+    # inputs without an image size are drawn first, so that they are equal for all sizes
+    by_size = sorted(names, key=lambda name: bool({"height", "width"} & set(examples[name].shape)))
+    inputs = {name: draw(examples[name], n, height, width, generator).to(dtype) for name in by_size}
+    return {name: inputs[name] for name in names}
 
 
-def mixing(loss: Loss) -> bool:
+def is_batch_dependent(loss: Loss) -> bool:
     return any(term.distance.is_batch_dependent for term in loss.terms)
 
 
-def few(loss: Loss) -> int:
-    """The smallest batch in which each image's value says something."""
-    return 3 if mixing(loss) else 1
+def min_batch_size(loss: Loss) -> int:
+    """Return the smallest batch size for which the value of each image is not trivial."""
+    return 3 if is_batch_dependent(loss) else 1
 
 
-def values_of(loss: Loss, views: dict[str, Tensor]) -> Tensor:
-    """The weighted values (N,) summed over the terms."""
-    values = loss.evaluate(views).values()
+def weighted_values(loss: Loss, inputs: dict[str, Tensor]) -> Tensor:
+    """Return the weighted values (N,) summed over the terms."""
+    values = loss.evaluate(inputs).values()
     return torch.stack([w.value_at() * v for w, v in zip(loss.weights, values, strict=True)]).sum(dim=0)
 
 
-def gradients_of(loss: Loss, member: Member, views: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The gradient at each view that learns."""
-    learning = {name: view.clone().requires_grad_() for name, view in views.items() if member.view(name).learns}
-    value = loss(**{**views, **learning})
-    if any(view.dtype == torch.float16 for view in learning.values()):
-        value = value / value.detach().clamp_min(1)  # as a gradient scaler does: Gatys's weights pass 65504
-    return dict(zip(learning, torch.autograd.grad(value, list(learning.values())), strict=True))
+def learned_names(loss: Loss, member: Member, inputs: dict[str, Tensor]) -> list[str]:
+    examples = member.examples(loss)
+    return [name for name in inputs if examples[name].requires_grad]
+
+
+def compute_gradients(loss: Loss, member: Member, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the gradient at each input that receives one."""
+    leaves = {name: inputs[name].clone().requires_grad_() for name in learned_names(loss, member, inputs)}
+    value = loss(**{**inputs, **leaves})
+    if any(leaf.dtype == torch.float16 for leaf in leaves.values()):
+        value = value / value.detach().clamp_min(1)  # as a gradient scaler does: Gatys's weights exceed 65504
+    return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
 
 
 def norm(gradients: dict[str, Tensor]) -> Tensor:
@@ -288,179 +262,155 @@ def norm(gradients: dict[str, Tensor]) -> Tensor:
 
 
 def test_every_loss_is_under_the_contract():
-    named = [name for name in losses.__all__ if name != "External"]  # which no text can name; see test_foreign.py
-    missing = [name for name in named if not any(member.text.startswith(name) for member in MEMBERS)]
+    names = [name for name in losses.__all__ if name != "External"]  # which no text can name; see test_external.py
+    missing = [name for name in names if not any(member.text.startswith(name) for member in MEMBERS)]
     assert not missing, f"add a line to MEMBERS for {missing}"
 
 
-@pytest.mark.parametrize("member", [member for member in MEMBERS if member.excused], ids=lambda member: member.text)
-def test_every_excuse_is_for_a_test(member):
-    assert all(test in globals() for test in member.excused)
+@pytest.mark.parametrize("member", [member for member in MEMBERS if member.exempt], ids=lambda member: member.text)
+def test_every_exemption_names_a_test(member):
+    assert all(test in globals() for test in member.exempt)
 
 
 @every_member
-def test_the_gradient_reaches_what_learns_and_nothing_else(loss, member):
-    views = views_of(loss, member, max(2, few(loss)))
-    for name, view in views.items():
-        view.requires_grad_(member.view(name).learns is not None)
-    loss(**views).backward()
-    for name, view in views.items():
-        if member.view(name).learns:
-            assert view.grad is not None, name
-            assert (view.grad.flatten(1).norm(dim=1) > 0).all()
-            assert (view.grad != 0).float().mean() > 0.5
+def test_the_gradient_reaches_exactly_the_learned_inputs(loss, member):
+    inputs, examples = make_inputs(loss, member, max(2, min_batch_size(loss))), member.examples(loss)
+    for name, tensor in inputs.items():
+        tensor.requires_grad_(examples[name].requires_grad is not None)
+    loss(**inputs).backward()
+    for name, tensor in inputs.items():
+        if examples[name].requires_grad:
+            assert tensor.grad is not None, name
+            assert (tensor.grad.flatten(1).norm(dim=1) > 0).all()
+            assert (tensor.grad != 0).float().mean() > 0.5
         else:
-            assert view.grad is None, name
+            assert tensor.grad is None, name
 
 
 @every_member
 def test_permuting_the_batch_permutes_the_values(loss, member):
-    views = views_of(loss, member, 3)
+    inputs = make_inputs(loss, member, 3)
     order = torch.tensor([2, 0, 1])
-    permuted = values_of(loss, {name: view[order] for name, view in views.items()})
-    torch.testing.assert_close(permuted, values_of(loss, views)[order], rtol=1e-4, atol=0)
+    permuted = weighted_values(loss, {name: tensor[order] for name, tensor in inputs.items()})
+    torch.testing.assert_close(permuted, weighted_values(loss, inputs)[order], rtol=1e-4, atol=0)
 
 
 @every_member
-def test_duplicating_the_batch_changes_nothing(loss, member):
-    views = views_of(loss, member)
-    torch.testing.assert_close(
-        loss(**{name: torch.cat([view, view]) for name, view in views.items()}), loss(**views), rtol=1e-4, atol=0
-    )
+def test_duplicating_the_batch_does_not_change_the_value(loss, member):
+    inputs = make_inputs(loss, member)
+    duplicated = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
+    torch.testing.assert_close(loss(**duplicated), loss(**inputs), rtol=1e-4, atol=0)
 
 
 @every_member
-def test_equal_flat_pictures_give_the_minimum(loss, member):
-    views = {name: torch.full_like(view, 0.4) for name, view in views_of(loss, member).items()}
-    least = values_of(loss, views)
-    torch.testing.assert_close(least, torch.full_like(least, member.least), rtol=1e-5, atol=2e-6)
-    views["pred"] = views["pred"] + 0.05 * torch.randn(views["pred"].shape, generator=torch.Generator().manual_seed(0))
-    assert (values_of(loss, views) > least).all()
+def test_equal_flat_images_give_the_minimum(loss, member):
+    inputs = {name: torch.full_like(tensor, 0.4) for name, tensor in make_inputs(loss, member).items()}
+    minimum = weighted_values(loss, inputs)
+    torch.testing.assert_close(minimum, torch.full_like(minimum, member.minimum), rtol=1e-5, atol=2e-6)
+    noise = torch.randn(inputs["pred"].shape, generator=torch.Generator().manual_seed(0))
+    inputs["pred"] = inputs["pred"] + 0.05 * noise
+    assert (weighted_values(loss, inputs) > minimum).all()
 
 
 @every_member
 def test_a_step_against_the_gradient_lowers_the_value(loss, member):
-    views = views_of(loss, member, few(loss), dtype=torch.float64)
-    gradients = gradients_of(loss, member, views)
+    inputs = make_inputs(loss, member, min_batch_size(loss), dtype=torch.float64)
+    gradients = compute_gradients(loss, member, inputs)
     step = {name: 1e-4 * gradient / norm(gradients) for name, gradient in gradients.items()}
-    before = loss(**views)
-    assert loss(**{name: view - step.get(name, 0) for name, view in views.items()}) < before
-
-
-def same(views: dict[str, Tensor], other: str | None = None) -> dict[str, Tensor]:
-    """Every view of the first one's shape as the first one, or as its opposite."""
-    first = next(iter(views))
-    like = views[first] if other is None else 1 - views[first]
-    return {n: like if n != first and v.shape == like.shape else v for n, v in views.items()}
-
-
-HOSTILE = {
-    "black": lambda views: {name: torch.zeros_like(view) for name, view in views.items()},
-    "black on noise": lambda views: {n: torch.zeros_like(v) if i == 0 else v for i, (n, v) in enumerate(views.items())},
-    "constant": lambda views: {
-        name: torch.full_like(view, 0.3 + 0.1 * i) for i, (name, view) in enumerate(views.items())
-    },
-    "equal": same,
-    "opposite": lambda views: same(views, "opposite"),
-    "extreme": lambda views: {name: (view - 0.5) * 2e4 for name, view in views.items()},
-    "extreme and flat": lambda views: {n: torch.full_like(v, 1e4 + 10 * i) for i, (n, v) in enumerate(views.items())},
-    "tiny values": lambda views: {name: view * 1e-12 for name, view in views.items()},
-    "bfloat16": lambda views: {name: view.bfloat16() for name, view in views.items()},
-    "float16": lambda views: {name: view.half() for name, view in views.items()},
-    "black float16": lambda views: {name: torch.zeros_like(view).half() for name, view in views.items()},
-}
+    before = loss(**inputs)
+    assert loss(**{name: tensor - step.get(name, 0) for name, tensor in inputs.items()}) < before
 
 
 @every_member
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_value_and_gradient_are_finite_on_views_that_are(kind, loss, member):
-    views = HOSTILE[kind](views_of(loss, member, few(loss)))
-    assert values_of(loss, views).isfinite().all()
-    assert all(gradient.isfinite().all() for gradient in gradients_of(loss, member, views).values())
+@pytest.mark.parametrize("case", FINITE_CASES)
+def test_value_and_gradient_are_finite_for_inputs_that_are(case, loss, member):
+    inputs = FINITE_CASES[case](make_inputs(loss, member, min_batch_size(loss)))
+    assert weighted_values(loss, inputs).isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in compute_gradients(loss, member, inputs).values())
 
 
 @every_member
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (9, 1)])
-def test_a_tiny_picture_gives_a_number_or_a_clear_error(shape, loss, member):
-    views = views_of(loss, member, few(loss), side=shape)
+def test_a_tiny_image_gives_a_finite_value_or_a_clear_error(shape, loss, member):
+    inputs = make_inputs(loss, member, min_batch_size(loss), side=shape)
     try:
-        assert values_of(loss, views).isfinite().all()
-        assert all(gradient.isfinite().all() for gradient in gradients_of(loss, member, views).values())
+        assert weighted_values(loss, inputs).isfinite().all()
+        assert all(gradient.isfinite().all() for gradient in compute_gradients(loss, member, inputs).values())
     except ValueError as error:
-        assert "wants pictures of at least" in str(error)
+        assert "images of at least" in str(error)
         assert f"{shape[0]}x{shape[1]}" in str(error)
 
 
 @every_member
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_views_are_judged_in_full_precision(dtype, loss, member):
-    halved = {name: view.to(dtype) for name, view in views_of(loss, member, few(loss)).items()}
-    wanted = values_of(loss, {name: view.float() for name, view in halved.items()})
-    torch.testing.assert_close(values_of(loss, halved), wanted, rtol=1e-6, atol=0)
+def test_half_precision_inputs_are_computed_in_float32(dtype, loss, member):
+    half = {name: tensor.to(dtype) for name, tensor in make_inputs(loss, member, min_batch_size(loss)).items()}
+    expected = weighted_values(loss, {name: tensor.float() for name, tensor in half.items()})
+    torch.testing.assert_close(weighted_values(loss, half), expected, rtol=1e-6, atol=0)
 
 
 @every_member
-def test_autocast_moves_the_value_by_no_more_than_half_precision_features(loss, member):
-    views = views_of(loss, member, few(loss))
-    wanted = values_of(loss, views)
+def test_autocast_changes_the_value_only_through_half_precision_features(loss, member):
+    inputs = make_inputs(loss, member, min_batch_size(loss))
+    expected = weighted_values(loss, inputs)
     with torch.autocast("cpu", torch.bfloat16):
-        value = values_of(loss, views)
+        value = weighted_values(loss, inputs)
     assert value.dtype == torch.float32
-    torch.testing.assert_close(value, wanted, rtol=0.05 if loss.networks else 1e-6, atol=0)
+    torch.testing.assert_close(value, expected, rtol=0.05 if loss.networks else 1e-6, atol=0)
 
 
 @every_member
 def test_nothing_is_mutated(loss, member):
-    views = views_of(loss, member)
-    before = {name: view.clone() for name, view in views.items()}
+    inputs = make_inputs(loss, member)
+    before = {name: tensor.clone() for name, tensor in inputs.items()}
     text, state = repr(loss), torch.get_rng_state()
-    gradients_of(loss, member, views)
+    compute_gradients(loss, member, inputs)
     assert repr(loss) == text
     assert torch.equal(torch.get_rng_state(), state)
-    for name, view in views.items():
-        assert torch.equal(view, before[name])
-        assert view._version == 0
+    for name, tensor in inputs.items():
+        assert torch.equal(tensor, before[name])
+        assert tensor._version == 0
 
 
 @every_member
 def test_the_repr_is_the_text(loss, member):
-    again = parse(repr(loss))
-    assert repr(again) == repr(loss)
-    assert again.names == loss.names
-    assert again.weights == loss.weights
-    views = views_of(loss, member)
-    assert torch.equal(again(**views), loss(**views))
+    parsed = parse(repr(loss))
+    assert repr(parsed) == repr(loss)
+    assert parsed.names == loss.names
+    assert parsed.weights == loss.weights
+    inputs = make_inputs(loss, member)
+    assert torch.equal(parsed(**inputs), loss(**inputs))
 
 
 @every_member
 def test_the_state_saves_and_loads(loss, member):
-    views = views_of(loss, member)
-    wanted = loss(**views)
+    inputs = make_inputs(loss, member)
+    expected = loss(**inputs)
     buffer = io.BytesIO()
     torch.save(loss.state_dict(), buffer)
     buffer.seek(0)
-    again = copy.deepcopy(loss)
-    again.load_state_dict(torch.load(buffer, weights_only=True))
-    assert torch.equal(again(**views), wanted)
+    loaded = copy.deepcopy(loss)
+    loaded.load_state_dict(torch.load(buffer, weights_only=True))
+    assert torch.equal(loaded(**inputs), expected)
 
 
 @every_member
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_each_term_gives_one_value_an_image(dtype, loss, member):
-    values = loss.evaluate(views_of(loss, member, 3, dtype=dtype))
-    wanted = torch.float64 if dtype == torch.float64 else torch.float32
+def test_each_term_gives_one_value_per_image(dtype, loss, member):
+    values = loss.evaluate(make_inputs(loss, member, 3, dtype=dtype))
+    expected = torch.float64 if dtype == torch.float64 else torch.float32
     assert tuple(values) == loss.names
-    assert all(value.shape == (3,) and value.dtype == wanted for value in values.values())
+    assert all(value.shape == (3,) and value.dtype == expected for value in values.values())
 
 
 @every_member
-def test_the_resolution_counts_only_where_the_docstring_says_so(loss, member):
+def test_the_resolution_matters_only_where_the_docstring_says_so(loss, member):
     values = []
     for side in (64, 128) if loss.networks else (2 * member.side, 4 * member.side):
-        views = views_of(loss, member, few(loss), side=side)
-        first = next(iter(views))
-        views[first] = 0.3 + 0.4 * views[first]  # another texture, not another sample of one
-        values.append(values_of(loss, views))
+        inputs = make_inputs(loss, member, min_batch_size(loss), side=side)
+        first = next(iter(inputs))
+        inputs[first] = 0.3 + 0.4 * inputs[first]  # another texture, not another sample of one
+        values.append(weighted_values(loss, inputs))
     if member.grows is not None:
         assert (values[1] > 2.5 * values[0]).all() == member.grows
     if member.grows is False:
@@ -468,41 +418,41 @@ def test_the_resolution_counts_only_where_the_docstring_says_so(loss, member):
 
 
 @every_member
-def test_no_number_is_looked_at(loss, member):
+def test_no_value_is_read_on_the_host(loss, member):
     if loss.networks:
         pytest.skip("its networks are frozen on a real device")
-    views = {name: view.to("meta") for name, view in views_of(loss, member).items()}
-    value = copy.deepcopy(loss).to("meta")(**views)  # which holds shapes alone: a branch on a value would raise
+    inputs = {name: tensor.to("meta") for name, tensor in make_inputs(loss, member).items()}
+    value = copy.deepcopy(loss).to("meta")(**inputs)  # the device has no values: a branch on one would raise
     assert value.shape == ()
 
 
 @every_member
 def test_the_distance_is_compiled_in_one_graph(loss, member):
     if any(term.lens for term in loss.terms):
-        pytest.skip("what a lens shows is compiled elsewhere")
-    views = views_of(loss, member, few(loss))
+        pytest.skip("lenses are compiled elsewhere")
+    inputs = make_inputs(loss, member, min_batch_size(loss))
     for term in loss.terms:
-        shown = {parameter: views[view] for parameter, view in term.inputs.items()}
+        arguments = {parameter: inputs[name] for parameter, name in term.inputs.items()}
         torch.compiler.reset()
         compiled = torch.compile(term.distance.measure, fullgraph=True, backend="eager")
-        torch.testing.assert_close(compiled(**shown), term.distance.measure(**shown))
+        torch.testing.assert_close(compiled(**arguments), term.distance.measure(**arguments))
 
 
 @every_member
 def test_the_gradient_is_the_derivative(loss, member):
-    views = views_of(loss, member, few(loss), dtype=torch.float64)
-    scale = norm(gradients_of(loss, member, views))  # whose size differs by 1e9 between losses
-    names = [name for name in views if member.view(name).learns]
+    inputs = make_inputs(loss, member, min_batch_size(loss), dtype=torch.float64)
+    scale = norm(compute_gradients(loss, member, inputs))  # the sizes of losses differ by 1e9
+    names = learned_names(loss, member, inputs)
 
-    def scaled(*learning: Tensor) -> Tensor:
-        return loss(**{**views, **dict(zip(names, learning, strict=True))}) / scale
+    def scaled(*learned: Tensor) -> Tensor:
+        return loss(**{**inputs, **dict(zip(names, learned, strict=True))}) / scale
 
-    inputs = [views[name].clone().requires_grad_() for name in names]
-    assert torch.autograd.gradcheck(scaled, inputs, fast_mode=True, rtol=1e-3, atol=1e-6)
+    leaves = [inputs[name].clone().requires_grad_() for name in names]
+    assert torch.autograd.gradcheck(scaled, leaves, fast_mode=True, rtol=1e-3, atol=1e-6)
 
 
 @every_member
-def test_the_doctor_has_nothing_against_it(loss, member):
+def test_the_doctor_finds_no_error(loss, member):
     if len(loss.terms) > 2:
         pytest.skip("its terms are examined one by one elsewhere")
     assert not check(loss, shape=(2, 3, member.side, member.side)).errors

@@ -5,9 +5,9 @@ from typing import get_args
 import pytest
 import torch
 
-from lossmith.losses.diffusion import DenoisingMSE, Prediction, Weighting, denoising_target, denoising_weight, x0_from_output
+from lossmith.losses.diffusion import DenoisingMSE, PredictionType, Weighting, denoising_target, denoising_weight, x0_from_output
 
-PREDICTIONS = get_args(Prediction)
+PREDICTIONS = get_args(PredictionType)
 SHARED = [weighting for weighting in get_args(Weighting) if weighting != "none"]
 SIGMA = 0.7
 

@@ -1,4 +1,4 @@
-"""The autoencoder: what its latents are, what it sees, what it can be asked for."""
+"""The autoencoder: its latents, its receptive field, its samples and its codebook."""
 
 from threading import Barrier, Thread, current_thread
 
@@ -7,61 +7,61 @@ import torch
 from torch.testing import assert_close
 
 from lossmith import KL, VQCommitment, distributed
-from lossmith.models import Autoencoder, build_network, codebook, load_restorer, save_network, run_tiled
+from lossmith.models import Autoencoder, build_network, codebook, load_restorer, run_tiled, save_network
 from lossmith.models.codebook import Codebook
 
 KINDS = ["kl", "vq"]
 
 
-def small(latent="kl", down=4, **options):
+def small_autoencoder(latent="kl", down=4, **options):
     torch.manual_seed(0)
     return Autoencoder(latent=latent, down=down, channels=8, blocks=1, codes=16, **options)
 
 
 @pytest.mark.parametrize("latent", KINDS)
 @pytest.mark.parametrize("down", [2, 4, 8, 16])
-def test_any_picture_keeps_its_size_and_its_latents_are_smaller_by_the_factor(latent, down, image_pair):
-    image, note = torch.rand(2, 3, 30, 45), {}
-    assert small(latent, down)(image, note=note).shape == image.shape
-    for view in ("mu", "logvar") if latent == "kl" else ("latents", "codes"):
-        assert note[view].shape == (2, 4, -(-30 // down), -(-45 // down))
+def test_the_output_keeps_the_image_size_and_latents_are_downsampled(latent, down):
+    image, extra = torch.rand(2, 3, 30, 45), {}
+    assert small_autoencoder(latent, down)(image, extra_outputs=extra).shape == image.shape
+    for name in ("mu", "logvar") if latent == "kl" else ("latents", "codes"):
+        assert extra[name].shape == (2, 4, -(-30 // down), -(-45 // down))
 
 
 @pytest.mark.parametrize("down", [2, 4, 8])
-def test_in_tiles_it_gives_what_it_gives_in_one_piece(down):
-    model, image = small(down=down).eval(), torch.rand(1, 3, 72, 104)
+def test_tiles_equal_the_whole_image_for_latents(down):
+    model, image = small_autoencoder(down=down).eval(), torch.rand(1, 3, 72, 104)
     with torch.no_grad():
         assert_close(run_tiled(model, image, tile=24 if down == 8 else 32), model(image), rtol=1e-4, atol=1e-5)
 
 
-def test_its_reach_is_no_less_than_what_a_pixel_sees():
-    model, image = small(down=4).eval(), torch.rand(1, 3, 160, 160, requires_grad=True)
+def test_no_pixel_depends_on_one_beyond_the_radius_of_the_autoencoder():
+    model, image = small_autoencoder(down=4).eval(), torch.rand(1, 3, 160, 160, requires_grad=True)
     model(image)[0, 0, 80, 80].backward()
-    far = (image.grad.abs().sum(dim=(0, 1)).nonzero() - 80).abs().max()
-    assert 8 < far <= model.receptive_radius
+    farthest = (image.grad.abs().sum(dim=(0, 1)).nonzero() - 80).abs().max()
+    assert 8 < farthest <= model.receptive_radius
 
 
-def test_training_draws_and_use_takes_the_mean():
-    model, image = small(), torch.rand(1, 3, 16, 16)
+def test_training_samples_latents_and_inference_uses_the_mean():
+    model, image = small_autoencoder(), torch.rand(1, 3, 16, 16)
     assert not torch.equal(model(image), model(image))
     model.eval()
     assert torch.equal(model(image), model(image))
 
 
-def test_the_divergence_in_the_log_is_that_of_the_loss():
-    model, note = small(), {}
-    model(torch.rand(3, 3, 16, 16), note=note)
-    assert_close(model.latent_metrics(note)["kl"], KL()(**note))
+def test_the_logged_kl_equals_that_of_the_loss():
+    model, extra = small_autoencoder(), {}
+    model(torch.rand(3, 3, 16, 16), extra_outputs=extra)
+    assert_close(model.latent_metrics(extra)["kl"], KL()(**extra))
 
 
-def test_an_active_latent_is_one_that_changes_with_the_picture():
+def test_a_latent_is_active_if_it_varies_between_images():
     mu = torch.randn(8, 4, 2, 2) * torch.tensor([1.0, 0.0, 0.05, 0.5]).view(1, 4, 1, 1) + 3
-    assert small().latent_metrics({"mu": mu, "logvar": torch.zeros_like(mu)})["active"] == 2
+    assert small_autoencoder().latent_metrics({"mu": mu, "logvar": torch.zeros_like(mu)})["active"] == 2
 
 
 @pytest.mark.parametrize("latent", KINDS)
-def test_the_gradient_of_a_picture_reaches_the_encoder(latent):
-    model = small(latent)
+def test_the_gradient_of_the_output_reaches_the_encoder(latent):
+    model = small_autoencoder(latent)
     model(torch.rand(2, 3, 16, 16)).square().mean().backward()
     assert model.encoder[1].weight.grad.abs().max() > 0
 
@@ -70,23 +70,23 @@ def test_a_code_is_the_nearest_entry():
     book = Codebook(16, 4).eval()
     latents = torch.randn(2, 4, 3, 5)
     found = book(latents)
-    places = latents.permute(0, 2, 3, 1).reshape(-1, 4)
-    nearest = torch.cdist(places, book.entries).argmin(dim=1)
+    vectors = latents.permute(0, 2, 3, 1).reshape(-1, 4)
+    nearest = torch.cdist(vectors, book.entries).argmin(dim=1)
     assert torch.equal(found.indices.flatten(), nearest)
-    assert_close(found.straight, found.codes)
+    assert_close(found.straight_through, found.codes)
     assert_close(found.codes[1, :, 2, 4], book.entries[nearest[-1]])
 
 
-def test_the_commitment_moves_the_codes_that_were_chosen_and_the_latents():
+def test_the_commitment_loss_has_gradients_for_used_codes_and_latents():
     book, latents = Codebook(16, 4).eval(), torch.randn(1, 4, 3, 3, requires_grad=True)
     found = book(latents)
     VQCommitment()(latents=latents, codes=found.codes).backward()
-    moved = book.entries.grad.abs().sum(dim=1) > 0
-    assert torch.equal(moved.nonzero().flatten(), found.indices.unique())
+    has_gradient = book.entries.grad.abs().sum(dim=1) > 0
+    assert torch.equal(has_gradient.nonzero().flatten(), found.indices.unique())
     assert latents.grad.abs().max() > 0
 
 
-def test_the_codebook_begins_at_latents_and_dead_codes_begin_again():
+def test_entries_start_at_latents_and_dead_entries_restart():
     torch.manual_seed(0)
     book, latents = Codebook(16, 4), torch.randn(4, 4, 8, 8) * 0.1 + 5
     book(latents)
@@ -94,78 +94,78 @@ def test_the_codebook_begins_at_latents_and_dead_codes_begin_again():
     one = latents[:1, :, :1, :1].expand(4, 4, 8, 8)
     for _ in range(360):
         book(one)
-    assert book.usage_metrics()["revived"] > 16  # those that nobody chose have moved to the one latent
+    assert book.usage_metrics()["revived"] > 16  # unused entries have moved to the one latent
     assert (book.entries.detach() - one[0, :, 0, 0]).abs().sum(dim=1).lt(1e-4).sum() >= 15
 
 
-def test_in_use_a_codebook_changes_nothing():
+def test_a_codebook_in_eval_mode_does_not_change():
     book = Codebook(16, 4).eval()
     before = {name: value.clone() for name, value in book.state_dict().items()}
     book(torch.randn(2, 4, 8, 8))
     assert all(torch.equal(value, before[name]) for name, value in book.state_dict().items())
 
 
-def test_perplexity_counts_the_codes_that_are_used_evenly():
+def test_the_perplexity_of_uniform_usage_is_the_number_of_used_codes():
     book = Codebook(16, 4)
     book.usage[:8] = 1 / 8
-    figures = book.usage_metrics()
-    assert_close(figures["perplexity"], torch.tensor(8.0))
-    assert figures["codes"] == 8
+    metrics = book.usage_metrics()
+    assert_close(metrics["perplexity"], torch.tensor(8.0))
+    assert metrics["codes"] == 8
 
 
-def test_latents_that_are_no_numbers_spoil_no_code():
+def test_nonfinite_latents_leave_the_entries_finite():
     book = Codebook(16, 4)
     book(torch.full((1, 4, 4, 4), float("nan")))
     assert book.entries.isfinite().all()
 
 
 @pytest.mark.parametrize("latent", KINDS)
-def test_half_precision_chooses_the_same_codes(latent):
-    model, image, notes = small(latent).eval(), torch.rand(1, 3, 16, 16), ({}, {})
-    model(image, note=notes[0])
+def test_half_precision_selects_the_same_codes(latent):
+    model, image, extras = small_autoencoder(latent).eval(), torch.rand(1, 3, 16, 16), ({}, {})
+    model(image, extra_outputs=extras[0])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        picture = model(image, note=notes[1])
+        output = model(image, extra_outputs=extras[1])
         if latent == "vq":
-            exact = model.codebook(notes[0]["latents"])
-            assert torch.equal(exact.indices, notes[0]["indices"])
-    assert picture.isfinite().all()
+            exact = model.codebook(extras[0]["latents"])
+            assert torch.equal(exact.indices, extras[0]["indices"])
+    assert output.isfinite().all()
 
 
 @pytest.mark.parametrize("latent", KINDS)
-def test_a_file_brings_it_back(latent, tmp_path):
-    model, image = small(latent).eval(), torch.rand(1, 3, 16, 16)
+def test_a_saved_autoencoder_is_loaded(latent, tmp_path):
+    model, image = small_autoencoder(latent).eval(), torch.rand(1, 3, 16, 16)
     save_network(model, tmp_path / "model.safetensors", {})
     assert torch.equal(load_restorer(tmp_path / "model.safetensors")[0](image), model(image))
 
 
-def test_a_sample_is_a_decoded_draw_of_the_standard_normal():
-    model, chance = small().eval(), torch.Generator().manual_seed(3)
-    found = model.sample(2, 16, generator=chance)
-    drawn = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(3))
-    assert_close(found, model.decode(drawn).detach())
+def test_a_sample_decodes_standard_normal_latents():
+    model, generator = small_autoencoder().eval(), torch.Generator().manual_seed(3)
+    found = model.sample(2, 16, generator=generator)
+    latents = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    assert_close(found, model.decode(latents).detach())
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "message"),
     [
-        (lambda: small("vq").sample(1, 16), "An autoencoder with a codebook cannot be drawn from"),
-        (lambda: small().sample(1, 18), "sample wants a side that is a multiple of 4; got 18"),
-        (lambda: small("gan"), 'autoencoder knows latent="kl" and "vq"; got \'gan\''),
-        (lambda: small(down=3), "autoencoder wants down as 2, 4, 8 or 16; got 3"),
-        (lambda: build_network("autoencoder", 2), "autoencoder keeps a picture's size, scale 1; got 2"),
-        (lambda: Autoencoder(channels=0), "autoencoder wants channels as a whole number of at least 1; got 0"),
+        (lambda: small_autoencoder("vq").sample(1, 16), "An autoencoder with a codebook cannot be sampled"),
+        (lambda: small_autoencoder().sample(1, 18), "sample side must be a multiple of 4; got 18"),
+        (lambda: small_autoencoder("gan"), "autoencoder latent must be one of 'kl', 'vq'; got 'gan'"),
+        (lambda: small_autoencoder(down=3), "autoencoder down must be one of 2, 4, 8, 16; got 3"),
+        (lambda: build_network("autoencoder", 2), "autoencoder scale must be 1; got 2"),
+        (lambda: Autoencoder(channels=0), "autoencoder channels must be an integer at least 1; got 0"),
     ],
 )
-def test_what_cannot_be_is_refused(call, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_arguments_of_the_autoencoder_raise_a_value_error(call, message):
+    with pytest.raises(ValueError, match=message):
         call()
 
 
-class Two:
-    """Stands for torch.distributed between two threads, which are quicker to start than processes."""
+class TwoThreads:
+    """A substitute for torch.distributed with two threads, which start faster than processes."""
 
     def __init__(self):
-        self.meet, self.given = Barrier(2), {}
+        self.barrier, self.given = Barrier(2), {}
 
     def is_available(self):
         return True
@@ -180,9 +180,9 @@ class Two:
 
     def exchange(self, tensor, combine):
         self.given[current_thread().name] = tensor.clone()
-        self.meet.wait(10)
+        self.barrier.wait(10)
         tensor.copy_(combine(self.given["0"], self.given["1"]))
-        self.meet.wait(10)
+        self.barrier.wait(10)
 
     def broadcast(self, tensor, source):
         self.exchange(tensor, lambda first, second: first)
@@ -191,13 +191,13 @@ class Two:
         self.exchange(tensor, lambda first, second: first + second)
 
 
-def test_two_processes_keep_one_codebook(monkeypatch):
-    two = Two()
+def test_two_processes_keep_equal_codebooks(monkeypatch):
+    two = TwoThreads()
     monkeypatch.setattr(codebook, "dist", two)
     monkeypatch.setattr(distributed, "dist", two)
     torch.manual_seed(0)
     latents, books = torch.randn(2, 2, 4, 4, 4), [Codebook(16, 4) for _ in range(2)]
-    books[1].load_state_dict(books[0].state_dict())  # as DDP begins
+    books[1].load_state_dict(books[0].state_dict())  # as at the start of DDP
     threads = [Thread(target=lambda i=i: books[i](latents[i]), name=str(i)) for i in range(2)]
     for thread in threads:
         thread.start()
@@ -206,6 +206,6 @@ def test_two_processes_keep_one_codebook(monkeypatch):
     one, other = (book.state_dict() for book in books)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert_close(one["usage"].sum(), torch.tensor(1.0))
-    places = latents[0].permute(0, 2, 3, 1).reshape(-1, 4)
-    apart = torch.cdist(one["entries"], places, compute_mode="donot_use_mm_for_euclid_dist")  # which rounds less
-    assert apart.min(dim=1).values.max() < 1e-6  # all lie at latents of the first
+    vectors = latents[0].permute(0, 2, 3, 1).reshape(-1, 4)
+    distances = torch.cdist(one["entries"], vectors, compute_mode="donot_use_mm_for_euclid_dist")  # rounds less
+    assert distances.min(dim=1).values.max() < 1e-6  # all entries are latents of the first process

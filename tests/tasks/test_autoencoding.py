@@ -1,4 +1,4 @@
-"""Autoencoding as a task: its views, its runs, from the command line to the picture."""
+"""Autoencoding as a task: its inputs, its runs, and its commands."""
 
 import json
 
@@ -22,7 +22,7 @@ LOSSES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    generator, path = torch.Generator().manual_seed(0), tmp_path_factory.mktemp("pictures")
+    generator, path = torch.Generator().manual_seed(0), tmp_path_factory.mktemp("images")
     for i in range(3):
         to_pil(torch.rand(3, 56, 60, generator=generator)).save(path / f"{i}.png")
     return path
@@ -42,56 +42,61 @@ def run(folder, tmp_path):
 
 
 @pytest.mark.parametrize("latent", ["kl", "vq"])
-def test_a_run_that_goes_on_gives_the_bits_of_the_unbroken_one(latent, run):
+def test_a_resumed_run_equals_an_uninterrupted_one_exactly(latent, run):
     whole = run("whole", latent, steps=4)
-    run("broken", latent, steps=2)
-    broken = run("broken", latent, steps=4)
-    states = [torch.load(each.checkpoint, weights_only=True)["state_dict"] for each in (whole, broken)]
+    run("resumed", latent, steps=2)
+    resumed = run("resumed", latent, steps=4)
+    states = [torch.load(each.checkpoint, weights_only=True)["state_dict"] for each in (whole, resumed)]
     assert any("codebook.usage" in name for name in states[0]) == (latent == "vq")
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]) if isinstance(value, torch.Tensor) else value == states[1][name]
 
 
-@pytest.mark.parametrize(("latent", "figures"), [("kl", {"kl", "active"}), ("vq", {"perplexity", "codes", "revived"})])
-def test_the_record_tells_how_the_latents_are_used(latent, figures, run):
+@pytest.mark.parametrize(("latent", "metrics"), [("kl", {"kl", "active"}), ("vq", {"perplexity", "codes", "revived"})])
+def test_the_log_contains_statistics_of_the_latents(latent, metrics, run):
     folder = run("run", latent, steps=1)
     (line,) = [json.loads(text) for text in (folder.path / "log.jsonl").read_text().splitlines()]
-    assert line["observed"].keys() == figures
+    assert line["extra_metrics"].keys() == metrics
 
 
 @pytest.mark.parametrize(
-    ("latent", "loss", "gives"),
+    ("latent", "loss", "provided"),
     [("vq", "L1 + KL", "pred, target, input, latents, codes"), ("kl", "vqgan", "pred, target, input, mu, logvar")],
 )
-def test_a_loss_on_latents_of_another_kind_is_refused(latent, loss, gives):
-    with pytest.raises(ValueError, match=f"which autoencoding does not give; it gives {gives}"):
+def test_a_loss_on_latents_of_another_kind_raises_a_value_error(latent, loss, provided):
+    with pytest.raises(ValueError, match=f"which autoencoding does not provide; it provides {provided}"):
         check_loss_for_task(Autoencoding(latent=latent), parse(loss))
 
 
 @pytest.mark.parametrize(
-    ("model", "words"),
+    ("model", "message"),
     [
-        (EDSR(1, channels=4, blocks=1), "autoencoding wants the network autoencoder.*got EDSR"),
-        (Autoencoder(latent="vq", **SMALL), "The network has latents 'vq', smaller by 4.*Give --latent vq --down 4"),
-        (Autoencoder(down=8, **SMALL), "smaller by 8; asked for are 'kl' and 4"),
+        (EDSR(1, channels=4, blocks=1), "autoencoding needs the network autoencoder.*got EDSR"),
+        (
+            Autoencoder(latent="vq", **SMALL),
+            "The network has latents 'vq' with downsampling factor 4.*Use --latent vq --down 4",
+        ),
+        (Autoencoder(down=8, **SMALL), "downsampling factor 8; autoencoding expects 'kl' and 4"),
     ],
 )
-def test_a_network_that_has_not_these_latents_is_refused(model, words):
-    with pytest.raises(ValueError, match=words):
+def test_a_network_without_these_latents_raises_a_value_error(model, message):
+    with pytest.raises(ValueError, match=message):
         Autoencoding().check_model(model)
 
 
-def test_without_a_network_it_is_judged_beside_the_picture_made_as_small():
+def test_the_baseline_is_bicubic_at_the_size_of_the_latents():
     image = torch.rand(1, 3, 50, 66)
     image[..., :48, :64] = 0.25
-    assert torch.allclose(Autoencoding().baseline_output({"target": image})[..., 8:-8, 8:-8], torch.tensor(0.25), atol=1e-4)
+    assert torch.allclose(
+        Autoencoding().baseline_output({"target": image})[..., 8:-8, 8:-8], torch.tensor(0.25), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("latent", ["kl", "vq"])
-def test_the_command_trains_judges_and_reconstructs(latent, folder, tmp_path, capsys):
-    out, words = str(tmp_path / "run"), [f"--model-option={name}={value}" for name, value in SMALL.items()]
+def test_the_commands_train_evaluate_and_reconstruct(latent, folder, tmp_path, capsys):
+    out, options = str(tmp_path / "run"), [f"--model-option={name}={value}" for name, value in SMALL.items()]
     line = ["train", "autoencoding", "--images", str(folder), "--latent", latent, "--down", "8", "--loss", "L1"]
-    assert main([*line, "--steps", "1", "--batch", "2", "--crop", "32", "--out", out, *words]) == 0
+    assert main([*line, "--steps", "1", "--batch", "2", "--crop", "32", "--out", out, *options]) == 0
     capsys.readouterr()
     assert main(["evaluate", out, "--images", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 3
@@ -101,6 +106,8 @@ def test_the_command_trains_judges_and_reconstructs(latent, folder, tmp_path, ca
     assert from_pil(Image.open(tmp_path / "again.png")).shape == (3, 56, 60)
 
 
-def test_knobs_are_refused(run):
-    with pytest.raises(ValueError, match=r"autoencoding wants the network autoencoder, .* and no knobs; got ConditionedNetwork"):
+def test_knobs_raise_a_value_error(run):
+    with pytest.raises(
+        ValueError, match=r"autoencoding needs the network autoencoder without knobs, .*; got ConditionedNetwork"
+    ):
         run("run", "kl", steps=1, loss="L1 + lam*TV", knobs={"lam": (0.1, 1.0)}, balance=None)

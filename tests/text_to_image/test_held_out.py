@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lossmith.cli.validation_split import held_out
+from lossmith.text_to_image.validation_split import held_out
 from lossmith.train import Settings
 
 

@@ -9,19 +9,19 @@ from torch.testing import assert_close
 from lossmith.losses.diffusion import denoising_target
 from lossmith.noise_levels import (
     NoiseSchedule,
-    Prediction,
-    Schedule,
+    PredictionType,
+    NoiseScheduleName,
     output_from_x0,
     x0_from_output,
 )
 from lossmith.text_to_image.models.diffusers_sampler import sample_with_diffusers
 from lossmith.text_to_image.models.sampler import integrate_ode
 
-every_schedule = pytest.mark.parametrize("schedule", get_args(Schedule))
+every_schedule = pytest.mark.parametrize("schedule", get_args(NoiseScheduleName))
 
 
 @every_schedule
-@pytest.mark.parametrize("prediction", get_args(Prediction))
+@pytest.mark.parametrize("prediction", get_args(PredictionType))
 def test_a_picture_comes_back_from_every_prediction_on_every_schedule(schedule, prediction):
     levels = NoiseSchedule(schedule)
     x, noise = torch.rand(5, 3, 4, 4).double() * 2 - 1, torch.randn(5, 3, 4, 4).double()
@@ -83,7 +83,7 @@ def test_a_perfect_network_is_followed_to_the_right_picture(schedule, solver, le
 
 @every_schedule
 @pytest.mark.parametrize("solver", ["euler", "heun"])
-@pytest.mark.parametrize("prediction", get_args(Prediction))
+@pytest.mark.parametrize("prediction", get_args(PredictionType))
 def test_every_prediction_is_followed_on_every_schedule(schedule, solver, prediction):
     levels, noise = NoiseSchedule(schedule), torch.linspace(-2, 2, 9, dtype=torch.float64).view(-1, 1, 1, 1)
     clean, right = gaussian(levels)

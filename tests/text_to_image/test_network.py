@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from lossmith.models import load_restorer, load_network, save_network
-from lossmith.noise_levels import Prediction, Schedule
+from lossmith.noise_levels import PredictionType, NoiseScheduleName
 from lossmith.text_to_image.encoders.embedding import TextEmbedding
 from lossmith.text_to_image.models.sampler import SamplerConfig, make_noise, sample_images, apply_dynamic_threshold
 
@@ -62,7 +62,7 @@ def test_a_network_comes_back_from_its_file(denoiser, text, tmp_path):
     noisy, t = torch.randn(3, 3, 16, 16), torch.full((3,), 0.5)
     assert facts["task"] == "text-to-image"
     assert torch.equal(again(noisy, t, text).output, model(noisy, t, text).output)
-    with pytest.raises(ValueError, match="use lossmith sample"):
+    with pytest.raises(ValueError, match="lossmith sample"):
         load_restorer(tmp_path / "a.safetensors")
 
 
@@ -107,12 +107,12 @@ def test_a_seed_gives_one_picture_whatever_stands_beside_it(denoiser, text, sche
     assert together.max() <= 1
 
 
-SOLVERS = [(schedule, solver) for schedule in get_args(Schedule) for solver in ("euler", "heun")]
+SOLVERS = [(schedule, solver) for schedule in get_args(NoiseScheduleName) for solver in ("euler", "heun")]
 SOLVERS += [("flow", "dpm++"), ("cosine", "dpm++"), ("cosine", "ddim")]
 
 
 @pytest.mark.parametrize(("schedule", "solver"), SOLVERS)
-@pytest.mark.parametrize("prediction", get_args(Prediction))
+@pytest.mark.parametrize("prediction", get_args(PredictionType))
 def test_whatever_a_network_predicts_its_samples_are_pictures(denoiser, text, prediction, schedule, solver):
     model = denoiser(prediction=prediction, schedule=schedule).eval()
     made = sample_images(model, text, make_noise([5, 6, 7], 16), SamplerConfig(solver=solver, steps=4))

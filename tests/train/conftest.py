@@ -1,4 +1,4 @@
-"""A folder of small pictures, and trainings that take a moment."""
+"""A folder of small images, and trainings that take a moment."""
 
 import json
 from pathlib import Path
@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from lossmith.train import RunFolder, Settings, train
 
 
-def draw(folder: Path, count=12, side=64) -> Path:
-    """Pictures with edges, ramps and a little noise."""
+def draw_images(folder: Path, count=12, side=64) -> Path:
+    """Write images with edges, ramps and some noise."""
     folder.mkdir(parents=True, exist_ok=True)
     row, column = np.mgrid[:side, :side]
     for i in range(count):
-        chance = np.random.default_rng(i)
-        bars = 127 * (np.sin((row * chance.normal() + column * chance.normal()) / 4)[..., None] > 0)
-        ramp = row[..., None] * chance.uniform(0, 2, 3)
-        noise = chance.normal(0, 4, (side, side, 3))
+        rng = np.random.default_rng(i)
+        bars = 127 * (np.sin((row * rng.normal() + column * rng.normal()) / 4)[..., None] > 0)
+        ramp = row[..., None] * rng.uniform(0, 2, 3)
+        noise = rng.normal(0, 4, (side, side, 3))
         Image.fromarray((bars + ramp + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i:02}.png")
     return folder
 
@@ -30,12 +30,12 @@ TINY |= {"val_every": 3, "loss": "L1 + 0.1*TV", "model": {"name": "edsr", "chann
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    return draw(tmp_path_factory.mktemp("photos"))
+    return draw_images(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture
 def run(photos, tmp_path):
-    """Trains with tiny settings, and gives the folder."""
+    """Train with tiny settings and return the folder."""
 
     def make(name="run", workers=0, images=photos, **other) -> RunFolder:
         settings = Settings(**{**TINY, "images": str(images), **other})
@@ -47,11 +47,11 @@ def run(photos, tmp_path):
 
 @pytest.fixture
 def lines():
-    """Reads a log of a run."""
+    """Read a log of a run."""
     return lambda folder, name="log.jsonl": [json.loads(line) for line in (folder.path / name).read_text().splitlines()]
 
 
 @pytest.fixture
 def weights():
-    """Reads the saved weights of a run."""
+    """Read the saved weights of a run."""
     return lambda folder: load_file(folder.model)

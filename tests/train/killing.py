@@ -1,4 +1,4 @@
-"""Trains once unbroken, and once killed with SIGKILL at random steps; a program of its own, so that it may fork."""
+"""Train once without interruption and once killed with SIGKILL at random steps; a separate program, so that it may fork."""
 
 import importlib
 import os
@@ -16,20 +16,20 @@ from lossmith.train.tensorboard import disable_tensorflow
 from lossmith.train.trainer import train
 
 disable_tensorflow()
-importlib.import_module("torch.utils.tensorboard")  # here, and not in each of the forks
-torch.set_num_threads(1)  # before any work: what is forked off would wait for threads that it does not have
+importlib.import_module("torch.utils.tensorboard")  # once here, not in each fork
+torch.set_num_threads(1)  # before any work: a fork has none of its parent's threads
 
 
-def offline(*args: object, **kwargs: object) -> None:
-    """Stands where torch downloads: no test does."""
+def refuse_download(*args: object, **kwargs: object) -> None:
+    """Replace torch's download function: tests run offline."""
     raise OSError("no network here")
 
 
-torch.hub.download_url_to_file = offline
+torch.hub.download_url_to_file = refuse_download
 
 
-def forked(settings: Settings, out: Path) -> int:
-    """Starts a training in a process of its own."""
+def fork_training(settings: Settings, out: Path) -> int:
+    """Start a training in a child process and return its id."""
     if child := os.fork():
         return child
     with Path(os.devnull).open("w") as nowhere:
@@ -37,16 +37,16 @@ def forked(settings: Settings, out: Path) -> int:
     os._exit(0)
 
 
-def reached(folder: Path) -> int:
-    """How many steps a run has written down."""
+def logged_steps(folder: Path) -> int:
+    """Return the number of log lines of a run."""
     log = folder / "log.jsonl"
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
-def came_to(step: int, folder: Path, child: int) -> bool:
-    """Waits for a training to reach a step; whether it did before it ended."""
+def wait_for_step(step: int, folder: Path, child: int) -> bool:
+    """Wait until a training has reached a step; return whether the training reached it before it ended."""
     limit = time.monotonic() + 120
-    while reached(folder) < step:
+    while logged_steps(folder) < step:
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             return False
         assert time.monotonic() < limit, f"step {step} was not reached"
@@ -55,7 +55,7 @@ def came_to(step: int, folder: Path, child: int) -> bool:
 
 
 def main(images: str, out: Path, seed: int) -> None:
-    """Leaves the folders `whole` and `killed`."""
+    """Write the run folders `whole` and `killed`."""
     settings = Settings(
         images=images,
         loss="L1 + 0.1*TV + OnFrom(20) * 0.1*Adversarial('patch', 'relativistic', width=2)",
@@ -69,18 +69,18 @@ def main(images: str, out: Path, seed: int) -> None:
         accumulate=2,
         model={"name": "edsr", "channels": 4, "blocks": 1},
     )
-    assert os.waitpid(forked(settings, out / "whole"), 0)[1] == 0
-    chance, kills = random.Random(seed), 0
+    assert os.waitpid(fork_training(settings, out / "whole"), 0)[1] == 0
+    rng, kills = random.Random(seed), 0
     while kills < 8:
-        step = reached(out / "killed") + chance.randint(0 if kills else 1, 20)
-        child = forked(settings, out / "killed")
-        if came_to(step, out / "killed", child):
-            time.sleep(chance.uniform(0, 0.05))
-        os.kill(child, signal.SIGKILL)  # which does nothing to one that has ended
+        step = logged_steps(out / "killed") + rng.randint(0 if kills else 1, 20)
+        child = fork_training(settings, out / "killed")
+        if wait_for_step(step, out / "killed", child):
+            time.sleep(rng.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)  # no effect on a process that has ended
         if os.waitpid(child, 0)[1] != signal.SIGKILL:
             break
         kills += 1
-    assert os.waitpid(forked(settings, out / "killed"), 0)[1] == 0
+    assert os.waitpid(fork_training(settings, out / "killed"), 0)[1] == 0
     print(kills)
 
 

@@ -9,45 +9,45 @@ from lossmith.train import TrainingModule
 from lossmith.train.data_stream import EndlessBatchSampler
 
 
-def training(loss, **other):
+def make_module(loss, **other):
     return TrainingModule(SuperResolution(2), build_network("edsr", 2, channels=4, blocks=1), loss, steps=100, **other)
 
 
-def test_a_view_that_the_task_does_not_give_is_refused_at_once():
-    with pytest.raises(ValueError, match=r"The term 'L1' reads the view 'mask', which super-resolution does not give"):
-        training(L1().on(target="mask"))
+def test_an_input_that_the_task_does_not_provide_raises_at_once():
+    with pytest.raises(ValueError, match=r"The term 'L1' reads the input 'mask', which super-resolution does not provide"):
+        make_module(L1().on(target="mask"))
 
 
-def test_an_open_knob_is_refused_at_once():
-    with pytest.raises(ValueError, match="leaves 'lam' open"):
-        training(L1() + Knob("lam") * TV())
+def test_a_knob_without_a_value_raises_at_once():
+    with pytest.raises(ValueError, match="The knob 'lam' has no value"):
+        make_module(L1() + Knob("lam") * TV())
 
 
 @pytest.mark.parametrize(
-    ("settings", "heights"),
+    ("settings", "factors"),
     [
         ({"schedule": "cosine"}, {0: 1.0, 50: 0.5, 100: 0.0}),
         ({"schedule": "constant"}, {0: 1.0, 50: 1.0, 100: 1.0}),
         ({"schedule": "constant", "warmup": 9}, {0: 0.1, 4: 0.5, 9: 1.0, 50: 1.0}),
     ],
 )
-def test_the_learning_rate_is_a_function_of_the_step(settings, heights):
-    module = training(L1(), **settings)
-    assert {step: module.height(step) for step in heights} == pytest.approx(heights)
+def test_the_learning_rate_depends_only_on_the_step(settings, factors):
+    module = make_module(L1(), **settings)
+    assert {step: module.lr_factor(step) for step in factors} == pytest.approx(factors)
 
 
-def test_a_batch_is_shared_out_among_devices_without_gap_or_overlap():
+def test_a_batch_is_divided_among_devices_without_gap_or_overlap():
     rows = [iter(EndlessBatchSampler(6, start=3, rank=rank, world=3)) for rank in range(3)]
     assert sorted(index for row in rows for index in next(row)) == list(range(18, 24))
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused():
-    with pytest.raises(ValueError, match=r"A batch of 5 cannot be shared out evenly among 2 devices"):
+def test_an_indivisible_batch_raises():
+    with pytest.raises(ValueError, match=r"divisible by the number of devices; got 5 and 2"):
         EndlessBatchSampler(5, world=2)
 
 
-class Questions(TorchDispatchMode):
-    """Counts how often a tensor's value is asked for, for which a GPU would have to be waited for."""
+class SyncCounter(TorchDispatchMode):
+    """A counter of reads of a tensor's value, each of which would synchronize with a GPU."""
 
     count = 0
 
@@ -56,26 +56,26 @@ class Questions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_asks_the_device_for_no_value(run, monkeypatch):
-    step, questions = TrainingModule.training_step, Questions()
+def test_a_step_does_not_synchronize_with_the_device(run, monkeypatch):
+    step, counter = TrainingModule.training_step, SyncCounter()
 
-    def watched(self, batch, batch_idx):
-        with questions:
+    def counted(self, batch, batch_idx):
+        with counter:
             return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(TrainingModule, "training_step", watched)
+    monkeypatch.setattr(TrainingModule, "training_step", counted)
     run(loss="L1 + 0.1*TV + 0.1*perceptual(weights='random') + 0.1*SSIM", crop=32)
-    assert questions.count == 0
+    assert counter.count == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*")
-def test_it_trains_under_a_plain_trainer_of_lightning():
+def test_the_module_trains_with_a_plain_lightning_trainer():
     import lightning
 
     pairs = [{"input": torch.rand(3, 8, 8), "target": torch.rand(3, 16, 16)} for _ in range(6)]
-    module = training(L1())
+    module = make_module(L1())
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(max_steps=3, accelerator="cpu", enable_model_summary=False, **options)
     trainer.fit(module, torch.utils.data.DataLoader(pairs, batch_size=2))
     for model in (module.model, module.average):
-        assert model.tail.weight.abs().max() > 0  # where it began
+        assert model.tail.weight.abs().max() > 0  # the initial value

@@ -8,43 +8,38 @@ from lossmith.engine.nonfinite import NonFiniteGuard
 from lossmith.models import build_network
 from lossmith.tasks import SuperResolution
 from lossmith.train import NonFiniteError, RunFolder, TrainingModule
-from lossmith.train.nonfinite import (
-    COLLAPSE,
-    PATIENCE,
-    NonFiniteMonitor,
-    zero_nonfinite_gradients,
-    replace_nonfinite_images,
-)
+from lossmith.train.nonfinite import MAX_EMPTY_STEPS, MAX_TERM_STEPS, NonFiniteMonitor
+from lossmith.train.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
 
-from .test_module import Questions
+from .test_module import SyncCounter
 
 NAN = float("nan")
 
 
-def poison(crop, view="target"):
-    """The same crop with a pixel that is no number."""
-    bad = crop[view].clone()
+def with_nan(sample, name="target"):
+    """Return the sample with a NaN pixel in one image."""
+    bad = sample[name].clone()
     bad[0, 0, 0] = NAN
-    return {**crop, view: bad}
+    return {**sample, name: bad}
 
 
 @pytest.fixture
-def poisoned(monkeypatch):
-    """Spoils some items of every run from here on."""
+def put_nan(monkeypatch):
+    """Put a NaN in some samples of every run of the test."""
 
-    def arrange(which, view="target"):
+    def install(which, name="target"):
         get = SuperResolutionCrops.__getitem__
-        monkeypatch.setattr(SuperResolutionCrops, "__getitem__", lambda s, i: poison(get(s, i), view) if which(i) else get(s, i))
+        monkeypatch.setattr(SuperResolutionCrops, "__getitem__", lambda s, i: with_nan(get(s, i), name) if which(i) else get(s, i))
 
-    return arrange
+    return install
 
 
-def finite(weights):
+def is_finite(weights):
     return all(bool(value.isfinite().all()) for value in weights.values())
 
 
 class Root(Distance):
-    """As LPIPS and others have it: its gradient at equal pictures is infinity times zero."""
+    """A distance with a non-finite gradient at equal images, infinity times zero, as in LPIPS."""
 
     def measure(self, pred, target):
         return (pred - target).square().flatten(1).sum(dim=1).sqrt()
@@ -53,18 +48,18 @@ class Root(Distance):
         return "Root()"
 
 
-class Fussy(Distance):
-    """It likes no maps of 128 channels."""
+class NanAt128Channels(Distance):
+    """A distance that is NaN on feature maps of 128 channels."""
 
     def measure(self, pred, target):
         value = (pred - target).abs().flatten(1).mean(dim=1)
         return value * NAN if pred.shape[1] == 128 else value
 
     def __repr__(self):
-        return "Fussy()"
+        return "NanAt128Channels()"
 
 
-def deep(*layers):
+def vgg(*layers):
     return VGG("vgg16", layers or ("conv1_1", "conv2_1"), weights="random")
 
 
@@ -74,29 +69,29 @@ def pair(count=3, side=16):
 
 
 def gradient(loss, pred, target, guard=None):
-    """At the prediction, of the whole loss; with a guard, of what it leaves."""
+    """Return the gradient of the loss at the prediction; with a guard, without non-finite terms."""
     leaf = pred.clone().requires_grad_()
     values = loss.evaluate({"pred": leaf, "target": target}, guard=guard)
     loss.weighted_sum(guard.zero_nonfinite(values) if guard else values).backward()
     return leaf.grad
 
 
-@pytest.mark.parametrize("loss", [L1(), L2() + SSIM(), L1() + 0.1 * L1() @ deep() + SSIM()], ids=repr)
-def test_a_guard_changes_no_bit_of_what_is_finite(loss):
+@pytest.mark.parametrize("loss", [L1(), L2() + SSIM(), L1() + 0.1 * L1() @ vgg() + SSIM()], ids=repr)
+def test_a_guard_does_not_change_finite_gradients(loss):
     torch.testing.assert_close(gradient(loss, *pair(), NonFiniteGuard()), gradient(loss, *pair()), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("bad", [L1(), L2(), L1() @ deep(), L2() @ deep()], ids=repr)
-def test_a_picture_that_is_bad_for_a_term_is_absent_from_that_term_alone(bad):
+@pytest.mark.parametrize("bad", [L1(), L2(), L1() @ vgg(), L2() @ vgg()], ids=repr)
+def test_an_image_with_a_nonfinite_term_is_excluded_from_that_term_only(bad):
     pred, target = pair()
     good = TV()
     expected = gradient(good, pred, target)
-    expected[[0, 2]] += gradient(bad, pred[[0, 2]], target[[0, 2]]) * 2 / 3  # of three pictures
+    expected[[0, 2]] += gradient(bad, pred[[0, 2]], target[[0, 2]]) * 2 / 3  # of three images
     target[1, 0, 0, 0] = NAN
     torch.testing.assert_close(gradient(bad + good, pred, target, NonFiniteGuard()), expected)
 
 
-def test_a_bad_gradient_of_a_finite_value_is_stopped():
+def test_a_nonfinite_gradient_of_a_finite_value_is_stopped():
     pred, target = pair()
     expected = gradient(TV(), pred, target)
     expected[[0, 2]] += gradient(Root(), pred[[0, 2]], target[[0, 2]]) * 2 / 3
@@ -108,7 +103,7 @@ def test_a_bad_gradient_of_a_finite_value_is_stopped():
     assert not any(bool(hit.any()) for hit in guard.nonfinite_samples("TV"))
 
 
-def test_under_a_scaler_an_overflow_passes_and_what_comes_of_values_does_not():
+def test_with_a_scaler_an_overflow_passes_but_a_nonfinite_value_does_not():
     pred, target = pair()
     pred[1] = target[1]
     target[2, 0, 0, 0] = NAN
@@ -116,27 +111,27 @@ def test_under_a_scaler_an_overflow_passes_and_what_comes_of_values_does_not():
     assert [bool(each.isfinite().all()) for each in found] == [True, False, True]
 
 
-def test_the_layer_is_named():
-    loss, guard = Fussy() @ deep(), NonFiniteGuard()
+def test_the_message_names_the_layer():
+    loss, guard = NanAt128Channels() @ vgg(), NonFiniteGuard()
     gradient(loss, *pair(), guard)
-    quarantine = NonFiniteMonitor(loss.names)
-    quarantine.passed(guard, loss.names, 6)
-    quarantine.stepped(None, 6)
-    news = quarantine.read([torch.cat(quarantine.packed()).tolist()], 1).news
-    assert "at step 7 (conv2_1; picture 1 of the batch, picture 2" in news[loss.names[0]]
+    monitor = NonFiniteMonitor(loss.names)
+    monitor.record_micro_step(guard, loss.names, 6)
+    monitor.record_step(None, 6)
+    messages = monitor.read([torch.cat(monitor.packed()).tolist()], 1).messages
+    assert "at step 7 (conv2_1; image 1 of the batch, image 2" in messages[loss.names[0]]
 
 
-def test_a_term_that_shares_the_network_of_a_bad_one_is_not_blamed():
-    loss, guard = Fussy() @ deep() + TV() @ deep("conv1_1"), NonFiniteGuard()
+def test_a_finite_term_that_shares_the_network_of_a_nonfinite_term_is_not_counted():
+    loss, guard = NanAt128Channels() @ vgg() + TV() @ vgg("conv1_1"), NonFiniteGuard()
     gradient(loss, *pair(), guard)
-    quarantine = NonFiniteMonitor(loss.names)
-    quarantine.passed(guard, loss.names, 0)
-    quarantine.stepped(None, 0)
-    totals = quarantine.read([torch.cat(quarantine.packed()).tolist()], 1).totals
+    monitor = NonFiniteMonitor(loss.names)
+    monitor.record_micro_step(guard, loss.names, 0)
+    monitor.record_step(None, 0)
+    totals = monitor.read([torch.cat(monitor.packed()).tolist()], 1).totals
     assert list(totals.values()) == [1, 0, 0]
 
 
-def test_gradients_that_the_network_spoils_are_set_to_zero():
+def test_nonfinite_gradients_of_the_network_become_zero():
     weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
     for weight, value in zip(weights, (1.0, NAN), strict=True):
         weight.grad = torch.tensor([value, 2.0])
@@ -144,7 +139,7 @@ def test_gradients_that_the_network_spoils_are_set_to_zero():
     assert all(bool((weight.grad == 0).all()) for weight in weights)
 
 
-def test_a_critic_learns_from_sound_pictures():
+def test_a_discriminator_trains_on_finite_images():
     pred, target = pair()
     good = pred.clone()
     pred[0, 0, 0, 0] = NAN
@@ -153,98 +148,96 @@ def test_a_critic_learns_from_sound_pictures():
     torch.testing.assert_close(out["target"], target[[1, 1, 2]], rtol=0, atol=0)
 
 
-def test_a_bad_picture_is_left_out_counted_and_named_and_the_run_goes_on(run, poisoned, lines, weights, capsys):
-    poisoned(lambda index: index == 5)
+def test_a_nonfinite_image_is_excluded_counted_and_named_and_the_run_continues(run, put_nan, lines, weights, capsys):
+    put_nan(lambda index: index == 5)
     folder = run(log_every=2)
-    assert finite(weights(folder))
-    assert [line.get("spared") for line in lines(folder)] == [None, None, {"L1": 1}, None]
+    assert is_finite(weights(folder))
+    assert [line.get("nonfinite") for line in lines(folder)] == [None, None, {"L1": 1}, None]
     assert all(isinstance(line["terms"]["L1"], float) for line in lines(folder))
-    said = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
-    assert len(said) == 1
-    assert said[0].startswith("The term 'L1' was not a finite number at step 3 (")
-    assert said[0].count(".png") == 1
+    messages = [line for line in capsys.readouterr().out.splitlines() if "excluded" in line]
+    assert len(messages) == 1
+    assert messages[0].startswith("The term 'L1' was non-finite at step 3 (")
+    assert messages[0].count(".png") == 1
 
 
-def test_the_file_of_a_crop_is_the_one_it_is_cut_from(photos):
+def test_the_source_of_a_crop_is_its_file(photos):
     items = SuperResolution(2).training_set(sorted(photos.glob("*.png")), crop=16, seed=0)
-    asked = []
+    decoded = []
 
-    class Asked(type(items.pictures)):
-        def _decoded(self, place):
-            asked.append(str(self.files[place]))
-            return super()._decoded(place)
+    class RecordingFolder(type(items.images)):
+        def _decode(self, index):
+            decoded.append(str(self.files[index]))
+            return super()._decode(index)
 
-    items.pictures.__class__ = Asked
-    items.pictures._broken[3] = 1
+    items.images.__class__ = RecordingFolder
+    items.images._damaged[3] = 1
     for index in range(20):
-        asked.clear()
+        decoded.clear()
         items[index]
-        assert items.source(index) == asked[-1]
+        assert items.source(index) == decoded[-1]
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
-def test_a_picture_that_the_network_itself_cannot_bear_leaves_the_weights_finite(
-    run, poisoned, lines, weights, precision
+def test_an_image_on_which_the_network_overflows_leaves_the_weights_finite(
+    run, put_nan, lines, weights, precision
 ):
-    poisoned(lambda index: index == 4, view="input")
+    put_nan(lambda index: index == 4, name="input")
     folder = run(precision=precision)
-    assert finite(weights(folder))
-    (spared,) = [line["spared"] for line in lines(folder) if "spared" in line]
-    assert spared == {"L1": 1, "TV": 1, "network": 1}
+    assert is_finite(weights(folder))
+    (counts,) = [line["nonfinite"] for line in lines(folder) if "nonfinite" in line]
+    assert counts == {"L1": 1, "TV": 1, "network": 1}
 
 
-def test_a_step_of_bad_pictures_alone_leaves_a_gap_in_the_record(run, poisoned, lines):
-    poisoned(lambda index: index in (6, 7))
+def test_a_step_with_only_nonfinite_images_is_logged_as_none(run, put_nan, lines):
+    put_nan(lambda index: index in (6, 7))
     found = {line["step"]: line for line in lines(run())}
     assert found[4]["terms"]["L1"] is None
     assert isinstance(found[6]["terms"]["L1"], float)
 
 
-def test_a_term_that_stays_bad_stops_the_run_with_the_words(run, poisoned):
-    poisoned(lambda index: index > 0)  # the first is looked at before the run
-    words = (
-        rf"The term 'L1' was not a finite number at step 1 \(.*png.*\); so it went in {PATIENCE} steps in a row; the"
-    )
-    with pytest.raises(NonFiniteError, match=words):
-        run(steps=30, log_every=PATIENCE)
+def test_a_term_that_stays_nonfinite_stops_the_run(run, put_nan):
+    put_nan(lambda index: index > 0)  # the first sample is checked before the run
+    message = rf"The term 'L1' was non-finite at step 1 \(.*png.*\), and in {MAX_TERM_STEPS} consecutive steps; the"
+    with pytest.raises(NonFiniteError, match=message):
+        run(steps=30, log_every=MAX_TERM_STEPS)
 
 
-def test_a_row_of_bad_steps_between_two_looks_counts(run, poisoned):
-    poisoned(lambda index: 4 <= index < 4 + 2 * PATIENCE)
-    with pytest.raises(NonFiniteError, match=r"at step 3 .* 10 steps in a row"):
+def test_a_streak_between_two_logged_steps_counts(run, put_nan):
+    put_nan(lambda index: 4 <= index < 4 + 2 * MAX_TERM_STEPS)
+    with pytest.raises(NonFiniteError, match=r"at step 3 .* 10 consecutive steps"):
         run(steps=30, log_every=30, checkpoint_every=30)
 
 
-def test_now_and_then_is_no_reason_to_stop(run, poisoned, lines):
-    poisoned(lambda index: index % 6 == 1)
+def test_single_nonfinite_steps_do_not_stop_the_run(run, put_nan, lines):
+    put_nan(lambda index: index % 6 == 1)
     folder = run(steps=30, log_every=30, checkpoint_every=30)
-    assert lines(folder)[-1]["spared"] == {"L1": 9}  # the first of the ten is in the first line
+    assert lines(folder)[-1]["nonfinite"] == {"L1": 9}  # the first of ten is in the first line
 
 
-def test_when_nothing_is_finite_any_more_it_stops_sooner_and_saves_nothing(run, poisoned, tmp_path):
-    poisoned(lambda index: index >= 4, view="input")
-    with pytest.raises(NonFiniteError, match=rf"None of the terms L1, TV .* {COLLAPSE} steps in a row, from step 3 on"):
+def test_a_run_without_finite_terms_stops_sooner_and_saves_nothing(run, put_nan, tmp_path):
+    put_nan(lambda index: index >= 4, name="input")
+    with pytest.raises(NonFiniteError, match=rf"None of the terms L1, TV .* {MAX_EMPTY_STEPS} consecutive steps from step 3 on"):
         run(steps=20, checkpoint_every=1, log_every=20)
     assert torch.load(RunFolder(tmp_path / "run").checkpoint, weights_only=True)["global_step"] == 2
 
 
-def test_a_step_of_several_passes_counts_once(run, poisoned, lines):
-    poisoned(lambda index: index in (9, 10))  # in both passes of step 3
+def test_a_step_of_several_micro_batches_counts_once(run, put_nan, lines):
+    put_nan(lambda index: index in (9, 10))  # in both micro-batches of step 3
     folder = run(accumulate=2, log_every=3)
-    assert [line.get("spared") for line in lines(folder)] == [None, {"L1": 1}, None]
+    assert [line.get("nonfinite") for line in lines(folder)] == [None, {"L1": 1}, None]
 
 
-def test_stopped_and_gone_on_it_is_the_unbroken_run(run, poisoned, lines, weights):
-    poisoned(lambda index: index in (3, 8))
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_run(run, put_nan, lines, weights):
+    put_nan(lambda index: index in (3, 8))
     whole = run("whole", log_every=1, schedule="constant")
     run("broken", steps=3, log_every=1, schedule="constant")
     broken = run("broken", log_every=1, schedule="constant")
     torch.testing.assert_close(weights(broken), weights(whole), rtol=0, atol=0)
-    assert [line.get("spared") for line in lines(broken)] == [line.get("spared") for line in lines(whole)]
+    assert [line.get("nonfinite") for line in lines(broken)] == [line.get("nonfinite") for line in lines(whole)]
 
 
 @pytest.mark.filterwarnings("ignore:.*")
-def test_a_bad_gradient_of_a_finite_value_is_named_and_the_run_goes_on():
+def test_a_nonfinite_gradient_of_a_finite_value_is_named_and_the_run_continues():
     torch.manual_seed(0)
     pairs = [{"input": torch.rand(3, 8, 8), "target": torch.rand(3, 16, 16)} for _ in range(8)]
     task = SuperResolution(2)
@@ -255,39 +248,39 @@ def test_a_bad_gradient_of_a_finite_value_is_named_and_the_run_goes_on():
     trainer = lightning.Trainer(max_steps=4, accelerator="cpu", enable_model_summary=False, **options)
     module.lr = 0.0  # so that the prediction of step 2 is what it was
     trainer.fit(module, torch.utils.data.DataLoader(pairs, batch_size=2))
-    module.terms()
-    assert module.reading.totals["Root"] == 1
-    assert module.reading.news["Root"] == (
-        "The term 'Root' had a finite value, but no finite gradient, at step 2 (picture 2 of the batch)"
+    module.read_terms()
+    assert module.nonfinite_report.totals["Root"] == 1
+    assert module.nonfinite_report.messages["Root"] == (
+        "The term 'Root' had a finite value, but a non-finite gradient, at step 2 (image 2 of the batch)"
     )
 
 
-def test_what_is_bad_on_another_device_is_told_too():
+def test_a_nonfinite_term_on_another_device_is_reported():
     found = []
     for bad in (None, 1):
         pred, target = pair()
         if bad is not None:
             target[bad, 0, 0, 0] = NAN
-        quarantine, guard = NonFiniteMonitor(["L1"]), NonFiniteGuard()
-        quarantine.sources = lambda number, device: [f"{number}-{device}-{i}.png" for i in range(3)]
+        monitor, guard = NonFiniteMonitor(["L1"]), NonFiniteGuard()
+        monitor.image_names = lambda micro_step, device: [f"{micro_step}-{device}-{i}.png" for i in range(3)]
         gradient(L1(), pred, target, guard)
-        quarantine.passed(guard, ["L1"], 4)
-        quarantine.stepped(None, 4)
-        found.append(torch.cat(quarantine.packed()).tolist())
-    reading = quarantine.read(found, 1)
-    assert reading.totals == {"L1": 1, "network": 0}
-    assert reading.news == {"L1": "The term 'L1' was not a finite number at step 5 (4-1-1.png)"}
+        monitor.record_micro_step(guard, ["L1"], 4)
+        monitor.record_step(None, 4)
+        found.append(torch.cat(monitor.packed()).tolist())
+    report = monitor.read(found, 1)
+    assert report.totals == {"L1": 1, "network": 0}
+    assert report.messages == {"L1": "The term 'L1' was non-finite at step 5 (4-1-1.png)"}
 
 
-def test_a_step_that_goes_well_asks_the_device_for_no_value(run, monkeypatch):
-    questions = Questions()
+def test_a_finite_step_does_not_synchronize_with_the_device(run, monkeypatch):
+    counter = SyncCounter()
     for name in ("training_step", "on_after_backward", "on_before_optimizer_step"):
-        plain = getattr(TrainingModule, name)
+        original = getattr(TrainingModule, name)
 
-        def watched(self, *args, plain=plain):
-            with questions:
-                return plain(self, *args)
+        def counted(self, *args, original=original):
+            with counter:
+                return original(self, *args)
 
-        monkeypatch.setattr(TrainingModule, name, watched)
+        monkeypatch.setattr(TrainingModule, name, counted)
     run(loss="L1 + 0.1*TV + 0.1*perceptual(weights='random') + Adversarial('unet', width=4)", crop=32)
-    assert questions.count == 0
+    assert counter.count == 0

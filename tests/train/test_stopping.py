@@ -13,31 +13,31 @@ from lossmith.train.log import LogWriter
 
 @pytest.fixture
 def at_step_3(monkeypatch):
-    """Does something at the end of step 3."""
+    """Call a function at the end of step 3."""
 
-    def arrange(act):
-        after = LogWriter.after_step
+    def install(act):
+        original = LogWriter.after_step
 
-        def then(self, trainer, module, step):
-            after(self, trainer, module, step)
+        def after_step(self, trainer, module, step):
+            original(self, trainer, module, step)
             if step == 3:
                 act()
 
-        monkeypatch.setattr(LogWriter, "after", then)
+        monkeypatch.setattr(LogWriter, "after_step", after_step)
 
-    return arrange
+    return install
 
 
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_saves_the_step_that_it_is_in(run, at_step_3, which):
-    at_step_3(lambda: os.kill(os.getpid(), which))
-    before = signal.getsignal(which)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_after_the_current_step_with_a_checkpoint(run, at_step_3, signum):
+    at_step_3(lambda: os.kill(os.getpid(), signum))
+    before = signal.getsignal(signum)
     folder = run(checkpoint_every=100)
     assert torch.load(folder.checkpoint, weights_only=True)["global_step"] == 3
-    assert signal.getsignal(which) is before
+    assert signal.getsignal(signum) is before
 
 
-def test_stopped_and_gone_on_it_gives_the_bits_of_the_unbroken_run(run, at_step_3, monkeypatch, lines, weights):
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_run_to_the_bit(run, at_step_3, monkeypatch, lines, weights):
     whole = run("whole", checkpoint_every=100)
     with monkeypatch.context():
         at_step_3(lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -47,7 +47,7 @@ def test_stopped_and_gone_on_it_gives_the_bits_of_the_unbroken_run(run, at_step_
     assert [line["terms"] for line in lines(stopped)] == [line["terms"] for line in lines(whole)]
 
 
-def test_asked_twice_it_stops_at_once(run, at_step_3):
+def test_a_second_signal_stops_the_run_at_once(run, at_step_3):
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -60,13 +60,13 @@ def test_asked_twice_it_stops_at_once(run, at_step_3):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
-def test_a_full_disk_stops_it_with_one_line_and_leaves_what_was_there(run, at_step_3, tmp_path, weights):
+def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(run, at_step_3, tmp_path, weights):
     folder = RunFolder(tmp_path / "run")
 
-    def fill():
+    def fill_disk():
         folder.checkpoint.with_name("last.ckpt.partial").symlink_to("/dev/full")
 
-    at_step_3(fill)
+    at_step_3(fill_disk)
     with pytest.raises(OSError, match=r"last\.ckpt' cannot be written: .*Earlier files are intact"):
         run(checkpoint_every=2)
     assert torch.load(folder.checkpoint, weights_only=True)["global_step"] == 2
@@ -81,10 +81,10 @@ train(Settings(**json.loads(sys.argv[1])), sys.argv[2], accelerator="cpu", devic
 """
 
 
-def test_two_devices_see_the_pictures_of_one(run, photos, tmp_path, lines, weights):
+def test_two_devices_train_as_one(run, photos, tmp_path, lines, weights):
     loss = "L1 + OnFrom(1) * 0.1*Adversarial('patch', 'relativistic', width=4, penalty='gp')"
-    asked = {"steps": 4, "batch": 4, "crop": 32, "loss": loss, "log_every": 1, "val_every": 100, "val_count": 1}
-    one, two = run("one", **asked), RunFolder(tmp_path / "two")
+    options = {"steps": 4, "batch": 4, "crop": 32, "loss": loss, "log_every": 1, "val_every": 100, "val_count": 1}
+    one, two = run("one", **options), RunFolder(tmp_path / "two")
     script = tmp_path / "train.py"
     script.write_text(DEVICES)
     settings = json.loads((one.path / "config.json").read_text())
@@ -96,8 +96,8 @@ def test_two_devices_see_the_pictures_of_one(run, photos, tmp_path, lines, weigh
     for alone, together in zip(lines(one), lines(two), strict=True):
         assert together["terms"] == pytest.approx(alone["terms"], rel=1e-5)
     states = [torch.load(folder.checkpoint, weights_only=True)["state_dict"] for folder in (one, two)]
-    for name in ("mean", "square"):  # the critic's Adam: its weights follow from it
-        apart, joint = (state[f"loss.losses.1.learner.{name}"] for state in states)
+    for name in ("exp_avg", "exp_avg_sq"):  # the discriminator's Adam, from which its weights follow
+        apart, joint = (state[f"loss.losses.1.discriminator_trainer.{name}"] for state in states)
         torch.testing.assert_close(apart, joint, rtol=1e-3, atol=1e-6)
 
 
@@ -110,11 +110,11 @@ sys.stdin.read()
 """
 
 
-def test_a_folder_in_which_another_process_trains_is_left_to_it(tmp_path):
+def test_a_folder_of_another_process_raises(tmp_path):
     words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="Another process trains in"):
+        with pytest.raises(ValueError, match="Another process is training in"):
             RunFolder(tmp_path / "run").claim(Settings(images="x", loss="L1", steps=1), "0")
         other.kill()
     assert RunFolder(tmp_path / "run").claim(Settings(images="x", loss="L1", steps=1), "0") is False

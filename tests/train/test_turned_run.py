@@ -1,4 +1,4 @@
-"""Trainings over the range of a knob, under a balance, and in calibrated units."""
+"""Trainings over the range of a knob, with a balancer, and in calibrated units."""
 
 import json
 
@@ -14,7 +14,7 @@ RESCALED = {"plain": "L1 + 0.3*L2 @ Gram", "by589824": "L1 + 0.3*L2 @ Gram('none
 BALANCE = {"loss": "L1 + 0.1*TV", "balance": "share", "schedule": "constant"}
 
 
-def test_a_run_with_a_knob_saves_a_network_that_can_be_turned(run):
+def test_a_run_with_a_knob_saves_a_conditioned_network(run):
     folder = run(**KNOB)
     model, header = load_restorer(folder.model)
     assert isinstance(model, ConditionedNetwork)
@@ -22,14 +22,14 @@ def test_a_run_with_a_knob_saves_a_network_that_can_be_turned(run):
     assert header["loss"] == 'L1() + Knob("lam") * TV()'
 
 
-def test_a_run_with_a_knob_is_judged_at_its_middle_and_both_ends(run, lines):
+def test_a_run_with_a_knob_validates_at_the_midpoint_and_both_ends(run, lines):
     rows = lines(run(**KNOB), "validation.jsonl")
     assert all(set(row["at"]) == {"low", "high"} for row in rows)
     assert all(row["at"]["low"]["psnr_y"] != row["at"]["high"]["psnr_y"] for row in rows)
 
 
 @pytest.mark.parametrize("options", [KNOB, BALANCE, {**KNOB, "balance": "share"}, {**KNOB, "calibrate": True}])
-def test_a_run_that_goes_on_gives_the_bits_of_the_unbroken_one(run, weights, options):
+def test_a_resumed_run_equals_the_uninterrupted_run_to_the_bit(run, weights, options):
     whole = weights(run("whole", **options))
     run("broken", **{**options, "steps": 3})
     assert_same(whole, weights(run("broken", **options)))
@@ -40,53 +40,53 @@ def assert_same(one, other):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_balance_makes_a_rescaled_term_train_the_same_network(run, weights):
+def test_a_balancer_makes_the_training_invariant_to_the_scale_of_a_term(run, weights):
     one, other = (weights(run(name, **{**BALANCE, "loss": loss})) for name, loss in RESCALED.items())
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_log_says_what_the_balance_came_to(run, lines):
+def test_the_log_contains_the_balanced_weights_and_shares(run, lines):
     rows = lines(run(**BALANCE))
     assert all({"weight.L1", "weight.TV", "share.L1", "share.TV"} == set(row["balance"]) for row in rows)
     assert rows[-1]["balance"]["share.TV"] == pytest.approx(1 / 11, abs=0.02)
 
 
 @pytest.mark.parametrize("options", [{"loss": "L1 + 1*TV", "calibrate": True}, {"loss": "50%*L1 + 50%*TV"}])
-def test_a_calibrated_run_weighs_terms_in_units_of_equal_gradients(run, options):
+def test_a_calibrated_run_has_weights_in_units_of_equal_gradient_norms(run, options):
     folder = run(**options)
     record = json.loads((folder.path / "calibration.json").read_text())
-    first, second = record["card"]["terms"]
+    first, second = record["report"]["terms"]
     used = load_loss(folder.path / "loss.json")
     assert record["loss"] == repr(used)
-    pulls = [weight.value_at(0) * row["norm"] for weight, row in zip(used.weights, (first, second), strict=True)]
-    assert pulls[0] == pytest.approx(pulls[1], rel=1e-3)
+    norms = [weight.value_at(0) * row["norm"] for weight, row in zip(used.weights, (first, second), strict=True)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
-def test_shares_are_kept_by_a_balance_as_they_are_asked_for(run, lines):
+def test_a_balancer_keeps_the_shares_of_the_formula(run, lines):
     rows = lines(run(loss="80%*L1 + 20%*TV", balance="share"))
     assert rows[-1]["balance"]["share.TV"] == pytest.approx(0.2, abs=0.02)
 
 
-def test_a_knob_without_a_range_is_refused(run):
-    with pytest.raises(ValueError, match=r"leaves 'lam' open.*--knob lam=0\.03:30"):
+def test_a_knob_without_a_range_raises(run):
+    with pytest.raises(ValueError, match=r"The knob 'lam' has no value.*--knob lam=0\.03:30"):
         run(loss="L1 + lam*TV")
 
 
-def test_a_range_without_a_knob_is_refused(run):
+def test_a_range_without_a_knob_raises(run):
     with pytest.raises(ValueError, match="The knob 'lam' has a range, but the formula does not use it"):
         run(loss="L1 + TV", knobs={"lam": [0.1, 10.0]})
 
 
 @pytest.mark.parametrize("ends", [[1.0], [0.0, 1.0], [2.0, 1.0], ["a", "b"]])
-def test_a_range_that_is_none_is_refused(run, ends):
-    with pytest.raises(ValueError, match="The knob 'lam' wants a range of two numbers"):
+def test_an_invalid_range_raises(run, ends):
+    with pytest.raises(ValueError, match="The range of the knob 'lam' must be two positive numbers"):
         run(loss="L1 + lam*TV", knobs={"lam": ends})
 
 
-def test_a_network_with_other_knobs_is_refused(run, tmp_path):
+def test_a_network_with_other_knobs_raises(run, tmp_path):
     run("first", **KNOB)
-    with pytest.raises(ValueError, match=r"The network turns .*0\.1.*; the training asks for .*0\.5"):
+    with pytest.raises(ValueError, match=r"The network has the knobs .*0\.1.*, but the run asks for .*0\.5"):
         run(
             "second",
             **{**KNOB, "knobs": {"lam": [0.5, 10.0]}, "model": {"name": str(tmp_path / "first" / "model.safetensors")}},

@@ -10,85 +10,89 @@ from lossmith.cli import main
 from lossmith.tune.findings import read_findings
 
 FORMULA = "L1 + a*TV"
-QUICK = ["--range", "a=0.01:10", "--objectives", "psnr_y,ssim_y", "--steps", "3", "--trials", "2", "--uncalibrated", "--scale", "2"]
-QUICK += ["--batch", "2", "--crop", "16", "--accelerator", "cpu", "--model-option", "channels=4"]
+QUICK = ["--range", "a=0.01:10", "--objectives", "psnr_y,ssim_y", "--steps", "3", "--trials", "2", "--uncalibrated"]
+QUICK += ["--scale", "2", "--batch", "2", "--crop", "16", "--accelerator", "cpu", "--model-option", "channels=4"]
 QUICK += ["--model-option", "blocks=1"]
 
 
 @pytest.fixture
-def command(photos, judges, tmp_path):
-    def make(*more, formula=FORMULA, val=judges, out="study"):
+def run_command(train_images, val_images, tmp_path):
+    def run(*more, formula=FORMULA, val=val_images, out="study"):
         storage = ["--storage", f"journal:{tmp_path / 'journal'}"]
-        places = ["--images", str(photos), "--val", str(val), "--out", str(tmp_path / out)]
-        return main(["tune", "super-resolution", formula, *places, *storage, *QUICK, *more])
+        folders = ["--images", str(train_images), "--val", str(val), "--out", str(tmp_path / out)]
+        return main(["tune", "super-resolution", formula, *folders, *storage, *QUICK, *more])
 
-    return make
+    return run
 
 
-def test_a_study_from_the_command_line_goes_on_with_more_trials(command, tmp_path, capsys):
-    assert command() == 0
-    first = {trial.run: trial.figures for trial in read_findings(tmp_path / "study").trials}
+def test_a_study_resumes_with_more_trials(run_command, tmp_path, capsys):
+    assert run_command() == 0
+    first = {trial.run: trial.metrics for trial in read_findings(tmp_path / "study").trials}
     assert len(first) == 2
-    assert "The front" in capsys.readouterr().out
-    assert command("--trials", "3") == 0
-    assert "2 of 3 trials are done already" in capsys.readouterr().out
-    found = read_findings(tmp_path / "study")
-    assert len(found.trials) == 3
-    assert {trial.run: trial.figures for trial in found.trials if trial.run in first} == first
+    assert "Pareto front" in capsys.readouterr().out
+    assert run_command("--trials", "3") == 0
+    assert "2 of 3 trials are already finished" in capsys.readouterr().out
+    findings = read_findings(tmp_path / "study")
+    assert len(findings.trials) == 3
+    assert {trial.run: trial.metrics for trial in findings.trials if trial.run in first} == first
     assert json.loads((tmp_path / "study" / "findings.json").read_text())["trials"]["complete"] == 3
     assert main(["report", str(tmp_path / "study")]) == 0
     assert FORMULA in (tmp_path / "study" / "report.html").read_text()
 
-    assert command("--steps", "4") == 2  # another study in its folder
-    assert "was begun with steps 3, and is now asked for 4" in capsys.readouterr().err
+    assert run_command("--steps", "4") == 2  # another study in the same folder
+    assert "was started with steps 3; got 4" in capsys.readouterr().err
 
 
-def test_the_same_command_twice_at_one_moment_is_one_study(photos, judges, tmp_path):
-    places = ["--images", photos, "--val", judges, "--out", tmp_path / "study"]
+def test_one_command_run_twice_at_the_same_time_is_one_study(train_images, val_images, tmp_path):
+    folders = ["--images", train_images, "--val", val_images, "--out", tmp_path / "study"]
     storage = ["--storage", f"journal:{tmp_path / 'study.journal'}"]
-    words = ["tune", "super-resolution", FORMULA, *places, *storage, *QUICK, "--trials", "4"]
-    given = [sys.executable, Path(__file__).with_name("joining.py"), *words]
-    ended = subprocess.run(given, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0 and ended.stdout.splitlines()[-1] == "[0, 0]", ended.stderr + ended.stdout
-    found = read_findings(tmp_path / "study")
-    assert [trial.number for trial in found.trials] == [0, 1, 2, 3]
-    assert {trial.state for trial in found.trials} <= {"complete", "pruned"}
-    assert len({trial.run for trial in found.trials}) == 4  # none was trained by both
+    arguments = ["tune", "super-resolution", FORMULA, *folders, *storage, *QUICK, "--trials", "4"]
+    command = [sys.executable, Path(__file__).with_name("two_commands.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[0, 0]", done.stderr + done.stdout
+    findings = read_findings(tmp_path / "study")
+    assert [trial.number for trial in findings.trials] == [0, 1, 2, 3]
+    assert {trial.state for trial in findings.trials} <= {"complete", "pruned"}
+    assert len({trial.run for trial in findings.trials}) == 4  # no trial was trained by both
     assert (tmp_path / "study" / "report.html").read_text().count("</html>") == 1
     assert not list((tmp_path / "study").glob("**/*.partial"))
 
 
-def test_a_picture_that_is_trained_on_does_not_judge(command, photos, judges, tmp_path, capsys):
+def test_a_training_image_among_the_validation_images_is_rejected(
+    run_command, train_images, val_images, tmp_path, capsys
+):
     mixed = tmp_path / "mixed"
-    shutil.copytree(judges, mixed)
-    shutil.copy(photos / "03.png", mixed / "another_name.png")
-    assert command(val=mixed) == 2
-    assert "another_name.png' is among the training pictures" in capsys.readouterr().err
+    shutil.copytree(val_images, mixed)
+    shutil.copy(train_images / "03.png", mixed / "another_name.png")
+    assert run_command(val=mixed) == 2
+    assert "another_name.png' is also a training image" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(
-    "more, words",
+    "options, message",
     [
-        (["--objectives", "psnr_y,lpips_alex"], "lpips_alex cannot be judged by here"),
-        (["--range", "b=1:2"], "'b', which is no free name"),
-        (["--lr", "fast"], "--lr wants a number"),
-        (["--prune-at", "1/0"], "--prune-at such as 1/3,1"),
+        (["--objectives", "psnr_y,lpips_alex"], "lpips_alex cannot be measured here"),
+        (["--range", "b=1:2"], "'b' has a range but is not a free name"),
+        (["--lr", "fast"], "--lr must be a number"),
+        (["--prune-at", "1/0"], "--prune-at must be fractions such as 1/3,1"),
         (["--schedule", "cosine"], "--prune-at 1"),
-        (["--constraint", "swd=3"], "a figure of --objectives"),
+        (["--constraint", "swd=3"], "a metric of --objectives"),
     ],
 )
-def test_what_cannot_be_asked_is_said_in_one_line(command, capsys, monkeypatch, more, words):
-    absent = {"lpips_alex": "No weights."}  # though another test of this process may have loaded them
-    monkeypatch.setattr("lossmith.tune.study.missing", lambda which: {n: absent[n] for n in which if n in absent})
-    assert command(*more) == 2
-    said = capsys.readouterr().err
-    assert words in said and said.startswith("lossmith: ") and said.count("\n") == 1
+def test_invalid_options_are_rejected_in_one_line(run_command, capsys, monkeypatch, options, message):
+    missing = {"lpips_alex": "No weights."}  # although another test of this process may have loaded the weights
+    monkeypatch.setattr(
+        "lossmith.tune.study.find_missing_metrics", lambda names: {n: missing[n] for n in names if n in missing}
+    )
+    assert run_command(*options) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("lossmith: ") and error.count("\n") == 1
 
 
-def test_a_folder_that_is_not_a_study_s_is_left_alone(command, tmp_path, capsys):
+def test_a_folder_of_other_files_is_rejected_and_unchanged(run_command, tmp_path, capsys):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "thesis.tex").write_text("mine")
-    assert command() == 2
+    assert run_command() == 2
     assert "is neither" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "study").iterdir()] == ["thesis.tex"]

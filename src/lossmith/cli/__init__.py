@@ -1,4 +1,4 @@
-"""The command line; every command lives in a file of its own and asks for what it needs when it runs."""
+"""The command line; each command has a file of its own and imports what it needs when it runs."""
 
 import sys
 import warnings
@@ -25,11 +25,11 @@ from lossmith.cli import (
 
 __all__ = ["app", "main"]
 
-INTERRUPTED = 130  # what typer makes of Ctrl-C
+INTERRUPTED = 130  # typer's exit status after Ctrl-C
 
 app = typer.Typer(
     name="lossmith",
-    help="Write the loss of an image network as one formula, train with it, and see what it did.",
+    help="Write the loss of an image network as one formula, train with it, and measure its effect.",
     epilog='Start with: lossmith explain "L1 + 0.1*perceptual"  and  lossmith train super-resolution --help',
     no_args_is_help=True,
     add_completion=False,
@@ -56,57 +56,57 @@ for command in (
 
 
 @app.callback()
-def options(
-    debug: bool = typer.Option(False, "--debug", help="Show where an error came from; stands anywhere in the line."),
+def accept_debug(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; allowed at any position."),
 ) -> None:
-    """Takes the options that stand before the command."""
+    """Accept the options before the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line.
+    """Run a command line.
 
     Returns:
-        The exit status: 0, or 2 after an error, of which one line is on the standard error stream.
+        The exit status: 0, or 2 after an error, which is printed as one line to standard error.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    warnings.showwarning = warned  # type: ignore[assignment]  # the rest of its arguments are of no interest
+    warnings.showwarning = print_warning  # type: ignore[assignment]  # the other arguments are unused
     try:
         status = app(words, prog_name="lossmith", standalone_mode=False)
         if status == INTERRUPTED:
             raise KeyboardInterrupt
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         sys.stderr.close()
         return 2
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        print(f"lossmith: {line(error)}", file=sys.stderr)
+        print(f"lossmith: {format_error(error)}", file=sys.stderr)
         return 2
 
 
-def line(error: BaseException) -> str:
-    """An error as one line; a formula that cannot be read keeps its caret below."""
+def format_error(error: BaseException) -> str:
+    """Return an error as one line; a formula that cannot be parsed keeps its caret below."""
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "stopped."
-    if hasattr(error, "format_message"):  # of the command line itself
-        where = getattr(getattr(error, "ctx", None), "command_path", "lossmith")
+    if hasattr(error, "format_message"):  # an error of the command line itself
+        command = getattr(getattr(error, "ctx", None), "command_path", "lossmith")
         text = error.format_message()
-        return f"{text if text.endswith(('.', '?')) else text + '.'} See: {where} --help"
+        return f"{text if text.endswith(('.', '?')) else text + '.'} See: {command} --help"
     if isinstance(error, ModuleNotFoundError):
-        return f"this needs the package {error.name!r}, which is not installed: pip install -e '.[all]'"
+        return f"this command needs the package {error.name!r}, which is not installed: pip install 'lossmith[all]'"
     if isinstance(error, ValueError | OSError):
         return str(error)
     text = (str(error).splitlines() or [""])[0]
     if "out of memory" in text or isinstance(error, MemoryError):
-        return f"the memory is full ({text}); take a smaller --batch or --crop."
-    return f"{type(error).__name__}: {text} (unexpected; --debug shows where)"
+        return f"out of memory ({text}); use a smaller --batch or --crop."
+    return f"{type(error).__name__}: {text} (unexpected; --debug shows the traceback)"
 
 
-def warned(message: Warning | str, category: type[Warning], *place: object) -> None:
-    """A warning as one line, without the line of code that gave it."""
+def print_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
+    """Print a warning as one line, without its source line."""
     if not issubclass(category, DeprecationWarning | FutureWarning):
         print(f"lossmith: note: {str(message).splitlines()[0]}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`lossmith calibrate`: what the weights in a formula come to on somebody's pictures."""
+"""`lossmith calibrate`: the share of each term of a formula, measured on images."""
 
 import json
 from collections.abc import Iterator
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossmith.cli.common_options import AsJson, Device, Scale
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossmith.tasks import TrainingSet, SuperResolution
+    from lossmith.tasks import SuperResolution, TrainingSet
 
 __all__ = ["register"]
 
@@ -22,100 +24,111 @@ EPILOG = """Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("calibrate", epilog=EPILOG, rich_help_panel="Formulas")(calibrate)
+    """Add the command."""
+    app.command("calibrate", epilog=EPILOG, rich_help_panel="Formulas")(calibrate_formula)
 
 
-def calibrate(
-    formula: Annotated[str, typer.Argument(help='The loss, such as "L1 + 0.1*perceptual".')],
-    images: Annotated[Path | None, typer.Option(help="Folder of pictures, which crops are cut from.")] = None,
+def calibrate_formula(
+    formula: Annotated[str, typer.Argument(help='Loss formula, such as "L1 + 0.1*perceptual".')],
+    images: Annotated[Path | None, typer.Option(help="Folder of images, from which crops are cut.")] = None,
     captions: Annotated[
-        str | None, typer.Option(help="For text-to-image: shapes, or captioned pictures; gradients by noise level.")
+        str | None,
+        typer.Option(help="For text-to-image: captioned images, or shapes; measures gradients by noise level."),
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="RUN|CHECKPOINT|bicubic", help="What enlarges them; best a network after warm-up.")
+        str,
+        typer.Option(metavar="RUN|CHECKPOINT|bicubic", help="Network of the predictions, best after warm-up."),
     ] = "bicubic",
-    scale: Annotated[
-        int | None, typer.Option(min=2, max=4, help="By how much to enlarge \\[the checkpoint's; bicubic: 4].")
-    ] = None,
-    batches: Annotated[int, typer.Option(min=1, help="How many batches to look at.")] = 8,
-    batch: Annotated[int, typer.Option(min=1, help="Crops in each.")] = 8,
-    crop: Annotated[int, typer.Option(min=1, help="Their side in pixels of the large picture.")] = 96,
-    seed: Annotated[int, typer.Option(help="Which crops.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
+    scale: Scale = None,
+    batches: Annotated[int, typer.Option(min=1, help="Number of batches.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Crops in a batch.")] = 8,
+    crop: Annotated[int, typer.Option(min=1, help="Side of the crops in pixels of the target.")] = 96,
+    seed: Annotated[int, typer.Option(help="Random seed for the crops.")] = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
-    """Measure how large each term is and how hard it pulls at the picture, and turn weights into shares.
+    """Measure the value and the gradient norm of each term, and convert weights to shares.
 
-    For super-resolution: crops are made smaller, enlarged again, and compared with what they were. The norm of a term's
-    gradient at the enlarged picture is in units of L1's. The last two lines are the same loss with shares of the
-    gradient for weights, which train --balance share keeps; and the loss that the same numbers make if 1 is to pull as
-    hard for one term as for another, which is what train --calibrate takes.
+    For super-resolution: crops are downsampled, upsampled by the network and compared with the originals. The norm of a
+    term's gradient at the prediction is in units of L1's. The last two lines are the same loss with gradient shares for
+    weights, which train --balance share maintains; and the loss in which weight 1 means an equal gradient norm for all
+    terms, as train --calibrate interprets weights.
     """
     if captions is not None:
-        from lossmith.cli.calibrate_captions import calibrated
+        from lossmith.cli.calibrate_captions import calibrate_on_captions
 
-        calibrated(formula, captions, model, batches=batches, batch=batch, seed=seed, device=device, as_json=as_json)
+        calibrate_on_captions(
+            formula, captions, model, batches=batches, batch=batch, seed=seed, device=device, as_json=as_json
+        )
         return
     if images is None:
-        raise ValueError("calibrate wants --images FOLDER, or --captions for a text-to-image network.")
-    from rich.console import Console
-
+        raise ValueError("calibrate needs --images FOLDER, or --captions for a text-to-image network.")
     from lossmith import parse
-    from lossmith.balance import calibrate as measured
-    from lossmith.cli.networks import device_of
+    from lossmith.balance import calibrate
+    from lossmith.cli.networks import resolve_device
     from lossmith.data import list_images
     from lossmith.tasks import SuperResolution
 
-    loss, place = parse(formula), device_of(device)
-    enlarge, factor = enlarging(model, scale, place)
+    loss, place = parse(formula), resolve_device(device)
+    upscale, factor = load_upscaling(model, scale, place)
     task = SuperResolution(factor)
     items = task.training_set(list_images(images), crop=crop, seed=seed)
     source = f"x{factor} by {model}, crops of {crop} px of {images}"
-    card = measured(loss.to(place), views(task, items, enlarge, batches, batch, place), source=source)
+    inputs = calibration_inputs(task, items, upscale, batches, batch, place)
+    report = calibrate(loss.to(place), inputs, source=source)
     skipped = [file._asdict() for file in items.skipped]
     if as_json:
-        print(json.dumps({**card.as_dict(), "skipped": skipped}, allow_nan=False))
-        return
+        print(json.dumps({**report.as_dict(), "skipped": skipped}, allow_nan=False))
+    else:
+        print_calibration(formula, report, skipped)
+
+
+def print_calibration(formula: str, report: Any, skipped: list[dict[str, str]]) -> None:
+    """Print the table of a calibration, its notes, and the formulas that follow from it."""
+    from rich.console import Console
+
+    from lossmith.cli.tables import print_omissions
+
     console = Console(soft_wrap=True, highlight=False)
-    console.print(card.to_table())
-    console.print(f"The weights of {formula} are {card.proportion} on these pictures.", markup=False)
-    for note in card.notes:
+    console.print(report.to_table())
+    console.print(f"The weights of {formula} are {report.proportion} on these images.", markup=False)
+    for note in report.notes:
         console.print(note, markup=False)
-    for file in skipped:
-        console.print(f"Skipped {file['file']}: {file['reason']}", markup=False)
-    console.print(f"The same as shares, for any pictures: {card.to_shares()!r}", markup=False)
-    console.print(f"With its numbers in units of equal pull, as train --calibrate: {card.rescale()!r}", markup=False)
+    print_omissions(console, {}, skipped)
+    console.print(f"As shares, for any images: {report.to_shares()!r}", markup=False)
+    console.print(f"In units of equal gradient norms, as train --calibrate: {report.rescale()!r}", markup=False)
 
 
-def enlarging(model: str, scale: int | None, place: str) -> tuple[Any, int]:
-    """What makes the prediction of a small picture, and its factor; a knob stands in the middle of its range."""
+def load_upscaling(model: str, scale: int | None, device: str) -> tuple[Any, int]:
+    """Return a function that upscales images, and its factor; knobs are at their midpoints."""
     import math
     from functools import partial
 
-    from lossmith.cli.networks import chosen
+    from lossmith.cli.networks import load_trained_network
     from lossmith.data import upsample
     from lossmith.models.conditioned import ConditionedNetwork
 
     if model == "bicubic":
         return partial(upsample, scale=scale or 4), scale or 4
-    network = chosen(model, scale).to(place)
+    network = load_trained_network(model, scale).to(device)
     if isinstance(network, ConditionedNetwork):
         return partial(network, **{n: math.sqrt(low * high) for n, (low, high) in network.knobs.items()}), network.scale
     return network, network.scale
 
 
-def views(
-    task: "SuperResolution", items: "TrainingSet", enlarge: Any, batches: int, batch: int, place: str
+def calibration_inputs(
+    task: "SuperResolution", items: "TrainingSet", upscale: Any, batches: int, batch: int, device: str
 ) -> "Iterator[dict[str, Tensor]]":
-    """The views of some batches; what the task makes of the prediction depends on it."""
+    """Yield the loss inputs of some batches, with predictions that require gradients."""
     import torch
 
-    def predicted(image: "Tensor") -> "Tensor":
+    def predict(image: "Tensor") -> "Tensor":
         with torch.no_grad():
-            found: Tensor = enlarge(image)
-        return found.detach().requires_grad_()
+            pred: Tensor = upscale(image)
+        return pred.detach().requires_grad_()
 
     for index in range(batches):
-        examples = [items[index * batch + i] for i in range(batch)]
-        yield task.compute_inputs(predicted, {n: torch.stack([one[n] for one in examples]).to(place) for n in examples[0]})
+        samples = [items[index * batch + i] for i in range(batch)]
+        yield task.compute_inputs(
+            predict, {name: torch.stack([each[name] for each in samples]).to(device) for name in samples[0]}
+        )

@@ -7,7 +7,7 @@ import typer
 __all__ = ["AsJson", "At", "Device", "InterpolateOutputs", "Scale"]
 
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda, or auto (cuda if available).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Scale = Annotated[int | None, typer.Option(min=2, max=4, help="Upscaling factor \\[the checkpoint's; bicubic: 4].")]
 At = Annotated[
     list[str] | None,

@@ -1,10 +1,10 @@
-"""`lossmith demo text-to-image`: a network learns from nothing to draw what is asked for, in ten minutes."""
+"""`lossmith demo text-to-image`: a text-to-image model trained from scratch in ten minutes."""
 
 import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["demonstrated"]
+__all__ = ["run_text_to_image_demo"]
 
 STEPS = 2600
 SETTINGS: dict[str, Any] = {
@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "log_every": 50,
     "checkpoint_every": 400,
 }
-ASKED = (
+PROMPTS = (
     "a small red star on the left",
     "a large blue circle in the centre",
     "a small green triangle at the top",
@@ -31,23 +31,25 @@ ASKED = (
 )
 
 
-def demonstrated(out: Path, seed: int, steps: int = STEPS) -> None:
-    """Trains, judges on captions that were never trained on, and draws a sheet of prompts."""
+def run_text_to_image_demo(out: Path, seed: int, steps: int = STEPS) -> None:
+    """Train a model, evaluate it on held-out captions, and sample a grid of prompts."""
     from rich.console import Console
 
-    from lossmith.cli.evaluate_captions import evaluated
-    from lossmith.cli.sample import sample
+    from lossmith.cli.evaluate_captions import evaluate_on_captions
+    from lossmith.cli.sample import sample_prompts
     from lossmith.report import write_report
     from lossmith.train import Settings, train
 
     console = Console(highlight=False, soft_wrap=True)
-    began = time.monotonic()
+    start = time.monotonic()
     settings = Settings(seed=seed, steps=steps, **SETTINGS, model={"name": "denoiser"}, options={"encoder": "auto"})
     if train(settings, out / "run", console=console) < steps:
-        return console.print("Stopped; the same command goes on.")
-    console.print(f"Trained in {time.monotonic() - began:.0f} s. Now: captions that it has never seen.")
+        return console.print("Stopped. Rerun the command to resume.")
+    console.print(f"Trained in {time.monotonic() - start:.0f} s. Evaluation on held-out captions:")
     run = str(out / "run")
-    evaluated(run, "shapes", guidance="2", count=96, steps=25, sampler="euler", seed=0, as_json=False, device="cpu")
-    sample(Path(run), list(ASKED), out=out / "demo.png", grid="4x4", zoom=4, device="cpu")
-    console.print(f"The page: {page([out / 'run'], out / 'report.html')}")
-    return console.print(f"{time.monotonic() - began:.0f} s in all")
+    evaluate_on_captions(
+        run, "shapes", guidance="2", count=96, steps=25, sampler="euler", seed=0, as_json=False, device="cpu"
+    )
+    sample_prompts(Path(run), list(PROMPTS), out=out / "demo.png", grid="4x4", zoom=4, device="cpu")
+    console.print(f"Report: {write_report([out / 'run'], out / 'report.html')}")
+    return console.print(f"{time.monotonic() - start:.0f} s in total")

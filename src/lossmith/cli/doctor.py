@@ -1,15 +1,17 @@
-"""`lossmith doctor`: is this loss sound? And are all of ours, whatever they are given?"""
+"""`lossmith doctor`: checks of a loss before a training, or of all built-in losses on invalid inputs."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossmith.cli.common_options import AsJson
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lossmith.doctor import DoctorReport
-    from lossmith.doctor.table import EdgeCaseTable
+    from lossmith.doctor.edge_case_table import EdgeCaseTable
 
 __all__ = ["register"]
 
@@ -18,40 +20,45 @@ EPILOG = """Example:
   lossmith doctor "L1 + 0.1*perceptual('vgg19', 'conv5_4')"
   lossmith doctor --all --json"""
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
-SIGNS = {"finite": "·", "refused": "r", "marked": "n", "untouched": " ", "bad": "X"}
+SYMBOLS = {"finite": "·", "rejected": "r", "nan": "n", "unaffected": " ", "failed": "X"}
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("doctor", epilog=EPILOG, rich_help_panel="Formulas")(doctor)
+    """Add the command."""
+    app.command("doctor", epilog=EPILOG, rich_help_panel="Formulas")(check_formula)
 
 
-def doctor(
-    formula: Annotated[str | None, typer.Argument(help='The loss, such as "L1 + 0.1*perceptual".')] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the pictures, px; by default one that fits.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="The hostile table: every loss on every bad input.")] = False,
-    trained: Annotated[bool, typer.Option(help="With --all: networks with their weights, not untrained ones.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
+def check_formula(
+    formula: Annotated[str | None, typer.Argument(help='Loss formula, such as "L1 + 0.1*perceptual".')] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the test images in pixels \\[one that fits the loss].")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Run every built-in loss on every edge case.")] = False,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="With --all: use pretrained networks instead of untrained ones.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> int:
-    """Examines a loss before a training is spent on it: what is wrong, and the cure.
+    """Check a loss for problems before a training, and print a remedy for each problem.
 
-    Ends with status 1 if something speaks against training, or if a cell of the table is bad: no number, and no clear
-    line either.
+    The exit status is 1 if the loss has an error, or if a cell of the table of edge cases is bad: a non-finite value
+    without a clear error message.
     """
     from rich.console import Console
 
     console = Console(soft_wrap=as_json)
     if every == (formula is not None):
-        raise ValueError('lossmith doctor wants a formula, such as "L1 + 0.1*perceptual", or --all.')
+        raise ValueError('lossmith doctor needs a formula, such as "L1 + 0.1*perceptual", or --all.')
     if every:
-        from lossmith.doctor.table import EdgeCaseTable, public_losses
+        from lossmith.doctor.edge_case_table import EdgeCaseTable, public_losses
 
-        table = EdgeCaseTable.of(*public_losses(trained=trained))
+        table = EdgeCaseTable.of(*public_losses(trained=pretrained))
+        networks = "trained" if pretrained else "untrained"
         if as_json:
-            print(json.dumps({"networks": "trained" if trained else "untrained", **table.as_dict()}))
+            print(json.dumps({"networks": networks, **table.as_dict()}))
         else:
-            drawn(console, table, trained=trained)
-        return int(bool(table.bad))
+            print_edge_cases(console, table, networks)
+        return int(bool(table.failed))
 
     from lossmith import parse
     from lossmith.doctor import check
@@ -60,44 +67,44 @@ def doctor(
     if as_json:
         print(json.dumps(report.as_dict()))
     else:
-        findings(console, report)
+        print_findings(console, report)
     return int(bool(report.errors))
 
 
-def findings(console: "Console", report: "DoctorReport") -> None:
-    """One row a finding, the worst first."""
+def print_findings(console: "Console", report: "DoctorReport") -> None:
+    """Print one row per finding, errors first."""
     from rich.markup import escape
     from rich.table import Table
 
     console.print(report.loss, markup=False, highlight=False)
     if not report.findings:
-        console.print("Sound: nothing was found.")
+        console.print("No problems found.")
         return
-    table = Table("", "term", "found", "cure", show_lines=True)
+    table = Table("", "term", "finding", "remedy", show_lines=True)
     for each in report.findings:
-        sign = f"[{COLOURS[each.severity]}]{each.severity}[/]"
-        table.add_row(sign, *(escape(text) for text in (each.term or "all", each.seen, each.cure)))
+        severity = f"[{COLOURS[each.severity]}]{each.severity}[/]"
+        table.add_row(severity, *(escape(text) for text in (each.term or "all", each.message, each.suggestion)))
     console.print(table)
 
 
-def drawn(console: "Console", table: "EdgeCaseTable", *, trained: bool) -> None:
-    """One row a loss, one sign an input; then what is bad, in words."""
-    figures = table.as_dict()
-    inputs = list(dict.fromkeys(cell.given for cell in table.cells))
-    for i, given in enumerate(inputs):
-        console.print("│ " * i + f"┌ {given}", highlight=False, markup=False)
+def print_edge_cases(console: "Console", table: "EdgeCaseTable", networks: str) -> None:
+    """Print one row per loss and one symbol per edge case, then the failed cells with their reasons."""
+    counts = table.as_dict()
+    cases = list(dict.fromkeys(cell.case for cell in table.cells))
+    for i, case in enumerate(cases):
+        console.print("│ " * i + f"┌ {case}", highlight=False, markup=False)
     rows: dict[str, str] = {}
     for cell in table.cells:
-        rows[cell.loss] = rows.get(cell.loss, "") + SIGNS[cell.outcome] + " "
-    for name, signs in rows.items():
-        console.print(f"{signs}{name}", highlight=False, markup=False)
+        rows[cell.loss] = rows.get(cell.loss, "") + SYMBOLS[cell.outcome] + " "
+    for name, symbols in rows.items():
+        console.print(f"{symbols}{name}", highlight=False, markup=False)
     console.print(
-        f"\n{figures['losses']} losses, {'trained' if trained else 'untrained'} networks, {figures['inputs']} inputs, "
-        f"{figures['cells']} cells: · finite {figures['finite']}, r refused {figures['refused']}, n the NaN shows "
-        f"{figures['marked']}, X bad {figures['bad']}; blank where an input leaves a loss's views as they are.",
+        f"\n{counts['losses']} losses, {networks} networks, {counts['cases']} edge cases, {counts['cells']} cells: "
+        f"· finite {counts['finite']}, r clear error {counts['rejected']}, n NaN in the affected image only "
+        f"{counts['nan']}, X failed {counts['failed']}; blank if an edge case does not change the inputs of a loss.",
         highlight=False,
     )
-    for cell in table.bad:
-        console.print(f"{cell.loss} on {cell.given}: {cell.said}", highlight=False, markup=False)
-    for name, why in table.skipped.items():
-        console.print(f"Left out: {name}: {why}", highlight=False, markup=False)
+    for cell in table.failed:
+        console.print(f"{cell.loss} on {cell.case}: {cell.message}", highlight=False, markup=False)
+    for name, reason in table.skipped.items():
+        console.print(f"Skipped {name}: {reason}", highlight=False, markup=False)

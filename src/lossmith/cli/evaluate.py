@@ -1,10 +1,12 @@
-"""`lossmith evaluate`: what a network is worth on a folder of pictures."""
+"""`lossmith evaluate`: the metrics of a network on a folder of images."""
 
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from lossmith.cli.common_options import At, Device, InterpolateOutputs, Scale
 
 __all__ = ["register"]
 
@@ -16,56 +18,62 @@ EPILOG = """Examples:
 
   lossmith evaluate runs/shapes --captions shapes --guidance 1,2,3 --json"""
 
+CAPTIONS = "Text-to-image networks"
+
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("evaluate", epilog=EPILOG, rich_help_panel="Networks")(evaluate)
+    """Add the command."""
+    app.command("evaluate", epilog=EPILOG, rich_help_panel="Networks")(evaluate_network)
 
 
-def evaluate(
-    what: Annotated[
-        str, typer.Argument(metavar="RUN|CHECKPOINT|bicubic", help="A run folder, a file of weights, or no network.")
+def evaluate_network(
+    network: Annotated[
+        str,
+        typer.Argument(metavar="RUN|CHECKPOINT|bicubic", help="Run folder, file of weights, or bicubic upsampling."),
     ],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of large pictures, or one with HR/ and LRx4/ in it.")
+        Path | None, typer.Option(help="Folder of target images, or a folder with HR/ and LRx4/ in it.")
     ] = None,
+    scale: Scale = None,
+    at: At = None,
+    interpolate_outputs: InterpolateOutputs = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: mean, each image, protocol, skipped files.")
+    ] = False,
+    device: Device = "auto",
     captions: Annotated[
-        str | None, typer.Option(help="For a network that makes pictures of texts: shapes, or captioned pictures.")
+        str | None, typer.Option(help="Captioned images: shapes, or a folder.", rich_help_panel=CAPTIONS)
     ] = None,
     val: Annotated[
         str | None,
-        typer.Option(help="For captions: those to judge by, if training had its own --val.", show_default=False),
+        typer.Option(help="Captioned validation images, if the training had its own --val.", rich_help_panel=CAPTIONS),
     ] = None,
-    guidance: Annotated[str, typer.Option(help="For captions: weights of guidance, such as 1,1.5,2,3,5.")] = "1,2,3",
-    count: Annotated[int, typer.Option(min=8, help="For captions: how many pictures.")] = 96,
-    steps: Annotated[int, typer.Option(min=1, help="For captions: steps of the sampling.")] = 25,
+    guidance: Annotated[
+        str, typer.Option(help="Guidance weights, such as 1,1.5,2,3,5.", rich_help_panel=CAPTIONS)
+    ] = "1,2,3",
+    count: Annotated[int, typer.Option(min=8, help="Number of samples.", rich_help_panel=CAPTIONS)] = 96,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.", rich_help_panel=CAPTIONS)] = 25,
+    sampler: Annotated[
+        str, typer.Option(help="Sampler: euler, heun, ddim or dpm++.", rich_help_panel=CAPTIONS)
+    ] = "euler",
     judge: Annotated[
-        Path | None, typer.Option(help="For captions: a file of a CaptionJudge, which then ranks 100 of each picture.")
+        Path | None,
+        typer.Option(
+            help="File of a CaptionJudge, which ranks 100 captions for each sample.", rich_help_panel=CAPTIONS
+        ),
     ] = None,
-    sampler: Annotated[str, typer.Option(help="For captions: euler, heun, ddim or dpm++.")] = "euler",
-    seed: Annotated[int, typer.Option(min=0, help="For captions: which, and of what noise.")] = 0,
-    scale: Annotated[
-        int | None, typer.Option(min=2, max=4, help="By how much to enlarge \\[the checkpoint's; bicubic: 4].")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: mean, pictures, protocol, skipped.")] = False,
-    at: Annotated[
-        list[str] | None, typer.Option(help="Where to turn a knob, as lossmith restore has it.", show_default=False)
-    ] = None,
-    mix_ends: Annotated[
-        bool, typer.Option("--mix-ends", help="Turn it by mixing its answers at both ends, for twice the work.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for captions and noise.", rich_help_panel=CAPTIONS)] = 0,
 ) -> None:
-    """Score a network, or bicubic enlargement, on pictures: the mean and each one.
+    """Evaluate a network, or bicubic upsampling, on images: the mean of each metric and its value for each image.
 
-    PSNR and SSIM on Y, PSNR on RGB, LPIPS, DISTS and texture. Pictures are spoilt as the network was trained to mend
-    them; in super-resolution a border of as many pixels as the scale is left out, as the papers do it.
+    The metrics are PSNR and SSIM on Y, PSNR on RGB, LPIPS, DISTS and texture. The images are degraded as in the
+    training of the network. In super-resolution a border as wide as the scale is excluded, as in the papers.
     """
     if captions is not None:
-        from lossmith.cli.evaluate_captions import evaluated
+        from lossmith.cli.evaluate_captions import evaluate_on_captions
 
-        evaluated(
-            what,
+        evaluate_on_captions(
+            network,
             captions,
             guidance=guidance,
             count=count,
@@ -79,89 +87,93 @@ def evaluate(
         )
         return
     if images is None:
-        raise ValueError("evaluate wants --images FOLDER, or --captions for a network that makes pictures of texts.")
+        raise ValueError("evaluate needs --images FOLDER, or --captions for a text-to-image network.")
+    record = evaluate_on_images(network, images, scale, at or [], interpolate_outputs, device)
+    if as_json:
+        print(json.dumps(nonfinite_to_null(record), indent=2, allow_nan=False))
+    else:
+        print_metrics(record)
+
+
+def evaluate_on_images(
+    network: str, images: Path, scale: int | None, at: list[str], interpolate_outputs: bool, device: str
+) -> dict[str, Any]:
+    """Return the metrics of a network on a folder of images."""
     import sys
     from contextlib import redirect_stdout
     from functools import partial
 
-    from lossmith.cli.knob_options import mixed, turned
-    from lossmith.cli.networks import chosen, device_of, task_in
-    from lossmith.metrics import DEFAULT_METRICS, find_missing_metrics, describe_protocol
+    from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
+    from lossmith.cli.networks import load_task, load_trained_network, resolve_device
+    from lossmith.metrics import DEFAULT_METRICS, describe_protocol, find_missing_metrics
     from lossmith.tasks import Batch
-    from lossmith.train.evaluation import evaluate_images as judging
-    from lossmith.train.evaluation import mean_metrics
+    from lossmith.train.evaluation import evaluate_images, mean_metrics
 
-    model = None if what == "bicubic" else chosen(what, scale)
-    task = task_in(what, model.scale if model else scale or 4)
-    place = device_of(device)
-    examples = task.evaluation_set(images)
-    left_out = find_missing_metrics()
-    which = [metric for metric in DEFAULT_METRICS if metric not in left_out]
-
+    model = None if network == "bicubic" else load_trained_network(network, scale)
+    task = load_task(network, model.scale if model else scale or 4)
+    examples, place, missing = task.evaluation_set(images), resolve_device(device), find_missing_metrics()
+    which = [metric for metric in DEFAULT_METRICS if metric not in missing]
     if model:
         model.to(place)
-        model = mixed(model, what) if mix_ends else model
-        with redirect_stdout(sys.stderr):  # where the slider stands; standard output is for the figures
-            knobs = turned(model, at or [], what)
-    elif at or mix_ends:
-        raise ValueError(f"bicubic has no knob; leave {'--at' if at else '--mix-ends'} out.")
+        model = interpolate_ends(model, network) if interpolate_outputs else model
+        with redirect_stdout(sys.stderr):  # the slider position; standard output is for the metrics
+            knobs = parse_knob_settings(model, at, network)
+    elif at or interpolate_outputs:
+        raise ValueError(f"bicubic has no knob; omit {'--at' if at else '--interpolate-outputs'}.")
 
     def restore(batch: Batch) -> Any:
-        return task.predict(partial(model, **knobs(batch["input"])), batch) if model else task.baseline_output(batch)
+        if model is None:
+            return task.baseline_output(batch)
+        return task.predict(partial(model, **knobs(batch["input"])), batch)
 
-    judged = {
-        row.name: row.metrics for row in judging(examples, restore, border=task.border, which=which, device=place)
+    rows = {
+        row.name: row.metrics
+        for row in evaluate_images(examples, restore, border=task.border, which=which, device=place)
     }
-    record = {
-        "what": what,
+    return {
+        "what": network,
         "images": str(images),
         "task": task.name,
         "scale": task.scale,
         **({"at": at} if at else {}),
-        **({"mix_ends": True} if mix_ends else {}),
-        "n": len(judged),
-        "mean": mean_metrics(list(judged.values())),
-        "pictures": judged,
+        **({"mix_ends": True} if interpolate_outputs else {}),
+        "n": len(rows),
+        "mean": mean_metrics(list(rows.values())),
+        "pictures": rows,
         "protocol": describe_protocol(task.border, which),
-        "missing": left_out,
+        "missing": missing,
         "skipped": [file._asdict() for file in examples.skipped],
     }
-    if as_json:
-        print(json.dumps(finite(record), indent=2, allow_nan=False))
-    else:
-        show(record)
 
 
-def finite(value: Any) -> Any:
-    """The same with null for what JSON has no number for: the PSNR of equal pictures."""
+def nonfinite_to_null(value: Any) -> Any:
+    """Return a value with None for numbers that JSON cannot hold, such as the PSNR of equal images."""
     if isinstance(value, dict):
-        return {key: finite(part) for key, part in value.items()}
+        return {key: nonfinite_to_null(part) for key, part in value.items()}
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
-def show(record: dict[str, Any]) -> None:
-    """Prints a table, and what was left out."""
+def print_metrics(record: dict[str, Any]) -> None:
+    """Print a table of the metrics, then the missing metrics and the skipped files."""
     from rich.console import Console
     from rich.table import Table
 
-    from lossmith.cli.tables import whole
+    from lossmith.cli.tables import print_full_width, print_omissions
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(record["mean"])
-    table = Table("picture", title=f"{record['what']}, x{record['scale']}, {record['images']}", title_justify="left")
+    table = Table("image", title=f"{record['what']}, x{record['scale']}, {record['images']}", title_justify="left")
     for name in names:
         table.add_column(name, justify="right")
-    for picture, figures in record["pictures"].items():
-        table.add_row(picture, *(written(name, figures[name]) for name in names))
+    for image, metrics in record["pictures"].items():
+        table.add_row(image, *(format_metric(name, metrics[name]) for name in names))
     table.add_section()
-    table.add_row(f"mean of {record['n']}", *(written(name, record["mean"][name]) for name in names), style="bold")
-    whole(console, table)
-    for metric, why in record["missing"].items():
-        console.print(f"Without {metric}. {why}", markup=False)
-    for file in record["skipped"]:
-        console.print(f"Skipped {file['file']}: {file['reason']}", markup=False)
+    means = (format_metric(name, record["mean"][name]) for name in names)
+    table.add_row(f"mean of {record['n']}", *means, style="bold")
+    print_full_width(console, table)
+    print_omissions(console, record["missing"], record["skipped"])
 
 
-def written(name: str, value: float) -> str:
-    """A figure with the digits that mean something."""
+def format_metric(name: str, value: float) -> str:
+    """Return a metric with its significant digits."""
     return f"{value:.{2 if name.startswith('psnr') else 4}f}"

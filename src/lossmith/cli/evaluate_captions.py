@@ -1,14 +1,14 @@
-"""`lossmith evaluate --captions`: what a network that makes pictures of texts is worth."""
+"""`lossmith evaluate --captions`: the metrics of a text-to-image network on held-out captions."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["evaluated"]
+__all__ = ["evaluate_on_captions"]
 
 
-def evaluated(
-    what: str,
+def evaluate_on_captions(
+    network: str,
     captions: str,
     *,
     guidance: str,
@@ -21,81 +21,95 @@ def evaluated(
     judge: Path | None = None,
     val: str | None = None,
 ) -> None:
-    """Prints the figures of a network on captions that it was not trained on, a part of its own or a set apart."""
-    from lossmith.cli.networks import device_of
-    from lossmith.cli.sample import prompted_in
-    from lossmith.cli.validation_split import held_out
+    """Print the metrics of a network on captions that were held out from its training, or on a separate set."""
+    from lossmith.cli.networks import resolve_device
+    from lossmith.cli.sample import load_pipeline
     from lossmith.text_to_image.evaluation import evaluate_captions
     from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
     from lossmith.text_to_image.models.direct_decoder import DirectDecoder
     from lossmith.text_to_image.models.sampler import SamplerConfig
+    from lossmith.text_to_image.task import TextToImage
+    from lossmith.text_to_image.validation_split import split_as_trained
     from lossmith.train.folder import RunFolder
 
-    try:
-        weights = [float(each) for each in guidance.split(",")]
-    except ValueError:
-        raise ValueError(f"--guidance wants weights such as 1,2,3; got {guidance!r}.") from None
-    prompted, ranks = prompted_in(Path(what)), None if judge is None else CaptionJudge.load(judge)
-    share = prompted.facts.get("options", {}).get("share", 0.15)
-    train, held, val, remarks = held_out(Path(what), captions, val, share=share, side=prompted.side)
-    if isinstance(prompted.model, DirectDecoder) and len(weights) > 1:
+    weights = parse_guidance(guidance)
+    pipeline = load_pipeline(Path(network))
+    options = TextToImage.current_options(pipeline.header.get("options", {}))
+    split = split_as_trained(
+        Path(network), captions, val, fraction=options.get("val_fraction", 0.15), side=pipeline.side
+    )
+    remarks = split.remarks
+    if isinstance(pipeline.model, DirectDecoder) and len(weights) > 1:
         weights = [1.0]
-        remarks = [*remarks, f"{what} draws in one pass, which no guidance changes: one row is all rows."]
-    how = SamplerConfig(solver=sampler, steps=steps)  # type: ignore[arg-type]  # which checks it
-    place = device_of(device)
+        remarks = [*remarks, f"{network} samples in one pass without guidance; one row holds for all weights."]
     found = evaluate_captions(
-        prompted, train, held, count=count, guidance=weights, sampler=how, seed=seed, device=place, judge=ranks
+        pipeline,
+        split.train,
+        split.held_out,
+        count=count,
+        guidance=weights,
+        config=SamplerConfig(solver=sampler, steps=steps),  # type: ignore[arg-type]  # checked by the class
+        seed=seed,
+        device=resolve_device(device),
+        judge=None if judge is None else CaptionJudge.load(judge),
     )
     record = {
-        "what": what,
-        "captions_of": captions,
-        "held": val,
+        "what": network,
+        "captions_source": captions,
+        "val_source": split.val,
         "remarks": remarks,
         "steps": steps,
         "sampler": sampler,
         "seed": seed,
         **found,
     }
-    if Path(what).is_dir():
-        RunFolder(what).write("captions.json", record)
+    if Path(network).is_dir():
+        RunFolder(network).write("captions.json", record)
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
-        show(record)
+        print_caption_metrics(record)
 
 
-def show(record: dict[str, Any]) -> None:
-    """Prints tables."""
+def parse_guidance(text: str) -> list[float]:
+    """Return the guidance weights of a comma-separated list."""
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--guidance must be weights such as 1,2,3; got {text!r}.") from None
+
+
+def print_caption_metrics(record: dict[str, Any]) -> None:
+    """Print a table with one row per guidance weight, and the remarks."""
     from rich.console import Console
     from rich.table import Table
 
-    from lossmith.cli.tables import whole
+    from lossmith.cli.tables import print_full_width
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(record.get("chance", {}))
-    place = record["held"] or record["captions_of"]
-    title = f"{record['what']}, {record['n']} pictures of {record['captions']} held-out captions of {place}"
+    source = record["val_source"] or record["captions_source"]
+    title = f"{record['what']}, {record['n']} samples of {record['captions']} held-out captions of {source}"
     columns = ["guidance", *names, "KID", "diversity", "train/held", "copies"]
     table = Table(*columns, title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for row in record["guidance"]:
-        figures = [f"{row[name]:.3f}" for name in names]
-        figures += [f"{row['kid']['value']:.4f}", f"{row['diversity']['vendi']:.2f}"]
-        figures += [f"{row['memorisation'][name]:.3f}" for name in ("ratio", "copies")]
-        table.add_row(f"{row['guidance']:g}", *figures)
+        cells = [f"{row[name]:.3f}" for name in names]
+        cells += [f"{row['kid']['value']:.4f}", f"{row['diversity']['vendi']:.2f}"]
+        cells += [f"{row['memorisation'][name]:.3f}" for name in ("ratio", "copies")]
+        table.add_row(f"{row['guidance']:g}", *cells)
     table.add_section()
     for line in ("ceiling", "chance"):
         if line in record:
             table.add_row(line, *(f"{record[line].get(name, float('nan')):.3f}" for name in names), "", "", "", "")
     table.add_row("real", *("" for _ in names), f"{record['floor']['value']:.4f}", "", "", "")
-    whole(console, table)
+    print_full_width(console, table)
     console.print(
-        "train/held: distance to the nearest picture that was trained on, over that to the nearest that was not; "
-        "copies: the share that lies as near to one as the nearest hundredth of these lie to each other."
+        "train/held: distance to the nearest training image over the distance to the nearest held-out image; copies: "
+        "fraction of samples as near to a training image as the nearest 1 % of training images are to each other."
     )
     for remark in record["remarks"]:
         console.print(remark, markup=False)
     if "denoising" in record:
         pairs = zip(record["denoising"]["logsnr"], record["denoising"]["error"], strict=True)
-        console.print(
-            "Error by log-SNR: " + ", ".join(f"{low:g}..{high:g} {error:.4f}" for (low, high), error in pairs)
-        )
+        errors = ", ".join(f"{low:g}..{high:g} {error:.4f}" for (low, high), error in pairs)
+        console.print(f"Error by log-SNR: {errors}")

@@ -44,7 +44,8 @@ def inpaint_image(
     if pixels.shape[-2:] != hole.shape[-2:]:
         (height, width), (mask_height, mask_width) = pixels.shape[-2:], hole.shape[-2:]
         raise ValueError(
-            f"The mask must have the image's size, {width}x{height} px; {str(mask)!r} has {mask_width}x{mask_height} px."
+            f"The mask must have the image's size, {width}x{height} px; {str(mask)!r} has "
+            f"{mask_width}x{mask_height} px."
         )
     if not bool(hole.any()):
         raise ValueError(f"The mask {str(mask)!r} is empty; paint the pixels to fill in white.")

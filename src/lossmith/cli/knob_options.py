@@ -1,4 +1,4 @@
-"""Where a command line wants a knob to stand: a value, a place of the slider, an outcome, or a map from a picture."""
+"""Knob settings on the command line: a value, a slider position, an outcome, or a map from an image."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,34 +13,38 @@ if TYPE_CHECKING:
     from lossmith.models.conditioned import ConditionedNetwork
     from lossmith.models.output_interpolation import OutputInterpolation
 
-__all__ = ["WAYS", "knobbed", "mixed", "turned"]
+    KnobNetwork = ConditionedNetwork | OutputInterpolation
+    KnobValues = Callable[[Tensor], dict[str, WeightValue]]
 
-WAYS = "--at 0.5 (the slider), --at lam=0.7, --at 'psnr>=28', or --at map.png (black low, white high)"
-NAMED = re.compile(r"([a-z]\w*)=(?!=)(.+)")
+__all__ = ["interpolate_ends", "load_conditioned_network", "parse_knob_settings"]
+
+FORMS = "--at 0.5 (the slider), --at lam=0.7, --at 'psnr>=28', or --at map.png (black low, white high)"
+NAMED_VALUE = re.compile(r"([a-z]\w*)=(?!=)(.+)")
+MAP_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
-def knobbed(what: str) -> "ConditionedNetwork":
-    """The network with a knob in a run folder or in a file of weights.
+def load_conditioned_network(source: str) -> "ConditionedNetwork":
+    """Return the conditioned network of a run folder or of a file of weights.
 
     Raises:
-        ValueError: There is none, or it has no knob.
+        ValueError: There is no network, or it has no knob.
     """
-    from lossmith.cli.networks import chosen
+    from lossmith.cli.networks import load_trained_network
     from lossmith.models.conditioned import ConditionedNetwork
 
-    model = chosen(what)
+    model = load_trained_network(source)
     if not isinstance(model, ConditionedNetwork):
-        raise ValueError(f"{what!r} has no knob; train one with --loss 'L1 + lam*perceptual' --knob lam=0.03:30.")
+        raise ValueError(f"{source!r} has no knob; train one with --loss 'L1 + lam*perceptual' --knob lam=0.03:30.")
     return model
 
 
-def mixed(model: "Restorer", what: str) -> "OutputInterpolation":
-    """The same network, turned by mixing its answers at both ends as the losses are mixed that it was trained on.
+def interpolate_ends(model: "Restorer", source: str) -> "OutputInterpolation":
+    """Return a network that interpolates the outputs at both ends of the knob, by the formula of its training.
 
     Raises:
-        ValueError: It has no knob or several, or its formula is none that can be mixed.
+        ValueError: The network has no knob or several, or the formula does not allow interpolation.
     """
-    from lossmith.cli.networks import file_of
+    from lossmith.cli.networks import find_weights_file
     from lossmith.knob.interpolation import balanced_value
     from lossmith.models.conditioned import ConditionedNetwork
     from lossmith.models.files import read_header
@@ -48,96 +52,99 @@ def mixed(model: "Restorer", what: str) -> "OutputInterpolation":
     from lossmith.parser import parse
 
     if not isinstance(model, ConditionedNetwork):
-        raise ValueError(f"{what!r} has no knob; leave --mix-ends out.")
-    if len(model.knobs) > 1 or not (loss := read_header(file_of(what)).get("loss")):
-        return OutputInterpolation(model)  # which refuses several, and takes weights that say no loss for L1 + lam * another
+        raise ValueError(f"{source!r} has no knob; omit --interpolate-outputs.")
+    loss = read_header(find_weights_file(source)).get("loss")
+    if len(model.knobs) > 1 or not loss:
+        return OutputInterpolation(model)  # raises for several knobs; without a formula assumes L1 + lam * another term
     return OutputInterpolation(model, balanced_value(parse(loss), next(iter(model.knobs))))
 
 
-def turned(model: "Restorer", at: "Sequence[str]", what: str) -> "Callable[[Tensor], dict[str, WeightValue]]":
-    """Where the knobs stand for an image (1, 3, H, W), as some --at ask; what is not a map is said on the way.
+def parse_knob_settings(model: "Restorer", at: "Sequence[str]", source: str) -> "KnobValues":
+    """Return a function from an image (1, 3, H, W) to the knob values of all --at options.
+
+    A slider position is printed with the metrics that were measured there.
 
     Raises:
-        ValueError: The network has no knob, a knob is left open, or one of them cannot be read or had.
+        ValueError: The network has no knob, a knob has no value, or an option cannot be parsed or satisfied.
     """
     from lossmith.models.conditioned import ConditionedNetwork
     from lossmith.models.output_interpolation import OutputInterpolation
 
     if not isinstance(model, ConditionedNetwork | OutputInterpolation):
         if at:
-            raise ValueError(f"{what!r} has no knob; leave --at out.")
+            raise ValueError(f"{source!r} has no knob; omit --at.")
         return lambda image: {}
     values: dict[str, WeightValue] = {}
-    if len(slid := [text for text in at if not NAMED.fullmatch(text)]) > 1:
-        raise ValueError(f"There is one slider; --at {slid[0]} and --at {slid[1]} cannot both be had.")
-    for text in slid:
-        if Path(text).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"):
-            return mapped(model, Path(text), at)
-        t = slider(model, text, what)
+    if len(positions := [text for text in at if not NAMED_VALUE.fullmatch(text)]) > 1:
+        raise ValueError(f"--at {positions[0]} and --at {positions[1]} both set the one slider; give one of them.")
+    for text in positions:
+        if Path(text).suffix.lower() in MAP_FORMATS:
+            return slider_map(model, Path(text), at)
+        t = parse_position(model, text, source)
         values |= model.knobs_at(t)
-        told(model, t, values)
+        print_position(model, t, values)
     for text in at:
-        if named := NAMED.fullmatch(text):
-            name, number = named.groups()
+        if match := NAMED_VALUE.fullmatch(text):
+            name, number = match.groups()
             if name not in model.knobs:
-                raise ValueError(f"{what!r} has no knob {name!r}; it has {', '.join(model.knobs)}.")
-            values[name] = numbered(text, number)
-    if still := [name for name in model.knobs if name not in values]:
-        low, high = model.knobs[still[0]]
-        raise ValueError(f"{what!r} has the knob {still[0]!r}, {low:g} to {high:g}; say where to turn it: {WAYS}.")
+                raise ValueError(f"{source!r} has no knob {name!r}; its knobs are {', '.join(model.knobs)}.")
+            values[name] = parse_value(text, number)
+    if unset := [name for name in model.knobs if name not in values]:
+        low, high = model.knobs[unset[0]]
+        raise ValueError(f"{source!r} has the knob {unset[0]!r}, {low:g} to {high:g}; set it with {FORMS}.")
     return lambda image: values
 
 
-def slider(model: "ConditionedNetwork | OutputInterpolation", text: str, what: str) -> float:
-    """The place of the slider that a number or an outcome asks for."""
+def parse_position(model: "KnobNetwork", text: str, source: str) -> float:
+    """Return the slider position of a number or of an outcome such as ``psnr>=28``."""
     from lossmith.models.output_interpolation import OutputInterpolation
 
     if not re.search("[<>]", text):
-        return numbered(text, text)
+        return parse_value(text, text)
     if model.slider is None:
-        command = f"lossmith knob sweep {what}{' --mix-ends' if isinstance(model, OutputInterpolation) else ''}"
-        raise ValueError(f"What the slider of {what!r} does was not measured yet: {command}.")
+        flag = " --interpolate-outputs" if isinstance(model, OutputInterpolation) else ""
+        raise ValueError(f"The slider of {source!r} is not measured yet; run lossmith knob sweep {source}{flag}.")
     return model.slider.find_position(text)
 
 
-def numbered(text: str, number: str) -> float:
-    """A number, or one line on how --at is written."""
+def parse_value(text: str, number: str) -> float:
+    """Return the number in an --at option."""
     try:
         return float(number)
     except ValueError:
-        raise ValueError(f"--at {text} cannot be read; write {WAYS}.") from None
+        raise ValueError(f"--at {text} cannot be parsed; write {FORMS}.") from None
 
 
-def told(model: "ConditionedNetwork | OutputInterpolation", t: float, values: "dict[str, WeightValue]") -> None:
-    """Says where the slider stands, and what was measured there."""
+def print_position(model: "KnobNetwork", t: float, values: "dict[str, WeightValue]") -> None:
+    """Print a slider position, its knob values, and the metrics measured there."""
     from lossmith.models.output_interpolation import OutputInterpolation
 
-    where = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
+    knobs = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
     if isinstance(model, OutputInterpolation):
-        where += f", {model.share(next(iter(values.values()))):.0%} of the high end's answer"
-    print(f"slider {t:.3g}: {where}")
+        knobs += f", {model.interpolation_weight(next(iter(values.values()))):.0%} of the output at the high end"
+    print(f"slider {t:.3g}: {knobs}")
     if model.slider is not None:
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in model.slider.expected_metrics(t).items())
-        print(f"there, on {model.slider.images}: {figures}")
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in model.slider.expected_metrics(t).items())
+        print(f"measured there on {model.slider.images}: {metrics}")
 
 
-def mapped(model: "ConditionedNetwork | OutputInterpolation", file: Path, at: "Sequence[str]") -> "Callable[[Tensor], dict[str, WeightValue]]":
-    """A slider for each pixel, from the brightness of a picture that is brought to the size of each image."""
+def slider_map(model: "KnobNetwork", file: Path, at: "Sequence[str]") -> "KnobValues":
+    """Return a function from an image to knob values per pixel, by the brightness of a map of any size."""
     import torch.nn.functional as F
 
     from lossmith.data.image_files import decode_image
     from lossmith.image import to_float
 
     if len(at) > 1:
-        raise ValueError(f"A map turns all knobs; leave --at {next(text for text in at if text != str(file))} out.")
+        raise ValueError(f"A map sets all knobs; omit --at {next(text for text in at if text != str(file))}.")
     try:
-        grey = to_float(decode_image(file)).mean(dim=0)[None, None]
+        brightness = to_float(decode_image(file)).mean(dim=0)[None, None]
     except (ValueError, OSError) as error:
         raise ValueError(f"The map {str(file)!r} cannot be read: {error}.") from error
 
-    def places(image: "Tensor") -> "dict[str, WeightValue]":
+    def values(image: "Tensor") -> "dict[str, WeightValue]":
         size = image.shape[-2:]
-        t = F.interpolate(grey, size=size, mode="bilinear", align_corners=False, antialias=True)
+        t = F.interpolate(brightness, size=size, mode="bilinear", align_corners=False, antialias=True)
         return model.knobs_at(t.clamp(0, 1).to(image.device))
 
-    return places
+    return values

@@ -1,10 +1,12 @@
-"""`lossmith knob sweep`: what turning a knob does, seen, measured, and made even."""
+"""`lossmith knob sweep`: the effect of a knob, measured over its range."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from lossmith.cli.common_options import Device, InterpolateOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,106 +25,86 @@ EPILOG = """Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("sweep", epilog=EPILOG)(sweep)
+    """Add the command."""
+    app.command("sweep", epilog=EPILOG)(print_sweep)
 
 
-def sweep(
-    what: Annotated[str, typer.Argument(metavar="RUN|WEIGHTS", help="A run with a knob, or its weights.")],
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of pictures to look at; by default those that the run is judged by.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for what it writes [RUN/knob, or RUN/knob_ends].")] = None,
+def print_sweep(
+    source: Annotated[str, typer.Argument(metavar="RUN|WEIGHTS", help="Run with a knob, or its weights.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of images \\[the validation images of the run].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder \\[RUN/knob, or RUN/knob_ends].")] = None,
     equalise: Annotated[
         bool | None,
         typer.Option(
-            "--equalise/--no-equalise",
-            help="Keep the slider's table with the weights; by default without --images.",
+            "--equalise/--no-equalise", help="Store the slider's table in the weights \\[only without --images]."
         ),
     ] = None,
-    mix_ends: Annotated[
-        bool, typer.Option("--mix-ends", help="Turn it by mixing its answers at both ends, for twice the work.")
-    ] = False,
-    places: Annotated[int, typer.Option(min=2, help="How many places from low to high.")] = 21,
-    metric: Annotated[list[str] | None, typer.Option(help="A metric, again for more; by default all.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    interpolate_outputs: InterpolateOutputs = False,
+    points: Annotated[int, typer.Option(min=2, help="Number of points from the low to the high end.")] = 21,
+    metric: Annotated[list[str] | None, typer.Option(help="Metric; may be repeated \\[all].")] = None,
+    device: Device = "auto",
 ) -> None:
-    """Turn a knob from low to high, see what that does, and make equal moves of its slider look equally large.
+    """Measure a knob from low to high, and calibrate its slider so that equal moves look equally large.
 
-    Several knobs turn together. It writes strip.png, the pictures at seven places; curve.png, accuracy against realism;
-    and sweep.json, every figure. The slider's table goes into the weights, where `lossmith restore --at` finds it; that
-    of --mix-ends beside it.
+    Several knobs move together. The command writes strip.png, images at seven points; curve.png, accuracy against
+    realism; and sweep.json, every metric. The slider's table is stored in the weights, for `lossmith restore --at`.
     """
     from rich.console import Console
-    from rich.progress import Progress
 
-    from lossmith._files import write_atomically, write_text_atomically
-    from lossmith.cli.knob_options import knobbed, mixed
-    from lossmith.cli.networks import device_of
-    from lossmith.knob import slider_calibration
-    from lossmith.knob.report.sweep import draw_sweep_curves, draw_sweep_strips
-    from lossmith.metrics import find_missing_metrics, describe_protocol
-    from lossmith.models import load_restorer, save_network
+    from lossmith.cli.knob_options import interpolate_ends, load_conditioned_network
+    from lossmith.cli.networks import resolve_device
+    from lossmith.cli.tables import print_omissions
 
-    console = Console(highlight=False, soft_wrap=True)
-    place = device_of(device)
-    network = knobbed(what).to(place)
-    model = mixed(network, what) if mix_ends else network
-    run = Path(what) if Path(what).is_dir() else None
-    which = known(metric)
-    if len(absent := find_missing_metrics(which)) == len(which):
-        raise ValueError(f"No metric is left to measure by. {next(iter(absent.values()))}")
-    taken = [name for name in which if name not in absent]
-    seen = [name for name in ("psnr_y", "lpips_alex") if name in taken] or taken
-    task, examples, shown = looked_at(network, run, images)
-    folder = out or (run or Path()) / ("knob_ends" if mix_ends else "knob")
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("sweep", total=len(examples))
-        swept = slider_calibration.sweep_knob(
-            model, task, examples, count=places, which=which, device=place, done=lambda _: progress.advance(bar)
-        )
-    words = f"{len(swept.pictures)} picture{'s' * (len(swept.pictures) != 1)} of {shown!r}"
-    model.slider = swept.equalised(words)
+    console, place = Console(highlight=False, soft_wrap=True), resolve_device(device)
+    network = load_conditioned_network(source).to(place)
+    model = interpolate_ends(network, source) if interpolate_outputs else network
+    run = Path(source) if Path(source).is_dir() else None
+    task, examples, shown = evaluation_images(network, run, images)
+    swept, used, missing = measure_knob(model, task, examples, select_metrics(metric), points, place)
+    count = len(swept.pictures)
+    model.slider = swept.equalised(f"{count} image{'s' * (count != 1)} of {shown!r}")
     record = {
-        "what": what,
+        "what": source,
         "images": shown,
         "scale": model.scale,
-        "mix_ends": mix_ends,
+        "mix_ends": interpolate_outputs,
         **swept.record(),
         "t": model.slider.positions,
     }
-    record |= {"protocol": describe_protocol(task.border, taken), "missing": absent}
-    record["skipped"] = [file._asdict() for file in examples.skipped]
-    write_text_atomically(folder / "sweep.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
-    write_atomically(folder / "curve.png", lambda partial: draw_sweep_curves(swept, f"{what} on {words}", partial))
-    write_atomically(folder / "strip.png", lambda partial: draw_sweep_strips(model, task, examples, partial, which=seen, device=place))
+    folder = out or (run or Path()) / ("knob_ends" if interpolate_outputs else "knob")
+    write_sweep(folder, record, swept, model, task, examples, used, missing, place)
     if equalise if equalise is not None else images is None:
-        file = run / "model.safetensors" if run else Path(what)
-        header = load_restorer(file)[1]
-        write_atomically(file, lambda partial: save_network(network, partial, header))
-        console.print(
-            f"{file}: its slider{' of mixed ends' * mix_ends} is equalised by the {swept.distance}.", markup=False
-        )
-    for name, why in absent.items():
-        console.print(f"Without {name}. {why}", markup=False)
-    for skipped in examples.skipped:
-        console.print(f"Skipped {skipped.file}: {skipped.reason}", markup=False)
+        file = run / "model.safetensors" if run else Path(source)
+        store_slider(network, file)
+        kind = " of interpolated outputs" * interpolate_outputs
+        console.print(f"{file}: the slider{kind} is equalised by {swept.distance}.", markup=False)
+    print_omissions(console, missing, [file._asdict() for file in examples.skipped])
     for name in ("strip.png", "curve.png", "sweep.json"):
         console.print(str(folder / name), markup=False)
 
 
-def known(asked: "Sequence[str] | None") -> "list[MetricName]":
-    """The metrics that are asked for; by default all, the slow ones too."""
+def select_metrics(names: "Sequence[str] | None") -> "list[MetricName]":
+    """Return the metrics of the given names; all metrics by default, slow ones included.
+
+    Raises:
+        ValueError: A metric does not exist.
+    """
     from lossmith.metrics import DEFAULT_METRICS
 
     every: list[MetricName] = [*DEFAULT_METRICS, "dists", "swd"]
-    if unknown := [name for name in asked or () if name not in every]:
-        raise ValueError(f"There is no metric {unknown[0]!r}; there are {', '.join(every)}.")
-    return [name for name in every if name in asked] if asked else every
+    if unknown := [name for name in names or () if name not in every]:
+        raise ValueError(f"There is no metric {unknown[0]!r}; the metrics are {', '.join(every)}.")
+    return [name for name in every if name in names] if names else every
 
 
-def looked_at(model: "ConditionedNetwork", run: Path | None, images: Path | None) -> "tuple[Task, EvaluationSet, str]":
-    """The task, the pictures, and whose they are: by default those that the run itself is judged by."""
+def evaluation_images(
+    model: "ConditionedNetwork", run: Path | None, images: Path | None
+) -> "tuple[Task, EvaluationSet, str]":
+    """Return the task, the images and their folder; by default the validation images of the run.
+
+    Raises:
+        ValueError: There are neither images nor a run.
+    """
     from lossmith.data import hold_out, list_images
     from lossmith.tasks import SuperResolution
     from lossmith.train import Settings
@@ -133,9 +115,74 @@ def looked_at(model: "ConditionedNetwork", run: Path | None, images: Path | None
     if images:
         return task, task.evaluation_set(images), str(images)
     if settings is None:
-        raise ValueError("Weights say nothing of pictures; give --images, or the run that they are of.")
+        raise ValueError("A file of weights names no images; give --images, or the run of the weights.")
     if settings.val:
         return task, task.evaluation_set(settings.val, limit=settings.val_count), settings.val
     files = list_images(settings.images)
     count = min(settings.val_count, max(1, len(files) // 10))
     return task, task.evaluation_set(hold_out(files, count)[1], limit=settings.val_count), settings.images
+
+
+def measure_knob(
+    model: Any, task: "Task", examples: "EvaluationSet", metrics: "Sequence[MetricName]", points: int, device: str
+) -> "tuple[Any, list[MetricName], dict[str, str]]":
+    """Return the metrics at all points, the names of the metrics, and the metrics that are missing, with reasons.
+
+    Raises:
+        ValueError: All metrics are missing.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lossmith.knob import slider_calibration
+    from lossmith.metrics import find_missing_metrics
+
+    if len(missing := find_missing_metrics(metrics)) == len(metrics):
+        raise ValueError(f"None of the metrics can be computed. {next(iter(missing.values()))}")
+    with Progress(console=Console(), transient=True) as progress:
+        bar = progress.add_task("sweep", total=len(examples))
+        swept = slider_calibration.sweep_knob(
+            model, task, examples, count=points, which=metrics, device=device, done=lambda _: progress.advance(bar)
+        )
+    return swept, [name for name in metrics if name not in missing], missing
+
+
+def write_sweep(
+    folder: Path,
+    record: dict[str, Any],
+    swept: Any,
+    model: Any,
+    task: "Task",
+    examples: "EvaluationSet",
+    used: "list[MetricName]",
+    missing: dict[str, str],
+    device: str,
+) -> None:
+    """Write sweep.json, curve.png and strip.png."""
+    from lossmith._files import write_atomically, write_text_atomically
+    from lossmith.knob.report.sweep import draw_sweep_curves, draw_sweep_strips
+    from lossmith.metrics import describe_protocol
+
+    record = {
+        **record,
+        "protocol": describe_protocol(task.border, used),
+        "missing": missing,
+        "skipped": [file._asdict() for file in examples.skipped],
+    }
+    title = f"{record['what']} on {model.slider.images}"
+    shown = [name for name in ("psnr_y", "lpips_alex") if name in used] or used
+    write_text_atomically(folder / "sweep.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_atomically(folder / "curve.png", lambda partial: draw_sweep_curves(swept, title, partial))
+    write_atomically(
+        folder / "strip.png",
+        lambda partial: draw_sweep_strips(model, task, examples, partial, which=shown, device=device),
+    )
+
+
+def store_slider(network: "ConditionedNetwork", file: Path) -> None:
+    """Write a network with its slider over the file of its weights; the header is kept."""
+    from lossmith._files import write_atomically
+    from lossmith.models import load_restorer, save_network
+
+    header = load_restorer(file)[1]
+    write_atomically(file, lambda partial: save_network(network, partial, header))

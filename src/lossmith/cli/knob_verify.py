@@ -1,10 +1,12 @@
-"""`lossmith knob verify`: whether one network with a knob is worth several without."""
+"""`lossmith knob verify`: a comparison of one network with a knob with several networks without."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from lossmith.cli.common_options import Device
 
 __all__ = ["register"]
 
@@ -16,54 +18,58 @@ EPILOG = """Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("verify", epilog=EPILOG)(verify)
+    """Add the command."""
+    app.command("verify", epilog=EPILOG)(print_certificate)
 
 
-def verify(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run with one knob.")],
-    images: Annotated[Path, typer.Option(help="Folder of pictures that neither the run nor you have tuned on.")],
+def print_certificate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a completed training with one knob.")],
+    images: Annotated[Path, typer.Option(help="Folder of images that were used neither for training nor for tuning.")],
     train: Annotated[
         bool,
-        typer.Option(
-            "--train", help="Train the networks to compare with, where they are missing: as many steps as the run."
-        ),
+        typer.Option("--train", help="Train the missing baseline networks, for as many steps as the run in total."),
     ] = False,
     values: Annotated[
         int | None,
-        typer.Option(min=2, help="How many separate networks share the run's steps \\[those there are, or 5]."),
+        typer.Option(min=2, help="Number of baseline networks that share the run's steps \\[the existing ones, or 5]."),
     ] = None,
     equal_length: Annotated[
         list[float] | None,
-        typer.Option(metavar="LAM", help="Also a network of the run's full length at this place; may be repeated."),
+        typer.Option(
+            metavar="LAM", help="Knob value of a further baseline with all of the run's steps; may be repeated."
+        ),
     ] = None,
     shorter: Annotated[
         list[int] | None,
-        typer.Option(metavar="K", help="Also a knob trained for K of VALUES parts of the steps; may be repeated."),
+        typer.Option(
+            metavar="K", help="Compare with a knob network trained for K / VALUES of the steps; may be repeated."
+        ),
     ] = None,
     realism: Annotated[
-        list[str] | None, typer.Option(help="An axis of realism: lpips_alex, dists or swd \\[lpips_alex and swd].")
+        list[str] | None,
+        typer.Option(help="Realism metric: lpips_alex, dists or swd; may be repeated \\[lpips_alex and swd]."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Pictures at most, spread evenly over the folder.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of images, evenly spread over the folder.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one line of JSON.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    device: Device = "auto",
 ) -> None:
-    """Certify a knob: its hypervolume, monotony, range and gaps beside separate networks of the same total compute.
+    """Certify a knob: its hypervolume, monotonicity, range and gaps beside baselines of the same total compute.
 
-    Once for the knob turned by its layers, and once by mixing its ends. The networks lie in RUN/verify, and what is
-    there is not trained again. Without them, and without --train, it gives the knob's curves alone. The certificate is
-    kept there too, as text, JSON and figure, by the name of the pictures' folder. It says no when it is no.
+    The knob is certified twice: by its conditioned layers, and by interpolation of the outputs at its ends. RUN/verify
+    holds the baseline networks, which are trained once, and the certificate as text, JSON and figure. Without
+    baselines the command prints the knob's curves.
     """
     from rich.console import Console
 
-    from lossmith._files import write_atomically, write_text_atomically
-    from lossmith.cli.networks import device_of
-    from lossmith.knob.report.certificate import draw_certificate, format_certificate
-    from lossmith.knob.verification import REALISM, check_realism_metrics
-    from lossmith.knob.verification import verify_knob as verified
+    from lossmith.cli.networks import resolve_device
+    from lossmith.cli.tables import print_omissions
+    from lossmith.knob.report.certificate import format_certificate
+    from lossmith.knob.verification import REALISM, check_realism_metrics, verify_knob
 
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-    record, series = verified(
+    record, series = verify_knob(
         run,
         images,
         values=values,
@@ -72,22 +78,27 @@ def verify(
         realism=check_realism_metrics(realism) if realism else REALISM,
         training=train,
         limit=limit,
-        device=device_of(device),
+        device=resolve_device(device),
         console=console,
     )
     text, line = format_certificate(record), json.dumps(record, allow_nan=False)
-    place = run / "verify" / f"certificate_{images.resolve().name}.png"
+    figure = run / "verify" / f"certificate_{images.resolve().name}.png"
     if record["certified"] is not None:
-        write_text_atomically(place.with_suffix(".json"), line + "\n")
-        write_text_atomically(place.with_suffix(".txt"), text + "\n")
-        write_atomically(place, lambda partial: draw_certificate(record, series, partial))
+        write_certificate(figure, record, series, text, line)
     if as_json:
         print(line)
         return
     console.print(text, markup=False)
-    for metric, why in record["missing"].items():
-        console.print(f"Without {metric}. {why}", markup=False)
-    for file in record["skipped"]:
-        console.print(f"Skipped {file['file']}: {file['reason']}", markup=False)
+    print_omissions(console, record["missing"], record["skipped"])
     if record["certified"] is not None:
-        console.print(str(place), markup=False)
+        console.print(str(figure), markup=False)
+
+
+def write_certificate(figure: Path, record: dict[str, Any], series: Any, text: str, line: str) -> None:
+    """Write a certificate as JSON, text and figure."""
+    from lossmith._files import write_atomically, write_text_atomically
+    from lossmith.knob.report.certificate import draw_certificate
+
+    write_text_atomically(figure.with_suffix(".json"), line + "\n")
+    write_text_atomically(figure.with_suffix(".txt"), text + "\n")
+    write_atomically(figure, lambda partial: draw_certificate(record, series, partial))

@@ -33,7 +33,7 @@ def print_networks(as_json: AsJson = False) -> None:
 
     rows = list_networks()
     if as_json:
-        print(json.dumps(rows))
+        print(json.dumps(rows, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
     table = Table("--model", "description", "--model-option", title_justify="left")

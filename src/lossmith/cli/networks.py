@@ -63,7 +63,7 @@ def load_task(source: str | Path, scale: int) -> "Task":
     name = facts.get("task", SuperResolution.name)
     if name not in TASKS:
         raise ValueError(f"{str(source)!r} was trained for the task {name!r}; the tasks are {', '.join(TASKS)}.")
-    return TASKS[name](scale, **facts.get("options", {}))
+    return TASKS[name](scale, **TASKS[name].current_options(facts.get("options", {})))
 
 
 def resolve_device(name: str) -> str:

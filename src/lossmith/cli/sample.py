@@ -1,14 +1,19 @@
-"""`lossmith sample`: pictures of a text."""
+"""`lossmith sample`: images of a text prompt."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossmith.cli.common_options import Device
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lossmith.text_to_image.models.sampler import SamplerConfig
     from lossmith.text_to_image.pipeline import TextToImagePipeline
 
-__all__ = ["prompted_in", "register"]
+__all__ = ["load_pipeline", "register", "sample_prompts"]
 
 EPILOG = """Examples:
 
@@ -20,95 +25,128 @@ EPILOG = """Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("sample", epilog=EPILOG, rich_help_panel="Networks")(sample)
+    """Add the command."""
+    app.command("sample", epilog=EPILOG, rich_help_panel="Networks")(sample_prompts)
 
 
-def sample(
-    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run of train text-to-image, or its weights.")],
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What shall be seen; one or more.")],
-    out: Annotated[Path, typer.Option(help="The picture to write, a sheet if there are several.")] = Path("sample.png"),
+def sample_prompts(
+    network: Annotated[
+        Path, typer.Argument(metavar="RUN|FILE", help="Run of lossmith train text-to-image, or its weights.")
+    ],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more prompts.")],
+    out: Annotated[Path, typer.Option(help="Image to write, a grid of several images.")] = Path("sample.png"),
     grid: Annotated[str | None, typer.Option(help="Rows x columns \\[a row of 4 for each prompt].")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first picture's noise; the next one's is one more.")] = 0,
-    guidance: Annotated[float, typer.Option(min=0, help="How much the text is exaggerated; 1 is not at all.")] = 2.0,
-    interval: Annotated[str, typer.Option(help="Between which times it acts, 0 (picture) to 1 (noise).")] = "0:1",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps from noise to picture.")] = 25,
-    sampler: Annotated[str, typer.Option(help="euler, heun, ddim or dpm++.")] = "euler",
-    threshold: Annotated[float, typer.Option(help="Part of the values kept within [0, 1]; 1 leaves all.")] = 0.995,
-    cap: Annotated[float, typer.Option(help="How far larger ones are followed before they are cut.")] = 2.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the first image; each further image adds 1.")] = 0,
+    guidance: Annotated[
+        float, typer.Option(min=0, help="Weight of classifier-free guidance; 1 disables guidance.")
+    ] = 2.0,
+    guidance_interval: Annotated[str, typer.Option(help="Times with guidance, from 0 (image) to 1 (noise).")] = "0:1",
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Sampling steps.")] = 25,
+    sampler: Annotated[str, typer.Option(help="Sampler: euler, heun, ddim or dpm++.")] = "euler",
+    threshold: Annotated[
+        float, typer.Option(help="Quantile of dynamic thresholding, the values kept in [0, 1]; 1 disables it.")
+    ] = 0.995,
+    threshold_max: Annotated[float, typer.Option(help="Maximum divisor of dynamic thresholding.")] = 2.0,
     upscale: Annotated[
-        Path | None, typer.Option(help="A later stage: a run with --scale, or of train super-resolution; or a file.")
+        Path | None,
+        typer.Option(help="Network of a super-resolution stage: a run with --scale or of super-resolution, or a file."),
     ] = None,
-    spoilt: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Noise on what a later stage sees that is a diffusion [0.2].")
+    noise_augmentation: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Noise level of the inputs of a diffusion stage of --upscale \\[0.2]."),
     ] = None,
-    zoom: Annotated[int, typer.Option(min=1, max=16, help="How often each pixel is repeated, to see small ones.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    zoom: Annotated[
+        int, typer.Option(min=1, max=16, help="Integer magnification of the output, by repeated pixels.")
+    ] = 1,
+    device: Device = "auto",
 ) -> None:
-    """Make pictures of prompts with a trained network; the same seed gives the same picture.
+    """Sample images of text prompts from a trained network; the same seed gives the same image.
 
-    With several prompts the pictures of the first come first. An empty prompt asks for any picture.
+    With several prompts the images of the first prompt come first. An empty prompt samples unconditionally.
     """
-    from lossmith.cli.networks import device_of, file_of
-    from lossmith.cli.restore import WRITES, write
-    from lossmith.tasks.options import parse_number_or_range
+    from lossmith.cli.networks import resolve_device
+    from lossmith.cli.restore import OUTPUT_FORMATS, write_image
     from lossmith.image import to_pil
-    from lossmith.text_to_image.pipeline import load_upscaler
     from lossmith.text_to_image.models.sampler import SamplerConfig
-    from lossmith.text_to_image.sample_callback import make_grid as laid_out
+    from lossmith.text_to_image.pipeline import make_image_grid
 
-    if out.suffix.lower() not in WRITES:
-        raise ValueError(f"--out wants a name that ends in one of {', '.join(WRITES)}; got {str(out)!r}.")
-    between = parse_number_or_range("--interval", interval)
-    if isinstance(between, float):
-        raise ValueError(f"--interval wants two times, such as 0.1:0.9; got {interval!r}.")
-    how = SamplerConfig(
-        solver=sampler,  # type: ignore[arg-type]  # which checks it
+    if out.suffix.lower() not in OUTPUT_FORMATS:
+        raise ValueError(f"--out must end in one of {', '.join(OUTPUT_FORMATS)}; got {str(out)!r}.")
+    config = SamplerConfig(
+        solver=sampler,  # type: ignore[arg-type]  # checked by the class
         steps=steps,
-        guidance=guidance,
-        interval=(between[0], between[1]),
-        threshold=threshold,
-        cap=cap,
+        guidance_scale=guidance,
+        guidance_interval=parse_interval(guidance_interval),
+        threshold_quantile=threshold,
+        threshold_max=threshold_max,
     )
-    if spoilt is not None and upscale is None:
-        raise ValueError("--spoilt is the noise on what a later stage sees; give one with --upscale, or leave it out.")
-    rows, columns = shaped(grid, len(prompts))
-    place, first = device_of(device), prompted_in(run)
-    later = None if upscale is None else load_upscaler(file_of(upscale))
-    count = rows * columns
-    texts = [prompts[k * len(prompts) // count] for k in range(count)]
-    seeds = range(seed, seed + count)
-    made = first.make(texts, seeds, how, device=place)
-    if later is not None:
-        made = later.enlarge(made, texts, seeds, how, spoilt=spoilt, device=place)
-    shown = made.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
-    write(to_pil(laid_out(shown, columns)), out)
-    print(f"{out}: {count} pictures of {made.shape[-1]} px, seeds {seed} to {seed + count - 1}")
+    if noise_augmentation is not None and upscale is None:
+        raise ValueError("--noise-augmentation needs a super-resolution stage; add --upscale, or omit the option.")
+    rows, columns = parse_grid(grid, len(prompts))
+    images = generate(
+        network, prompts, rows * columns, seed, config, upscale, noise_augmentation, resolve_device(device)
+    )
+    zoomed = images.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
+    write_image(to_pil(make_image_grid(zoomed, columns)), out)
+    print(f"{out}: {len(images)} images of {images.shape[-1]} px, seeds {seed} to {seed + len(images) - 1}")
 
 
-def shaped(grid: str | None, prompts: int) -> tuple[int, int]:
-    """The rows and columns of a sheet.
+def generate(
+    network: Path,
+    prompts: list[str],
+    count: int,
+    seed: int,
+    config: "SamplerConfig",
+    upscale: Path | None,
+    noise_level: float | None,
+    device: str,
+) -> "Tensor":
+    """Return images (N, 3, S, S) of the prompts, an equal number for each, upscaled by a second network if given."""
+    from lossmith.cli.networks import find_weights_file
+    from lossmith.text_to_image.pipeline import load_upscaler
+
+    pipeline = load_pipeline(network)
+    upscaler = None if upscale is None else load_upscaler(find_weights_file(upscale))
+    repeated, seeds = [prompts[k * len(prompts) // count] for k in range(count)], range(seed, seed + count)
+    images = pipeline.generate(repeated, seeds, config, device=device)
+    if upscaler is not None:
+        images = upscaler.upscale(images, repeated, seeds, config, noise_level=noise_level, device=device)
+    return images
+
+
+def parse_interval(text: str) -> tuple[float, float]:
+    """Return the two times of --guidance-interval."""
+    from lossmith.tasks.options import parse_number_or_range
+
+    ends = parse_number_or_range("--guidance-interval", text)
+    if isinstance(ends, float):
+        raise ValueError(f"--guidance-interval must be two times, such as 0.1:0.9; got {text!r}.")
+    return ends[0], ends[1]
+
+
+def parse_grid(text: str | None, prompts: int) -> tuple[int, int]:
+    """Return the rows and columns of --grid.
 
     Raises:
-        ValueError: It is no such shape, or has no room for all prompts.
+        ValueError: The grid is invalid, or has fewer cells than there are prompts.
     """
-    if grid is None:
+    if text is None:
         return prompts, 4
-    rows, _, columns = grid.partition("x")
+    rows, _, columns = text.partition("x")
     if not (rows.isdecimal() and columns.isdecimal() and 0 < int(rows) * int(columns) <= 1024):
-        raise ValueError(f"--grid wants rows x columns, such as 4x4, of at most 1024 pictures; got {grid!r}.")
+        raise ValueError(f"--grid must be rows x columns, such as 4x4, with at most 1024 images; got {text!r}.")
     if int(rows) * int(columns) < prompts:
-        raise ValueError(f"A grid of {grid} has no room for {prompts} prompts; take a larger one.")
+        raise ValueError(f"--grid must have a cell for each of the {prompts} prompts; got {text}.")
     return int(rows), int(columns)
 
 
-def prompted_in(what: Path) -> "Prompted":
-    """The network that makes pictures of texts in a run or a file.
+def load_pipeline(network: Path) -> "TextToImagePipeline":
+    """Return the text-to-image pipeline of a run or of a file of weights.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The file is not a text-to-image network.
     """
-    from lossmith.cli.networks import file_of
+    from lossmith.cli.networks import find_weights_file
     from lossmith.text_to_image.pipeline import TextToImagePipeline
 
-    return TextToImagePipeline.of(file_of(what))
+    return TextToImagePipeline.from_file(find_weights_file(network))

@@ -1,12 +1,13 @@
 """Tables that keep all text: a terminal wraps long lines, and a pipe receives them whole."""
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["print_full_width"]
+__all__ = ["print_full_width", "print_omissions"]
 
 MAX_WIDTH = 10_000
 """Characters; no table is wider."""
@@ -23,3 +24,11 @@ def print_full_width(console: "Console", table: "Table") -> None:
         console.print(table)
     finally:
         console.width = width
+
+
+def print_omissions(console: "Console", missing: Mapping[str, str], skipped: Iterable[Mapping[str, str]]) -> None:
+    """Print the metrics that are not computed and the files that were skipped, with the reasons."""
+    for metric, reason in missing.items():
+        console.print(f"{metric} is not computed. {reason}", markup=False)
+    for file in skipped:
+        console.print(f"Skipped {file['file']}: {file['reason']}", markup=False)

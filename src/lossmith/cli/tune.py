@@ -22,8 +22,8 @@ __all__ = ["register"]
 
 HELP = """Search for weights, layers and learning rate.
 
-Each trial is a training in a run folder of its own, evaluated on validation images. The result is the Pareto front, the \
-trials that no other trial surpasses in all metrics, and its knee point. Workers may be killed at any time."""
+Each trial is a training in a run folder of its own, evaluated on validation images. The result is the Pareto front, \
+the trials that no other trial surpasses in all metrics, and its knee point. Workers may be killed at any time."""
 
 EPILOG = """Examples:
 
@@ -115,6 +115,7 @@ def run_study(name: str, options: Any) -> None:
     """Run or resume a study with the options of its command, and write its report."""
     from rich.console import Console
 
+    from lossmith.tune.findings import has_findings
     from lossmith.tune.study import tune
     from lossmith.tune.trial import Hardware
 
@@ -124,7 +125,7 @@ def run_study(name: str, options: Any) -> None:
         tune(
             search,
             options.out,
-            machine=Hardware(options.accelerator, 1, options.data_workers),
+            hardware=Hardware(options.accelerator, 1, options.data_workers),
             console=console,
             trials=options.trials,
             workers=options.workers,
@@ -132,7 +133,7 @@ def run_study(name: str, options: Any) -> None:
             heartbeat=options.heartbeat,
         )
     finally:
-        if (options.out / "marks.json").is_file():
+        if has_findings(options.out):
             report_study(options.out, console)
 
 
@@ -145,12 +146,12 @@ def build_search(name: str, options: Any) -> "Search":
         options.images.resolve(),
         options.val.resolve(),
         steps=options.steps,
-        figures=options.objectives,
+        objectives=options.objectives,
         ranges=options.ranges or [],
         choices=options.choice or [],
         lr=options.lr,
-        rungs=options.prune_at,
-        floors=options.constraint or [],
+        prune_at=options.prune_at,
+        constraints=options.constraint or [],
         grid=options.grid,
         sampler=options.sampler,
         training=trial_settings(name, options),

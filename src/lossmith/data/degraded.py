@@ -63,7 +63,7 @@ class DegradedCrops(Dataset[dict[str, Tensor]]):
 
 @final
 class DegradedImages:
-    """Whole images and their degraded versions, equal in every iteration.
+    """Evaluation images and their degraded versions, equal in every iteration.
 
     Args:
         images: A folder, or files.

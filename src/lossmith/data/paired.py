@@ -144,7 +144,7 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
 
 @final
 class PairedImages:
-    """Whole pairs for evaluation.
+    """Evaluation pairs of whole images.
 
     Args:
         targets: The folder or the files of the target images.

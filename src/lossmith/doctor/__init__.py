@@ -1,6 +1,6 @@
-"""The doctor: is this loss sound? In words, and before a training is spent on it."""
+"""The doctor: checks of a loss before a training."""
 
 from lossmith.doctor.examine import check
-from lossmith.doctor.report import BrokenLossError, Finding, DoctorReport
+from lossmith.doctor.report import BrokenLossError, DoctorReport, Finding
 
-__all__ = ["BrokenLossError", "Finding", "DoctorReport", "check"]
+__all__ = ["BrokenLossError", "DoctorReport", "Finding", "check"]

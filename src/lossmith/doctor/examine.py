@@ -1,4 +1,4 @@
-"""The whole examination of a loss."""
+"""The examination of a loss: all checks of all terms."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,159 +7,172 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lossmith.doctor import anatomy, behaviour, measures, slopes
-from lossmith.doctor.inputs import Inputs, first_images, min_batch_size, make_inputs, image_inputs, with_untrained_networks
+from lossmith.doctor import call_checks, gradient_checks, module_checks, value_checks
+from lossmith.doctor.example_inputs import (
+    Inputs,
+    find_image_inputs,
+    first_images,
+    make_inputs,
+    min_batch_size,
+    with_untrained_networks,
+)
 from lossmith.doctor.probe import TermProbe, copy_loss
-from lossmith.doctor.report import Finding, DoctorReport, describe_error
+from lossmith.doctor.report import DoctorReport, Finding, describe_error
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.term import Term
+from lossmith.formula.weight import Weight
 
 __all__ = ["check"]
 
-SIDES = (64, 96, 192)
-"""The pictures that the examination makes do with, if the loss can look at them."""
+_SIDES = (64, 96, 192)
+"""The sides of made-up images; the first that the loss accepts is used."""
 
 
-def check(loss: Loss, views: Mapping[str, Tensor] | None = None, *, shape: Sequence[int] | None = None) -> DoctorReport:
-    """Examines a loss on a copy of it, in training mode, as a parent module has it.
+def check(
+    loss: Loss, inputs: Mapping[str, Tensor] | None = None, *, shape: Sequence[int] | None = None
+) -> DoctorReport:
+    """Examine a loss before a training, on a copy in training mode.
 
-    Each term is tried on noise, for structure, and on hostile views, for what is not finite. With views, such as the
-    first batch of a run, their ranges are looked at and the terms are weighed on them; the noise is then of their
-    shapes, or of a corner of 64 px where all are pictures of one size. Nothing that is random elsewhere is drawn, and
-    neither the loss nor the views are changed.
+    Each term is evaluated on noise and on edge cases. With inputs, such as the first batch of a run, their value ranges
+    and the balance of the terms are checked too; the noise then has the shapes of the inputs, or is a crop of 64 px if
+    all inputs are images of one size. The global random state, the loss and the inputs are not changed.
 
     Args:
         loss: The loss.
-        views: What it will read, by name; without them, views are made up.
-        shape: The shape (N, 3, H, W) of the pictures to make up; by default two, of the first of 64, 96 and 192 px a
-            side that every term can look at.
+        inputs: The inputs of the loss by name; None for made-up inputs.
+        shape: The shape (N, 3, H, W) of made-up images; by default two images of the first of 64, 96 and 192 px a side
+            that every term accepts.
 
     Returns:
-        What was found, the worst first; `raise_if_broken()` stops a training before it begins.
+        The findings, errors first; call `raise_if_broken()` to stop a training before its first step.
 
     Raises:
-        ValueError: The shape is no such shape, or a view that the loss reads is not there.
+        ValueError: If the shape is not a batch of images, or an input of the loss is missing.
 
     Example:
         >>> from lossmith import L1, TV
         >>> print(check(0.5 * L1() + TV()))
-        0.5 * L1() + TV(): sound.
-        >>> check(L1(), {"pred": torch.rand(1, 3, 8, 8), "target": 255 * torch.rand(1, 3, 8, 8)}).errors[0].cure
+        0.5 * L1() + TV(): no problems found.
+        >>> check(L1(), {"pred": torch.rand(1, 3, 8, 8), "target": 255 * torch.rand(1, 3, 8, 8)}).errors[0].suggestion
         'Divide by 255.'
     """
     if shape is not None and (len(shape) != 4 or min(shape) < 1):
-        raise ValueError(f"check wants the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
-    device = next(iter(views.values())).device if views else torch.device("cpu")
+        raise ValueError(f"check needs the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
+    device = next(iter(inputs.values())).device if inputs else torch.device("cpu")
     devices = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.inference_mode(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        findings = list(_examined(loss, views, shape))
-    return DoctorReport.of(repr(loss), findings)
+        findings = list(_examine(loss, inputs, shape))
+    return DoctorReport.from_findings(repr(loss), findings)
 
 
-def _examined(loss: Loss, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Iterator[Finding]:
-    whole, missing = with_untrained_networks(loss)
-    whole = copy_loss(whole).train()
+def _examine(loss: Loss, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Iterator[Finding]:
+    hybrid, missing = with_untrained_networks(loss)
+    hybrid = copy_loss(hybrid).train()
     for message in missing:
-        yield Finding("warning", "weights", "", "Examined with an untrained network, whatever it will see.", message)
-    if views is not None:
-        views = {name: view.detach() for name, view in views.items()}
-        whole.feature_cache(views)
-        yield from measures.check_input_range(whole, views)
-    well: list[str] = []
-    partial: list[Finding] = []
-    for name, term in zip(whole.names, whole.terms, strict=True):
-        found = _term(name, term, views, shape)
-        yield from (finding for finding in found if finding.check != "partial")
-        partial += (finding for finding in found if finding.check == "partial")
-        if not any(finding.severity == "error" for finding in found):
-            well.append(name)
-    shared = len(partial) < sum("pred" in term.inputs for term in whole.terms)  # another term reaches the rest
-    yield from (replace(finding, severity="warning") if shared else finding for finding in partial)
-    if well and (views is None or "pred" in views):
-        side = (shape[2], shape[3]) if shape else _fitting(whole)
-        yield from measures.check_balance(whole, well, None if views is None else first_images(whole, views, min_batch_size(whole)), side)
+        yield Finding("warning", "weights", "", "The loss was examined with an untrained network.", message)
+    if inputs is not None:
+        inputs = {name: tensor.detach() for name, tensor in inputs.items()}
+        hybrid.feature_cache(inputs)
+        yield from value_checks.check_input_range(hybrid, inputs)
+    correct: list[str] = []
+    uncovered: list[Finding] = []
+    for name, term in zip(hybrid.names, hybrid.terms, strict=True):
+        findings = _examine_term(name, term, inputs, shape)
+        yield from (finding for finding in findings if finding.check != "coverage")
+        uncovered += (finding for finding in findings if finding.check == "coverage")
+        if not any(finding.severity == "error" for finding in findings):
+            correct.append(name)
+    covered_by_others = len(uncovered) < sum("pred" in term.inputs for term in hybrid.terms)
+    yield from (replace(each, severity="warning") if covered_by_others else each for each in uncovered)
+    if correct and (inputs is None or "pred" in inputs):
+        size = (shape[2], shape[3]) if shape else _find_size(hybrid)
+        first = None if inputs is None else first_images(hybrid, inputs, min_batch_size(hybrid))
+        yield from value_checks.check_balance(hybrid, correct, first, size)
 
 
-def _term(name: str, term: Term, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> list[Finding]:
-    """All that is found of one term, also if it stops on the way."""
-    found: list[Finding] = []
-    alone = Hybrid([Term(term.distance, lens=term.lens, input_renames=term.input_renames)])
+def _examine_term(
+    name: str, term: Term, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None
+) -> list[Finding]:
+    """Return the findings about one term, including those before an exception."""
+    findings: list[Finding] = []
+    loss = Hybrid([replace(term, weight=Weight())])
     try:
-        noise = _noise(alone, views, shape)
-        for finding in _checks(TermProbe(name, term, noise, tuple(image_inputs(alone, noise)))):
-            found.append(finding)  # what was found before an error stays
-    except Exception as error:  # whatever a foreign callable may raise
-        cure = "Try it on these pictures by hand; nothing after this could be looked at."
-        found.append(Finding("error", "refuses", name, f"It stops on ordinary pictures: {describe_error(error)}", cure))
-    return found
+        noise = _make_noise(loss, inputs, shape)
+        for finding in _run_checks(TermProbe(name, term, noise, tuple(find_image_inputs(loss, noise)))):
+            findings.append(finding)
+    except Exception as error:  # an external callable may raise any exception
+        message = f"The term raises an exception for ordinary images: {describe_error(error)}"
+        suggestion = "Call the term on such images; the remaining checks could not run."
+        findings.append(Finding("error", "exception", name, message, suggestion))
+    return findings
 
 
-def _checks(patient: TermProbe) -> Iterator[Finding]:
-    """All checks of one term, those first that tell why others fail."""
-    if misshapen := list(behaviour.check_output_shape(patient)):
-        yield from misshapen
+def _run_checks(probe: TermProbe) -> Iterator[Finding]:
+    """Run all checks of one term, first those that explain failures of others."""
+    if wrong_shape := list(call_checks.check_output_shape(probe)):
+        yield from wrong_shape
         return
-    before = patient.state()
-    yield from behaviour.check_mutation(patient)
-    yield from anatomy.check_trainable(patient)
-    unsteady = list(behaviour.check_determinism(patient))
-    yield from unsteady
-    yield from behaviour.check_precision(patient)
-    yield from anatomy.check_aliasing(patient)
-    answer = patient.ask(patient.views)
-    yield from behaviour.check_state(patient, before)
-    yield from measures.check_value_range(patient, answer)
-    yield from measures.check_direction(patient, answer)
-    if not any(finding.severity == "error" for finding in unsteady):
-        yield from measures.check_batch_independence(patient, answer)
-        yield from measures.check_scale(patient, answer)
-        if answer.norm:
-            yield from slopes.check_derivative(patient, answer)
-    yield from slopes.check_coverage(patient, answer)
-    if answer.norm:
-        yield from slopes.check_dead_zone(patient, answer)
-    yield from slopes.check_finite(patient, answer)
-    yield from anatomy.check_dtype(patient)
+    before = probe.copy_state()
+    yield from call_checks.check_mutation(probe)
+    yield from module_checks.check_trainable(probe)
+    randomness = list(call_checks.check_determinism(probe))
+    yield from randomness
+    yield from call_checks.check_precision(probe)
+    yield from module_checks.check_inplace_layers(probe)
+    result = probe.evaluate(probe.inputs)
+    yield from call_checks.check_state(probe, before)
+    yield from value_checks.check_value_range(probe, result)
+    yield from value_checks.check_direction(probe, result)
+    if not any(finding.severity == "error" for finding in randomness):
+        yield from value_checks.check_batch_independence(probe, result)
+        yield from value_checks.check_scale(probe, result)
+        if result.gradient_norm:
+            yield from gradient_checks.check_derivative(probe, result)
+    yield from gradient_checks.check_coverage(probe, result)
+    if result.gradient_norm:
+        yield from gradient_checks.check_dead_zone(probe, result)
+    yield from gradient_checks.check_finite(probe, result)
+    yield from module_checks.check_dtype(probe)
 
 
-def _noise(loss: Hybrid, views: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Inputs:
-    """Ordinary views for one term: noise of the shapes that are given, other kinds of views as they are given."""
-    if views is None:
+def _make_noise(loss: Hybrid, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Inputs:
+    """Return noise of the given shapes for the images of one term, and its other inputs as given."""
+    if inputs is None:
         if shape is None:
-            return make_inputs(loss, _fitting(loss))
-        return make_inputs(loss, (shape[2], shape[3]), n=max(shape[0], min_batch_size(loss)))
+            return make_inputs(loss, _find_size(loss))
+        return make_inputs(loss, (shape[2], shape[3]), batch_size=max(shape[0], min_batch_size(loss)))
     ordered = sorted(loss.input_names, key=lambda name: name != "pred")
-    given = first_images(loss, {name: views[name] for name in ordered}, min_batch_size(loss))
-    pictures = image_inputs(loss, given)
+    noise = first_images(loss, {name: inputs[name] for name in ordered}, min_batch_size(loss))
+    images = find_image_inputs(loss, noise)
     generator = torch.Generator().manual_seed(0)
-    for name in pictures:
-        given[name] = torch.rand(given[name].shape, generator=generator).to(given[name].device)
-    target = given.get("target")
-    if "pred" in pictures and target is not None and target.shape == given["pred"].shape:
-        given["pred"] = (given["pred"] + target) / 2
-    sizes = {tuple(view.shape[2:]) for view in given.values() if view.dim() == 4}
-    if len(sizes) == 1 and all(view.dim() == 4 for view in given.values()):
-        for side in SIDES:
-            corner = {name: view[..., :side, :side] for name, view in given.items()}
-            if min(*sizes.pop() if sizes else (0, 0)) > side and _fits(loss, corner):
-                return corner
-    return given
+    for name in images:
+        noise[name] = torch.rand(noise[name].shape, generator=generator).to(noise[name].device)
+    target = noise.get("target")
+    if "pred" in images and target is not None and target.shape == noise["pred"].shape:
+        noise["pred"] = (noise["pred"] + target) / 2
+    sizes = {tuple(tensor.shape[2:]) for tensor in noise.values() if tensor.dim() == 4}
+    if len(sizes) == 1 and all(tensor.dim() == 4 for tensor in noise.values()):
+        (size,) = sizes
+        for side in _SIDES:
+            crop = {name: tensor[..., :side, :side] for name, tensor in noise.items()}
+            if min(size) > side and _accepts(loss, crop):
+                return crop
+    return noise
 
 
-def _fitting(loss: Hybrid) -> tuple[int, int]:
-    """The first size of pictures that it can look at."""
-    fitting = (side for side in SIDES if _fits(loss, make_inputs(loss, (side, side))))
-    side = next(fitting, SIDES[0])
+def _find_size(loss: Hybrid) -> tuple[int, int]:
+    """Return the first size of images that the loss accepts."""
+    side = next((side for side in _SIDES if _accepts(loss, make_inputs(loss, (side, side)))), _SIDES[0])
     return side, side
 
 
-def _fits(loss: Hybrid, views: Inputs) -> bool:
+def _accepts(loss: Hybrid, inputs: Inputs) -> bool:
     try:
         with torch.no_grad():
-            loss.evaluate(views)
+            loss.evaluate(inputs)
     except ValueError:
         return False
-    except RuntimeError:  # which will be named where it is looked for
+    except RuntimeError:  # reported by the checks
         return True
     return True

@@ -1,19 +1,20 @@
-"""A term under examination: what it says of some views, and what it is made of."""
+"""A term under examination: its values and gradients on inputs, its modules and its state."""
 
 import copy
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from lossmith.doctor.inputs import Inputs, first_images
+from lossmith.doctor.example_inputs import Inputs, first_images
 from lossmith.doctor.report import Finding, Severity
 from lossmith.formula.loss import Hybrid
 from lossmith.formula.term import Term
+from lossmith.formula.weight import Weight
 from lossmith.losses.external import External
 
 __all__ = ["ProbeResult", "TermProbe", "copy_loss"]
@@ -22,128 +23,139 @@ __all__ = ["ProbeResult", "TermProbe", "copy_loss"]
 @final
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a term says.
+    """The value of a term and its gradients.
 
     Args:
-        value: One value an image, (N,).
-        gradients: The gradient of its mean at each view that may learn; None where none comes.
+        value: One value per image, (N,).
+        gradients: The gradient of the mean value with respect to each differentiable input; None without a path.
     """
 
     value: Tensor
     gradients: Mapping[str, Tensor | None] = field(default_factory=dict)
 
     @property
-    def finite(self) -> tuple[bool, bool]:
-        """Whether all values are numbers, and all gradients."""
-        found = [gradient for gradient in self.gradients.values() if gradient is not None]
-        return bool(self.value.isfinite().all()), all(bool(each.isfinite().all()) for each in found)
+    def has_finite_value(self) -> bool:
+        """Whether all values are finite."""
+        return bool(self.value.isfinite().all())
 
     @property
-    def norm(self) -> float:
-        """The norm of all gradients together."""
+    def has_finite_gradients(self) -> bool:
+        """Whether all gradients are finite."""
+        return all(bool(gradient.isfinite().all()) for gradient in self.gradients.values() if gradient is not None)
+
+    @property
+    def gradient_norm(self) -> float:
+        """The norm of all gradients."""
         return math.hypot(*(float(g.double().norm()) for g in self.gradients.values() if g is not None), 0.0)
 
 
 @final
 @dataclass(frozen=True)
 class TermProbe:
-    """One term, with weight 1, as a parent module in training has it.
+    """One term with weight 1, in training mode, as a parent module has it.
 
     Args:
-        name: The term's name.
-        term: The term; its own copy.
-        views: Ordinary views for it, pictures of noise.
-        pictures: Which of these are pictures.
+        name: The name of the term.
+        term: A copy of the term.
+        inputs: Ordinary inputs for the term, with noise for images.
+        images: The names of the inputs that are images.
     """
 
     name: str
     term: Term
-    views: Inputs
-    pictures: tuple[str, ...]
+    inputs: Inputs
+    images: tuple[str, ...]
 
     @functools.cached_property
     def loss(self) -> Hybrid:
         """The term as a loss."""
-        return Hybrid([Term(self.term.distance, lens=self.term.lens, input_renames=self.term.input_renames)]).train()
+        return Hybrid([replace(self.term, weight=Weight())]).train()
 
     @functools.cached_property
-    def one(self) -> Inputs:
-        """The views of one image, which is enough for most questions; of all where images are compared."""
-        return self.views if self.term.distance.is_batch_dependent else first_images(self.loss, self.views, 1)
+    def single_inputs(self) -> Inputs:
+        """The inputs of one image; of all images if the term is batch-dependent."""
+        return self.inputs if self.term.distance.is_batch_dependent else first_images(self.loss, self.inputs, 1)
 
     @property
-    def learns(self) -> tuple[str, ...]:
-        """The views that the gradient may reach."""
-        apart = ("target", "mask")
-        return tuple(v for p, v in self.term.inputs.items() if p not in apart and self.views[v].is_floating_point())
+    def differentiable_inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that may receive a gradient."""
+        excluded = ("target", "mask")
+        inputs = self.term.inputs.items()
+        return tuple(name for p, name in inputs if p not in excluded and self.inputs[name].is_floating_point())
 
-    def ask(self, views: Inputs, *, gradient: bool = True) -> ProbeResult:
-        """What it says of some views, which it gets as copies."""
+    def evaluate(self, inputs: Inputs, *, gradient: bool = True) -> ProbeResult:
+        """Evaluate the term on copies of inputs.
+
+        Args:
+            inputs: The inputs by name.
+            gradient: Whether to compute gradients.
+        """
         if not gradient:
             with torch.no_grad():
-                (value,) = self.loss.evaluate({name: view.clone() for name, view in views.items()}).values()
+                (value,) = self.loss.evaluate({name: tensor.clone() for name, tensor in inputs.items()}).values()
             return ProbeResult(value)
         with torch.enable_grad():
-            leaves = {name: views[name].detach().clone().requires_grad_() for name in self.learns}
-            given = {name: leaves[name] * 1 if name in leaves else view.clone() for name, view in views.items()}
-            (value,) = self.loss.evaluate(given).values()  # times 1: a leaf would not let itself be overwritten
-            found: tuple[Tensor | None, ...] = (None,) * len(leaves)
+            leaves = {name: inputs[name].detach().clone().requires_grad_() for name in self.differentiable_inputs}
+            # times 1, since a leaf that requires a gradient cannot be modified in place
+            given = {name: leaves[name] * 1 if name in leaves else tensor.clone() for name, tensor in inputs.items()}
+            (value,) = self.loss.evaluate(given).values()
+            gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
             if value.requires_grad:
-                aim = value.mean()
+                mean = value.mean()
                 if any(leaf.dtype == torch.float16 for leaf in leaves.values()):
-                    aim = aim / aim.detach().abs().clamp_min(1)  # into half precision's range, as a gradient scaler
-                found = torch.autograd.grad(aim, list(leaves.values()), allow_unused=True)
-        return ProbeResult(value.detach(), dict(zip(leaves, found, strict=True)))
+                    mean = mean / mean.detach().abs().clamp_min(1)  # into the range of float16, as a gradient scaler
+                gradients = torch.autograd.grad(mean, list(leaves.values()), allow_unused=True)
+        return ProbeResult(value.detach(), dict(zip(leaves, gradients, strict=True)))
 
-    def finds(self, severity: Severity, check: str, seen: str, cure: str = "") -> Finding:
-        """A finding about it."""
-        return Finding(severity, check, self.name, seen, cure)
+    def finding(self, severity: Severity, check: str, message: str, suggestion: str = "") -> Finding:
+        """Return a finding about the term."""
+        return Finding(severity, check, self.name, message, suggestion)
 
     @functools.cached_property
     def modules(self) -> dict[str, nn.Module]:
-        """All modules that it is made of, those of a foreign callable included, by a name to say."""
+        """All modules of the term, including those of an external callable, by a readable name."""
         found: dict[str, nn.Module] = {}
-        for name, module in iterate_modules(self.loss):
-            alike = sum(known.partition("#")[0] == name for known in found)
-            found[f"{name}#{alike + 1}" if alike else name] = module
+        for name, module in _iterate_modules(self.loss):
+            count = sum(known.partition("#")[0] == name for known in found)
+            found[f"{name}#{count + 1}" if count else name] = module
         return found
 
-    def state(self) -> dict[str, Tensor]:
-        """Copies of all parameters and buffers, by a name to say."""
-        found: dict[str, Tensor] = {}
+    def copy_state(self) -> dict[str, Tensor]:
+        """Return copies of all parameters and buffers, by a readable name."""
+        state: dict[str, Tensor] = {}
         for name, module in self.modules.items():
-            for kind in (module._parameters, module._buffers):
-                found |= {f"{name}.{key}".lstrip("."): t.detach().clone() for key, t in kind.items() if t is not None}
-        return found
+            for tensors in (module._parameters, module._buffers):
+                state |= {f"{name}.{k}".lstrip("."): t.detach().clone() for k, t in tensors.items() if t is not None}
+        return state
 
 
-def iterate_modules(loss: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules of a loss, and those that a foreign callable holds or closes over, each once."""
+def _iterate_modules(loss: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a loss, and those that external callables hold or close over, each once."""
     seen: set[int] = set()
-    waiting: list[tuple[str, Any]] = [("", loss)]
-    while waiting:
-        name, one = waiting.pop(0)
-        if id(one) in seen:
+    queue: list[tuple[str, Any]] = [("", loss)]
+    while queue:
+        name, item = queue.pop(0)
+        if id(item) in seen:
             continue
-        seen.add(id(one))
-        if isinstance(one, nn.Module):
-            yield name, one
-            waiting += [(f"{name}.{child}".lstrip("."), part) for child, part in one.named_children()]
-            if isinstance(one, External):
-                waiting.append((type(one.function).__name__, one.function))
-        elif isinstance(one, functools.partial):
-            waiting += [(name, part) for part in (one.func, *one.args, *one.keywords.values())]
-        elif callable(one):
-            waiting += [(f"{name}.{type(part).__name__}", part) for part in captured_objects(one)]
+        seen.add(id(item))
+        if isinstance(item, nn.Module):
+            yield name, item
+            queue += [(f"{name}.{child}".lstrip("."), part) for child, part in item.named_children()]
+            if isinstance(item, External):
+                queue.append((type(item.function).__name__, item.function))
+        elif isinstance(item, functools.partial):
+            queue += [(name, part) for part in (item.func, *item.args, *item.keywords.values())]
+        elif callable(item):
+            queue += [(f"{name}.{type(part).__name__}", part) for part in _captured_objects(item)]
 
 
-def captured_objects(function: Callable[..., Any]) -> Iterator[Any]:
-    """What a function closes over, and whom a method belongs to."""
+def _captured_objects(function: Callable[..., Any]) -> Iterator[Any]:
+    """Yield the instance of a method, the contents of a closure, and the modules among a function's globals."""
     yield getattr(function, "__self__", None)
     for cell in getattr(function, "__closure__", None) or ():
         try:
             yield cell.cell_contents
-        except ValueError:  # a name that has no value yet
+        except ValueError:  # a name without a value yet
             continue
     code = getattr(function, "__code__", None)
     known = getattr(function, "__globals__", {})
@@ -151,7 +163,7 @@ def captured_objects(function: Callable[..., Any]) -> Iterator[Any]:
 
 
 def copy_loss(loss: Hybrid) -> Hybrid:
-    """A copy of a loss, so that examining it leaves the loss itself as it is; the loss where it cannot be copied."""
+    """Return a copy of a loss, or the loss itself if it cannot be copied."""
     try:
         return copy.deepcopy(loss)
     except (RuntimeError, TypeError):

@@ -1,81 +1,80 @@
-"""What the doctor found, in words."""
+"""The findings of the doctor, as text and as plain values."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, final
 
 import torch
 
-__all__ = ["BrokenLossError", "Finding", "DoctorReport", "Severity", "describe_error", "join_names", "dtype_name"]
+__all__ = ["BrokenLossError", "DoctorReport", "Finding", "Severity", "describe_error", "dtype_name", "join_names"]
 
 Severity = Literal["error", "warning", "note"]
-ORDER: tuple[Severity, ...] = ("error", "warning", "note")
+_ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class BrokenLossError(ValueError):
-    """A loss that the doctor refuses; the message says why, and the cure."""
+    """A loss with errors; the message names the first error and its remedy."""
 
 
 @final
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the doctor found.
+    """One finding.
 
     Args:
-        severity: "error" if training on it would be in vain, "warning" if somebody should look, "note" if it is good
-            to know.
-        check: What was looked at, in a word.
-        term: The term's name; empty for the whole loss.
-        seen: What was seen, with numbers.
-        cure: What to do.
+        severity: "error" if training with the loss would fail, "warning" if the loss should be reviewed, or "note".
+        check: The name of the check.
+        term: The name of the term; empty for the whole loss.
+        message: The observation, with numbers.
+        suggestion: The remedy.
     """
 
     severity: Severity
     check: str
     term: str
-    seen: str
-    cure: str
+    message: str
+    suggestion: str
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.term or 'the loss'}: {self.seen} {self.cure}".rstrip()
+        return f"{self.severity}: {self.term or 'the loss'}: {self.message} {self.suggestion}".rstrip()
 
 
 @final
 @dataclass(frozen=True)
 class DoctorReport:
-    """All that the doctor found, the worst first.
+    """All findings, errors first.
 
     Args:
         loss: The text of the loss.
-        findings: What was found.
+        findings: The findings.
     """
 
     loss: str
     findings: tuple[Finding, ...]
 
     @classmethod
-    def of(cls, loss: str, findings: list[Finding]) -> Self:
-        """The report of some findings in any order."""
-        return cls(loss, tuple(sorted(findings, key=lambda finding: ORDER.index(finding.severity))))
+    def from_findings(cls, loss: str, findings: list[Finding]) -> Self:
+        """Return the report of findings in any order."""
+        return cls(loss, tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))))
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that speak against training."""
+        """The findings of severity "error"."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def raise_if_broken(self) -> Self:
-        """The same report, if nothing in it speaks against training.
+        """Return the report if it has no errors.
 
         Raises:
-            BrokenLoss: Something does.
+            BrokenLossError: If the report has an error.
         """
         if self.errors:
-            more = len(self.errors) - 1
-            rest = f" ({more} more like this: lossmith doctor says them all.)" if more else ""
-            raise BrokenLossError(f"The loss is broken: {str(self.errors[0]).removeprefix('error: ')}{rest}")
+            count = len(self.errors) - 1
+            more = f" ({count} more: `lossmith doctor` lists all errors.)" if count else ""
+            raise BrokenLossError(f"The loss is broken: {str(self.errors[0]).removeprefix('error: ')}{more}")
         return self
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
+        """Return the report for JSON."""
         return {
             "loss": self.loss,
             "broken": bool(self.errors),
@@ -83,21 +82,21 @@ class DoctorReport:
         }
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings)) or f"{self.loss}: sound."
+        return "\n".join(map(str, self.findings)) or f"{self.loss}: no problems found."
 
 
 def join_names(names: list[str]) -> str:
-    """The first two of some names, and how many more there are."""
+    """Return the first two names and the number of the others."""
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def describe_error(error: Exception) -> str:
-    """What an error says, in one line that is not too long; its kind where it is no ValueError."""
+    """Return the message of an exception in one line of at most 200 characters, with its type unless ValueError."""
     words = " ".join(str(error).split())
     words = words if len(words) <= 200 else f"{words[:200]} ..."
     return words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """A precision without the library's name."""
+    """Return the name of a dtype without the prefix "torch."."""
     return str(dtype).removeprefix("torch.")

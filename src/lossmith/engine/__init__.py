@@ -1,1 +1,1 @@
-"""The engine: networks run once for all terms, and keep bits instead of activations for the backward pass."""
+"""The engine: networks run once per input for all terms, and save bits instead of activations for backward."""

@@ -1,8 +1,8 @@
-"""Operators of a frozen network that keep for the backward pass only what the gradient of a picture needs.
+"""Operators of a frozen network that save for the backward pass only what the image's gradient needs.
 
-PyTorch keeps the input of every convolution and batch norm, which only the gradients of their weights would need, and
-every ReLU's output in full. While :class:`Frugal` is on, convolutions and batch norms with frozen weights keep nothing,
-ReLUs one bit an element, max-pools a few bits a window and mean-pools nothing, in whatever module they are called. The
+PyTorch saves the input of every convolution and batch norm, which only the gradients of their weights need, and every
+ReLU's output in full. While :class:`LowMemoryOps` is active, convolutions and batch norms with frozen weights save
+nothing, ReLUs one bit per element, max-pools a few bits per window and average pools nothing, in any module. The
 forward pass is PyTorch's own, bit for bit.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["LowMemoryOps"]
 
 
 class LowMemoryOps(TorchFunctionMode):
-    """Where operators keep little: within this context, for frozen weights and tensors that carry a gradient."""
+    """A context in which operators with frozen weights save less for the backward pass."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -36,7 +36,7 @@ class LowMemoryOps(TorchFunctionMode):
         return OPERATORS.get(func, func)(*args, **(kwargs or {}))
 
 
-def conv2d(
+def _conv2d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -45,33 +45,33 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """A convolution that keeps nothing but its kernel."""
-    how = (stride, padding, dilation, groups)
-    if isinstance(padding, str) or input.dim() != 4 or not _frozen(input, weight, bias):
-        return F.conv2d(input, weight, bias, *how)
-    return _apply(_Conv, input, weight, bias, how)
+    """Compute a convolution that saves nothing but its kernel."""
+    options = (stride, padding, dilation, groups)
+    if isinstance(padding, str) or input.dim() != 4 or not _only_input_needs_grad(input, weight, bias):
+        return F.conv2d(input, weight, bias, *options)
+    return _apply(_Conv, input, weight, bias, options)
 
 
 class _Conv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]) -> Tensor:
-        ctx.weight = weight  # and not saved: it is the network's, and nothing that a step keeps
-        ctx.size, ctx.form, ctx.how = x.shape, _form(x), how
-        return F.conv2d(x, weight, bias, *how)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: tuple[Any, ...]) -> Tensor:
+        ctx.weight = weight  # not by save_for_backward: the network holds it anyway
+        ctx.shape, ctx.memory_format, ctx.options = x.shape, _memory_format(x), options
+        return F.conv2d(x, weight, bias, *options)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        stride, padding, dilation, groups = ctx.how
-        like = torch.empty(ctx.size, dtype=g.dtype, device=g.device, memory_format=ctx.form)  # nobody reads its values
+        stride, padding, dilation, groups = ctx.options
+        like = torch.empty(ctx.shape, dtype=g.dtype, device=g.device, memory_format=ctx.memory_format)  # only its shape
         window = _pair(stride), _pair(padding), _pair(dilation)
-        back, _, _ = torch.ops.aten.convolution_backward(
+        grad_input, _, _ = torch.ops.aten.convolution_backward(
             g, like, ctx.weight.to(g.dtype), None, *window, False, [0, 0], groups, [True, False, False]
         )
-        return back, None, None, None
+        return grad_input, None, None, None
 
 
-def batch_norm(
+def _batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -81,8 +81,9 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """A batch norm with frozen statistics, which keeps nothing but these."""
-    if training or running_mean is None or running_var is None or not _frozen(input, weight, bias):
+    """Compute a batch norm with frozen statistics that saves nothing but these."""
+    has_statistics = running_mean is not None and running_var is not None
+    if training or not has_statistics or not _only_input_needs_grad(input, weight, bias):
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     return _apply(_BatchNorm, input, running_mean, running_var, weight, bias, eps)
 
@@ -100,13 +101,13 @@ class _BatchNorm(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         scale = (ctx.var + ctx.eps).rsqrt()
         scale = scale if ctx.weight is None else scale * ctx.weight
-        back = g * scale.view(-1, *[1] * (g.dim() - 2))
-        return back.to(g.dtype), None, None, None, None, None
+        grad_input = g * scale.view(-1, *[1] * (g.dim() - 2))
+        return grad_input.to(g.dtype), None, None, None, None, None
 
 
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """A ReLU that keeps one bit an element."""
-    if input.dtype not in INT_DTYPES or not _frozen(input):
+def _relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Compute a ReLU that saves one bit per element."""
+    if input.dtype not in INT_DTYPES or not _only_input_needs_grad(input):
         return F.relu(input, inplace)
     return _apply(_ReLU, input, inplace)
 
@@ -117,19 +118,20 @@ class _ReLU(torch.autograd.Function):
         y = x.relu_() if inplace else x.relu()
         if inplace:
             ctx.mark_dirty(x)
-        ctx.form = _form(y)
-        ctx.save_for_backward(pack_relu_mask(_laid_out(y.contiguous(memory_format=ctx.form), ctx.form), INT_DTYPES[y.dtype]))
+        ctx.memory_format = _memory_format(y)
+        packable = _as_packable(y.contiguous(memory_format=ctx.memory_format), ctx.memory_format)
+        ctx.save_for_backward(pack_relu_mask(packable, INT_DTYPES[y.dtype]))
         return y
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (word,) = ctx.saved_tensors
-        own = g.clone(memory_format=ctx.form)
-        return apply_relu_mask(_laid_out(own, ctx.form), word).view(g.shape), None
+        (words,) = ctx.saved_tensors
+        own = g.clone(memory_format=ctx.memory_format)
+        return apply_relu_mask(_as_packable(own, ctx.memory_format), words).view(g.shape), None
 
 
-def max_pool2d(
+def _max_pool2d(
     input: Tensor,
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None = None,
@@ -138,19 +140,19 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """A max-pool that keeps which element of each window was taken, in a few bits; windows are square."""
+    """Compute a max-pool that saves the index of each maximum in a few bits, if its windows are square."""
     stride = kernel_size if stride is None or stride == [] else stride
-    kernel, step, pad, gap = (_side(each) for each in (kernel_size, stride, padding, dilation))
-    plain = (
+    kernel, step, pad, spacing = (_square_side(each) for each in (kernel_size, stride, padding, dilation))
+    is_unsupported = (
         None in (kernel, step, pad)
-        or gap != 1
+        or spacing != 1
         or return_indices
         or (pad and ceil_mode)
         or input.dim() != 4
         or input.dtype not in INT_DTYPES
-        or not _frozen(input)
+        or not _only_input_needs_grad(input)
     )
-    if plain:
+    if is_unsupported:
         return F.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)  # type: ignore[call-overload]
     return _apply(_MaxPool, input, MaxPool("", kernel or 0, step or 0, ceil_mode), pad)
 
@@ -159,46 +161,46 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, pool: MaxPool, pad: int) -> Tensor:
         x = F.pad(x, (pad,) * 4, value=float("-inf")) if pad else x
-        top, word = pack_pool_argmax(x.contiguous(memory_format=torch.channels_last), pool, INT_DTYPES[x.dtype])
-        ctx.save_for_backward(word)
+        y, words = pack_pool_argmax(x.contiguous(memory_format=torch.channels_last), pool, INT_DTYPES[x.dtype])
+        ctx.save_for_backward(words)
         ctx.pool, ctx.pad, ctx.size = pool, pad, x.shape[2:]
-        return top
+        return y
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (word,) = ctx.saved_tensors
-        back = apply_pool_argmax(g.contiguous(memory_format=torch.channels_last), word, ctx.pool, ctx.size)
+        (words,) = ctx.saved_tensors
+        grad_padded = apply_pool_argmax(g.contiguous(memory_format=torch.channels_last), words, ctx.pool, ctx.size)
         pad, (height, width) = ctx.pad, ctx.size
-        return back[:, :, pad : height - pad, pad : width - pad], None, None
+        return grad_padded[:, :, pad : height - pad, pad : width - pad], None, None
 
 
-def avg_pool2d(input: Tensor, *how: Any, **named: Any) -> Tensor:
-    """A mean-pool, whose gradient needs its input's shape alone."""
-    if input.dim() != 4 or not _frozen(input):
-        return F.avg_pool2d(input, *how, **named)
-    return _apply(_AvgPool, input, *_window(*how, **named))
+def _avg_pool2d(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Compute an average pool that saves nothing; its gradient needs only the input's shape."""
+    if input.dim() != 4 or not _only_input_needs_grad(input):
+        return F.avg_pool2d(input, *args, **kwargs)
+    return _apply(_AvgPool, input, *_bind_avg_pool_arguments(*args, **kwargs))
 
 
 class _AvgPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *how: Any) -> Tensor:
-        ctx.how, ctx.size = how, x.shape
-        return F.avg_pool2d(x, *how)
+    def forward(ctx: Any, x: Tensor, *args: Any) -> Tensor:
+        ctx.args, ctx.shape = args, x.shape
+        return F.avg_pool2d(x, *args)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        like = g.new_empty(1).expand(ctx.size)  # of which nothing but the shape is read
-        return torch.ops.aten.avg_pool2d_backward(g, like, *ctx.how), *(None for _ in ctx.how)
+        like = g.new_empty(1).expand(ctx.shape)  # only its shape is read
+        return torch.ops.aten.avg_pool2d_backward(g, like, *ctx.args), *(None for _ in ctx.args)
 
 
 OPERATORS: dict[Any, Callable[..., Any]] = {
-    F.conv2d: conv2d,
-    F.batch_norm: batch_norm,
-    F.relu: relu,
-    F.max_pool2d: max_pool2d,
-    F.avg_pool2d: avg_pool2d,
+    F.conv2d: _conv2d,
+    F.batch_norm: _batch_norm,
+    F.relu: _relu,
+    F.max_pool2d: _max_pool2d,
+    F.avg_pool2d: _avg_pool2d,
 }
 
 
@@ -207,30 +209,30 @@ def _apply(operator: type[torch.autograd.Function], *args: Any) -> Tensor:
     return result
 
 
-def _frozen(input: Tensor, *weights: Tensor | None) -> bool:
-    """Whether a gradient goes to the input, and to none of the weights."""
+def _only_input_needs_grad(input: Tensor, *weights: Tensor | None) -> bool:
+    """Return whether the input gets a gradient, and no weight does."""
     trains = any(weight is not None and weight.requires_grad for weight in weights)
     return torch.is_grad_enabled() and input.requires_grad and not trains
 
 
-def _form(x: Tensor) -> torch.memory_format:
-    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
+def _memory_format(x: Tensor) -> torch.memory_format:
+    is_channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_channels_last else torch.contiguous_format
 
 
-def _laid_out(x: Tensor, form: torch.memory_format) -> Tensor:
-    """A tensor in the form that bits are packed in: channels last, or one row."""
-    return x if form == torch.channels_last else x.view(1, -1, 1, 1)
+def _as_packable(x: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Return a tensor in a shape for bit packing: channels last, or one row."""
+    return x if memory_format == torch.channels_last else x.view(1, -1, 1, 1)
 
 
-def _side(size: int | Sequence[int]) -> int | None:
-    """The side of a square, or None if it is not one."""
+def _square_side(size: int | Sequence[int]) -> int | None:
+    """Return the side of a square window; None if it is not square."""
     if isinstance(size, int):
         return size
     return size[0] if len(set(size)) == 1 else None
 
 
-def _window(
+def _bind_avg_pool_arguments(
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
@@ -238,8 +240,7 @@ def _window(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> tuple[Any, ...]:
-    """The arguments of a mean-pool as the operator below PyTorch's own takes them."""
-
+    """Return the arguments of an average pool as the ATen operator takes them."""
     stride = kernel_size if stride is None or stride in ((), []) else stride
     return _pair(kernel_size), _pair(stride), _pair(padding), ceil_mode, count_include_pad, divisor_override
 

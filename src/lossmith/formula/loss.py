@@ -83,7 +83,7 @@ class Loss(TermSum, ABC):
         """
         known = {parameter for term in self.terms for parameter in term.parameters}
         if "mask" in inputs:
-            self._check_mask()
+            self._check_is_maskable()
         for parameter, name in inputs.items():
             if parameter not in known:
                 raise ValueError(f"{self!r} reads {', '.join(sorted(known))}; it has no input '{parameter}' to rename.")
@@ -91,7 +91,7 @@ class Loss(TermSum, ABC):
                 raise ValueError(f"on({parameter}=...) must be the name of an input; got {name!r}.")
         return Hybrid(term.on(inputs) for term in self.terms)
 
-    def _check_mask(self) -> None:
+    def _check_is_maskable(self) -> None:
         """Raise ValueError if a term takes no mask."""
         for name, term in zip(self.names, self.terms, strict=True):
             if "mask" not in term.parameters:

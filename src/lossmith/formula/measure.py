@@ -44,7 +44,7 @@ class Measure(nn.Module, ABC):
     """Whether the inputs are images, and not vectors, latents, logits or attention maps."""
     example_formula: ClassVar[str | None] = None
     """The text of a formula with the loss, for a loss that needs an argument or a lens; None for the class's name."""
-    example_inputs: Mapping[str, ExampleInput] = {}
+    example_inputs: ClassVar[Mapping[str, ExampleInput]] = {}
     """How examples of its inputs look, by parameter of `measure`, as far as :meth:`example_input` does not know."""
     gradient_note: ClassVar[str | None] = None
     """Why the gradient is deliberately not the derivative of the value, such as "the weights are held constant, as

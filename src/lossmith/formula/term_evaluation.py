@@ -227,7 +227,7 @@ def _check_shapes(term: Term, cache: FeatureCache, maps: Mapping[str, Maps]) -> 
 
 
 def _shape_error(term: Term, cache: FeatureCache) -> ValueError:
-    shapes = " and ".join(f"'{n}' {tuple(cache.views[n].shape)}" for p, n in term.inputs.items() if p != "mask")
+    shapes = " and ".join(f"'{n}' {tuple(cache.inputs[n].shape)}" for p, n in term.inputs.items() if p != "mask")
     return ValueError(f"{term!r} compares {shapes}; the shapes must be equal.")
 
 

@@ -1,17 +1,19 @@
-"""The losses for Keras 3, on TensorFlow, JAX and PyTorch: the same names, arguments, texts and numbers.
+"""The losses for Keras 3, on TensorFlow, JAX and PyTorch: the same names, arguments, texts and values.
 
     from lossmith.keras import L1, TV, parse, perceptual, style
 
     loss = L1() + 0.1 * perceptual("vgg19") + 0.05 * style("vgg19")    # or parse("L1 + 0.1*perceptual('vgg19') + ...")
-    model.compile("adam", loss=loss, metrics=loss.metrics())           # every term is shown by its name
-    model.fit(inputs, pictures)                                        # RGB in [0, 1], as keras.config lays them
+    model.compile("adam", loss=loss, metrics=loss.metrics())           # shows every term by its name
+    model.fit(inputs, images)                                          # RGB in [0, 1], in the data format of Keras
 
-Each is a `keras.losses.Loss` around the object that the PyTorch half has for the formula, so that a formula is read,
-written, named and cited in one place; ``loss.formula`` is that object.
+Each is a `keras.losses.Loss` around the loss of the PyTorch half, ``loss.formula``, which is parsed, printed, named and
+cited in the same way. :func:`register_measure` and :func:`register_lens` add the losses and lenses of other packages.
 """
 
 from lossmith import losses
-from lossmith.keras.loss import KerasLoss, TermMetric, parse, under_keras
+from lossmith.keras.loss import KerasLoss, TermMetric, keras_constructor
+from lossmith.keras.loss import parse_for_keras as parse
+from lossmith.keras.registry import register_lens, register_measure
 from lossmith.lenses import VGG, AlexNet, Applications, Calibrated, Distilled, Embedded, Gram, SqueezeNet
 
 __all__ = [
@@ -39,30 +41,33 @@ __all__ = [
     "distilled_lpips",
     "gatys",
     "johnson",
+    "keras_constructor",
     "lpips",
     "ms_ssim_l1",
     "parse",
     "pconv",
     "perceptual",
+    "register_lens",
+    "register_measure",
     "style",
 ]
 
-L1 = under_keras(losses.L1)
-L2 = under_keras(losses.L2)
-Lp = under_keras(losses.Lp)
-Charbonnier = under_keras(losses.Charbonnier)
-Huber = under_keras(losses.Huber)
-SquaredNorm = under_keras(losses.SquaredNorm)
-TV = under_keras(losses.TV)
-EdgeAwareTV = under_keras(losses.EdgeAwareTV)
-SSIM = under_keras(losses.SSIM)
-MSSSIM = under_keras(losses.MSSSIM)
-InfoNCE = under_keras(losses.InfoNCE)
-perceptual = under_keras(losses.perceptual)
-style = under_keras(losses.style)
-lpips = under_keras(losses.lpips)
-distilled_lpips = under_keras(losses.distilled_lpips)
-ms_ssim_l1 = under_keras(losses.ms_ssim_l1)
-gatys = under_keras(losses.gatys)
-johnson = under_keras(losses.johnson)
-pconv = under_keras(losses.pconv)
+L1 = keras_constructor(losses.L1)
+L2 = keras_constructor(losses.L2)
+Lp = keras_constructor(losses.Lp)
+Charbonnier = keras_constructor(losses.Charbonnier)
+Huber = keras_constructor(losses.Huber)
+SquaredNorm = keras_constructor(losses.SquaredNorm)
+TV = keras_constructor(losses.TV)
+EdgeAwareTV = keras_constructor(losses.EdgeAwareTV)
+SSIM = keras_constructor(losses.SSIM)
+MSSSIM = keras_constructor(losses.MSSSIM)
+InfoNCE = keras_constructor(losses.InfoNCE)
+perceptual = keras_constructor(losses.perceptual)
+style = keras_constructor(losses.style)
+lpips = keras_constructor(losses.lpips)
+distilled_lpips = keras_constructor(losses.distilled_lpips)
+ms_ssim_l1 = keras_constructor(losses.ms_ssim_l1)
+gatys = keras_constructor(losses.gatys)
+johnson = keras_constructor(losses.johnson)
+pconv = keras_constructor(losses.pconv)

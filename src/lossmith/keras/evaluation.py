@@ -1,92 +1,94 @@
-"""How a formula is run under Keras: term by term, each one value an image.
+"""Evaluation of a formula under Keras: one value per image for each term.
 
-The formula is the PyTorch half's own object, which knows its terms, weights, names and text; what is said here is how
-each distance is measured with `keras.ops`.
+The formula is the object of the PyTorch half, with its terms, weights, names and text; the registered functions compute
+the distances and lenses with `keras.ops`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from keras import ops
 
-from lossmith import losses
 from lossmith.formula.loss import Loss
-from lossmith.formula.measure import Measure
 from lossmith.formula.term import Term
 from lossmith.formula.weight import Knob, Weight
-from lossmith.keras import contrastive, pixel, structure
-from lossmith.keras.feature_cache import KerasFeatureCache, refuse_unseen
-from lossmith.keras.inputs import Tensor
+from lossmith.keras import contrastive as contrastive  # these modules register their measures
+from lossmith.keras import pixel as pixel
+from lossmith.keras import structure as structure
+from lossmith.keras.feature_cache import KerasFeatureCache, check_lens
+from lossmith.keras.registry import Tensor, find_measure, list_measures
 
-__all__ = ["evaluated", "factor", "refuse_unmeasured"]
-
-MEASURES: dict[type[Measure], Callable[..., Tensor]] = {
-    losses.L1: pixel.l1,
-    losses.L2: pixel.l2,
-    losses.Lp: pixel.lp,
-    losses.Charbonnier: pixel.charbonnier,
-    losses.Huber: pixel.huber,
-    losses.SquaredNorm: pixel.squared_norm,
-    losses.TV: pixel.tv,
-    losses.EdgeAwareTV: pixel.edge_aware_tv,
-    losses.SSIM: structure.ssim,
-    losses.MSSSIM: structure.ms_ssim,
-    losses.InfoNCE: contrastive.info_nce,
-}
-"""How each distance is measured, from maps (N, H, W, C) or vectors to (N,)."""
+__all__ = ["check_formula", "compute_weight", "evaluate_terms"]
 
 
-def refuse_unmeasured(formula: Loss) -> None:
-    """Raises if Keras cannot run some term of a formula."""
+def check_formula(formula: Loss) -> None:
+    """Raise ValueError if a term of a formula does not run under Keras."""
     for term in formula.terms:
-        loss = term.distance
-        if type(loss) not in MEASURES:
-            known = ", ".join(each.__name__ for each in MEASURES)
-            raise ValueError(f"{loss!r} runs under PyTorch alone; under Keras there are {known}.")
-        if any(each.requires_grad for each in loss.parameters()):
-            raise ValueError(f"{loss!r} learns, and Keras trains the variables of models alone: leave out learnable.")
-        if isinstance(loss, losses.InfoNCE) and loss.gather:
-            raise ValueError(f"{loss!r} gathers over PyTorch's processes; under Keras leave out gather.")
+        distance = term.distance
+        if find_measure(distance) is None:
+            known = ", ".join(list_measures())
+            raise ValueError(
+                f"{distance!r} runs only under PyTorch; the losses under Keras are {known}. Add others with "
+                "lossmith.keras.register_measure."
+            )
+        if any(each.requires_grad for each in distance.parameters()):
+            raise ValueError(f"{distance!r} has parameters, and Keras trains only models: leave out learnable.")
+        if getattr(distance, "gather", False):
+            raise ValueError(f"{distance!r} gathers batches over PyTorch processes; under Keras leave out gather.")
         if "mask" in term.inputs:
-            raise ValueError(f"{term!r} has a mask, which only the PyTorch half carries to what lenses show.")
+            raise ValueError(f"{term!r} has a mask, which runs only under PyTorch.")
         for _, lens in term.path:
-            refuse_unseen(lens)
+            check_lens(lens)
 
 
-def evaluated(formula: Loss, views: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    """Some terms by name, unweighted, one value an image (N,); the views are channels last."""
-    looks = KerasFeatureCache(views, formula.required_layers)
+def evaluate_terms(formula: Loss, inputs: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """Compute some terms, unweighted.
+
+    Args:
+        formula: The formula.
+        inputs: The inputs by name, channels last.
+        names: The names of the terms.
+
+    Returns:
+        One value per image, (N,), by the term's name.
+    """
+    cache = KerasFeatureCache(inputs, formula.required_layers)
     terms = zip(formula.names, formula.terms, strict=True)
-    return {name: _measured(term, looks) for name, term in terms if name in names}
+    return {name: _evaluate_term(term, cache) for name, term in terms if name in names}
 
 
-def factor(weight: Weight, step: int, knobs: Mapping[str, Any]) -> Any:
-    """What a weight comes to: a number, or what a knob was given, which may be a tensor (N,)."""
+def compute_weight(weight: Weight, step: int, knobs: Mapping[str, Any]) -> Any:
+    """Return the value of a weight: a number, or a tensor (N,) if a knob is one."""
     value: Any = weight.scale
-    for each in weight.factors:
-        tensor = isinstance(each, Knob) and hasattr(knobs.get(each.name), "shape")
-        value = value * (ops.convert_to_tensor(knobs[each.name]) if tensor else each.value_at(step, knobs))  # type: ignore[attr-defined]
+    for factor in weight.factors:
+        if isinstance(factor, Knob) and hasattr(knobs.get(factor.name), "shape"):
+            value = value * ops.convert_to_tensor(knobs[factor.name])
+        else:
+            value = value * factor.value_at(step, knobs)
     return value
 
 
-def _measured(term: Term, looks: KerasFeatureCache) -> Tensor:
-    bare = term.distance.unlensed_inputs
-    maps = {p: looks(view, () if p in bare else term.path, detached=p == "target") for p, view in term.inputs.items()}
-    _refuse_unlike(term, looks)
+def _evaluate_term(term: Term, cache: KerasFeatureCache) -> Tensor:
+    unlensed = term.distance.unlensed_inputs
+    maps = {p: cache(n, () if p in unlensed else term.path, detached=p == "target") for p, n in term.inputs.items()}
+    _check_shapes(term, cache)
+    measure = find_measure(term.distance)
+    assert measure is not None
     values = []
-    for layer in next(maps[p] for p in maps if p not in bare):
-        seen = {p: each["pixels" if p in bare else layer] for p, each in maps.items()}
-        value = MEASURES[type(term.distance)](term.distance, **seen)
-        share = term.layer_weights.get(layer, 1.0)
-        values.append(value if share == 1 else value * share)
+    for layer in next(maps[p] for p in maps if p not in unlensed):
+        arguments = {p: each["pixels" if p in unlensed else layer] for p, each in maps.items()}
+        value = measure(term.distance, **arguments)
+        layer_weight = term.layer_weights.get(layer, 1.0)
+        values.append(value if layer_weight == 1 else value * layer_weight)
     return sum(values[1:], start=values[0])
 
 
-def _refuse_unlike(term: Term, looks: KerasFeatureCache) -> None:
+def _check_shapes(term: Term, cache: KerasFeatureCache) -> None:
     if not {"pred", "target"} <= term.inputs.keys() or term.sums_over_positions:
         return
-    shapes = [tuple(looks.views[term.inputs[p]].shape) for p in ("pred", "target")]
-    known = len(shapes[0]) == len(shapes[1])
-    if not known or any(a != b for a, b in zip(*shapes, strict=True) if a is not None and b is not None):
-        what = " with ".join(f"'{term.inputs[p]}' {shape}" for p, shape in zip(("pred", "target"), shapes, strict=True))
-        raise ValueError(f"{term!r} compares {what}; it wants them of one shape.")
+    shapes = [tuple(cache.inputs[term.inputs[p]].shape) for p in ("pred", "target")]
+    is_comparable = len(shapes[0]) == len(shapes[1])
+    if not is_comparable or any(a != b for a, b in zip(*shapes, strict=True) if a is not None and b is not None):
+        pairs = zip(("pred", "target"), shapes, strict=True)
+        compared = " and ".join(f"'{term.inputs[p]}' {shape}" for p, shape in pairs)
+        raise ValueError(f"{term!r} compares {compared}; the shapes must be equal.")

@@ -1,72 +1,69 @@
-"""What the lenses of a loss see of the views of one step, under Keras: each view passes each network once."""
+"""The features of one step under Keras: each input passes each network once."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Mapping, Sequence
+from typing import final
 
 from keras import ops
 
-from lossmith.keras.lenses import calibrated, distilled, gram
-from lossmith.keras.networks import features
-from lossmith.keras.inputs import Tensor
+from lossmith.keras import lenses as lenses  # registers the lenses
+from lossmith.keras.networks import run_sequential_network
+from lossmith.keras.registry import Maps, Tensor, find_lens, list_lenses
 from lossmith.lens import Features, Lens
-from lossmith.lenses import Applications, Calibrated, Distilled, Gram
+from lossmith.lenses import Applications
 from lossmith.lenses.applications import ApplicationsNetwork
 from lossmith.lenses.sequential_network import SequentialNetwork
 
-__all__ = ["KerasFeatureCache", "refuse_unseen"]
-
-Maps = dict[str, Tensor]
-
-SHOWN: dict[type[Lens], Callable[[Any, Maps], Maps]] = {Gram: gram, Calibrated: calibrated, Distilled: distilled}
-"""How each lens that is no network shows some maps (N, H, W, C)."""
+__all__ = ["KerasFeatureCache", "check_lens"]
 
 
-def refuse_unseen(lens: Lens) -> None:
-    """Raises if Keras cannot look through a lens."""
+def check_lens(lens: Lens) -> None:
+    """Raise ValueError if a lens does not run under Keras."""
     if isinstance(lens, Features):
         if not isinstance(lens.backbone, SequentialNetwork | ApplicationsNetwork):
             raise ValueError(
-                f"{lens!r} is a network of PyTorch's; under Keras look through one of keras.applications, such as "
-                f'L1() @ {Applications.__name__}("ResNet50", "conv4_block6_out"), or through VGG.'
+                f"{lens!r} is a PyTorch network; under Keras use VGG, or a network of keras.applications, such as "
+                f'L1() @ {Applications.__name__}("ResNet50", "conv4_block6_out").'
             )
-    elif type(lens) not in SHOWN:
-        known = ", ".join(each.__name__ for each in SHOWN)
-        raise ValueError(f"{lens!r} runs under PyTorch alone; under Keras there are {known} and the networks.")
+    elif find_lens(lens) is None:
+        known = ", ".join(list_lenses())
+        raise ValueError(f"{lens!r} runs only under PyTorch; the lenses under Keras are {known} and the networks.")
 
 
 @final
 class KerasFeatureCache:
-    """What has been seen in one step; it dies with the step.
+    """The maps that lenses have computed in one step; a new step needs a new cache.
 
     Args:
-        views: The views by name, channels last.
-        wanted: For each view and each network on the paths, by its text, the layers that any term wants there.
+        inputs: The inputs by name, channels last.
+        required_layers: The layers to compute for each input and each network, by the network's text on the path.
     """
 
-    def __init__(self, views: Mapping[str, Tensor], wanted: Mapping[tuple[str, str], Sequence[str]]) -> None:
-        self.views = views
-        self.wanted = wanted
-        self.seen: dict[tuple[str, bool, str], Maps] = {}
+    def __init__(self, inputs: Mapping[str, Tensor], required_layers: Mapping[tuple[str, str], Sequence[str]]) -> None:
+        self.inputs = inputs
+        self.required_layers = required_layers
+        self.maps: dict[tuple[str, bool, str], Maps] = {}
 
-    def __call__(self, view: str, path: Sequence[tuple[str, Lens]], *, detached: bool) -> Maps:
-        """One view through a chain of lenses, with or without a gradient."""
-        image = self.views[view]
+    def __call__(self, name: str, path: Sequence[tuple[str, Lens]], *, detached: bool) -> Maps:
+        """Return the maps of an input after a path of lenses, with or without a gradient."""
+        image = self.inputs[name]
         maps = {"pixels": ops.stop_gradient(image) if detached else image}
         for text, lens in path:
-            key = (view, detached, text)
-            if key not in self.seen:
-                self.seen[key] = self.through(lens, maps, self.wanted.get((view, text), ()))
-            maps = self.seen[key]
+            key = (name, detached, text)
+            if key not in self.maps:
+                self.maps[key] = _apply_keras_lens(lens, maps, self.required_layers.get((name, text), ()))
+            maps = self.maps[key]
             if isinstance(lens, Features):
                 maps = {layer: maps[layer] for layer in lens.layers}
         return maps
 
-    def through(self, lens: Lens, maps: Maps, layers: Sequence[str]) -> Maps:
-        """What one lens shows of some maps."""
-        if not isinstance(lens, Features):
-            return SHOWN[type(lens)](lens, maps)
-        (image,) = maps.values()
-        if isinstance(lens.backbone, ApplicationsNetwork):
-            return lens.backbone.extract_features(image, layers)
-        assert isinstance(lens.backbone, SequentialNetwork)
-        return features(lens.backbone, image, layers)
+
+def _apply_keras_lens(lens: Lens, maps: Maps, layers: Sequence[str]) -> Maps:
+    if not isinstance(lens, Features):
+        apply = find_lens(lens)
+        assert apply is not None
+        return apply(lens, maps)
+    (image,) = maps.values()
+    if isinstance(lens.backbone, ApplicationsNetwork):
+        return lens.backbone.extract_features(image, layers)
+    assert isinstance(lens.backbone, SequentialNetwork)
+    return run_sequential_network(lens.backbone, image, layers)

@@ -1,4 +1,4 @@
-"""What a loss is given under Keras: tensors of the backend that runs, looked at before anything is computed."""
+"""Checks and layout of the inputs of a loss under Keras."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,73 +6,79 @@ from typing import Any
 import keras
 
 from lossmith.formula.loss import Loss
+from lossmith.keras.registry import Tensor
 
-__all__ = ["Tensor", "arranged", "checked", "refuse_foreign"]
+__all__ = ["check_keras_inputs", "check_tensor", "to_channels_last"]
 
-Tensor = Any
-"""A tensor of the backend that runs: TensorFlow's, JAX's or PyTorch's."""
-
-HOMES = {"tensorflow": "TensorFlow", "jax": "JAX", "jaxlib": "JAX", "torch": "PyTorch"}
+LIBRARIES = {"tensorflow": "TensorFlow", "jax": "JAX", "jaxlib": "JAX", "torch": "PyTorch"}
+"""The libraries of tensors by the package of their classes."""
 
 
-def refuse_foreign(view: str, given: Any, pictures: bool = True) -> None:
-    """Raises if a view is nothing that the backend computes with, or holds whole numbers where it is pictures."""
-    runs = HOMES.get(keras.backend.backend(), keras.backend.backend())
-    if isinstance(given, keras.Model):
-        unbuilt = "" if given.built else ", which has not even been built"
-        raise ValueError(f"The view '{view}' is the model '{given.name}'{unbuilt}; give what it makes: model(inputs).")
-    if isinstance(given, keras.KerasTensor):
+def check_tensor(name: str, value: Any, is_image: bool = True) -> None:
+    """Raise ValueError if an input is not a tensor or array for the backend, or an image of an integer type.
+
+    Args:
+        name: The input's name.
+        value: The input.
+        is_image: Whether the input must be an image batch.
+    """
+    backend = LIBRARIES.get(keras.backend.backend(), keras.backend.backend())
+    if isinstance(value, keras.Model):
+        unbuilt = "" if value.built else ", which is not built"
+        raise ValueError(f"The input '{name}' is the model '{value.name}'{unbuilt}; pass its output, model(inputs).")
+    if isinstance(value, keras.KerasTensor):
         raise ValueError(
-            f"The view '{view}' is a placeholder of a model's graph, {given.shape}; give the loss to "
-            "model.compile(loss=...), or what model(inputs) makes of arrays."
+            f"The input '{name}' is a symbolic KerasTensor {value.shape}; pass the loss to model.compile(loss=...), or "
+            "call the loss with the output of model(inputs) for arrays."
         )
-    home = HOMES.get(type(given).__module__.partition(".")[0])
-    if home is not None and home != runs:
-        also = " For PyTorch there is lossmith.parse(...) itself." if home == "PyTorch" else ""
+    library = LIBRARIES.get(type(value).__module__.partition(".")[0])
+    if library is not None and library != backend:
+        torch_hint = " For PyTorch use lossmith.parse(...)." if library == "PyTorch" else ""
         raise ValueError(
-            f"The view '{view}' is a tensor of {home}, and Keras runs on {runs}: give it tensors of {runs} or arrays "
-            f"of NumPy, or set KERAS_BACKEND before keras is imported.{also}"
+            f"The input '{name}' is a {library} tensor, and Keras runs on {backend}: pass {backend} tensors or NumPy "
+            f"arrays, or set KERAS_BACKEND before keras is imported.{torch_hint}"
         )
-    if not hasattr(given, "shape"):
-        raise ValueError(f"The view '{view}' is a {type(given).__name__}; a loss wants tensors of {runs} or arrays.")
-    if pictures and "int" in keras.backend.standardize_dtype(given.dtype):
-        kind = keras.backend.standardize_dtype(given.dtype)
-        raise ValueError(f"The view '{view}' is {kind}; a loss wants floats in [0, 1]: divide by 255.")
+    if not hasattr(value, "shape"):
+        raise ValueError(f"The input '{name}' must be a {backend} tensor or an array; got a {type(value).__name__}.")
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if is_image and "int" in dtype:
+        raise ValueError(f"The input '{name}' must be floating point in [0, 1]; got {dtype}. Divide by 255.")
 
 
-def checked(formula: Loss, views: Mapping[str, Any], data_format: str) -> None:
-    """Raises if some view that a formula reads is missing, or is nothing that its terms can look at."""
+def check_keras_inputs(formula: Loss, inputs: Mapping[str, Any], data_format: str) -> None:
+    """Raise ValueError if an input of a formula is missing, or cannot be read by its terms."""
     for name, term in zip(formula.names, formula.terms, strict=True):
-        for parameter, view in term.inputs.items():
-            if view not in views:
-                there = ", ".join(views) or "none"
-                raise ValueError(f"The term '{name}' reads the view '{view}'; the views are {there}.")
-            pictures = term.distance.reads_images and parameter not in term.distance.unlensed_inputs
-            refuse_foreign(view, views[view], pictures)
-            if pictures:
-                _refuse_no_batch(view, tuple(views[view].shape), data_format)
+        for parameter, input_name in term.inputs.items():
+            if input_name not in inputs:
+                given = ", ".join(inputs) or "none"
+                raise ValueError(f"The term '{name}' reads the input '{input_name}'; the inputs are {given}.")
+            is_image = term.distance.reads_images and parameter not in term.distance.unlensed_inputs
+            check_tensor(input_name, inputs[input_name], is_image)
+            if is_image:
+                _check_batch_shape(input_name, tuple(inputs[input_name].shape), data_format)
 
 
-def arranged(view: Any, data_format: str) -> Tensor:
-    """A view as the losses look at it: channels last, in float32 at least."""
-    kind = keras.backend.standardize_dtype(view.dtype)
-    wide = kind if kind == "float64" or "int" in kind else keras.config.floatx()
-    tensor = keras.ops.convert_to_tensor(view, dtype=wide)
+def to_channels_last(value: Any, data_format: str) -> Tensor:
+    """Convert an input to a tensor of the backend with channels last, in float32 or float64."""
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if dtype != "float64" and "int" not in dtype:
+        dtype = keras.config.floatx()
+    tensor = keras.ops.convert_to_tensor(value, dtype=dtype)
     if data_format == "channels_first" and len(tensor.shape) == 4:
         return keras.ops.transpose(tensor, (0, 2, 3, 1))
     return tensor
 
 
-def _refuse_no_batch(view: str, shape: tuple[int | None, ...], data_format: str) -> None:
-    last = data_format == "channels_last"
-    if len(shape) == 3 and shape[-1 if last else 0] in (1, 3, 4):  # its rows would pass for pictures
-        raise ValueError(f"The view '{view}' is one picture, {shape}; make it a batch with {view}[None].")
+def _check_batch_shape(name: str, shape: tuple[int | None, ...], data_format: str) -> None:
+    is_last = data_format == "channels_last"
+    if len(shape) == 3 and shape[-1 if is_last else 0] in (1, 3, 4):  # its rows would be taken for images
+        raise ValueError(f"The input '{name}' is a single image, {shape}; make a batch of it with {name}[None].")
     if len(shape) != 4:
         return
-    here, there = (shape[3], shape[1]) if last else (shape[1], shape[3])
-    if there in (1, 3) and here is not None and here > 4:
-        other = "channels_first" if last else "channels_last"
+    channels, other = (shape[3], shape[1]) if is_last else (shape[1], shape[3])
+    if other in (1, 3) and channels is not None and channels > 4:
+        suggested = "channels_first" if is_last else "channels_last"
         raise ValueError(
-            f"The view '{view}' is {shape}, which looks like {other}, and this loss reads {data_format}: give it "
-            f'data_format="{other}", or call keras.config.set_image_data_format("{other}") at first.'
+            f"The input '{name}' is {shape}, which looks like {suggested}, and this loss reads {data_format}: pass "
+            f'data_format="{suggested}" to the loss, or call keras.config.set_image_data_format("{suggested}") first.'
         )

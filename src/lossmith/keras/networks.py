@@ -1,4 +1,4 @@
-"""The row of steps that VGG, AlexNet and SqueezeNet are, run by Keras with the weights that the PyTorch half finds."""
+"""VGG, AlexNet, SqueezeNet and the embedded network run by Keras, with the weights that the PyTorch half finds."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,48 +8,57 @@ import torch
 from keras import ops
 
 from lossmith.engine.layers import Conv, MaxPool, Step
-from lossmith.keras.inputs import Tensor
+from lossmith.keras.registry import Tensor
 from lossmith.lenses.applications import run_in_thread
 from lossmith.lenses.sequential_network import SequentialNetwork
 
-__all__ = ["features", "refuse_no_rgb"]
+__all__ = ["run_sequential_network"]
 
-Loaded = tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]
+Kernels = dict[str, tuple[Tensor, Tensor]]
+"""The kernel (k, k, in, out) and bias of each convolution by its name."""
 
 
-def features(network: SequentialNetwork, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    """The features (N, H, W, C) of pictures (N, H, W, 3) in [0, 1] at some layers, in the precision of the pictures.
+def run_sequential_network(network: SequentialNetwork, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Compute the features (N, H, W, C) at some layers, in the precision of the images.
 
-    Under a mixed policy the convolutions behind :attr:`SequentialNetwork.fp32_until` run in its half precision.
+    Under a mixed-precision policy the convolutions after :attr:`SequentialNetwork.fp32_until` run in half precision.
+
+    Args:
+        network: The network.
+        image: (N, H, W, 3) in [0, 1].
+        layers: The layers.
+
+    Raises:
+        ValueError: The images are not RGB, or smaller than the layers allow.
     """
-    refuse_no_rgb(network.name, image, network.min_size(layers))
-    mean, kernels = loaded(network, keras.backend.standardize_dtype(image.dtype))
+    _check_rgb_image(network.name, image, network.min_size(layers))
+    mean, kernels = _load_kernels(network, keras.backend.standardize_dtype(image.dtype))
     policy = keras.config.dtype_policy().compute_dtype
-    inner = policy if policy in ("float16", "bfloat16") else image.dtype
+    inner_dtype = policy if policy in ("float16", "bfloat16") else image.dtype
     last = max(network.layers.index(layer) for layer in layers)
-    fine = -1 if network.fp32_until is None else network.layers.index(network.fp32_until)
-    x, seen = image - mean, {}  # padding is zero after the mean is taken off
-    for place, step in enumerate(network.architecture[: last + 1]):
-        if place == fine + 1:
-            x = ops.cast(x, inner)
-        x = run(step, x, kernels)
+    last_fp32 = -1 if network.fp32_until is None else network.layers.index(network.fp32_until)
+    x, features = image - mean, {}  # zero padding follows the subtraction of the mean
+    for index, step in enumerate(network.architecture[: last + 1]):
+        if index == last_fp32 + 1:
+            x = ops.cast(x, inner_dtype)
+        x = _run_step(step, x, kernels)
         if step.name in layers:
-            seen[step.name] = ops.cast(x, image.dtype)
-    return seen
+            features[step.name] = ops.cast(x, image.dtype)
+    return features
 
 
-def run(step: Step, x: Tensor, kernels: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
-    """One step on a map (N, H, W, C)."""
+def _run_step(step: Step, x: Tensor, kernels: Kernels) -> Tensor:
+    """Run one step on a map (N, H, W, C)."""
     if isinstance(step, Conv):
         kernel, bias = (ops.cast(each, x.dtype) for each in kernels[step.name])
         side = step.weight.shape[-1]
-        same = step.stride == 1 and 2 * step.padding == side - 1
-        if step.padding and not same:  # "same" with a stride pads otherwise than PyTorch
+        is_same = step.stride == 1 and 2 * step.padding == side - 1
+        if step.padding and not is_same:  # "same" with a stride pads differently from PyTorch
             x = ops.pad(x, [[0, 0], [step.padding] * 2, [step.padding] * 2, [0, 0]])
-        padding = "same" if same else "valid"
+        padding = "same" if is_same else "valid"
         return ops.conv(x, kernel, step.stride, padding, data_format="channels_last") + bias
     if isinstance(step, MaxPool):
-        if step.ceil:  # so much more that a window which juts out still counts
+        if step.ceil:  # pad so that a window that exceeds the map is counted
             rest = [0, step.stride - 1]
             x = ops.pad(x, [[0, 0], rest, rest, [0, 0]], constant_values=float("-inf"))
         return ops.max_pool(x, step.kernel, step.stride, "valid", data_format="channels_last")
@@ -57,27 +66,31 @@ def run(step: Step, x: Tensor, kernels: dict[str, tuple[Tensor, Tensor]]) -> Ten
 
 
 @cache
-def loaded(network: SequentialNetwork, dtype: str) -> Loaded:
-    """The mean to take off, and each convolution's kernel (k, k, in, out) and bias, as the backend's own tensors."""
+def _load_kernels(network: SequentialNetwork, dtype: str) -> tuple[Tensor, Kernels]:
+    """Return the mean to subtract and the kernels as tensors of the backend."""
     mean, steps = network.load_steps()
 
-    def own(tensor: torch.Tensor) -> Tensor:
+    def convert(tensor: torch.Tensor) -> Tensor:
         return ops.convert_to_tensor(tensor.numpy(), dtype=dtype)
 
-    convs = [step for step in steps if isinstance(step, Conv)]
-    return run_in_thread(lambda: (own(mean.ravel()), {c.name: (own(c.weight.permute(2, 3, 1, 0)), own(c.bias)) for c in convs}))
+    def convert_all() -> tuple[Tensor, Kernels]:
+        convs = [step for step in steps if isinstance(step, Conv)]
+        kernels = {conv.name: (convert(conv.weight.permute(2, 3, 1, 0)), convert(conv.bias)) for conv in convs}
+        return convert(mean.ravel()), kernels
+
+    return run_in_thread(convert_all)
 
 
-def refuse_no_rgb(name: str, image: Tensor, smallest: int) -> None:
-    """Raises if a network cannot look at pictures (N, H, W, C)."""
+def _check_rgb_image(name: str, image: Tensor, min_size: int) -> None:
+    """Raise ValueError if a network cannot take images (N, H, W, C)."""
     shape = tuple(image.shape)
     if len(shape) != 4 or shape[3] != 3:
-        grey = len(shape) == 4 and shape[3] == 1
-        cure = "give grey ones as keras.ops.repeat(image, 3, axis=-1)" if grey else "cut or repeat channels"
+        is_grey = len(shape) == 4 and shape[3] == 1
+        cure = "expand grey images with keras.ops.repeat(image, 3, axis=-1)" if is_grey else "pass three channels"
         if len(shape) == 4 and shape[1] == 3:
-            cure = 'give the loss data_format="channels_first"'
-        raise ValueError(f"{name} wants RGB pictures; channels last, it got {shape}: {cure}.")
-    if any(side is not None and side < smallest for side in shape[1:3]):
+            cure = 'pass data_format="channels_first" to the loss'
+        raise ValueError(f"{name} expects RGB images (N, H, W, 3); got {shape}. To fix this, {cure}.")
+    if any(side is not None and side < min_size for side in shape[1:3]):
         raise ValueError(
-            f"{name} wants pictures of at least {smallest} px a side for these layers; got {shape[1]}x{shape[2]}."
+            f"{name} expects images of at least {min_size} px a side for these layers; got {shape[1]}x{shape[2]}."
         )

@@ -1,87 +1,86 @@
-"""The distances between the values of two maps (N, ...), and how much one map (N, H, W, C) varies."""
+"""Pixel distances of maps (N, ...), and total variation of maps (N, H, W, C), under Keras."""
 
 from keras import ops
 
-from lossmith.formula.loss import Loss
-from lossmith.keras.inputs import Tensor
-from lossmith.losses import TV, Charbonnier, EdgeAwareTV, Huber, Lp
+from lossmith import losses
+from lossmith.keras.registry import Tensor, register_measure
 
-__all__ = ["charbonnier", "edge_aware_tv", "huber", "l1", "l2", "lp", "squared_norm", "tv"]
-
-
-def l1(loss: Loss, pred: Tensor, target: Tensor) -> Tensor:
-    """The mean absolute error of each image, (N,)."""
-    return mean(absolute(pred - target))
+__all__: list[str] = []
 
 
-def l2(loss: Loss, pred: Tensor, target: Tensor) -> Tensor:
-    """The mean squared error of each image, (N,)."""
-    return mean(ops.square(pred - target))
+@register_measure(losses.L1)
+def _l1(loss: losses.L1, pred: Tensor, target: Tensor) -> Tensor:
+    return _mean(_absolute(pred - target))
 
 
-def lp(loss: Lp, pred: Tensor, target: Tensor) -> Tensor:
-    """The mean of a power of the error of each image, (N,)."""
-    return mean(ops.power(absolute(pred - target), loss.p))
+@register_measure(losses.L2)
+def _l2(loss: losses.L2, pred: Tensor, target: Tensor) -> Tensor:
+    return _mean(ops.square(pred - target))
 
 
-def charbonnier(loss: Charbonnier, pred: Tensor, target: Tensor) -> Tensor:
-    """The mean of the error, rounded at zero, of each image, (N,)."""
-    return mean(ops.sqrt(ops.square(pred - target) + loss.eps**2))
+@register_measure(losses.Lp)
+def _lp(loss: losses.Lp, pred: Tensor, target: Tensor) -> Tensor:
+    return _mean(ops.power(_absolute(pred - target), loss.p))
 
 
-def huber(loss: Huber, pred: Tensor, target: Tensor) -> Tensor:
-    """The mean error of each image, half a square near zero, (N,)."""
-    error = absolute(pred - target)
-    return mean(ops.where(error <= loss.delta, ops.square(error) / 2, loss.delta * (error - loss.delta / 2)))
+@register_measure(losses.Charbonnier)
+def _charbonnier(loss: losses.Charbonnier, pred: Tensor, target: Tensor) -> Tensor:
+    return _mean(ops.sqrt(ops.square(pred - target) + loss.eps**2))
 
 
-def squared_norm(loss: Loss, pred: Tensor, target: Tensor) -> Tensor:
-    """The sum of the squared errors of each image, (N,)."""
-    return total(ops.square(pred - target))
+@register_measure(losses.Huber)
+def _huber(loss: losses.Huber, pred: Tensor, target: Tensor) -> Tensor:
+    error = _absolute(pred - target)
+    return _mean(ops.where(error <= loss.delta, ops.square(error) / 2, loss.delta * (error - loss.delta / 2)))
 
 
-def tv(loss: TV, pred: Tensor) -> Tensor:
-    """The variation of each image, (N,)."""
-    down, right = differences(pred)
-    reduce = total if loss.per == "image" else mean
+@register_measure(losses.SquaredNorm)
+def _squared_norm(loss: losses.SquaredNorm, pred: Tensor, target: Tensor) -> Tensor:
+    return _sum(ops.square(pred - target))
+
+
+@register_measure(losses.TV)
+def _tv(loss: losses.TV, pred: Tensor) -> Tensor:
+    down, right = _differences(pred)
+    reduce = _sum if loss.per == "image" else _mean
     if loss.kind == "isotropic":
         squares = ops.square(down[:, :, :-1]) + ops.square(right[:, :-1])
-        return reduce(squares if loss.squared else root(squares))
+        return reduce(squares if loss.squared else _sqrt(squares))
     if loss.squared:
         return reduce(ops.square(down)) + reduce(ops.square(right))
-    return reduce(absolute(down)) + reduce(absolute(right))
+    return reduce(_absolute(down)) + reduce(_absolute(right))
 
 
-def edge_aware_tv(loss: EdgeAwareTV, pred: Tensor, target: Tensor) -> Tensor:
-    """The variation of each image away from the target's edges, (N,)."""
+@register_measure(losses.EdgeAwareTV)
+def _edge_aware_tv(loss: losses.EdgeAwareTV, pred: Tensor, target: Tensor) -> Tensor:
     down, right = (
-        mean(absolute(varied) * ops.exp(-loss.k * ops.mean(ops.abs(edge), axis=-1, keepdims=True)))
-        for varied, edge in zip(differences(pred), differences(target), strict=True)
+        _mean(_absolute(difference) * ops.exp(-loss.k * ops.mean(ops.abs(edge), axis=-1, keepdims=True)))
+        for difference, edge in zip(_differences(pred), _differences(target), strict=True)
     )
     return down + right
 
 
-def absolute(error: Tensor) -> Tensor:
-    """The absolute value, with gradient 0 at 0 on every backend; JAX's own has 1 there."""
+def _absolute(error: Tensor) -> Tensor:
+    """Compute the absolute value, with gradient 0 at 0 on every backend; JAX's own gradient at 0 is 1."""
     return error * ops.stop_gradient(ops.sign(error))
 
 
-def mean(errors: Tensor) -> Tensor:
-    """The mean of each image, (N,); 0 where a picture is one pixel wide and has nothing that way."""
-    return total(errors) if 0 in errors.shape[1:] else ops.mean(errors, axis=tuple(range(1, len(errors.shape))))
+def _mean(errors: Tensor) -> Tensor:
+    """Compute the mean of each image, (N,); 0 for an image that is one pixel wide and has no differences."""
+    return _sum(errors) if 0 in errors.shape[1:] else ops.mean(errors, axis=tuple(range(1, len(errors.shape))))
 
 
-def total(errors: Tensor) -> Tensor:
-    """The sum of each image, (N,)."""
+def _sum(errors: Tensor) -> Tensor:
+    """Compute the sum of each image, (N,)."""
     return ops.sum(errors, axis=tuple(range(1, len(errors.shape))))
 
 
-def differences(image: Tensor) -> tuple[Tensor, Tensor]:
-    """What each pixel lacks to its neighbour below and to its right."""
+def _differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the differences of each pixel to the pixel below and to the right."""
     return image[:, 1:] - image[:, :-1], image[:, :, 1:] - image[:, :, :-1]
 
 
-def root(squares: Tensor) -> Tensor:
-    """The square root, with gradient 0 at 0, where the root itself has none."""
-    seen = squares != 0
-    return ops.where(seen, ops.sqrt(ops.where(seen, squares, 1.0)), 0.0)
+def _sqrt(squares: Tensor) -> Tensor:
+    """Compute the square root, with gradient 0 at 0."""
+    is_positive = squares != 0
+    return ops.where(is_positive, ops.sqrt(ops.where(is_positive, squares, 1.0)), 0.0)

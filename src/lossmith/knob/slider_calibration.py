@@ -123,7 +123,7 @@ def sweep_knob(
         for turned in knobs:
             pred = task.predict(partial(model, **turned), there)
             metrics = [metric for metric in which if metric not in absent]
-            rows.append(compute_metrics(pred, there["target"], border=task.border, which=metrics))
+            rows.append(compute_metrics(pred, there["target"], border=task.border, metrics=metrics))
             now = pred.float().clamp(0, 1)
             if before is not None:
                 steps.append(math.sqrt(max(float(apart(now, before)), 0.0)))

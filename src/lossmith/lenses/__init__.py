@@ -1,4 +1,4 @@
-"""What a distance looks at instead of the pixels: networks and transforms."""
+"""Lenses: networks and transforms through which a distance compares images."""
 
 from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.applications import Applications

@@ -1,13 +1,14 @@
-"""Colour: spaces in which brightness stands apart, and distances are nearer to what the eye sees."""
+"""Colour spaces with a separate brightness channel: CIELAB and YCbCr."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from lossmith._repr import format_literal, repr_of
-from lossmith.lens import Lens, Maps
+from lossmith._checks import check_choice
+from lossmith._repr import repr_of
+from lossmith.lens import Lens, Maps, check_rgb
 
 __all__ = ["Lab", "YCbCr"]
 
@@ -15,53 +16,49 @@ Part = Literal["all", "brightness", "chroma"]
 
 XYZ_OF_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 WHITE = (0.95047, 1.0, 1.08883)
-"""D65 for the 2 degree observer, with the matrix of ITU-R BT.709: both as skimage, kornia and OpenCV have them."""
+"""D65 for the 2 degree observer, with the matrix of ITU-R BT.709, as in skimage, kornia and OpenCV."""
 
 EPSILON, KAPPA = 216 / 24389, 24389 / 27
-"""Where CIELAB's cube root ends, and its slope below: the exact numbers of CIE 15, not 0.008856 and 903.3."""
+"""The end of CIELAB's cube root, and the slope below: the exact numbers of CIE 15 instead of 0.008856 and 903.3."""
 
 
-class _Space(Lens, ABC):
-    """A space of colours whose first channel is the brightness."""
+class _ColourSpace(Lens, ABC):
+    """A colour space whose first channel is the brightness."""
 
     term_label = "colour"
 
     def __init__(self, part: Part = "all") -> None:
         super().__init__()
-        if part not in get_args(Part):
-            known = ", ".join(map(format_literal, get_args(Part)))
-            raise ValueError(f"{type(self).__name__} shows {known}; got {part!r}.")
-        self.part = part
+        self.part: Part = check_choice(f"{type(self).__name__} part", part, Part)
 
     def forward(self, maps: Maps) -> Maps:
-        """Each map (N, 3, H, W) in this space."""
-        return {name: self.shown(image) for name, image in maps.items()}
+        """Return the selected channels of each map (N, 3, H, W) in this colour space: 3 channels, 1 or 2."""
+        return {name: self._select(image) for name, image in maps.items()}
 
-    def shown(self, image: Tensor) -> Tensor:
-        """The part that is wanted of a picture (N, 3, H, W): 3 channels, 1 or 2."""
-        if image.ndim != 4 or image.shape[1] != 3:
-            raise ValueError(f"{self!r} wants RGB pictures (N, 3, H, W); got {tuple(image.shape)}.")
+    def _select(self, image: Tensor) -> Tensor:
+        check_rgb(repr(self), image)
         converted = self.convert(image)
         return {"all": converted, "brightness": converted[:, :1], "chroma": converted[:, 1:]}[self.part]
 
     @abstractmethod
     def convert(self, image: Tensor) -> Tensor:
-        """A picture (N, 3, H, W) in this space."""
+        """Return images (N, 3, H, W) in this colour space."""
 
     def __repr__(self) -> str:
         return repr_of(self) if self.part == "all" else repr_of(self, self.part)
 
 
 @final
-class Lab(_Space):
-    r"""A picture in CIELAB, where equal distances look about equally large.
+class Lab(_ColourSpace):
+    r"""The image in CIELAB, where equal distances look about equally large.
 
     .. math:: L = 116 f(Y) - 16, \quad a = 500 (f(X) - f(Y)), \quad b = 200 (f(Y) - f(Z)), \qquad
         f(t) = \begin{cases} \sqrt[3]{t} & t > \epsilon \\ (\kappa t + 16) / 116 & \text{else} \end{cases}
 
-    with X, Y, Z of linear sRGB over those of white, D65. It is in CIELAB's own units: L lies in [0, 100], and a
-    Euclidean distance of 2.3 is just noticeable, so that an L1 here is 50 to 130 times that of the pixels. Both
-    curves, of sRGB and of CIELAB, are straight near black and go on straight below it: the gradient is finite there.
+    with X, Y, Z of linear sRGB divided by those of white, D65. The values are in CIELAB's own units: L is in [0, 100],
+    and a Euclidean distance of 2.3 is just noticeable, so that an L1 distance is 50 to 130 times that of the pixels.
+    Both curves, of sRGB and of CIELAB, are linear near black and continue linearly below 0, so that the gradient is
+    finite there.
 
     References:
         | Colorimetry (CIE 15:2004)
@@ -73,7 +70,7 @@ class Lab(_Space):
         Maps (N, 3, H, W), (N, 1, H, W) or (N, 2, H, W).
 
     Raises:
-        ValueError: An unknown part; at the call, pictures that have not three channels.
+        ValueError: An unknown part; at the call, images that do not have three channels.
 
     Example:
         >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
@@ -82,8 +79,8 @@ class Lab(_Space):
     """
 
     def convert(self, image: Tensor) -> Tensor:
-        """A picture (N, 3, H, W) in CIELAB."""
-        curved = ((image.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)  # clamped: a power of the others is NaN
+        """Return images (N, 3, H, W) in CIELAB."""
+        curved = ((image.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)  # clamped: the power of negative values is NaN
         linear = torch.where(image > 0.04045, curved, image / 12.92)
         t = mix_channels(linear, [[c / white for c in row] for row, white in zip(XYZ_OF_RGB, WHITE, strict=True)])
         x, y, z = torch.where(t > EPSILON, t.clamp_min(EPSILON).pow(1 / 3), (KAPPA * t + 16) / 116).unbind(dim=1)
@@ -91,14 +88,14 @@ class Lab(_Space):
 
 
 @final
-class YCbCr(_Space):
-    r"""A picture as JPEG stores it: luma and two differences of colour, a linear map.
+class YCbCr(_ColourSpace):
+    r"""The image as JPEG stores it: luma and two colour differences, a linear map.
 
     .. math:: Y = 0.299 R + 0.587 G + 0.114 B, \quad C_b = \frac{B - Y}{1.772} + \frac12, \quad
         C_r = \frac{R - Y}{1.402} + \frac12
 
-    All lie in [0, 1]. MATLAB's Y, on which super-resolution is measured, is (219 Y + 16) / 255 of this. As the map is
-    linear, the mean is still what minimises a squared error.
+    All channels are in [0, 1]. MATLAB's Y, on which super-resolution is evaluated, is (219 Y + 16) / 255 of this one.
+    Since the map is linear, the mean still minimises a squared error.
 
     References:
         | JPEG File Interchange Format (ITU-T T.871, 2011)
@@ -110,7 +107,7 @@ class YCbCr(_Space):
         Maps (N, 3, H, W), (N, 1, H, W) or (N, 2, H, W).
 
     Raises:
-        ValueError: An unknown part; at the call, pictures that have not three channels.
+        ValueError: An unknown part; at the call, images that do not have three channels.
 
     Example:
         >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
@@ -121,13 +118,13 @@ class YCbCr(_Space):
     is_linear = True
 
     def convert(self, image: Tensor) -> Tensor:
-        """A picture (N, 3, H, W) in JPEG's YCbCr."""
+        """Return images (N, 3, H, W) in JPEG's YCbCr."""
         (y,) = mix_channels(image, [[0.299, 0.587, 0.114]]).unbind(dim=1)
         return torch.stack([y, (image[:, 2] - y) / 1.772 + 0.5, (image[:, 0] - y) / 1.402 + 0.5], dim=1)
 
 
-def mix_channels(image: Tensor, rows: list[list[float]]) -> Tensor:
-    """A linear map of the channels of (N, 3, H, W), in its own precision."""
+def mix_channels(image: Tensor, matrix: list[list[float]]) -> Tensor:
+    """Apply a matrix to the channels of (N, 3, H, W), in the image's own precision."""
     return torch.stack(
-        [sum((w * image[:, c] for c, w in enumerate(row)), start=image.new_zeros(())) for row in rows], 1
+        [sum((w * image[:, c] for c, w in enumerate(row)), start=image.new_zeros(())) for row in matrix], 1
     )

@@ -1,11 +1,12 @@
-"""The Gram matrix: what a texture is, without where."""
+"""The Gram matrix, the statistic of a texture without positions."""
 
-from typing import Any, Literal, final, get_args
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
-from lossmith._repr import format_literal, repr_of
+from lossmith._checks import check_choice
+from lossmith._repr import repr_of
 from lossmith.lens import Lens, Maps, Tiling
 
 __all__ = ["Gram"]
@@ -15,20 +16,20 @@ Norm = Literal["chw", "hw", "none"]
 
 @final
 class Gram(Lens):
-    r"""The correlations of the channels of each map.
+    r"""The Gram matrix over the channels of each map.
 
     .. math:: G_l = F_l F_l^T / n, \quad F_l \in \mathbb{R}^{C \times HW}
 
     with :math:`n = CHW` ("chw": Johnson et al., BasicSR, mmagic), :math:`HW` ("hw": Gatys et al. up to their constant,
-    pystiche) or 1 ("none": piq). The two that divide by HW do not depend on the resolution. It is always computed in
-    float32 at least: in half precision a 256 x 256 map overflows before the division.
+    pystiche) or 1 ("none": piq). The two norms that divide by HW do not depend on the resolution. The matrix is
+    computed in float32 or float64: in half precision a 256 x 256 map overflows before the division.
 
     References:
         | Image Style Transfer Using Convolutional Neural Networks (Gatys et al., 2016)
         | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
 
     Args:
-        norm: What the matrix is divided by: "chw", "hw" or "none".
+        norm: The divisor of the matrix: "chw", "hw" or "none".
 
     Returns:
         Matrices (N, C, C).
@@ -48,32 +49,30 @@ class Gram(Lens):
 
     def __init__(self, norm: Norm = "chw") -> None:
         super().__init__()
-        if norm not in get_args(Norm):
-            raise ValueError(f"Gram knows the norms {', '.join(map(format_literal, get_args(Norm)))}; got {norm!r}.")
-        self.norm = norm
+        self.norm: Norm = check_choice("Gram norm", norm, Norm)
 
     @property
     def tiling(self) -> Tiling:
-        """Its matrix adds up over places; the norms that divide by their number make it a mean."""
+        """The value "sum" for norm="none", else "mean", since the norm divides by the number of positions."""
         return "sum" if self.norm == "none" else "mean"
 
     def forward(self, maps: Maps) -> Maps:
-        """The matrix (N, C, C) of each map (N, C, H, W)."""
-        return {layer: self.matrix(features) for layer, features in maps.items()}
+        """Return the matrix (N, C, C) of each map (N, C, H, W)."""
+        return {layer: self.compute_matrix(features) for layer, features in maps.items()}
 
-    def matrix(self, features: Tensor) -> Tensor:
-        """The matrix (N, C, C) of a map (N, C, H, W)."""
-        last = features.permute(0, *range(2, features.dim()), 1).flatten(1, -2)  # no copy of what is channels last
-        divisor = {"chw": features[0].numel(), "hw": last.shape[1], "none": 1}[self.norm]
-        matrix: Tensor = _Product.apply(last)  # type: ignore[no-untyped-call]
+    def compute_matrix(self, features: Tensor) -> Tensor:
+        """Return the matrix (N, C, C) of a map (N, C, H, W)."""
+        rows = features.permute(0, *range(2, features.dim()), 1).flatten(1, -2)  # no copy if channels last
+        divisor = {"chw": features[0].numel(), "hw": rows.shape[1], "none": 1}[self.norm]
+        matrix: Tensor = _GramProduct.apply(rows)  # type: ignore[no-untyped-call]
         return matrix / divisor
 
     def __repr__(self) -> str:
         return repr_of(self) if self.norm == "chw" else repr_of(self, self.norm)
 
 
-class _Product(torch.autograd.Function):
-    """The matrices (N, C, C) of the rows (N, HW, C), whose backward pass is one product where autograd takes two."""
+class _GramProduct(torch.autograd.Function):
+    """The matrices (N, C, C) of rows (N, HW, C), with one product in the backward pass where autograd needs two."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -81,6 +80,6 @@ class _Product(torch.autograd.Function):
         return torch.matmul(rows.transpose(1, 2), rows)
 
     @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> Tensor:
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors
-        return torch.matmul(rows, arriving + arriving.transpose(1, 2))
+        return torch.matmul(rows, grad_output + grad_output.transpose(1, 2))

@@ -104,7 +104,7 @@ class Calibrated(Lens):
 
 
 def normalize_channels(features: Tensor) -> Tensor:
-    """Return features (N, C, H, W) divided by their norm over channels; zero, with zero gradient, where all are zero."""
+    """Return features (N, C, H, W) divided by their norm over channels; zero, without gradient, where all are 0."""
     normalized: Tensor = _Normalize.apply(features, features.new_ones(()))  # type: ignore[no-untyped-call]
     return normalized
 

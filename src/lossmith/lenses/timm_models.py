@@ -136,8 +136,9 @@ class TimmNetwork(AnyNetwork):
         try:
             return self._create_model(pretrained=True, pretrained_cfg_overlay={"state_dict": found.state})
         except (RuntimeError, KeyError) as error:
+            reason = str(error).splitlines()[-1].strip()
             raise WrongWeightsError(
-                f"{self.name}: {str(found.path)!r} does not fit and belongs to another network. {str(error).splitlines()[-1].strip()}"
+                f"{self.name}: {str(found.path)!r} does not fit and belongs to another network. {reason}"
             ) from None
 
     def _create_model(self, **options: Any) -> nn.Module:

@@ -127,8 +127,9 @@ class TorchvisionNetwork(AnyNetwork):
         try:
             module.load_state_dict({_rename_densenet_key(key): value for key, value in found.state.items()})
         except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
             raise WrongWeightsError(
-                f"{self.name}: {str(found.path)!r} does not fit and belongs to another network. {str(error).splitlines()[-1].strip()}"
+                f"{self.name}: {str(found.path)!r} does not fit and belongs to another network. {reason}"
             ) from None
         return module
 

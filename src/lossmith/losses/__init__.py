@@ -1,4 +1,4 @@
-"""The losses: distances, regularisers, and the recipes that combine them."""
+"""Losses: distances, regularisers, and recipes that combine them."""
 
 from lossmith.losses.adversarial import Adversarial, FeatureMatching
 from lossmith.losses.attention import AttentionConsistency, AttentionMask
@@ -43,9 +43,9 @@ __all__ = [
     "DenoisingMSE",
     "Dispersive",
     "EdgeAwareTV",
+    "External",
     "FeatureMatching",
     "FocalFrequency",
-    "External",
     "HiddenAlignment",
     "Huber",
     "InfoNCE",

@@ -84,7 +84,7 @@ class _AdversarialBase(Distance, ABC):
         self.discriminator_trainer = DiscriminatorTrainer(discriminator, kind, **options)
         options |= {"betas": tuple(betas), "discriminator_start_step": discriminator_start_step}
         self.options = {name: value for name, value in options.items() if value != _DEFAULTS[name]}
-        self.positional = [] if discriminator == "unet" and kind == "vanilla" else [discriminator]
+        self.positional: list[Any] = [] if discriminator == "unet" and kind == "vanilla" else [discriminator]
         self.positional += [] if kind == "vanilla" else [kind]
         self.discriminator_start_step = discriminator_start_step
         self.kind = kind
@@ -203,7 +203,7 @@ class Adversarial(_AdversarialBase):
         >>> loss.evaluate({"pred": x, "target": y})["Adversarial"].shape
         torch.Size([2])
         >>> sorted(loss.discriminator_step(x, y))
-        ['critic', 'fake', 'real', 'spread']
+        ['fake_accuracy', 'logit_std', 'loss', 'real_accuracy']
     """
 
     @property

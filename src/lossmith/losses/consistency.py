@@ -55,7 +55,7 @@ class LRConsistency(Distance):
     @property
     def example_inputs(self) -> Mapping[str, ExampleInput]:  # type: ignore[override]
         """An input that is `scale` times smaller than the prediction."""
-        return {"input": ExampleInput(downscale=self.scale or 2)}
+        return {"input": ExampleInput(requires_grad=False, downscale=self.scale or 2)}
 
     def measure(self, pred: Tensor, input: Tensor) -> Tensor:
         """Compute the distance of each image, (N,)."""
@@ -65,7 +65,7 @@ class LRConsistency(Distance):
                 f"{self!r} needs a prediction {self.scale or 'an integer number of'} times as large as the input; "
                 f"got {tuple(pred.shape)} and {tuple(input.shape)}."
             )
-        small = Downsample(scale, self.kernel).smaller(pred)
+        small = Downsample(scale, self.kernel).downsample(pred)
         return (small - input.detach()).abs().flatten(1).mean(dim=1)
 
     def __repr__(self) -> str:

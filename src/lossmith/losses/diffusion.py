@@ -29,7 +29,7 @@ from lossmith._checks import check_choice, check_number
 from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
 from lossmith.formula.example_input import ExampleInput
-from lossmith.noise_levels import Prediction
+from lossmith.noise_levels import PredictionType
 
 __all__ = ["DenoisingMSE", "denoising_target", "denoising_weight"]
 
@@ -106,14 +106,14 @@ class DenoisingMSE(Distance):
 
     def __init__(
         self,
-        prediction: Prediction = "eps",
+        prediction: PredictionType = "eps",
         *,
         weighting: Weighting = "none",
         gamma: float = 5.0,
         sigma_data: float = 0.5,
     ) -> None:
         super().__init__()
-        self.prediction: Prediction = check_choice("DenoisingMSE prediction", prediction, Prediction)
+        self.prediction: PredictionType = check_choice("DenoisingMSE prediction", prediction, PredictionType)
         self.weighting: Weighting = check_choice("DenoisingMSE weighting", weighting, Weighting)
         check_number("DenoisingMSE gamma", gamma, low=0, open_low=True)
         check_number("DenoisingMSE sigma_data", sigma_data, low=0, open_low=True)
@@ -144,7 +144,7 @@ class DenoisingMSE(Distance):
 
 
 def denoising_target(
-    prediction: Prediction, clean: Tensor, noise: Tensor, logsnr: Tensor, *, sigma_data: float = 0.5
+    prediction: PredictionType, clean: Tensor, noise: Tensor, logsnr: Tensor, *, sigma_data: float = 0.5
 ) -> Tensor:
     """Compute the target of a network's prediction.
 
@@ -172,7 +172,12 @@ def denoising_target(
 
 
 def denoising_weight(
-    weighting: Weighting, logsnr: Tensor, prediction: Prediction = "x0", *, gamma: float = 5.0, sigma_data: float = 0.5
+    weighting: Weighting,
+    logsnr: Tensor,
+    prediction: PredictionType = "x0",
+    *,
+    gamma: float = 5.0,
+    sigma_data: float = 0.5,
 ) -> Tensor:
     """Compute the weight of a prediction's squared error.
 

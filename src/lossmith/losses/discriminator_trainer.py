@@ -115,9 +115,9 @@ class DiscriminatorTrainer(nn.Module):
             mask: The generated part of each pixel of `fake`, in [0, 1], (N, 1, H, W); None for all of it.
 
         Returns:
-            Scalars, over the joint batch of all processes: "critic", the discriminator's loss; "real" and "fake", its
-            accuracy on real and on generated images, in [0, 1]; "spread", the standard deviation of all logits; and
-            "penalty", the unweighted gradient penalty, in steps that compute one.
+            Scalars, over the joint batch of all processes: "loss", without the penalty; "real_accuracy" and
+            "fake_accuracy" on real and on generated images, in [0, 1]; "logit_std", the standard deviation of all
+            logits; and "gradient_penalty", unweighted, in steps that compute one.
         """
         real, fake = real.detach().float(), fake.detach().float()
         with torch.enable_grad(), autocast_disabled(real):
@@ -132,10 +132,10 @@ class DiscriminatorTrainer(nn.Module):
             fake_fraction = None if mask is None else all_gather_with_own_gradient(resize_mask(mask.detach(), own_fake))
             logits = all_gather_with_own_gradient(discriminate(real)), all_gather_with_own_gradient(own_fake)
             loss = discriminator_loss(self.kind, *logits, fake_fraction)
-            metrics = {"critic": loss.detach(), **self._metrics(*logits, fake_fraction)}
+            metrics = {"loss": loss.detach(), **self._metrics(*logits, fake_fraction)}
             if self.penalty and self.steps % self.penalty_every == 0:
                 penalty = all_gather_with_own_gradient(self.gradient_penalty(discriminate, real, fake)).mean()
-                metrics["penalty"] = penalty.detach()
+                metrics["gradient_penalty"] = penalty.detach()
                 weight = self.gamma if self.penalty == "gp" else self.gamma / 2
                 loss = loss + weight * self.penalty_every * penalty
             gradients = torch.autograd.grad(loss, list(weights.values()))
@@ -147,9 +147,9 @@ class DiscriminatorTrainer(nn.Module):
         if fake_fraction is not None:
             fake_margin = (2 * fake_fraction - 1) * fake_margin
         return {
-            "real": (real_margin > 0).float().mean(),
-            "fake": (fake_margin > 0).float().mean(),
-            "spread": torch.cat([real, fake]).detach().std(correction=0),
+            "real_accuracy": (real_margin > 0).float().mean(),
+            "fake_accuracy": (fake_margin > 0).float().mean(),
+            "logit_std": torch.cat([real, fake]).detach().std(correction=0),
         }
 
     def gradient_penalty(self, discriminate: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:

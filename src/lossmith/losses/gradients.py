@@ -1,8 +1,8 @@
-"""Gradient: losses on the edges of pictures."""
+"""Losses on image gradients."""
 
-from typing import Literal, get_args
+from typing import Literal
 
-from lossmith._repr import format_literal
+from lossmith._checks import check_choice
 from lossmith.formula.loss import Hybrid
 from lossmith.lenses.edges import Central, Laplacian, Part, Scharr, Sobel
 from lossmith.losses.pixel import L1, L2
@@ -13,40 +13,40 @@ Operator = Literal["sobel", "scharr", "central", "laplacian"]
 
 
 def gradient(operator: Operator = "sobel", part: Part = "slopes") -> Hybrid:
-    r"""The mean absolute error of a picture's slopes: it asks for sharp edges and does not see flat areas.
+    r"""Build the mean absolute error of image gradients, which compares edges and ignores flat areas.
 
     .. math:: \overline{\lvert \nabla x - \nabla y \rvert}
 
-    It says nothing of the brightness and the colours; add it to a loss on pixels. With "magnitude" an edge may turn
-    its direction about.
+    The loss does not depend on brightness and colour; add it to a pixel loss. With "magnitude", the direction of an
+    edge may be reversed.
 
     Args:
         operator: "sobel", "scharr", "central" or "laplacian", which has no part.
         part: "slopes" for both directions, or "magnitude".
 
     Raises:
-        ValueError: An unknown operator or part, or a part of the Laplacian.
+        ValueError: If the operator or the part is unknown, or a part of the Laplacian is requested.
 
     Example:
         >>> gradient()
         L1() @ Sobel()
     """
-    if operator not in get_args(Operator):
-        raise ValueError(f"gradient knows {', '.join(map(format_literal, get_args(Operator)))}; got {operator!r}.")
+    check_choice("gradient operator", operator, Operator)
     if operator == "laplacian":
         if part != "slopes":
-            raise ValueError(f'gradient("laplacian") is a curvature and has no part; got {part!r}.')
+            raise ValueError(f'gradient("laplacian") is a scalar and has no part; got {part!r}.')
         return L1() @ Laplacian()
     return L1() @ {"sobel": Sobel, "scharr": Scharr, "central": Central}[operator](part)
 
 
 def spsr_gradient() -> Hybrid:
-    r"""The loss on gradient maps of structure-preserving super-resolution, with its weight.
+    r"""Build the gradient loss of structure-preserving super-resolution (SPSR) with its published weight.
 
     .. math:: 10^{-2} \, \overline{(2 \lvert \nabla x \rvert - 2 \lvert \nabla y \rvert)^2}
 
-    with central differences; the 2 is theirs, the 4 it makes is in the weight. The paper prints an L1, the code that
-    it was trained with squares (cri_pix_grad); it puts zeros around the picture and adds 1e-6 under the root.
+    with central differences. The factor 2 is that of the authors' code; the weight contains its square. The paper
+    prints an L1 distance, while the training code uses squares (cri_pix_grad), pads with zeros and adds 1e-6 under the
+    root.
 
     References:
         | Structure-Preserving Super Resolution with Gradient Guidance (Ma et al., 2020)

@@ -1,19 +1,19 @@
-"""Losses of papers for pictures that are repaired: super-resolution, blind restoration, inpainting.
+"""Losses of papers on image restoration: super-resolution, blind restoration, inpainting.
 
-Each returns a sum with the paper's weights, and its `repr` is that sum written out, to be changed by hand. Where the
-authors rescale pictures or features, the weights carry the factor. None of their values grows with the resolution.
+Each function returns a sum with the published weights. Its `repr` is the formula of the sum, which can be edited. Where
+the authors rescale images or features, the weights contain the factor. No value grows with the resolution.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
-from lossmith._repr import format_literal
+from lossmith._checks import check_choice
 from lossmith.formula.loss import Hybrid
 from lossmith.lenses.gram import Gram
 from lossmith.lenses.sequential_network import CAFFE_UNIT
 from lossmith.lenses.vgg import VGG
 from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.pixel import L1, L2
-from lossmith.losses.recipes import PERCEPTUAL_LAYERS, start_after, perceptual
+from lossmith.losses.recipes import PERCEPTUAL_LAYERS, perceptual, start_after
 from lossmith.losses.smoothness import TV
 
 __all__ = ["aot_gan", "esrgan", "pconv", "real_esrgan", "srgan"]
@@ -22,17 +22,18 @@ Content = Literal["vgg54", "mse"]
 
 
 def srgan(content: Content = "vgg54", *, width: int = 64) -> Hybrid:
-    r"""SRGAN's loss: the squared distance of deep features, or of pixels, and a critic.
+    r"""Build SRGAN's loss: mean squared error of deep features or pixels, and an adversarial loss.
 
-    .. math:: \Big(\frac{1}{12.75}\Big)^2 \, \overline{(\phi_{5,4}(x) - \phi_{5,4}(y))^2} - 10^{-3} \log \sigma(C(x))
+    .. math:: \Big(\frac{1}{12.75}\Big)^2 \, \overline{(\phi_{5,4}(x) - \phi_{5,4}(y))^2} - 10^{-3} \log \sigma(D(x))
 
-    or, for the variant SRGAN-MSE, the squared error of pictures in [-1, 1], which is 4 of ours. Features are those of
-    VGG-19 after the ReLU (equation 5), divided by 12.75 (section 3.2); of Caffe's network, than whose ours are smaller
-    by 57.63. Equation 5 leaves open whether channels are added or averaged. We average, since the paper calls the
-    result comparable to the squared error: six pictures of Set14, enlarged by 4, then give 0.04..0.3 beside
-    0.004..0.05, where sums give 23..163. None of it grows with the resolution.
+    or, for the variant SRGAN-MSE, the squared error of images in [-1, 1], which is 4 times that of images in [0, 1].
+    Features are those of VGG-19 after the ReLU (equation 5), divided by 12.75 (section 3.2); they refer to Caffe's
+    network, whose features are 57.63 times larger than those of torchvision's. Equation 5 does not say whether channels
+    are added or averaged. They are averaged here, since the paper calls the values comparable to the squared error: for
+    six images of Set14, upscaled by 4, the values are 0.04..0.3 beside 0.004..0.05, where sums are 23..163. No value
+    grows with the resolution.
 
-    The paper's critic reads pictures of 96 px alone and has batch norm; pix2pix's stands in for it.
+    The paper's discriminator needs images of 96 px and has batch normalisation; pix2pix's replaces it.
 
     References:
         | Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network (Ledig et al., 2017)
@@ -40,32 +41,31 @@ def srgan(content: Content = "vgg54", *, width: int = 64) -> Hybrid:
 
     Args:
         content: "vgg54" for features, the paper's SRGAN; or "mse" for pixels.
-        width: Channels of the critic's first layer; 64 in the paper.
+        width: The number of channels of the discriminator's first layer; 64 in the paper.
 
     Raises:
-        ValueError: An unknown content, or a width below 1.
+        ValueError: If the content is unknown, or the width is below 1.
 
     Example:
         >>> srgan("mse")
         4.0 * L2() + 0.001 * Adversarial("patch", betas=[0.9, 0.999])
     """
-    if content not in get_args(Content):
-        raise ValueError(f"srgan knows content={', '.join(map(format_literal, get_args(Content)))}; got {content!r}.")
-    critic = Adversarial("patch", width=width, betas=(0.9, 0.999))
+    check_choice("srgan content", content, Content)
+    adversarial = Adversarial("patch", width=width, betas=(0.9, 0.999))
     features = (CAFFE_UNIT / 12.75) ** 2 * perceptual("vgg19", "relu5_4", "l2")
-    return (4 * L2() if content == "mse" else features) + 1e-3 * critic
+    return (4 * L2() if content == "mse" else features) + 1e-3 * adversarial
 
 
 def esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
-    r"""ESRGAN's loss: features before the ReLU, a little L1, and a critic that compares.
+    r"""Build ESRGAN's loss: L1 of pixels, L1 of features before the ReLU, and a relativistic adversarial loss.
 
     .. math:: 10^{-2} L_1 + L_1 \circ \phi_{5,4} + 5 \cdot 10^{-3} \cdot \tfrac12 L_\text{relativistic}
 
     with the weights of the paper (section 4.1) and of its code (BasicSR, train_ESRGAN_x4). The code halves the sum of
-    the adversarial loss's two parts, which the paper does not: 2.5e-3 of ours. None of it grows with the resolution.
+    the two parts of the adversarial loss, which the paper does not; hence 2.5e-3. No value grows with the resolution.
 
-    The authors begin with a network that L1 alone has trained: begin with such a file, or give steps of `warmup`. Their
-    critic reads pictures of 128 px alone and has batch norm; pix2pix's stands in for it.
+    The authors start from a network that was trained with L1 alone: start from such a checkpoint, or set `warmup`.
+    Their discriminator needs images of 128 px and has batch normalisation; pix2pix's replaces it.
 
     References:
         | ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks (Wang et al., 2018)
@@ -73,11 +73,11 @@ def esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
         | https://github.com/XPixelGroup/BasicSR
 
     Args:
-        width: Channels of the critic's first layer; 64 in the paper.
-        warmup: Steps of the training on L1 alone, for which neither VGG-19 nor the critic runs.
+        width: The number of channels of the discriminator's first layer; 64 in the paper.
+        warmup: The number of training steps with L1 alone, in which VGG-19 and the discriminator do not run.
 
     Raises:
-        ValueError: A width below 1, or a warmup that is no number of steps.
+        ValueError: If the width is below 1, or the warmup is not a number of steps.
 
     Example:
         >>> esrgan()
@@ -88,15 +88,15 @@ def esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
 
 
 def real_esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
-    r"""Real-ESRGAN's loss: L1, features of all depths, and a critic with a verdict on every pixel.
+    r"""Build Real-ESRGAN's loss: L1 of pixels, L1 of features at five depths, and a U-Net discriminator.
 
-    .. math:: L_1 + \sum_l \lambda_l \, L_1 \circ \phi_l - 10^{-1} \log \sigma(C(x))
+    .. math:: L_1 + \sum_l \lambda_l \, L_1 \circ \phi_l - 10^{-1} \log \sigma(D(x))
 
-    with the layers and weights .1, .1, 1, 1, 1, the U-Net critic with spectral norm and its Adam of the authors'
-    configuration (train_realesrgan_x4plus). None of it grows with the resolution.
+    with the layers and their weights 0.1, 0.1, 1, 1, 1, the U-Net discriminator with spectral normalisation and the
+    Adam settings of the authors' configuration (train_realesrgan_x4plus). No value grows with the resolution.
 
-    The authors begin with a network that L1 alone has trained (begin with such a file, or give steps of `warmup`), and
-    give L1 and the features a target that was sharpened, and the critic one that was not.
+    The authors start from a network that was trained with L1 alone (start from such a checkpoint, or set `warmup`), and
+    sharpen the target of L1 and features, but not that of the discriminator.
 
     References:
         | Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data (Wang et al., 2021)
@@ -104,11 +104,11 @@ def real_esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
         | https://github.com/xinntao/Real-ESRGAN
 
     Args:
-        width: Channels of the critic's first layer; 64 in the paper.
-        warmup: Steps of the training on L1 alone, for which neither VGG-19 nor the critic runs.
+        width: The number of channels of the discriminator's first layer; 64 in the paper.
+        warmup: The number of training steps with L1 alone, in which VGG-19 and the discriminator do not run.
 
     Raises:
-        ValueError: A width below 1, or a warmup that is no number of steps.
+        ValueError: If the width is below 1, or the warmup is not a number of steps.
 
     Example:
         >>> real_esrgan(width=8).names
@@ -119,18 +119,19 @@ def real_esrgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
 
 
 def pconv() -> Hybrid:
-    r"""The loss of inpainting with partial convolutions.
+    r"""Build the loss of inpainting with partial convolutions.
 
     .. math:: L_1(\text{kept}) + 6 L_1(\text{filled}) + 0.05 \sum_v L_1 \circ \phi(v)
         + 120 \sum_v L_1 \circ G \circ \phi(v) + 0.1 \, TV(\text{filled}), \quad v \in \{\text{pred}, \text{filled}\}
 
-    on the views "filled", the prediction in the hole and the truth elsewhere, and "kept", the reverse; with the
+    on the inputs "filled", the prediction inside the hole and the target elsewhere, and "kept", the reverse; with the
     features of pool1, pool2, pool3 of VGG-16 and the weights of the paper (section 3.3). The paper's losses of the hole
-    and of the rest are sums over these divided by the number of all pixels, and so are ours, since both views equal
-    the target everywhere else: they grow with their share of the picture. None of it grows with the resolution.
+    and of the rest are sums over these pixels divided by the number of all pixels; so are these, since both inputs
+    equal the target elsewhere. They are proportional to the area. No value grows with the resolution.
 
-    The paper takes the variation in the hole grown by a pixel. Beyond it "filled" is the truth, whose variation adds a
-    constant and no gradient. The paper divides by the number of pixels, we by that of differences: 1 in H fewer.
+    The paper computes the total variation in the hole, dilated by one pixel. Outside of it, "filled" is the target,
+    whose variation adds a constant and no gradient. The paper divides by the number of pixels; here the divisor is the
+    number of differences, 1 in H fewer.
 
     References:
         | Image Inpainting for Irregular Holes Using Partial Convolutions (Liu et al., 2018)
@@ -152,18 +153,19 @@ def pconv() -> Hybrid:
 
 
 def aot_gan(*, width: int = 64) -> Hybrid:
-    r"""AOT-GAN's loss of inpainting, whose critic judges the view "filled": prediction in the hole, truth elsewhere.
+    r"""Build AOT-GAN's inpainting loss, whose discriminator sees "filled": prediction in the hole, target elsewhere.
 
     .. math:: 2 L_1 + 250 \, L_1 \circ G \circ \phi + 0.1 \, L_1 \circ \phi
-        + 0.01 \, \overline{(C(\text{filled}) - 1)^2}^{\text{mask}}
+        + 0.01 \, \overline{(D(\text{filled}) - 1)^2}^{\text{mask}}
 
-    with style at relu2_2, relu3_4, relu4_4, relu5_2, content at relu1_1, ..., relu5_1 of VGG-19 and the weights 1, 250,
-    0.1, 0.01 of the authors' code (defaults). Their L1 is on pictures in [-1, 1], hence 2 of ours, and their squares
-    have no half, hence 0.02 of our adversarial loss. None of it grows with the resolution.
+    with the style at relu2_2, relu3_4, relu4_4, relu5_2 and the content at relu1_1, ..., relu5_1 of VGG-19, and the
+    weights 1, 250, 0.1, 0.01 of the authors' code (defaults). Their L1 is on images in [-1, 1], hence 2; their squares
+    have no factor 1/2, hence 0.02 for this adversarial loss. No value grows with the resolution.
 
-    The critic learns where "filled" is made up, and judges there alone (SM-PatchGAN). Where it is not theirs: they blur
-    the mask by 10 px and enlarge the verdicts to it, here it is averaged over each verdict's own 8 px; each picture
-    counts alike, and not by the size of its hole; the critic's first layer has no spectral norm.
+    The discriminator is trained to find the generated part of "filled"; the network's loss is averaged over this part
+    (SM-PatchGAN). Departures from the authors' code: they blur the mask by 10 px and upscale the logits to it, while
+    here the mask is averaged over the 8 px of each logit; each image has the same weight, independent of the size of
+    its hole; and the discriminator's first layer has no spectral normalisation.
 
     References:
         | Aggregated Contextual Transformations for High-Resolution Image Inpainting (Zeng et al., 2022)
@@ -171,10 +173,10 @@ def aot_gan(*, width: int = 64) -> Hybrid:
         | https://github.com/researchmm/AOT-GAN-for-Inpainting
 
     Args:
-        width: Channels of the critic's first layer; 64 in the paper.
+        width: The number of channels of the discriminator's first layer; 64 in the paper.
 
     Raises:
-        ValueError: A width below 1.
+        ValueError: If the width is below 1.
 
     Example:
         >>> aot_gan(width=8).names
@@ -182,5 +184,5 @@ def aot_gan(*, width: int = 64) -> Hybrid:
     """
     texture = L1() @ Gram() @ VGG("vgg19", ["relu2_2", "relu3_4", "relu4_4", "relu5_2"])
     content = perceptual("vgg19", ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"])
-    critic = Adversarial("patch", "lsgan", width=width, betas=(0.5, 0.999))
-    return 2 * L1() + 250 * texture + 0.1 * content + 0.02 * critic.on(pred="filled", mask="mask")
+    adversarial = Adversarial("patch", "lsgan", width=width, betas=(0.5, 0.999))
+    return 2 * L1() + 250 * texture + 0.1 * content + 0.02 * adversarial.on(pred="filled", mask="mask")

@@ -1,96 +1,102 @@
-"""Losses for text-to-image diffusion: the published Imagen's, and the fusion that this project's origin describes."""
+"""Losses of text-to-image diffusion: Imagen's published loss, and a sum of it with auxiliary terms."""
 
+from lossmith._checks import check_bool, check_choice
 from lossmith.formula.loss import Hybrid
 from lossmith.formula.snr_gate import Gate
 from lossmith.formula.weight import GradientShare
 from lossmith.lenses.edges import Central
 from lossmith.losses.attention import AttentionMask
 from lossmith.losses.contrastive_flow import ContrastiveFlow
-from lossmith.losses.diffusion import DenoisingMSE
+from lossmith.losses.diffusion import DenoisingMSE, Weighting
 from lossmith.losses.hidden_alignment import Dispersive
 from lossmith.losses.pixel import L2
 from lossmith.losses.recipes import perceptual
-from lossmith.noise_levels import Prediction
+from lossmith.noise_levels import PredictionType
 
 __all__ = ["imagen", "imagen_fused"]
 
-WEIGHTINGS = {"x0": "flow", "eps": "min-snr", "v": "min-snr", "flow": "none", "edm": "none"}
+_WEIGHTINGS: dict[PredictionType, Weighting] = {
+    "x0": "flow",
+    "eps": "min-snr",
+    "v": "min-snr",
+    "flow": "none",
+    "edm": "none",
+}
 
 
-def imagen(prediction: Prediction = "x0") -> Hybrid:
-    r"""The published Imagen's loss: the weighted error of the noise that is taken off, and nothing else.
+def imagen(prediction: PredictionType = "x0") -> Hybrid:
+    r"""Build Imagen's published loss: the weighted denoising error.
 
     .. math:: w(\lambda) \, \lVert \hat x - x \rVert^2
 
-    A network that says the picture is weighted by the error of its flow, one that says the noise or v by min-SNR.
+    A prediction of the image has the weighting of a flow, a prediction of the noise or of v has min-SNR.
 
     References:
         | Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding (Saharia et al., 2022)
         | https://arxiv.org/abs/2205.11487
 
     Args:
-        prediction: What the network says: "x0", "eps", "v", "flow" or "edm".
+        prediction: The kind of prediction: "x0", "eps", "v", "flow" or "edm".
 
     Raises:
-        ValueError: Another prediction.
+        ValueError: If the prediction is unknown.
 
     Example:
         >>> imagen()
         DenoisingMSE("x0", weighting="flow")
     """
-    if prediction not in WEIGHTINGS:
-        raise ValueError(f"imagen knows the predictions {', '.join(WEIGHTINGS)}; got {prediction!r}.")
-    return Hybrid(DenoisingMSE(prediction, weighting=WEIGHTINGS[prediction]).terms)  # type: ignore[arg-type]
+    check_choice("imagen prediction", prediction, PredictionType)
+    return Hybrid(DenoisingMSE(prediction, weighting=_WEIGHTINGS[prediction]).terms)
 
 
-def imagen_fused(prediction: Prediction = "x0", *, shares: bool = False) -> Hybrid:
-    r"""The denoising error, fused with the terms by which the origin of this project trains its image decoder.
+def imagen_fused(prediction: PredictionType = "x0", *, shares: bool = False) -> Hybrid:
+    r"""Build the denoising error plus contrastive, perceptual, smoothness, diversity and attention terms.
 
     .. math:: L = L_\text{denoising} + \alpha L_\text{contrastive} + \beta L_\text{perceptual} + \gamma L_\text{smooth}
         + \delta L_\text{diversity} + \eta L_\text{attention}
 
-    The pixel error is the denoising itself, weighted by the error of the flow whatever the network says, which the
-    contrast, that of flows, cannot outweigh then; smoothness is the error of slopes, which
-    keeps the mean; diversity that of the features of the network's middle; attention is held to the masks, where the
-    data has any. Contrastive flow matching has its authors' weight; the others are such that each term's gradient at
-    the weights of a small network, half trained on shapes, was 5 to 30 % of the denoising's where the term acts
-    (``lossmith calibrate --captions`` measures that).
+    The denoising error is the pixel loss. It has the weighting of a flow for every kind of prediction, so that the
+    contrastive term, which compares flows, cannot outweigh it. The smoothness term is the squared error of image
+    gradients, which preserves the mean; the diversity term acts on the network's hidden features; the attention term
+    applies where the data has masks. The weight of contrastive flow matching is its authors'. The other weights give
+    each term a gradient norm of 5 to 30 % of the denoising error's where the term acts, measured at the weights of a
+    small network in the middle of its training on shapes (``lossmith calibrate --captions`` measures these norms).
 
-    As shares, for ``--balance share`` or as the numbers that they come to before the first step: 75 % denoising, 5 %
-    contrast, 10 % perceptual, 10 % slopes. Diversity and attention do not meet the others at the picture, and stay
-    numbers; a hundredth of them, since shares bring the norms of all gradients together down to L1's, and that of the
-    denoising is 50 to 200 times as large.
+    With `shares`, for ``--balance share`` or resolution before the first step: 75 % denoising, 5 % contrastive, 10 %
+    perceptual, 10 % image gradients. Diversity and attention have no gradient at the image and keep numbers. These are
+    100 times smaller, since shares scale the sum of all gradient norms to L1's, and the gradient norm of the denoising
+    error is 50 to 200 times as large.
 
     References:
         | Contrastive Flow Matching (Stoica et al., 2025)
-        | TokenCompose (Wang et al., 2024), for the attention
-        | Diffuse and Disperse (Wang and He, 2025), for the diversity
+        | TokenCompose (Wang et al., 2024), for the attention term
+        | Diffuse and Disperse (Wang and He, 2025), for the diversity term
 
     Args:
-        prediction: "x0", "v", "flow" or "edm". A network that says the noise sees no picture where there is much of it:
-            what acts on the picture is multiplied there by what the noise hides.
-        shares: Whether weights are shares of the gradient.
+        prediction: The kind of prediction: "x0", "v", "flow" or "edm". "eps" is not supported: its estimate of the
+            image is unusable at high noise levels, where the factor of the conversion is large.
+        shares: Whether the weights are shares of the gradient.
 
     Raises:
-        ValueError: Another prediction, or `shares` is no truth value.
+        ValueError: If the prediction is not supported, or `shares` is not a bool.
 
     Example:
         >>> imagen_fused().names
         ('DenoisingMSE', 'ContrastiveFlow', 'perceptual', 'edges', 'Dispersive', 'AttentionMask')
     """
-    if not isinstance(shares, bool):
-        raise ValueError(f"imagen_fused wants shares to be True or False; got {shares!r}.")
+    check_bool("imagen_fused shares", shares)
     if prediction == "eps":
         raise ValueError(
-            'imagen_fused acts on the picture that a network sees, and one that says the noise, "eps", sees none where '
-            'there is much of it: take "v" or "x0", or add terms to imagen("eps") behind gates.'
+            'imagen_fused needs an estimate of the image, which a prediction of the noise, "eps", does not give at '
+            'high noise levels: use "v" or "x0", or add gated terms to imagen("eps").'
         )
-    noise, flow, slopes = imagen(prediction), ContrastiveFlow(), L2() @ Central()
+    denoising, contrastive, edges = imagen(prediction), ContrastiveFlow(), L2() @ Central()
     if prediction == "v":
-        noise = Hybrid(DenoisingMSE("v", weighting="flow").terms)
-    eye = perceptual("squeezenet") * Gate()  # with which the weights were measured
-    spread, looks = Dispersive(), AttentionMask("squared")
+        denoising = Hybrid(DenoisingMSE("v", weighting="flow").terms)
+    features = perceptual("squeezenet") * Gate()  # the network for which the weights were measured
+    diversity, attention = Dispersive(), AttentionMask("squared")
     if shares:
-        shared = noise * GradientShare(75) + flow * GradientShare(5) + eye * GradientShare(10) + slopes * GradientShare(10)
-        return shared + 1e-4 * spread + 2e-4 * looks
-    return noise + 0.05 * flow + 0.002 * eye + 5 * slopes + 0.01 * spread + 0.02 * looks
+        shared = denoising * GradientShare(75) + contrastive * GradientShare(5)
+        shared += features * GradientShare(10) + edges * GradientShare(10)
+        return shared + 1e-4 * diversity + 2e-4 * attention
+    return denoising + 0.05 * contrastive + 0.002 * features + 5 * edges + 0.01 * diversity + 0.02 * attention

@@ -1,9 +1,9 @@
-"""The usual names: functions that build a loss of features, so that nobody writes its lenses out."""
+"""Recipes: functions that build common losses on network features, with their usual layers and weights."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
-from lossmith._repr import format_literal
+from lossmith._checks import check_choice, check_number
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.schedule import OnFrom
 from lossmith.lens import Features
@@ -21,7 +21,7 @@ __all__ = ["distilled_lpips", "lpips", "ms_ssim_l1", "perceptual", "style"]
 DistanceName = Literal["l1", "l2", "norm"]
 Layers = str | Sequence[str] | Mapping[str, float]
 
-DISTANCES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "norm": SquaredNorm}
+_DISTANCES: dict[str, type[Loss]] = {"l1": L1, "l2": L2, "norm": SquaredNorm}
 
 PERCEPTUAL_LAYERS: dict[str, Layers] = {
     "embedded": {"conv1_1": 10.0, "conv2_2": 10.0, "conv3_2": 10.0, "conv4_2": 5.0, "conv5_2": 2.5},
@@ -30,9 +30,9 @@ PERCEPTUAL_LAYERS: dict[str, Layers] = {
     "vgg19": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0},
     "alexnet": ["conv1", "conv2", "conv3", "conv4", "conv5"],
 }
-"""Real-ESRGAN's layers and weights of VGG-19, and what stands at the same depth in the others.
+"""The layers and weights of Real-ESRGAN for VGG-19, and layers of the same depth for the other networks.
 
-Those of the embedded network were chosen on photographs held back, beside VGG-16 (docs/embedded.md).
+Those of the embedded network were chosen on held-out photographs by comparison with VGG-16 (docs/embedded.md).
 """
 
 STYLE_LAYERS: dict[str, Layers] = {
@@ -42,34 +42,36 @@ STYLE_LAYERS: dict[str, Layers] = {
     "vgg19": ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
     "alexnet": ["relu1", "relu2", "relu3", "relu4", "relu5"],
 }
-"""Gatys's layers of VGG-19, Johnson's of VGG-16, and the last of each stage in the others."""
+"""Gatys's layers of VGG-19, Johnson's layers of VGG-16, and the last layer of each stage of the other networks."""
 
 
 def perceptual(
     net: str = "embedded", layers: Layers | None = None, distance: DistanceName = "l1", *, weights: str | None = None
 ) -> Hybrid:
-    r"""How differently a frozen classifier sees two pictures.
+    r"""Build the perceptual loss: the distance between features of a frozen classification network.
 
     .. math:: \sum_l \lambda_l \, d(\phi_l(x), \phi_l(y))
 
-    with d the mean absolute ("l1": ESRGAN, Real-ESRGAN, BasicSR) or mean squared difference ("l2": SRGAN; Johnson's
-    content), or the plain squared norm ("norm": Gatys up to one half). The default network is lossmith's own, which was
-    taught by VGG-16, costs a 24th of it and lies in the package (docs/embedded.md); a weight means about the same with
-    either. The field's own is "vgg19". Several networks: add several.
+    with d the mean absolute difference ("l1": ESRGAN, Real-ESRGAN, BasicSR), the mean squared difference ("l2": SRGAN,
+    Johnson's content loss) or the squared norm ("norm": Gatys, up to a factor of 1/2). The default network is
+    lossmith's own: it was distilled from VGG-16, costs 1/24 of it and is part of the package (docs/embedded.md); a
+    weight has about the same effect with either. The usual network of the field is "vgg19". Add several losses to use
+    several networks.
 
     References:
         | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
         | https://arxiv.org/abs/1603.08155
 
     Args:
-        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
-        layers: A layer, several, or layers with their weights; by default, of these five, one a stage, before
-            the ReLU, weighted as in Real-ESRGAN; of "embedded" such that each has about as much of the gradient.
+        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or a name of torchvision or timm for any other.
+        layers: A layer, several layers, or layers with their weights. The default for the five networks is one layer
+            per stage, before the ReLU, with the weights of Real-ESRGAN; for "embedded", the weights give all layers
+            about the same gradient norm.
         distance: "l1", "l2" or "norm".
-        weights: A file, "random" for an untrained network, or None to look in the usual places.
+        weights: The path of a weight file, "random" for an untrained network, or None for the default locations.
 
     Raises:
-        ValueError: An unknown network, layer or distance.
+        ValueError: If the network, a layer or the distance is unknown.
 
     Example:
         >>> perceptual("vgg19", "conv5_4")
@@ -77,14 +79,14 @@ def perceptual(
         >>> perceptual("vgg19", ["conv3_3", "conv4_3"], "l2")
         L2() @ VGG("vgg19", ["conv3_3", "conv4_3"])
     """
-    _known("perceptual", "distance", distance, DistanceName)
-    return DISTANCES[distance]() @ _features("perceptual", net, layers, PERCEPTUAL_LAYERS, weights)
+    check_choice("perceptual distance", distance, DistanceName)
+    return _DISTANCES[distance]() @ _build_features("perceptual", net, layers, PERCEPTUAL_LAYERS, weights)
 
 
 def style(
     net: str = "embedded", layers: Layers | None = None, norm: Norm = "chw", *, weights: str | None = None
 ) -> Hybrid:
-    r"""How differently two pictures are textured, wherever in the picture.
+    r"""Build the style loss: the distance between Gram matrices of features, independent of positions.
 
     .. math:: \sum_l \lambda_l \frac{1}{C_l^2} \lVert G_l(x) - G_l(y) \rVert_F^2, \quad G_l = F_l F_l^T / n
 
@@ -93,65 +95,67 @@ def style(
         | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
 
     Args:
-        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or torchvision's or timm's name of any other.
-        layers: A layer, several, or layers with their weights; by default, of these five, one a stage, after the ReLU.
-        norm: What a Gram matrix is divided by: "chw", "hw" or "none", see :class:`Gram`.
-        weights: A file, "random" for an untrained network, or None to look in the usual places.
+        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or a name of torchvision or timm for any other.
+        layers: A layer, several layers, or layers with their weights. The default for the five networks is one layer
+            per stage, after the ReLU.
+        norm: The divisor n of a Gram matrix: "chw", "hw" or "none", see :class:`Gram`.
+        weights: The path of a weight file, "random" for an untrained network, or None for the default locations.
 
     Raises:
-        ValueError: An unknown network, layer or norm.
+        ValueError: If the network, a layer or the norm is unknown.
 
     Example:
         >>> style("vgg19", "relu4_2")
         L2() @ Gram() @ VGG("vgg19", "relu4_2")
     """
-    return L2() @ Gram(norm) @ _features("style", net, layers, STYLE_LAYERS, weights)
+    return L2() @ Gram(norm) @ _build_features("style", net, layers, STYLE_LAYERS, weights)
 
 
 def lpips(net: Net = "alex", *, weights: str | None = None) -> Hybrid:
-    r"""The learned perceptual distance LPIPS, version 0.1, for pictures in [0, 1].
+    r"""Build the learned perceptual distance LPIPS, version 0.1, for images in [0, 1].
 
     .. math:: \sum_l \frac{1}{H_l W_l} \sum_{h,w} \lVert w_l \odot (\hat\phi_l(x) - \hat\phi_l(y)) \rVert_2^2
 
-    It is ``L2() @ Calibrated(net) @ network`` and shares the pass of VGG-16 with every other term on it. The authors'
-    package wants [-1, 1]; this one wants [0, 1] and takes the step itself, exactly.
+    The loss is ``L2() @ Calibrated(net) @ network``; with "vgg" it shares the forward pass of VGG-16 with all other
+    terms on this network. The authors' package expects images in [-1, 1]; the conversion here is exact.
 
     References:
         | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
         | https://arxiv.org/abs/1801.03924
 
     Args:
-        net: "alex", by which results are judged, or "vgg", which makes the better loss.
-        weights: "random" for an untrained network under the trained heads, or None to look in the usual places.
+        net: "alex", the usual metric, or "vgg", the better loss.
+        weights: "random" for an untrained network under the trained heads, or None for the default locations.
 
     Raises:
-        ValueError: An unknown network.
+        ValueError: If the network is unknown.
 
     Example:
         >>> lpips("vgg")
         L2() @ Calibrated("vgg") @ VGG("vgg16", ["relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"])
     """
-    _known("lpips", "net", net, Net)
+    check_choice("lpips net", net, Net)
     layers = LPIPS_LAYERS[net]
     features: Features = AlexNet(layers, weights=weights) if net == "alex" else VGG("vgg16", layers, weights=weights)
     return L2() @ Calibrated(net) @ features
 
 
 def distilled_lpips(*, weights: str | None = None) -> Hybrid:
-    r"""LPIPS of VGG-16 as a network of 0.7 M parameters has learnt it, which comes with lossmith.
+    r"""Build an approximation of LPIPS-VGG by a network of 0.7 M parameters, which is part of lossmith.
 
     .. math:: \sum_l \frac{1}{H_l W_l} \sum_{h,w} \lVert w_l \odot (\hat\phi_l(x) - \hat\phi_l(y)) \rVert_2^2
 
-    It is ``L2() @ Distilled() @ Embedded(...)``, shares the pass of the embedded network with every other term on it,
-    and needs no download. It is **not** LPIPS, only near it, in the same units: do not report it under that name.
-    docs/embedded.md says how near.
+    The loss is ``L2() @ Distilled() @ Embedded(...)``; it shares the forward pass of the embedded network with all
+    other terms on this network and needs no download. It is **not** LPIPS but approximates it, in the same units: do
+    not report it as LPIPS. docs/embedded.md states the accuracy.
 
     References:
         | The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (Zhang et al., 2018)
         | https://arxiv.org/abs/1801.03924
 
     Args:
-        weights: A file, "random" for an untrained network under the trained channel weights, or None for the package's.
+        weights: The path of a weight file, "random" for an untrained network under the trained channel weights, or None
+            for the weights of the package.
 
     Example:
         >>> distilled_lpips()
@@ -162,46 +166,42 @@ def distilled_lpips(*, weights: str | None = None) -> Hybrid:
 
 
 def ms_ssim_l1(alpha: float = 0.84) -> Hybrid:
-    r"""The mix of MS-SSIM and L1 that looks better than either.
+    r"""Build the weighted sum of MS-SSIM and L1 of Zhao et al.
 
     .. math:: \alpha \, (1 - \text{MS-SSIM}) + (1 - \alpha) \, L_1
 
-    The paper weighs the L1 by the coarsest Gaussian window, which changes nothing but the picture's rim; we do not.
+    The paper weights the L1 by the Gaussian window of the coarsest scale, which affects only the borders of an image;
+    this function does not.
 
     References:
         | Loss Functions for Image Restoration with Neural Networks (Zhao et al., 2017)
         | https://arxiv.org/abs/1511.08861
 
     Args:
-        alpha: The share of MS-SSIM, in [0, 1]; 0.84 in the paper.
+        alpha: The weight of MS-SSIM, in [0, 1]; 0.84 in the paper.
 
     Raises:
-        ValueError: alpha is out of its range.
+        ValueError: If alpha is out of range.
 
     Example:
         >>> ms_ssim_l1()
         0.84 * MSSSIM() + 0.16 * L1()
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"ms_ssim_l1 wants alpha in [0, 1]; got {alpha!r}.")
+    check_number("ms_ssim_l1 alpha", alpha, low=0, high=1)
     return alpha * MSSSIM() + round(1 - alpha, 12) * L1()
 
 
-def start_after(warmup: int, terms: Loss) -> Loss:
-    """Terms that rest for the first steps of a training, if there are any such steps."""
-    return terms * OnFrom(warmup) if warmup else terms
+def start_after(warmup: int, loss: Loss) -> Loss:
+    """Return the loss with weight 0 for the first `warmup` steps of a training; unchanged if `warmup` is 0."""
+    return loss * OnFrom(warmup) if warmup else loss
 
 
-def _features(who: str, net: str, layers: Layers | None, usual: Mapping[str, Layers], weights: str | None) -> Features:
-    if layers is None and net not in usual:
-        known = ", ".join(map(format_literal, usual))
+def _build_features(
+    recipe: str, net: str, layers: Layers | None, defaults: Mapping[str, Layers], weights: str | None
+) -> Features:
+    if layers is None and net not in defaults:
         raise ValueError(
-            f"{who} knows which layers to take of {known}; of another network name them, such as "
-            f"{who}('resnet50', 'layer3'). Got {net!r} alone."
+            f"{recipe} has default layers for {', '.join(map(repr, defaults))}; for another network name the layers, "
+            f"such as {recipe}('resnet50', 'layer3'). Got {net!r} without layers."
         )
-    return build_lens(net, usual[net] if layers is None else layers, weights)
-
-
-def _known(who: str, what: str, value: object, choice: object) -> None:
-    if value not in get_args(choice):
-        raise ValueError(f"{who} knows {what}={', '.join(map(format_literal, get_args(choice)))}; got {value!r}.")
+    return build_lens(net, defaults[net] if layers is None else layers, weights)

@@ -1,29 +1,30 @@
-"""Smoothness: how much a picture varies from pixel to pixel."""
+"""Smoothness losses: total variation."""
 
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from lossmith._repr import format_literal, repr_of
+from lossmith._checks import check_bool, check_choice, check_number
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
 
 __all__ = ["TV", "EdgeAwareTV"]
 
-Kind = Literal["anisotropic", "isotropic"]
+VariationKind = Literal["anisotropic", "isotropic"]
 Per = Literal["pixel", "image"]
 
 
 @final
 class TV(Distance):
-    r"""Total variation, which only reads the prediction.
+    r"""Total variation of the prediction.
 
     .. math:: \text{anisotropic: } \overline{\lvert \nabla_h x \rvert} + \overline{\lvert \nabla_w x \rvert} \qquad
         \text{isotropic: } \overline{\sqrt{(\nabla_h x)^2 + (\nabla_w x)^2}}
 
-    with forward differences :math:`\nabla`, and means over all places where they exist; isotropic, over the places
-    where both do. Squared, each summand is squared and no root is taken. With ``per="image"`` sums stand for the means,
-    and the value grows with the resolution.
+    with forward differences :math:`\nabla`, and means over all positions where they exist; for "isotropic", over the
+    positions where both exist. With `squared`, each summand is squared and no root is taken. With ``per="image"``, sums
+    replace the means, and the value grows with the resolution.
 
     ========================== ==========================================================================
     BasicSR, kornia "mean"     ``TV()``
@@ -38,11 +39,11 @@ class TV(Distance):
 
     Args:
         kind: "anisotropic" or "isotropic".
-        squared: Whether differences are squared: it then spreads an edge instead of keeping it.
+        squared: Whether differences are squared, which blurs edges instead of preserving them.
         per: "pixel" for means, "image" for sums.
 
     Raises:
-        ValueError: An unknown kind or per.
+        ValueError: If an argument is unknown.
 
     Example:
         >>> ramp = torch.arange(4.0).div(4).expand(1, 3, 4, 4)
@@ -52,31 +53,25 @@ class TV(Distance):
 
     citation_keys = ("rudin1992",)
 
-    def __init__(self, kind: Kind = "anisotropic", *, squared: bool = False, per: Per = "pixel") -> None:
+    def __init__(self, kind: VariationKind = "anisotropic", *, squared: bool = False, per: Per = "pixel") -> None:
         super().__init__()
-        if kind not in get_args(Kind):
-            raise ValueError(f"TV is {' or '.join(map(format_literal, get_args(Kind)))}; got {kind!r}.")
-        if per not in get_args(Per):
-            raise ValueError(f"TV is taken per {' or '.join(map(format_literal, get_args(Per)))}; got {per!r}.")
-        if not isinstance(squared, bool):
-            raise ValueError(f"TV wants squared to be True or False; got {squared!r}.")
-        self.kind = kind
-        self.squared = squared
-        self.per = per
+        self.kind = check_choice("TV kind", kind, VariationKind)
+        self.per = check_choice("TV per", per, Per)
+        self.squared = check_bool("TV squared", squared)
 
     def measure(self, pred: Tensor) -> Tensor:
-        """The variation of each image, (N,)."""
-        down, right = differences(pred)
+        """Compute the total variation of each image, (N,)."""
+        vertical, horizontal = _forward_differences(pred)
         if self.kind == "isotropic":
-            down, right = down[..., :-1], right[..., :-1, :]
-            squares = down.square() + right.square()
-            return self._reduce(squares if self.squared else root(squares))
+            vertical, horizontal = vertical[..., :-1], horizontal[..., :-1, :]
+            squares = vertical.square() + horizontal.square()
+            return self._reduce(squares if self.squared else _safe_sqrt(squares))
         if self.squared:
-            return self._reduce(down.square()) + self._reduce(right.square())
-        return self._reduce(down.abs()) + self._reduce(right.abs())
+            return self._reduce(vertical.square()) + self._reduce(horizontal.square())
+        return self._reduce(vertical.abs()) + self._reduce(horizontal.abs())
 
     def _reduce(self, variation: Tensor) -> Tensor:
-        return variation.flatten(1).sum(dim=1) if self.per == "image" else averaged(variation)
+        return variation.flatten(1).sum(dim=1) if self.per == "image" else _mean_or_zero(variation)
 
     def __repr__(self) -> str:
         kind = [] if self.kind == "anisotropic" else [self.kind]
@@ -85,7 +80,7 @@ class TV(Distance):
 
 @final
 class EdgeAwareTV(Distance):
-    r"""Anisotropic total variation of the prediction that is forgiven where the target has an edge.
+    r"""Anisotropic total variation of the prediction, with lower weights at edges of the target.
 
     .. math:: \overline{\lvert \nabla_h x \rvert \, e^{-k \lvert \nabla_h y \rvert}}
         + \overline{\lvert \nabla_w x \rvert \, e^{-k \lvert \nabla_w y \rvert}}
@@ -97,10 +92,10 @@ class EdgeAwareTV(Distance):
         | https://arxiv.org/abs/1609.03677
 
     Args:
-        k: How quickly an edge forgives, per unit of the image range.
+        k: The decay of the weight with the target's gradient, per unit of the image range; at least 0.
 
     Raises:
-        ValueError: k is negative.
+        ValueError: If k is negative or not finite.
 
     Example:
         >>> edge = torch.tensor([0.0, 1.0]).expand(1, 3, 2, 2)
@@ -110,34 +105,33 @@ class EdgeAwareTV(Distance):
 
     def __init__(self, k: float = 10.0) -> None:
         super().__init__()
-        if not 0 <= k < float("inf"):
-            raise ValueError(f"EdgeAwareTV wants k of at least 0; got {k!r}.")
+        check_number("EdgeAwareTV k", k, low=0)
         self.k = k
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
-        """The variation of each image away from the target's edges, (N,)."""
-        down, right = (
-            averaged(varied.abs() * torch.exp(-self.k * edge.abs().mean(dim=1, keepdim=True)))
-            for varied, edge in zip(differences(pred), differences(target), strict=True)
+        """Compute the weighted variation of each image, (N,)."""
+        vertical, horizontal = (
+            _mean_or_zero(difference.abs() * torch.exp(-self.k * edge.abs().mean(dim=1, keepdim=True)))
+            for difference, edge in zip(_forward_differences(pred), _forward_differences(target), strict=True)
         )
-        return down + right
+        return vertical + horizontal
 
     def __repr__(self) -> str:
-        return repr_of(self) if self.k == 10.0 else repr_of(self, k=self.k)
+        return repr_of(self, k=None if self.k == 10.0 else self.k)
 
 
-def differences(image: Tensor) -> tuple[Tensor, Tensor]:
-    """What each pixel lacks to its neighbour below and to its right."""
+def _forward_differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the differences to the neighbours below and to the right."""
     return image[..., 1:, :] - image[..., :-1, :], image[..., 1:] - image[..., :-1]
 
 
-def averaged(variation: Tensor) -> Tensor:
-    """The mean for each image; 0 where a picture is one pixel wide and has no differences that way."""
+def _mean_or_zero(variation: Tensor) -> Tensor:
+    """Return the mean of each image, (N,); 0 if an image is one pixel wide and has no differences."""
     flat = variation.flatten(1)
     return flat.mean(dim=1) if flat.shape[1] else flat.sum(dim=1)
 
 
-def root(squares: Tensor) -> Tensor:
-    """The square root, with gradient 0 at 0, where the root itself has none."""
-    seen = squares != 0
-    return torch.where(seen, squares, 1.0).sqrt() * seen
+def _safe_sqrt(squares: Tensor) -> Tensor:
+    """Return the square root, with gradient 0 at 0, where that of `sqrt` is infinite."""
+    is_nonzero = squares != 0
+    return torch.where(is_nonzero, squares, 1.0).sqrt() * is_nonzero

@@ -1,33 +1,38 @@
-"""What keeps the latents of an autoencoder in order."""
+"""Losses on the latents of autoencoders."""
 
-from typing import Literal, final, get_args
+from collections.abc import Mapping
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from lossmith._repr import format_literal, repr_of
+from lossmith._checks import check_bool, check_choice, check_number
+from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
+from lossmith.formula.example_input import ExampleInput
 
 __all__ = ["KL", "VQCommitment"]
 
 Per = Literal["image", "dimension"]
 
-STEEP = 20.0
-"""The log-variance past which the variance grows along its tangent: its exponential soon is no number any more."""
+_MAX_LOGVAR = 20.0
+"""The log-variance above which the variance continues along its tangent, before its exponential overflows."""
+
+_LATENTS = ExampleInput("normal", (4, 8, 8))
 
 
 @final
 class KL(Distance):
-    r"""The divergence of each latent's Gaussian from the standard normal, in nats.
+    r"""Kullback-Leibler divergence of Gaussian latents from the standard normal distribution, in nats.
 
     .. math:: \sum_j \max\!\Big(\lambda, \tfrac{1}{2} \big(\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2\big)\Big)
 
-    on the views ``mu`` and ``logvar``, :math:`\log \sigma^2`, (N, ...). The paper, latent diffusion and diffusers sum
-    over an image's latents; AttnGAN's conditioning augmentation takes their mean, ``per="dimension"``. The sum is the
-    mean times the number of latents, by which weights differ too.
+    on the inputs ``mu`` and ``logvar``, :math:`\log \sigma^2`, (N, ...). The paper, latent diffusion and diffusers sum
+    over the latents of an image; AttnGAN's conditioning augmentation takes their mean, ``per="dimension"``. The sum is
+    the mean times the number of latents; weights differ by the same factor.
 
-    Free bits :math:`\lambda` leave a dimension alone that costs less than that, in the mean over the batch as in the
-    paper. Past a log-variance of 20 the variance goes on along its tangent: large, and never infinite.
+    With free bits :math:`\lambda`, a dimension whose divergence is lower, in the mean over the batch as in the paper,
+    has no gradient. Above a log-variance of 20, the variance continues along its tangent and stays finite.
 
     References:
         | Auto-Encoding Variational Bayes (Kingma and Welling, 2014)
@@ -36,11 +41,11 @@ class KL(Distance):
         | https://arxiv.org/abs/1606.04934
 
     Args:
-        per: "image" for the sum over an image's latents, "dimension" for their mean.
-        free_bits: What each dimension may cost freely, in nats.
+        per: "image" for the sum over the latents of an image, "dimension" for their mean.
+        free_bits: The divergence of a dimension below which it is not penalised, in nats; at least 0.
 
     Raises:
-        ValueError: A bad argument, or at the call views of two shapes.
+        ValueError: If an argument is out of range; or at the call, if the shapes differ.
 
     Example:
         >>> KL()(mu=torch.tensor([[1.0, 0.0]]), logvar=torch.zeros(1, 2))
@@ -54,25 +59,24 @@ class KL(Distance):
     is_batch_dependent = True  # with free bits
     reads_images = False
     is_mean_seeking = True
+    example_inputs: ClassVar[Mapping[str, ExampleInput]] = {"mu": _LATENTS, "logvar": _LATENTS}
 
     def __init__(self, per: Per = "image", *, free_bits: float = 0.0) -> None:
         super().__init__()
-        if per not in get_args(Per):
-            raise ValueError(f"KL is taken per {' or '.join(map(format_literal, get_args(Per)))}; got {per!r}.")
-        if isinstance(free_bits, bool) or not isinstance(free_bits, int | float) or not 0 <= free_bits < float("inf"):
-            raise ValueError(f"KL wants free_bits of at least 0; got {free_bits!r}.")
-        self.per, self.free_bits = per, free_bits
+        self.per = check_choice("KL per", per, Per)
+        check_number("KL free_bits", free_bits, low=0)
+        self.free_bits = free_bits
 
     def measure(self, mu: Tensor, logvar: Tensor) -> Tensor:
-        """The divergence of each image's latents, (N,)."""
+        """Compute the divergence of each image's latents, (N,)."""
         if mu.shape != logvar.shape:
             raise ValueError(
-                f"{self!r} wants mu and logvar of one shape; got {tuple(mu.shape)}, {tuple(logvar.shape)}."
+                f"{self!r} needs mu and logvar of one shape; got {tuple(mu.shape)} and {tuple(logvar.shape)}."
             )
-        moderate = logvar.clamp_max(STEEP)
-        beyond = logvar - moderate
-        # expm1 keeps the digits about logvar 0, where the divergence is the small difference of large numbers
-        nats = (mu.square() + torch.expm1(moderate) - moderate + (moderate.detach().exp() - 1) * beyond).flatten(1) / 2
+        clamped = logvar.clamp_max(_MAX_LOGVAR)
+        excess = logvar - clamped
+        # expm1 is accurate about logvar 0, where the divergence is a small difference of large numbers
+        nats = (mu.square() + torch.expm1(clamped) - clamped + (clamped.detach().exp() - 1) * excess).flatten(1) / 2
         if self.free_bits:
             nats = torch.where(nats.mean(dim=0) > self.free_bits, nats, self.free_bits)
         return nats.sum(dim=1) if self.per == "image" else nats.mean(dim=1)
@@ -83,24 +87,25 @@ class KL(Distance):
 
 @final
 class VQCommitment(Distance):
-    r"""Codes follow the latents that chose them, and latents keep to their codes.
+    r"""Codebook and commitment loss of a vector-quantised autoencoder.
 
     .. math:: \overline{(\mathrm{sg}[z] - e)^2} + \beta \, \overline{(z - \mathrm{sg}[e])^2}
 
-    on the views ``latents`` :math:`z`, the encoder's output, and ``codes`` :math:`e`, the chosen entries of the
-    codebook at each place, before the straight-through step, with their gradient. The mean is over all dimensions, as
-    in the authors' code. taming-transformers puts :math:`\beta` on the other summand unless told ``legacy=False``.
+    on the inputs ``latents`` :math:`z`, the encoder's output, and ``codes`` :math:`e`, the selected entries of the
+    codebook at each position, before the straight-through step, with their gradient. The mean is over all dimensions,
+    as in the authors' code. taming-transformers applies :math:`\beta` to the other summand unless told
+    ``legacy=False``.
 
     References:
         | Neural Discrete Representation Learning (van den Oord et al., 2017)
         | https://arxiv.org/abs/1711.00937
 
     Args:
-        beta: How much latents keep to their codes; the paper's 0.25.
-        codebook: Whether codes follow, the first summand; False for a codebook that moving averages update.
+        beta: The weight of the commitment, positive; 0.25 in the paper.
+        codebook: Whether to include the first summand; False for a codebook that is updated by moving averages.
 
     Raises:
-        ValueError: A bad argument, or at the call views of two shapes.
+        ValueError: If an argument is out of range; or at the call, if the shapes differ.
 
     Example:
         >>> VQCommitment()(latents=torch.tensor([[1.0, 0.0]]), codes=torch.zeros(1, 2))
@@ -110,20 +115,19 @@ class VQCommitment(Distance):
     citation_keys = ("oord2017",)
     reads_images = False
     is_mean_seeking = True
+    gradient_note = "each summand stops the gradient of one input, as published"
+    example_inputs: ClassVar[Mapping[str, ExampleInput]] = {"latents": _LATENTS, "codes": _LATENTS}
 
     def __init__(self, beta: float = 0.25, *, codebook: bool = True) -> None:
         super().__init__()
-        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 < beta < float("inf"):
-            raise ValueError(f"VQCommitment wants beta > 0; got {beta!r}.")
-        if not isinstance(codebook, bool):
-            raise ValueError(f"VQCommitment wants codebook to be True or False; got {codebook!r}.")
-        self.beta, self.codebook = beta, codebook
+        check_number("VQCommitment beta", beta, low=0, open_low=True)
+        self.beta, self.codebook = beta, check_bool("VQCommitment codebook", codebook)
 
     def measure(self, latents: Tensor, codes: Tensor) -> Tensor:
-        """How far each image's latents are from their codes, (N,)."""
+        """Compute the loss of each image, (N,)."""
         if latents.shape != codes.shape:
             raise ValueError(
-                f"{self!r} wants latents and codes of one shape; got {tuple(latents.shape)}, {tuple(codes.shape)}."
+                f"{self!r} needs latents and codes of one shape; got {tuple(latents.shape)} and {tuple(codes.shape)}."
             )
         squares = self.beta * (latents - codes.detach()).square()
         if self.codebook:

@@ -1,26 +1,26 @@
-"""What judges a run: figures of single pictures, each with its protocol, and of sets of pictures made from captions."""
+"""Metrics of restored images with their protocols, and image features for metrics of generated images."""
 
 from lossmith.metrics.features import compute_image_features
 from lossmith.metrics.image_metrics import psnr, ssim, texture_ratio
-from lossmith.metrics.sliced_wasserstein import swd
 from lossmith.metrics.registry import (
     DEFAULT_METRICS,
     MetricName,
-    find_missing_metrics,
-    describe_protocol,
     compute_metrics,
+    describe_protocol,
+    find_missing_metrics,
     find_shared_backbones,
 )
+from lossmith.metrics.sliced_wasserstein import swd
 
 __all__ = [
     "DEFAULT_METRICS",
     "MetricName",
-    "find_missing_metrics",
     "compute_image_features",
-    "describe_protocol",
-    "psnr",
     "compute_metrics",
+    "describe_protocol",
+    "find_missing_metrics",
     "find_shared_backbones",
+    "psnr",
     "ssim",
     "swd",
     "texture_ratio",

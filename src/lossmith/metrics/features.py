@@ -1,4 +1,4 @@
-"""What distributions of pictures are compared by: the embedded network's features, which come with lossmith."""
+"""Image features for distances between sets of images, from the embedded network of lossmith."""
 
 import torch
 import torch.nn.functional as F
@@ -10,32 +10,33 @@ from lossmith.lenses import Embedded
 __all__ = ["compute_image_features"]
 
 LAYERS = ("relu3_2", "relu4_2", "relu5_2")
-LEAST = 64
-"""Smaller pictures are enlarged to this side: the deepest layer sees little of less."""
-AT_ONCE = 32
+MIN_SIDE = 64
+"""Side to which smaller images are upsampled, because the deepest layer resolves little of a smaller image."""
+BATCH_SIZE = 32
 
 
 @torch.no_grad()
-def compute_image_features(pictures: Tensor) -> tuple[Tensor, str]:
-    """A vector of 352 numbers for each picture, and the hash of the network that gives them, to be kept with figures.
+def compute_image_features(images: Tensor) -> tuple[Tensor, str]:
+    """Compute a feature vector of 352 numbers for each image.
 
-    They are the means over places of the last three stages of :class:`lossmith.lenses.Embedded`; it is frozen with the
-    package, so that figures of one hash can be compared. It never was a classifier: its figures are no Inception's.
-    A loss that looks through Embedded must not be judged by them.
+    The features are the spatial means of three layers of :class:`lossmith.lenses.Embedded`. The network is part of the
+    package, so that values with equal hashes are comparable. The network is no classifier, so the values are not
+    comparable with those of Inception features. Do not evaluate a network with these features if its loss uses the
+    embedded network.
 
     Args:
-        pictures: (N, 3, H, W) in [0, 1], of one size.
+        images: (N, 3, H, W) in [0, 1], of one size.
 
     Returns:
-        (N, 352) and the SHA-256.
+        The features, (N, 352), and the SHA-256 of the network's weights, to be stored with the results.
     """
-    check_images("pictures", pictures)
+    check_images("images", images)
     lens = Embedded(list(LAYERS))
     rows = []
-    for some in torch.split(pictures.float().clamp(0, 1), AT_ONCE):
-        if min(some.shape[2:]) < LEAST:
-            scale = LEAST / min(some.shape[2:])
-            some = F.interpolate(some, scale_factor=scale, mode="bicubic", antialias=True).clamp(0, 1)
-        maps = lens.backbone(some, frozenset(LAYERS))
+    for batch in torch.split(images.float().clamp(0, 1), BATCH_SIZE):
+        if min(batch.shape[2:]) < MIN_SIDE:
+            scale = MIN_SIDE / min(batch.shape[2:])
+            batch = F.interpolate(batch, scale_factor=scale, mode="bicubic", antialias=True).clamp(0, 1)
+        maps = lens.backbone(batch, frozenset(LAYERS))
         rows.append(torch.cat([maps[layer].mean(dim=(2, 3)) for layer in LAYERS], dim=1).cpu())
     return torch.cat(rows), lens.backbone.sha256

@@ -1,23 +1,28 @@
-"""Metrics of single pictures that need no network: PSNR, SSIM, and how much fine texture there is."""
+"""Metrics of single images without a network: PSNR, SSIM and the energy of texture.
+
+PSNR and SSIM are computed here and not by torchmetrics, which only the optional extra "train" installs.
+"""
 
 import math
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith._filters import gaussian_filter
 from lossmith.image import rgb_to_luma
 from lossmith.losses import SSIM
 
 __all__ = ["psnr", "ssim", "texture_ratio"]
 
+MIN_TEXTURE_ENERGY = 1e-10
+
 
 def psnr(pred: Tensor, target: Tensor) -> float:
-    r"""The peak signal-to-noise ratio in dB; infinite for equal pictures.
+    r"""Compute the peak signal-to-noise ratio in dB; infinite for equal images.
 
     .. math:: -10 \log_{10} \frac{1}{CHW} \sum_i (x_i - y_i)^2
 
     Example:
+        >>> import torch
         >>> round(psnr(torch.full((1, 3, 4, 4), 0.6), torch.full((1, 3, 4, 4), 0.5)), 3)
         20.0
     """
@@ -26,25 +31,23 @@ def psnr(pred: Tensor, target: Tensor) -> float:
 
 
 def ssim(pred: Tensor, target: Tensor) -> float:
-    """The structural similarity by Wang's definition: one minus :class:`lossmith.losses.SSIM`, in double precision."""
+    """Compute the structural similarity as one minus :class:`lossmith.losses.SSIM`, in double precision."""
     return 1 - SSIM().measure(pred.double(), target.double()).mean().item()
 
 
 def texture_ratio(pred: Tensor, target: Tensor) -> float:
-    r"""The energy of fine detail relative to the truth's: 1 is as much as there should be, 0.2 is blurred.
+    r"""Compute the energy of fine detail relative to the target's: 1 is ideal, 0.2 is blurred.
 
     .. math:: \frac{\sum (Y_x - G_1 * Y_x)^2}{\sum (Y_y - G_1 * Y_y)^2}
 
-    where :math:`Y` is brightness and :math:`G_1` a Gaussian of 1 px, so that waves shorter than about six pixels count.
-    It says how much there is and not whether it is right: noise has plenty. A truth without detail gives NaN.
+    where :math:`Y` is the luma and :math:`G_1` a Gaussian with a standard deviation of 1 px, so that wavelengths below
+    about six pixels count. The ratio measures the amount of detail, not its correctness: noise has a high ratio. A
+    target without detail gives NaN.
     """
-    energies = [_fine(rgb_to_luma(image.double())).square().mean().item() for image in (pred, target)]
-    return energies[0] / energies[1] if energies[1] > 1e-10 else math.nan
+    pred_energy, target_energy = (_high_pass(rgb_to_luma(x.double())).square().mean().item() for x in (pred, target))
+    return pred_energy / target_energy if target_energy > MIN_TEXTURE_ENERGY else math.nan
 
 
-def _fine(image: Tensor) -> Tensor:
-    place = torch.arange(-4, 5, dtype=image.dtype, device=image.device)
-    row = torch.exp(-place.square() / 2).view(1, 1, 1, -1)
-    row = row / row.sum()
-    blurred = F.conv2d(F.conv2d(image, row), row.transpose(2, 3))  # where the window fits
-    return image[..., 4:-4, 4:-4] - blurred
+def _high_pass(image: Tensor) -> Tensor:
+    """Return the image minus its Gaussian blur of 1 px, where the window fits."""
+    return image[..., 4:-4, 4:-4] - gaussian_filter(image, 9, 1.0)

@@ -1,4 +1,4 @@
-"""Scores of a picture under the protocol of the super-resolution papers, and the protocol in words."""
+"""Metrics of a restored image by the protocol of the super-resolution papers, and a description of the protocol."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lossmith._checks import check_choice
 from lossmith.formula.loss import Loss
 from lossmith.image import quantize_8bit, rgb_to_luma
 from lossmith.losses import dists, lpips
@@ -15,14 +16,21 @@ from lossmith.metrics.image_metrics import psnr, ssim, texture_ratio
 from lossmith.metrics.sliced_wasserstein import swd
 from lossmith.pretrained.locate import MissingWeightsError
 
-__all__ = ["DEFAULT_METRICS", "MetricName", "find_missing_metrics", "describe_protocol", "compute_metrics", "find_shared_backbones"]
+__all__ = [
+    "DEFAULT_METRICS",
+    "MetricName",
+    "compute_metrics",
+    "describe_protocol",
+    "find_missing_metrics",
+    "find_shared_backbones",
+]
 
 MetricName = Literal["psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture", "dists", "swd"]
 
 DEFAULT_METRICS: tuple[MetricName, ...] = ("psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture")
-"""Those that are taken unless others are asked for; "dists" and "swd" take a second a picture, and are asked for."""
+"""The metrics computed by default; "dists" and "swd" take about a second for each image."""
 
-WORDS: dict[MetricName, str] = {
+DESCRIPTIONS: dict[MetricName, str] = {
     "psnr_y": "PSNR in dB on Y of BT.601 (16..235)",
     "psnr_rgb": "PSNR in dB on RGB",
     "ssim_y": "SSIM (Wang, 11 px Gaussian window, valid) on Y of BT.601",
@@ -31,105 +39,111 @@ WORDS: dict[MetricName, str] = {
     "dists": "DISTS, VGG-16; lower is better",
     "swd": "sliced Wasserstein distance of 7 px patches, two finest Laplacian levels, in grey levels; lower is better",
 }
+"""Descriptions of the metrics. Results are comparable only if these texts, which are stored with them, are equal."""
+
+MIN_INNER_SIDE = 11
+"""Side in pixels of the SSIM window, which must fit into the image without its border."""
+
+LOSS_METRICS: dict[MetricName, Callable[[], Loss]] = {"lpips_alex": lambda: lpips("alex"), "dists": dists}
+"""The metrics that are losses of lossmith."""
 
 
 @torch.no_grad()
-def compute_metrics(pred: Tensor, target: Tensor, *, border: int, which: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, float]:
-    """What a restored picture is worth beside the true one.
+def compute_metrics(
+    pred: Tensor, target: Tensor, *, border: int, metrics: Sequence[MetricName] = DEFAULT_METRICS
+) -> dict[str, float]:
+    """Compute metrics of a restored image.
 
-    As the papers do it, the picture is clipped and rounded to 8 bits first, and a rim is left out of all metrics.
+    As in the papers, the images are clipped and rounded to 8 bits, and a border is left out of all metrics.
 
     Args:
-        pred: One picture, (1, 3, H, W).
-        target: The true one, of the same shape.
-        border: The rim in pixels; the papers take the scale.
-        which: The metrics; one whose weights are missing is left out, see :func:`missing`.
+        pred: One image, (1, 3, H, W).
+        target: The target, of the same shape.
+        border: Width of the border in pixels; the papers use the scale factor.
+        metrics: The metrics; those with missing weights are left out, see :func:`find_missing_metrics`.
 
     Returns:
-        Each metric by its name.
+        The values by metric.
 
     Raises:
-        ValueError: Shapes that do not fit, a picture too small, or an unknown metric.
+        ValueError: The images differ in shape, are too small or not finite, or a metric is unknown.
     """
     if pred.shape != target.shape or pred.ndim != 4 or pred.shape[:2] != (1, 3):
         raise ValueError(
-            f"score wants two pictures of one shape (1, 3, H, W); got {tuple(pred.shape)} and {tuple(target.shape)}."
+            f"compute_metrics needs two images of equal shape (1, 3, H, W); got {tuple(pred.shape)} and "
+            f"{tuple(target.shape)}."
         )
-    if min(pred.shape[-2:]) < 2 * border + 11:
+    if min(pred.shape[-2:]) < 2 * border + MIN_INNER_SIDE:
         raise ValueError(
-            f"score wants pictures of at least {2 * border + 11} px a side with a border of {border}; "
-            f"got {pred.shape[-2]}x{pred.shape[-1]}."
+            f"compute_metrics needs images with sides of at least {2 * border + MIN_INNER_SIDE} px for a border of "
+            f"{border} px; got {pred.shape[-2]}x{pred.shape[-1]}."
         )
-    if unknown := set(which) - set(WORDS):
-        raise ValueError(f"There is no metric {min(unknown)!r}; there are {', '.join(WORDS)}.")
+    for name in metrics:
+        check_choice("A metric", name, MetricName)
     if not bool(pred.isfinite().all()):
-        raise ValueError("score wants finite pictures; the prediction has NaN or infinite pixels.")
+        raise ValueError("compute_metrics needs a finite prediction; got NaN or infinite values.")
     inner = (..., slice(border, -border or None), slice(border, -border or None))
     x, y = (quantize_8bit(image.float())[inner] for image in (pred, target))
     values: dict[str, float] = {}
-    for name in which:
-        if name == "psnr_y":
-            values[name] = psnr(rgb_to_luma(x), rgb_to_luma(y))
-        elif name == "psnr_rgb":
-            values[name] = psnr(x, y)
-        elif name == "ssim_y":
-            values[name] = ssim(rgb_to_luma(x), rgb_to_luma(y))
-        elif name == "texture":
-            values[name] = texture_ratio(x, y)
-        elif name == "swd":
-            values[name] = swd(x, y)
-        else:
-            with suppress(MissingWeightsError):  # `missing` says so
-                values[name] = float(_judge(name)(x, y))
+    for name in metrics:
+        with suppress(MissingWeightsError):  # reported by find_missing_metrics
+            values[name] = _compute_metric(name, x, y)
     return values
 
 
-def find_missing_metrics(which: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
-    """The metrics that :func:`score` leaves out here, and why."""
-    absent: dict[str, str] = {}
-    for name in JUDGES:
-        if name in which:
+def _compute_metric(name: MetricName, x: Tensor, y: Tensor) -> float:
+    if name in LOSS_METRICS:
+        return float(_loss_metric(name)(x, y))
+    if name in ("psnr_y", "ssim_y"):
+        return (psnr if name == "psnr_y" else ssim)(rgb_to_luma(x), rgb_to_luma(y))
+    functions = {"psnr_rgb": psnr, "texture": texture_ratio, "swd": swd}
+    return functions[name](x, y)
+
+
+def find_missing_metrics(metrics: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
+    """Return the metrics that :func:`compute_metrics` leaves out because weights are missing, with the reasons."""
+    missing: dict[str, str] = {}
+    for name in LOSS_METRICS:
+        if name in metrics:
             try:
-                _judge(name)(*torch.zeros(2, 1, 3, 64, 64))
+                _loss_metric(name)(*torch.zeros(2, 1, 3, 64, 64))
             except MissingWeightsError as error:
-                absent[name] = str(error)
-    return absent
+                missing[name] = str(error)
+    return missing
 
 
-def find_shared_backbones(loss: Loss, which: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
-    """The metrics that look through a network through which a loss looks too, and through which.
+def find_shared_backbones(loss: Loss, metrics: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
+    """Return the metrics that use a backbone of the loss, with the backbone.
 
-    A network that was trained to please such a metric does well by it whatever its pictures are worth.
+    A network trained on such a loss scores well on the metric regardless of the quality of its images.
 
     Example:
         >>> from lossmith.losses import perceptual
-        >>> sharing(perceptual("vgg16"), ["lpips_alex", "dists"]), sharing(perceptual("vgg19"), ["dists"])
-        ({'dists': 'vgg16'}, {})
+        >>> find_shared_backbones(perceptual("vgg16"), ["lpips_alex", "dists"])
+        {'dists': 'vgg16'}
+        >>> find_shared_backbones(perceptual("vgg19"), ["dists"])
+        {}
     """
-    seen = {backbone.name for backbone in loss.networks.values()}
-    theirs = {name: {backbone.name for backbone in _judge(name).networks.values()} for name in JUDGES if name in which}
-    return {name: min(common) for name, networks in theirs.items() if (common := plain(networks) & plain(seen))}
+    trained_on = _backbone_names(loss)
+    used = {name: _backbone_names(_loss_metric(name)) for name in LOSS_METRICS if name in metrics}
+    return {name: min(common) for name, backbones in used.items() if (common := backbones & trained_on)}
 
 
-def plain(networks: set[str]) -> set[str]:
-    """The networks whose weights these have: DISTS's pools otherwise, and is VGG-16 all the same."""
-    return {name.removesuffix("_l2pool") for name in networks}
-
-
-def describe_protocol(border: int, which: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
-    """What each figure of :func:`score` is, in words, to be kept with the figures.
+def describe_protocol(border: int, metrics: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
+    """Return a description of each metric of :func:`compute_metrics`, to be stored with the values.
 
     Example:
-        >>> protocol(4, ["psnr_y"])
+        >>> describe_protocol(4, ["psnr_y"])
         {'psnr_y': 'PSNR in dB on Y of BT.601 (16..235), 8 bits, border of 4 px left out'}
     """
-    return {name: f"{WORDS[name]}, 8 bits, border of {border} px left out" for name in which}
+    return {name: f"{DESCRIPTIONS[name]}, 8 bits, border of {border} px left out" for name in metrics}
+
+
+def _backbone_names(loss: Loss) -> set[str]:
+    """Return the names of the loss's backbones; DISTS's VGG-16 with other pooling counts as VGG-16."""
+    return {backbone.name.removesuffix("_l2pool") for backbone in loss.networks.values()}
 
 
 @cache
-def _judge(name: MetricName) -> Loss:
-    return JUDGES[name]()
-
-
-JUDGES: dict[MetricName, Callable[[], Loss]] = {"lpips_alex": lambda: lpips("alex"), "dists": dists}
-"""The metrics that are losses of ours."""
+def _loss_metric(name: MetricName) -> Loss:
+    return LOSS_METRICS[name]()

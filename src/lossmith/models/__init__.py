@@ -1,26 +1,25 @@
-"""Networks that make images, of images and of texts: compact ones of ours, and those of others."""
+"""Networks that produce images: compact ones, and those of spandrel."""
 
 from lossmith.models.autoencoder import Autoencoder
+from lossmith.models.base import Network, Restorer, run_tiled
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.edsr import EDSR
-from lossmith.models.files import build_network, load_restorer, load_network, save_network
+from lossmith.models.files import NETWORKS, build_network, load_network, load_restorer, save_network
 from lossmith.models.inpainter import Inpainter
 from lossmith.models.output_interpolation import OutputInterpolation
-from lossmith.models.base import Network, Restorer, run_tiled
-from lossmith.noise_levels import NoiseSchedule
 
 __all__ = [
     "EDSR",
+    "NETWORKS",
     "Autoencoder",
-    "Inpainter",
     "ConditionedNetwork",
-    "NoiseSchedule",
-    "OutputInterpolation",
+    "Inpainter",
     "Network",
+    "OutputInterpolation",
     "Restorer",
     "build_network",
-    "load_restorer",
     "load_network",
-    "save_network",
+    "load_restorer",
     "run_tiled",
+    "save_network",
 ]

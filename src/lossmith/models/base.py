@@ -1,8 +1,8 @@
-"""What networks that make images have in common, and how a large image goes through it in tiles."""
+"""Base classes of networks that produce images, and inference in tiles."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,42 +11,63 @@ from lossmith.formula.weight import WeightValue
 
 __all__ = ["Network", "Restorer", "run_tiled"]
 
+DEFAULT_OVERLAP = 32
+"""Overlap in pixels of the tiles of a network with an unknown receptive field."""
+
 
 class Network(nn.Module):
-    """Whatever makes pictures and knows how to be built again.
+    """A network that produces images and can be rebuilt from its specification.
 
     Args:
-        scale: By how much it enlarges; 1 if there is nothing to enlarge.
-        spec: What builds it again: ``{"name": ..., **arguments}``.
+        scale: Upscaling factor; 1 if the network does not upscale.
+        spec: Arguments of :func:`build_network` that build the network: ``{"name": ..., **arguments}``.
     """
 
     in_channels: int = 3
-    """The channels that it is given; with more than 3 the others are the task's, such as a hole."""
+    """Number of input channels; channels after the first 3 depend on the task, such as a mask."""
+
+    former_options: ClassVar[Mapping[str, str]] = {}
+    """Arguments that were renamed: the name in files of earlier versions, and today's name."""
+
+    former_modules: ClassVar[Mapping[str, str]] = {}
+    """Submodules that were renamed: the name in files of earlier versions, and today's name."""
 
     def __init__(self, scale: int, spec: Mapping[str, Any]) -> None:
         super().__init__()
         self.scale, self.spec = scale, dict(spec)
 
+    @classmethod
+    def current_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments from a file of any version under today's names."""
+        return {cls.former_options.get(name, name): value for name, value in options.items()}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load weights, those of renamed submodules included."""
+        for key in [key for key in state_dict if key.startswith(prefix)] if self.former_modules else ():
+            parts = key.removeprefix(prefix).split(".")
+            state_dict[prefix + ".".join(self.former_modules.get(p, p) for p in parts)] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
 
 class Restorer(Network, ABC):
-    """A network from (N, 3, h, w) to (N, 3, scale h, scale w), RGB in [0, 1]; its answers may overshoot a little.
+    """A network from (N, 3, h, w) to (N, 3, scale h, scale w), RGB in [0, 1]; outputs may overshoot a little.
 
     Args:
-        scale: By how much it enlarges.
-        reach: How many pixels of its input a pixel of its answer sees to each side; None if nobody knows.
-        spec: What builds it again: ``{"name": ..., **arguments}``.
+        scale: Upscaling factor.
+        receptive_radius: Number of input pixels on each side of a pixel that influence its output; None if unknown.
+        spec: Arguments of :func:`build_network` that build the network: ``{"name": ..., **arguments}``.
     """
 
-    def __init__(self, scale: int, reach: int | None, spec: Mapping[str, Any]) -> None:
+    def __init__(self, scale: int, receptive_radius: int | None, spec: Mapping[str, Any]) -> None:
         super().__init__(scale, spec)
-        self.receptive_radius = reach
+        self.receptive_radius = receptive_radius
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
-        """The image restored."""
+        """Return the restored images."""
 
     def pad(self, image: Tensor) -> Tensor:
-        """The image, or a map of its size, enlarged to the right and below to the sides that the network asks for."""
+        """Return images, or a map of their size, padded on the right and below to the sides that the network needs."""
         return image
 
 
@@ -59,42 +80,43 @@ def run_tiled(
     overlap: int | None = None,
     knobs: Mapping[str, WeightValue] | None = None,
 ) -> Tensor:
-    """Restores a large image in tiles, so that memory does not grow with it.
+    """Restore large images in tiles, with a memory use that does not depend on their size.
 
-    Each tile is read with a rim that is cut off again. With a rim of the model's reach the result is that of one piece;
-    a network that looks at the whole image at once (attention, pooling) gives nearly that.
+    Each tile is processed with a margin that is cropped from the output. With a margin of the network's receptive
+    radius, the result equals that of the whole image; a network with a global receptive field (attention, pooling)
+    gives an approximation.
 
     Args:
-        model: The network; it is used as it is, so put it into eval mode and where the image is.
+        model: The network, in eval mode and on the device of the images.
         image: (N, 3, H, W) of any size.
-        tile: The side of a tile, rim not counted, in pixels of the image.
-        overlap: The rim; the model's reach by default, or 32 if that is unknown.
-        knobs: Those of the network, if it has any; maps are cut as the image is.
+        tile: Side of a tile without its margin, in input pixels.
+        overlap: Width of the margin in input pixels; None for the network's receptive radius, or 32 if it is unknown.
+        knobs: Knob values of the network; maps are cropped with the images.
 
     Returns:
-        (N, 3, scale H, scale W), on the image's device.
+        (N, 3, scale H, scale W), on the device of the images.
 
     Raises:
-        ValueError: No tile, or a negative rim.
+        ValueError: The tile is smaller than 1 pixel, or the overlap is negative.
     """
     if overlap is None:
-        overlap = 32 if model.receptive_radius is None else model.receptive_radius
+        overlap = DEFAULT_OVERLAP if model.receptive_radius is None else model.receptive_radius
     if tile < 1 or overlap < 0:
-        raise ValueError(f"tiled wants tile >= 1 and overlap >= 0; got {tile} and {overlap}.")
-    if overlap >= max(image.shape[-2:]):  # every rim is the whole image: one tile does it once
+        raise ValueError(f"run_tiled needs tile >= 1 and overlap >= 0; got {tile} and {overlap}.")
+    if overlap >= max(image.shape[-2:]):  # each margin would cover the whole image, which one tile processes once
         tile = max(image.shape[-2:])
     scale, (height, width) = model.scale, image.shape[-2:]
-    answer = image.new_empty(*image.shape[:-2], height * scale, width * scale)
+    output = image.new_empty(*image.shape[:-2], height * scale, width * scale)
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             above, before = min(top, overlap), min(left, overlap)
             rows, columns = slice(top - above, top + tile + overlap), slice(left - before, left + tile + overlap)
-            turned = {
+            tile_knobs = {
                 name: value[..., rows, columns] if isinstance(value, Tensor) and value.ndim == 4 else value
                 for name, value in (knobs or {}).items()
             }
-            part = model(image[..., rows, columns], **turned)
+            part = model(image[..., rows, columns], **tile_knobs)
             part = part[..., above * scale :, before * scale :][..., : tile * scale, : tile * scale]
-            place = answer[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
-            place.copy_(part)
-    return answer
+            region = output[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
+            region.copy_(part)
+    return output

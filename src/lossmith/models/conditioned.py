@@ -1,48 +1,60 @@
-"""A knob on a network: one set of weights for a whole range of losses, turned when it is used."""
+"""A network conditioned on knobs: one set of weights for a range of losses, selected at inference."""
 
 import functools
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
-from itertools import islice
-from typing import Self, final
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.formula.weight import Knob, WeightValue
+from lossmith._checks import check_integer
+from lossmith.formula.weight import WeightValue
 from lossmith.models.base import Restorer
-from lossmith.models.slider import Slider, to_fraction
+from lossmith.models.conditioned_modules import find_block_convolutions, match_modules
+from lossmith.models.knob_values import check_knob_range, normalize_knob
+from lossmith.models.slider import Slider, position_to_fraction
 
 __all__ = ["ConditionedNetwork"]
 
-OCTAVES = 4  # of the Fourier features; the finest has a wave over a quarter of the range
-PACE = 10.0  # with Adam each weight moves by about the learning rate a step, and the heads have all the way to go
-SLACK = 1e-6  # relative; what a float32 makes of an end of the range
+OCTAVES = 4
+"""Octaves of the Fourier features of a knob; the finest has a period of a quarter of the range."""
+HEAD_GAIN = 10.0
+"""Factor of scale and shift. With Adam each weight moves by about the learning rate in a step, and the heads begin at
+zero; without the factor, fine-tuning over a thousand steps does not reach the ends of the range."""
+
+
+class _ForwardState(NamedTuple):
+    """State that the hooks share in one forward pass."""
+
+    knobs: Tensor
+    """Knob values in [-1, 1], (1 or N, knobs, 1 or H, 1 or W)."""
+    codes: dict[tuple[int, ...], Tensor]
+    """Embeddings of the knobs by spatial size."""
+    called: list[int]
+    """Indices of the conditioned modules that were called."""
 
 
 @final
 class ConditionedNetwork(Restorer):
-    r"""A network that can be turned between losses while it is used, by knobs that its training turned at random.
+    r"""A network that is conditioned on knobs of its loss, so that one set of weights serves a range of losses.
 
-    After the first convolution of each block the features are scaled and shifted, channel by channel, by what a small
-    network makes of the knobs:
+    Training draws the knobs at random; at inference they are arguments. After the first convolution of each block the
+    features are scaled and shifted channel by channel, by functions of the knobs :math:`\lambda`:
 
     .. math:: h \leftarrow (1 + \gamma) h + \beta, \quad
         (\gamma, \beta) = 10 \, A_b f\big(u, \sin 2^k \tfrac{\pi}{2} u, \cos 2^k \tfrac{\pi}{2} u\big)_{k<4}, \quad
         u = 2 \frac{\log \lambda - \log \lambda_\text{low}}{\log \lambda_\text{high} - \log \lambda_\text{low}} - 1
 
-    where :math:`f` is two layers of 1 x 1 convolutions for all blocks together and each :math:`A_b` begins at zero, so
-    that it begins as the network itself, to the bit. The factor 10 has it learn at the network's own learning rate:
-    with 1, a fine-tuning of a thousand steps comes short of both ends of the range. As all of it is 1 x 1, a knob may
-    be a number, a number for each picture, or a map. The network's own weights keep their names under ``network.``.
+    where :math:`f` is two layers of 1 x 1 convolutions shared by all blocks, and each :math:`A_b` is initialised to
+    zero, so that the initial output equals that of the network exactly. With the factor 10, the layers train at the
+    network's own learning rate. Since all layers are 1 x 1, a knob may be a number, one number for each image, or a
+    map. The network's own weights keep their names under ``network.``.
 
-    A block is an element of a ``ModuleList`` or ``Sequential`` that holds a convolution larger than 1 x 1 and no
-    smaller block; of several kinds of blocks it is the commonest. In a network without any, each convolution but the
-    first and the last is one. A map is padded with the picture and brought to the size of the features; in a network
-    that pads its input once more by itself, as SwinIR does, it is stretched by as much.
+    Blocks are found by :func:`lossmith.models.conditioned_modules.find_block_convolutions`. A map is padded like the
+    image and resized to the size of the features; in a network that pads its input again, such as SwinIR, it is
+    stretched accordingly.
 
     References:
         | FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018)
@@ -52,13 +64,13 @@ class ConditionedNetwork(Restorer):
 
     Args:
         network: The network, trained or not.
-        knobs: For each knob the lowest and the highest value, both above 0; it moves evenly in their logarithm.
-        where: Names of modules after which to turn instead, with ``*`` and ``?``; each must give (N, C, h, w), and hold
-            the convolution that its channels come from.
-        width: Channels of :math:`f`.
+        knobs: Smallest and largest value of each knob, both positive; a knob varies evenly in its logarithm.
+        where: Names of the modules after which features are conditioned, with ``*`` and ``?``, instead of the blocks'
+            convolutions. The output of each must be (N, C, h, w), from a convolution that the module contains.
+        width: Number of channels of :math:`f`.
 
     Raises:
-        ValueError: No knob, a range that is none, a name that is no knob's, or no place to turn at.
+        ValueError: There is no knob, a range or a name is invalid, or no module can be conditioned.
 
     Example:
         >>> from lossmith.models import EDSR
@@ -78,198 +90,131 @@ class ConditionedNetwork(Restorer):
         width: int = 64,
     ) -> None:
         if isinstance(network, ConditionedNetwork):
-            raise ValueError(f"The network has the knobs {', '.join(network.knobs)} already; give the one inside.")
+            raise ValueError(
+                f"The network already has the knobs {', '.join(network.knobs)}; use its attribute network instead."
+            )
         if not knobs:
-            raise ValueError("ConditionedNetwork wants at least one knob and its range, such as {'lam': (0.03, 30.0)}; got none.")
+            raise ValueError(
+                "ConditionedNetwork needs at least one knob with its range, such as {'lam': (0.03, 30.0)}; got none."
+            )
         if "image" in knobs:
-            raise ValueError("A knob of a network cannot be called 'image', as its input is; give it another name.")
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-            raise ValueError(f"ConditionedNetwork wants width as a whole number of at least 1; got {width!r}.")
-        ranges = {name: span(name, ends) for name, ends in knobs.items()}
-        places = blocks(network) if where is None else named(network, [where] if isinstance(where, str) else where)
-        spec = {"name": "knob", "network": network.spec, "where": list(places), "width": width}
-        super().__init__(network.scale, network.receptive_radius, {**spec, "knobs": {k: list(v) for k, v in ranges.items()}})
-        self.network, self.where, self.in_channels = network, tuple(places), network.in_channels
+            raise ValueError("A knob must not be named 'image', which is the network's input; choose another name.")
+        check_integer("ConditionedNetwork width", width, low=1)
+        ranges = {name: check_knob_range(name, ends) for name, ends in knobs.items()}
+        patterns = [where] if isinstance(where, str) else where
+        modules = find_block_convolutions(network) if patterns is None else match_modules(network, patterns)
+        spec = {"name": "conditioned", "network": network.spec, "where": list(modules), "width": width}
+        spec |= {"knobs": {name: list(ends) for name, ends in ranges.items()}}
+        super().__init__(network.scale, network.receptive_radius, spec)
+        self.network, self.where, self.in_channels = network, tuple(modules), network.in_channels
         self.knobs: dict[str, tuple[float, float]] = ranges
-        self.channels = tuple(places.values())
+        self.channels = tuple(modules.values())
         self.slider: Slider | None = None
-        """What equal moves of a slider are in the knobs, once it was measured."""
+        """The calibrated slider; None before calibration."""
         self.interpolation_slider: Slider | None = None
-        """The same where its ends are mixed, see :class:`lossmith.models.output_interpolation.OutputInterpolation`."""
+        """The calibrated slider of :class:`lossmith.models.output_interpolation.OutputInterpolation`."""
         self.code = nn.Sequential(
-            nn.Conv2d(len(self.knobs) * (1 + 2 * OCTAVES), width, 1), nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU()
+            nn.Conv2d(len(ranges) * (1 + 2 * OCTAVES), width, 1), nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU()
         )
         self.heads = nn.ModuleList(nn.Conv2d(width, 2 * channels, 1) for channels in self.channels)
         for head in self.heads:
             nn.init.zeros_(head.weight)  # type: ignore[arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
-        for index, place in enumerate(self.where):
-            network.get_submodule(place).register_forward_hook(functools.partial(self._turn, index))
-        self._now: tuple[Tensor, dict[tuple[int, ...], Tensor], list[int]] | None = None
+        for index, name in enumerate(self.where):
+            network.get_submodule(name).register_forward_hook(functools.partial(self._condition, index))
+        self._state: _ForwardState | None = None
 
     def forward(self, image: Tensor, **knobs: WeightValue) -> Tensor:
-        """The image restored, with each knob at a number, one a picture (N,), or a map (N, 1, H, W) of its size.
+        """Return the restored images.
+
+        Args:
+            image: (N, 3, h, w).
+            knobs: Value of each knob: a number, one for each image, (N,), or a map (N, 1, h, w).
 
         Raises:
-            ValueError: A knob is missing or unknown, has another shape, or stands outside of its range. In training and
-                in compiled code the values of a tensor are not looked at, since a GPU would have to be waited for.
+            ValueError: A knob is missing, unknown, of another shape or out of its range. Values of tensors are not
+                checked in training mode and in compiled code, because the check would wait for the GPU.
         """
-        passed: list[int] = []
-        self._now = self.network.pad(self.normalize_knobs(image, knobs)), {}, passed
+        called: list[int] = []
+        self._state = _ForwardState(self.network.pad(self.normalize_knobs(image, knobs)), {}, called)
         try:
-            answer: Tensor = self.network(image)
+            output: Tensor = self.network(image)
         finally:
-            self._now = None
-        if missed := [place for index, place in enumerate(self.where) if index not in passed]:
+            self._state = None
+        if missed := [name for index, name in enumerate(self.where) if index not in called]:
             raise ValueError(
-                f"The knob sits after {missed[0]!r}, which the network does not call "
-                f"{'in training' if self.training else 'in use'}; name other places with where=."
+                f"The network does not call the conditioned module {missed[0]!r} "
+                f"{'in training' if self.training else 'in inference'}; name other modules with where=."
             )
-        return answer
+        return output
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module; a network that is trained on has no slider any more, whose table is of its old weights."""
+        """Set training mode; training discards the sliders, which were measured with the earlier weights."""
         if mode:
             self.slider = self.interpolation_slider = None
         return super().train(mode)
 
     def knobs_at(self, t: WeightValue) -> dict[str, WeightValue]:
-        """What each knob is at a place of the slider, from 0 (all low) to 1 (all high): a number, or a tensor for one.
+        """Return the knob values at a slider position from 0 (all low) to 1 (all high).
 
-        Equal moves look equally large once the slider was equalised, and are equal in the knobs' logarithms before.
+        With a calibrated slider, equal moves change the output equally; without, they are equal in the logarithm of the
+        knobs.
 
         Raises:
-            ValueError: The place is not in [0, 1].
+            ValueError: The position is not in [0, 1].
         """
-        return self.knobs_at_fraction(to_fraction(t, self.slider))
+        return self.knobs_at_fraction(position_to_fraction(t, self.slider))
 
-    def knobs_at_fraction(self, place: WeightValue) -> dict[str, WeightValue]:
-        """What each knob is at a part of the way from all low to all high, in the knobs' logarithms."""
+    def knobs_at_fraction(self, fraction: WeightValue) -> dict[str, WeightValue]:
+        """Return the knob values at a fraction of their logarithmic ranges, from 0 (all low) to 1 (all high)."""
         ends = {name: (math.log(low), math.log(high)) for name, (low, high) in self.knobs.items()}
-        return {name: _exp(low + (high - low) * place) for name, (low, high) in ends.items()}
+        return {name: _exp(low + (high - low) * fraction) for name, (low, high) in ends.items()}
 
     def normalize_knobs(self, image: Tensor, knobs: Mapping[str, WeightValue]) -> Tensor:
-        """Where the knobs stand in their ranges, in [-1, 1]: (1 or N, knobs, 1 or H, 1 or W)."""
+        """Return the knob values scaled from their logarithmic ranges to [-1, 1], (1 or N, knobs, 1 or H, 1 or W)."""
         for name, (low, high) in self.knobs.items():
             if name not in knobs:
                 raise ValueError(
-                    f"The network has the knob '{name}', {low:g} to {high:g}; call it with "
-                    f"{name}={math.sqrt(low * high):.3g}, one value a picture, or a map."
+                    f"The network has the knob '{name}', {low:g} to {high:g}; pass a number, such as "
+                    f"{name}={math.sqrt(low * high):.3g}, one number for each image, or a map."
                 )
         if unknown := [name for name in knobs if name not in self.knobs]:
             raise ValueError(f"The network has no knob '{unknown[0]}'; it has {', '.join(self.knobs)}.")
-        columns = [self._place(name, knobs[name], image) for name in self.knobs]
+        check_tensor = not (self.training or torch.compiler.is_compiling())
+        columns = [
+            normalize_knob(name, knobs[name], ends, image, check_tensor=check_tensor)
+            for name, ends in self.knobs.items()
+        ]
         return torch.cat(torch.broadcast_tensors(*columns), dim=1)  # type: ignore[no-untyped-call]
 
-    def _place(self, name: str, value: WeightValue, image: Tensor) -> Tensor:
-        low, high = self.knobs[name]
-        if not isinstance(value, Tensor):
-            self._inside(name, value, value)
-            value = torch.full((), value, device=image.device)
-        elif not (self.training or torch.compiler.is_compiling()):
-            self._inside(name, *(end.item() for end in value.detach().aminmax()))
-        count, side = image.shape[0], image.shape[-2:]
-        if value.shape in ((), (1,), (count,)):
-            value = value.reshape(-1, 1, 1, 1)
-        elif value.shape not in ((1, 1, *side), (count, 1, *side)):
+    def _condition(self, index: int, module: nn.Module, inputs: object, features: Tensor) -> Tensor:
+        """Return the conditioned output of a module, as its forward hook."""
+        if self._state is None:
             raise ValueError(
-                f"The knob '{name}' wants a number, one value a picture ({count},), or a map ({count}, 1, "
-                f"{side[0]}, {side[1]}) of the picture's size; got {tuple(value.shape)}."
-            )
-        logarithm = value.to(image.device, torch.float32).log()
-        return (2 / math.log(high / low)) * (logarithm - math.log(low)) - 1
-
-    def _inside(self, name: str, least: float, most: float) -> None:
-        low, high = self.knobs[name]
-        for value in (least, most):
-            if not low * (1 - SLACK) <= value <= high * (1 + SLACK):  # nor NaN
-                raise ValueError(
-                    f"The knob '{name}' was trained from {low:g} to {high:g}; it cannot be turned to {value:g}."
-                )
-
-    def _turn(self, index: int, module: nn.Module, inputs: object, features: Tensor) -> Tensor:
-        """After a module: the features turned."""
-        if self._now is None:
-            raise ValueError(
-                "A network inside a ConditionedNetwork is called through that alone, and recomputes nothing behind it."
+                "A network inside a ConditionedNetwork must be called through it, without activation checkpointing of "
+                "its parts."
             )
         if features.ndim != 4 or features.shape[1] != self.channels[index]:
             raise ValueError(
-                f"The knob wants feature maps (N, {self.channels[index]}, h, w) after {self.where[index]!r}; "
-                f"got {tuple(features.shape)}. Name other places with where=."
+                f"The output of {self.where[index]!r} must be feature maps (N, {self.channels[index]}, h, w); "
+                f"got {tuple(features.shape)}. Name other modules with where=."
             )
-        places, codes, passed = self._now
-        passed.append(index)
-        size = (1, 1) if places.shape[-2:] == (1, 1) else tuple(features.shape[-2:])
+        knobs, codes, called = self._state
+        called.append(index)
+        size = (1, 1) if knobs.shape[-2:] == (1, 1) else tuple(features.shape[-2:])
         if size not in codes:
-            codes[size] = self._code(places, size)
-        scale, shift = (PACE * self.heads[index](codes[size])).to(features.dtype).chunk(2, dim=1)
+            codes[size] = self._embed(knobs, size)
+        scale, shift = (HEAD_GAIN * self.heads[index](codes[size])).to(features.dtype).chunk(2, dim=1)
         return torch.addcmul(shift, features, 1 + scale)
 
-    def _code(self, places: Tensor, size: tuple[int, ...]) -> Tensor:
-        if places.shape[-2:] != size:
-            places = F.interpolate(places, size=size, mode="bilinear", align_corners=False)
-        waves = [2**k * (math.pi / 2) * places for k in range(OCTAVES)]
-        features = torch.cat([places, *(wave.sin() for wave in waves), *(wave.cos() for wave in waves)], dim=1)
+    def _embed(self, knobs: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Return the embedding of normalised knobs, resized to a spatial size."""
+        if knobs.shape[-2:] != size:
+            knobs = F.interpolate(knobs, size=size, mode="bilinear", align_corners=False)
+        waves = [2**k * (math.pi / 2) * knobs for k in range(OCTAVES)]
+        features = torch.cat([knobs, *(wave.sin() for wave in waves), *(wave.cos() for wave in waves)], dim=1)
         code: Tensor = self.code(features.to(next(self.code.parameters()).dtype))
         return code
-
-
-def span(name: str, ends: Sequence[float]) -> tuple[float, float]:
-    """The range of a knob, or one line on what is wrong with it."""
-    Knob(name)
-    try:
-        low, high = (float(end) for end in ends)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not 0 < low < high < math.inf:
-        raise ValueError(f"The knob '{name}' wants a range from above 0 to more, such as (0.03, 30.0); got {ends!r}.")
-    return low, high
-
-
-def blocks(network: nn.Module) -> dict[str, int]:
-    """The first convolution larger than 1 x 1 of each block, and its channels."""
-    elements = {
-        f"{name}.{child}" if name else child: module
-        for name, holder in network.named_modules()
-        if isinstance(holder, nn.ModuleList | nn.Sequential)
-        for child, module in holder.named_children()
-        if not isinstance(module, nn.Conv2d)
-    }
-    wide = {name: found for name, module in elements.items() if (found := [*convolutions(module, least=2)])}
-    inner = [name for name in wide if not any(other.startswith(f"{name}.") for other in wide)]
-    if inner:
-        kind = Counter(type(elements[name]) for name in inner).most_common(1)[0][0]
-        firsts = {name: wide[name][0] for name in inner if type(elements[name]) is kind}
-        return {f"{name}.{first}": conv.out_channels for name, (first, conv) in firsts.items()}
-    every = {name: conv.out_channels for name, conv in convolutions(network)}
-    if len(every) < 3:
-        raise ValueError("The network has no block with a convolution to turn at; name places with where=.")
-    return dict(list(every.items())[1:-1])
-
-
-def named(network: nn.Module, patterns: Sequence[str]) -> dict[str, int]:
-    """The modules that some patterns name, and the channels that they give."""
-    found: dict[str, int] = {}
-    for pattern in patterns:
-        fits = [name for name, _ in network.named_modules() if name and fnmatchcase(name, pattern)]
-        if not fits:
-            some = ", ".join(name for name, _ in islice(convolutions(network), 4))
-            raise ValueError(f"The network has no module {pattern!r} to turn at; its convolutions are {some}, ...")
-        for name in fits:
-            inside = [conv.out_channels for _, conv in convolutions(network.get_submodule(name))]
-            if not inside:
-                raise ValueError(
-                    f"{name!r} holds no convolution, whose channels a knob could scale; name one that does."
-                )
-            found[name] = inside[-1]
-    return found
-
-
-def convolutions(module: nn.Module, least: int = 1) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Its convolutions of at least a side, in the order in which it holds them."""
-    found = ((name, each) for name, each in module.named_modules() if isinstance(each, nn.Conv2d))
-    return ((name, conv) for name, conv in found if max(conv.kernel_size) >= least)
 
 
 def _exp(value: WeightValue) -> WeightValue:

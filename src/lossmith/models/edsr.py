@@ -1,10 +1,12 @@
-"""A compact residual network for super-resolution."""
+"""EDSR, a compact residual network for super-resolution."""
 
 from typing import final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossmith._checks import check_integer
+from lossmith.models._layers import conv3x3
 from lossmith.models.base import Restorer
 
 __all__ = ["EDSR"]
@@ -12,25 +14,25 @@ __all__ = ["EDSR"]
 
 @final
 class EDSR(Restorer):
-    r"""A residual network without normalisation that corrects bilinear enlargement.
+    r"""A residual network without normalisation that corrects bilinear upsampling.
 
     .. math:: y = \uparrow_s x + \text{shuffle}_s(\text{conv}(h + \text{conv}(b_n(\dots b_1(h))))), \quad
         h = \text{conv}(x - 0.5), \quad b(h) = h + \text{conv}(\text{relu}(\text{conv}(h)))
 
-    It departs from the paper in two ways. The enlarged input is added to the answer and the last convolution begins at
-    zero, so that training begins at bilinear quality; and one convolution shuffles to any scale.
+    Departures from the paper: the upsampled input is added to the output and the last convolution is initialised to
+    zero, so that the untrained network is bilinear upsampling; and one pixel shuffle upsamples by any scale.
 
     References:
         | Enhanced Deep Residual Networks for Single Image Super-Resolution (Lim et al., 2017)
         | https://arxiv.org/abs/1707.02921
 
     Args:
-        scale: By how much it enlarges.
-        channels: Width of every layer.
-        blocks: Residual blocks, of two convolutions each.
+        scale: Upscaling factor.
+        channels: Number of channels of each layer.
+        blocks: Number of residual blocks of two convolutions.
 
     Raises:
-        ValueError: An argument below 1.
+        ValueError: An argument is less than 1.
 
     Example:
         >>> import torch
@@ -40,27 +42,21 @@ class EDSR(Restorer):
 
     def __init__(self, scale: int, *, channels: int = 48, blocks: int = 8) -> None:
         for name, value in (("scale", scale), ("channels", channels), ("blocks", blocks)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"edsr wants {name} as a whole number of at least 1; got {value!r}.")
+            check_integer(f"edsr {name}", value, low=1)
         super().__init__(scale, 2 * blocks + 3, {"name": "edsr", "channels": channels, "blocks": blocks})
         self.head = nn.Conv2d(3, channels, 3, padding=1)
         self.body = nn.ModuleList(
-            nn.Sequential(conv(channels, channels), nn.ReLU(), conv(channels, channels)) for _ in range(blocks)
+            nn.Sequential(conv3x3(channels, channels), nn.ReLU(), conv3x3(channels, channels)) for _ in range(blocks)
         )
-        self.neck = conv(channels, channels)
-        self.tail = conv(channels, 3 * scale**2)
+        self.neck = conv3x3(channels, channels)
+        self.tail = conv3x3(channels, 3 * scale**2)
         nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # it has one
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # the convolution has a bias
 
     def forward(self, image: Tensor) -> Tensor:
-        """The image enlarged."""
+        """Return the upscaled images."""
         head = features = self.head(image - 0.5)
         for block in self.body:
             features = features + block(features)
         details = F.pixel_shuffle(self.tail(self.neck(features) + head), self.scale)
         return details + F.interpolate(image, scale_factor=self.scale, mode="bilinear", align_corners=False)
-
-
-def conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 3 x 3 convolution that keeps the size."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1)

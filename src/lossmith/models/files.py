@@ -1,4 +1,4 @@
-"""Networks by name, and weights in files: safetensors with a header that says what they are; never a pickle's code."""
+"""Networks by name, and weight files: safetensors with a header that describes the network."""
 
 import difflib
 import json
@@ -11,158 +11,135 @@ import torch
 from torch import Tensor
 
 from lossmith._plugins import Plugins
-from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.base import Network, Restorer
+from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.slider import Slider
 from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel, import_spandrel
 
-__all__ = ["build_network", "read_header", "load_restorer", "load_network", "save_network"]
+__all__ = ["NETWORKS", "build_network", "load_network", "load_restorer", "read_header", "save_network", "update_spec"]
 
 NETWORKS: Mapping[str, type[Network]] = Plugins("lossmith.models")
+"""The networks by name, those of installed packages included."""
+
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+
+OLD_NETWORK_NAMES = {"knob": "conditioned", "direct": "direct-decoder", "stylist": "style-network"}
+"""Names of networks in the headers of files written before the networks were renamed."""
+
+SLIDER_KEYS = {"slider": "slider", "interpolation_slider": "mixing"}
+"""Header keys of the sliders of a conditioned network, with the keys in older files."""
 
 
 def build_network(name: str, scale: int, **arguments: Any) -> Network:
-    """A network by its name.
+    """Return an untrained network by its name, or the network in a weight file.
 
     Args:
-        name: "edsr", "inpainter", "autoencoder", "denoiser", "direct" or "stylist"; "spandrel:" and an architecture,
-            such as "spandrel:SwinIR"; or a file with weights (.safetensors, .pth, .pt or .ckpt), of lossmith or of any
-            architecture that spandrel recognises.
-        scale: By how much it enlarges.
-        arguments: Those of the network.
+        name: A name in ``NETWORKS``, such as "edsr"; "spandrel:" and the name of an architecture, such as
+            "spandrel:SwinIR"; or a weight file (.safetensors, .pth, .pt or .ckpt) of lossmith or of any architecture
+            that spandrel detects.
+        scale: Upscaling factor.
+        arguments: Arguments of the network.
 
     Raises:
-        ValueError: No such network or file, arguments that it has not, or another scale.
+        ValueError: The network or the file does not exist, an argument is invalid, or the network has another scale.
 
     Example:
-        >>> build("edsr", 4, channels=8, blocks=2).spec
+        >>> build_network("edsr", 4, channels=8, blocks=2).spec
         {'name': 'edsr', 'channels': 8, 'blocks': 2}
     """
     if name in NETWORKS:
         try:
             return NETWORKS[name](scale, **arguments)
         except TypeError as error:
-            raise ValueError(f"{name} has no such argument: {str(error).split('() ')[-1]}.") from error
+            raise ValueError(f"{name} does not accept an argument: {str(error).split('() ')[-1]}.") from error
     if name.startswith(SPANDREL_PREFIX):
-        return _enlarging(SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments), scale, name)
+        model = SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments)
+        return _check_scale(model, scale, name)
     if Path(name).suffix.lower() in WEIGHT_SUFFIXES:
         if arguments:
-            raise ValueError(f"{name!r} says itself what network it holds; leave {', '.join(arguments)} out.")
+            raise ValueError(f"{name!r} defines the arguments of its network; leave out {', '.join(arguments)}.")
         return load_network(name, scale=scale)[0]
-    near = difflib.get_close_matches(name, NETWORKS, n=1)
+    if near := difflib.get_close_matches(name, NETWORKS, n=1):
+        raise ValueError(f"There is no network {name!r}. Did you mean {near[0]!r}?")
     raise ValueError(
-        f"No network is called {name!r}"
-        + (
-            f"; did you mean {near[0]!r}?"
-            if near
-            else f"; there are {', '.join(OWN)}, {PREFIX}NAME, or a file of weights."
-        )
+        f"There is no network {name!r}; use {', '.join(NETWORKS)}, {SPANDREL_PREFIX}NAME, or a weight file."
     )
 
 
-def save_network(model: Network, path: str | Path, meta: Mapping[str, Any]) -> None:
-    """Writes a network's weights as safetensors, with a header that says how to build it.
+def save_network(model: Network, path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Write the weights of a network as safetensors, with a header from which the network can be rebuilt.
 
     Args:
         model: The network.
         path: The file.
-        meta: What else the header shall say, such as task, step and loss; plain values.
+        metadata: Further plain values of the header, such as task, step and loss.
     """
     from safetensors.torch import save_file
 
-    # a copy each: safetensors takes neither channels-last nor shared memory
+    # safetensors supports neither channels-last nor shared memory, hence the copies
     state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
-    read_header = {**meta, "model": model.spec, "scale": model.scale}
-    tables = {"slider": model.slider, "mixing": model.interpolation_slider} if isinstance(model, ConditionedNetwork) else {}
-    for name in ("slider", "mixing"):
-        read_header.pop(name, None)
-        if (table := tables.get(name)) is not None:
-            read_header[name] = asdict(table)
-    save_file(state, path, {"lossmith": json.dumps(read_header)})
+    header = {**metadata, "model": model.spec, "scale": model.scale}
+    for key, old_key in SLIDER_KEYS.items():
+        header.pop(key, None)
+        header.pop(old_key, None)
+        if (slider := getattr(model, key, None) if isinstance(model, ConditionedNetwork) else None) is not None:
+            header[key] = asdict(slider)
+    save_file(state, path, {"lossmith": json.dumps(header)})
 
 
 def load_restorer(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[str, Any]]:
-    """The network from pictures to pictures in a file, see :func:`load_network`.
+    """Return the image-to-image network in a weight file and the file's header, see :func:`load_network`.
 
     Raises:
-        ValueError: As there, or it makes pictures of something else.
+        ValueError: The file cannot be loaded, or its network is not a :class:`Restorer`.
     """
-    model, facts = load_network(path, scale=scale)
+    model, header = load_network(path, scale=scale)
     if not isinstance(model, Restorer):
-        raise ValueError(f"{str(path)!r} makes pictures of texts, not of pictures; use lossmith sample.")
-    return model, facts
+        raise ValueError(
+            f"{str(path)!r} contains the network {model.spec['name']}, which does not map images to images. "
+            "Use load_network or the command lossmith sample."
+        )
+    return model, header
 
 
 def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network, dict[str, Any]]:
-    """The network in a file of weights, in eval mode, and what the file's header says.
+    """Return the network in a weight file, in eval mode on the CPU, and the file's header.
 
     Args:
-        path: A file of :func:`save`, or any checkpoint that spandrel recognises.
-        scale: By how much it must enlarge, if that matters.
+        path: A file of :func:`save_network`, or a checkpoint that spandrel detects.
+        scale: Required upscaling factor; None accepts any.
 
     Returns:
-        The network on the CPU, and the header; empty if lossmith did not write the file.
+        The network and the header; the header is empty if another tool wrote the file.
 
     Raises:
-        ValueError: No such file, not readable, not a network from RGB to RGB, or another scale.
+        ValueError: The file does not exist or cannot be read, its architecture is unknown, or the network has another
+            scale.
     """
     file = Path(path)
     if not file.is_file():
-        raise ValueError(f"Weights are wanted; there is no file {str(path)!r}.")
-    facts, state = read_header(file), _state(file)
+        raise ValueError(f"There is no weight file {str(path)!r}.")
+    header, state = read_header(file), _read_state(file)
     model: Network
-    if facts:
+    if header:
         try:
-            model = _described(facts["model"], int(facts["scale"]), state, file)
+            model = _build_from_spec(header["model"], int(header["scale"]), state, file)
             if isinstance(model, ConditionedNetwork):
-                model.slider, model.interpolation_slider = (
-                    Slider.read(facts[name]) if facts.get(name) else None for name in ("slider", "mixing")
-                )
+                for key, old_key in SLIDER_KEYS.items():
+                    table = header.get(key) or header.get(old_key)
+                    setattr(model, key, Slider.from_header(table) if table else None)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} has a damaged header: {error!r}.") from error
     else:
         model = SpandrelModel.from_weights(state, str(path))
-    return _enlarging(model.eval(), scale or model.scale, str(path)), facts
-
-
-def _described(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor], file: Path) -> Network:
-    """The network that a header describes, with its weights."""
-    arguments = dict(spec)
-    name = arguments.pop("name")
-    model: Network
-    if name == "knob":
-        inner = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
-        network = _described(arguments.pop("network"), scale, inner, file)
-        assert isinstance(network, Restorer)
-        model = ConditionedNetwork(network, arguments.pop("knobs"), **arguments)
-    elif name.startswith(SPANDREL_PREFIX) and not arguments:
-        return SpandrelModel.from_weights({k.removeprefix("network."): v for k, v in state.items()}, str(file))
-    elif name.startswith(SPANDREL_PREFIX):  # whose arguments may be called as those of `build` are
-        model = SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments)
-    else:
-        model = build_network(name, scale, **arguments)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1:2] or [str(error)]
-        raise ValueError(f"The weights in {str(file)!r} do not fit its header: {reason[0].strip()}") from error
-    return model
-
-
-def _enlarging(model: Network, scale: int, who: str) -> Network:
-    if model.scale != scale:
-        raise ValueError(
-            f"{who} enlarges {model.scale} times; {scale} times is asked for. Give another network or scale."
-        )
-    return model
+    return _check_scale(model.eval(), scale or model.scale, str(path)), header
 
 
 def read_header(file: Path) -> dict[str, Any]:
-    """What the header of a file of weights says; empty if lossmith did not write it.
+    """Return the header of a weight file; the header is empty if another tool wrote the file.
 
     Raises:
-        ValueError: It ends in .safetensors and is none.
+        ValueError: The suffix is .safetensors, but the content is not.
     """
     if file.suffix.lower() != ".safetensors":
         return {}
@@ -172,22 +149,64 @@ def read_header(file: Path) -> dict[str, Any]:
         with safe_open(file, "pt") as opened:
             text = (opened.metadata() or {}).get("lossmith", "{}")
         found = json.loads(text)
-    except Exception as error:  # safetensors has an exception of its own, and damaged files raise others
-        raise ValueError(f"{str(file)!r} is no safetensors file that can be read: {error}.") from error
+    except Exception as error:  # besides SafetensorError, damaged files raise other exception types
+        raise ValueError(f"{str(file)!r} cannot be read as safetensors: {error}.") from error
     return found if isinstance(found, dict) else {}
 
 
-def _state(file: Path) -> dict[str, Tensor]:
+def update_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification from a file of any version with today's names of the network and its arguments."""
+    name = OLD_NETWORK_NAMES.get(spec["name"], spec["name"])
+    options = {key: value for key, value in spec.items() if key != "name"}
+    return {"name": name, **(NETWORKS[name].current_options(options) if name in NETWORKS else options)}
+
+
+def _build_from_spec(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor], file: Path) -> Network:
+    """Return the network of a specification, with its weights."""
+    arguments = update_spec(spec)
+    name = arguments.pop("name")
+    model: Network
+    if name == "conditioned":
+        inner = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        network = _build_from_spec(arguments.pop("network"), scale, inner, file)
+        assert isinstance(network, Restorer)
+        model = ConditionedNetwork(network, arguments.pop("knobs"), **arguments)
+    elif name.startswith(SPANDREL_PREFIX) and not arguments:
+        return SpandrelModel.from_weights({k.removeprefix("network."): v for k, v in state.items()}, str(file))
+    elif name.startswith(SPANDREL_PREFIX):  # the arguments may have the same names as those of build_network
+        model = SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments)
+    else:
+        model = build_network(name, scale, **arguments)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"The weights in {str(file)!r} do not match its header: {reason[0].strip()}") from error
+    return model
+
+
+def _check_scale(model: Network, scale: int, source: str) -> Network:
+    """Return the network; raise ValueError if it has another scale."""
+    if model.scale != scale:
+        raise ValueError(
+            f"{source} has the upscaling factor {model.scale}; the required factor is {scale}. Use another network or "
+            "scale."
+        )
+    return model
+
+
+def _read_state(file: Path) -> dict[str, Tensor]:
+    """Return the state dict in a file, without executing code from it."""
     from safetensors.torch import load_file
 
     try:
         if file.suffix.lower() == ".safetensors":
             return load_file(file)
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # as above
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise many exception types
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{str(file)!r} holds no weights that can be read safely: {reason}.") from error
-    state = import_spandrel().canonicalize_state_dict(found) if isinstance(found, dict) else {}
+        raise ValueError(f"{str(file)!r} contains no weights that can be read safely: {reason}.") from error
+    state = import_spandrel().canonicalize_state_dict(content) if isinstance(content, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{str(file)!r} holds no network's weights, but a {type(found).__name__} of other things.")
+        raise ValueError(f"{str(file)!r} contains no state dict, but a {type(content).__name__} of other objects.")
     return dict(state)

@@ -1,4 +1,4 @@
-"""Networks of other people, by spandrel: some forty architectures, and their published checkpoints."""
+"""Architectures and published checkpoints from the library spandrel."""
 
 import importlib
 import inspect
@@ -13,28 +13,31 @@ from torch import Tensor, nn
 from lossmith.models.base import Restorer
 
 if TYPE_CHECKING:
-    from import_spandrel import ImageModelDescriptor
+    from spandrel import ImageModelDescriptor
 
-__all__ = ["SpandrelModel"]
+__all__ = ["SPANDREL_PREFIX", "SpandrelModel", "import_spandrel", "load_architectures"]
 
 SPANDREL_PREFIX = "spandrel:"
-SCALES = {"scale", "upscale", "upscaling", "upscaling_factor"}  # as the architectures call it
+SCALE_ARGUMENTS = {"scale", "upscale", "upscaling", "upscaling_factor"}
+"""Names of the upscaling factor in the constructors of the architectures."""
 
 
 @final
 class SpandrelModel(Restorer):
-    """A network that spandrel knows; :meth:`made` builds one from scratch, :meth:`found` recognises one by its weights.
+    """A network of an architecture that spandrel supports.
 
-    Images are padded to the sides that the architecture asks for, and cut back. Its scale and channels are those that
-    spandrel reads from its weights.
+    :meth:`from_architecture` builds an untrained network; :meth:`from_weights` detects the architecture of a
+    checkpoint. Images are padded to the sides that the architecture requires, and the output is cropped. Scale and
+    channels are those that spandrel detects from the weights.
 
     Args:
         description: spandrel's description of the network.
-        spec: What builds it again; without arguments it is recognised by its weights.
+        spec: Arguments of :func:`build_network` that build the network; without architecture arguments, the
+            architecture is detected from the weights.
         network: The network, if it is another instance than the description's.
 
     Raises:
-        ValueError: It is not from RGB to RGB.
+        ValueError: The network does not map RGB to RGB.
     """
 
     def __init__(
@@ -44,111 +47,124 @@ class SpandrelModel(Restorer):
         name = str(description.architecture.id)
         if channels != (3, 3):
             raise ValueError(
-                f"{name} has {channels[0]} channels in and {channels[1]} out; lossmith wants a network from RGB to RGB."
+                f"{name} has {channels[0]} input and {channels[1]} output channels; networks must map RGB to RGB."
             )
         super().__init__(description.scale, None, spec)
         self.network = description.model if network is None else network
         self.network.train()
-        self.sides = description.size_requirements
-        self.call = description._call_fn  # the descriptor's own call clips, and keeps no gradient
+        self.size_requirements = description.size_requirements
+        self.call = description._call_fn  # calling the descriptor itself would clip and discard the gradient
 
     @classmethod
     def from_architecture(cls, name: str, scale: int, arguments: Mapping[str, Any]) -> "SpandrelModel":
-        """An architecture from scratch.
+        """Return an untrained network.
 
         Args:
-            name: As spandrel calls it, such as "SwinIR" or "RealPLKSR".
-            scale: By how much it shall enlarge, for whichever argument of its constructor means that.
-            arguments: Its constructor's others, and all of them must be ones that it has.
+            name: Name of the architecture in spandrel, such as "SwinIR" or "RealPLKSR".
+            scale: Upscaling factor, passed to the argument of the constructor with this meaning.
+            arguments: Further arguments of the constructor.
 
         Raises:
-            ValueError: No such architecture, or arguments that do not fit.
+            ValueError: The architecture does not exist, or the arguments are invalid.
         """
-        constructor = architecture(name)
-        known = inspect.signature(constructor).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in known.values()) and (wrong := set(arguments) - set(known)):
-            raise ValueError(f"{name} has no argument {min(wrong)!r}; it has {', '.join(known)}.")
-        asked = {n: scale for n in SCALES if n in known and not SCALES & set(arguments)} | dict(arguments)
+        constructor = find_architecture(name)
+        parameters = inspect.signature(constructor).parameters
+        accepts_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if not accepts_all and (unknown := set(arguments) - set(parameters)):
+            raise ValueError(f"{name} has no argument {min(unknown)!r}; it has {', '.join(parameters)}.")
+        scales = {} if SCALE_ARGUMENTS & set(arguments) else {n: scale for n in SCALE_ARGUMENTS if n in parameters}
+        arguments = scales | dict(arguments)
         try:
-            with warnings.catch_warnings(action="ignore"):  # old code warns about what its user cannot change
-                network = constructor(**asked)
-        except Exception as error:  # each architecture complains in its own way
-            raise ValueError(f"{name} cannot be built with {asked}: {error}") from error
-        return cls(describe(network.state_dict(), name), {"name": SPANDREL_PREFIX + name, **asked}, network)
+            with warnings.catch_warnings(action="ignore"):  # deprecation warnings that the user cannot fix
+                network = constructor(**arguments)
+        except Exception as error:  # architectures raise different exception types
+            raise ValueError(f"{name} cannot be built with {arguments}: {error}") from error
+        spec = {"name": SPANDREL_PREFIX + name, **arguments}
+        return cls(describe_weights(network.state_dict(), name), spec, network)
 
     @classmethod
-    def from_weights(cls, state: Mapping[str, Tensor], where: str) -> "SpandrelModel":
-        """The network that some weights belong to.
+    def from_weights(cls, state: Mapping[str, Tensor], source: str) -> "SpandrelModel":
+        """Return the network of a state dict, with its weights.
+
+        Args:
+            state: The state dict.
+            source: Name of the weights in error messages.
 
         Raises:
-            ValueError: No architecture that spandrel knows has such weights.
+            ValueError: No architecture of spandrel has such weights.
         """
-        description = describe(state, where)
-        return cls(description, {"name": f"{PREFIX}{description.architecture.id}"})
+        description = describe_weights(state, source)
+        return cls(description, {"name": f"{SPANDREL_PREFIX}{description.architecture.id}"})
 
     def forward(self, image: Tensor) -> Tensor:
-        """The image restored."""
+        """Return the restored images."""
         height, width = image.shape[-2:]
-        answer: Tensor = self.call(self.network, self.pad(image))
-        return answer[..., : height * self.scale, : width * self.scale]
+        output: Tensor = self.call(self.network, self.pad(image))
+        return output[..., : height * self.scale, : width * self.scale]
 
     def pad(self, image: Tensor) -> Tensor:
-        """The image mirrored to the right and below, as far as it goes, up to the sides of the architecture."""
+        """Return the images padded on the right and below to the required sides, reflected as far as possible."""
         height, width = image.shape[-2:]
-        right, below = self.sides.get_padding(width, height)
+        right, below = self.size_requirements.get_padding(width, height)
         if right or below:
-            mirrored = min(right, width - 1), min(below, height - 1)
-            image = F.pad(image, (0, mirrored[0], 0, mirrored[1]), mode="reflect")
-            image = F.pad(image, (0, right - mirrored[0], 0, below - mirrored[1]), mode="replicate")
+            reflected = min(right, width - 1), min(below, height - 1)
+            image = F.pad(image, (0, reflected[0], 0, reflected[1]), mode="reflect")
+            image = F.pad(image, (0, right - reflected[0], 0, below - reflected[1]), mode="replicate")
         return image
 
 
 def import_spandrel() -> Any:
-    """The library.
+    """Return the module spandrel.
 
     Raises:
-        ValueError: It is missing, or cannot be imported.
+        ValueError: spandrel is not installed or cannot be imported.
     """
     try:
-        return importlib.import_module("import_spandrel")
+        return importlib.import_module("spandrel")
     except ImportError as error:
         raise ValueError(
-            f"Networks of other people come through spandrel, which cannot be imported ({error}): "
+            f"Architectures of other authors need spandrel, which cannot be imported ({error}): "
             "pip install -e '.[train]'."
         ) from error
 
 
-def describe(state: Mapping[str, Tensor], who: str) -> "ImageModelDescriptor[Any]":
-    """spandrel's description of the network that some weights belong to."""
-    library = import_spandrel()
+def describe_weights(state: Mapping[str, Tensor], source: str) -> "ImageModelDescriptor[Any]":
+    """Return spandrel's description of the network of a state dict.
+
+    Raises:
+        ValueError: No architecture of spandrel has such weights, or the network does not map images to images.
+    """
+    spandrel = import_spandrel()
     try:
-        with warnings.catch_warnings(action="ignore"):  # as above
-            description = library.ModelLoader("cpu").load_from_state_dict(dict(state))
+        with warnings.catch_warnings(action="ignore"):  # deprecation warnings that the user cannot fix
+            description = spandrel.ModelLoader("cpu").load_from_state_dict(dict(state))
     except Exception as error:
         reason = str(error) if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"{who}: spandrel knows no architecture with such weights ({reason.splitlines()[0]})."
-        ) from error
-    if not isinstance(description, library.ImageModelDescriptor):
-        raise ValueError(f"{who} is a {description.purpose} network; lossmith wants one from image to image.")
+        raise ValueError(f"{source}: spandrel detects no architecture ({reason.splitlines()[0]}).") from error
+    if not isinstance(description, spandrel.ImageModelDescriptor):
+        raise ValueError(f"{source} is a {description.purpose} network; a network must map an image to an image.")
     return description
 
 
 def load_architectures() -> dict[str, Any]:
-    """The constructor of every architecture by its name."""
+    """Return the constructor of each architecture by name."""
     import_spandrel()
-    rooms = importlib.import_module("spandrel.architectures")
-    known: dict[str, Any] = {}
-    for room in pkgutil.iter_modules(rooms.__path__):
-        if not room.name.startswith("_"):
-            module = importlib.import_module(f"{rooms.__name__}.{room.name}")
-            known |= {n: getattr(module, n) for n in module.__all__ if not n.endswith("Arch")}
-    return known
+    package = importlib.import_module("spandrel.architectures")
+    constructors: dict[str, Any] = {}
+    for module_info in pkgutil.iter_modules(package.__path__):
+        if not module_info.name.startswith("_"):
+            module = importlib.import_module(f"{package.__name__}.{module_info.name}")
+            constructors |= {n: getattr(module, n) for n in module.__all__ if not n.endswith("Arch")}
+    return constructors
 
 
-def architecture(name: str) -> Any:
-    """The constructor of an architecture by its name."""
-    known = load_architectures()
-    if name not in known:
-        raise ValueError(f"spandrel has no architecture {name!r}; it has {', '.join(sorted(known))}.")
-    return known[name]
+def find_architecture(name: str) -> Any:
+    """Return the constructor of an architecture.
+
+    Raises:
+        ValueError: spandrel has no architecture of this name.
+    """
+    constructors = load_architectures()
+    if name not in constructors:
+        raise ValueError(f"spandrel has no architecture {name!r}; it has {', '.join(sorted(constructors))}.")
+    return constructors[name]

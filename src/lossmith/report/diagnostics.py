@@ -10,12 +10,12 @@ from lossmith.tasks import TASKS
 __all__ = ["diagnostics_section"]
 
 DISCRIMINATOR_SERIES = {
-    "real": ("accuracy on real images", "fraction of decisions"),
-    "fake": ("accuracy on generated images", "fraction of decisions"),
+    "real_accuracy": ("accuracy on real images", "fraction of decisions"),
+    "fake_accuracy": ("accuracy on generated images", "fraction of decisions"),
     "gradient_norm": ("gradient norm at the image", "relative to L1"),
-    "spread": ("standard deviation of the logits", ""),
-    "critic": ("discriminator loss", ""),
-    "penalty": ("penalty", "unweighted"),
+    "logit_std": ("standard deviation of the logits", ""),
+    "loss": ("discriminator loss", ""),
+    "gradient_penalty": ("gradient penalty", "unweighted"),
 }
 """The title and the unit of each logged quantity of a discriminator, in the order of the charts."""
 
@@ -64,7 +64,7 @@ def _discriminator_charts(group: Group) -> list[str]:
     charts = []
     for term, quantity in sorted(curves, key=lambda key: (key[0], order.index(key[1]))):
         title, unit = DISCRIMINATOR_SERIES[quantity]
-        is_noisy = quantity not in ("real", "fake")
+        is_noisy = quantity not in ("real_accuracy", "fake_accuracy")
         charts.append(line_chart(f"{term}: {title}", curves[term, quantity], note=unit, is_noisy=is_noisy))
     return charts
 

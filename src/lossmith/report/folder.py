@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.formula.weight import Weight
-from lossmith.parser import parse
+from lossmith.parser import parse, update_formula
 from lossmith.report.plot.axis import Points
 from lossmith.train.folder import current_log_line
 
@@ -182,7 +182,7 @@ def unique_runs(runs: Sequence[Run]) -> list[Run]:
 
 def _term_formulas(text: Any) -> dict[str, str]:
     try:
-        loss = parse(str(text))
+        loss = parse(update_formula(str(text)))
     except (ValueError, RecursionError):  # the formula of another version, whose terms are then shown by their names
         return {}
     return {name: repr(replace(term, weight=Weight())) for name, term in zip(loss.names, loss.terms, strict=True)}

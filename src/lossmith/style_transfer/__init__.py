@@ -1,1 +1,16 @@
-"""Style transfer: one optimised image, and a feed-forward network."""
+"""Style transfer: by optimization of one image, and by a feed-forward network trained on one style."""
+
+from lossmith.style_transfer.config import StyleTransferConfig, StyleTransferResult
+from lossmith.style_transfer.feedforward import StyleNetwork
+from lossmith.style_transfer.loss import build_style_formula
+from lossmith.style_transfer.optimize import stylize
+from lossmith.style_transfer.task import StyleTransfer
+
+__all__ = [
+    "StyleNetwork",
+    "StyleTransfer",
+    "StyleTransferConfig",
+    "StyleTransferResult",
+    "build_style_formula",
+    "stylize",
+]

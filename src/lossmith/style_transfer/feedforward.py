@@ -1,4 +1,4 @@
-"""The feed-forward network that paints every picture in the one style that it has learnt."""
+"""The feed-forward style-transfer network, which is trained on one style."""
 
 from typing import final
 
@@ -6,29 +6,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossmith._checks import check_integer
 from lossmith.models.base import Restorer
 
 __all__ = ["StyleNetwork"]
 
-RECEPTIVE_FIELD = 2**20
-"""What its reach amounts to in pixels: instance normalisation looks at the whole picture."""
+RECEPTIVE_RADIUS = 2**20
+"""The receptive field in pixels to each side: instance normalization depends on the whole image."""
 OUTPUT_INIT_STD = 0.01
-"""The deviation of the last layer's weights at the beginning."""
+"""Standard deviation of the initial weights of the last layer."""
+MIN_SIDE = 16
 
 
 @final
 class StyleNetwork(Restorer):
-    r"""Johnson's transform network: two halvings, residual blocks, two enlargements.
+    r"""Johnson's transform network: two strided convolutions, residual blocks, and two upsampling convolutions.
 
-    Where we leave the paper: instance normalisation for batch normalisation, as Ulyanov showed; nearest-neighbour
-    enlargement and a convolution for the transposed one, which leaves checkerboards; blocks that are padded by
-    reflection and keep their size; a sigmoid for the scaled tanh, since pictures are in [0, 1]. Its last layer begins
-    small, so that an untrained one gives grey and no colour is saturated before it is learnt. It paints all of the
-    picture anew: one that only adds to it, where a beginning with zeros gives the photograph, learnt to paint a few
-    places as bright as it could and left the rest.
+    Departures from the paper: instance normalization instead of batch normalization, as in Ulyanov et al.; nearest
+    upsampling and a convolution instead of transposed convolutions, which cause checkerboard artifacts; residual blocks
+    with reflection padding, which keep the size; a sigmoid instead of a scaled tanh, for images in [0, 1]. The last
+    layer has small initial weights, so that the first output is grey and no colour is saturated. The output replaces
+    the input: a network that adds to its input, initialized to the identity, saturated a few regions and left the rest
+    of the image unchanged.
 
-    It looks at the whole picture at once, so that a large one goes through in one piece: some 200 bytes a pixel and
-    channel of the first layer.
+    The network processes the whole image at once, with about 200 bytes per pixel and channel of the first layer.
 
     References:
         | Perceptual Losses for Real-Time Style Transfer and Super-Resolution (Johnson et al., 2016)
@@ -38,51 +39,53 @@ class StyleNetwork(Restorer):
 
     Args:
         scale: 1.
-        channels: Width of the first layer; it doubles with each of the two halvings. 32 in the paper.
-        blocks: Residual blocks in the middle; 5 in the paper.
+        channels: Channels of the first layer, doubled by each of the two strided convolutions; 32 in the paper.
+        blocks: Number of residual blocks; 5 in the paper.
 
     Raises:
-        ValueError: Another scale, or an argument below 1; at the call, a picture of less than 16 px a side.
+        ValueError: An argument is out of range, or at the call, an image is smaller than 16 px.
 
     Example:
-        >>> Stylist(channels=4, blocks=1)(torch.rand(1, 3, 30, 45)).shape
+        >>> StyleNetwork(channels=4, blocks=1)(torch.rand(1, 3, 30, 45)).shape
         torch.Size([1, 3, 30, 45])
     """
 
     def __init__(self, scale: int = 1, *, channels: int = 32, blocks: int = 5) -> None:
-        if scale != 1:
-            raise ValueError(f"stylist keeps a picture's size, scale 1; got {scale!r}.")
-        for name, value in (("channels", channels), ("blocks", blocks)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"stylist wants {name} as a whole number of at least 1; got {value!r}.")
-        super().__init__(1, RECEPTIVE_FIELD, {"name": "stylist", "channels": channels, "blocks": blocks})
+        check_integer("style-network scale", scale, low=1, high=1)
+        check_integer("style-network channels", channels, low=1)
+        check_integer("style-network blocks", blocks, low=1)
+        super().__init__(1, RECEPTIVE_RADIUS, {"name": "style-network", "channels": channels, "blocks": blocks})
         c = channels
-        self.down = nn.Sequential(conv_norm_relu(3, c, 9), conv_norm_relu(c, 2 * c, stride=2), conv_norm_relu(2 * c, 4 * c, stride=2))
-        self.body = nn.ModuleList(
-            nn.Sequential(conv_norm_relu(4 * c, 4 * c), *list(conv_norm_relu(4 * c, 4 * c))[:2]) for _ in range(blocks)
+        self.down = nn.Sequential(
+            _conv_norm_relu(3, c, 9), _conv_norm_relu(c, 2 * c, stride=2), _conv_norm_relu(2 * c, 4 * c, stride=2)
         )
-        self.up = nn.Sequential(*upsample_conv(4 * c, 2 * c), *upsample_conv(2 * c, c))
+        self.body = nn.ModuleList(
+            nn.Sequential(_conv_norm_relu(4 * c, 4 * c), *list(_conv_norm_relu(4 * c, 4 * c))[:2])
+            for _ in range(blocks)
+        )
+        self.up = nn.Sequential(*_upsample_conv(4 * c, 2 * c), *_upsample_conv(2 * c, c))
         self.tail = nn.Conv2d(c, 3, 9, padding=4, padding_mode="reflect")
         nn.init.normal_(self.tail.weight, std=OUTPUT_INIT_STD)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The picture in the style, (N, 3, H, W)."""
+        """Return the stylized image, (N, 3, H, W) in [0, 1]."""
         height, width = image.shape[-2:]
-        if min(height, width) < 16:
-            raise ValueError(f"stylist wants pictures of at least 16 px a side; got {height}x{width}.")
-        padded = F.pad(image, (0, -width % 4, 0, -height % 4), mode="reflect")
-        deep = self.down(padded)
+        if min(height, width) < MIN_SIDE:
+            raise ValueError(f"style-network needs images of at least {MIN_SIDE} px a side; got {height}x{width}.")
+        features = self.down(F.pad(image, (0, -width % 4, 0, -height % 4), mode="reflect"))
         for block in self.body:
-            deep = deep + block(deep)
-        return torch.sigmoid(self.tail(self.up(deep)))[..., :height, :width]
+            features = features + block(features)
+        return torch.sigmoid(self.tail(self.up(features)))[..., :height, :width]
 
 
-def conv_norm_relu(inputs: int, outputs: int, side: int = 3, *, stride: int = 1) -> nn.Sequential:
-    """A convolution with reflection at the rim, instance normalisation with a learnt scale, and a ReLU."""
-    convolution = nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2, padding_mode="reflect")
-    return nn.Sequential(convolution, nn.InstanceNorm2d(outputs, affine=True), nn.ReLU())
+def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1) -> nn.Sequential:
+    """Return a convolution with reflection padding, affine instance normalization and a ReLU."""
+    convolution = nn.Conv2d(
+        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, padding_mode="reflect"
+    )
+    return nn.Sequential(convolution, nn.InstanceNorm2d(out_channels, affine=True), nn.ReLU())
 
 
-def upsample_conv(inputs: int, outputs: int) -> list[nn.Module]:
-    """Twice the size: each pixel four times, then a layer."""
-    return [nn.Upsample(scale_factor=2, mode="nearest"), conv_norm_relu(inputs, outputs)]
+def _upsample_conv(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """Return nearest upsampling by 2 and a convolution."""
+    return [nn.Upsample(scale_factor=2, mode="nearest"), _conv_norm_relu(in_channels, out_channels)]

@@ -1,4 +1,4 @@
-"""The loss of a painting: from one formula to what is compared at each size."""
+"""The losses of style transfer: default formulas, checks, several styles and strength."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,16 @@ from lossmith.lens import Features
 from lossmith.pretrained.locate import MissingWeightsError, find_weights
 from lossmith.pretrained.sources import SOURCES
 
-__all__ = ["FEEDFORWARD_LOSS", "has_local_weights", "blend_images", "check_style_loss", "build_style_formula", "split_style_terms", "min_image_size", "resolve_style_strength"]
+__all__ = [
+    "FEEDFORWARD_LOSS",
+    "blend_images",
+    "build_style_formula",
+    "check_style_loss",
+    "has_local_weights",
+    "min_image_size",
+    "resolve_style_strength",
+    "split_style_terms",
+]
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
@@ -23,87 +32,107 @@ FEEDFORWARD_LOSS = (
     ' + 1e5 * (L2 @ Gram @ VGG("vgg16", ["relu1_2", "relu2_2", "relu3_3", "relu4_3"])).on(target="style")'
     " + 5 * TV"
 )
-"""What a network learns a style by: Johnson's layers, weights of PyTorch's own example, and a little variation."""
+"""The default loss of the feed-forward network: Johnson's layers, the weights of PyTorch's example, and some TV."""
 
 
 def build_style_formula(net: str, layers: Sequence[str] = STYLE_LAYERS) -> str:
-    """The usual loss on a network, "vgg19", "vgg16" or "embedded", as shares of the gradient, see :func:`between`.
+    """Return the default formula of an optimization, with shares of the gradient as weights.
 
-    A little variation keeps VGG's paintings clean. The embedded network, whose first layers pull less at plain places,
-    does without: there nothing would stand against it, and plain places would stay plain.
+    Shares are measured at :func:`blend_images`. TV reduces artifacts of VGG. The embedded network goes without: in
+    uniform regions the gradients of its first layers are too small to work against TV, and these regions would stay
+    uniform.
+
+    Args:
+        net: The feature network: "vgg19", "vgg16" or "embedded".
+        layers: The style layers.
     """
     lens = "Embedded(" if net == "embedded" else f'VGG("{net}", '
-    content, smooth = (5, 0) if net == "embedded" else (10, 5)
-    share = (100 - content - smooth) / len(layers)
-    terms = [f'{content}% * (L2 @ {lens}"{CONTENT}")).on(target="content")']
+    content, smoothness = (5, 0) if net == "embedded" else (10, 5)
+    share = (100 - content - smoothness) / len(layers)
+    terms = [f'{content}% * (L2 @ {lens}"{CONTENT_LAYER}")).on(target="content")']
     terms += [f'{share:.6g}% * (L2 @ Gram @ {lens}"{layer}")).on(target="style")' for layer in layers]
-    return " + ".join([*terms, f"{smooth}% * TV"] if smooth else terms)
+    return " + ".join([*terms, f"{smoothness}% * TV"] if smoothness else terms)
 
 
-def has_local_weights(name: str) -> bool:
-    """Whether a network's weights lie on this machine, so that nothing has to be downloaded."""
+def has_local_weights(network: str) -> bool:
+    """Return whether a network's weights are found without a download."""
     cache = Path(torch.hub.get_dir()) / "checkpoints"
-    if any(source.url and (cache / source.file).is_file() for source in SOURCES[name]):
+    if any(source.url and (cache / source.file).is_file() for source in SOURCES[network]):
         return True
+    local = tuple(replace(source, url=None) for source in SOURCES[network])
     try:
-        return bool(find_weights(name, sources=tuple(replace(source, url=None) for source in SOURCES[name])).state)
+        return bool(find_weights(network, sources=local).state)
     except MissingWeightsError:
         return False
 
 
-def check_style_loss(loss: Loss) -> Loss:
-    """The loss, if a picture can be painted by it.
+def check_style_loss(loss: Loss) -> None:
+    """Check that an image can be optimized with a loss.
 
     Raises:
-        ValueError: It reads other views, leaves a knob open, has a critic, or does not look at the painting.
+        ValueError: The loss reads other inputs than "pred", "content" and "style", does not read "pred", has a knob, or
+            has a term with a discriminator.
     """
     if unknown := sorted(loss.input_names - {"pred", "content", "style"}):
         raise ValueError(
-            f"A painting has the views pred, content and style; the formula reads '{unknown[0]}'. "
-            f'Put it elsewhere, such as .on({unknown[0]}="content").'
+            f"Style transfer provides the inputs pred, content and style; the formula reads '{unknown[0]}'. "
+            f'Use another input, such as .on({unknown[0]}="content").'
         )
     if "pred" not in loss.input_names:
-        raise ValueError("A painting is made by what the formula says of 'pred'; it does not read it.")
+        raise ValueError("The formula must read the input 'pred', the optimized image.")
     if loss.knobs:
-        raise ValueError(f"The formula leaves '{loss.knobs[0]}' open; write a number in its place.")
+        raise ValueError(f"The formula has the knob '{loss.knobs[0]}'; use a number instead.")
     for name, term in zip(loss.names, loss.terms, strict=True):
         if term.distance.discriminator_step is not None:
-            raise ValueError(f"The term '{name}' has a critic, which learns from many pictures; leave it out.")
-    return loss
+            raise ValueError(
+                f"The term '{name}' has a discriminator, which needs many images for training; remove the term."
+            )
 
 
 def split_style_terms(loss: Loss, weights: Sequence[float]) -> Loss:
-    """The loss with each term on "style" once for each of several, "style0", "style1", ..., in parts.
+    """Return the loss with one copy of each style term for each style, with weights that sum to 1.
 
-    For Gram matrices under a squared distance it has the gradient of a distance to the mean of the matrices.
+    The copies read the inputs "style0", "style1", ... For Gram matrices under a squared distance, the gradient equals
+    that of the distance to the weighted mean of the matrices.
     """
     terms = []
     for term in loss.terms:
-        styled = [p for p, view in term.inputs.items() if view == "style"]
-        if not styled:
+        parameters = [parameter for parameter, name in term.inputs.items() if name == "style"]
+        if not parameters:
             terms.append(term)
-        for i, weight in enumerate(weights) if styled else ():
-            views = {**term.input_renames, **dict.fromkeys(styled, f"style{i}")}
-            terms.append(replace(term, weight=term.weight * weight, input_renames=views))
+            continue
+        for i, weight in enumerate(weights):
+            renames = {**term.input_renames, **dict.fromkeys(parameters, f"style{i}")}
+            terms.append(replace(term, weight=term.weight * weight, input_renames=renames))
     return Hybrid(terms)
 
 
-def resolve_style_strength(loss: Loss, strength: float, views: Mapping[str, Tensor]) -> Loss:
-    """The loss with its shares as numbers, measured on some views, and its terms on styles times a strength."""
+def resolve_style_strength(loss: Loss, strength: float, inputs: Mapping[str, Tensor]) -> Loss:
+    """Return the loss with shares replaced by the weights measured on the inputs, and style terms times `strength`."""
     if any(weight.share is not None for weight in loss.weights):
-        loss = calibrate(loss, views).resolve_shares()
-    styled = [any(view.startswith("style") for view in term.inputs.values()) for term in loss.terms]
-    return loss.reweighted([w * strength if s else w for w, s in zip(loss.weights, styled, strict=True)])
+        loss = calibrate(loss, inputs).resolve_shares()
+    is_style = [any(name.startswith("style") for name in term.inputs.values()) for term in loss.terms]
+    return loss.reweighted([w * strength if style else w for w, style in zip(loss.weights, is_style, strict=True)])
 
 
-def blend_images(content: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Half content, half style: where shares are measured, since at either end a term has no gradient."""
+def blend_images(content: Tensor, styles: Sequence[Tensor], weights: Sequence[float], *, clip: bool = False) -> Tensor:
+    """Return the average of the content and the weighted styles in the content's size.
+
+    Shares are measured there, because each term's gradient is 0 at its own target.
+
+    Args:
+        content: (N, 3, H, W).
+        styles: Style images of any size.
+        weights: One weight for each style, with sum 1.
+        clip: Whether the resized styles are clipped to [0, 1].
+    """
     size = content.shape[-2:]
-    laid = [F.interpolate(s, size=size, mode="bicubic", antialias=True, align_corners=False) for s in styles]
-    return (content + sum(w * s for w, s in zip(weights, laid, strict=True))) / 2
+    resized = [F.interpolate(s, size=size, mode="bicubic", antialias=True, align_corners=False) for s in styles]
+    resized = [style.clamp(0, 1) for style in resized] if clip else resized
+    return (content + sum(w * s for w, s in zip(weights, resized, strict=True))) / 2
 
 
 def min_image_size(loss: Loss) -> int:
-    """The shortest side in pixels that the networks of a loss have use for."""
-    seen = [stage for term in loss.terms for _, stage in term.path if isinstance(stage, Features)]
-    return max((lens.backbone.min_size(lens.layers) for lens in seen), default=1)
+    """Return the smallest side in pixels of an image for the networks of a loss."""
+    lenses = [stage for term in loss.terms for _, stage in term.path if isinstance(stage, Features)]
+    return max((lens.backbone.min_size(lens.layers) for lens in lenses), default=1)

@@ -1,10 +1,8 @@
-"""The picture itself as the model: it is painted by its loss, from coarse to fine."""
+"""Style transfer by optimization of the pixels of one image, from coarse to fine."""
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,109 +11,39 @@ from torch import Tensor
 from lossmith.formula.loss import Loss
 from lossmith.formula.pinned import pinned
 from lossmith.formula.tiled import tiled
-from lossmith.style_transfer.colour import compute_colour_statistics, replace_luma, match_colours
+from lossmith.style_transfer.colour import compute_colour_statistics, match_colours, replace_luma
+from lossmith.style_transfer.config import (
+    OptimizationStep,
+    Optimizer,
+    StageResult,
+    StyleTransferConfig,
+    StyleTransferResult,
+)
+from lossmith.style_transfer.image_sizes import pyramid_sides, resize_like, resize_longer_side
 from lossmith.style_transfer.loss import (
     blend_images,
     check_style_loss,
-    split_style_terms,
     min_image_size,
     resolve_style_strength,
+    split_style_terms,
 )
-from lossmith.style_transfer.task import resize_longer_side
 
-__all__ = ["StyleTransferConfig", "OptimizationStep", "StyleTransferResult", "StageResult", "stylize"]
+__all__ = ["normalize_style_weights", "stylize"]
 
-Init = Literal["content", "make_initial_noise"]
-Optimizer = Literal["adam", "lbfgs"]
-
-COARSEST_SIDE = 128
-"""The longer side in pixels at which one begins: there strokes are found that are wide in the finished picture."""
+MAX_DEFAULT_SIDE = 1024
 PADDING = 16
-"""Pixels of mirror image around what the networks see: their zeros beyond the border would be painted as a frame."""
+"""Reflection padding in pixels around the image; the networks' zero padding would leave a visible frame."""
 GRID_OFFSETS = ((0, 0), (3, 5), (5, 2), (6, 7))
-"""Where the networks' grids of pools lie, step by step: no two alike at any pool of 2, 4 or 8 pixels, whose pattern
-would show in the painting if it always lay in one place."""
+"""Offsets (y, x) of the networks' pooling grids, alternated over the steps. They differ modulo 2, 4 and 8 pixels, so
+that no grid pattern of a pooling layer becomes visible."""
 ADAM_LR = 0.02
-"""Of Adam, in units of the image range."""
+"""Learning rate of Adam in units of the image range."""
 CACHE_BYTES = 2**30
-"""Bytes of what the networks have seen of the other pictures that each place of the grids may keep."""
+"""Memory limit in bytes of the kept features of content and styles, for each grid offset."""
 MIN_STEPS = 10
-"""Steps that every size gets."""
+"""Smallest number of steps of a stage."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class StyleTransferConfig:
-    """How to paint.
-
-    Args:
-        side: The longer side of the painting in pixels; None for the content's, but not above 1024.
-        steps: Steps at the coarsest size; each size of twice the side gets half of that, and 10 at least.
-        strength: The weight of the style beside the content, from 0; also how much of its colours the content gets at
-            the start, up to 1.
-        optimizer: "adam", or "lbfgs", which wants fewer steps and more memory, and holds the networks' grids still.
-        init: "content", or "make_initial_noise" for less of its shapes.
-        preserve_colour: Whether the colours stay the content's: the style gets these, and of what is painted the
-            brightness alone is taken.
-        style_scale: The style's longer side in those of the painting: larger makes for larger strokes. It is never
-            enlarged beyond its own pixels.
-        tile: The side of the tiles in which networks see what does not fit into memory; 0 for none.
-        seed: Of the noise.
-
-    Raises:
-        ValueError: A number that cannot be, or another optimiser or beginning.
-    """
-
-    side: int | None = None
-    steps: int = 200
-    strength: float = 1.0
-    optimizer: Optimizer = "adam"
-    init: Init = "content"
-    preserve_colour: bool = False
-    style_scale: float = 1.0
-    tile: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value, least in (("side", self.side or 32, 32), ("steps", self.steps, 1), ("tile", self.tile, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} wants a whole number of at least {least}; got {value!r}.")
-        for name, number in (("strength", self.strength), ("style_scale", self.style_scale)):
-            if not (number >= 0 and number < float("inf")) or (name == "style_scale" and not number):
-                raise ValueError(
-                    f"{name} wants a number {'from' if name == 'strength' else 'above'} 0; got {number!r}."
-                )
-        for name, word, choice in (("optimizer", self.optimizer, Optimizer), ("init", self.init, Init)):
-            if word not in get_args(choice):
-                raise ValueError(f"{name} is one of {', '.join(get_args(choice))}; got {word!r}.")
-
-
-class OptimizationStep(NamedTuple):
-    """One step, for whoever watches: the size's longer side, the step among all, how many there are, and the value."""
-
-    side: int
-    step: int
-    steps: int
-    value: float
-
-
-class StageResult(NamedTuple):
-    """One size: its longer side, its steps, its seconds, the values of the first and last, and what was painted."""
-
-    side: int
-    steps: int
-    seconds: float
-    first: float | None
-    last: float | None
-    picture: Tensor
-
-
-class StyleTransferResult(NamedTuple):
-    """The painting (1, 3, H, W), how it grew, whether somebody stopped it, and the last size's loss in numbers."""
-
-    picture: Tensor
-    stages: list[StageResult]
-    stopped: bool
-    loss: Loss
+Objective = Callable[[Tensor], Tensor]
 
 
 def stylize(
@@ -124,179 +52,200 @@ def stylize(
     loss: Loss,
     *,
     weights: Sequence[float] | None = None,
-    brush: StyleTransferConfig | None = None,
-    watch: Callable[[OptimizationStep], None] | None = None,
+    config: StyleTransferConfig | None = None,
+    on_step: Callable[[OptimizationStep], None] | None = None,
 ) -> StyleTransferResult:
-    """Paints a picture in the style of others; Ctrl-C gives what there is by then.
+    """Optimize an image to the content of one image and the style of others.
 
-    At each size the styles are looked at once, for each place of the networks' grids. The picture is kept in [0, 1]
-    after every step. Adam's steps fade at each size; LBFGS hands on the best picture that it has seen.
+    Each stage computes the styles' features once for each grid offset. The image is clipped to [0, 1] after every step.
+    Adam's learning rate decays to 0 in each stage; LBFGS returns the image of the lowest loss. Ctrl-C stops the
+    optimization and returns the current image.
 
     Args:
         content: (1, 3, H, W) in [0, 1].
-        styles: Pictures of any size.
-        loss: On the views "pred", "content" and "style"; shares of the gradient are measured at every size.
-        weights: How much of each style, in any unit; None for equal parts.
-        brush: How to paint.
-        watch: Is told of every step.
+        styles: Style images of any size.
+        loss: The loss on the inputs "pred", "content" and "style"; shares of the gradient are measured in every stage.
+        weights: Positive weights of the styles, normalized to sum to 1; None for equal weights.
+        config: The settings; None for the defaults.
+        on_step: Called after every step.
 
     Raises:
-        ValueError: A loss that cannot paint, weights that do not fit, a picture too small, or a value that is not
-            finite.
+        ValueError: The loss or the weights do not suit, an image is too small, or the loss is not finite.
     """
-    brush = brush or StyleTransferConfig()
-    parts = normalize_style_weights(weights, len(styles))
-    loss = split_style_terms(check_style_loss(loss), parts)
+    config = config or StyleTransferConfig()
+    normalized = normalize_style_weights(weights, len(styles))
+    check_style_loss(loss)
+    loss = split_style_terms(loss, normalized)
     height, width = content.shape[-2:]
-    side = brush.side or min(1024, max(height, width))
-    least = max(min_image_size(loss), 2 * PADDING)
-    for name, picture, longer in (("content", content, side), *(("style", s, max(s.shape[-2:])) for s in styles)):
-        h, w = (round(each * longer / max(picture.shape[-2:])) for each in picture.shape[-2:])
-        if min(h, w) < least:
-            raise ValueError(f"The loss wants a {name} of at least {least} px a side; there are {w}x{h} px.")
-    sides = pyramid_sides(side, min(height, width) / max(height, width), least)
-    counts = [max(min(MIN_STEPS, brush.steps), brush.steps >> i) for i in range(len(sides))]
-    canvas: Tensor | None = None
+    side = config.side or min(MAX_DEFAULT_SIDE, max(height, width))
+    min_side = max(min_image_size(loss), 2 * PADDING)
+    _check_sizes(content, styles, side, min_side)
+    sides = pyramid_sides(side, min(height, width) / max(height, width), min_side)
+    counts = [max(min(MIN_STEPS, config.steps), config.steps >> i) for i in range(len(sides))]
+    image: Tensor | None = None
     stages: list[StageResult] = []
     stopped, resolved = False, loss
-    for longer, count in zip(sides, counts, strict=True):
-        begun, done = time.monotonic(), sum(stage.steps for stage in stages)
-        views, middle = prepare_stage(resize_longer_side(content, longer), styles, parts, brush, least)
-        ground = views["content"]
-        if canvas is None:
-            canvas = ground if brush.init == "content" else make_initial_noise(ground, brush.seed)
-        resolved = resolve_style_strength(loss, brush.strength, pad_with_offset({"pred": middle, **views}, GRID_OFFSETS[0]))
-        places = GRID_OFFSETS if brush.optimizer == "adam" else GRID_OFFSETS[:1]  # LBFGS wants the same function at every step
-        canvas, values, stopped = optimize_image(
-            resize_like(canvas, ground),
-            [build_objective(resolved, views, place, brush.tile) for place in places],
-            count,
-            brush.optimizer,
-            lambda step, value: watch and watch(OptimizationStep(longer, done + step, sum(counts), value)),  # noqa: B023
-        )
+    for stage_side, steps in zip(sides, counts, strict=True):
+        start, done = time.monotonic(), sum(stage.steps for stage in stages)
+        report = _step_reporter(on_step, stage_side, done, sum(counts))
+        inputs, blend = prepare_inputs(resize_longer_side(content, stage_side), styles, normalized, config, min_side)
+        padded = pad_with_offset({"pred": blend, **inputs}, GRID_OFFSETS[0])
+        resolved = resolve_style_strength(loss, config.strength, padded)
+        image, values, stopped = _run_stage(image, inputs, resolved, steps, config, report)
         first, last = (values[0], values[-1]) if values else (None, None)
-        stages.append(StageResult(longer, len(values), time.monotonic() - begun, first, last, canvas))
+        stages.append(StageResult(stage_side, len(values), time.monotonic() - start, first, last, image))
         if stopped:
             break
-    assert canvas is not None
-    final = resize_longer_side(content, side)
-    picture = resize_like(canvas, final)
-    picture = replace_luma(final, picture) if brush.preserve_colour else picture
-    return StyleTransferResult(picture, stages, stopped, resolved)
+    assert image is not None
+    final_content = resize_longer_side(content, side)
+    image = resize_like(image, final_content)
+    image = replace_luma(final_content, image) if config.preserve_colour else image
+    return StyleTransferResult(image, stages, stopped, resolved)
 
 
-def prepare_stage(
-    content: Tensor, styles: Sequence[Tensor], parts: Sequence[float], brush: StyleTransferConfig, least: int
+def _check_sizes(content: Tensor, styles: Sequence[Tensor], side: int, min_side: int) -> None:
+    """Raise ValueError if the content at its final size, or a style image, is too small."""
+    images = [("content", content, side), *(("style", style, max(style.shape[-2:])) for style in styles)]
+    for name, image, longer in images:
+        height, width = (round(each * longer / max(image.shape[-2:])) for each in image.shape[-2:])
+        if min(height, width) < min_side:
+            raise ValueError(
+                f"The {name} image must have at least {min_side} px a side for this loss; got {width}x{height} px."
+            )
+
+
+def _step_reporter(
+    on_step: Callable[[OptimizationStep], None] | None, side: int, done: int, total: int
+) -> Callable[[int, float], None]:
+    """Return the function that is called after each step of a stage with its number and its loss."""
+
+    def report(step: int, value: float) -> None:
+        if on_step is not None:
+            on_step(OptimizationStep(side, done + step, total, value))
+
+    return report
+
+
+def prepare_inputs(
+    content: Tensor, styles: Sequence[Tensor], weights: Sequence[float], config: StyleTransferConfig, min_side: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The views "content", "style0", ... at a size, in the colours that they shall have; and the middle of them."""
-    side = max(least, round(max(content.shape[-2:]) * brush.style_scale))
-    models = [resize_longer_side(s, min(max(s.shape[-2:]), side)) for s in styles]
-    models = [m if min(m.shape[-2:]) >= least else s for m, s in zip(models, styles, strict=True)]
-    if brush.preserve_colour:
-        models = [match_colours(model, compute_colour_statistics([content], [1.0])) for model in models]
+    """Return the inputs "content", "style0", ... of a stage with matched colours, and their blend."""
+    side = max(min_side, round(max(content.shape[-2:]) * config.style_scale))
+    resized = [resize_longer_side(style, min(max(style.shape[-2:]), side)) for style in styles]
+    resized = [r if min(r.shape[-2:]) >= min_side else s for r, s in zip(resized, styles, strict=True)]
+    if config.preserve_colour:
+        target = compute_colour_statistics([content], [1.0])
+        resized = [match_colours(style, target) for style in resized]
     else:
-        content = match_colours(content, compute_colour_statistics(models, parts), min(1.0, brush.strength))
-    return {"content": content, **{f"style{i}": m for i, m in enumerate(models)}}, blend_images(content, models, parts)
+        content = match_colours(content, compute_colour_statistics(resized, weights), min(1.0, config.strength))
+    inputs = {"content": content, **{f"style{i}": style for i, style in enumerate(resized)}}
+    return inputs, blend_images(content, resized, weights)
 
 
-def optimize_image(
-    begin: Tensor,
-    judges: Sequence[Callable[[Tensor], Tensor]],
+def _run_stage(
+    image: Tensor | None,
+    inputs: Mapping[str, Tensor],
+    loss: Loss,
+    steps: int,
+    config: StyleTransferConfig,
+    report: Callable[[int, float], None],
+) -> tuple[Tensor, list[float], bool]:
+    """Optimize one stage from the image of the stage before; return as :func:`_minimize`."""
+    content = inputs["content"]
+    if image is None:
+        image = content if config.init == "content" else make_initial_noise(content, config.seed)
+    # LBFGS needs the same function at every step
+    offsets = GRID_OFFSETS if config.optimizer == "adam" else GRID_OFFSETS[:1]
+    objectives = [build_objective(loss, inputs, offset, config.tile) for offset in offsets]
+    return _minimize(resize_like(image, content), objectives, steps, config.optimizer, report)
+
+
+def _minimize(
+    initial: Tensor,
+    objectives: Sequence[Objective],
     steps: int,
     optimizer: Optimizer,
-    tell: Callable[[int, float], object],
+    report: Callable[[int, float], None],
 ) -> tuple[Tensor, list[float], bool]:
-    """The picture at the end of a way down from one, the values on it, and whether somebody stopped it.
+    """Minimize alternating objectives over an image.
+
+    Returns:
+        The final image, the loss of each step, and whether Ctrl-C stopped the optimization.
 
     Raises:
-        ValueError: A value is not finite.
+        ValueError: The loss is not finite.
     """
-    picture = begin.clone().requires_grad_()
-    descent: torch.optim.Optimizer
+    image = initial.clone().requires_grad_()
+    stepper: torch.optim.Optimizer
     if optimizer == "adam":
-        descent = torch.optim.Adam([picture], lr=ADAM_LR, betas=(0.9, 0.99))
-    else:  # one step a call, so that somebody can watch
-        descent = torch.optim.LBFGS([picture], max_iter=1, history_size=10, tolerance_grad=0, tolerance_change=0)
-    best = begin.clone()
+        stepper = torch.optim.Adam([image], lr=ADAM_LR, betas=(0.9, 0.99))
+    else:  # one iteration per call, so that each can be reported
+        stepper = torch.optim.LBFGS([image], max_iter=1, history_size=10, tolerance_grad=0, tolerance_change=0)
+    best = initial.clone()
     values: list[float] = []
 
     def closure() -> Tensor:
-        descent.zero_grad()
-        value = judges[len(values) % len(judges)](picture)
+        stepper.zero_grad()
+        value = objectives[len(values) % len(objectives)](image)
         value.backward()  # type: ignore[no-untyped-call]
-        found = float(value.detach())
-        if not math.isfinite(found):
-            raise ValueError(f"The loss is {found} at step {len(values) + 1} of a size; lossmith doctor says why.")
-        if optimizer == "adam" or found <= min(values, default=found):
-            best.copy_(picture.detach())
-        values.append(found)
+        number = float(value.detach())
+        if not math.isfinite(number):
+            raise ValueError(f"The loss is {number} at step {len(values) + 1} of a stage; run lossmith doctor.")
+        if optimizer == "adam" or number <= min(values, default=number):
+            best.copy_(image.detach())
+        values.append(number)
         return value
 
     try:
         for step in range(steps):
             if optimizer == "adam":
-                descent.param_groups[0]["lr"] = ADAM_LR * (1 + math.cos(math.pi * step / steps)) / 2
-            descent.step(closure)  # type: ignore[arg-type, no-untyped-call]
+                stepper.param_groups[0]["lr"] = ADAM_LR * (1 + math.cos(math.pi * step / steps)) / 2
+            stepper.step(closure)  # type: ignore[arg-type, no-untyped-call]
             with torch.no_grad():
-                picture.clamp_(0, 1)
-            tell(step + 1, values[-1])
+                image.clamp_(0, 1)
+            report(step + 1, values[-1])
     except KeyboardInterrupt:
         return best, values, True
-    return picture.detach() if optimizer == "adam" else best, values, False
+    return image.detach() if optimizer == "adam" else best, values, False
 
 
-def build_objective(loss: Loss, views: Mapping[str, Tensor], place: tuple[int, int], tile: int) -> Callable[[Tensor], Tensor]:
-    """The loss of a painting alone, with the networks' grids at a place.
+def build_objective(loss: Loss, inputs: Mapping[str, Tensor], offset: tuple[int, int], tile: int) -> Objective:
+    """Return the loss as a function of the image alone, with the pooling grids at an offset.
 
-    In tiles the networks look at the other views again at each step.
+    With tiles, the features of content and styles are computed again at each step.
     """
-    there = pad_with_offset({name: view for name, view in views.items() if name in loss.input_names}, place)
+    fixed = pad_with_offset({name: value for name, value in inputs.items() if name in loss.input_names}, offset)
     if tile:
-        in_tiles = tiled(loss, tile)
-        return lambda picture: in_tiles(**pad_with_offset({"pred": picture}, place), **there)
-    pin = pinned(loss, limit=CACHE_BYTES, **there)
-    return lambda picture: pin(**pad_with_offset({"pred": picture}, place))
+        tiled_loss = tiled(loss, tile)
+        return lambda image: tiled_loss(**pad_with_offset({"pred": image}, offset), **fixed)
+    pinned_loss = pinned(loss, limit=CACHE_BYTES, **fixed)
+    return lambda image: pinned_loss(**pad_with_offset({"pred": image}, offset))
 
 
-def pad_with_offset(pictures: Mapping[str, Tensor], place: tuple[int, int]) -> dict[str, Tensor]:
-    """The pictures with their mirror images around them, cut so that a network's grid falls on a place of them."""
-    rims = (PADDING - place[1], PADDING - 8 + place[1], PADDING - place[0], PADDING - 8 + place[0])
-    return {name: F.pad(picture, rims, mode="reflect") for name, picture in pictures.items()}
-
-
-def pyramid_sides(side: int, ratio: float, least: int) -> list[int]:
-    """The longer sides from coarse to fine, each twice the one before."""
-    found = [side]
-    while found[0] / 2 >= COARSEST_SIDE and ratio * found[0] / 2 >= least:
-        found.insert(0, round(found[0] / 2))
-    return found
+def pad_with_offset(images: Mapping[str, Tensor], offset: tuple[int, int]) -> dict[str, Tensor]:
+    """Return images with reflection padding that shifts the networks' pooling grids by an offset (y, x)."""
+    padding = (PADDING - offset[1], PADDING - 8 + offset[1], PADDING - offset[0], PADDING - 8 + offset[0])
+    return {name: F.pad(image, padding, mode="reflect") for name, image in images.items()}
 
 
 def normalize_style_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    """The parts of each style, which sum to 1.
+    """Return the weights of `count` styles, scaled to sum to 1; equal weights for None.
 
     Raises:
-        ValueError: Not one weight a style, or not positive numbers.
+        ValueError: There are no styles, not one weight for each style, or a weight is not positive and finite.
     """
     if not count:
-        raise ValueError("A painting wants at least one style; got none.")
-    found = list(weights) if weights is not None else [1.0] * count
-    if len(found) != count:
-        raise ValueError(f"{count} style{'s want' if count > 1 else ' wants'} as many weights; got {len(found)}.")
-    if not all(0 < weight < float("inf") for weight in found):
-        raise ValueError(f"The weights of styles want to be positive numbers; got {', '.join(map(str, found))}.")
-    return [weight / sum(found) for weight in found]
+        raise ValueError("Style transfer needs at least one style image; got none.")
+    values = list(weights) if weights is not None else [1.0] * count
+    if len(values) != count:
+        raise ValueError(f"There must be one weight for each style image, {count}; got {len(values)}.")
+    if not all(0 < weight < math.inf for weight in values):
+        raise ValueError(f"The weights of style images must be positive; got {', '.join(map(str, values))}.")
+    return [weight / sum(values) for weight in values]
 
 
-def resize_like(picture: Tensor, like: Tensor) -> Tensor:
-    """The picture in the size of another."""
-    if picture.shape == like.shape:
-        return picture
-    return F.interpolate(picture, size=like.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
-
-
-def make_initial_noise(like: Tensor, seed: int) -> Tensor:
-    """Faint grey noise of a picture's size and mean."""
-    chance = torch.Generator().manual_seed(seed)
-    drawn = torch.rand(like.shape, generator=chance).to(like)
-    return (like.mean(dim=(2, 3), keepdim=True) + 0.2 * (drawn - 0.5)).clamp(0, 1)
+def make_initial_noise(content: Tensor, seed: int) -> Tensor:
+    """Return uniform noise of amplitude 0.1 around the content's mean colour."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(content.shape, generator=generator).to(content)
+    return (content.mean(dim=(2, 3), keepdim=True) + 0.2 * (noise - 0.5)).clamp(0, 1)

@@ -1,116 +1,121 @@
-"""Style transfer by a network: every picture in the one style that is learnt."""
+"""The task of style transfer by a feed-forward network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.data import ImageFolder, DegradedCrops, DegradedImages, read_image
+from lossmith._checks import check_integer
+from lossmith.data import DegradedCrops, DegradedImages, ImageFolder, read_image
 from lossmith.style_transfer.command_options import StyleTransferOptions
+from lossmith.style_transfer.image_sizes import resize_longer_side
+from lossmith.style_transfer.loss import blend_images
 from lossmith.tasks.base import Batch, Task
 from lossmith.tasks.options import TaskOptions
 
-__all__ = ["StyleTransfer", "resize_longer_side"]
+__all__ = ["StyleTransfer"]
 
 POOLING_GRID = 8
-"""The coarsest grid in pixels of the networks that are usual: three pools."""
+"""Period in pixels of the coarsest pooling grid that matters, of three pooling layers."""
+MIN_CROP = 16
 
 
 @final
 class StyleTransfer(Task):
-    """Paints pictures in the style of one.
+    """Style transfer of one style by a feed-forward network.
 
-    Its views are "pred", "content", the picture as it was, and "style", the one that shows the style, which need not be
-    of the same size. There is no truth: metrics compare with the content, and say how much of it is left.
+    The inputs of a loss are "pred", "content", the input image, and "style", the style image, whose size may differ.
+    There is no target: metrics compare the output with the content and measure how much of the content is preserved.
 
     Args:
         scale: 1.
-        style: The file of the picture that shows the style.
-        style_side: Its longer side in pixels while training; it is not enlarged. Larger makes for larger strokes.
+        style: The file of the style image.
+        style_side: Longer side of the style image in pixels during training, at least 16; larger for larger strokes.
+            The style image is never upsampled.
 
     Raises:
-        ValueError: Another scale, a file that cannot be read, or a side below 16.
+        ValueError: An argument is out of range.
     """
 
     name: ClassVar[str] = "style"
     options: ClassVar[type[TaskOptions]] = StyleTransferOptions
     provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "content", "style")
     baseline_name: ClassVar[str] = "content"
-    default_model: ClassVar[str] = "stylist"
+    default_model: ClassVar[str] = "style-network"
 
     def __init__(self, scale: int = 1, *, style: str, style_side: int = 256) -> None:
-        if scale != 1:
-            raise ValueError(f"{self.name} keeps a picture's size, scale 1; got {scale!r}.")
-        if isinstance(style_side, bool) or not isinstance(style_side, int) or style_side < 16:
-            raise ValueError(f"{self.name} wants style_side as a whole number of at least 16 px; got {style_side!r}.")
+        check_integer(f"{self.name} scale", scale, low=1, high=1)
+        check_integer(f"{self.name} style_side", style_side, low=16)
         super().__init__(scale)
-        self.border, self.file, self.style_side = 0, Path(style), style_side
-        self.picture: Tensor | None = None
+        self.border, self.style_file, self.style_side = 0, Path(style), style_side
+        self._style: Tensor | None = None
 
     @property
     def style(self) -> Tensor:
-        """The picture that shows the style, (1, 3, H, W); a network that is put to use does not need it."""
-        if self.picture is None:
-            found = read_image(self.file, "The style ")[None]
-            self.picture = resize_longer_side(found, min(self.style_side, max(found.shape[-2:])))
-        return self.picture
+        """The style image, (1, 3, H, W), read on first use; inference does not need it.
+
+        Raises:
+            ValueError: The file is not an image that can be decoded.
+        """
+        if self._style is None:
+            image = read_image(self.style_file, "The style ")[None]
+            self._style = resize_longer_side(image, min(self.style_side, max(image.shape[-2:])))
+        return self._style
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The painted picture beside its content and the style."""
+        """Return a crop of the stylized images, the same crop of the contents, and the style."""
         content = batch["input"]
         style = self.style.to(content).expand(len(content), -1, -1, -1)
-        at = random_grid_offset(content.shape[-2:])
-        return {"pred": model(content)[at], "content": content[at], "style": style}
+        crop = draw_grid_crop(content.shape[-2:])
+        return {"pred": model(content)[crop], "content": content[crop], "style": style}
 
     def constant_inputs(self) -> dict[str, Tensor]:
-        """The style."""
+        """Return the style."""
         return {"style": self.style}
 
     def calibration_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Half content, half style, about where a painting lies; an untrained network gives grey, which is neither."""
-        content, style = inputs["content"], inputs["style"]
-        laid = F.interpolate(style, size=content.shape[-2:], mode="bicubic", antialias=True, align_corners=False)
-        return {**inputs, "pred": ((content + laid.clamp(0, 1)) / 2).detach()}
+        """Return the inputs with the average of content and style as prediction.
+
+        An untrained network returns grey, which is far from a stylized image.
+        """
+        blend = blend_images(inputs["content"], [inputs["style"]], [1.0], clip=True)
+        return {**inputs, "pred": blend.detach()}
 
     def predict(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        """The painted picture, for which the style need not be there."""
+        """Return the stylized images; the style image is not read."""
         return model(batch["input"])
 
+    def baseline_output(self, batch: Batch) -> Tensor:
+        """Return the content."""
+        return batch["input"]
+
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
-        """Crops of a side, as they are."""
-        self.style  # noqa: B018  a file that cannot be read is refused before the run
+        """Return crops of content images."""
+        self.style  # noqa: B018  raises before the run starts if the file cannot be read
         return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
-        """Whole pictures, as they are."""
+        """Return whole content images."""
         return DegradedImages(images, self.degrade, limit=limit)
 
-    def baseline_output(self, batch: Batch) -> Tensor:
-        """The picture as it is."""
-        return batch["input"]
-
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One picture, to which nothing is done."""
+        """Return the image unchanged as "input"."""
         return {"input": image}
 
 
-def random_grid_offset(size: Sequence[int]) -> tuple[Any, ...]:
-    """A part of a painting, at random, where the grids of a loss's networks lie otherwise than those of the stylist.
+def draw_grid_crop(size: Sequence[int]) -> tuple[Any, ...]:
+    """Return a random crop that shifts the pooling grids of the loss's networks against those of the style network.
 
-    If both always coincided, what they leave at each 2nd, 4th or 8th pixel would be learnt.
+    With a fixed offset the network would learn the grid patterns of 2, 4 and 8 pixels that both have in common.
+
+    Args:
+        size: Height and width in pixels.
+
+    Returns:
+        An index of images (N, 3, H, W).
     """
-    slack = [max(0, min(POOLING_GRID - 1, side - 16)) for side in size]
-    tops = [int(torch.randint(each + 1, ())) for each in slack]
-    return (..., *(slice(t, side - each + t) for t, each, side in zip(tops, slack, size, strict=True)))
-
-
-def resize_longer_side(image: Tensor, side: int) -> Tensor:
-    """A picture (N, 3, H, W) with another longer side, by bicubic interpolation without aliasing."""
-    height, width = image.shape[-2:]
-    if side == max(height, width):
-        return image
-    size = [max(1, round(each * side / max(height, width))) for each in (height, width)]
-    return F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    slack = [max(0, min(POOLING_GRID - 1, side - MIN_CROP)) for side in size]
+    starts = [int(torch.randint(each + 1, ())) for each in slack]
+    return (..., *(slice(t, side - each + t) for t, each, side in zip(starts, slack, size, strict=True)))

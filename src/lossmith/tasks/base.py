@@ -90,6 +90,9 @@ class Task(ABC):
     options: ClassVar[type[TaskOptions]] = TaskOptions
     """The options that the task adds to ``lossmith train`` and ``lossmith tune``."""
 
+    former_options: ClassVar[Mapping[str, str]] = {}
+    """Names of constructor arguments in run folders and weights of earlier versions, and their names now."""
+
     in_channels: ClassVar[int] = 3
     """Number of input channels of the networks."""
 
@@ -107,6 +110,11 @@ class Task(ABC):
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
+
+    @classmethod
+    def current_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return constructor arguments with the names of earlier versions replaced."""
+        return {cls.former_options.get(name, name): value for name, value in options.items()}
 
     # Loss inputs and predictions
 

@@ -1,5 +1,6 @@
 """Restoration at the original size: denoising, deblurring, removal of JPEG artifacts."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ class Restoration(Task):
 
 @final
 class Denoising(Restoration):
-    """Denoising.
+    """Removal of Gaussian or Poisson noise.
 
     Args:
         scale: 1.
@@ -165,7 +166,7 @@ class JPEGRepair(Restoration):
 
 
 def check_range(
-    name: str, value: NumberOrRange, *, low: float, high: float = 1e9, open_low: bool = False
+    name: str, value: NumberOrRange, *, low: float, high: float = math.inf, open_low: bool = False
 ) -> tuple[float, float]:
     """Return the two ends of a range; a number is a range of one value.
 

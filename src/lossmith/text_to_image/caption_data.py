@@ -1,4 +1,4 @@
-"""Captions: how they are read, and which of them are held out."""
+"""The data of a text-to-image run: sources of captioned images, their split and their embedded captions."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,114 +15,123 @@ from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
 from lossmith.text_to_image.encoders import CaptionEmbeddings, load_text_encoder
 from lossmith.text_to_image.shapes.dataset import ShapesDataset
 
-__all__ = ["CaptionData", "HeldOutCaptions", "open_caption_source"]
+__all__ = ["CaptionData", "HeldOutCaptions", "Source", "open_caption_source"]
 
 Source = ShapesDataset | CaptionedImages
 
 NUM_STD_IMAGES = 256
-"""Pictures by which the deviation of their values is measured."""
+"""Number of training images from which the standard deviation of the pixels is measured."""
 
 
 @final
 class CaptionData:
-    """How captions are read and split.
+    """The settings by which captions are split and embedded.
 
     Args:
-        encoder: The text encoder, as :func:`lossmith.text_to_image.encoders.encoder` names them.
-        share: The part of the captions that is held out.
-        cache: A folder for the embeddings; None keeps them in memory.
-        measure: Whether the network is told the deviation of the pictures' values.
+        encoder: The text encoder, see :func:`lossmith.text_to_image.encoders.load_text_encoder`.
+        val_fraction: Fraction of the captions to hold out if there is no validation source, between 0 and 1.
+        cache: Folder for the caption embeddings; None keeps them in memory.
+        measure_sigma_data: Whether the network gets the standard deviation of the training images as `sigma_data`.
+
+    Raises:
+        ValueError: `val_fraction` is not between 0 and 1.
     """
 
     def __init__(
         self,
         *,
-        load_text_encoder: str = "auto",
-        share: float = 0.15,
+        encoder: str = "auto",
+        val_fraction: float = 0.15,
         cache: str | None = None,
-        measure: bool = False,
+        measure_sigma_data: bool = False,
     ) -> None:
-        if not 0 < share < 1:
-            raise ValueError(f"The part of the captions that is held out is between 0 and 1; got {share!r}.")
-        self.encoder, self.share, self.cache, self.measure = load_text_encoder, share, cache, measure
+        if not 0 < val_fraction < 1:
+            raise ValueError(f"val_fraction must be between 0 and 1; got {val_fraction!r}.")
+        self.encoder, self.val_fraction, self.cache = encoder, val_fraction, cache
+        self.measure_sigma_data = measure_sigma_data
 
     def load_data(self, images: str, val: str | None, *, val_count: int, side: int, seed: int) -> TaskData:
-        """What is trained on and judged by, and what the network is told of it.
+        """Return training set, held-out captions and the arguments of the network.
 
         Args:
             images: The training source, see :func:`open_caption_source`.
             val: The validation source; None holds out some of the captions.
-            val_count: Largest number of validation captions.
-            side: Of the pictures, in pixels.
-            seed: Of what is drawn.
+            val_count: Number of validation samples.
+            side: Side of the images in pixels.
+            seed: Random seed of the samples.
         """
-        train, held = self.split(images, val, side)
-        reader = load_text_encoder(self.encoder, captions=train.captions)
-        embeddings = CaptionEmbeddings(reader, train.captions, folder=self.cache)
-        standard = embeddings.standardise()
-        items = CaptionTrainingSet(train, embeddings, seed=seed)
-        other = CaptionEmbeddings(reader, held.captions, folder=self.cache)
-        other.standard = standard
-        beside = HeldOutCaptions(CaptionTrainingSet(held, other, seed=seed + 1), val_count)
-        told: dict[str, Any] = {"text": embeddings.dim, "side": side}
-        if self.measure:
-            values = torch.stack([items[k]["target"] for k in range(NUM_STD_IMAGES)])
-            told["sigma_data"] = round(float((2 * values - 1).std()), 4)
-        facts = {"encoder": reader.settings, "standard": {k: v.tolist() for k, v in standard.state_dict().items()}}
-        return TaskData(items, beside, len(train.captions), told, {"text": facts}, reader.remark)
+        train, held_out = self.split(images, val, side)
+        encoder = load_text_encoder(self.encoder, captions=train.captions)
+        embeddings = CaptionEmbeddings(encoder, train.captions, folder=self.cache)
+        standardizer = embeddings.fit_standardizer()
+        training_set = CaptionTrainingSet(train, embeddings, seed=seed)
+        held_out_embeddings = CaptionEmbeddings(encoder, held_out.captions, folder=self.cache)
+        held_out_embeddings.standardizer = standardizer
+        validation = HeldOutCaptions(CaptionTrainingSet(held_out, held_out_embeddings, seed=seed + 1), val_count)
+        model_kwargs: dict[str, Any] = {"text_dim": embeddings.dim, "side": side}
+        if self.measure_sigma_data:
+            values = torch.stack([training_set[k]["target"] for k in range(NUM_STD_IMAGES)])
+            model_kwargs["sigma_data"] = round(float((2 * values - 1).std()), 4)
+        metadata = {"encoder": encoder.settings, "standardizer": standardizer.statistics()}
+        return TaskData(
+            training_set, validation, len(train.captions), model_kwargs, {"text": metadata}, encoder.message
+        )
 
-    def split(self, pictures: str, judged: str | None, side: int) -> tuple["Source", "Source"]:
-        """The source to train on, and that to judge by; whatever the seed of a training, always the same captions."""
-        whole = open_caption_source(pictures, side)
-        if judged is not None:
-            return whole, open_caption_source(judged, side)
-        return whole.split(self.share, by="scene") if isinstance(whole, ShapesDataset) else whole.split(self.share)
+    def split(self, images: str, val: str | None, side: int) -> tuple[Source, Source]:
+        """Return training source and validation source; the split of a source is always the same."""
+        source = open_caption_source(images, side)
+        if val is not None:
+            return source, open_caption_source(val, side)
+        if isinstance(source, ShapesDataset):
+            return source.split(self.val_fraction, by="scene")
+        return source.split(self.val_fraction)
 
 
-def open_caption_source(where: str, side: int) -> "Source":
-    """Pictures with captions.
+def open_caption_source(path: str, side: int) -> Source:
+    """Open a source of images with captions.
 
     Args:
-        where: "shapes", or "shapes:1b", "shapes:2" for those levels; a folder of pictures with captions, or a .tar.
-        side: Of the pictures, in pixels.
+        path: "shapes", "shapes:1b" or "shapes:2" for shapes of a level; or a folder or .tar, see
+            :func:`lossmith.text_to_image.captions.find_captioned_images`.
+        side: Side of the images in pixels.
 
     Raises:
-        ValueError: There are no captions there.
+        ValueError: The path has no images with captions, or the level is unknown.
     """
-    kind, _, level = where.partition(":")
-    if kind == "shapes" and not Path(where).exists():
-        return ShapesDataset(side, level=level or "1")  # type: ignore[arg-type]
-    return CaptionedImages(where, side)
+    kind, _, level = path.partition(":")
+    if kind == "shapes" and not Path(path).exists():
+        return ShapesDataset(side, level=level or "1")  # type: ignore[arg-type]  # checked there
+    return CaptionedImages(path, side)
 
 
 @final
 class HeldOutCaptions:
-    """Captions that are not trained on, each with a picture of it.
+    """The evaluation set of text-to-image: held-out captions, each with an image.
 
     Args:
-        items: A row of items.
-        count: How many of them are looked at.
+        samples: Samples of the held-out captions.
+        count: Number of samples to use.
     """
 
-    def __init__(self, items: CaptionTrainingSet, count: int) -> None:
-        self.items, self.count = items, count
+    def __init__(self, samples: CaptionTrainingSet, count: int) -> None:
+        self.samples, self.count = samples, count
 
     def __iter__(self) -> Iterator[Example]:
+        """Yield each example as a batch of one."""
         for k in range(self.count):
-            item = self.items[k]
-            yield Example(f"{k:03d}", {name: value[None] for name, value in item.items()})
+            yield Example(f"{k:03d}", {name: value[None] for name, value in self.samples[k].items()})
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of examples."""
         return self.count
 
     @property
     def skipped(self) -> list[SkippedFile]:
-        """What could not be used."""
-        return self.items.skipped
+        """The files that could not be used."""
+        return self.samples.skipped
 
-    def batch(self) -> tuple[list[str], dict[str, Tensor]]:
-        """All of them as one batch, and their captions."""
-        rows = [self.items[k] for k in range(self.count)]
-        captions = [self.items.captions[int(row["index"])] for row in rows]
+    def collate(self) -> tuple[list[str], dict[str, Tensor]]:
+        """Return the captions of all examples, and all examples as one batch."""
+        rows = [self.samples[k] for k in range(self.count)]
+        captions = [self.samples.captions[int(row["index"])] for row in rows]
         return captions, default_collate(rows)

@@ -1,6 +1,6 @@
-"""Captions: where pictures with captions come from, how they are read, and which of them are held out."""
+"""The base class of tasks that train on images with captions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -10,15 +10,14 @@ from lossmith.formula.loss import Loss
 from lossmith.models import Network
 from lossmith.report.groups import Group
 from lossmith.report.metric_info import MetricInfo
-from lossmith.tasks.base import Batch, EvaluationSet, TrainingSet, TaskData, Task
-from lossmith.text_to_image.prepare_loss import prepare_diffusion_loss
+from lossmith.tasks.base import Batch, EvaluationSet, Task, TaskData, TrainingSet
+from lossmith.text_to_image.caption_data import CaptionData, HeldOutCaptions
+from lossmith.text_to_image.prepare_loss import prepare_text_to_image_loss
 from lossmith.text_to_image.report.guidance import guidance_section
 from lossmith.train.folder import RunFolder
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
-
-from lossmith.text_to_image.caption_data import CaptionData, HeldOutCaptions
 
 __all__ = ["CaptionTask"]
 
@@ -33,40 +32,51 @@ REPORT_METRICS = (
 
 
 class CaptionTask(Task):
-    """A task whose network makes pictures of texts, from pictures with captions.
+    """A task that generates images from text, trained on images with captions.
 
     Args:
-        scale: By how much the network enlarges; 1 if it makes pictures of text alone.
-        source: How captions are read and split, see :class:`Captions`.
+        scale: Upscaling factor of the network; 1 for a network conditioned on text only.
+        data: Arguments of :class:`lossmith.text_to_image.caption_data.CaptionData`.
     """
 
     baseline_name: ClassVar[str] = "mean"
     is_generative: ClassVar[bool] = True
+    former_options: ClassVar[Mapping[str, str]] = {
+        "share": "val_fraction",
+        "drop": "caption_dropout",
+        "measure": "measure_sigma_data",
+    }
 
-    def __init__(self, scale: int, **source: Any) -> None:
+    def __init__(self, scale: int, **data: Any) -> None:
         super().__init__(scale)
-        self.border, self.captions = 0, CaptionData(**source)
+        self.border, self.caption_data = 0, CaptionData(**data)
 
     def load_data(self, images: str, val: str | None, *, val_count: int, crop: int, seed: int) -> TaskData:
-        """Pictures with captions, see :class:`Captions`."""
-        return self.captions.load_data(images, val, val_count=val_count, side=crop, seed=seed)
+        """Return images with captions, see :meth:`CaptionData.load_data`."""
+        return self.caption_data.load_data(images, val, val_count=val_count, side=crop, seed=seed)
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> TrainingSet:
-        """Not from files alone; see :meth:`load_data`."""
-        return self.refuse()
+        """Raise ValueError: images without captions do not suffice; see :meth:`load_data`."""
+        self._raise_no_captions()
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> EvaluationSet:
-        """The same."""
-        return self.refuse()
+        """Raise ValueError: images without captions do not suffice; see :meth:`load_data`."""
+        self._raise_no_captions()
 
-    def refuse(self) -> NoReturn:
-        """Raises: pictures want captions here."""
-        raise ValueError(f"{self.name} wants pictures with captions: a folder of both, or shapes.")
+    def _raise_no_captions(self) -> NoReturn:
+        raise ValueError(f"{self.name} needs images with captions: a folder of both, or shapes.")
+
+    def baseline_output(self, batch: Batch) -> Tensor:
+        """Return the mean colour of each image."""
+        return batch["target"].mean(dim=(2, 3), keepdim=True).expand_as(batch["target"])
 
     def prepare_loss(self, loss: Loss, model: nn.Module) -> tuple[Loss, list[str]]:
-        """Return the loss with gates over the log-SNR and conditions of the network, see :func:`by_level`."""
+        """Return the loss with gates over the log-SNR and with the network's settings.
+
+        See :func:`prepare_text_to_image_loss`.
+        """
         assert isinstance(model, Network)
-        return prepare_diffusion_loss(loss, model)
+        return prepare_text_to_image_loss(loss, model)
 
     def validation_callbacks(self, folder: Path, evaluation: EvaluationSet, every: int) -> "list[Callback]":
         """Return the callback that samples images of held-out captions."""
@@ -84,7 +94,3 @@ class CaptionTask(Task):
     def report_sections(cls, group: Group) -> list[str]:
         """Return the section on guidance, if the runs were evaluated on captions."""
         return [guidance_section(group)]
-
-    def baseline_output(self, batch: Batch) -> Tensor:
-        """The mean colour."""
-        return batch["target"].mean(dim=(2, 3), keepdim=True).expand_as(batch["target"])

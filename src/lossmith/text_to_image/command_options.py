@@ -1,8 +1,9 @@
 """The command-line options of the text-to-image tasks."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
+from lossmith.noise_levels import NoiseScheduleName, PredictionType
 from lossmith.tasks.options import TaskOptions, option
 
 __all__ = ["DirectTextToImageOptions", "TextToImageOptions"]
@@ -20,14 +21,15 @@ class CaptionOptions(TaskOptions):
     val_every: int = 1000
     val_count: int = 64
     encoder: Annotated[str, option("Text encoder: minilm, words, t5:NAME, clip:NAME, or auto.")] = "auto"
-    share: Annotated[
-        float, option("Fraction of the captions that is held out.", "--val-fraction", min=0.001, max=0.9)
+    val_fraction: Annotated[
+        float, option("Fraction of the captions to hold out if there is no --val.", min=0.001, max=0.9)
     ] = 0.15
     cache: Annotated[str | None, option("Folder for the caption embeddings \\[memory].")] = None
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of the caption data."""
-        return {"scale": 1, "options": {"encoder": self.encoder, "share": self.share, "cache": self.cache}}
+        options = {"encoder": self.encoder, "val_fraction": self.val_fraction, "cache": self.cache}
+        return {"scale": 1, "options": options}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +47,12 @@ class TextToImageOptions(CaptionOptions):
     warmup: int = 100
     clip: float = 1.0
     scale: Annotated[
-        int, option("Upscaling factor of a later stage of a cascade; 1 is the first stage.", min=1, max=8)
+        int, option("Upscaling factor of a super-resolution stage; 1 for the base stage.", min=1, max=8)
     ] = 1
-    prediction: Annotated[
-        Literal["x0", "eps", "v", "flow", "edm"], option("Parameterization of the network's output.")
-    ] = "x0"
-    noise_schedule: Annotated[Literal["flow", "cosine", "edm"], option("Noise schedule.")] = "flow"
-    drop: Annotated[
-        float, option("Probability of an empty caption, for classifier-free guidance.", "--caption-dropout", min=0)
+    prediction: Annotated[PredictionType, option("Parameterization of the network's output.")] = "x0"
+    noise_schedule: Annotated[NoiseScheduleName, option("Noise schedule.")] = "flow"
+    caption_dropout: Annotated[
+        float, option("Probability of an empty caption in training, for classifier-free guidance.", min=0)
     ] = 0.1
     text_noise: Annotated[
         float, option("Standard deviation of the noise on text embeddings in training; 0 for none.", min=0)
@@ -61,8 +61,12 @@ class TextToImageOptions(CaptionOptions):
     def settings(self) -> dict[str, Any]:
         """Return the arguments of the task, and the network's parameterization."""
         model = {"prediction": self.prediction, "schedule": self.noise_schedule}
-        options = {"encoder": self.encoder, "drop": self.drop, "text_noise": self.text_noise}
-        options |= {"share": self.share, "cache": self.cache, "measure": "edm" in model.values()}
+        options = {
+            **super().settings()["options"],
+            "caption_dropout": self.caption_dropout,
+            "text_noise": self.text_noise,
+            "measure_sigma_data": "edm" in model.values(),
+        }
         return {"scale": self.scale, "options": options, "model": model}
 
 

@@ -1,69 +1,75 @@
-"""Text-to-image in one pass: encode the text, decode a picture, compare, learn."""
+"""The task of text-to-image generation in one pass."""
 
+import copy
 from collections.abc import Callable, Collection
-from copy import copy
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from lossmith.text_to_image.command_options import DirectTextToImageOptions
+from lossmith._checks import check_integer
 from lossmith.tasks.base import Batch
+from lossmith.tasks.options import TaskOptions
 from lossmith.text_to_image.caption_task import CaptionTask
+from lossmith.text_to_image.command_options import DirectTextToImageOptions
 from lossmith.text_to_image.encoders.embedding import TextEmbedding
 from lossmith.text_to_image.models.direct_decoder import DirectDecoder
-from lossmith.tasks.options import TaskOptions
 
 __all__ = ["DirectTextToImage"]
 
 
 @final
 class DirectTextToImage(CaptionTask):
-    """Makes a picture of a text at once, with a network that hears the text and some random numbers.
+    """Text-to-image generation in one pass by a conditional VAE.
 
-    Its views are "pred", the picture of the caption with the random numbers that the true picture stands for, and
-    "target"; "mu" and "logvar" of these, (N, D), for :class:`lossmith.KL`; "other", a second picture of each caption,
-    with numbers drawn at random, as it is used; "z" and "z_other", for :class:`lossmith.ModeSeeking`; "group", a number
-    (N,) that captions of one meaning share; and "text", the captions' vectors.
+    ===================  ==========================================================================================
+    "pred", "target"     the image decoded from the text and a sample of the posterior, and the true image
+    "mu", "logvar"       mean and log-variance of the posterior, (N, D), for :class:`lossmith.KL`
+    "other"              a second image of each caption, decoded from a sample of the prior
+    "z", "z_other"       the latents of "pred" and of "other", (N, D), for :class:`lossmith.ModeSeeking`
+    "group"              the groups of the captions, (N,)
+    "text"               pooled text vectors
+    ===================  ==========================================================================================
 
     Args:
         scale: 1.
-        source: How captions are read and split, see :class:`lossmith.text_to_image.caption_data.Captions`.
+        data: Arguments of :class:`lossmith.text_to_image.caption_data.CaptionData`.
 
     Raises:
-        ValueError: Another scale, or a source that cannot be.
+        ValueError: An argument is out of range.
     """
 
     name: ClassVar[str] = "direct-text-to-image"
     options: ClassVar[type[TaskOptions]] = DirectTextToImageOptions
-    provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "mu", "logvar", "other", "z", "z_other", "group", "text")
-    default_model: ClassVar[str] = "direct"
+    provided_inputs: ClassVar[tuple[str, ...]] = (
+        *("pred", "target", "mu", "logvar", "other", "z", "z_other", "group", "text"),
+    )
+    default_model: ClassVar[str] = "direct-decoder"
 
-    def __init__(self, scale: int = 1, **source: Any) -> None:
-        if scale != 1:
-            raise ValueError(f"{self.name} makes pictures of text alone, scale 1; got {scale!r}.")
-        super().__init__(1, **source)
-        self.wanted: frozenset[str] = frozenset(self.provided_inputs)
+    def __init__(self, scale: int = 1, **data: Any) -> None:
+        check_integer(f"{self.name} scale", scale, low=1, high=1)
+        super().__init__(1, **data)
+        self.needed_inputs: frozenset[str] = frozenset(self.provided_inputs)
 
     def with_inputs(self, names: Collection[str]) -> "DirectTextToImage":
-        """The same task, which makes a second picture only if it is looked at."""
-        other = copy(self)
-        other.wanted = frozenset(names)
+        """Return the task that decodes the second image only if the loss reads the image."""
+        other = copy.copy(self)
+        other.needed_inputs = frozenset(names)
         return other
 
     def check_model(self, model: nn.Module) -> None:
-        """Refuses a network that makes no pictures of texts at once."""
+        """Raise ValueError if the network is not a direct decoder."""
         if not isinstance(model, DirectDecoder):
-            raise ValueError(f"{self.name} trains a direct decoder; {type(model).__name__} is none. Leave --model out.")
+            raise ValueError(f"{self.name} trains a direct decoder; got {type(model).__name__}. Leave --model out.")
 
     def compute_inputs(self, model: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
-        """A picture of each caption, beside the true one."""
+        """Return the inputs of a step, see the table of the class."""
         assert isinstance(model, DirectDecoder)
-        text, target = TextEmbedding.of(batch), batch["target"]
+        text, target = TextEmbedding.from_batch(batch), batch["target"]
         mu, logvar = model.encode(target, text)
         z = mu + (logvar / 2).clamp_max(10).exp() * torch.randn_like(mu)
         z_other = torch.randn_like(mu)
-        views = {"pred": model(text, z), "target": target, "mu": mu, "logvar": logvar, "z": z, "z_other": z_other}
-        if "other" in self.wanted:
-            views["other"] = model(text, z_other)
-        return {**views, "group": batch["group"], "text": batch["pooled"]}
+        inputs = {"pred": model(text, z), "target": target, "mu": mu, "logvar": logvar, "z": z, "z_other": z_other}
+        if "other" in self.needed_inputs:
+            inputs["other"] = model(text, z_other)
+        return {**inputs, "group": batch["group"], "text": batch["pooled"]}

@@ -1,8 +1,8 @@
-"""What a network that makes pictures of texts is worth on captions that it was not trained on."""
+"""Evaluation of a text-to-image network on held-out captions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,132 +10,208 @@ from torch import Tensor
 from lossmith.metrics import compute_image_features
 from lossmith.text_to_image.caption_data import Source
 from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
-from lossmith.text_to_image.pipeline import TextToImagePipeline
+from lossmith.text_to_image.denoising_error import LOGSNR_BINS, measure_denoising_errors
+from lossmith.text_to_image.encoders import CaptionEmbeddings
 from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
 from lossmith.text_to_image.metrics.diversity import diversity, memorisation
 from lossmith.text_to_image.metrics.kernel_distance import kid
 from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy, oracle_ceiling, oracle_chance
-from lossmith.text_to_image.metrics.r_precision import sample_mismatched_captions, r_precision
+from lossmith.text_to_image.metrics.r_precision import r_precision, sample_mismatched_captions
 from lossmith.text_to_image.models.denoiser import Denoiser
 from lossmith.text_to_image.models.sampler import SamplerConfig, make_noise
-from lossmith.text_to_image.sample_callback import LOGSNR_BINS, denoising_errors
+from lossmith.text_to_image.pipeline import TextToImagePipeline
 from lossmith.text_to_image.shapes.dataset import ShapesDataset
 from lossmith.text_to_image.shapes.oracle import ShapesOracle
+from lossmith.text_to_image.shapes.scenes import Scene
 
 __all__ = ["evaluate_captions"]
 
-R_PRECISION = "r_precision"
-DIVERSITY_COUNT = 8
-"""Prompts, and seeds of each, by which diversity is measured."""
+DIVERSITY_PROMPTS, DIVERSITY_SEEDS = 8, 8
+"""Number of prompts, and of images of each, for the diversity."""
 MIN_IMAGES = 4
-"""Different pictures that a distance between two sets can be measured on."""
+"""Smallest number of distinct images for a kernel distance."""
 MAX_TRAINING_IMAGES = 8192
-"""Captions whose pictures a sample is compared with, at most."""
+"""Largest number of captions whose training images are compared with the samples."""
 
 
 def evaluate_captions(
-    prompted: TextToImagePipeline,
+    pipeline: TextToImagePipeline,
     train: Source,
-    held: Source,
+    held_out: Source,
     *,
     count: int = 96,
     guidance: Sequence[float] = (2.0,),
-    sampler: SamplerConfig | None = None,
+    config: SamplerConfig | None = None,
     seed: int = 0,
     device: str = "cpu",
     judge: CaptionJudge | None = None,
 ) -> dict[str, Any]:
-    """Figures of what a network makes of held-out captions, one row for each weight of guidance.
+    """Evaluate samples of held-out captions, for several guidance scales.
 
-    The captions, and the noise that each picture begins as, are the same in all rows. Beside each figure stands what it
-    could be at best and by chance: the oracle's accuracy on real pictures, and the distance between two sets of real
-    pictures, which no set of samples can be asked to go below.
+    Captions and initial noise are the same for all scales. The record holds bounds beside the metrics: "ceiling" is the
+    accuracy of real images, "chance" that of random images, and "floor" the kernel distance between two sets of real
+    images.
 
     Args:
-        prompted: The network.
-        train: What it was trained on.
-        held: What it was not.
-        count: Pictures, one a caption, drawn with replacement.
-        guidance: The weights.
-        sampler: How, but for guidance.
-        seed: Which captions, and which noise.
-        device: Where.
-        judge: Who ranks the captions of each picture; it must share nothing with the network or with its loss.
+        pipeline: The network.
+        train: The training source.
+        held_out: The source of held-out captions.
+        count: Number of images, one for each of `count` captions drawn with replacement.
+        guidance: The guidance scales.
+        config: The other sampler settings; None for the defaults.
+        seed: Random seed of captions and noise.
+        device: Device of the network.
+        judge: The network that ranks captions, for the R-precision; it must share no weights with the evaluated network
+            or its loss.
+
+    Returns:
+        A record of plain values; "guidance" holds one record for each scale.
 
     Raises:
-        ValueError: There are less than four different pictures to compare with, or to judge by.
+        ValueError: There are fewer than 4 distinct training images or held-out images.
     """
-    items = CaptionTrainingSet(held, _embed_captions(prompted, held), seed=seed)
-    rows = [items[k] for k in range(count)]
-    wanted = [int(row["index"]) for row in rows]
-    prompts, real = [held.captions[i] for i in wanted], torch.stack([row["target"] for row in rows])
-    record: dict[str, Any] = {"captions": len(held.captions), "n": count}
-    oracle = None
-    if isinstance(held, ShapesDataset):
-        oracle = ShapesOracle(held.side, level=held.level)
-        scenes = [held.scene(i) for i in wanted]
-        record |= {"ceiling": oracle_ceiling(oracle, held), "chance": oracle_chance(oracle, scenes)}
-    if judge is not None:
-        offered = sample_mismatched_captions(held.meanings, wanted, seed=seed)
-        record["judge"] = judge.digest
-        record["ceiling"] = record.get("ceiling", {}) | score_r_precision(judge, real, held, offered)
-        record["chance"] = record.get("chance", {}) | {R_PRECISION: 1 / len(offered[0])}
-    others = load_training_images(train, 2 * count, seed + 1)
-    different = torch.unique(real, dim=0)
-    for found, what in ((others, "trained on"), (different, "held out")):
-        if len(found) < MIN_IMAGES:
-            raise ValueError(
-                f"evaluate wants at least {LEAST} different pictures that were trained on, and {LEAST} that were not; "
-                f"{len(found)} were {what}. Give more pictures, or others to judge by with --val DIR."
-            )
-    known, digest = compute_image_features(others)
-    mine, _ = compute_image_features(different[: len(known)])
-    record["features"] = digest
-    record["floor"] = kid(mine, known, size=count)._asdict()
-    curves = []
-    for weight in guidance:
-        how = replace(sampler or SamplerConfig(), guidance=weight)
-        made = prompted.make(prompts, range(seed, seed + count), how, device=device)
-        seen, _ = compute_image_features(made)
-        row: dict[str, Any] = {"guidance": weight}
-        if oracle is not None:
-            row |= oracle_accuracy(oracle, made, scenes)
-        if judge is not None:
-            row |= score_r_precision(judge, made, held, offered)
-        few = prompts[:DIVERSITY_COUNT]
-        many = prompted.make([p for p in few for _ in range(DIVERSITY_COUNT)], range(DIVERSITY_COUNT * len(few)), how, device=device)
-        apart, _ = compute_image_features(many)
-        row |= {"kid": kid(seen, known, size=count)._asdict()}
-        row |= {"diversity": diversity(apart.view(len(few), DIVERSITY_COUNT, -1)), "memorisation": memorisation(seen, known, mine)}
-        curves.append(row)
-    record["guidance"] = curves
-    if isinstance(prompted.model, Denoiser):
-        noise = make_noise(range(count), prompted.model.side).to(device)
-        text = prompted.read(prompts).to(device)
-        record["denoising"] = {"logsnr": LOGSNR_BINS, "error": denoising_errors(prompted.model, real.to(device), text, noise)}
+    embeddings = CaptionEmbeddings(pipeline.encoder, held_out.captions)
+    embeddings.standardizer = pipeline.standardizer
+    samples = CaptionTrainingSet(held_out, embeddings, seed=seed)
+    rows = [samples[k] for k in range(count)]
+    indices = [int(row["index"]) for row in rows]
+    prompts, real = [held_out.captions[i] for i in indices], torch.stack([row["target"] for row in rows])
+    alignment = _build_alignment(held_out, indices, judge, seed)
+    bounds = alignment.measure_bounds(real)
+    references, floor = _measure_references(load_training_images(train, 2 * count, seed + 1), real, count)
+    configs = [replace(config or SamplerConfig(), guidance_scale=scale) for scale in guidance]
+    record: dict[str, Any] = {
+        "captions": len(held_out.captions),
+        "n": count,
+        **bounds,
+        "features": references.digest,
+        "floor": floor,
+        "guidance": [
+            _evaluate_samples(pipeline, prompts, each, alignment, references, seed=seed, device=device)
+            for each in configs
+        ],
+    }
+    if isinstance(pipeline.model, Denoiser):
+        noise = make_noise(range(count), pipeline.model.side).to(device)
+        text = pipeline.encode_prompts(prompts).to(device)
+        errors = measure_denoising_errors(pipeline.model, real.to(device), text, noise)
+        record["denoising"] = {"logsnr": LOGSNR_BINS, "error": errors}
     return record
 
 
-def load_training_images(train: Source, least: int, seed: int) -> Tensor:
-    """Pictures that were trained on, each once, (M, 3, S, S): all of them, of shapes as many as are wanted at least.
+class _Alignment(NamedTuple):
+    """The measures of how well images match their captions.
 
-    Two captions of one picture would make it its own neighbour, and no sample could be as near to it as that.
+    Args:
+        source: The source of the captions.
+        oracle: The classifier of shapes; None for other sources.
+        scenes: The scene of each image, for the oracle.
+        judge: The network that ranks captions; None for none.
+        candidates: For each image the indices of the ranked captions, its own first.
+    """
+
+    source: Source
+    oracle: ShapesOracle | None
+    scenes: list[Scene]
+    judge: CaptionJudge | None
+    candidates: list[list[int]]
+
+    def measure_bounds(self, real: Tensor) -> dict[str, Any]:
+        """Return the metrics of real images as "ceiling", and those of random images as "chance"."""
+        ceiling: dict[str, float] = {}
+        chance: dict[str, float] = {}
+        bounds: dict[str, Any] = {}
+        if self.oracle is not None and isinstance(self.source, ShapesDataset):
+            ceiling |= oracle_ceiling(self.oracle, self.source)
+            chance |= oracle_chance(self.oracle, self.scenes)
+        if self.judge is not None:
+            bounds["judge"] = self.judge.digest
+            ceiling |= self._measure_r_precision(real)
+            chance["r_precision"] = 1 / len(self.candidates[0])
+        return {"ceiling": ceiling, "chance": chance, **bounds} if ceiling else bounds
+
+    def measure(self, images: Tensor) -> dict[str, float]:
+        """Return the metrics of images."""
+        metrics = {} if self.oracle is None else oracle_accuracy(self.oracle, images, self.scenes)
+        return metrics if self.judge is None else metrics | self._measure_r_precision(images)
+
+    def _measure_r_precision(self, images: Tensor) -> dict[str, float]:
+        assert self.judge is not None
+        vectors = self.judge.embed(images, self.source.captions)
+        return {"r_precision": round(r_precision(*vectors, self.candidates).value, 4)}
+
+
+def _build_alignment(held_out: Source, indices: Sequence[int], judge: CaptionJudge | None, seed: int) -> _Alignment:
+    oracle, scenes = None, []
+    if isinstance(held_out, ShapesDataset):
+        oracle = ShapesOracle(held_out.side, level=held_out.level)
+        scenes = [held_out.scene(i) for i in indices]
+    candidates = [] if judge is None else sample_mismatched_captions(held_out.groups, indices, seed=seed)
+    return _Alignment(held_out, oracle, scenes, judge, candidates)
+
+
+class _References(NamedTuple):
+    """The features of real images.
+
+    Args:
+        train: Features of training images, (M, D).
+        held_out: Features of distinct held-out images, (K, D), at most M.
+        digest: The hash of the feature network.
+    """
+
+    train: Tensor
+    held_out: Tensor
+    digest: str
+
+
+def _measure_references(train: Tensor, real: Tensor, count: int) -> tuple[_References, dict[str, float]]:
+    """Return the features of training images and of held-out images, and the kernel distance between the two."""
+    distinct = torch.unique(real, dim=0)
+    for images, kind in ((train, "training"), (distinct, "held-out")):
+        if len(images) < MIN_IMAGES:
+            raise ValueError(
+                f"An evaluation needs at least {MIN_IMAGES} distinct training images and {MIN_IMAGES} distinct "
+                f"held-out images; got {len(images)} {kind} images. Give more images, or others with --val DIR."
+            )
+    train_features, digest = compute_image_features(train)
+    held_out_features, _ = compute_image_features(distinct[: len(train_features)])
+    floor = kid(held_out_features, train_features, subset_size=count)._asdict()
+    return _References(train_features, held_out_features, digest), floor
+
+
+def _evaluate_samples(
+    pipeline: TextToImagePipeline,
+    prompts: Sequence[str],
+    config: SamplerConfig,
+    alignment: _Alignment,
+    references: _References,
+    *,
+    seed: int,
+    device: str,
+) -> dict[str, Any]:
+    """Generate an image for each prompt and return the metrics."""
+    count = len(prompts)
+    images = pipeline.generate(prompts, range(seed, seed + count), config, device=device)
+    features, _ = compute_image_features(images)
+    repeated = [prompt for prompt in prompts[:DIVERSITY_PROMPTS] for _ in range(DIVERSITY_SEEDS)]
+    variants = pipeline.generate(repeated, range(len(repeated)), config, device=device)
+    variant_features, _ = compute_image_features(variants)
+    by_prompt = variant_features.view(len(repeated) // DIVERSITY_SEEDS, DIVERSITY_SEEDS, -1)
+    return {
+        "guidance": config.guidance_scale,
+        **alignment.measure(images),
+        "kid": kid(features, references.train, subset_size=count)._asdict(),
+        "diversity": diversity(by_prompt),
+        "memorisation": memorisation(features, references.train, references.held_out),
+    }
+
+
+def load_training_images(train: Source, min_count: int, seed: int) -> Tensor:
+    """Return distinct training images, (M, 3, S, S): at least `min_count` renderings of shapes, or all image files.
+
+    Duplicates are removed because a copy of a training image would be its own nearest neighbour.
     """
     known = len(train.captions)
-    wanted = max(least, 0 if isinstance(train, ShapesDataset) else min(known, MAX_TRAINING_IMAGES))
-    found: Tensor = torch.unique(train.pictures([i % known for i in range(wanted)], seed=seed), dim=0)
-    return found
-
-
-def score_r_precision(judge: CaptionJudge, pictures: Tensor, source: Source, offered: Sequence[Sequence[int]]) -> dict[str, float]:
-    """How often the judge finds a picture's own caption among those that are offered."""
-    return {R_PRECISION: round(r_precision(*judge.judged(pictures, source.captions), offered).value, 4)}
-
-
-def _embed_captions(prompted: TextToImagePipeline, source: Source) -> Any:
-    """The captions as the network's encoder reads them."""
-    from lossmith.text_to_image.encoders import CaptionEmbeddings
-
-    found = CaptionEmbeddings(prompted.encoder, source.captions)
-    found.standard = prompted.standard
-    return found
+    count = max(min_count, 0 if isinstance(train, ShapesDataset) else min(known, MAX_TRAINING_IMAGES))
+    images: Tensor = torch.unique(train.images_of([i % known for i in range(count)], seed=seed), dim=0)
+    return images

@@ -1,4 +1,4 @@
-"""How hard each term of a loss pulls at a diffusion network, and where to, at each level of noise."""
+"""The gradients of each term of a loss at the weights of a diffusion network, by noise level."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,83 +8,104 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lossmith.formula.loss import Loss
+from lossmith.losses import DenoisingMSE
 from lossmith.tasks import TrainingSet
+from lossmith.text_to_image.denoising_error import LOGSNR_BINS, find_time
 from lossmith.text_to_image.models.denoiser import Denoiser
-from lossmith.text_to_image.prepare_loss import prepare_diffusion_loss
-from lossmith.text_to_image.sample_callback import LOGSNR_BINS, time_at_logsnr
+from lossmith.text_to_image.prepare_loss import prepare_text_to_image_loss
 from lossmith.text_to_image.task import TextToImage
 
-__all__ = ["gradients_by_noise_level"]
+__all__ = ["format_gradient_rows", "measure_gradients_by_logsnr"]
 
 
-def gradients_by_noise_level(
-    loss: Loss, task: TextToImage, model: Denoiser, items: TrainingSet, *, batch: int = 16, batches: int = 4, seed: int = 0
+def measure_gradients_by_logsnr(
+    loss: Loss,
+    task: TextToImage,
+    model: Denoiser,
+    samples: TrainingSet,
+    *,
+    batch: int = 16,
+    batches: int = 4,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """The norm of each term's gradient at all weights of the network, and its cosine with the denoising's, by level.
+    """Measure norm and direction of each term's gradient with respect to all weights of the network.
 
-    The same pictures and the same noise stand at every level; gradients are averaged over the batches, and terms are
-    looked at with their gates and weights at 1. A term that helps has a cosine above 0 where it acts; where it is large
-    and its cosine about 0, it pulls the network elsewhere.
+    All noise levels use the same images and the same noise; gradients are averaged over the batches. Terms are measured
+    with their gates and with weight 1. A term that supports the denoising has a cosine above 0 where its gradient is
+    large; a large gradient with a cosine near 0 pulls the network elsewhere.
 
     Args:
-        loss: The loss; the first of its terms that is DenoisingMSE is the one that others are compared with.
+        loss: The loss; its first DenoisingMSE term is the reference of the cosines, or else its first term.
         task: The task.
         model: The network.
-        items: What it trains on.
-        batch: Pictures together.
-        batches: How many such.
-        seed: Of the noise.
+        samples: The training set.
+        batch: Images in a batch.
+        batches: Number of batches.
+        seed: Random seed of the noise.
 
     Returns:
-        "logsnr", the levels; and for each term "norm", "cosine" (None where one of the two is 0) and "value", a row of
-        one number a level.
+        "logsnr", the bins; "reference", the name of the reference term; and "terms", for each term "norm", "cosine"
+        (None if one of the gradients is 0) and "value", with one number for each bin.
     """
-    loss, _ = prepare_diffusion_loss(loss, model)
+    loss, _ = prepare_text_to_image_loss(loss, model)
     task = task.with_inputs(loss.input_names)
-    main = next((name for name in loss.names if name.startswith("DenoisingMSE")), loss.names[0])
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    found: dict[str, dict[str, list[float | None]]] = {n: {"norm": [], "cosine": [], "value": []} for n in loss.names}
+    pairs = zip(loss.names, loss.terms, strict=True)
+    reference = next((name for name, term in pairs if isinstance(term.distance, DenoisingMSE)), loss.names[0])
+    terms: dict[str, dict[str, list[float | None]]] = {n: {"norm": [], "cosine": [], "value": []} for n in loss.names}
     for low, high in LOGSNR_BINS:
-        time = float(time_at_logsnr(model.levels, (low + high) / 2))
-        sums = {name: [torch.zeros_like(weight) for weight in weights] for name in loss.names}
-        values = dict.fromkeys(loss.names, 0.0)
-        for number, pictures in enumerate(batches_at_time(model, items, time, batch, batches)):
-            torch.manual_seed(seed + number)
-            terms = loss.evaluate(task.compute_inputs(model, pictures))
-            for name, value in terms.items():
-                values[name] += float(value.detach().mean()) / batches
-                if value.requires_grad:
-                    parts = torch.autograd.grad(value.mean() / batches, weights, retain_graph=True, allow_unused=True)
-                    for total, part in zip(sums[name], parts, strict=True):
-                        if part is not None:
-                            total += part
-        flat = {name: torch.cat([total.flatten() for total in totals]) for name, totals in sums.items()}
-        for name, gradient in flat.items():
-            norm, other = float(gradient.norm()), float(flat[main].norm())
-            cosine = float(gradient @ flat[main]) / (norm * other) if norm and other else None
-            for what, figure in (("norm", norm), ("cosine", cosine), ("value", values[name])):
-                found[name][what].append(figure)
-    return {"logsnr": LOGSNR_BINS, "beside": main, "terms": found}
+        time = float(find_time(model.noise_schedule, (low + high) / 2))
+        gradients, values = _average_gradients(
+            loss, task, model, _batches_at_time(model, samples, time, batch, batches), batches=batches, seed=seed
+        )
+        for name, gradient in gradients.items():
+            norm, reference_norm = float(gradient.norm()), float(gradients[reference].norm())
+            is_zero = not norm or not reference_norm
+            cosine = None if is_zero else float(gradient @ gradients[reference]) / (norm * reference_norm)
+            for key, number in (("norm", norm), ("cosine", cosine), ("value", values[name])):
+                terms[name][key].append(number)
+    return {"logsnr": LOGSNR_BINS, "reference": reference, "terms": terms}
 
 
-def batches_at_time(model: Denoiser, items: TrainingSet, time: float, batch: int, batches: int) -> Iterator[dict[str, Tensor]]:
-    """Some batches whose pictures all stand at one time."""
+def _average_gradients(
+    loss: Loss,
+    task: TextToImage,
+    model: Denoiser,
+    data: Iterator[dict[str, Tensor]],
+    *,
+    batches: int,
+    seed: int,
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return each term's gradient with respect to all trainable weights, flattened, and its value, averaged."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    sums = {name: [torch.zeros_like(weight) for weight in weights] for name in loss.names}
+    values = dict.fromkeys(loss.names, 0.0)
+    for number, batch in enumerate(data):
+        torch.manual_seed(seed + number)
+        for name, value in loss.evaluate(task.compute_inputs(model, batch)).items():
+            values[name] += float(value.detach().mean()) / batches
+            if value.requires_grad:
+                parts = torch.autograd.grad(value.mean() / batches, weights, retain_graph=True, allow_unused=True)
+                for total, part in zip(sums[name], parts, strict=True):
+                    if part is not None:
+                        total += part
+    return {name: torch.cat([total.flatten() for total in totals]) for name, totals in sums.items()}, values
+
+
+def _batches_at_time(
+    model: Denoiser, samples: TrainingSet, time: float, batch: int, batches: int
+) -> Iterator[dict[str, Tensor]]:
+    """Yield batches of images that are all noised at one time."""
     device = next(model.parameters()).device
     for number in range(batches):
-        together = default_collate([items[number * batch + k] for k in range(batch)])
-        there = {name: view.to(device) for name, view in together.items()}
-        yield {**there, "time": torch.full((batch,), time, device=device)}
+        collated = default_collate([samples[number * batch + k] for k in range(batch)])
+        on_device = {name: value.to(device) for name, value in collated.items()}
+        yield {**on_device, "time": torch.full((batch,), time, device=device)}
 
 
-def format_rows(found: Mapping[str, Any], what: str) -> list[Sequence[str]]:
-    """A table of one figure: a row a term, a column a level."""
-    return [
-        [
-            name,
-            *(
-                "-" if figure is None else f"{figure:+.2f}" if what == "cosine" else f"{figure:.3g}"
-                for figure in row[what]
-            ),
-        ]
-        for name, row in found["terms"].items()
-    ]
+def format_gradient_rows(found: Mapping[str, Any], key: str) -> list[Sequence[str]]:
+    """Return the rows of a table of "norm", "cosine" or "value": one row per term, one column per noise level."""
+
+    def format_number(number: float | None) -> str:
+        return "-" if number is None else f"{number:+.2f}" if key == "cosine" else f"{number:.3g}"
+
+    return [[name, *map(format_number, row[key])] for name, row in found["terms"].items()]

@@ -1,4 +1,4 @@
-"""Prompts: a network that was trained on captions, put to use."""
+"""Pipelines for inference: a text-to-image network with its text encoder, and super-resolution stages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,178 +9,214 @@ from torch import Tensor
 
 from lossmith.models import Network, Restorer, load_network
 from lossmith.models.conditioned import ConditionedNetwork
-from lossmith.text_to_image.encoders import EmbeddingStandardizer, TextEncoder, load_text_encoder
-from lossmith.text_to_image.encoders.embedding import TextEmbedding
+from lossmith.text_to_image.encoders import EmbeddingStandardizer, TextEmbedding, TextEncoder, load_text_encoder
 from lossmith.text_to_image.models.denoiser import Denoiser
 from lossmith.text_to_image.models.direct_decoder import DirectDecoder
 from lossmith.text_to_image.models.sampler import SamplerConfig, make_noise, sample_images
-from lossmith.text_to_image.noise_augmentation import make_low_res_condition
+from lossmith.text_to_image.noise_augmentation import DEFAULT_NOISE_LEVEL, low_res_condition
 
-__all__ = ["TextToImagePipeline", "RestorationPipeline", "generate_images", "load_upscaler"]
+__all__ = ["RestorationPipeline", "TextToImagePipeline", "generate_images", "load_upscaler", "make_image_grid"]
 
 BATCH_SIZE = 32
-"""Pictures that are made together."""
+"""Images that are generated at once."""
+
+FORMER_ENCODER_SETTINGS = {"longest": "max_length"}
+"""Settings of text encoders under their names in files of earlier versions, and today's names."""
 
 
 @final
 class TextToImagePipeline:
-    """A network and the text encoder that it was trained with.
+    """A text-to-image network with the text encoder that it was trained with.
 
     Args:
-        model: A network that makes pictures of texts, in eval mode.
-        facts: What its file's header says.
+        model: The network, in eval mode.
+        header: The header of its weight file.
 
     Raises:
-        ValueError: The network hears no text, or nothing is known of its encoder.
+        ValueError: The network is not a text-to-image network, or its text encoder is unknown.
 
     Attributes:
         model: The network.
+        header: The header of its weight file.
+        encoder: The text encoder.
     """
 
-    def __init__(self, model: Network, facts: dict[str, Any]) -> None:
-        if isinstance(model, Restorer) or "text" not in facts:
+    def __init__(self, model: Network, header: dict[str, Any]) -> None:
+        if isinstance(model, Restorer) or "text" not in header:
             raise ValueError(
-                f"A network of {facts.get('task', 'another tool')} makes no pictures of texts; give a run of "
+                f"A network of {header.get('task', 'another tool')} does not generate images from text; give a run of "
                 "lossmith train text-to-image."
             )
-        self.model, self.facts = model, facts
-        self.encoder: TextEncoder = load_text_encoder(**facts["text"]["encoder"])
-        kept = facts["text"]["standard"]
-        self.standard = EmbeddingStandardizer(self.encoder.dim)
-        self.standard.load_state_dict({name: torch.tensor(values) for name, values in kept.items()})
+        self.model, self.header = model, header
+        text = header["text"]
+        settings = {FORMER_ENCODER_SETTINGS.get(name, name): value for name, value in text["encoder"].items()}
+        self.encoder: TextEncoder = load_text_encoder(**settings)
+        statistics = text["standardizer"] if "standardizer" in text else text["standard"]  # the name until 0.1
+        self.standardizer = EmbeddingStandardizer.from_statistics(statistics)
 
     @property
     def side(self) -> int:
-        """Of its pictures, in pixels."""
+        """Side of the images in pixels."""
         assert isinstance(self.model, Denoiser | DirectDecoder)
         return self.model.side
 
     @classmethod
-    def of(cls, file: str | Path) -> "TextToImagePipeline":
-        """That of a file of weights."""
+    def from_file(cls, file: str | Path) -> "TextToImagePipeline":
+        """Load the pipeline of a weight file."""
         return cls(*load_network(file))
 
-    def read(self, prompts: Sequence[str]) -> TextEmbedding:
-        """Prompts as the network hears them; an empty one says nothing."""
-        return TextEmbedding(*self.standard(self.encoder.encode(prompts)))
+    def encode_prompts(self, prompts: Sequence[str]) -> TextEmbedding:
+        """Return the standardized embeddings of prompts; an empty prompt becomes the null embedding."""
+        embedding: TextEmbedding = self.standardizer(self.encoder.encode(prompts))
+        return embedding
 
-    def make(
+    def generate(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        sampler: SamplerConfig | None = None,
+        config: SamplerConfig | None = None,
         *,
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """A picture of each prompt, (N, 3, S, S) in [0, 1], from its own seed."""
-        if self.model.scale > 1:
-            raise ValueError("This network enlarges what another has made: give it with --upscale.")
-        model, text = self.model.to(device).eval(), self.read(prompts)
-        made = []
-        for k in range(0, len(prompts), BATCH_SIZE):
-            some = text.part(k, k + BATCH_SIZE).to(device)
-            made.append(generate_images(model, some, seeds[k : k + BATCH_SIZE], sampler).cpu())
-        return torch.cat(made)
-
-    def enlarge(
-        self,
-        pictures: Tensor,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        sampler: SamplerConfig | None = None,
-        *,
-        spoilt: float | None = None,
-        device: str | torch.device = "cpu",
-    ) -> Tensor:
-        """Pictures of the stage before, larger.
+        """Generate an image for each prompt.
 
         Args:
-            pictures: (N, 3, S, S) in [0, 1].
-            prompts: Their texts.
-            seeds: Of the noise that each begins as.
-            sampler: How; the usual way if it is None.
-            spoilt: How much noise is put on what the network sees, 0 to 1, of which it is told; None for 0.2.
-            device: Where.
+            prompts: N prompts.
+            seeds: The random seed of each image.
+            config: The sampler settings; None for the defaults.
+            device: Device of the network.
+
+        Returns:
+            (N, 3, S, S) in [0, 1], on the CPU.
 
         Raises:
-            ValueError: The network enlarges nothing, or pictures of another size.
+            ValueError: The network is a super-resolution stage.
+        """
+        if self.model.scale > 1:
+            raise ValueError("The network is a super-resolution stage; pass the run as --upscale.")
+        model, text = self.model.to(device).eval(), self.encode_prompts(prompts)
+        images = []
+        for k in range(0, len(prompts), BATCH_SIZE):
+            part = text.slice(k, k + BATCH_SIZE).to(device)
+            images.append(generate_images(model, part, seeds[k : k + BATCH_SIZE], config).cpu())
+        return torch.cat(images)
+
+    def upscale(
+        self,
+        images: Tensor,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        config: SamplerConfig | None = None,
+        *,
+        noise_level: float | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """Upscale images with a super-resolution stage.
+
+        Args:
+            images: (N, 3, s, s) in [0, 1].
+            prompts: Their N prompts.
+            seeds: The random seed of each image.
+            config: The sampler settings; None for the defaults.
+            noise_level: Weight of the noise added to `images`, from 0 to 1; None for 0.2.
+            device: Device of the network.
+
+        Returns:
+            (N, 3, S, S) in [0, 1], on the CPU.
+
+        Raises:
+            ValueError: The network is not a super-resolution stage, or takes images of another size.
         """
         if not isinstance(self.model, Denoiser) or self.model.scale == 1:
-            raise ValueError("This network makes pictures of text alone; --upscale wants one that enlarges them.")
-        spoilt = 0.2 if spoilt is None else spoilt
-        model, text, scale = self.model.to(device).eval(), self.read(prompts), self.model.scale
-        if pictures.shape[-1] * scale != model.side:
+            raise ValueError("The network generates images from text only; --upscale needs a super-resolution stage.")
+        noise_level = DEFAULT_NOISE_LEVEL if noise_level is None else noise_level
+        model, text, scale = self.model.to(device).eval(), self.encode_prompts(prompts), self.model.scale
+        if images.shape[-1] * scale != model.side:
             raise ValueError(
-                f"The later stage makes {model.side} px of {model.side // scale}; the first one makes "
-                f"{pictures.shape[-1]}."
+                f"The super-resolution stage takes images of {model.side // scale} px; the first stage generates "
+                f"{images.shape[-1]} px."
             )
-        made = []
+        upscaled = []
         for k in range(0, len(prompts), BATCH_SIZE):
-            some = text.part(k, k + BATCH_SIZE).to(device)
+            part = text.slice(k, k + BATCH_SIZE).to(device)
             noise = make_noise(seeds[k : k + BATCH_SIZE], model.side)
-            beside = make_low_res_condition(2 * pictures[k : k + BATCH_SIZE].cpu() - 1, noise, scale, spoilt)
-            there = {name: view.to(device) for name, view in beside.items()}
-            made.append(sample_images(model, some, noise.to(device), sampler, **there).cpu())
-        return torch.cat(made)
+            condition = low_res_condition(2 * images[k : k + BATCH_SIZE].cpu() - 1, noise, scale, noise_level)
+            inputs = {name: value.to(device) for name, value in condition.items()}
+            upscaled.append(sample_images(model, part, noise.to(device), config, **inputs).cpu())
+        return torch.cat(upscaled)
 
 
 @final
 class RestorationPipeline:
-    """A restoration network as the later stage: it enlarges in one pass, and hears no text.
+    """A restoration network as super-resolution stage: one pass, without text.
 
     Args:
         model: The network, in eval mode.
 
     Raises:
-        ValueError: It does not enlarge, wants more than a picture, or has knobs.
+        ValueError: The network does not upscale, has other inputs than an image, or has knobs.
     """
 
     def __init__(self, model: Restorer) -> None:
         if model.scale == 1 or model.in_channels != 3 or isinstance(model, ConditionedNetwork):
             raise ValueError(
-                f"The network {model.spec['name']} cannot be a later stage: that enlarges pictures, and wants nothing "
-                "but them. Give a run of lossmith train super-resolution, without knobs."
+                f"The network {model.spec['name']} cannot be a super-resolution stage, which upscales images and has "
+                "no other inputs. Give a run of lossmith train super-resolution without knobs."
             )
         self.model = model
 
     @torch.no_grad()
-    def enlarge(
+    def upscale(
         self,
-        pictures: Tensor,
+        images: Tensor,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        sampler: SamplerConfig | None = None,
+        config: SamplerConfig | None = None,
         *,
-        spoilt: float | None = None,
+        noise_level: float | None = None,
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """Pictures of the stage before, larger; the texts, the seeds and the sampler play no part.
+        """Upscale images, see :meth:`TextToImagePipeline.upscale`; prompts, seeds and config are ignored.
 
         Raises:
-            ValueError: Noise is asked for.
+            ValueError: A noise level is given.
         """
-        if spoilt is not None:
+        if noise_level is not None:
             raise ValueError(
-                "A restoration network is told of no noise, and gets none put on: leave --noise-augmentation out, or give a later "
-                "stage of lossmith train text-to-image."
+                "A restoration network takes no noise level; leave --noise-augmentation out, or give a super-resolution stage "
+                "of lossmith train text-to-image."
             )
         model = self.model.to(device)
-        return torch.cat([model(some.to(device)).clamp(0, 1).cpu() for some in torch.split(pictures, BATCH_SIZE)])
+        return torch.cat([model(part.to(device)).clamp(0, 1).cpu() for part in torch.split(images, BATCH_SIZE)])
 
 
 def load_upscaler(file: str | Path) -> TextToImagePipeline | RestorationPipeline:
-    """What enlarges the pictures of a first stage: a later stage of text-to-image, or any restoration network.
+    """Load a super-resolution stage from a weight file: of text-to-image, or any restoration network that upscales.
 
     Raises:
-        ValueError: The network in the file is neither.
+        ValueError: The network is neither.
     """
-    model, facts = load_network(file)
-    return RestorationPipeline(model) if isinstance(model, Restorer) else TextToImagePipeline(model, facts)
+    model, header = load_network(file)
+    return RestorationPipeline(model) if isinstance(model, Restorer) else TextToImagePipeline(model, header)
 
 
-def generate_images(model: Network, text: TextEmbedding, seeds: Sequence[int], sampler: SamplerConfig | None, **beside: Tensor) -> Tensor:
-    """A picture of each text from its own seed, (N, 3, S, S) in [0, 1], by whatever network makes such."""
+def generate_images(
+    model: Network, text: TextEmbedding, seeds: Sequence[int], config: SamplerConfig | None, **low_res_inputs: Tensor
+) -> Tensor:
+    """Generate an image for each text from its own seed, (N, 3, S, S) in [0, 1], with a denoiser or direct decoder."""
     if isinstance(model, DirectDecoder):
-        return model.sample(text, seeds)
+        return model.generate(text, seeds)
     assert isinstance(model, Denoiser)
-    return sample_images(model, text, make_noise(seeds, model.side).to(text.pooled.device), sampler, **beside)
+    noise = make_noise(seeds, model.side).to(text.pooled.device)
+    return sample_images(model, text, noise, config, **low_res_inputs)
+
+
+def make_image_grid(images: Tensor, columns: int, gap: int = 2) -> Tensor:
+    """Arrange images (N, 3, S, S) in a grid on white, (3, H, W), with `gap` pixels in between."""
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    grid = torch.ones(3, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    for k, image in enumerate(images):
+        top, left = k // columns * (height + gap), k % columns * (width + gap)
+        grid[:, top : top + height, left : left + width] = image
+    return grid

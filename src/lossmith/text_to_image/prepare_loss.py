@@ -1,4 +1,4 @@
-"""Which terms of a loss act at which noise levels of a diffusion, and what they must know of the network."""
+"""Preparation of a loss for text-to-image: gates over the log-SNR, groups of captions and the network's settings."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,101 +14,119 @@ from lossmith.losses.diffusion import denoising_weight
 from lossmith.models import Network
 from lossmith.text_to_image.models.denoiser import Denoiser
 
-__all__ = ["prepare_diffusion_loss", "find_gate_logsnr"]
+__all__ = ["find_gate_logsnr", "prepare_text_to_image_loss"]
 
 NETWORK_GATE_LOGSNR, PIXEL_GATE_LOGSNR = -1.7, 1.0
-"""Where terms that prefer one answer of many open by default: PixelGen's gate for LPIPS, LPL's and ControlNet++'s."""
+"""The default gates of mode-seeking terms on network features (as LPIPS in PixelGen) and on pixels (as in LPL and
+ControlNet++)."""
 
 PREDICTED_INPUTS = {"pred", "prediction", "velocity"}
-"""The views that say what a network sees in a noisy picture."""
+"""The inputs that depend on the network's prediction from a noisy image."""
 
 BATCH_INPUTS = {"groups": "group", "conditioned": "conditioned"}
-"""What a diffusion step tells of every picture: equal captions are no negatives of each other, whatever the loss."""
+"""Parameter and input that describe each image of a batch; captions of one group are never negatives of each other."""
 
 
-def prepare_diffusion_loss(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
-    """The loss as a network that takes noise off is trained on it, written out, and what is to be said of it.
+def prepare_text_to_image_loss(loss: Loss, model: Network) -> tuple[Loss, list[str]]:
+    """Return the loss as it is trained, written out in full, and warnings.
 
-    A term on the predicted picture whose minimiser is not the mean of all right answers gets a gate, unless it has one;
-    what compares pictures of a batch is told which of them have equal captions.
+    For a denoiser, a term on the predicted image whose minimizer is not the mean of all plausible images gets a gate
+    over the log-SNR unless the formula has one; terms that compare the images of a batch get the groups of the
+    captions; and DenoisingMSE gets the network's `sigma_data`.
+
+    Args:
+        loss: The loss of the formula.
+        model: The network.
 
     Raises:
-        ValueError: A denoising term is for another prediction than the network's, or a term reads what is not there.
+        ValueError: DenoisingMSE has another prediction than the network, or a term reads an input that the network
+            does not provide.
     """
     for name, term in zip(loss.names, loss.terms, strict=True):
         if isinstance(term.distance, TextAlignment | TextContrast) and "text" in term.inputs.values():
             raise ValueError(
-                f"The term '{name}' compares pictures with texts in one space, and the view 'text' is what this "
-                "network's own text encoder says. Take InfoNCE, or give CLIP's vectors in your own loop."
+                f"The term '{name}' compares images with texts in one feature space, but the input 'text' is an "
+                "embedding by this network's own text encoder. Use InfoNCE, or pass CLIP's embeddings in your own "
+                "loop."
             )
     if not isinstance(model, Denoiser):
         return loss, []
-    terms, remarks = [], []
+    terms, warnings = [], []
     for name, term in zip(loss.names, loss.terms, strict=True):
-        views = {p: v for p, v in BATCH_INPUTS.items() if p in term.optional and p not in term.input_renames}
-        term = term.on(views) if views else term
-        if "sketch" in term.inputs.values() and model.sketch is None:
-            raise ValueError(
-                f"The term '{name}' reads a sketch, and this network draws none: add --model-option sketch=1024."
-            )
-        if isinstance(term.distance, DenoisingMSE):
-            term = replace(term, distance=match_denoising_term(term.distance, model))
-        opens, gates = find_gate_logsnr(term), find_gates(term.weight)
-        if opens is not None and not gates:
-            term = replace(term, weight=term.weight * Gate(opens))
-        elif opens is not None and (early := min(gate.opens for gate in gates)) < opens:
-            remarks.append(
-                f"Warning: {name} prefers one answer where many are right, and acts from log-SNR {early:g} on, where "
-                f"{opens:g} is usual: it asks for detail that the noise still hides, at the cost of diversity."
-            )
-        terms.append(term)
+        prepared, warning = _prepare_term(name, term, model)
+        terms.append(prepared)
+        warnings += [warning] if warning else []
     if not any(isinstance(term.distance, DenoisingMSE) for term in terms):
-        remarks.append("Warning: no term is DenoisingMSE; what is sampled will not be spread as the pictures are.")
-    if (where := find_unbounded_logsnr(terms)) is not None:
-        remarks.append(
-            f"Warning: ContrastiveFlow outweighs the denoising at log-SNR {where:g}, and the loss has no least value "
-            "there. Give DenoisingMSE weighting='flow', or the contrast a smaller weight or a gate."
+        warnings.append("Warning: no term is DenoisingMSE; the samples will not follow the distribution of the images.")
+    if (logsnr := find_unbounded_logsnr(terms)) is not None:
+        warnings.append(
+            f"Warning: ContrastiveFlow outweighs DenoisingMSE at log-SNR {logsnr:g}, where the loss is unbounded "
+            "below. Use DenoisingMSE with weighting='flow', or a smaller weight or a gate for ContrastiveFlow."
         )
-    return Hybrid(terms), remarks
+    return Hybrid(terms), warnings
+
+
+def _prepare_term(name: str, term: Term, model: Denoiser) -> tuple[Term, str]:
+    """Return a term with batch inputs, settings and gate, and a warning or ""."""
+    inputs = {p: v for p, v in BATCH_INPUTS.items() if p in term.optional and p not in term.input_renames}
+    term = term.on(inputs) if inputs else term
+    if "prior" in term.inputs.values() and model.prior_decoder is None:
+        raise ValueError(
+            f"The term '{name}' reads the input 'prior', but the network has no prior; add "
+            "--model-option prior_width=1024."
+        )
+    if isinstance(term.distance, DenoisingMSE):
+        term = replace(term, distance=_match_denoising_term(term.distance, model))
+    opens, gates = find_gate_logsnr(term), find_gates(term.weight)
+    if opens is not None and not gates:
+        return replace(term, weight=term.weight * Gate(opens)), ""
+    if opens is not None and (earliest := min(gate.opens for gate in gates)) < opens:
+        return term, (
+            f"Warning: {name} is mode-seeking and its gate opens at log-SNR {earliest:g}; the default is {opens:g}. "
+            "Below the default the term asks for detail that the noise hides, at the cost of diversity."
+        )
+    return term, ""
 
 
 def find_unbounded_logsnr(terms: Sequence[Term]) -> float | None:
-    """A log-SNR at which the flows that are driven away count for more than the one that is learnt; None if none is."""
-    levels = torch.arange(-14.0, 14.5, 0.5, dtype=torch.float64)
-    sum_of_squares, driven = torch.zeros_like(levels), False
+    """Return the lowest log-SNR at which ContrastiveFlow outweighs DenoisingMSE; None if there is none."""
+    logsnr = torch.arange(-14.0, 14.5, 0.5, dtype=torch.float64)
+    curvature, has_contrast = torch.zeros_like(logsnr), False
     for term in terms:
-        loss = term.distance
-        if isinstance(loss, DenoisingMSE | ContrastiveFlow) and term.weight.share is not None:
-            return None  # it is weighed as the training goes
-        if isinstance(loss, DenoisingMSE):
-            which = loss.prediction if loss.weighting == "none" else loss.weighting
-            part = denoising_weight(which, levels, "x0", gamma=loss.gamma, sigma_data=loss.sigma_data)
-        elif isinstance(loss, ContrastiveFlow):
-            part, driven = -denoising_weight("flow", levels, "x0"), True
+        distance = term.distance
+        if isinstance(distance, DenoisingMSE | ContrastiveFlow) and term.weight.share is not None:
+            return None  # the weight is only known during training
+        if isinstance(distance, DenoisingMSE):
+            weighting = distance.prediction if distance.weighting == "none" else distance.weighting
+            part = denoising_weight(weighting, logsnr, "x0", gamma=distance.gamma, sigma_data=distance.sigma_data)
+        elif isinstance(distance, ContrastiveFlow):
+            part, has_contrast = -denoising_weight("flow", logsnr, "x0"), True
         else:
             continue
-        sum_of_squares += term.weight.final_value * apply_gates(part, term.weight, {"logsnr": levels})
-    below = levels[sum_of_squares < 0]
-    return float(below[0]) if driven and len(below) else None
+        curvature += term.weight.final_value * apply_gates(part, term.weight, {"logsnr": logsnr})
+    unbounded = logsnr[curvature < 0]
+    return float(unbounded[0]) if has_contrast and len(unbounded) else None
 
 
 def find_gate_logsnr(term: Term) -> float | None:
-    """The log-SNR at which a term opens by default; None for one that may act at every noise level."""
-    kept = term.distance.is_mean_seeking and all(stage.is_linear for _, stage in term.path)
-    if kept or not PREDICTED_INPUTS & set(term.inputs.values()):
+    """Return the log-SNR at which a term's default gate opens; None for a term that acts at every noise level."""
+    is_mean_seeking = term.distance.is_mean_seeking and all(stage.is_linear for _, stage in term.path)
+    if is_mean_seeking or not PREDICTED_INPUTS & set(term.inputs.values()):
         return None
     if term.distance.default_gate_logsnr is not None:
         return term.distance.default_gate_logsnr
     return NETWORK_GATE_LOGSNR if any(isinstance(stage, Features) for _, stage in term.path) else PIXEL_GATE_LOGSNR
 
 
-def match_denoising_term(loss: DenoisingMSE, model: Denoiser) -> DenoisingMSE:
-    """The denoising loss with the deviation of the network's pictures, where it matters."""
-    if loss.prediction != model.prediction:
+def _match_denoising_term(distance: DenoisingMSE, model: Denoiser) -> DenoisingMSE:
+    """Return DenoisingMSE with the network's `sigma_data`, if the term depends on it."""
+    if distance.prediction != model.prediction:
         raise ValueError(
-            f"The network predicts {model.prediction!r} and {loss!r} is for {loss.prediction!r}: write "
-            f"DenoisingMSE({model.prediction!r}, weighting=...), or train with --prediction {loss.prediction}."
+            f"The network predicts {model.prediction!r}, but {distance!r} is for {distance.prediction!r}. Use "
+            f"DenoisingMSE({model.prediction!r}, weighting=...), or train with --prediction {distance.prediction}."
         )
-    if "edm" not in (loss.prediction, loss.weighting) or loss.sigma_data == model.sigma_data:
-        return loss
-    return DenoisingMSE(loss.prediction, weighting=loss.weighting, gamma=loss.gamma, sigma_data=model.sigma_data)
+    if "edm" not in (distance.prediction, distance.weighting) or distance.sigma_data == model.sigma_data:
+        return distance
+    return DenoisingMSE(
+        distance.prediction, weighting=distance.weighting, gamma=distance.gamma, sigma_data=model.sigma_data
+    )

@@ -13,7 +13,7 @@ MIN_LINES, MIN_STEPS = 10, 100
 MIN_ACCURACY, MAX_LOSS = 0.999, 0.02
 """The accuracy and the loss of a discriminator that always wins."""
 
-MAX_SPREAD = 1e-4
+MAX_LOGIT_STD = 1e-4
 """The standard deviation of logits that are all equal."""
 
 MAX_GRADIENT_NORM = 1e-5
@@ -22,7 +22,7 @@ MAX_GRADIENT_NORM = 1e-5
 DIVERGED_LOSS = 1e3
 """The loss of a discriminator that has diverged; an untrained one has a loss of 2."""
 
-METRICS = ("critic", "real", "fake", "spread", "gradient_norm")
+METRICS = ("loss", "real_accuracy", "fake_accuracy", "logit_std", "gradient_norm")
 SYMPTOMS = {
     "flat": "returns the same logit for all images",
     "faint": "has no gradient at the image",
@@ -92,13 +92,13 @@ class DiscriminatorMonitor:
 def find_symptoms(metrics: Mapping[str, float]) -> list[str]:
     """Return the symptoms of a collapse in the metrics of one discriminator at one step."""
     found = []
-    if metrics.get("spread", 1.0) < MAX_SPREAD:
+    if metrics.get("logit_std", 1.0) < MAX_LOGIT_STD:
         found.append("flat")
     if metrics.get("gradient_norm", 1.0) < MAX_GRADIENT_NORM:
         found.append("faint")
-    accuracy = min(metrics.get("real", 0.0), metrics.get("fake", 0.0))
-    if accuracy >= MIN_ACCURACY and abs(metrics.get("critic", 1.0)) < MAX_LOSS:
+    accuracy = min(metrics.get("real_accuracy", 0.0), metrics.get("fake_accuracy", 0.0))
+    if accuracy >= MIN_ACCURACY and abs(metrics.get("loss", 1.0)) < MAX_LOSS:
         found.append("won")
-    if metrics.get("critic", 0.0) > DIVERGED_LOSS:
+    if metrics.get("loss", 0.0) > DIVERGED_LOSS:
         found.append("wild")
     return found

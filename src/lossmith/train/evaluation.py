@@ -44,7 +44,7 @@ def evaluate_images(
         moved = {key: tensor.to(device) for key, tensor in batch.items()}
         with torch.no_grad():
             pred = restore(moved)
-        yield EvaluatedImage(name, moved, pred, compute_metrics(pred, moved["target"], border=border, which=which))
+        yield EvaluatedImage(name, moved, pred, compute_metrics(pred, moved["target"], border=border, metrics=which))
 
 
 def mean_metrics(rows: Sequence[dict[str, float]]) -> dict[str, float]:

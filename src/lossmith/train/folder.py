@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lossmith._files import explain_write_errors, write_atomically, write_text_atomically
+from lossmith.parser import update_term_name
 from lossmith.train.settings import Settings
 
 try:
@@ -33,8 +34,19 @@ LOCKS: dict[Path, int] = {}
 
 LOGS = ("log.jsonl", "validation.jsonl")
 
+TERM_KEYS = {"terms", "weights", "discriminators", "nonfinite", "collapsed"}
+"""The keys of a log line whose values are dictionaries by the name of a term."""
 RENAMED_LOG_KEYS = {"critics": "discriminators", "observed": "extra_metrics", "spared": "nonfinite"}
 """Keys of log.jsonl in runs of version 0.1, and their names now."""
+RENAMED_DISCRIMINATOR_METRICS = {
+    "critic": "loss",
+    "real": "real_accuracy",
+    "fake": "fake_accuracy",
+    "spread": "logit_std",
+    "penalty": "gradient_penalty",
+    "pull": "gradient_norm",
+}
+"""Metrics of a discriminator in runs of version 0.1, and their names now."""
 
 
 class RunFolder:
@@ -160,8 +172,12 @@ def current_log_line(line: Mapping[str, Any]) -> dict[str, Any]:
     """
     renamed = {RENAMED_LOG_KEYS.get(key, key): value for key, value in line.items()}
     if isinstance(metrics := renamed.get("discriminators"), dict):
+        parts = {key: key.rpartition(".") for key in metrics}
         renamed["discriminators"] = {
-            f"{key.removesuffix('.pull')}.gradient_norm" if key.endswith(".pull") else key: value
-            for key, value in metrics.items()
+            f"{term}.{RENAMED_DISCRIMINATOR_METRICS.get(metric, metric)}": metrics[key]
+            for key, (term, _, metric) in parts.items()
         }
+    for key in TERM_KEYS & renamed.keys():
+        if isinstance(renamed[key], dict):
+            renamed[key] = {update_term_name(name): value for name, value in renamed[key].items()}
     return renamed

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import WeightValue
-from lossmith.models.conditioned import span
+from lossmith.models.knob_values import check_knob_range
 
 __all__ = ["KnobSampler", "normalized_weighted_sum"]
 
@@ -43,7 +43,7 @@ class KnobSampler:
     def __init__(self, ranges: Mapping[str, tuple[float, float]], ends: float = 0.6) -> None:
         if not 0 <= ends < 1:
             raise ValueError(f"KnobSampler ends must be at least 0 and less than 1; got {ends!r}.")
-        self.ranges, self.ends = {name: span(name, both) for name, both in ranges.items()}, ends
+        self.ranges, self.ends = {name: check_knob_range(name, both) for name, both in ranges.items()}, ends
 
     def __call__(
         self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"

@@ -23,13 +23,13 @@ class TrainingProgress(StepCallback):
     The bar moves at every step, without synchronization; the terms change when the log writer has read them.
 
     Args:
-        log: The log writer.
+        log_writer: The log writer.
         images: Images in a step.
         console: The console.
     """
 
-    def __init__(self, log: LogWriter, *, images: int, console: Console) -> None:
-        self.log, self.images, self.console = log, images, console
+    def __init__(self, log_writer: LogWriter, *, images: int, console: Console) -> None:
+        self.log_writer, self.images, self.console = log_writer, images, console
         columns = BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}")
         self.bar = Progress(*columns, console=console)
         self.terms_text = Text()
@@ -49,12 +49,12 @@ class TrainingProgress(StepCallback):
         if not trainer.is_global_zero:
             return
         self.step_times = [*self.step_times[-50:], time.monotonic()]
-        is_logged = self.log.line.get("step") == step
+        is_logged = self.log_writer.line.get("step") == step
         for name, message in module.nonfinite_report.messages.items():
             if name not in self.reported:
                 self.reported.add(name)
                 self.print(f"{message}; it was excluded there. log.jsonl counts these steps.")
-        for message in self.log.line.get("collapsed", {}).values() if is_logged else ():
+        for message in self.log_writer.line.get("collapsed", {}).values() if is_logged else ():
             self.print(message)
         remaining = self.speed_text(trainer.max_steps - step)
         if self.live is not None:
@@ -76,7 +76,7 @@ class TrainingProgress(StepCallback):
 
     def loss_text(self) -> str:
         """Return the loss and each term with its share, from the last log line."""
-        if not (line := self.log.line):
+        if not (line := self.log_writer.line):
             return ""
         shares = loss_shares(line["terms"], line["weights"])
         terms = [f"{n} {value:.4g} ({shares[n]:.0%})" for n, value in line["terms"].items() if value is not None]

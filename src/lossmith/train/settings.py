@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from lossmith._checks import check_choice, check_integer, check_number
+from lossmith.parser import update_formula
+from lossmith.models.files import update_spec
+from lossmith.models.knob_values import check_knob_range
+from lossmith.tasks import TASKS
 from lossmith.tasks.options import option, option_annotations
 
 __all__ = ["Precision", "Schedule", "Settings"]
@@ -48,7 +52,7 @@ class Settings:
         option("Balancer of the term weights: share, uncertainty, gradnorm, adaptive, ... \\[none].", panel=RUN),
     ] = None
     calibrate: Annotated[
-        bool, option("Scale each term weight to equal gradient norms, measured before the first step.", panel=RUN)
+        bool, option("Interpret weights in units of equal gradient norms, measured before the first step.", panel=RUN)
     ] = False
     seed: Annotated[int, option("Random seed for weights, crops and their order.", panel=RUN, min=0)] = 0
     log_every: Annotated[int, option("Steps between log lines.", panel=RUN, min=1)] = 20
@@ -60,7 +64,7 @@ class Settings:
     ] = None
     val_count: Annotated[int, option("Maximum number of validation images.", panel=DATA, min=1)] = 16
     batch: Annotated[int, option("Images in a micro-batch, over all devices.", panel=DATA, min=1)] = 16
-    crop: Annotated[int, option("Side of the training crops in pixels of the target.", panel=DATA, min=1)] = 192
+    crop: Annotated[int, option("Side of the training crops in pixels of the target.", panel=DATA, min=8)] = 192
 
     model: Mapping[str, Any] = field(default_factory=lambda: {"name": "edsr"})
     """The name of the network, or a file of weights, and the network's arguments, such as ``{"name": "edsr"}``."""
@@ -90,10 +94,8 @@ class Settings:
         check_integer("scale", self.scale, low=1)
         if self.ema == 1:
             raise ValueError(f"ema must be less than 1; got {self.ema!r}.")
-        for name, ends in self.knobs.items():
-            if not (len(ends) == 2 and all(isinstance(end, int | float) for end in ends) and 0 < ends[0] < ends[1]):
-                raise ValueError(f"The knob '{name}' must have a range of two numbers, 0 < low < high; got {ends!r}.")
-        object.__setattr__(self, "knobs", {name: (float(a), float(b)) for name, (a, b) in self.knobs.items()})
+        knobs = {name: check_knob_range(name, ends) for name, ends in self.knobs.items()}
+        object.__setattr__(self, "knobs", knobs)
         if self.crop % self.scale:
             raise ValueError(
                 f"crop must be a multiple of the scale, {self.scale}; got {self.crop}. "
@@ -124,8 +126,13 @@ class Settings:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             known = {f.name for f in fields(cls)}
+            if (task := TASKS.get(record.get("task"))) is not None:
+                record["options"] = task.current_options(record.get("options", {}))
+            record["loss"] = update_formula(record["loss"])
+            if "model" in record:
+                record["model"] = update_spec(record["model"])
             return cls(**{name: value for name, value in record.items() if name in known})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} holds no settings of a run: {error}.") from None
 
 

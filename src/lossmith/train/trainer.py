@@ -161,7 +161,7 @@ def plan_rows(plan: CostPlan) -> list[dict[str, Any]]:
     return [
         {
             "network": f"{p.network} @ {p.preceding_lenses}" if p.preceding_lenses else p.network,
-            "view": p.input_name,
+            "input": p.input_name,
             "layers": list(p.layers),
             "terms": list(p.terms),
             "GFLOP forward": p.forward_flops / 1e9,

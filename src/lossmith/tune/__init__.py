@@ -1,1 +1,1 @@
-"""Tuning: which weights to take, judged on pictures that the loss never saw."""
+"""Search for the weights of a loss by validation metrics, as a multi-objective optimisation with Optuna."""

@@ -1,9 +1,9 @@
-"""What a study found, read from its folder alone: the front, its knee, how much of the plane it covers."""
+"""The findings of a study, read from its folder: Pareto front, knee and hypervolume."""
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,218 +11,230 @@ from typing import Any
 
 from lossmith._files import write_text_atomically
 from lossmith.tune.objectives import Objective, to_point
-from lossmith.tune.pareto import find_front, hypervolume, bootstrap_knee
-from lossmith.tune.pareto import find_knee as nearest
+from lossmith.tune.pareto import bootstrap_knee, find_front, find_knee, hypervolume
 from lossmith.tune.published_results import PublishedResult, find_published_results
 from lossmith.tune.search import Search, read_search
-from lossmith.tune.trial import TrialResult, read_json, read_result, write_json
+from lossmith.tune.trial import ImageMetrics, TrialResult, read_json, read_result, write_json
 
-__all__ = ["Findings", "read_findings", "is_study"]
+__all__ = ["BASELINES_FILE", "Findings", "has_findings", "is_study", "read_findings"]
+
+BASELINES_FILE = "baselines.json"
+"""The file of the baselines' metrics, which is written before the first trial."""
+OLD_BASELINES_FILE = "marks.json"
+"""The same file in version 0.1."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study found so far.
+    """What the finished trials of a study show.
 
     Args:
-        folder: Its folder.
-        search: What was asked.
-        trials: Those that ended with a result, by their number.
-        marks: First the figures of what every trial must beat, such as "bicubic"; then those of the network that all
-            began with, "start", if there was one.
-        protocol: What each figure is, in words.
-        sharing: The figures that look through a network of the loss, and through which.
-        importance: For each figure, how much each free name decides of it.
+        folder: The study's folder.
+        search: The search.
+        trials: The finished trials, by number.
+        baselines: The metrics of the task's baseline, such as "bicubic", then those of the initial network, "start", if
+            the trials have one: for each the mean metrics and the metrics of each image.
+        protocol: The description of each metric.
+        shared_networks: The metrics that use a network of the loss, and the network.
+        importance: For each metric the importance of each free name.
     """
 
     folder: Path
     search: Search
     trials: Sequence[TrialResult]
-    marks: Mapping[str, Mapping[str, Any]]
+    baselines: Mapping[str, Mapping[str, Any]]
     protocol: Mapping[str, str]
-    sharing: Mapping[str, str]
+    shared_networks: Mapping[str, str]
     importance: Mapping[str, Mapping[str, float]]
 
     @property
-    def axes(self) -> tuple[Objective, ...]:
-        """What is judged by."""
-        return self.search.axes
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives."""
+        return self.search.objectives
 
     @property
-    def baseline(self) -> str:
-        """What every trial must beat: the task's answer that needs no network."""
-        return next(iter(self.marks))
+    def baseline_name(self) -> str:
+        """The name of the task's baseline, the method without a network."""
+        return next(iter(self.baselines))
 
     @property
-    def judges(self) -> int:
-        """How many pictures it is judged by."""
-        return len(self.marks[self.baseline]["pictures"])
+    def image_count(self) -> int:
+        """The number of validation images."""
+        return len(self.baselines[self.baseline_name]["image_metrics"])
 
-    def place(self, trial: TrialResult) -> Path:
-        """The run folder of a trial."""
+    def run_folder(self, trial: TrialResult) -> Path:
+        """Return the run folder of a trial."""
         return self.folder / "trials" / trial.run
 
-    def missed(self, trial: TrialResult) -> list[str]:
-        """The floors that a complete trial is below."""
-        floors = self.search.floors
-        held = (a for a in self.axes if a.metric in floors)
-        return [a.metric for a in held if a.misses(trial.figures[a.metric], floors[a.metric]) > 0]
+    def violated_constraints(self, trial: TrialResult) -> list[str]:
+        """Return the metrics of a complete trial that violate their constraints."""
+        if trial.state != "complete":
+            return []
+        bounds = self.search.constraints
+        constrained = (objective for objective in self.objectives if objective.metric in bounds)
+        return [o.metric for o in constrained if o.violation(trial.metrics[o.metric], bounds[o.metric]) > 0]
 
-    def remark(self, trial: TrialResult) -> str:
-        """Why a trial does not count, in words; empty if it does."""
+    def reason(self, trial: TrialResult) -> str:
+        """Return why a trial is not feasible; "" if it is."""
         if trial.state == "complete":
-            return "".join(f"below the floor of {name} " for name in self.missed(trial)).strip()
-        return trial.why
+            return " ".join(f"violates the constraint on {name}" for name in self.violated_constraints(trial))
+        return trial.reason
 
     @cached_property
-    def sound(self) -> list[TrialResult]:
-        """The trials that were trained to their end and hold the floors."""
-        return [trial for trial in self.trials if trial.state == "complete" and not self.missed(trial)]
+    def feasible(self) -> list[TrialResult]:
+        """The complete trials that satisfy the constraints."""
+        return [trial for trial in self.trials if trial.state == "complete" and not self.violated_constraints(trial)]
 
     @cached_property
     def points(self) -> list[tuple[float, ...]]:
-        """The sound trials as points of which less is better."""
-        return [tuple(to_point(trial.figures, self.axes)) for trial in self.sound]
+        """The feasible trials as points whose coordinates are better if lower."""
+        return [tuple(to_point(trial.metrics, self.objectives)) for trial in self.feasible]
 
     @cached_property
-    def find_front(self) -> list[TrialResult]:
-        """Those that no other beats, by the first axis."""
-        return [self.sound[i] for i in find_front(self.points)]
+    def front(self) -> list[TrialResult]:
+        """The Pareto front: the feasible trials that no other one dominates, ordered by the first objective."""
+        return [self.feasible[i] for i in find_front(self.points)]
 
     @property
-    def reference(self) -> tuple[float, ...]:
-        """What every trial must beat, as a point."""
-        return tuple(to_point(self.marks[self.baseline]["figures"], self.axes))
+    def reference_point(self) -> tuple[float, ...]:
+        """The baseline as a point."""
+        return tuple(to_point(self.baselines[self.baseline_name]["metrics"], self.objectives))
 
     @cached_property
     def hypervolume(self) -> float:
-        """What the front covers of the plane beyond the baseline, in the axes' units."""
-        return hypervolume(self.points, self.reference)
+        """The hypervolume of the front beyond the baseline, in the units of the metrics."""
+        return hypervolume(self.points, self.reference_point)
 
     @cached_property
-    def ranges(self) -> list[tuple[float, float]]:
-        """From the best seen on each axis to the baseline, or to the worst of the front where that one is better."""
-        found = []
+    def knee_ranges(self) -> list[tuple[float, float]]:
+        """The range of each axis: from the best value to the baseline, or to the front's worst value if that is worse."""
+        ranges = []
         on_front = [self.points[i] for i in find_front(self.points)]
-        for axis, mark in enumerate(self.reference):
-            seen = [row[axis] for row in on_front]
-            worst = mark if mark > min(seen) else max(seen)
-            found.append((min(seen), worst if worst > min(seen) else math.nextafter(min(seen), math.inf)))
-        return found
+        for axis, baseline in enumerate(self.reference_point):
+            values = [point[axis] for point in on_front]
+            best = min(values)
+            worst = baseline if baseline > best else max(values)
+            ranges.append((best, worst if worst > best else math.nextafter(best, math.inf)))
+        return ranges
 
     @cached_property
     def knee(self) -> TrialResult | None:
-        """The trial that is nearest to the best of everything."""
-        return self.sound[nearest(self.points, self.ranges)] if self.sound else None
+        """The trial nearest to the best values of all objectives."""
+        return self.feasible[find_knee(self.points, self.knee_ranges)] if self.feasible else None
 
     @cached_property
-    def shares(self) -> dict[int, float]:
-        """How often each trial is the knee when the validation pictures are drawn anew.
+    def knee_frequencies(self) -> dict[int, float]:
+        """How often each trial is the knee under bootstrap resampling of the validation images.
 
-        Of each picture it is the gain over the baseline that counts: pictures differ far more in how hard they are than
-        trials do in what they make of them.
+        The gain over the baseline is resampled, because images differ more in difficulty than trials differ in quality.
         """
-        names = {axis.metric for axis in self.axes}
-        plain = self.marks[self.baseline]["pictures"]
+        metrics = {objective.metric for objective in self.objectives}
+        baseline: ImageMetrics = self.baselines[self.baseline_name]["image_metrics"]
+        rows = [baseline, *(trial.image_metrics for trial in self.feasible)]
         common = [
-            name
-            for name in sorted(plain)
-            if all(math.isfinite(r.get(name, {}).get(n, math.nan)) for r in [plain, *self.rows] for n in names)
+            image
+            for image in sorted(baseline)
+            if all(math.isfinite(row.get(image, {}).get(name, math.nan)) for row in rows for name in metrics)
         ]
-        if not common or not self.sound:
+        if not common or not self.feasible:
             return {}
-        zero = {name: to_point(plain[name], self.axes) for name in common}
+        zero, *points = [[to_point(row[image], self.objectives) for image in common] for row in rows]
         gains = [
-            [tuple(a - b for a, b in zip(to_point(row[name], self.axes), zero[name], strict=True)) for name in common]
-            for row in self.rows
+            [tuple(a - b for a, b in zip(point, origin, strict=True)) for point, origin in zip(row, zero, strict=True)]
+            for row in points
         ]
-        ranges = [(best - mark, worst - mark) for (best, worst), mark in zip(self.ranges, self.reference, strict=True)]
-        shares = bootstrap_knee(gains, ranges)
-        return {trial.number: share for trial, share in zip(self.sound, shares, strict=True)}
+        reference = zip(self.knee_ranges, self.reference_point, strict=True)
+        frequencies = bootstrap_knee(gains, [(best - value, worst - value) for (best, worst), value in reference])
+        return {trial.number: frequency for trial, frequency in zip(self.feasible, frequencies, strict=True)}
 
-    @property
-    def rows(self) -> list[Mapping[str, Mapping[str, float]]]:
-        """The figures of each picture, for each sound trial."""
-        return [trial.pictures for trial in self.sound]
+    def published_results(self) -> tuple[list[PublishedResult], str]:
+        """Return the published results that are comparable with the trials, or the reason why none is."""
+        settings, measured = self.search.settings(self.search.midpoint), self.baselines[self.baseline_name]["metrics"]
+        return find_published_results(settings, self.search.val, self.image_count, self.protocol, measured)
 
-    @property
-    def find_published_results(self) -> tuple[list[PublishedResult], str]:
-        """Published figures that may stand beside these, or why there are none."""
-        settings, measured = self.search.settings(self.search.middle), self.marks[self.baseline]["figures"]
-        return find_published_results(settings, self.search.val, self.judges, self.protocol, measured)
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+    def to_record(self) -> dict[str, Any]:
+        """Return the findings as plain values."""
         states = [trial.state for trial in self.trials]
-        chosen = self.knee
+        knee = self.knee
         return {
             "loss": self.search.loss,
-            "axes": [axis.text for axis in self.axes],
+            "objectives": [str(objective) for objective in self.objectives],
             "trials": {state: states.count(state) for state in ("complete", "pruned", "failed")},
-            "below_floor": [trial.number for trial in self.trials if trial.state == "complete" and self.missed(trial)],
-            "front": [self.row(trial) for trial in self.front],
-            "knee": None if chosen is None else {**self.row(chosen), "share": self.shares.get(chosen.number)},
-            "knee_shares": {str(number): share for number, share in self.shares.items() if share},
+            "infeasible": [trial.number for trial in self.trials if self.violated_constraints(trial)],
+            "front": [self._trial_record(trial) for trial in self.front],
+            "knee": knee and {**self._trial_record(knee), "frequency": self.knee_frequencies.get(knee.number)},
+            "knee_frequencies": {str(number): share for number, share in self.knee_frequencies.items() if share},
             "hypervolume": self.hypervolume,
-            "marks": {name: mark["figures"] for name, mark in self.marks.items()},
+            "baselines": {name: baseline["metrics"] for name, baseline in self.baselines.items()},
             "importance": self.importance,
             "protocol": self.protocol,
-            "sharing": self.sharing,
-            "pictures": self.judges,
+            "shared_networks": self.shared_networks,
+            "images": self.image_count,
         }
 
-    def row(self, trial: TrialResult) -> dict[str, Any]:
-        """A trial in short."""
-        values = self.search.values(trial.drawn)
-        return {"number": trial.number, **values, **trial.figures, "loss": trial.loss, "run": trial.run}
+    def _trial_record(self, trial: TrialResult) -> dict[str, Any]:
+        params = self.search.literals(trial.params)
+        return {"number": trial.number, **params, **trial.metrics, "loss": trial.loss, "run": trial.run}
 
     def export(self) -> None:
-        """Writes findings.json and trials.csv into the folder."""
-        write_json(self.folder / "findings.json", self.record)
-        names, metrics = list(self.search.space), [axis.metric for axis in self.axes]
-        heading = ["number", "state", *names, *metrics, "front", "knee_share", "steps", "seconds", "run", "loss", "why"]
+        """Write findings.json and trials.csv into the study's folder."""
+        write_json(self.folder / "findings.json", self.to_record())
+        names, metrics = list(self.search.space), [objective.metric for objective in self.objectives]
+        columns = ["number", "state", *names, *metrics, "front", "knee_frequency", "steps", "seconds", "run", "loss"]
         text = io.StringIO()
-        sheet = csv.writer(text)
-        sheet.writerow(heading)
+        table = csv.writer(text)
+        table.writerow([*columns, "reason"])
         for trial in self.trials:
-            values = self.search.values(trial.drawn)
-            sheet.writerow(
-                [trial.number, trial.state, *(values[name] for name in names)]
-                + [trial.figures.get(metric, "") for metric in metrics]
-                + [int(trial in self.front), self.shares.get(trial.number, ""), trial.step, trial.seconds]
-                + [trial.run, trial.loss, self.remark(trial)]
+            params = self.search.literals(trial.params)
+            table.writerow(
+                [trial.number, trial.state, *(params[name] for name in names)]
+                + [trial.metrics.get(metric, "") for metric in metrics]
+                + [int(trial in self.front), self.knee_frequencies.get(trial.number, ""), trial.step, trial.seconds]
+                + [trial.run, trial.loss, self.reason(trial)]
             )
         write_text_atomically(self.folder / "trials.csv", text.getvalue())
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder is a study's."""
+    """Return whether a folder is that of a study."""
     return (folder / "study.json").is_file()
 
 
+def has_findings(folder: Path) -> bool:
+    """Return whether the study of a folder has started, so that :func:`read_findings` can read it."""
+    return any((folder / name).is_file() for name in (BASELINES_FILE, OLD_BASELINES_FILE))
+
+
 def read_findings(folder: str | Path) -> Findings:
-    """What the study of a folder found so far.
+    """Return the findings of the study of a folder.
 
     Raises:
-        ValueError: There is no study in it, or it has hardly begun.
+        ValueError: The folder holds no study, or the study has not started.
     """
     path = Path(folder)
     search = read_search(path / "study.json")
-    marks = read_json(path / "marks.json", None)
-    if not isinstance(marks, dict):
-        raise ValueError(f"The study in {str(path)!r} has not begun: give the command that it was made with again.")
+    record = _read_baselines(path)
+    if not isinstance(record, dict):
+        raise ValueError(f"The study in {str(path)!r} has not started; rerun its command.")
+    results = (read_result(file.parent) for file in (path / "trials").glob("*/result.json"))
     return Findings(
         folder=path,
         search=search,
-        trials=sorted(ended(path / "trials"), key=lambda trial: trial.number),
-        marks=marks["marks"],
-        protocol=marks["protocol"],
-        sharing=marks["sharing"],
+        trials=sorted((result for result in results if result), key=lambda result: result.number),
+        baselines=record["baselines"],
+        protocol=record["protocol"],
+        shared_networks=record["shared_networks"],
         importance=read_json(path / "importance.json", {}),
     )
 
 
-def ended(trials: Path) -> Iterable[TrialResult]:
-    """The results of a folder of runs."""
-    return [found for file in trials.glob("*/result.json") if (found := read_result(file.parent))]
+def _read_baselines(folder: Path) -> Any:
+    """Return the content of baselines.json, or of the file of version 0.1 with the keys of baselines.json."""
+    record = read_json(folder / BASELINES_FILE, None)
+    old = read_json(folder / OLD_BASELINES_FILE, None) if record is None else None
+    if not isinstance(old, dict):
+        return record
+    baselines = {
+        name: {"metrics": each["figures"], "image_metrics": each["pictures"]} for name, each in old["marks"].items()
+    }
+    return {"baselines": baselines, "protocol": old["protocol"], "shared_networks": old["sharing"]}

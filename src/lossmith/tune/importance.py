@@ -1,4 +1,4 @@
-"""How much each free name decides of each figure, as far as the trials tell."""
+"""The importance of each free name for each objective."""
 
 import warnings
 from collections.abc import Callable
@@ -12,30 +12,33 @@ from lossmith.tune.search import Search
 
 __all__ = ["parameter_importance"]
 
-LEAST = 8
-"""Complete trials; of fewer nothing can be said."""
+MIN_TRIALS = 8
+"""The least number of complete trials from which importances are computed."""
 
 
 def parameter_importance(search: Search, study: Study) -> dict[str, dict[str, float]]:
-    """For each axis, the shares of the free names in what sets its good trials apart; they add up to one.
+    """Return for each objective the relative importance of the free names, by Optuna's PED-ANOVA.
 
-    It is Optuna's PED-ANOVA, one axis at a time. It compares where the best trials lie with where all lie, and so says
-    nothing about what a name would do outside its range. Empty with one free name, or with too few trials.
+    The method compares the distribution of the best trials with that of all trials, so it says nothing about values
+    outside the ranges.
+
+    Returns:
+        For each metric the importance of each free name; the importances add up to 1. Empty with one free name, or with
+        fewer than 8 complete trials.
     """
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(search.space) < 2 or len(done) < LEAST:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(search.space) < 2 or len(complete) < MIN_TRIALS:
         return {}
     found: dict[str, dict[str, float]] = {}
-    for index, axis in enumerate(search.axes):
-        if len({trial.values[index] for trial in done}) < 2:
+    for index, objective in enumerate(search.objectives):
+        if len({trial.values[index] for trial in complete}) < 2:
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it remarks that low is good, for which `down` sees
-            shares = optuna.importance.get_param_importances(study, target=lowered(axis, index))
-        found[axis.metric] = {name: float(share) for name, share in shares.items()}
+            warnings.simplefilter("ignore")  # a reminder that lower values count as better, as costs are
+            importances = optuna.importance.get_param_importances(study, target=_cost_of(objective, index))
+        found[objective.metric] = {name: float(value) for name, value in importances.items()}
     return found
 
 
-def lowered(axis: Objective, index: int) -> Callable[[FrozenTrial], float]:
-    """What gives a trial's figure, turned so that less is better."""
-    return lambda trial: axis.down(trial.values[index])
+def _cost_of(objective: Objective, index: int) -> Callable[[FrozenTrial], float]:
+    return lambda trial: objective.to_cost(trial.values[index])

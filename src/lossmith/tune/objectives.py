@@ -1,115 +1,109 @@
-"""What a study judges by: figures of the validation, each with the direction in which it is better."""
+"""The objectives of a study: validation metrics, each to be minimised or maximised."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from lossmith._checks import check_choice
 from lossmith.metrics import MetricName
 from lossmith.tune.pareto import Point
 
-__all__ = ["Objective", "parse_objectives", "parse_constraints", "to_point"]
+__all__ = ["Objective", "parse_constraints", "parse_objectives", "to_point"]
 
-LARGER = ("psnr_y", "psnr_rgb", "ssim_y")
-NO_AXIS = {"texture": "its best value is 1, neither the largest nor the smallest"}
-DECIBEL = 0.05  # a PSNR that differs by less is the same to a first look at a third of the steps
-PART = 0.02  # and so is another figure that differs by less than this part of itself
+MAXIMIZED = ("psnr_y", "psnr_rgb", "ssim_y")
+UNSUITABLE = {"texture": "its best value is 1, neither the largest nor the smallest"}
+"""The metrics that cannot be objectives, and why."""
+PSNR_TOLERANCE = 0.05
+"""The least difference in dB between two PSNR values that prunes a trial."""
+RELATIVE_TOLERANCE = 0.02
+"""The least relative difference between two values of another metric that prunes a trial."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A figure, and whether more of it is better.
+    """A metric and the direction in which the metric improves.
 
     Args:
-        metric: The figure's name.
-        larger: Whether more is better.
+        metric: The metric.
+        maximize: Whether higher is better.
     """
 
     metric: MetricName
-    larger: bool
+    maximize: bool
 
-    @property
-    def text(self) -> str:
-        """As the command line has it."""
-        return f"{self.metric}:{'max' if self.larger else 'min'}"
+    def __str__(self) -> str:
+        """Return the text of the objective on the command line, such as ``psnr_y:max``."""
+        return f"{self.metric}:{'max' if self.maximize else 'min'}"
 
-    def down(self, value: float) -> float:
-        """The value turned so that less is better, and back."""
-        return -value if self.larger else value
+    def to_cost(self, value: float) -> float:
+        """Return the value, negated if higher is better, so that lower is better; also the inverse map."""
+        return -value if self.maximize else value
 
-    def margin(self, value: float) -> float:
-        """How much worse than a value another must be to count as worse."""
-        return DECIBEL if self.metric.startswith("psnr") else PART * abs(value)
+    def tolerance(self, value: float) -> float:
+        """Return the least difference from a value that counts as worse when trials are pruned."""
+        return PSNR_TOLERANCE if self.metric.startswith("psnr") else RELATIVE_TOLERANCE * abs(value)
 
-    def misses(self, value: float, bound: float) -> float:
-        """By how much a value is worse than a bound; 0 or less if it is not."""
-        return self.down(value) - self.down(bound)
+    def violation(self, value: float, bound: float) -> float:
+        """Return by how much a value is worse than a bound; at most 0 if the bound is satisfied."""
+        return self.to_cost(value) - self.to_cost(bound)
 
 
 def parse_objectives(text: str) -> tuple[Objective, ...]:
-    """The axes that a text names.
+    """Return the objectives of a text.
 
     Args:
-        text: Such as ``psnr_y:max,lpips_alex:min``; the direction may be left out, for every figure has its own.
+        text: Two or three metrics, such as ``psnr_y:max,lpips_alex:min``; the directions are optional.
 
     Raises:
-        ValueError: A figure that there is not, one twice, a wrong direction, or not two or three of them.
+        ValueError: A metric is unknown, unsuitable or given twice, a direction is wrong, or the number of metrics is
+            not two or three.
 
     Example:
-        >>> [axis.text for axis in axes("psnr_y,lpips_alex")]
+        >>> [str(objective) for objective in parse_objectives("psnr_y,lpips_alex")]
         ['psnr_y:max', 'lpips_alex:min']
     """
-    found: list[Objective] = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
+    objectives: list[Objective] = []
+    for part in filter(None, (each.strip() for each in text.split(","))):
         name, _, direction = part.partition(":")
-        axis = Objective(known(name), name in LARGER)
-        if direction not in ("", "max", "min") or (direction and part != axis.text):
-            raise ValueError(f"--objectives: {part!r} has the wrong direction; write {axis.text}.")
-        if axis in found:
-            raise ValueError(f"--objectives names {name} twice.")
-        found.append(axis)
-    if len(found) not in (2, 3):
+        if name in UNSUITABLE:
+            raise ValueError(f"{name} cannot be an objective: {UNSUITABLE[name]}.")
+        choices = [metric for metric in get_args(MetricName) if metric not in UNSUITABLE]
+        objective = Objective(check_choice("--objectives", name, choices), name in MAXIMIZED)
+        if direction not in ("", "max", "min") or (direction and part != str(objective)):
+            raise ValueError(f"--objectives has the wrong direction in {part!r}; write {objective}.")
+        if objective in objectives:
+            raise ValueError(f"--objectives has {name} twice.")
+        objectives.append(objective)
+    if len(objectives) not in (2, 3):
         raise ValueError(
-            f"--objectives wants two or three figures, since a study looks for what trades one for another; got {len(found)}."
+            f"--objectives must have two or three metrics, whose trade-off a study finds; got {len(objectives)}."
         )
-    return tuple(found)
+    return tuple(objectives)
 
 
-def known(name: str) -> MetricName:
-    """The metric of a name.
+def parse_constraints(texts: Sequence[str], objectives: Sequence[Objective], option: str) -> dict[str, float]:
+    """Return the bounds of metrics that options such as ``--constraint psnr_y=27`` give.
 
-    Raises:
-        ValueError: There is none, or it is no axis.
-    """
-    names: tuple[MetricName, ...] = get_args(MetricName)
-    if name in NO_AXIS:
-        raise ValueError(f"{name} is no axis of a study: {NO_AXIS[name]}.")
-    for metric in names:
-        if metric == name:
-            return metric
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(n for n in names if n not in NO_AXIS)}."
-    raise ValueError(f"There is no figure {name!r} to judge by; {hint}")
-
-
-def parse_constraints(texts: Sequence[str], among: Sequence[Objective], option: str) -> dict[str, float]:
-    """Values of axes that options such as ``--constraint psnr_y=27`` give.
+    Args:
+        texts: The values of the option.
+        objectives: The objectives of the study.
+        option: The name of the option, for errors.
 
     Raises:
-        ValueError: One is not of this form, or its figure is no axis of the study.
+        ValueError: A text is malformed, or its metric is not an objective.
     """
-    found: dict[str, float] = {}
+    bounds: dict[str, float] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name not in {axis.metric for axis in among}:
-            raise ValueError(f"{option} wants FIGURE=VALUE for a figure of --objectives; got {text!r}.")
+        if not equals or name not in {objective.metric for objective in objectives}:
+            raise ValueError(f"{option} must be METRIC=VALUE with a metric of --objectives; got {text!r}.")
         try:
-            found[name] = float(value)
+            bounds[name] = float(value)
         except ValueError:
-            raise ValueError(f"{option} {name} wants a number; got {value!r}.") from None
-    return found
+            raise ValueError(f"{option} {name} must be a number; got {value!r}.") from None
+    return bounds
 
 
-def to_point(figures: Mapping[str, float], among: Sequence[Objective]) -> Point:
-    """Figures as a point of which less is better on all axes."""
-    return tuple(axis.down(figures[axis.metric]) for axis in among)
+def to_point(metrics: Mapping[str, float], objectives: Sequence[Objective]) -> Point:
+    """Return metrics as a point whose coordinates are better if lower."""
+    return tuple(objective.to_cost(metrics[objective.metric]) for objective in objectives)

@@ -1,13 +1,13 @@
-"""A study from the texts of a command line."""
+"""The search that command-line options describe."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from lossmith.tune.objectives import parse_objectives, parse_constraints
+from lossmith.tune.objectives import parse_constraints, parse_objectives
 from lossmith.tune.search import Search
-from lossmith.tune.space import parse_choice, parse_space, parse_range
+from lossmith.tune.space import parse_choice, parse_range, parse_space
 
 __all__ = ["search_from_options"]
 
@@ -18,56 +18,61 @@ def search_from_options(
     val: Path,
     *,
     steps: int,
-    figures: str,
+    objectives: str,
     ranges: Sequence[str],
     choices: Sequence[str],
     lr: str,
-    rungs: str,
-    floors: Sequence[str],
+    prune_at: str,
+    constraints: Sequence[str],
     grid: int,
     sampler: Any,
     training: Mapping[str, Any],
 ) -> Search:
-    """The study that texts ask for.
+    """Return the search that the options of ``lossmith tune`` describe.
 
     Args:
-        loss: The formula.
-        images: The folder of training pictures.
-        val: The folder of pictures that judge.
-        steps: Of a trial.
-        figures: The axes, ``psnr_y,lpips_alex``.
-        ranges: Such as ``a=0.01:10``.
-        choices: Such as ``layer=conv3_4,conv5_4``.
-        lr: A number, or ``1e-4:1e-3``.
-        rungs: Parts of a trial, ``1/3,1``.
-        floors: Such as ``psnr_y=27``.
-        grid: Steps of each range, or 0.
+        loss: The formula with free names.
+        images: The folder of training images.
+        val: The folder of validation images.
+        steps: Optimiser steps of a complete trial.
+        objectives: The objectives, such as ``psnr_y,lpips_alex``.
+        ranges: Ranges, such as ``a=0.01:10``.
+        choices: Choices, such as ``layer=conv3_4,conv5_4``.
+        lr: A learning rate, or its range, such as ``1e-4:1e-3``.
+        prune_at: Fractions of a trial, such as ``1/3,1``.
+        constraints: Bounds of metrics, such as ``psnr_y=27``.
+        grid: The number of values of each range in a grid search, or 0.
         sampler: "tpe" or "nsga2".
-        training: Settings of the trainings; its seed is the study's too.
+        training: Settings of the trainings; their seed is also the seed of the sampler.
 
     Raises:
-        ValueError: A text that cannot be read, or what :class:`Search` refuses.
+        ValueError: A text is malformed, or the search is invalid; see :class:`lossmith.tune.search.Search`.
     """
     space = parse_space(ranges, "--range", parse_range) | parse_space(choices, "--choice", parse_choice)
     if ":" in lr:
         space |= parse_space([f"lr={lr}"], "--lr", parse_range)
-    try:
-        training = training if ":" in lr else {**training, "lr": float(lr)}
-        parts = tuple(float(Fraction(part)) for part in rungs.split(","))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"--lr wants a number or LOW:HIGH, --prune-at such as 1/3,1; got {lr!r}, {rungs!r}.") from None
-    judges = parse_objectives(figures)
+    else:
+        training = {**training, "lr": _parse_number("--lr", lr, float, "a number or LOW:HIGH")}
+    parsed = parse_objectives(objectives)
+    fractions = [_parse_number("--prune-at", each, Fraction, "fractions such as 1/3,1") for each in prune_at.split(",")]
     return Search(
         loss=loss,
         images=str(images),
         val=str(val),
         steps=steps,
-        axes=judges,
+        objectives=parsed,
         space=space,
-        rungs=parts,
-        floors=parse_constraints(floors, judges, "--constraint"),
+        prune_at=tuple(fractions),
+        constraints=parse_constraints(constraints, parsed, "--constraint"),
         grid=grid,
         sampler=sampler,
         seed=training.get("seed", 0),
         training=training,
     )
+
+
+def _parse_number(option: str, text: str, parse: type[float | Fraction], expected: str) -> float:
+    try:
+        return float(parse(text))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{option} must be {expected}; got {text!r}.") from None

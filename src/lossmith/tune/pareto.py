@@ -1,184 +1,175 @@
-"""Trade-offs as points in a plane: what beats what, how much of the plane is covered, and which point to take.
+"""Pareto dominance, hypervolume and knee of points whose coordinates are better if lower.
 
-A point has one number an axis, and smaller is better on all of them; a figure that should be large, such as PSNR, is
-given negated. Nothing here knows of trainings: it is arithmetic on points.
+Metrics to be maximised, such as PSNR, are given negated.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["dominates", "find_front", "hypervolume", "find_knee", "bootstrap_knee"]
+__all__ = ["Point", "bootstrap_knee", "dominates", "find_front", "find_knee", "hypervolume"]
 
 Point = Sequence[float]
+"""One coordinate for each objective."""
 Array = NDArray[np.float64]
 
 
-def dominates(first: Point, second: Point, margins: Point | None = None) -> bool:
-    """Whether the first point is nowhere worse than the second, and better somewhere.
+def dominates(first: Point, second: Point, tolerances: Point | None = None) -> bool:
+    """Return whether the first point is nowhere worse than the second one, and better in a coordinate.
 
     Args:
         first: A point.
-        second: Another one.
-        margins: By how much the first must be better on each axis, in the axis's unit; 0 everywhere unless given.
+        second: A point.
+        tolerances: By how much the first point must be better in each coordinate; None for 0.
 
     Example:
         >>> dominates((1, 2), (1, 3)), dominates((1, 2), (2, 1)), dominates((1, 2), (1, 2))
         (True, False, False)
-        >>> dominates((1, 2), (1.5, 2.5), margins=(0.1, 0.6))
+        >>> dominates((1, 2), (1.5, 2.5), tolerances=(0.1, 0.6))
         False
     """
-    a, b = checked([first, second])
-    m = checked([a, margins])[1] if margins is not None else (0.0,) * len(a)
-    gaps = [theirs - mine - least for mine, theirs, least in zip(a, b, m, strict=True)]
-    return min(gaps) >= 0 and max(gaps) > 0
+    a, b = _check_points([first, second])
+    margins = _check_points([a, tolerances])[1] if tolerances is not None else (0.0,) * len(a)
+    gains = [other - own - margin for own, other, margin in zip(a, b, margins, strict=True)]
+    return min(gains) >= 0 and max(gains) > 0
 
 
 def find_front(points: Sequence[Point]) -> list[int]:
-    """The indices of the points that no other dominates, by their first coordinate; of equal points all.
+    """Return the indices of the points that no other point dominates, in lexicographic order of the points.
+
+    Equal points are all returned.
 
     Example:
-        >>> front([(3, 1), (2, 2), (3, 3), (1, 3)])
+        >>> find_front([(3, 1), (2, 2), (3, 3), (1, 3)])
         [3, 1, 0]
     """
-    ready = checked(points)
-    order = sorted(range(len(ready)), key=lambda i: (ready[i], i))
-    kept: list[int] = []
-    for i in order:  # whoever dominates a point comes before it in this order
-        if not any(dominates(ready[j], ready[i]) for j in kept):
-            kept.append(i)
-    return kept
+    checked = _check_points(points)
+    if not checked:
+        return []
+    kept = moocore.is_nondominated(np.array(checked), keep_weakly=True)
+    return sorted(np.flatnonzero(kept).tolist(), key=lambda i: (checked[i], i))
 
 
 def hypervolume(points: Sequence[Point], reference: Point) -> float:
-    r"""The part of space that the points dominate, up to a reference.
+    r"""Return the hypervolume of the region that the points dominate, up to a reference point.
 
     .. math:: \lambda\Big( \bigcup_p [p_1, r_1] \times \dots \times [p_d, r_d] \Big)
 
-    Take as the reference what any method must beat, such as bicubic enlargement, and never the worst point found: the
-    measure of one front would then depend on the others. A point that is not better than it on all axes adds nothing.
+    The reference should be a baseline that every method must surpass, such as bicubic interpolation, and not the worst
+    point found, which would make the hypervolume of one front depend on the others. A point that is not better than
+    the reference in all coordinates adds nothing.
 
     Args:
-        points: Points of two, three or any small number of axes; the work grows with the number of points to that
-            power.
-        reference: The far corner.
+        points: The points.
+        reference: The reference point.
 
     Example:
         >>> hypervolume([(1, 3), (2, 2), (3, 1)], reference=(4, 4))
         6.0
     """
-    corner, *ready = checked([reference, *points])
-    return _volume([p for p in ready if all(a < r for a, r in zip(p, corner, strict=True))], corner)
-
-
-def _volume(points: Sequence[tuple[float, ...]], corner: tuple[float, ...]) -> float:
-    """By slices across the last axis, between one point's height and the next one's."""
-    if not points:
-        return 0.0
-    if len(corner) == 1:
-        return corner[0] - min(points)[0]
-    ordered = sorted(points, key=lambda point: point[-1])
-    heights = [*(point[-1] for point in ordered), corner[-1]]
-    slices = (
-        (top - bottom) * _volume([point[:-1] for point in ordered[:count]], corner[:-1])
-        for count, (bottom, top) in enumerate(itertools.pairwise(heights), start=1)
-        if top > bottom
-    )
-    return math.fsum(slices)
+    corner, *checked = _check_points([reference, *points])
+    return float(moocore.hypervolume(np.array(checked), ref=corner)) if checked else 0.0
 
 
 def find_knee(points: Sequence[Point], ranges: Sequence[tuple[float, float]]) -> int:
-    r"""The index of the point that is nearest to the best of everything.
+    r"""Return the index of the knee: the point nearest to the ideal point, on normalised axes.
 
     .. math:: \arg\min_p \sum_a \max\!\left(0, \frac{p_a - b_a}{w_a - b_a}\right)^2
 
-    The ranges are fixed beforehand, so that one far-off point does not move the scale under all others: a rule that
-    looks at the ends of the front, such as the greatest distance to their chord, picks by their noise.
+    The ranges are given, so that one distant point does not rescale the axes; a rule that uses the ends of the front,
+    such as the largest distance from the line between them, selects by the noise of the ends.
 
     Args:
         points: At least one point.
-        ranges: For each axis the best value :math:`b`, and the worst one that matters :math:`w`, such as bicubic's.
+        ranges: For each coordinate the best value :math:`b`, and the worst relevant value :math:`w`, such as the value
+            of bicubic interpolation.
 
     Raises:
-        ValueError: No point, or a range whose best is not below its worst.
+        ValueError: There is no point, or the best value of a range is not less than the worst one.
 
     Example:
-        >>> knee([(0.0, 1.0), (0.3, 0.3), (1.0, 0.0)], ranges=[(0, 1), (0, 1)])
+        >>> find_knee([(0.0, 1.0), (0.3, 0.3), (1.0, 0.0)], ranges=[(0, 1), (0, 1)])
         1
     """
-    ready = checked(points)
-    if not ready:
-        raise ValueError("A knee wants at least one point; got none.")
-    best, span = _scale(ranges, len(ready[0]))
-    return int(_knees(np.array(ready)[None], best, span)[0])
+    checked = _check_points(points)
+    if not checked:
+        raise ValueError("points must have at least one point; got none.")
+    best, span = _check_ranges(ranges, len(checked[0]))
+    return int(_find_knees(np.array(checked)[None], best, span)[0])
 
 
 def bootstrap_knee(
-    pictures: Sequence[Sequence[Point]], ranges: Sequence[tuple[float, float]], *, draws: int = 1000, seed: int = 0
+    points: Sequence[Sequence[Point]], ranges: Sequence[tuple[float, float]], *, draws: int = 1000, seed: int = 0
 ) -> list[float]:
-    """How often each point is the knee when the pictures that it was judged by are drawn anew, with replacement.
+    """Return how often each point is the knee under bootstrap resampling of the validation images.
 
-    Every draw takes the same pictures for all points. A knee with a share of 0.5 is one that other pictures of the
-    same kind would have moved every second time.
+    Each resample uses the same images for all points. A knee with a frequency of 0.5 would differ for every second set
+    of validation images of the same kind.
 
     Args:
-        pictures: For each point, the figures of each picture: of shape (points, pictures, axes).
-        ranges: As :func:`knee` takes them.
-        draws: How many.
-        seed: Of the draws.
+        points: For each point its coordinates on each image, (points, images, coordinates).
+        ranges: As for :func:`find_knee`.
+        draws: The number of resamples.
+        seed: The seed of the resampling.
 
     Returns:
-        A share a point; they add up to one.
+        A frequency in [0, 1] for each point; the frequencies add up to 1.
 
     Raises:
-        ValueError: Points that were not judged by the same number of pictures, and what :func:`knee` raises.
+        ValueError: The points have different numbers of images, or as for :func:`find_knee`.
 
     Example:
-        >>> knee_shares([[(0, 1), (0, 1)], [(0.3, 0.3), (0.2, 0.4)]], ranges=[(0, 1), (0, 1)], draws=10)
+        >>> bootstrap_knee([[(0, 1), (0, 1)], [(0.3, 0.3), (0.2, 0.4)]], ranges=[(0, 1), (0, 1)], draws=10)
         [0.0, 1.0]
     """
-    counts = {len(rows) for rows in pictures}
+    counts = {len(rows) for rows in points}
     if len(counts) != 1 or 0 in counts:
-        raise ValueError(f"knee_shares wants points judged by the same pictures; got {sorted(counts)} of them.")
+        raise ValueError(f"All points must have the same number of images, at least 1; got {sorted(counts)}.")
     (count,) = counts
-    flat = checked([row for rows in pictures for row in rows])
-    figures = np.array(flat).reshape(len(pictures), count, -1)
-    best, span = _scale(ranges, figures.shape[2])
+    flat = _check_points([row for rows in points for row in rows])
+    values = np.array(flat).reshape(len(points), count, -1)
+    best, span = _check_ranges(ranges, values.shape[2])
     drawn = np.random.default_rng(seed).integers(count, size=(draws, count))
-    often = np.stack([np.bincount(row, minlength=count) for row in drawn]) / count  # (draws, pictures)
-    winners = _knees(np.einsum("dp,npa->dna", often, figures), best, span)
-    return [float(share) for share in np.bincount(winners, minlength=len(pictures)) / draws]
+    weights = np.stack([np.bincount(row, minlength=count) for row in drawn]) / count  # (draws, images)
+    knees = _find_knees(np.einsum("dp,npa->dna", weights, values), best, span)
+    return [float(share) for share in np.bincount(knees, minlength=len(points)) / draws]
 
 
-def _knees(points: Array, best: Array, span: Array) -> NDArray[np.intp]:
-    """The knee of each set of points (sets, points, axes); of equals the one that is better in sum, then the first."""
-    steps = np.maximum(0, (points - best) / span)
-    ranks = (points / span).sum(axis=2)  # tells points beyond the best apart, so that a dominated one never wins
-    return np.lexsort((ranks, np.square(steps).sum(axis=2)), axis=-1)[:, 0]
+def _find_knees(points: Array, best: Array, span: Array) -> NDArray[np.intp]:
+    """Return the knee of each set of points (sets, points, coordinates); of equals the one with the least sum."""
+    distances = np.maximum(0, (points - best) / span)
+    sums = (points / span).sum(axis=2)  # distinguishes points beyond the best values, so that no dominated one wins
+    return np.lexsort((sums, np.square(distances).sum(axis=2)), axis=-1)[:, 0]
 
 
-def _scale(ranges: Sequence[tuple[float, float]], axes: int) -> tuple[Array, Array]:
-    if len(ranges) != axes:
-        raise ValueError(f"A knee wants a range for each of the {axes} axes; got {len(ranges)}.")
+def _check_ranges(ranges: Sequence[tuple[float, float]], dimensions: int) -> tuple[Array, Array]:
+    """Return the best values and the lengths of the ranges.
+
+    Raises:
+        ValueError: The number of ranges is wrong, or a range is not increasing and finite.
+    """
+    if len(ranges) != dimensions:
+        raise ValueError(f"ranges must have one range for each of the {dimensions} coordinates; got {len(ranges)}.")
     for best, worst in ranges:
         if not (math.isfinite(best) and math.isfinite(worst) and best < worst):
-            raise ValueError(f"A range goes from the best value to a larger, worst one; got {best!r} to {worst!r}.")
+            raise ValueError(f"A range must have a best value below its worst value; got {best!r} and {worst!r}.")
     low, high = np.array(ranges, dtype=float).T
     return low, high - low
 
 
-def checked(points: Sequence[Point]) -> list[tuple[float, ...]]:
-    """The points as tuples of floats, all of the same axes and finite.
+def _check_points(points: Sequence[Point]) -> list[tuple[float, ...]]:
+    """Return the points as tuples of floats.
 
     Raises:
-        ValueError: They are not.
+        ValueError: The points differ in their number of coordinates, or a coordinate is not finite.
     """
-    ready = [tuple(float(value) for value in point) for point in points]
-    if len({len(point) for point in ready}) > 1 or () in ready:
-        raise ValueError(f"Points want the same axes, one at least; got {sorted({len(point) for point in ready})}.")
-    if strange := next((point for point in ready if not all(map(math.isfinite, point))), None):
-        raise ValueError(f"A point wants finite numbers; got {strange}. Leave out what could not be measured.")
-    return ready
+    checked = [tuple(float(value) for value in point) for point in points]
+    sizes = {len(point) for point in checked}
+    if len(sizes) > 1 or 0 in sizes:
+        raise ValueError(f"All points must have the same number of coordinates, at least 1; got {sorted(sizes)}.")
+    if invalid := next((point for point in checked if not all(map(math.isfinite, point))), None):
+        raise ValueError(f"A point must be finite; got {invalid}. Leave out what could not be measured.")
+    return checked

@@ -1,4 +1,4 @@
-"""What one sees of a study while it runs: a line for each trial that ended, and a bar in a terminal."""
+"""The progress of a running study: a line for each finished trial, and a bar in a terminal."""
 
 from pathlib import Path
 from types import TracebackType
@@ -16,54 +16,54 @@ __all__ = ["ProgressDisplay"]
 
 
 class ProgressDisplay:
-    """Tells of each trial once, whichever worker did it.
+    """Display of each finished trial, whichever worker ran it.
 
     Args:
-        search: What was asked.
-        study: The study.
-        folder: Its folder.
-        console: Where to show.
-        trials: How many there will be.
+        search: The search.
+        study: The Optuna study.
+        folder: The study's folder.
+        console: Where to print.
+        trials: The number of trials of the study.
     """
 
     def __init__(self, search: Search, study: Study, folder: Path, console: Console, trials: int) -> None:
-        self.search, self.study, self.folder, self.console, self.trials = search, study, folder, console, trials
+        self.search, self.study, self.console, self.trials = search, study, console, trials
         columns = BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
         self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self.task = self.bar.add_task(f"trials; each one's log is in {folder / 'logs'}", total=trials)
-        self.told = {trial.number for trial in finished_trials(study)}
+        self.task = self.bar.add_task(f"trials; their logs are in {folder / 'logs'}", total=trials)
+        self.shown = {trial.number for trial in finished_trials(study)}
 
     def __enter__(self) -> "ProgressDisplay":
         self.bar.start()
-        if self.told:
-            self.say(f"{len(self.told)} of {self.trials} trials are done already.")
-        self.bar.update(self.task, completed=len(self.told))
+        if self.shown:
+            self.print(f"{len(self.shown)} of {self.trials} trials are already finished.")
+        self.bar.update(self.task, completed=len(self.shown))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.stop()
 
-    def say(self, text: str) -> None:
-        """Prints a line above the bar."""
+    def print(self, text: str) -> None:
+        """Print a line above the bar."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def look(self) -> None:
-        """Tells of what ended since the last time."""
+    def update(self) -> None:
+        """Print the trials that have finished since the last call."""
         for trial in finished_trials(self.study):
-            if trial.number not in self.told:
-                self.told.add(trial.number)
-                self.say(self.line(trial))
-        self.bar.update(self.task, completed=len(self.told))
+            if trial.number not in self.shown:
+                self.shown.add(trial.number)
+                self.print(self._describe(trial))
+        self.bar.update(self.task, completed=len(self.shown))
 
-    def line(self, trial: FrozenTrial) -> str:
-        """A trial in a line."""
-        drawn = "  ".join(f"{name}={value}" for name, value in self.search.values(trial.params).items())
-        again = "" if original_number(trial) == trial.number else f" (tried again as {trial.number})"
-        words = [f"trial {origin(trial)}{again}", drawn]
+    def _describe(self, trial: FrozenTrial) -> str:
+        params = "  ".join(f"{name}={value}" for name, value in self.search.literals(trial.params).items())
+        number = original_number(trial)
+        repeated = "" if number == trial.number else f" (repeated as {trial.number})"
+        parts = [f"trial {number}{repeated}", params]
         if trial.state == TrialState.COMPLETE:
-            words += [f"{a.metric} {v:.4g}" for a, v in zip(self.search.axes, trial.values, strict=True)]
-            missed = [name for name, by in trial.constraints.items() if by > 0]
-            words += [f"misses the floor of {name}" for name in missed]
+            objectives = zip(self.search.objectives, trial.values, strict=True)
+            parts += [f"{objective.metric} {value:.4g}" for objective, value in objectives]
+            parts += [f"violates the constraint on {name}" for name, by in trial.constraints.items() if by > 0]
         else:
-            words.append(f"given up: {trial.user_attrs.get('why', '')}")
-        return "  ".join(words)
+            parts.append(f"pruned: {trial.user_attrs.get('reason', '')}")
+        return "  ".join(parts)

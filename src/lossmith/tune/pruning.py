@@ -1,4 +1,4 @@
-"""When a trial is given up: at a rung, when enough of the others that came there are better on every axis."""
+"""Pruning of trials: a trial stops at a rung if enough other trials are better in every objective."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,32 +9,38 @@ from lossmith.tune.pareto import dominates
 __all__ = ["count_dominating"]
 
 QUORUM = 1 / 3
-LEAST = 2
+"""The fraction of the other trials that must dominate a trial to prune it."""
+MIN_DOMINATING = 2
+"""The least number of trials that must dominate a trial to prune it."""
 
 
 def count_dominating(
-    figures: Mapping[str, float], others: Sequence[Mapping[str, float]], axes: Sequence[Objective], *, quorum: float = QUORUM
+    metrics: Mapping[str, float],
+    others: Sequence[Mapping[str, float]],
+    objectives: Sequence[Objective],
+    *,
+    quorum: float = QUORUM,
 ) -> int:
-    """By how many others a trial is beaten at a rung, if that is enough to give it up; else 0.
+    """Return the number of trials that dominate a trial at a rung if the trial is to be pruned, else 0.
 
-    Another one beats it that is better by more than the margin of each axis; two of them are the least, and with many
-    a part of them. The rule is a vector's, where successive halving ranks one number: what is best at anything, or
-    within a margin of it, is never given up.
+    A trial dominates another one if it is better by the tolerance of each objective. Successive halving ranks one
+    number; this rule compares vectors, so that a trial that is the best in any objective, or within the tolerance of
+    the best, is never pruned.
 
     Args:
-        figures: The trial's figures at the rung.
-        others: Those of the others that reached the rung.
-        axes: What is judged by.
-        quorum: The part of the others.
+        metrics: The trial's metrics at the rung.
+        others: The metrics of the other trials that reached the rung.
+        objectives: The objectives.
+        quorum: The fraction of the other trials that must dominate the trial.
 
     Example:
-        >>> from lossmith.tune.objectives import axes
-        >>> both = axes("psnr_y,lpips_alex")
+        >>> from lossmith.tune.objectives import parse_objectives
+        >>> both = parse_objectives("psnr_y,lpips_alex")
         >>> good, bad = {"psnr_y": 27.0, "lpips_alex": 0.2}, {"psnr_y": 26.0, "lpips_alex": 0.3}
-        >>> beaten(bad, [good, good, bad], both), beaten(bad, [good], both), beaten(good, [bad] * 5, both)
-        (2, 0, 0)
+        >>> [count_dominating(*each, both) for each in ((bad, [good, good, bad]), (bad, [good]), (good, [bad] * 5))]
+        [2, 0, 0]
     """
-    mine = to_point(figures, axes)
-    margins = [axis.margin(figures[axis.metric]) for axis in axes]
-    better = sum(dominates(to_point(other, axes), mine, margins) for other in others)
-    return better if better >= max(LEAST, math.ceil(quorum * len(others))) else 0
+    own = to_point(metrics, objectives)
+    tolerances = [objective.tolerance(metrics[objective.metric]) for objective in objectives]
+    count = sum(dominates(to_point(other, objectives), own, tolerances) for other in others)
+    return count if count >= max(MIN_DOMINATING, math.ceil(quorum * len(others))) else 0

@@ -1,40 +1,43 @@
-"""Published figures of other networks, and whether ours were judged as they were.
+"""Published results of other networks, and checks that they are comparable with results measured here.
 
-All are of four-fold enlargement of what MATLAB's bicubic interpolation made smaller, with a border of 4 px left out;
-PSNR on Y. A PSNR under another protocol is another quantity: RRDB has 32.7 dB on Set5 on Y, and 30.6 dB on RGB.
+All results are for 4x super-resolution from images downsampled by MATLAB's bicubic interpolation, without a border of
+4 px, and with PSNR on Y. PSNR under another protocol is another quantity: RRDB has 32.7 dB on Set5 on Y, and 30.6 dB on
+RGB.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lossmith.metrics import MetricName
-from lossmith.metrics import describe_protocol as how
+from lossmith.metrics import MetricName, describe_protocol
 from lossmith.train import Settings
 
 __all__ = ["PublishedResult", "find_published_results"]
 
 SPSR = "Structure-Preserving Super Resolution with Gradient Guidance (Ma et al., 2020), tables of the authors' code"
 SETS = {"set5": 5, "set14": 14, "bsd100": 100, "b100": 100, "urban100": 100}
-NEAR: dict[MetricName, float] = {"psnr_y": 0.1, "lpips_alex": 0.01}
-"""How far our bicubic may be from the published one: another resizing, crop or network shows here first."""
+"""The names of test sets in paths, and the number of their images."""
+TOLERANCES: dict[MetricName, float] = {"psnr_y": 0.1, "lpips_alex": 0.01}
+"""The published metrics, and how far bicubic interpolation here may be from the published values.
+
+A larger difference means another downsampling, crop or network of the metric.
+"""
 
 
 class PublishedResult(NamedTuple):
-    """A published network, and its figures."""
+    """The metrics of a published network, and their source."""
 
     name: str
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     source: str
 
 
-def table(rows: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, dict[str, tuple[float, float]]]:
-    """The same by test set."""
+def _by_test_set(rows: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, dict[str, tuple[float, float]]]:
     sets = ("set5", "set14", "bsd100", "urban100")
     return {name: {row: values[i] for row, values in rows.items()} for i, name in enumerate(sets)}
 
 
-PUBLISHED = table(
+PUBLISHED = _by_test_set(
     {  # PSNR-Y in dB, LPIPS with AlexNet
         "bicubic": [(28.420, 0.3407), (26.100, 0.4393), (25.961, 0.5249), (23.145, 0.4726)],
         "SFTGAN": [(29.932, 0.0890), (26.223, 0.1481), (25.505, 0.1769), (24.013, 0.1433)],
@@ -49,44 +52,49 @@ PUBLISHED = table(
 def find_published_results(
     settings: Settings, val: str, count: int, protocol: Mapping[str, str], bicubic: Mapping[str, float]
 ) -> tuple[list[PublishedResult], str]:
-    """The published figures that may be drawn beside others, and else why there are none.
+    """Return the published results that are comparable with results measured here, or the reason why none is.
 
     Args:
-        settings: How the networks that were judged are trained, of which the task counts here.
-        val: The folder of pictures that they were judged on.
-        count: How many of them were used.
-        protocol: What they were judged by: each figure in words, see :func:`lossmith.metrics.protocol`.
-        bicubic: The figures of bicubic enlargement as they were measured here.
+        settings: The settings of the training, of which the task counts.
+        val: The folder of validation images.
+        count: The number of validation images.
+        protocol: The description of each metric; see :func:`lossmith.metrics.describe_protocol`.
+        bicubic: The metrics of bicubic interpolation measured here.
+
+    Returns:
+        The results and "", or an empty list and the reason.
 
     Example:
         >>> measured = {"psnr_y": 28.43, "lpips_alex": 0.3435}
-        >>> settings, words = Settings(images="photos/", loss="L1", steps=1), how(4, list(NEAR))
-        >>> found, _ = anchors(settings, "data/Set5/HR", 5, words, measured)
-        >>> [anchor.name for anchor in found]
+        >>> settings, protocol = Settings(images="photos/", loss="L1", steps=1), describe_protocol(4, list(TOLERANCES))
+        >>> results, _ = find_published_results(settings, "data/Set5/HR", 5, protocol, measured)
+        >>> [result.name for result in results]
         ['SFTGAN', 'SRGAN', 'ESRGAN', 'NatSR', 'SPSR']
-        >>> anchors(settings, "holiday/", 5, words, measured)[1]
-        'Published figures are of set5, set14, bsd100, urban100; these pictures are others.'
+        >>> find_published_results(settings, "holiday/", 5, protocol, measured)[1]
+        'Published results exist for set5, set14, bsd100, urban100; these are other images.'
     """
     if settings.task != "super-resolution" or settings.options:
-        return [], "Published figures are of enlargement from bicubic interpolation; this is another task."
+        return [], "Published results exist for super-resolution of bicubic downsampling; this is another task."
     parts = [part.lower() for part in Path(val).parts[-2:]]
     name = next((part for part in reversed(parts) if part in SETS), None)
     if name is None:
-        return [], f"Published figures are of {', '.join(PUBLISHED)}; these pictures are others."
+        return [], f"Published results exist for {', '.join(PUBLISHED)}; these are other images."
     if count != SETS[name]:
-        return [], f"Published figures are of all {SETS[name]} pictures of {name}; {count} were used."
-    if settings.scale != 4 or not NEAR.keys() <= protocol.keys():
-        return [], f"Published figures are of enlargement by 4, judged by {' and '.join(NEAR)}."
-    for axis, words in how(4, list(NEAR)).items():
-        if protocol[axis] != words:
-            return [], f"Published figures are of {axis} as {words}; here it is {protocol[axis]}."
+        return [], f"Published results are means over all {SETS[name]} images of {name}; {count} were used."
+    if settings.scale != 4 or not TOLERANCES.keys() <= protocol.keys():
+        return [], f"Published results exist for scale 4 and the metrics {' and '.join(TOLERANCES)}."
+    for metric, description in describe_protocol(4, list(TOLERANCES)).items():
+        if protocol[metric] != description:
+            return [], f"Published results have {metric} as {description}; here it is {protocol[metric]}."
     rows = PUBLISHED["bsd100" if name == "b100" else name]
-    for axis, published in zip(NEAR, rows["bicubic"], strict=True):
-        if not abs(bicubic[axis] - published) <= NEAR[axis]:
+    for metric, published in zip(TOLERANCES, rows["bicubic"], strict=True):
+        if not abs(bicubic[metric] - published) <= TOLERANCES[metric]:
             return [], (
-                f"Published figures were taken otherwise: bicubic has {axis} {published:.4g} there and "
-                f"{bicubic[axis]:.4g} here."
+                f"Published results were measured differently: bicubic interpolation has {metric} {published:.4g} "
+                f"there and {bicubic[metric]:.4g} here."
             )
     return [
-        PublishedResult(row, dict(zip(NEAR, values, strict=True)), SPSR) for row, values in rows.items() if row != "bicubic"
+        PublishedResult(row, dict(zip(TOLERANCES, values, strict=True)), SPSR)
+        for row, values in rows.items()
+        if row != "bicubic"
     ], ""

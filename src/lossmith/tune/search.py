@@ -1,4 +1,4 @@
-"""What a study was asked to do: the content of its study.json."""
+"""The search that a study performs: the content of its study.json."""
 
 import hashlib
 import json
@@ -6,110 +6,116 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from lossmith._checks import check_choice
 from lossmith.formula.loss import Loss
-from lossmith.parser import parse
+from lossmith.parser import parse, update_formula
 from lossmith.train import Settings
 from lossmith.tune.objectives import Objective, parse_objectives
-from lossmith.tune.space import Choice, Range, Space, substitute, lowercase_names
+from lossmith.tune.space import Choice, Range, Space, lowercase_names, substitute
 
-__all__ = ["SamplerName", "Search"]
+__all__ = ["SamplerName", "Search", "read_search", "settings_digest"]
 
 SamplerName = Literal["tpe", "nsga2"]
-OWN = ("images", "loss", "steps", "val", "val_every")
-"""The settings of a training that the study sets itself."""
+STUDY_SETTINGS = ("images", "loss", "steps", "val", "val_every")
+"""The settings of a training that the study sets."""
+RENAMED_KEYS = {"axes": "objectives", "rungs": "prune_at", "floors": "constraints"}
+"""Keys of study.json in version 0.1, and their names now."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What a study was asked to do.
+    """What a study searches, and how.
 
     Args:
-        loss: The formula, with free names.
-        images: The folder of training pictures.
-        val: The folder of pictures that judge, none of which is trained on.
-        steps: Optimiser steps of a whole trial.
-        axes: What is judged by.
-        space: What each free name may be; "lr" is the learning rate.
-        rungs: The parts of a trial after which it may be given up; a 1, the whole, may be named and is left out.
-        floors: For an axis, the value that a trial must not be worse than.
-        grid: Steps of each range, if all combinations are wanted; 0 has the sampler choose.
+        loss: The formula with free names.
+        images: The folder of training images.
+        val: The folder of validation images, none of which may be a training image.
+        steps: Optimiser steps of a complete trial.
+        objectives: The objectives.
+        space: The range or the choices of each free name; "lr" is the learning rate.
+        prune_at: The fractions of a trial after which it may be pruned, increasing; 1 is removed.
+        constraints: The bounds of some of the objectives' metrics.
+        grid: The number of values of each range in a grid search; 0 uses the sampler.
         sampler: "tpe", or "nsga2" for hundreds of short trials.
-        seed: Of the study; that of a training is one of its settings.
-        training: Other settings of the trainings, by their names.
+        seed: The seed of the sampler.
+        training: Other settings of the trainings.
 
     Raises:
-        ValueError: A free name without a range, a range without its name, or a setting out of its range.
+        ValueError: A free name has no range, a range has no free name, or a setting is out of its range.
     """
 
     loss: str
     images: str
     val: str
     steps: int
-    parse_objectives: tuple[Objective, ...]
+    objectives: tuple[Objective, ...]
     space: Space
-    rungs: tuple[float, ...] = (1 / 3,)
-    floors: Mapping[str, float] = field(default_factory=dict)
+    prune_at: tuple[float, ...] = (1 / 3,)
+    constraints: Mapping[str, float] = field(default_factory=dict)
     grid: int = 0
     sampler: SamplerName = "tpe"
     seed: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rungs", tuple(rung for rung in self.rungs if rung != 1))
+        object.__setattr__(self, "prune_at", tuple(fraction for fraction in self.prune_at if fraction != 1))
+        check_choice("sampler", self.sampler, SamplerName)
+        if any(not 0 < each < 1 for each in self.prune_at) or sorted(set(self.prune_at)) != list(self.prune_at):
+            raise ValueError(f"prune_at must be increasing fractions between 0 and 1; got {self.prune_at}.")
+        if not set(self.constraints) <= {objective.metric for objective in self.objectives}:
+            raise ValueError(f"A constraint must be on a metric of the objectives; got {', '.join(self.constraints)}.")
+        self._check_space()
+        settings = self.settings(self.midpoint)
+        if self.prune_at and settings.schedule != "constant":
+            raise ValueError(
+                f"With --schedule {settings.schedule} the learning rate depends on the length of the training, so that "
+                "a pruned trial is no part of a complete one; give --schedule constant, or --prune-at 1."
+            )
+        if missing := sorted(parse(settings.loss).knobs):
+            raise ValueError(f"'{missing[0]}' in the formula has no range; give --range {missing[0]}=LOW:HIGH.")
+
+    def _check_space(self) -> None:
+        """Raise ValueError unless each name of the search space is a free name of the formula, or the learning rate."""
         if not self.space:
-            raise ValueError("A study wants something to choose; give --range NAME=LOW:HIGH, or --lr LOW:HIGH.")
-        if self.sampler not in get_args(SamplerName):
-            raise ValueError(f"sampler is one of {', '.join(get_args(Sampler))}; got {self.sampler!r}.")
-        if any(not 0 < rung < 1 for rung in self.rungs) or sorted(set(self.rungs)) != list(self.rungs):
-            raise ValueError(f"rungs want rising parts of a trial between 0 and 1; got {self.rungs}.")
-        free = lowercase_names(self.loss)
+            raise ValueError("A study needs a search space; give --range NAME=LOW:HIGH or --lr LOW:HIGH.")
+        names = lowercase_names(self.loss)
         for name in self.space:
-            if name != "lr" and name not in free:
-                raise ValueError(f"There is a range for {name!r}, which is no free name of the formula {self.loss!r}.")
-        if "lr" in self.space and "lr" in free:
-            raise ValueError("'lr' is the learning rate here; call the weight in the formula otherwise.")
-        if not set(self.floors) <= {axis.metric for axis in self.axes}:
-            raise ValueError(f"A floor wants an axis of the study; got {', '.join(self.floors)}.")
-        settings = self.settings(self.middle)
-        if self.rungs and settings.schedule != "constant":
-            raise ValueError(
-                f"A {settings.schedule} that ends at a rung is another training than one that goes on; take "
-                "--schedule constant, or --prune-at 1 to give no trial up."
-            )
-        loss = parse(settings.loss)
-        if loss.knobs:
-            raise ValueError(
-                f"'{min(loss.knobs)}' is free in the formula and has no range; give --range {min(loss.knobs)}=LOW:HIGH."
-            )
+            if name != "lr" and name not in names:
+                raise ValueError(f"{name!r} has a range but is not a free name of the formula {self.loss!r}.")
+        if "lr" in self.space and "lr" in names:
+            raise ValueError("'lr' in a search space is the learning rate; rename 'lr' in the formula.")
 
     @property
-    def middle(self) -> dict[str, Any]:
-        """What stands in the middle of everything."""
-        return {name: part.at(0.5) for name, part in self.space.items()}
+    def midpoint(self) -> dict[str, Any]:
+        """The middle of the search space."""
+        return {name: part.interpolate(0.5) for name, part in self.space.items()}
 
     @property
     def rung_steps(self) -> dict[int, float]:
-        """The steps after which a trial may be given up, and which parts of it they are."""
-        return {math.ceil(rung * self.steps): rung for rung in self.rungs}
+        """The steps after which a trial may be pruned (its rungs), and the fractions of a trial that they are."""
+        return {math.ceil(fraction * self.steps): fraction for fraction in self.prune_at}
 
-    def values(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        """What a trial drew, as it stands in formulas and settings."""
-        return {name: part.value(drawn[name]) for name, part in self.space.items()}
+    def literals(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a trial as they stand in formulas and settings."""
+        return {name: part.to_literal(params[name]) for name, part in self.space.items()}
 
-    def settings(self, drawn: Mapping[str, Any]) -> Settings:
-        """The training of a trial.
+    def settings(self, params: Mapping[str, Any]) -> Settings:
+        """Return the training settings of a trial.
 
-        Unless others are asked for, its weights are in units of equal gradient norms, and its learning rate constant,
-        so that a trial which stops at a rung has done just what a whole one has done by then.
+        By default the weights are calibrated, and the learning rate is constant, so that a trial at a rung equals a
+        complete trial at the same step.
+
+        Args:
+            params: The parameters of the trial.
 
         Raises:
-            ValueError: The formula or a setting cannot be.
+            ValueError: The formula or a setting is invalid.
         """
-        values = self.values(drawn)
-        usual = {"calibrate": True, "schedule": "constant", "checkpoint_every": max(1, self.steps // 10)}
-        given = {name: value for name, value in {**usual, **self.training}.items() if name not in OWN}
+        values = self.literals(params)
+        defaults = {"calibrate": True, "schedule": "constant", "checkpoint_every": max(1, self.steps // 10)}
+        given = {name: value for name, value in {**defaults, **self.training}.items() if name not in STUDY_SETTINGS}
         if "lr" in values:
             given["lr"] = values.pop("lr")
         return Settings(
@@ -121,62 +127,64 @@ class Search:
             **given,
         )
 
-    def formula(self, drawn: Mapping[str, Any]) -> Loss:
-        """The loss of a trial."""
-        return parse(substitute(self.loss, self.values(drawn)))
+    def trial_loss(self, params: Mapping[str, Any]) -> Loss:
+        """Return the loss of a trial."""
+        return parse(substitute(self.loss, self.literals(params)))
 
-    @property
-    def record(self) -> dict[str, Any]:
-        """What :meth:`of` reads."""
+    def to_record(self) -> dict[str, Any]:
+        """Return the search as plain values, for :meth:`from_record`."""
         ranges = {name: [part.low, part.high] for name, part in self.space.items() if isinstance(part, Range)}
-        choices = {name: list(part.texts) for name, part in self.space.items() if isinstance(part, Choice)}
-        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("axes", "space")}
-        own |= {"rungs": list(self.rungs), "floors": dict(self.floors), "training": dict(self.training)}
-        return {**own, "axes": ",".join(axis.text for axis in self.axes), "ranges": ranges, "choices": choices}
+        choices = {name: list(part.options) for name, part in self.space.items() if isinstance(part, Choice)}
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("objectives", "space")}
+        own |= {"prune_at": list(self.prune_at), "constraints": dict(self.constraints), "training": dict(self.training)}
+        return {**own, "objectives": ",".join(map(str, self.objectives)), "ranges": ranges, "choices": choices}
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Search":
-        """The search of a record.
+    def from_record(cls, record: Mapping[str, Any]) -> "Search":
+        """Return the search of a record, whose keys may be those of version 0.1.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The record is malformed.
         """
         try:
+            record = {RENAMED_KEYS.get(name, name): value for name, value in record.items()}
+            record["loss"] = update_formula(record["loss"])
             space: dict[str, Range | Choice] = {name: Range(*ends) for name, ends in record["ranges"].items()}
-            space |= {name: Choice(tuple(texts)) for name, texts in record["choices"].items()}
-            own = {one.name: record[one.name] for one in fields(cls) if one.name not in ("axes", "space", "rungs")}
-            return cls(axes=parse_objectives(record["axes"]), space=space, rungs=tuple(record["rungs"]), **own)
+            space |= {name: Choice(tuple(options)) for name, options in record["choices"].items()}
+            parsed = {"objectives": parse_objectives(record["objectives"]), "prune_at": tuple(record["prune_at"])}
+            rest = {each.name: record[each.name] for each in fields(cls) if each.name not in ("space", *parsed)}
+            return cls(space=space, **parsed, **rest)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"this is no record of a study ({error})") from None
+            raise ValueError(f"not the record of a study ({error})") from None
 
     @property
     def digest(self) -> str:
-        """What tells it from other studies."""
-        return digest(self.record)
+        """A hash of the search, computed with the keys of version 0.1, so that studies of that version resume."""
+        old_keys = {new: old for old, new in RENAMED_KEYS.items()}
+        return _digest({old_keys.get(name, name): value for name, value in self.to_record().items()})
 
     def differences(self, other: "Search") -> dict[str, tuple[Any, Any]]:
-        """What is not the same, with both values."""
-        mine, others = self.record, other.record
-        return {name: (mine[name], others[name]) for name in mine if mine[name] != others[name]}
-
-
-def digest(record: Mapping[str, Any]) -> str:
-    """Twelve digits that tell a record from others."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
+        """Return the entries of the records that differ, with both values."""
+        own, others = self.to_record(), other.to_record()
+        return {name: (own[name], others[name]) for name in own if own[name] != others[name]}
 
 
 def settings_digest(settings: Settings) -> str:
-    """What tells a training from others: the name of its folder."""
-    return digest(asdict(settings))
+    """Return a hash of training settings, which is the name of the trial's run folder."""
+    return _digest(asdict(settings))
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_search(path: Path) -> Search:
-    """The search that a study.json holds.
+    """Return the search of a study.json.
 
     Raises:
-        ValueError: There is no such file, or it is none of a study.
+        ValueError: The file does not exist, or holds no study.
     """
     try:
-        return Search.of(json.loads(path.read_text(encoding="utf-8")))
+        return Search.from_record(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ValueError(f"{str(path)!r} holds no study: {error}.") from None

@@ -1,4 +1,4 @@
-"""What a study may choose: free names of a formula, each with its range or its choices."""
+"""The search space of a study: free names of a formula, each with a range or with choices."""
 
 import itertools
 import json
@@ -9,31 +9,42 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lossmith._repr import format_literal
-from lossmith.parser import VOCABULARY
+from lossmith.parser.vocabulary import find_name
 
-__all__ = ["Choice", "Range", "Space", "parse_choice", "substitute", "grid_points", "parse_range", "evenly_spread_points"]
+__all__ = [
+    "Choice",
+    "Range",
+    "Space",
+    "evenly_spread_points",
+    "grid_points",
+    "lowercase_names",
+    "parse_choice",
+    "parse_range",
+    "parse_space",
+    "substitute",
+]
 
-WORD = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w.])[a-z_]\w*(?!\s*=(?!=))\b""")
-"""A quoted text, or a name that is not the keyword of an argument."""
+NAME_OR_STRING = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w.])[a-z_]\w*(?!\s*=(?!=))\b""")
+"""A quoted string, or a name that is not the keyword of an argument."""
 
 
-class Suggests(Protocol):
-    """What is asked of an Optuna trial."""
+class TrialLike(Protocol):
+    """The methods of an Optuna trial that suggest values."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        """A number of a range."""
+        """Suggest a number of a range."""
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
-        """One of the choices."""
+        """Suggest one of the choices."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """A positive number, drawn log-uniformly: twice as much is as far as half as much.
+    """A positive number with a log-uniform distribution.
 
     Args:
-        low: The least.
-        high: The largest.
+        low: The least value.
+        high: The largest value.
 
     Raises:
         ValueError: Not 0 < low < high.
@@ -44,65 +55,65 @@ class Range:
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < math.inf:
-            raise ValueError(f"a range wants 0 < LOW < HIGH; got {self.low:g}:{self.high:g}")
+            raise ValueError(f"a range must satisfy 0 < LOW < HIGH; got {self.low:g}:{self.high:g}")
 
-    def at(self, part: float) -> float:
-        """The number at a part of the way."""
-        return float(self.low * (self.high / self.low) ** part)
+    def interpolate(self, fraction: float) -> float:
+        """Return the value at a fraction of the range, in [0, 1], on a logarithmic scale."""
+        return float(self.low * (self.high / self.low) ** fraction)
 
-    def ask(self, trial: Suggests, name: str) -> float:
-        """What a trial draws."""
+    def suggest(self, trial: TrialLike, name: str) -> float:
+        """Return the value that a trial suggests."""
         return trial.suggest_float(name, self.low, self.high, log=True)
 
-    def value(self, drawn: Any) -> float:
-        """As it stands in a formula: with the digits that one reads."""
-        return float(f"{float(drawn):.4g}")
+    def to_literal(self, suggested: Any) -> float:
+        """Return a suggested value as it stands in a formula, with four significant digits."""
+        return float(f"{float(suggested):.4g}")
 
-    def steps(self, count: int) -> list[float]:
-        """Numbers with one ratio between neighbours, both ends among them."""
-        return [self.at(i / (count - 1)) if count > 1 else self.at(0.5) for i in range(count)]
+    def grid(self, count: int) -> list[float]:
+        """Return `count` values with a constant ratio, both ends included; the middle if `count` is 1."""
+        return [self.interpolate(i / (count - 1)) if count > 1 else self.interpolate(0.5) for i in range(count)]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several literals, each kept as the text that was given.
+    """One of several literals.
 
     Args:
-        texts: The choices; ``conv1_2+conv3_4`` is a list of two.
+        options: The literals as the user wrote them; ``conv1_2+conv3_4`` is a list of two.
 
     Raises:
-        ValueError: Fewer than two, or one twice.
+        ValueError: There are fewer than two options, or equal ones.
     """
 
-    texts: tuple[str, ...]
+    options: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if len(set(self.texts)) != len(self.texts) or len(self.texts) < 2 or "" in self.texts:
-            raise ValueError(f"a choice wants at least two different values, A,B; got {','.join(self.texts)!r}")
+        if len(set(self.options)) != len(self.options) or len(self.options) < 2 or "" in self.options:
+            raise ValueError(f"a choice must have at least two different values, A,B; got {','.join(self.options)!r}")
 
-    def at(self, part: float) -> str:
-        """The choice at a part of the way."""
-        return self.texts[min(int(part * len(self.texts)), len(self.texts) - 1)]
+    def interpolate(self, fraction: float) -> str:
+        """Return the option at a fraction of the list, in [0, 1]."""
+        return self.options[min(int(fraction * len(self.options)), len(self.options) - 1)]
 
-    def ask(self, trial: Suggests, name: str) -> str:
-        """What a trial draws."""
-        return str(trial.suggest_categorical(name, self.texts))
+    def suggest(self, trial: TrialLike, name: str) -> str:
+        """Return the option that a trial suggests."""
+        return str(trial.suggest_categorical(name, self.options))
 
-    def value(self, drawn: Any) -> Any:
-        """The literal."""
-        words = [literal(word) for word in str(drawn).split("+")]
-        return words if len(words) > 1 else words[0]
+    def to_literal(self, suggested: Any) -> Any:
+        """Return a suggested option as a number, a truth value, a string or a list of these."""
+        values = [_parse_literal(word) for word in str(suggested).split("+")]
+        return values if len(values) > 1 else values[0]
 
-    def steps(self, count: int) -> list[str]:
-        """All of them, whatever the count."""
-        return list(self.texts)
+    def grid(self, count: int) -> list[str]:
+        """Return all options, whatever the count."""
+        return list(self.options)
 
 
 Space = Mapping[str, Range | Choice]
 
 
-def literal(word: str) -> Any:
-    """A number or truth value as JSON has it, or the text itself."""
+def _parse_literal(word: str) -> Any:
+    """Return a number or a truth value of JSON, or the word itself."""
     try:
         value = json.loads(word)
     except ValueError:
@@ -111,61 +122,68 @@ def literal(word: str) -> Any:
 
 
 def parse_range(text: str) -> Range:
-    """A range from LOW:HIGH."""
+    """Return the range of a text LOW:HIGH."""
     low, _, high = text.partition(":")
     try:
         return Range(float(low), float(high))
     except ValueError as error:
-        reason = str(error) if str(error).startswith("a range") else f"a range is LOW:HIGH; got {text!r}"
+        reason = str(error) if str(error).startswith("a range") else f"a range must be LOW:HIGH; got {text!r}"
         raise ValueError(reason) from None
 
 
 def parse_choice(text: str) -> Choice:
-    """A choice from A,B,C."""
+    """Return the choice of a text A,B,C."""
     return Choice(tuple(text.split(",")))
 
 
-def parse_space(texts: Sequence[str], option: str, read: Callable[[str], Range | Choice]) -> dict[str, Range | Choice]:
-    """The part of a space that options such as ``--range a=0.01:10`` give.
+def parse_space(texts: Sequence[str], option: str, parse: Callable[[str], Range | Choice]) -> dict[str, Range | Choice]:
+    """Return the part of a search space that an option such as ``--range a=0.01:10`` gives.
+
+    Args:
+        texts: The values of the option.
+        option: The name of the option, for errors.
+        parse: Parses what follows the equals sign.
 
     Raises:
-        ValueError: One is not of this form; the message names the option.
+        ValueError: A text is malformed.
     """
     space: dict[str, Range | Choice] = {}
     for text in texts:
         name, equals, rest = text.partition("=")
-        if not (equals and name.isidentifier() and name[0].islower()) or name in VOCABULARY or name in space:
-            raise ValueError(f"{option} wants NAME=..., with a new lower-case name of the formula; got {text!r}.")
+        if not (equals and name.isidentifier() and name[0].islower()) or name in space or find_name(name):
+            raise ValueError(f"{option} must be NAME=... with a new lower-case name of the formula; got {text!r}.")
         try:
-            space[name] = read(rest)
+            space[name] = parse(rest)
         except ValueError as error:
             raise ValueError(f"{option} {name}: {error}.") from None
     return space
 
 
 def substitute(formula: str, values: Mapping[str, Any]) -> str:
-    """A formula with values in the place of free names.
+    """Return a formula with values in place of free names.
 
     Example:
-        >>> filled("L1 + a * perceptual('vgg19', layers)", {"a": 0.25, "layers": ["conv1_2", "conv3_4"]})
+        >>> substitute("L1 + a * perceptual('vgg19', layers)", {"a": 0.25, "layers": ["conv1_2", "conv3_4"]})
         'L1 + 0.25 * perceptual(\\'vgg19\\', ["conv1_2", "conv3_4"])'
     """
-    return WORD.sub(lambda word: format_literal(values[word[0]]) if word[0] in values else word[0], formula)
+    return NAME_OR_STRING.sub(
+        lambda match: format_literal(values[match[0]]) if match[0] in values else match[0], formula
+    )
 
 
 def lowercase_names(formula: str) -> set[str]:
-    """The lower-case names of a formula that are not quoted."""
-    return {word for word in WORD.findall(formula) if word[0] not in "\"'"}
+    """Return the lower-case names of a formula outside of strings."""
+    return {match for match in NAME_OR_STRING.findall(formula) if match[0] not in "\"'"}
 
 
 def evenly_spread_points(space: Space, count: int) -> list[dict[str, Any]]:
-    """Points that fill a space evenly, whatever their number.
+    """Return the first points of a low-discrepancy sequence in the search space.
 
-    They follow the additive sequence of the generalised golden ratio (Roberts, 2018), in which every further point
-    falls where the others are not.
+    The points follow the additive sequence of the generalised golden ratio (Roberts, 2018), which fills the space
+    evenly for every number of points.
 
     Example:
-        >>> [round(drawn["a"], 2) for drawn in spread({"a": Range(0.01, 100)}, 3)]
+        >>> [round(point["a"], 2) for point in evenly_spread_points({"a": Range(0.01, 100)}, 3)]
         [1.0, 0.03, 8.8]
     """
     ratio = 2.0
@@ -173,12 +191,15 @@ def evenly_spread_points(space: Space, count: int) -> list[dict[str, Any]]:
         ratio = (1 + ratio) ** (1 / (len(space) + 1))
     strides = [ratio ** -(i + 1) for i in range(len(space))]
     return [
-        {name: part.at((0.5 + k * stride) % 1) for (name, part), stride in zip(space.items(), strides, strict=True)}
+        {
+            name: part.interpolate((0.5 + k * stride) % 1)
+            for (name, part), stride in zip(space.items(), strides, strict=True)
+        }
         for k in range(count)
     ]
 
 
 def grid_points(space: Space, count: int) -> list[dict[str, Any]]:
-    """All combinations of so many steps of each range, and of all choices."""
-    steps = (part.steps(count) for part in space.values())
-    return [dict(zip(space, row, strict=True)) for row in itertools.product(*steps)]
+    """Return all combinations of `count` values of each range and of all options of each choice."""
+    values = (part.grid(count) for part in space.values())
+    return [dict(zip(space, row, strict=True)) for row in itertools.product(*values)]

@@ -1,4 +1,4 @@
-"""Where a study keeps its trials, and how those of a killed worker come back: one address chooses."""
+"""The storage of a study's trials, and the recovery of trials whose worker was killed."""
 
 import os
 import threading
@@ -22,17 +22,27 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-__all__ = ["WorkerHeartbeat", "is_journal", "open_storage", "original_number", "silence_optuna", "requeue", "requeue_orphans", "mark_started"]
+__all__ = [
+    "WorkerHeartbeat",
+    "is_journal",
+    "is_orphaned",
+    "mark_started",
+    "open_storage",
+    "original_number",
+    "requeue",
+    "requeue_orphans",
+    "silence_optuna",
+]
 
-RETRIES = 10
-"""How often a trial is tried again that ended without a result; one that takes its worker down every time ends so."""
-
-JOURNAL = ("journal:", ".log", ".journal")
+MAX_RETRIES = 10
+"""How often a trial without a result is run again; a trial that crashes its worker every time is then given up."""
+JOURNAL_PREFIX = "journal:"
+JOURNAL_SUFFIXES = (".log", ".journal")
 
 
 @contextmanager
 def silence_optuna() -> Iterator[None]:
-    """Keeps back that parts of Optuna are experimental, of which we make use, and its own log of trials."""
+    """Suppress Optuna's warnings of experimental functions, and its log of trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -40,144 +50,145 @@ def silence_optuna() -> Iterator[None]:
 
 
 def requeue(study: Study, trial: FrozenTrial) -> None:
-    """Puts a trial that ended without a result back into the queue, with what it drew."""
+    """Enqueue a trial that ended without a result again, with the same parameters."""
     with silence_optuna():
-        RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
+        RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, trial)
 
 
 def original_number(trial: FrozenTrial) -> int:
-    """The number of the trial that this one tries again, or its own."""
+    """Return the number of the trial that this trial repeats, or the trial's own number."""
     return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
 def open_storage(url: str | None, folder: Path, *, heartbeat: int) -> BaseStorage:
-    """The storage at an address.
+    """Open the storage of a study.
 
     Args:
-        url: None for a file of SQLite in the study's folder; ``journal:FILE``, which a network drive can carry; or
-            what SQLAlchemy reads, such as ``postgresql+psycopg2://user@host/base``.
-        folder: The study's.
-        heartbeat: Seconds between the signs of life of a worker's trial in a database; after three without one it is
-            tried again.
+        url: None for an SQLite file in the study's folder; ``journal:FILE``, which also works on a network drive; or a
+            URL of SQLAlchemy, such as ``postgresql+psycopg2://user@host/base``.
+        folder: The study's folder.
+        heartbeat: Seconds between the heartbeats of a running trial in a database; after three missing heartbeats the
+            trial is run again.
 
     Raises:
-        ValueError: There is no such storage, or nobody answers there.
+        ValueError: The storage cannot be opened.
     """
-    url = url or f"sqlite:///{folder / 'study.db'}"  # not in WAL mode: a worker would see the queue of a while ago
+    url = url or f"sqlite:///{folder / 'study.db'}"  # not in WAL mode, in which a worker reads an outdated queue
     if is_journal(url):
-        return JournalStorage(JournalFileBackend(url.removeprefix(JOURNAL[0])))
-    wait = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None  # several write to one file
+        return JournalStorage(JournalFileBackend(url.removeprefix(JOURNAL_PREFIX)))
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None  # several processes write
     try:
         with silence_optuna():
             return RDBStorage(
                 url,
-                engine_kwargs=wait,
+                engine_kwargs=options,
                 heartbeat_interval=heartbeat,
                 grace_period=3 * heartbeat,
                 heartbeat_stale_trial_callback=requeue,
             )
-    except Exception as error:  # each driver has exceptions of its own
+    except Exception as error:  # each database driver has its own exceptions
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"The storage {url!r} cannot be opened: {reason}") from error
 
 
 def is_journal(url: str | None) -> bool:
-    """Whether an address is a journal's."""
-    return url is not None and (url.startswith(JOURNAL[0]) or url.endswith(JOURNAL[1:]))
+    """Return whether a URL is that of a journal file."""
+    return url is not None and (url.startswith(JOURNAL_PREFIX) or url.endswith(JOURNAL_SUFFIXES))
 
 
 class WorkerHeartbeat:
-    """The sign of life of a worker in a shared folder: a file that is touched as long as the worker lives.
+    """The heartbeat of a worker in a shared folder: a file that is touched while the worker lives.
 
-    A journal has no heartbeats of its own, and a killed worker's trial would stay "running" in it for ever.
+    Optuna's journal storage has no heartbeats, so the trial of a killed worker would stay in the state "running".
 
     Args:
-        folder: The study's.
-        every: Seconds between two touches.
+        folder: The study's folder.
+        interval: Seconds between two touches.
     """
 
-    def __init__(self, folder: Path, *, every: float) -> None:
+    def __init__(self, folder: Path, *, interval: float) -> None:
         self.name = uuid.uuid4().hex[:12]
-        self.place, self.every = folder / "workers", every
-        self.ended = threading.Event()
+        self.folder, self.interval = folder / "workers", interval
+        self.stopped = threading.Event()
 
     @property
     def file(self) -> Path:
-        """What is touched."""
-        return self.place / self.name
+        """The file that is touched."""
+        return self.folder / self.name
 
     def __enter__(self) -> "WorkerHeartbeat":
-        self.place.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.file.touch()
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.ended.set()
+        self.stopped.set()
         self.file.unlink(missing_ok=True)
 
     def _beat(self) -> None:
-        while not self.ended.wait(self.every):
+        while not self.stopped.wait(self.interval):
             with suppress(OSError):
                 os.utime(self.file)
 
-    def gone(self, trial: FrozenTrial) -> bool:
-        """Whether the worker of a running trial is no more: its file is missing, or was not touched three times over.
+    def is_stale(self, trial: FrozenTrial) -> bool:
+        """Return whether the worker of a running trial is dead: its file is missing, or three touches are.
 
-        Both times are the file system's, so that the machines' clocks need not agree.
+        Both times are those of the file system, so that the clocks of the machines need not agree.
         """
         os.utime(self.file)
-        grace = 3 * self.every
+        grace = 3 * self.interval
         worker, number = trial.user_attrs.get("worker", ("nobody", -1))
-        if number != trial.number:  # of the attempt before: this one has hardly begun, or was killed as it did
+        if number != trial.number:  # the mark of the previous attempt: this one has just begun, or was killed early
             return is_orphaned(trial, grace)
         try:
-            seen: float = (self.place / str(worker)).stat().st_mtime
-            return self.file.stat().st_mtime - seen > grace
+            last_beat: float = (self.folder / str(worker)).stat().st_mtime
+            return self.file.stat().st_mtime - last_beat > grace
         except FileNotFoundError:
             return True
 
 
-def mark_started(trial: Trial, presence: WorkerHeartbeat | None) -> None:
-    """Marks a trial that has begun as this worker's, with its number: an attempt inherits the mark of the one before.
+def mark_started(trial: Trial, heartbeat: WorkerHeartbeat | None) -> None:
+    """Mark a started trial with its worker and its number, because a repeated trial inherits the mark of the first one.
 
-    What bears its mark has a sign of life too. Optuna's thread gives the first at some moment from now on, and who was
-    killed before it would never be missed.
+    In a database, a first heartbeat is recorded before the mark. Optuna's thread records its first heartbeat some time
+    later, and a worker that is killed before would not be detected.
     """
-    if presence is not None:
-        trial.set_user_attr("worker", (presence.name, trial.number))
+    if heartbeat is not None:
+        trial.set_user_attr("worker", (heartbeat.name, trial.number))
         return
-    if beat := getattr(trial.storage, "record_heartbeat", None):  # a database has it
-        beat(trial._trial_id)
-    trial.set_user_attr("begun", trial.number)
+    if record_heartbeat := getattr(trial.storage, "record_heartbeat", None):
+        record_heartbeat(trial._trial_id)
+    trial.set_user_attr("started", trial.number)
 
 
 def is_orphaned(trial: FrozenTrial, grace: float) -> bool:
-    """Whether a running trial without its mark has been so for too long: its worker was killed before it could sign.
+    """Return whether a running trial without a mark is older than a minute and than `grace` seconds.
 
-    Workers begin trials, and look for such ones, in turns; the time is for file systems without locks.
+    Its worker was killed before :func:`mark_started`. Workers hold the lock of the queue while they start a trial; the
+    grace period is for file systems without locks.
     """
-    begun = trial.datetime_start
-    return begun is not None and (datetime.now() - begun).total_seconds() > max(60.0, grace)
+    started = trial.datetime_start
+    return started is not None and (datetime.now() - started).total_seconds() > max(60.0, grace)
 
 
-def requeue_orphans(study: Study, presence: WorkerHeartbeat | None, *, grace: float = 0.0) -> None:
-    """Puts the trials of workers that were killed back into the queue: by a database's heartbeats, or by presence.
+def requeue_orphans(study: Study, heartbeat: WorkerHeartbeat | None, *, grace: float = 0.0) -> None:
+    """Enqueue the trials of killed workers again.
 
     Args:
         study: The study.
-        presence: This worker's, on a journal.
-        grace: Seconds in a database without a sign of life after which a worker is no more.
+        heartbeat: The heartbeat of this worker, with a journal; None with a database, which has its own heartbeats.
+        grace: Seconds after which a trial without a mark is orphaned, in a database.
     """
-    if presence is None:
+    if heartbeat is None:
         with silence_optuna():
-            fail_stale_trials(study)  # of those that gave one
+            fail_stale_trials(study)  # which calls `requeue`, for trials with a heartbeat
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if presence is not None:
-            gone = presence.gone(trial)
+        if heartbeat is not None:
+            is_dead = heartbeat.is_stale(trial)
         else:
-            gone = trial.user_attrs.get("begun") != trial.number and is_orphaned(trial, grace)
-        if gone:
-            with suppress(ValueError, UpdateFinishedTrialError):  # another worker was first
+            is_dead = trial.user_attrs.get("started") != trial.number and is_orphaned(trial, grace)
+        if is_dead:
+            with suppress(ValueError, UpdateFinishedTrialError):  # another worker was faster
                 study.tell(trial.number, state=TrialState.FAIL)
                 requeue(study, study.get_trials()[trial.number])

@@ -1,19 +1,20 @@
-"""One trial: a training in a run folder that is named by its content, judged at its rungs and at its end."""
+"""A trial: a training in a run folder that is named by its settings, evaluated at its rungs and at its end."""
 
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossmith._files import write_text_atomically
 from lossmith.models import load_restorer
-from lossmith.tasks import Batch, Task
+from lossmith.tasks import Batch
 from lossmith.train import RunFolder, Settings
 from lossmith.train.evaluation import evaluate_images, mean_metrics
 from lossmith.tune.search import Search, settings_digest
@@ -23,180 +24,233 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["TrialInterrupted", "Hardware", "TrialResult", "file_lock", "run_trial", "evaluate_weights", "read_result"]
+__all__ = [
+    "Hardware",
+    "ImageMetrics",
+    "TrialInterrupted",
+    "TrialResult",
+    "evaluate_weights",
+    "file_lock",
+    "read_json",
+    "read_result",
+    "run_trial",
+    "write_json",
+]
 
 State = Literal["complete", "pruned", "failed"]
-Rows = dict[str, dict[str, float]]
-"""Figures by picture and metric."""
+ImageMetrics = dict[str, dict[str, float]]
+"""The metrics of each image, by the name of the image."""
+RENAMED_KEYS = {
+    "drawn": "params",
+    "figures": "metrics",
+    "pictures": "image_metrics",
+    "rungs": "rung_metrics",
+    "why": "reason",
+}
+"""Keys of result.json in version 0.1, and their names now."""
 
 
 class TrialInterrupted(Exception):
-    """A trial was asked to stop before its end; it goes on where it stands when it is tried again."""
+    """A trial was stopped before its end; the next attempt resumes its training."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where trials run, as :func:`lossmith.train.train` takes it."""
+    """Where trials run, as :func:`lossmith.train.train` takes it.
+
+    Args:
+        accelerator: The accelerator of Lightning.
+        devices: The number of devices, or their names.
+        data_workers: The number of data-loading processes; None for the default.
+    """
 
     accelerator: str = "auto"
     devices: int | str = 1
-    workers: int | None = None
+    data_workers: int | None = None
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What came of a trial: the content of its result.json.
+    """The result of a trial: the content of its result.json.
 
     Args:
-        number: Its number in the study.
-        run: The name of its run folder.
-        state: Whether it was trained to its end, given up at a rung, or could not be trained.
-        drawn: What it drew.
-        loss: Its formula.
-        step: How far it was trained.
-        seconds: How long that took, judging included, over all its attempts.
-        figures: The means over the validation pictures, at its end.
-        pictures: The figures of each picture, at its end.
-        rungs: The means at each rung, by its step.
-        why: Why it is not complete.
+        number: The number of the trial in the study.
+        run: The name of the run folder.
+        state: "complete", "pruned" at a rung, or "failed" because the training was not finite.
+        params: The parameters of the trial.
+        loss: The formula of the trial.
+        step: The last step.
+        seconds: The time for training and evaluation, over all attempts.
+        metrics: The mean metrics over the validation images at the end.
+        image_metrics: The metrics of each validation image at the end.
+        rung_metrics: The mean metrics at each rung, by step.
+        reason: Why the trial is not complete.
     """
 
     number: int
     run: str
     state: State
-    drawn: Mapping[str, Any]
+    params: Mapping[str, Any]
     loss: str
     step: int
     seconds: float
-    figures: Mapping[str, float] = field(default_factory=dict)
-    pictures: Rows = field(default_factory=dict)
-    rungs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    why: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    image_metrics: ImageMetrics = field(default_factory=dict)
+    rung_metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    reason: str = ""
 
 
 def run_trial(
     search: Search,
     number: int,
-    drawn: Mapping[str, Any],
+    params: Mapping[str, Any],
     folder: Path,
     *,
-    machine: Hardware,
-    rung: Callable[[int, Mapping[str, float]], str],
+    hardware: Hardware,
+    report_rung: Callable[[int, Mapping[str, float]], str],
 ) -> TrialResult:
-    """Trains and judges what was drawn, from where an earlier attempt at the same stands.
+    """Train and evaluate a trial, or resume an earlier attempt.
 
     Args:
-        search: The study.
-        number: The trial's number, for the record.
-        drawn: What the trial drew.
+        search: The search.
+        number: The number of the trial.
+        params: The parameters of the trial.
         folder: The study's folder.
-        machine: Where to train.
-        rung: Told of the step and the figures at each rung; says why the trial is given up there, or "" to go on. Of
-            a rung that an earlier attempt has passed it is told, and not asked.
+        hardware: Where to train.
+        report_rung: Receives the step and the metrics at each rung, and returns the reason to prune the trial, or "" to
+            continue. The result is ignored at rungs that an earlier attempt has passed.
 
     Raises:
-        Interrupted: The training was asked to stop.
-        ValueError: It cannot be trained, for a reason that every trial has.
+        TrialInterrupted: The training was stopped.
+        ValueError: The training cannot run, for a reason that holds for all trials.
         OSError: The folder cannot be written.
     """
-    from lossmith.train import NonFiniteError, train
-
-    settings = search.settings(drawn)
-    place = folder / "trials" / settings_digest(settings)
-    with file_lock(place), (folder / "logs").joinpath(f"{place.name}.log").open("a", encoding="utf-8") as log:
-        if known := read_result(place):
-            return known
-        console = Console(file=log, width=120)
-        began = time.monotonic() - before(place)
-        passed = read_json(place / "rungs.json", {})
-
-        def ended(state: State, step: int, **more: Any) -> TrialResult:
-            took = round(time.monotonic() - began, 2)
-            made = TrialResult(number, place.name, state, dict(drawn), settings.loss, step, took, rungs=passed, **more)
-            write_json(place / "result.json", asdict(made))
-            return made
-
-        for step in (*search.rung_steps, search.steps):
-            if str(step) in passed:
-                rung(step, passed[str(step)])
-                continue
-            try:
-                options = {"accelerator": machine.accelerator, "devices": machine.devices, "workers": machine.workers}
-                if train(replace(settings, steps=step), place, console=console, **options) < step:  # type: ignore[arg-type]
-                    raise TrialInterrupted
-            except NonFiniteError as error:
-                return ended("failed", step, why=str(error).splitlines()[0])
-            finally:
-                RunFolder(place).release()  # one worker trains many runs
-            rows = evaluate_weights(search, settings, RunFolder(place).model, machine)
-            figures = mean_metrics(list(rows.values()))
-            if lacking := [axis.metric for axis in search.axes if axis.metric not in figures]:
-                return ended("failed", step, why=f"No picture has a finite {lacking[0]}.")
-            if step < search.steps:
-                passed[str(step)] = figures
-                write_json(place / "rungs.json", passed)
-                if why := rung(step, figures):
-                    return ended("pruned", step, why=why)
-        return ended("complete", search.steps, figures=figures, pictures=rows)
+    settings = search.settings(params)
+    run = folder / "trials" / settings_digest(settings)
+    with file_lock(run), (folder / "logs" / f"{run.name}.log").open("a", encoding="utf-8") as log:
+        if result := read_result(run):
+            return result
+        started = time.monotonic() - _logged_seconds(run)
+        outcome = _train_to_end(search, settings, run, hardware, report_rung, Console(file=log, width=120))
+        seconds = round(time.monotonic() - started, 2)
+        result = TrialResult(
+            number=number, run=run.name, params=dict(params), loss=settings.loss, seconds=seconds, **outcome
+        )
+        write_json(run / "result.json", asdict(result))
+        return result
 
 
-def evaluate_weights(search: Search, settings: Settings, weights: Path | None, machine: Hardware) -> Rows:
-    """What a network, or the answer that needs none, is worth on each validation picture: the study's axes alone."""
+def _train_to_end(
+    search: Search,
+    settings: Settings,
+    run: Path,
+    hardware: Hardware,
+    report_rung: Callable[[int, Mapping[str, float]], str],
+    console: Console,
+) -> dict[str, Any]:
+    """Train from rung to rung; return the state, the last step, and the metrics or the reason of the result."""
+    from lossmith.train import NonFiniteError
+
+    rung_metrics = read_json(run / "rungs.json", {})
+    for step in (*search.rung_steps, search.steps):
+        if str(step) in rung_metrics:
+            report_rung(step, rung_metrics[str(step)])
+            continue
+        outcome = {"step": step, "rung_metrics": rung_metrics}
+        try:
+            _train_to_step(replace(settings, steps=step), run, hardware, console)
+        except NonFiniteError as error:
+            return {**outcome, "state": "failed", "reason": str(error).splitlines()[0]}
+        image_metrics = evaluate_weights(search, settings, RunFolder(run).model, hardware)
+        metrics = mean_metrics(list(image_metrics.values()))
+        missing = [objective.metric for objective in search.objectives if objective.metric not in metrics]
+        if missing:
+            return {**outcome, "state": "failed", "reason": f"{missing[0]} is finite on no validation image."}
+        if step < search.steps:
+            rung_metrics[str(step)] = metrics
+            write_json(run / "rungs.json", rung_metrics)
+            if reason := report_rung(step, metrics):
+                return {**outcome, "state": "pruned", "reason": reason}
+    return {**outcome, "state": "complete", "metrics": metrics, "image_metrics": image_metrics}
+
+
+def _train_to_step(settings: Settings, run: Path, hardware: Hardware, console: Console) -> None:
+    """Train up to the last step of the settings.
+
+    Raises:
+        TrialInterrupted: The training was stopped.
+    """
+    from lossmith.train import train
+
+    options: dict[str, Any] = {"accelerator": hardware.accelerator, "devices": hardware.devices}
+    try:
+        if train(settings, run, console=console, workers=hardware.data_workers, **options) < settings.steps:
+            raise TrialInterrupted
+    finally:
+        RunFolder(run).release()  # one worker trains many runs
+
+
+def evaluate_weights(search: Search, settings: Settings, weights: Path | None, hardware: Hardware) -> ImageMetrics:
+    """Return the metrics of a network on each validation image.
+
+    Args:
+        search: The search, whose objectives are measured.
+        settings: The settings of the training, for the task.
+        weights: The weights of the network; None for the task's baseline.
+        hardware: Where to evaluate.
+    """
     import torch
 
     from lossmith.train.preparation import build_task
 
     task = build_task(settings)
-    gpu = machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
-    model = None if weights is None else load_restorer(weights, scale=settings.scale)[0].to(device)
-    examples = task.evaluation_set(search.val, limit=settings.val_count)
-    which = [axis.metric for axis in search.axes]
-    walk = evaluate_images(examples, restorer(task, model), border=task.border, which=which, device=device)
-    return {row.name: row.metrics for row in walk}
+    has_gpu = hardware.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if has_gpu else "cpu")
+    restore: Callable[[Batch], Tensor] = task.baseline_output
+    if weights is not None:
+        restore = partial(task.predict, load_restorer(weights, scale=settings.scale)[0].to(device))
+    images = task.evaluation_set(search.val, limit=settings.val_count)
+    metrics = [objective.metric for objective in search.objectives]
+    evaluated = evaluate_images(images, restore, border=task.border, which=metrics, device=device)
+    return {image.name: image.metrics for image in evaluated}
 
 
-def restorer(task: Task, model: nn.Module | None) -> Callable[[Batch], Tensor]:
-    """What restores a batch."""
-    return task.baseline_output if model is None else lambda batch: task.predict(model, batch)
-
-
-def read_result(place: Path) -> TrialResult | None:
-    """What came of the trial of a folder; None while nothing did."""
+def read_result(run: Path) -> TrialResult | None:
+    """Return the result in a run folder, whose keys may be those of version 0.1; None if there is none."""
+    record = read_json(run / "result.json", None)
     try:
-        return TrialResult(**read_json(place / "result.json", None))
-    except TypeError:
+        return TrialResult(**{RENAMED_KEYS.get(name, name): value for name, value in record.items()})
+    except (AttributeError, TypeError):  # an incomplete or malformed record
         return None
 
 
-def read_json(path: Path, otherwise: Any) -> Any:
-    """What a JSON file holds, or something else where there is none."""
+def read_json(path: Path, default: Any) -> Any:
+    """Return the content of a JSON file, or the default if there is no readable file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return otherwise
+        return default
 
 
-def before(place: Path) -> float:
-    """The seconds that earlier attempts trained for, as far as they were logged."""
+def write_json(path: Path, record: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text_atomically(path, json.dumps(record, indent=1) + "\n")
+
+
+def _logged_seconds(run: Path) -> float:
+    """Return the training time of earlier attempts, as far as the attempts logged it."""
     try:
-        lines = (place / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
         return float(json.loads(lines[-1])["seconds"])
     except (OSError, ValueError, KeyError, IndexError):
         return 0.0
 
 
-def write_json(path: Path, record: Any) -> None:
-    """Writes one JSON file in one step."""
-    text = json.dumps(record, indent=1) + "\n"
-    write_text_atomically(path, text)
-
-
 @contextmanager
-def file_lock(place: Path) -> Iterator[None]:
-    """Waits until no other process is at a place; on a file system without locks, does not."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("a") as file:
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the lock ``path.lock``, after waiting for other processes; without effect on file systems without locks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("a") as file:
         if fcntl is not None:
             with suppress(OSError):
                 fcntl.lockf(file, fcntl.LOCK_EX)

@@ -2,8 +2,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def nowhere(monkeypatch, tmp_path):
-    """No weights are found but those that a test names."""
+def no_weights(monkeypatch, tmp_path):
+    """Hide all weight files but those that a test names."""
     (tmp_path / "none").mkdir()
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr("lossmith.pretrained.locate._in_package", lambda package, path: None)

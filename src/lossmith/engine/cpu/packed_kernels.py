@@ -1,9 +1,9 @@
-"""Kernels that lie ready for oneDNN, which would lay them out anew in every convolution.
+"""Convolutions with kernels in oneDNN's own layout, which oneDNN would otherwise create at every call.
 
-That takes as long as the convolution of some eighty pixels in fp32 and three hundred in bf16: little on large maps, and
-most of the time on the smallest. The operator for kernels laid out before is the one that `torch.compile` puts into its
-code. It is PyTorch's own affair, so it is looked for before it is used, and `F.conv2d` stays what it has to equal. It
-could apply a ReLU right away; but oneDNN's makes 0 of NaN, and a broken picture would pass for a black one.
+That conversion takes as long as the convolution of about 80 pixels in fp32 and 300 in bf16: little on large maps, and
+most of the time on the smallest. The operator for packed kernels is the one in the code that `torch.compile` generates.
+It is no public API, so that its existence is checked before use, and its results are tested against `F.conv2d`. The
+operator could fuse a ReLU, but oneDNN's ReLU turns NaN into 0, which would hide a broken image.
 """
 
 from functools import cache
@@ -12,56 +12,60 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from lossmith.engine.cpu import is_enabled
+
 __all__ = ["can_use_fast_path", "is_packing_faster", "pack_kernel", "packed_conv2d"]
 
-FEW = 1280
-"""The pixels that a batch's map may have: from there on a kernel laid out saves less than 5 % and takes its memory."""
+MAX_PIXELS = 1280
+"""The largest number of pixels of a batch's map; above it a packed kernel saves less than 5 % and takes memory."""
 
 
 def is_packing_faster(x: Tensor, kernel: Tensor) -> bool:
-    """Whether the convolution of a map (N, C, H, W) gains by a kernel laid out before, and has an operator for it."""
-    return x.numel() <= FEW * x.shape[1] and kernel.dtype in _precisions() and bool(torch.backends.mkldnn.enabled)
+    """Return whether the convolution of a map (N, C, H, W) is faster with a packed kernel, and supported."""
+    is_small = x.numel() <= MAX_PIXELS * x.shape[1]
+    return is_small and kernel.dtype in _supported_dtypes() and bool(torch.backends.mkldnn.enabled)
 
 
 def can_use_fast_path(x: Tensor) -> bool:
-    """Whether a convolution of a map may run otherwise than by the plain operator: on x86, where that was measured.
+    """Return whether a convolution may use a CPU kernel: if these are enabled, on x86, where they were measured.
 
-    It is asked before anything of a map's size, since a compiler would make a graph for either answer. Compilers and
-    whatever else looks at operators, to count them or to run them without data, see the plain one.
+    This is asked before anything that depends on a map's size, so that compilers need no graph for each answer.
+    Compilers, and modes that count operators or run them without data, get the plain operator.
     """
     return (
         not torch.compiler.is_compiling()
+        and is_enabled()
         and type(x) is Tensor
         and x.device.type == "cpu"
-        and _measured()
+        and _is_x86()
         and not is_in_torch_dispatch_mode()
     )
 
 
 def pack_kernel(kernel: Tensor, padding: int, stride: int = 1) -> Tensor:
-    """A copy of a kernel (out, in, k, k) as oneDNN takes it; it has no storage that one could look at, copy or save."""
+    """Return a copy of a kernel (out, in, k, k) in oneDNN's layout; it is opaque and cannot be copied or saved."""
     window = [padding] * 2, [stride] * 2, [1, 1]
-    copy: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(kernel.to_mkldnn(), *window, 1)  # type: ignore[attr-defined]
-    return copy
+    packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(kernel.to_mkldnn(), *window, 1)  # type: ignore[attr-defined]
+    return packed
 
 
-def packed_conv2d(x: Tensor, laid: Tensor, bias: Tensor | None, padding: int, stride: int = 1) -> Tensor:
-    """The convolution of a map with a kernel that is laid out."""
+def packed_conv2d(x: Tensor, packed: Tensor, bias: Tensor | None, padding: int, stride: int = 1) -> Tensor:
+    """Return the convolution of a map with a packed kernel."""
     window = [padding] * 2, [stride] * 2, [1, 1]
-    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, laid, bias, *window, 1, "none", [], "")
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, bias, *window, 1, "none", [], "")
     return y
 
 
 @cache
-def _measured() -> bool:
+def _is_x86() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 @cache
-def _precisions() -> frozenset[torch.dtype]:
-    """Those for which there is the operator."""
-    there = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and "mkldnn_reorder_conv2d_weight" in dir(torch._C._nn)
-    if not there or not _measured():
+def _supported_dtypes() -> frozenset[torch.dtype]:
+    """Return the dtypes that the operator supports; none if it does not exist."""
+    exists = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and "mkldnn_reorder_conv2d_weight" in dir(torch._C._nn)
+    if not exists or not _is_x86():
         return frozenset()
     half = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
     return frozenset({torch.float32} | half)

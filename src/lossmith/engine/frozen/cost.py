@@ -1,4 +1,4 @@
-"""What a pass through a frozen network costs: the bytes that it keeps, and its floating-point operations."""
+"""The cost of a pass through a frozen network: the bytes saved for the backward pass, and floating-point operations."""
 
 from collections.abc import Collection, Sequence
 from math import prod
@@ -11,56 +11,57 @@ from lossmith.engine.layers import Conv, ReLU, Step
 
 __all__ = ["count_flops", "count_images_per_pass", "count_saved_bytes"]
 
-REACH = 6 * 2**20
-"""On CPU, the elements that an activation may have of pictures which pass together; one picture always may.
+MAX_ACTIVATION_ELEMENTS = 6 * 2**20
+"""On a CPU, the largest number of elements of an activation of all images in one pass; one image always passes.
 
-24 MB of float32: from 32 MB on, glibc takes fresh pages for each tensor, whose first touch costs more than the cache.
+This is 24 MB of float32. From 32 MB on, glibc maps fresh pages for each tensor, whose first touch is slow.
 """
 
 
 def count_saved_bytes(
     steps: Sequence[Step],
     shape: Sequence[int],
-    taps: Collection[str],
+    layers: Collection[str],
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> int:
-    """The bytes that the executor keeps for the backward pass, exactly; taps that the caller holds are not among them.
+    """Return the exact number of bytes saved for the backward pass, without the layers that the caller holds.
 
     Args:
         steps: The network.
-        shape: The picture's (N, C, H, W).
-        taps: Names of steps.
-        device: Where it runs.
+        shape: The images' shape (N, C, H, W).
+        layers: The names of requested layers.
+        device: The device of the pass.
         dtype: The precision of the convolutions.
     """
-    work = truncate_steps(steps, taps)
+    work = truncate_steps(steps, layers)
     device = torch.device(device)
-    few = count_images_per_pass(work, shape, device)
+    per_pass = count_images_per_pass(work, shape, device)
     total = 0
-    for at in range(0, shape[0], few):
-        for step, (n, c, h, w) in zip(work, compute_shapes(work, (min(few, shape[0] - at), *shape[1:])), strict=True):
+    for start in range(0, shape[0], per_pass):
+        part_shape = (min(per_pass, shape[0] - start), *shape[1:])
+        for step, (n, c, h, w) in zip(work, compute_shapes(work, part_shape), strict=True):
             if isinstance(step, Conv):
                 continue
-            held = 8 * dtype.itemsize // (1 if isinstance(step, ReLU) else count_index_bits(step))  # in one word
-            words = -(-n * c * h * w // held) if device.type == "cpu" else n * h * w * -(-c // held)
+            per_word = 8 * dtype.itemsize // (1 if isinstance(step, ReLU) else count_index_bits(step))
+            words = -(-n * c * h * w // per_word) if device.type == "cpu" else n * h * w * -(-c // per_word)
             total += words * dtype.itemsize
     return total
 
 
-def count_flops(steps: Sequence[Step], shape: Sequence[int], taps: Collection[str]) -> tuple[int, int]:
-    """The floating-point operations of the convolutions, two for a multiplication and its addition.
+def count_flops(steps: Sequence[Step], shape: Sequence[int], layers: Collection[str]) -> tuple[int, int]:
+    """Return the floating-point operations of the convolutions; a multiply-add counts as two.
 
     Args:
         steps: The network.
-        shape: The picture's (N, C, H, W).
-        taps: Names of steps.
+        shape: The images' shape (N, C, H, W).
+        layers: The names of requested layers.
 
     Returns:
-        Those forward, and those backward: as many, for the picture alone gets a gradient.
+        The operations of the forward and of the backward pass; they are equal, since only the image has a gradient.
     """
-    work = truncate_steps(steps, taps)
+    work = truncate_steps(steps, layers)
     total = 0
     for step, (n, _, h, w) in zip(work, compute_shapes(work, shape), strict=True):
         if isinstance(step, Conv):
@@ -69,9 +70,9 @@ def count_flops(steps: Sequence[Step], shape: Sequence[int], taps: Collection[st
 
 
 def count_images_per_pass(work: Sequence[Step], shape: Sequence[int], device: torch.device) -> int:
-    """How many pictures pass the network together."""
+    """Return the number of images that pass the network together."""
     n = shape[0]
-    if device.type not in ("cpu", "meta"):  # what is planned runs on a CPU
+    if device.type not in ("cpu", "meta"):  # cost plans, on the meta device, are for a CPU
         return n
     largest = max(prod(size[1:]) for size in compute_shapes(work, shape))
-    return max(min(n, REACH // largest), 1)
+    return max(min(n, MAX_ACTIVATION_ELEMENTS // largest), 1)

@@ -62,7 +62,7 @@ def draw_sweep_strips(
         for t in places:
             turned = model.knobs_at(t)
             pred = task.predict(partial(model, **turned), there)
-            figures = compute_metrics(pred, there["target"], border=task.border, which=which[:2])
+            figures = compute_metrics(pred, there["target"], border=task.border, metrics=which[:2])
             head = "\n".join([f"slider {t:.2f}", *(f"{knob} = {value:.3g}" for knob, value in turned.items())])
             below = "  ".join(f"{value:.{2 if metric.startswith('psnr') else 3}f}" for metric, value in figures.items())
             rows[name].append(SweepCell(head, pred[0], below))

@@ -67,9 +67,9 @@ def choose_held_out_groups(groups: Sequence[int], fraction: float, *, seed: int 
     total = sum(int(sizes[group]) for group in held_out)
     if total > MAX_EXCESS * fraction * count:
         warnings.warn(
-            f"{total} of {count} images ({total / count:.0%}) are held out instead of the fraction {fraction:g}: images "
-            f"with a common caption or group stay together, and there are only {len(distinct)} such sets. Give other "
-            "validation images (--val DIR), or more captions.",
+            f"{total} of {count} images ({total / count:.0%}) are held out instead of the fraction {fraction:g}: "
+            f"images with a common caption or group stay together, and there are only {len(distinct)} such sets. Give "
+            "other validation images (--val DIR), or more captions.",
             stacklevel=3,
         )
     return held_out

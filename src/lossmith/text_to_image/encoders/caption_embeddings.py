@@ -147,9 +147,7 @@ class CaptionEmbeddings:
         """Write a shard to the folder and return it memory-mapped."""
         if self.folder is None:
             return shard
-        file = (
-            self.folder / f"{self.stem}-{hashlib.sha256(shard.keys.numpy().tobytes()).hexdigest()[:12]}.safetensors"
-        )
+        file = self.folder / f"{self.stem}-{hashlib.sha256(shard.keys.numpy().tobytes()).hexdigest()[:12]}.safetensors"
         try:
             write_atomically(file, lambda partial: save_file(shard._asdict(), partial), is_shared=True)
             return EmbeddingShard(**load_file(file))

@@ -1,4 +1,4 @@
-"""Whether a judge finds the caption of a picture among others: R-precision."""
+"""R-precision: how often a judge ranks an image's own caption first."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["RPrecision", "sample_mismatched_captions", "r_precision"]
+__all__ = ["RPrecision", "r_precision", "sample_mismatched_captions"]
 
 
 class RPrecision(NamedTuple):
-    """How often a judge was right, how sure that is, and how often a blind one would be.
+    """An R-precision with its standard error.
 
     Args:
-        value: The share of pictures whose own caption came first.
-        error: Its standard error over pictures.
-        chance: One over the number of captions offered.
+        value: Fraction of images whose own caption ranks first.
+        error: Standard error over images.
+        chance: Value of a random ranking, one over the number of candidates.
     """
 
     value: float
@@ -25,75 +25,81 @@ class RPrecision(NamedTuple):
     chance: float
 
 
-def sample_mismatched_captions(meanings: Sequence[int], own: Sequence[int], *, count: int = 99, seed: int = 0) -> list[list[int]]:
-    """For each picture its own caption's number, and those of some others that do not mean the same.
+def sample_mismatched_captions(
+    groups: Sequence[int], own: Sequence[int], *, count: int = 99, seed: int = 0
+) -> list[list[int]]:
+    """Return for each image its own caption and random captions of other groups.
 
     Args:
-        meanings: A number for each caption, which captions of one meaning share.
-        own: The number of each picture's caption.
-        count: How many others, each of another meaning; fewer if there are not so many.
-        seed: Which.
+        groups: A number for each caption, shared by the captions of one meaning.
+        own: The caption index of each image.
+        count: Number of other captions, each of another group; fewer if there are fewer groups.
+        seed: Random seed of the choice.
+
+    Returns:
+        For each image the caption indices, its own first; equally many for each image.
 
     Raises:
-        ValueError: There is no other meaning: one class of pictures cannot be told apart.
+        ValueError: All captions belong to one group.
 
     Example:
-        >>> mismatched([7, 7, 8, 9], [0], count=2)
+        >>> sample_mismatched_captions([7, 7, 8, 9], [0], count=2)
         [[0, 2, 3]]
     """
-    chance = np.random.default_rng(seed)
-    said: dict[int, list[int]] = {}
-    for caption, meaning in enumerate(meanings):
-        said.setdefault(meaning, []).append(caption)
-    kinds = sorted(said)
-    if len(kinds) < 2:
-        raise ValueError("R-precision wants captions of at least two meanings; all of these mean the same.")
+    rng = np.random.default_rng(seed)
+    members: dict[int, list[int]] = {}
+    for caption, group in enumerate(groups):
+        members.setdefault(group, []).append(caption)
+    distinct = sorted(members)
+    if len(distinct) < 2:
+        raise ValueError("R-precision needs captions of at least two meanings; all captions have the same.")
     rows = []
     for caption in own:
-        others = [kind for kind in chance.permutation(kinds).tolist() if kind != meanings[caption]]
-        rows.append([caption, *sorted(said[kind][int(chance.integers(len(said[kind])))] for kind in others[:count])])
-    least = min(map(len, rows))
-    return [row[:least] for row in rows]
+        others = [group for group in rng.permutation(distinct).tolist() if group != groups[caption]]
+        drawn = [members[group][int(rng.integers(len(members[group])))] for group in others[:count]]
+        rows.append([caption, *sorted(drawn)])
+    length = min(map(len, rows))
+    return [row[:length] for row in rows]
 
 
-def r_precision(pictures: Tensor, texts: Tensor, offered: Sequence[Sequence[int]]) -> RPrecision:
-    """The share of pictures whose own caption has the largest cosine among those offered.
+def r_precision(images: Tensor, captions: Tensor, candidates: Sequence[Sequence[int]]) -> RPrecision:
+    """Compute the fraction of images whose own caption has the largest cosine similarity among the candidates.
 
-    By AttnGAN's protocol a picture's caption stands among 99 others, see :func:`mismatched`; with captions that differ
-    in one attribute alone it asks whether a network does more than put the right words into a bag. A tie with another
-    counts as wrong: a judge that sees no difference has not found it.
+    In AttnGAN's protocol the candidates are the image's caption and 99 others, see :func:`sample_mismatched_captions`.
+    Candidates that differ in one attribute, see :attr:`lossmith.text_to_image.shapes.Scene.neighbours`, test whether a
+    network relates words to each other. A tie counts as wrong, so that a constant judge scores 0.
 
     References:
         | AttnGAN: Fine-Grained Text to Image Generation with Attentional Generative Adversarial Networks
         | (Xu et al., 2018), https://arxiv.org/abs/1711.10485
 
     Args:
-        pictures: The judge's vector of each picture, (N, D).
-        texts: Its vector of each caption, (M, D).
-        offered: For each picture the numbers of captions, its own first; equally many for each.
+        images: The judge's vectors of the images, (N, D).
+        captions: The judge's vectors of the captions, (M, D).
+        candidates: For each image the indices of its candidates, its own caption first; equally many for each image.
 
     Raises:
-        ValueError: Vectors or captions that do not fit, or that are not finite.
+        ValueError: The shapes do not match, or a vector is not finite.
 
     Example:
         >>> r_precision(torch.eye(3), torch.eye(3), [[0, 1, 2], [1, 0, 2], [0, 1, 2]]).value
         0.6666666666666666
     """
-    if not len(offered) or len(offered) != len(pictures) or len({len(row) for row in offered}) != 1:
+    if not len(candidates) or len(candidates) != len(images) or len({len(row) for row in candidates}) != 1:
         raise ValueError(
-            f"R-precision wants one row of captions a picture, all of one length; got {len(offered)} rows for "
-            f"{len(pictures)} pictures."
+            f"R-precision needs one row of candidates per image, all of one length; got {len(candidates)} rows for "
+            f"{len(images)} images."
         )
-    numbers = torch.tensor([list(row) for row in offered], device=texts.device)
-    if numbers.shape[1] < 2 or pictures.shape[1:] != texts.shape[1:]:
+    indices = torch.tensor([list(row) for row in candidates], device=captions.device)
+    if indices.shape[1] < 2 or images.shape[1:] != captions.shape[1:]:
         raise ValueError(
-            f"R-precision wants two captions or more a picture, and vectors of one length; got {numbers.shape[1]} "
-            f"captions, and vectors {tuple(pictures.shape)} and {tuple(texts.shape)}."
+            f"R-precision needs at least two candidates per image, and vectors of one length; got {indices.shape[1]} "
+            f"candidates, and vectors {tuple(images.shape)} and {tuple(captions.shape)}."
         )
-    if not bool(pictures.isfinite().all() and texts.isfinite().all()):
-        raise ValueError("R-precision wants finite vectors; the judge gave NaN or infinite ones.")
-    ours, theirs = F.normalize(pictures.double(), dim=1), F.normalize(texts.double(), dim=1)
-    cosines = torch.einsum("nd,nrd->nr", ours, theirs[numbers])
-    right = (cosines[:, 0] > cosines[:, 1:].amax(dim=1)).double()
-    value = right.mean().item()
-    return RPrecision(value, (value * (1 - value) / len(right)) ** 0.5, 1 / numbers.shape[1])
+    if not bool(images.isfinite().all() and captions.isfinite().all()):
+        raise ValueError("R-precision needs finite vectors; the judge returned NaN or infinite values.")
+    unit_images, unit_captions = F.normalize(images.double(), dim=1), F.normalize(captions.double(), dim=1)
+    cosines = torch.einsum("nd,nrd->nr", unit_images, unit_captions[indices])
+    is_right = (cosines[:, 0] > cosines[:, 1:].amax(dim=1)).double()
+    value = is_right.mean().item()
+    return RPrecision(value, (value * (1 - value) / len(is_right)) ** 0.5, 1 / indices.shape[1])

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lossmith._checks import check_choice, check_integer, check_number
 from lossmith.models.base import Network
-from lossmith.noise_levels import NoiseSchedule, Prediction, Schedule
+from lossmith.noise_levels import NoiseSchedule, NoiseScheduleName, PredictionType
 from lossmith.text_to_image.encoders.embedding import TextEmbedding
 from lossmith.text_to_image.models.attention_capture import capture_features
 from lossmith.text_to_image.models.conditioning import NOISE_LEVEL_DIM, build_prior_decoder, embed_noise_level
@@ -93,8 +93,8 @@ class Denoiser(Network):
         *,
         side: int = 32,
         text_dim: int = 384,
-        prediction: Prediction = "x0",
-        schedule: Schedule = "flow",
+        prediction: PredictionType = "x0",
+        schedule: NoiseScheduleName = "flow",
         channels: Sequence[int] = (32, 64, 128),
         blocks: int = 1,
         attention_levels: int = 2,
@@ -216,7 +216,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     for name in ("side", "text_dim", "blocks", "heads", "patch_size"):
         check_integer(f"denoiser {name}", options[name], low=1)
     check_integer("denoiser prior_width", options["prior_width"], low=0)
-    check_choice("denoiser prediction", options["prediction"], Prediction)
+    check_choice("denoiser prediction", options["prediction"], PredictionType)
     check_number("denoiser sigma_data", options["sigma_data"], low=0, open_low=True)
     channels, multiple = options["channels"], NORM_GROUPS * options["heads"]
     if not channels or any(width % multiple for width in channels):

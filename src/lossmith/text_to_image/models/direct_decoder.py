@@ -97,7 +97,7 @@ class DirectDecoder(Network):
         return features
 
     def encode(self, image: Tensor, text: TextEmbedding) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the posterior of z for images (N, 3, S, S) in [0, 1], (N, latent_dim) each."""
+        """Return mean and log-variance of the posterior of z, (N, D) each, for images (N, 3, S, S) in [0, 1]."""
         features = 2 * image - 1
         for layer in self.down:
             features = F.silu(layer(features))

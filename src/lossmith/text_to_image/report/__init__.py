@@ -1,1 +1,1 @@
-"""Report sections of text-to-image runs."""
+"""The sections of the report that text-to-image adds."""

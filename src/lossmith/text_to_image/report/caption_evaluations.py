@@ -1,42 +1,57 @@
-"""What `lossmith evaluate RUN --captions` left in a run's folder, as the page reads it: as far as it is there."""
+"""The results of ``lossmith evaluate RUN --captions`` in a run folder, as far as they are present."""
 
 import json
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lossmith.report.groups import Group
 from lossmith.report.folder import Record, Run, finite_float
+from lossmith.report.groups import Group
 
-__all__ = ["ALIGNMENT_METRICS", "CaptionEvaluation", "GuidancePoint", "load_caption_evaluations", "get_number", "metric_label"]
+__all__ = [
+    "ALIGNMENT_METRICS",
+    "CaptionEvaluation",
+    "GuidancePoint",
+    "get_number",
+    "load_caption_evaluations",
+    "metric_label",
+]
 
-ALIGNMENT_METRICS = {"joint": "pictures that show all of their caption", "r_precision": "R-precision"}
-"""What tells how far pictures show what their captions ask for; the exact oracle first."""
-PROTOCOL_KEYS = ("captions_of", "held", "steps", "sampler", "seed", "captions", "n", "judge", "features")
-"""What figures of two runs must have in common to stand in one plane."""
+ALIGNMENT_METRICS = {"joint": "images that match their caption", "r_precision": "R-precision"}
+"""The metrics of alignment with the captions, with their names; the exact oracle is preferred."""
+PROTOCOL_KEYS = ("captions_source", "val_source", "steps", "sampler", "seed", "captions", "n", "judge", "features")
+"""The entries that two records must have in common to be comparable."""
+FORMER_KEYS = {"captions_of": "captions_source", "held": "val_source"}
+"""Keys of records of earlier versions, and today's keys."""
 
 
 class GuidancePoint(NamedTuple):
-    """What one weight of guidance gives.
+    """The metrics of one guidance scale.
 
     Args:
-        weight: Of guidance.
-        aligned: The share of pictures that show what their caption asks for.
-        kid: The distance of the pictures from real ones.
-        error: The standard error of the share.
-        deviation: Of the distance, over subsets.
+        scale: The guidance scale.
+        alignment: Fraction of images that match their caption.
+        kid: Kernel distance to real images.
+        error: Standard error of the alignment.
+        kid_std: Standard deviation of the kernel distance over subsets.
     """
 
-    weight: float
-    aligned: float
+    scale: float
+    alignment: float
     kid: float
     error: float = 0.0
-    deviation: float = 0.0
+    kid_std: float = 0.0
 
 
 @dataclass(frozen=True)
 class CaptionEvaluation:
-    """A run with its figures on captions; `colour` is its index on the page."""
+    """The evaluation of a run on captions.
+
+    Args:
+        run: The run.
+        colour: Index of the run on the page.
+        record: The content of captions.json.
+    """
 
     run: Run
     colour: int
@@ -44,74 +59,78 @@ class CaptionEvaluation:
 
     @property
     def rows(self) -> list[Record]:
-        """The figures of each weight of guidance, in the order of the weights; those of no known weight last."""
-        weights = ((finite_float(row.get("guidance")), row) for row in self.record["guidance"] if isinstance(row, dict))
-        return [row for _, row in sorted(weights, key=lambda pair: math.inf if pair[0] is None else pair[0])]
+        """The record of each guidance scale in increasing order; records without a scale are last."""
+        scales = ((finite_float(row.get("guidance")), row) for row in self.record["guidance"] if isinstance(row, dict))
+        return [row for _, row in sorted(scales, key=lambda pair: math.inf if pair[0] is None else pair[0])]
 
     @property
-    def names(self) -> list[str]:
-        """The figures that are shares of the pictures, as the record calls them."""
+    def metric_names(self) -> list[str]:
+        """The keys of the metrics that are fractions of images."""
         chance = self.record.get("chance")
         known = chance if isinstance(chance, dict) else {}
-        return list(known) + [name for name in ALIGNMENT_METRICS if name not in known and self.given(name)]
+        return list(known) + [name for name in ALIGNMENT_METRICS if name not in known and self.has_metric(name)]
 
     @property
-    def aligned(self) -> str | None:
-        """The figure that tells how far the pictures show what is asked for; None where nobody judged that."""
-        return next((name for name in ALIGNMENT_METRICS if self.given(name)), None)
+    def alignment_metric(self) -> str | None:
+        """The key of the alignment metric; None if alignment was not measured."""
+        return next((name for name in ALIGNMENT_METRICS if self.has_metric(name)), None)
 
-    def given(self, *keys: str) -> bool:
-        """Whether a weight of guidance has a figure."""
+    def has_metric(self, *keys: str) -> bool:
+        """Return whether a guidance scale has a metric."""
         return any(get_number(row, *keys) is not None for row in self.rows)
 
-    def get_number(self, *keys: str) -> float | None:
-        """A figure beside those of the weights: of the "ceiling", of "chance", or of the "floor"."""
+    def bound(self, *keys: str) -> float | None:
+        """Return a number that belongs to no guidance scale, such as one of the "ceiling"."""
         return get_number(self.record, *keys)
 
     @property
     def points(self) -> list[GuidancePoint]:
-        """The weights that have both figures, in their order."""
-        n, found = self.at("n") or 0, []
+        """The guidance scales with alignment and kernel distance, in increasing order."""
+        n, points = self.bound("n") or 0, []
         for row in self.rows:
-            weight, aligned, kid = get_number(row, "guidance"), get_number(row, self.aligned or ""), get_number(row, "kid", "value")
-            if weight is not None and aligned is not None and kid is not None:
-                error = math.sqrt(max(0.0, aligned * (1 - aligned)) / n) if n > 0 else 0.0
-                found.append(GuidancePoint(weight, aligned, kid, error, abs(get_number(row, "kid", "deviation") or 0.0)))
-        return found
+            scale, kid = get_number(row, "guidance"), get_number(row, "kid", "value")
+            alignment = get_number(row, self.alignment_metric or "")
+            if scale is not None and alignment is not None and kid is not None:
+                error = math.sqrt(max(0.0, alignment * (1 - alignment)) / n) if n > 0 else 0.0
+                std = get_number(row, "kid", "std") or get_number(row, "kid", "deviation")  # "deviation" until 0.1
+                points.append(GuidancePoint(scale, alignment, kid, error, abs(std or 0.0)))
+        return points
 
     @property
     def protocol(self) -> str:
-        """How the figures were taken: no others share a plane with them."""
-        taken = [self.record.get(key) for key in PROTOCOL_KEYS]
-        levels = [self.at("floor", "value"), *(self.at(line, self.aligned or "") for line in ("ceiling", "chance"))]
-        return repr([self.aligned, *taken, *(level if level is None else f"{level:.3g}" for level in levels)])
+        """The protocol of the evaluation; only evaluations of the same protocol share a plot."""
+        values = [self.record.get(key) for key in PROTOCOL_KEYS]
+        bounds = [self.bound("floor", "value")]
+        bounds += [self.bound(line, self.alignment_metric or "") for line in ("ceiling", "chance")]
+        rounded = (bound if bound is None else f"{bound:.3g}" for bound in bounds)
+        return repr([self.alignment_metric, *values, *rounded])
 
     @property
     def remarks(self) -> list[str]:
-        """What must be known of the captions, where the record says it."""
+        """The caveats in the record."""
         remarks = self.record.get("remarks")
         return [str(remark) for remark in remarks] if isinstance(remarks, list) else []
 
 
 def get_number(record: Any, *keys: str) -> float | None:
-    """A figure in a record of records; None where it is not there, or is no finite number."""
+    """Return a number in nested records; None if a key is missing or the value is not a finite number."""
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
     return finite_float(record)
 
 
 def metric_label(name: str) -> str:
-    """A figure as the heads of tables call it.
+    """Return the name of a metric in table heads.
 
     Example:
-        >>> called("r_precision"), called("colour")
+        >>> metric_label("r_precision"), metric_label("colour")
         ('R-precision', 'colour')
     """
     return "R-precision" if name == "r_precision" else name
 
 
 def load_caption_evaluations(group: Group) -> list[CaptionEvaluation]:
-    """The runs that were looked at, each with what was found."""
+    """Return the evaluations of the runs that were evaluated on captions."""
     found = []
     for index, run in group.runs.items():
         try:
@@ -119,5 +138,6 @@ def load_caption_evaluations(group: Group) -> list[CaptionEvaluation]:
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(record, dict) and isinstance(record.get("guidance"), list) and record["guidance"]:
+            record = {FORMER_KEYS.get(key, key): value for key, value in record.items()}
             found.append(CaptionEvaluation(run, index, record))
     return found

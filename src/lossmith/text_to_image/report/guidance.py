@@ -1,4 +1,4 @@
-"""The section on captions: what a network made of those that it was not trained on, for each weight of guidance."""
+"""The report's section on guidance: metrics on held-out captions by guidance scale."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,115 +7,127 @@ from typing import Any
 from lossmith.report.groups import Group
 from lossmith.text_to_image.report.caption_evaluations import (
     CaptionEvaluation,
-    load_caption_evaluations,
     get_number,
+    load_caption_evaluations,
     metric_label,
 )
 from lossmith.text_to_image.report.guidance_plot import plot_guidance
 
 __all__ = ["guidance_section"]
 
-COLUMNS = {
+DISTANCE_COLUMNS = {
     "KID ↓": (("kid", "value"), 4),
     "Vendi score ↑": (("diversity", "vendi"), 2),
     "train/held → 1": (("memorisation", "ratio"), 2),
     "copies ↓": (("memorisation", "copies"), 3),
 }
-"""The columns after the shares: where each figure lies, and its digits."""
+"""The columns after the alignment metrics: head, keys in the record and digits."""
+NO_VALUE, MINUS = "\u2013", "\u2212"
 
 
 def guidance_section(group: Group) -> str:
-    """Curve and table of each run that `lossmith evaluate --captions` has looked at; nothing if it has at none."""
-    found = load_caption_evaluations(group)
-    if not found:
+    """Return the section with plots and tables of the runs that were evaluated on captions; "" without such runs."""
+    evaluations = load_caption_evaluations(group)
+    if not evaluations:
         return ""
-    drawn: dict[str, list[CaptionEvaluation]] = {}
-    for member in found:
-        if member.points:
-            drawn.setdefault(member.protocol, []).append(member)
-    curves = "".join(_format_curves(members) for members in drawn.values())
-    if len(drawn) > 1:
-        curves = f'<p class="lead">Figures that were taken in different ways are drawn apart.</p>{curves}'
-    tables = "".join(_format_table(member, alone=len(found) == 1) for member in found)
-    return f"<section><h2>Guidance</h2>{curves}{tables}{_reading(found)}</section>"
+    by_protocol: dict[str, list[CaptionEvaluation]] = {}
+    for evaluation in evaluations:
+        if evaluation.points:
+            by_protocol.setdefault(evaluation.protocol, []).append(evaluation)
+    plots = "".join(_format_plot(members) for members in by_protocol.values())
+    if len(by_protocol) > 1:
+        plots = f'<p class="lead">Evaluations with different protocols have separate plots.</p>{plots}'
+    tables = "".join(_format_table(evaluation, is_alone=len(evaluations) == 1) for evaluation in evaluations)
+    return f"<section><h2>Guidance</h2>{plots}{tables}{_explain_columns(evaluations)}</section>"
 
 
-def _format_curves(members: Sequence[CaptionEvaluation]) -> str:
-    """The plane, and how it is read."""
-    one = members[0]
-    words = (
-        "Each point is a weight of guidance; a line joins them in the order of the weights. Further right, more "
-        "pictures show what is asked for; further up, they are more like real ones."
+def _format_plot(evaluations: Sequence[CaptionEvaluation]) -> str:
+    """Return the plot and its explanation."""
+    first = evaluations[0].points[0]
+    text = (
+        "Each point is a guidance scale; lines connect the scales in increasing order. Points further to the right "
+        "match their captions more often; points further up are more similar to real images."
     )
-    if one.points[0].error or one.points[0].deviation:
-        words += " The bars: a standard error to the sides, the deviation over subsets up and down."
-    return f'<div class="beside">{plane(members)}<p class="lead">{escape(words)}</p></div>'
+    if first.error or first.kid_std:
+        text += " Horizontal bars are standard errors, vertical bars the standard deviation over subsets."
+    return f'<div class="beside">{plot_guidance(evaluations)}<p class="lead">{escape(text)}</p></div>'
 
 
-def _describe_best(member: CaptionEvaluation) -> list[str]:
-    """The weights at which a run is best, where there is a choice."""
-    if len(member.points) < 2:
+def _describe_best(evaluation: CaptionEvaluation) -> list[str]:
+    """Return a sentence on the best guidance scales, if there are several scales."""
+    if len(evaluation.points) < 2:
         return []
-    most, least = max(member.points, key=lambda p: p.aligned), min(member.points, key=lambda p: p.kid)
-    judge = "R-precision" if member.aligned == "r_precision" else "The share that shows all of its caption"
-    high, low = f"{most.aligned:.3f}", _format_number(least.kid, 4)
-    return [f"{judge} is highest at guidance {most.weight:g} ({high}), and KID lowest at {least.weight:g} ({low})."]
+    aligned = max(evaluation.points, key=lambda point: point.alignment)
+    similar = min(evaluation.points, key=lambda point: point.kid)
+    is_judged = evaluation.alignment_metric == "r_precision"
+    metric = "R-precision" if is_judged else "The fraction of images that match their caption"
+    kid = _format_number(similar.kid, 4)
+    return [
+        f"{metric} is highest at guidance {aligned.scale:g} ({aligned.alignment:.3f}), and KID is lowest at "
+        f"{similar.scale:g} ({kid})."
+    ]
 
 
-def _format_table(member: CaptionEvaluation, *, alone: bool) -> str:
-    """The figures of each weight, beside the best and the least that could be."""
-    columns: list[tuple[str, tuple[str, ...], int]] = [(f"{called(name)} ↑", (name,), 3) for name in member.names]
-    columns += [(name, keys, digits) for name, (keys, digits) in COLUMNS.items()]
+def _format_table(evaluation: CaptionEvaluation, *, is_alone: bool) -> str:
+    """Return the table of the metrics by guidance scale, with their bounds, and the remarks."""
+    columns: list[tuple[str, tuple[str, ...], int]] = [
+        (f"{metric_label(name)} ↑", (name,), 3) for name in evaluation.metric_names
+    ]
+    columns += [(head, keys, digits) for head, (keys, digits) in DISTANCE_COLUMNS.items()]
     body = []
-    for row in member.rows:
-        weight = get_number(row, "guidance_section")
-        body.append(_format_row("\u2013" if weight is None else f"{weight:g}", [_format_number(get_number(row, *k), d) for _, k, d in columns]))
+    for row in evaluation.rows:
+        scale = get_number(row, "guidance")
+        cells = [_format_number(get_number(row, *keys), digits) for _, keys, digits in columns]
+        body.append(_format_row(NO_VALUE if scale is None else f"{scale:g}", cells))
+    names = evaluation.metric_names
     for line in ("ceiling", "chance"):
-        if member.names:
-            cells = [_format_number(member.at(line, name), 3) for name in member.names]
-            body.append(_format_row(line, cells + [""] * len(COLUMNS)))
-    floor = _format_number(member.at("floor", "value"), COLUMNS["KID ↓"][1])
-    body.append(_format_row("real pictures", [""] * len(member.names) + [floor] + [""] * (len(COLUMNS) - 1)))
-    head = "".join(f"<th>{escape(name)}</th>" for name in ["guidance_section", *(name for name, _, _ in columns)])
-    lead = f"{member.record.get('n', 0)} pictures of captions that {member.run.name} was not trained on."
-    lead += "".join(f" {remark}" for remark in [*_describe_best(member), *_describe_missing(member), *member.remarks])
-    kind = "" if alone else f' class="c{member.colour % 8}"'
+        if names:
+            cells = [_format_number(evaluation.bound(line, name), 3) for name in names]
+            body.append(_format_row(line, cells + [""] * len(DISTANCE_COLUMNS)))
+    floor = _format_number(evaluation.bound("floor", "value"), DISTANCE_COLUMNS["KID ↓"][1])
+    body.append(_format_row("real images", [""] * len(names) + [floor] + [""] * (len(DISTANCE_COLUMNS) - 1)))
+    head = "".join(f"<th>{escape(name)}</th>" for name in ["guidance", *(name for name, _, _ in columns)])
+    lead = f"{evaluation.record.get('n', 0)} images of captions that were held out from {evaluation.run.name}."
+    remarks = [*_describe_best(evaluation), *_describe_missing(evaluation), *evaluation.remarks]
+    lead += "".join(f" {remark}" for remark in remarks)
+    kind = "" if is_alone else f' class="c{evaluation.colour % 8}"'
     table = f'<table class="score"><thead><tr>{head}</tr></thead><tbody{kind}>{"".join(body)}</tbody></table>'
     return f'<p class="lead">{escape(lead)}</p><div class="scroll">{table}</div>'
 
 
-def _describe_missing(member: CaptionEvaluation) -> list[str]:
-    """Why the curve is not there, or lacks a weight."""
-    if member.aligned is None:
-        cure = "lossmith evaluate RUN --captions DIR --judge FILE"
-        return [f"No curve is drawn, because nobody judged whether they show their captions: {cure}."]
-    if not member.given("kid", "value"):
-        return ["No curve is drawn, because KID was not measured."]
-    lost = [row for row in member.rows if not {get_number(row, "guidance_section")} <= {p.weight for p in member.points}]
-    if not lost:
+def _describe_missing(evaluation: CaptionEvaluation) -> list[str]:
+    """Return a sentence on a missing plot or on missing points."""
+    if evaluation.alignment_metric is None:
+        command = "lossmith evaluate RUN --captions DIR --judge FILE"
+        return [f"There is no plot because alignment with the captions was not measured; run {command}."]
+    if not evaluation.has_metric("kid", "value"):
+        return ["There is no plot because KID was not measured."]
+    plotted = {point.scale for point in evaluation.points}
+    scales = [get_number(row, "guidance") for row in evaluation.rows]
+    missing = [NO_VALUE if scale is None else f"{scale:g}" for scale in scales if scale not in plotted]
+    if not missing:
         return []
-    which = ", ".join("\u2013" if (weight := get_number(row, "guidance_section")) is None else f"{weight:g}" for row in lost)
-    return [f"Not in the curve, because not both axes were measured: guidance {which}."]
+    return [f"Scales without alignment or KID are not in the plot: guidance {', '.join(missing)}."]
 
 
 def _format_number(value: float | None, digits: int) -> str:
-    return "\u2013" if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+    return NO_VALUE if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def _format_row(name: str, cells: Sequence[Any]) -> str:
     return f"<tr><th>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _explain_columns(found: Sequence[CaptionEvaluation]) -> str:
-    """What the columns are."""
-    words = (
-        "KID: a distance from real pictures; that of two sets of real ones is the least that can be asked for. "
-        "Vendi score: how many different pictures there are among those of one caption. "
+def _explain_columns(evaluations: Sequence[CaptionEvaluation]) -> str:
+    """Return the explanation of the columns."""
+    text = (
+        "KID: kernel distance to real images; the distance between two sets of real images is its floor. Vendi score: "
+        "effective number of distinct images per caption. "
     )
-    if any(member.given("memorisation", key) for member in found for key in ("ratio", "copies")):
-        words += (
-            "train/held: the distance to the nearest picture that was trained on, over that to the nearest that was "
-            "not; below 1 it is nearer to what it knows. copies: the share that lies as near to one as the nearest "
-            "hundredth of these lie to each other; real pictures give 0.01."
+    if any(evaluation.has_metric("memorisation", key) for evaluation in evaluations for key in ("ratio", "copies")):
+        text += (
+            "train/held: distance to the nearest training image over the distance to the nearest held-out image; "
+            "values below 1 indicate memorization. copies: fraction of samples as near to a training image as the "
+            "nearest 1 % of training images are to each other; 0.01 for real images."
         )
-    return f'<p class="hint">{escape(words)}</p>'
+    return f'<p class="hint">{escape(text)}</p>'

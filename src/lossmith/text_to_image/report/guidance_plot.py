@@ -1,4 +1,4 @@
-"""The guidance curve: how far pictures show what is asked for, against how far they are from real ones."""
+"""The plot of alignment with the captions against the kernel distance, over guidance scales."""
 
 import itertools
 import math
@@ -13,166 +13,210 @@ from lossmith.text_to_image.report.caption_evaluations import ALIGNMENT_METRICS,
 
 __all__ = ["plot_guidance"]
 
-MAX_AXIS_STRETCH = 6  # a level that would make an axis so many times as long as the curves and their errors stands at its edge
-PLOT_TOP = TOP + 14  # where the plot begins: the name of its upward axis stands above
-LABEL_AREA = (LEFT, PLOT_TOP - 5, RIGHT, BOTTOM)  # where labels may stand
-LETTER_WIDTH, LINE_HEIGHT = 10.8, 18.0  # of the largest text that a window draws: on a telephone it is 17 units high
-POINT_RADIUS, LABEL_GAP = 5.5, 7.5  # a point's radius, and how far from its middle a label begins
+MAX_AXIS_STRETCH = 6  # a bound that would stretch an axis beyond so many times the points' extent is drawn at its edge
+PLOT_TOP = TOP + 14  # below the name of the vertical axis
+LABEL_AREA = (LEFT, PLOT_TOP - 5, RIGHT, BOTTOM)
+LETTER_WIDTH, LINE_HEIGHT = 10.8, 18.0  # of the largest text: on a phone it is 17 units high
+POINT_RADIUS, LABEL_GAP = 5.5, 7.5  # the gap is from the centre of the point
 
 Position = tuple[float, float]
 
 
 class ReferenceLine(NamedTuple):
-    """What could be at best, or by chance: a line, what it takes, its name, and where this may stand."""
-
-    line: str
-    taken: list[Box]
-    name: str
-    places: list[Position]
-
-
-def plot_guidance(members: Sequence[CaptionEvaluation]) -> str:
-    """One curve a run, one point a weight of guidance: further right and further up being better.
-
-    As the curves of Imagen over guidance, but for the upward axis, which is turned over as in the page's other planes.
+    """A line at the value of real images or of chance.
 
     Args:
-        members: Runs of one protocol, each with a point at least.
+        line: The SVG element; "" if the value is off the axis.
+        occupied: Boxes that the line occupies.
+        name: The label.
+        positions: Candidate positions of the label.
+    """
+
+    line: str
+    occupied: list[Box]
+    name: str
+    positions: list[Position]
+
+
+def plot_guidance(evaluations: Sequence[CaptionEvaluation]) -> str:
+    """Return the plot with one curve for each run and one point for each guidance scale.
+
+    The plot follows Imagen's guidance curves, with the vertical axis reversed so that better is further right and
+    further up, as in the other plots of the report.
+
+    Args:
+        evaluations: Evaluations of one protocol, each with at least one point.
 
     References:
         | Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding (Saharia et al., 2022)
         | https://arxiv.org/abs/2205.11487
     """
-    one, points = members[0], [point for member in members for point in member.points]
-    name, judge = one.aligned or "", ALIGNMENT_METRICS[one.aligned or ""]
-    ceiling, chance, floor = one.at("ceiling", name), one.at("chance", name), one.at("floor", "value")
-    x = _build_axis([p.aligned for p in points], [p.error for p in points], [ceiling, chance], LEFT, RIGHT)
-    y = _build_axis([p.kid for p in points], [p.deviation for p in points], [floor], PLOT_TOP, BOTTOM)
-    levels = [
-        *(_vertical_line(word, value, x) for word, value in (("ceiling", ceiling), ("chance", chance)) if value is not None),
-        *([] if floor is None else [_horizontal_line("KID of real pictures", floor, y)]),
-    ]
+    metric = evaluations[0].alignment_metric or ""
+    name = ALIGNMENT_METRICS[metric]
+    x, y = _build_axes(evaluations)
+    references = _reference_lines(evaluations[0], metric, x, y)
     parts = [
-        draw_frame(x, y, x_name=f"{judge[:1].upper()}{judge[1:]} →"),
-        f'<text class="axis" x="{LEFT + 6}" y="{TOP + 4}">KID, turned over: more like real pictures ↑</text>',
+        draw_frame(x, y, x_name=f"{name[:1].upper()}{name[1:]} →"),
+        f'<text class="axis" x="{LEFT + 6}" y="{TOP + 4}">KID, reversed: more similar to real images ↑</text>',
         f'<text class="better" x="{RIGHT}" y="{TOP + 4}" text-anchor="end">both better ↗</text>',
-        *(level.line for level in levels),
+        *(reference.line for reference in references),
     ]
-    lines, solid = [box for level in levels for box in level.taken], []
-    labels: list[tuple[str, Position, str]] = []
-    for member in members:
-        drawn, own, spots = _draw_curve(member, x, y)
-        parts.append(drawn)
-        lines += own
-        solid += spots
-        texts = [f"{point.weight:g}" for point in member.points]
-        if len(members) > 1:
-            texts[-1] += f" {shortened(member.run.name)}"
-        kind = f"label c{member.colour % 8}"
-        labels += [(text, _locate(p, x, y), kind) for text, p in zip(texts, member.points, strict=True)]
-    for text, place, kind in sorted(labels, key=lambda label: -len(label[0])):  # the long ones while there is room
-        solid.append(_find_free_box(text, place, lines, solid))
-        parts.append(_draw_label(text, place, kind, solid[-1]))
-    for level in levels:
-        tried = [(_find_free_box(level.name, place, lines, solid), place) for place in level.places]
-        box, place = min(tried, key=lambda each: round(_overlap_area(each[0], [*lines, *solid])))
-        parts.append(_draw_label(level.name, place, "tick", box))
-        solid.append(box)
+    lines, solid = [box for reference in references for box in reference.occupied], []
+    for evaluation in evaluations:
+        curve, curve_lines, points = _draw_curve(evaluation, x, y)
+        parts.append(curve)
+        lines += curve_lines
+        solid += points
+    parts += _draw_point_labels(evaluations, x, y, lines, solid)
+    parts += _draw_reference_labels(references, lines, solid)
     series = [
         {
-            "name": f"{member.run.name}, guidance {point.weight:g}",
-            "colour": member.colour % 8,
-            "points": [[point.aligned, point.kid]],
+            "name": f"{evaluation.run.name}, guidance {point.scale:g}",
+            "colour": evaluation.colour % 8,
+            "points": [[point.alignment, point.kid]],
         }
-        for member in members
-        for point in member.points
+        for evaluation in evaluations
+        for point in evaluation.points
     ]
-    data = {"axis_names": [judge, "KID"], "x": x.to_json(), "y": y.to_json(), "series": series}
-    return chart_element(f"KID against {judge}", "a point a weight of guidance", "".join(parts), data, _describe_curves(members))
+    data = {"axis_names": [name, "KID"], "x": x.to_json(), "y": y.to_json(), "series": series}
+    description = _describe_points(evaluations)
+    return chart_element(f"KID against {name}", "one point per guidance scale", "".join(parts), data, description)
 
 
-def _build_axis(values: Sequence[float], errors: Sequence[float], levels: Sequence[float | None], *ends: float) -> PlotAxis:
-    """An axis that holds the values with their errors, and the levels that are not far off."""
-    held = [v + sign * e for v, e in zip(values, errors, strict=True) for sign in (-1, 1)]
-    room = MAX_AXIS_STRETCH * (max(held) - min(held)) if len(set(values)) > 1 else math.inf
-    near = [at for at in levels if at is not None and max(*held, at) - min(*held, at) <= room]
-    return fit_axis([*held, *near], *ends)
+def _build_axes(evaluations: Sequence[CaptionEvaluation]) -> tuple[PlotAxis, PlotAxis]:
+    """Return axes that contain the points with their errors, and the bounds that are not far off."""
+    first, points = evaluations[0], [point for evaluation in evaluations for point in evaluation.points]
+    metric = first.alignment_metric or ""
+    x_bounds = [first.bound("ceiling", metric), first.bound("chance", metric)]
+    x = _build_axis([p.alignment for p in points], [p.error for p in points], x_bounds, LEFT, RIGHT)
+    y_bounds = [first.bound("floor", "value")]
+    return x, _build_axis([p.kid for p in points], [p.kid_std for p in points], y_bounds, PLOT_TOP, BOTTOM)
 
 
-def _locate(point: GuidancePoint, x: PlotAxis, y: PlotAxis) -> Position:
-    return x.position(point.aligned), y.position(point.kid)
+def _build_axis(
+    values: Sequence[float], errors: Sequence[float], bounds: Sequence[float | None], start: float, end: float
+) -> PlotAxis:
+    extremes = [value + sign * error for value, error in zip(values, errors, strict=True) for sign in (-1, 1)]
+    room = MAX_AXIS_STRETCH * (max(extremes) - min(extremes)) if len(set(values)) > 1 else math.inf
+    near = [b for b in bounds if b is not None and max(*extremes, b) - min(*extremes, b) <= room]
+    return fit_axis([*extremes, *near], start, end)
 
 
-def _vertical_line(word: str, value: float, x: PlotAxis) -> ReferenceLine:
-    """A share that real pictures or chance reach; one that lies outside has its name alone, at the edge."""
-    name, place = f"{word} {value:.3f}", x.position(x.clamp(value))
-    places = [(place, float(height)) for height in range(BOTTOM - 14, PLOT_TOP, -24)]
+def _reference_lines(evaluation: CaptionEvaluation, metric: str, x: PlotAxis, y: PlotAxis) -> list[ReferenceLine]:
+    bounds = {line: evaluation.bound(line, metric) for line in ("ceiling", "chance")}
+    lines = [_vertical_line(name, value, x) for name, value in bounds.items() if value is not None]
+    floor = evaluation.bound("floor", "value")
+    return lines if floor is None else [*lines, _horizontal_line("KID of real images", floor, y)]
+
+
+def _vertical_line(label: str, value: float, x: PlotAxis) -> ReferenceLine:
+    """Return the line at a value of the horizontal axis; only a label at the edge for a value off the axis."""
+    name, position = f"{label} {value:.3f}", x.position(x.clamp(value))
+    positions = [(position, float(height)) for height in range(BOTTOM - 14, PLOT_TOP, -24)]
     if value != x.clamp(value):
-        return ReferenceLine("", [], f"{name} →" if value > x.high else f"← {name}", places)
-    line = f'<line class="level" x1="{place:.1f}" x2="{place:.1f}" y1="{HEAD}" y2="{BOTTOM}"/>'
-    return ReferenceLine(line, line_boxes((place, PLOT_TOP), (place, BOTTOM)), name, places)
+        return ReferenceLine("", [], f"{name} →" if value > x.high else f"← {name}", positions)
+    line = f'<line class="level" x1="{position:.1f}" x2="{position:.1f}" y1="{PLOT_TOP}" y2="{BOTTOM}"/>'
+    return ReferenceLine(line, line_boxes((position, PLOT_TOP), (position, BOTTOM)), name, positions)
 
 
-def _horizontal_line(word: str, value: float, y: PlotAxis) -> ReferenceLine:
-    """A distance that real pictures have; one that lies outside has its name alone, at the edge."""
-    name, place = f"{word} {value:.4f}".replace("-", "\u2212"), y.position(y.clamp(value))
+def _horizontal_line(label: str, value: float, y: PlotAxis) -> ReferenceLine:
+    """Return the line at a value of the vertical axis; only a label at the edge for a value off the axis."""
+    name, position = f"{label} {value:.4f}".replace("-", "\u2212"), y.position(y.clamp(value))
     half = _text_size(name)[0] / 2
-    places = [(LEFT + half + 6 + part * (RIGHT - LEFT - 2 * half - 12) / 6, place) for part in range(7)]
+    positions = [(LEFT + half + 6 + part * (RIGHT - LEFT - 2 * half - 12) / 6, position) for part in range(7)]
     if value != y.clamp(value):
-        return ReferenceLine("", [], f"{name} ↓" if value > y.high else f"{name} ↑", places)
-    line = f'<line class="level" x1="{LEFT}" x2="{RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>'
-    return ReferenceLine(line, line_boxes((LEFT, place), (RIGHT, place)), name, places)
+        return ReferenceLine("", [], f"{name} ↓" if value > y.high else f"{name} ↑", positions)
+    line = f'<line class="level" x1="{LEFT}" x2="{RIGHT}" y1="{position:.1f}" y2="{position:.1f}"/>'
+    return ReferenceLine(line, line_boxes((LEFT, position), (RIGHT, position)), name, positions)
 
 
-def _draw_curve(member: CaptionEvaluation, x: PlotAxis, y: PlotAxis) -> tuple[str, list[Box], list[Box]]:
-    """A run's points with their errors, joined in the order of the weights; what its lines take, and its points."""
-    kind, places = f"c{member.colour % 8}", [_locate(point, x, y) for point in member.points]
-    parts, lines = [], [box for a, b in itertools.pairwise(places) for box in line_boxes(a, b)]
-    for point, (a, b) in zip(member.points, places, strict=True):
-        wide, high = x.position(point.aligned + point.error) - a, y.position(point.kid + point.deviation) - b
+def _draw_curve(evaluation: CaptionEvaluation, x: PlotAxis, y: PlotAxis) -> tuple[str, list[Box], list[Box]]:
+    """Return a run's points with error bars and connecting line, and the boxes of its lines and of its points."""
+    kind, positions = f"c{evaluation.colour % 8}", [_locate(point, x, y) for point in evaluation.points]
+    parts, lines = [], [box for a, b in itertools.pairwise(positions) for box in line_boxes(a, b)]
+    for point, (a, b) in zip(evaluation.points, positions, strict=True):
+        wide, high = x.position(point.alignment + point.error) - a, y.position(point.kid + point.kid_std) - b
         path = f"M{a - wide:.1f} {b:.1f}h{2 * wide:.1f}M{a:.1f} {b - high:.1f}v{2 * high:.1f}"
         parts.append(f'<path class="bar {kind}" d="{path}"/>')
         lines += [(a - wide, b - 1, a + wide, b + 1), (a - 1, b - high, a + 1, b + high)]
-    if len(places) > 1:
-        path = "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
-        parts.append(f'<path class="line {kind}{" dashed" if member.colour >= 8 else ""}" d="M{path}"/>')
-    parts += [f'<circle class="spot {kind}" cx="{a:.1f}" cy="{b:.1f}" r="{SPOT}"/>' for a, b in places]
-    return "".join(parts), lines, [(a - POINT_RADIUS, b - POINT_RADIUS, a + POINT_RADIUS, b + POINT_RADIUS) for a, b in places]
+    if len(positions) > 1:
+        path = "L".join(f"{a:.1f} {b:.1f}" for a, b in positions)
+        parts.append(f'<path class="line {kind}{" dashed" if evaluation.colour >= 8 else ""}" d="M{path}"/>')
+    parts += [f'<circle class="spot {kind}" cx="{a:.1f}" cy="{b:.1f}" r="{POINT_RADIUS}"/>' for a, b in positions]
+    r = POINT_RADIUS
+    return "".join(parts), lines, [(a - r, b - r, a + r, b + r) for a, b in positions]
+
+
+def _draw_point_labels(
+    evaluations: Sequence[CaptionEvaluation], x: PlotAxis, y: PlotAxis, lines: Sequence[Box], solid: list[Box]
+) -> list[str]:
+    """Return the labels of the points, the longest placed first; their boxes are appended to `solid`."""
+    labels: list[tuple[str, Position, str]] = []
+    for evaluation in evaluations:
+        texts = [f"{point.scale:g}" for point in evaluation.points]
+        if len(evaluations) > 1:
+            texts[-1] += f" {shorten_name(evaluation.run.name)}"
+        kind = f"label c{evaluation.colour % 8}"
+        labels += [(text, _locate(p, x, y), kind) for text, p in zip(texts, evaluation.points, strict=True)]
+    parts = []
+    for text, position, kind in sorted(labels, key=lambda label: -len(label[0])):
+        solid.append(_find_free_box(text, position, lines, solid))
+        parts.append(_draw_label(text, position, kind, solid[-1]))
+    return parts
+
+
+def _draw_reference_labels(references: Sequence[ReferenceLine], lines: Sequence[Box], solid: list[Box]) -> list[str]:
+    """Return the labels of the reference lines; their boxes are appended to `solid`."""
+    parts = []
+    for reference in references:
+        candidates = [(_find_free_box(reference.name, p, lines, solid), p) for p in reference.positions]
+        box, position = min(candidates, key=lambda each: round(_total_overlap(each[0], [*lines, *solid])))
+        parts.append(_draw_label(reference.name, position, "tick", box))
+        solid.append(box)
+    return parts
+
+
+def _locate(point: GuidancePoint, x: PlotAxis, y: PlotAxis) -> Position:
+    return x.position(point.alignment), y.position(point.kid)
 
 
 def _text_size(text: str) -> tuple[float, float]:
     return LETTER_WIDTH * len(text), LINE_HEIGHT
 
 
-def _find_free_box(text: str, place: Position, lines: Sequence[Box], solid: Sequence[Box]) -> Box:
-    """Where a label stands beside its place: off all lines, or where that cannot be, off points and labels at least."""
-    tries = (place_labels([place], [_text_size(text)], LABEL_AREA, there, gap=LABEL_GAP)[0] for there in ([*lines, *solid], solid))
-    boxes = [box for box in tries if box is not None]  # none is: it is no spare one
-    return next((box for box in boxes if _overlap_area(box, solid) < 1e-6), boxes[-1])
+def _find_free_box(text: str, position: Position, lines: Sequence[Box], solid: Sequence[Box]) -> Box:
+    """Return the box of a label beside its position, off all lines if possible, else off points and labels."""
+    size = [_text_size(text)]
+    candidates = (
+        place_labels([position], size, LABEL_AREA, obstacles, gap=LABEL_GAP)[0]
+        for obstacles in ([*lines, *solid], solid)
+    )
+    boxes = [box for box in candidates if box is not None]  # never None: no label is optional
+    return next((box for box in boxes if _total_overlap(box, solid) < 1e-6), boxes[-1])
 
 
-def _overlap_area(box: Box, others: Sequence[Box]) -> float:
+def _total_overlap(box: Box, others: Sequence[Box]) -> float:
     return sum(overlap_area(box, other) for other in others)
 
 
-def _draw_label(text: str, place: Position, kind: str, box: Box) -> str:
-    """A label in its box; what its text does not take of this lies away from its place. From far off a line leads."""
-    (x, y), (left, top, right, bottom) = place, box
-    across, anchor = (left + right) / 2, "middle"
-    if abs(across - x) > 1:
-        across, anchor = (left, "start") if across > x else (right, "end")
-    near, lead = (min(max(x, left), right), min(max(y, top), bottom)), ""
-    if kind != "tick" and math.dist(place, near) > 2 * LABEL_GAP:
-        line = f"M{x:.1f} {y:.1f}L{near[0]:.1f} {near[1]:.1f}"
-        lead = f'<path class="{kind.replace("label", "bar")}" d="{line}"/>'
-    where = f'x="{across:.1f}" y="{(top + bottom) / 2 + 4:.1f}" text-anchor="{anchor}"'
-    return f'{lead}<text class="{kind}" {where}>{escape(text)}</text>'
+def _draw_label(text: str, position: Position, kind: str, box: Box) -> str:
+    """Return a label aligned to the side of its box near the position, with a leader line if the box is far off."""
+    (x, y), (left, top, right, bottom) = position, box
+    text_x, anchor = (left + right) / 2, "middle"
+    if abs(text_x - x) > 1:
+        text_x, anchor = (left, "start") if text_x > x else (right, "end")
+    nearest, leader = (min(max(x, left), right), min(max(y, top), bottom)), ""
+    if kind != "tick" and math.dist(position, nearest) > 2 * LABEL_GAP:
+        path = f"M{x:.1f} {y:.1f}L{nearest[0]:.1f} {nearest[1]:.1f}"
+        leader = f'<path class="{kind.replace("label", "bar")}" d="{path}"/>'
+    attributes = f'x="{text_x:.1f}" y="{(top + bottom) / 2 + 4:.1f}" text-anchor="{anchor}"'
+    return f'{leader}<text class="{kind}" {attributes}>{escape(text)}</text>'
 
 
-def _describe_curves(members: Sequence[CaptionEvaluation]) -> str:
-    """The figure in words, for those who do not see it."""
+def _describe_points(evaluations: Sequence[CaptionEvaluation]) -> str:
+    """Return the plotted values in words, for screen readers."""
     return "; ".join(
-        f"{member.run.name}: "
-        + ", ".join(f"guidance {p.weight:g} gives {p.aligned:.3f} and {p.kid:.4f}" for p in member.points)
-        for member in members
+        f"{evaluation.run.name}: "
+        + ", ".join(f"guidance {p.scale:g} gives {p.alignment:.3f} and {p.kid:.4f}" for p in evaluation.points)
+        for evaluation in evaluations
     )

@@ -45,7 +45,7 @@ LAYOUTS: dict[str, tuple[tuple[float, float], ...]] = {
     "two": ((-0.48, 0.0), (0.48, 0.0)),
     "three": ((0.0, -0.45), (-0.48, 0.42), (0.48, 0.42)),
 }
-"""Centres (x, y) of the objects in units of half the image side, from left to right and top to bottom; y points down."""
+"""Centres (x, y) of the objects in half image sides, from left to right and top to bottom; y points down."""
 
 POSITION_PHRASES = {
     "centre": "in the centre",
@@ -153,10 +153,9 @@ def list_scenes(level: ShapesLevel) -> list[Scene]:
     check_choice("The level of shapes", level, ShapesLevel)
     if level == "2":
         objects = [ShapeObject(colour, shape) for colour, shape in product(COLOURS, SHAPES)]
-        pairs = [
-            Scene(pair, layout) for layout in RELATION_PHRASES for pair in product(objects, objects) if pair[0] != pair[1]
-        ]
-        return pairs + [Scene((each,), count) for count in ("one", "two", "three") for each in objects]
+        pairs = [pair for pair in product(objects, objects) if pair[0] != pair[1]]
+        related = [Scene(pair, layout) for layout in RELATION_PHRASES for pair in pairs]
+        return related + [Scene((each,), count) for count in ("one", "two", "three") for each in objects]
     backgrounds = ("white",) if level == "1" else tuple(BACKGROUNDS)
     values = product(COLOURS, SHAPES, ("small", "large"), POSITION_PHRASES, backgrounds)
     return [
@@ -165,9 +164,7 @@ def list_scenes(level: ShapesLevel) -> list[Scene]:
     ]
 
 
-def describe_scene(
-    scene: Scene, phrasing: int, *, with_background: bool = False
-) -> tuple[str, list[tuple[int, int]]]:
+def describe_scene(scene: Scene, phrasing: int, *, with_background: bool = False) -> tuple[str, list[tuple[int, int]]]:
     """Return a caption of a scene, and the characters [start, end) that describe each of its objects.
 
     Args:

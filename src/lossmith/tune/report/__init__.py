@@ -1,4 +1,4 @@
-"""The report page of a study."""
+"""The report of a study as an HTML page."""
 
 from lossmith.tune.report.study_page import write_study_report
 

@@ -1,106 +1,134 @@
-"""The plane of a study: a point a trial, the front, the knee, and what all must beat."""
+"""The plot of a study's trials in the plane of two objectives, with front, knee, baselines and published results."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from lossmith.report.plot.axis import BOTTOM, LEFT, RIGHT, TOP, PlotAxis, fit_axis, chart_element, draw_frame, separate_labels
-from lossmith.report.groups import METRIC_INFOS, MetricInfo
-from lossmith.tune.objectives import PlotAxis as Judge
+from lossmith.report.metric_info import METRIC_INFOS, MetricInfo
+from lossmith.report.plot.axis import PlotAxis, fit_axis
+from lossmith.report.plot.labels import separate_labels
+from lossmith.report.plot.png_scatter import staircase
+from lossmith.report.plot.svg import BOTTOM, LEFT, RIGHT, TOP, chart_element, draw_frame
 from lossmith.tune.findings import Findings
+from lossmith.tune.objectives import Objective
 from lossmith.tune.published_results import PublishedResult
 from lossmith.tune.trial import TrialResult
 
-__all__ = ["metric_of", "plane"]
+__all__ = ["metric_info", "plot_objectives"]
 
-FAR = 2.5  # a mark that would make the plane so many times as wide stands at its edge instead
+MAX_STRETCH = 2.5
+"""A reference that would stretch an axis by a larger factor is drawn at the edge of the plot."""
 
-
-def metric_of(axis: Judge) -> MetricInfo:
-    """How a figure is called and written."""
-    known = {metric.key: metric for metric in METRIC_INFOS}
-    return known.get(axis.metric) or MetricInfo(axis.metric, axis.metric, "", 3, None if axis.larger else 0.0)
+Place = tuple[float, float]
 
 
-def plane(found: Findings, across: Judge, up: Judge, published: Sequence[PublishedResult]) -> str:
-    """One point a trial in the plane of two axes, each turned so that better is right and up.
+def metric_info(objective: Objective) -> MetricInfo:
+    """Return the name and format of an objective's metric."""
+    known = {info.key: info for info in METRIC_INFOS}
+    return known.get(objective.metric) or MetricInfo(
+        objective.metric, objective.metric, "", 3, None if objective.maximize else 0.0
+    )
+
+
+def plot_objectives(
+    findings: Findings, horizontal: Objective, vertical: Objective, published: Sequence[PublishedResult]
+) -> str:
+    """Return the plot of the trials in the plane of two objectives, both better towards the upper right.
 
     Args:
-        found: The study.
-        across: The axis to the right.
-        up: The axis upwards.
-        published: Figures of other networks under the same protocol.
+        findings: The findings of the study.
+        horizontal: The objective of the horizontal axis.
+        vertical: The objective of the vertical axis.
+        published: Comparable published results.
     """
-    judges = across, up
-    trials = [trial for trial in found.trials if trial.state == "complete"]
-    marks = {name: mark["figures"] for name, mark in found.marks.items()} | {a.name: a.figures for a in published}
+    objectives = horizontal, vertical
+    trials = [trial for trial in findings.trials if trial.state == "complete"]
+    references = {name: baseline["metrics"] for name, baseline in findings.baselines.items()}
+    references |= {result.name: result.metrics for result in published}
     ends = (LEFT, RIGHT - 60), (BOTTOM, TOP)
-    x, y = (scale(judge, trials, marks, *where) for judge, where in zip(judges, ends, strict=True))
-    names = [metric_of(judge) for judge in judges]
-    words = [f"{name.name}{name.unit and f' ({name.unit})'}, better" for name in names]
-    parts = [draw_frame(x, y, x_name=f"{words[0]} →")]
-    parts.append(f'<text class="axis" x="{LEFT + 6}" y="{TOP + 4}">{escape(words[1])} ↑</text>')
+    axes = tuple(_fit(each, trials, references, *where) for each, where in zip(objectives, ends, strict=True))
+    infos = [metric_info(objective) for objective in objectives]
+    names = [f"{info.name}{info.unit and f' ({info.unit})'}, better" for info in infos]
 
-    def place(figures: Mapping[str, float]) -> tuple[float, float]:
-        return tuple(a.at(a.within(figures[j.metric])) for a, j in zip((x, y), judges, strict=True))  # type: ignore[return-value]
+    def place(metrics: Mapping[str, float]) -> Place:
+        x, y = (axis.position(axis.clamp(metrics[each.metric])) for axis, each in zip(axes, objectives, strict=True))
+        return x, y
 
-    if len(found.axes) == 2:
-        parts.append(staircase([place(trial.figures) for trial in found.front]))
-    for trial in sorted(trials, key=lambda trial: trial in found.front):
-        parts.append(dot(found, trial, place(trial.figures)))
-    shown = list(marks.items())
-    places = [place(figures) for _, figures in shown]
-    heights = separate_labels([b for _, b in places])
-    for (name, figures), (a, b), height in zip(shown, places, heights, strict=True):
-        far = any(axis.within(figures[j.metric]) != figures[j.metric] for axis, j in zip((x, y), judges, strict=True))
-        written = ", ".join(n.write(figures[n.key]) for n in names)
-        parts.append(f'<path class="diamond" d="M{a:.1f} {b - 5:.1f}l5 5-5 5-5-5Z"/>')
-        text = escape(f"{name} lies outside: {written}" if far else name)
-        end = far and a > (LEFT + RIGHT) / 2  # a long text stays inside
-        side = f'x="{a - 9:.1f}" text-anchor="end"' if end else f'x="{a + 9:.1f}"'
-        parts.append(f'<text class="label ink" {side} y="{height + 4:.1f}">{text}</text>')
+    parts = [draw_frame(*axes, x_name=f"{names[0]} →")]
+    parts.append(f'<text class="axis" x="{LEFT + 6}" y="{TOP + 4}">{escape(names[1])} ↑</text>')
+    if len(findings.objectives) == 2:
+        parts.append(_front_line([place(trial.metrics) for trial in findings.front]))
+    for trial in sorted(trials, key=lambda trial: trial in findings.front):
+        parts.append(_trial_point(findings, trial, place(trial.metrics)))
+    places = [place(metrics) for metrics in references.values()]
+    heights = separate_labels([y for _, y in places], TOP, BOTTOM)
+    for (name, metrics), reference_place, height in zip(references.items(), places, heights, strict=True):
+        is_outside = any(
+            axis.clamp(metrics[each.metric]) != metrics[each.metric]
+            for axis, each in zip(axes, objectives, strict=True)
+        )
+        values = ", ".join(info.format(metrics[info.key]) for info in infos)
+        label = f"{name} lies outside: {values}" if is_outside else name
+        parts.append(_reference_point(label, reference_place, height, is_outside))
     series = [
         {
             "name": f"trial {trial.number}, {trial.loss}",
-            "colour": 0 if trial in found.front else 7,
-            "points": [[trial.figures[judge.metric] for judge in judges]],
+            "colour": 0 if trial in findings.front else 7,
+            "points": [[trial.metrics[objective.metric] for objective in objectives]],
             "steps": [trial.step],
         }
         for trial in trials
     ]
-    data = {"plane": [name.name for name in names], "x": x.described(), "y": y.described(), "series": series}
-    return chart_element(f"{names[1].name} against {names[0].name}", "a point a trial", "".join(parts), data)
+    data = {"axis_names": [info.name for info in infos], "x": axes[0].to_json(), "y": axes[1].to_json()}
+    title = f"{infos[1].name} against {infos[0].name}"
+    return chart_element(title, "one point per trial", "".join(parts), {**data, "series": series})
 
 
-def scale(judge: Judge, trials: Sequence[TrialResult], marks: Mapping[str, Mapping[str, float]], *ends: float) -> PlotAxis:
-    """An axis that holds the trials, and the marks that are not far off, with better at its end."""
-    values = [trial.figures[judge.metric] for trial in trials] or [mark[judge.metric] for mark in marks.values()]
-    room = max(values) - min(values) or abs(values[0]) * 0.1 or 1.0
-    held = list(values)
-    for mark in marks.values():
-        wider = [*values, mark[judge.metric]]
-        if max(wider) - min(wider) <= FAR * room:
-            held.append(mark[judge.metric])
-    return fit_axis(held, *(ends if judge.larger else reversed(ends)))
+def _fit(
+    objective: Objective,
+    trials: Sequence[TrialResult],
+    references: Mapping[str, Mapping[str, float]],
+    start: float,
+    end: float,
+) -> PlotAxis:
+    """Return an axis, better towards its end, that contains the trials and the references that are not distant."""
+    metric = objective.metric
+    values = [trial.metrics[metric] for trial in trials] or [each[metric] for each in references.values()]
+    length = max(values) - min(values) or abs(values[0]) * 0.1 or 1.0
+    contained = list(values)
+    for reference in references.values():
+        stretched = [*values, reference[metric]]
+        if max(stretched) - min(stretched) <= MAX_STRETCH * length:
+            contained.append(reference[metric])
+    return fit_axis(contained, start, end) if objective.maximize else fit_axis(contained, end, start)
 
 
-def staircase(places: Sequence[tuple[float, float]]) -> str:
-    """The border of what the front dominates."""
+def _front_line(places: Sequence[Place]) -> str:
+    """Return the boundary of the region that the front dominates, from the right, where the front is lowest."""
     if not places:
         return ""
-    (start, height), *rest = sorted(places, reverse=True)  # from the right, where the front is lowest
-    path = f"M{start:.1f} {height:.1f}"
-    for a, b in rest:
-        path += f"H{a:.1f}V{b:.1f}"
+    (x, y), *corners = staircase(places)
+    path = f"M{x:.1f} {y:.1f}"
+    for i, (x, y) in enumerate(corners):
+        path += f"V{y:.1f}" if i % 2 else f"H{x:.1f}"
     return f'<path class="line c0" style="opacity:.45" d="{path}"/>'
 
 
-def dot(found: Findings, trial: TrialResult, place: tuple[float, float]) -> str:
-    """A trial's point: the knee has a ring, the front is filled, a trial below a floor is hollow."""
-    a, b = place
-    on_front, low = trial in found.front, bool(found.missed(trial))
-    ring = f'<circle class="ring" cx="{a:.1f}" cy="{b:.1f}" r="11"/>' if trial is found.knee else ""
-    name = f'<text class="label c1" x="{a + 14:.1f}" y="{b + 4:.1f}">knee</text>' if trial is found.knee else ""
-    kind = "spot c0" if on_front else "spot c7"
-    style = ' style="fill:none;stroke:var(--c7)"' if low else "" if on_front else ' style="opacity:.55"'
-    point = f'<circle class="trial {kind}" data-trial="{trial.number}" cx="{a:.1f}" cy="{b:.1f}" r="5.5"{style}/>'
+def _trial_point(findings: Findings, trial: TrialResult, place: Place) -> str:
+    """Return a trial's point: filled on the front, hollow if the trial violates a constraint, ringed at the knee."""
+    x, y = place
+    is_on_front, is_infeasible = trial in findings.front, bool(findings.violated_constraints(trial))
+    ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="11"/>' if trial is findings.knee else ""
+    name = f'<text class="label c1" x="{x + 14:.1f}" y="{y + 4:.1f}">knee</text>' if trial is findings.knee else ""
+    kind = "spot c0" if is_on_front else "spot c7"
+    style = ' style="fill:none;stroke:var(--c7)"' if is_infeasible else "" if is_on_front else ' style="opacity:.55"'
+    point = f'<circle class="trial {kind}" data-trial="{trial.number}" cx="{x:.1f}" cy="{y:.1f}" r="5.5"{style}/>'
     return ring + point + name
+
+
+def _reference_point(label: str, place: Place, height: float, is_outside: bool) -> str:
+    """Return the diamond and the label of a baseline or a published result."""
+    x, y = place
+    is_left = is_outside and x > (LEFT + RIGHT) / 2  # a long label stays inside the plot
+    position = f'x="{x - 9:.1f}" text-anchor="end"' if is_left else f'x="{x + 9:.1f}"'
+    diamond = f'<path class="diamond" d="M{x:.1f} {y - 5:.1f}l5 5-5 5-5-5Z"/>'
+    return f'{diamond}<text class="label ink" {position} y="{height + 4:.1f}">{escape(label)}</text>'

@@ -1,0 +1,155 @@
+"""Checks of a term's value: range, batch dependence, resolution, direction, and the balance of the terms."""
+
+from collections.abc import Iterator, Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossmith.doctor.edge_cases import FINITE_CASES
+from lossmith.doctor.example_inputs import find_image_inputs, make_inputs
+from lossmith.doctor.probe import ProbeResult, TermProbe
+from lossmith.doctor.report import Finding
+from lossmith.formula.loss import Loss
+from lossmith.image import check_images
+from lossmith.lens import Features
+from lossmith.losses.external import External
+
+__all__ = [
+    "check_balance",
+    "check_batch_independence",
+    "check_direction",
+    "check_input_range",
+    "check_scale",
+    "check_value_range",
+]
+
+_NETWORK_OUTPUTS = ("pred", "other", "prior")
+"""Inputs that an untrained network makes, whose range is only a warning."""
+
+_MAX_RATIO = 1000.0
+"""The ratio of weighted gradient norms above which the smaller term has no effect."""
+
+
+def check_input_range(loss: Loss, inputs: Mapping[str, Tensor]) -> Iterator[Finding]:
+    """Check that given images are RGB in [0, 1]; for outputs of a network, this is a warning."""
+    for name in find_image_inputs(loss, inputs):
+        if inputs[name].shape[1] not in (3, 4) and inputs[name].shape[-1] not in (3, 4):
+            continue  # features, or intentionally grey
+        try:
+            check_images(f"The input '{name}'", inputs[name])
+        except ValueError as error:
+            message, _, suggestion = str(error).partition(". ")
+            severity = "warning" if name in _NETWORK_OUTPUTS else "error"
+            yield Finding(severity, "range", "", f"{message}.", suggestion)  # type: ignore[arg-type]
+
+
+def check_value_range(probe: TermProbe, result: ProbeResult) -> Iterator[Finding]:
+    """Check that the values lie in the distance's declared range."""
+    low, high = probe.term.distance.value_range
+    outside = (result.value < low - 1e-5) | ((result.value > high + 1e-5) & (probe.term.lens is None))
+    if bool(outside.any()):
+        yield probe.finding(
+            "warning",
+            "value range",
+            f"The value is {float(result.value[outside][0]):.4g}; the class declares {low:g} to {high:g}.",
+            "Look for an unexpected factor or range, or correct `value_range`.",
+        )
+
+
+def check_batch_independence(probe: TermProbe, result: ProbeResult) -> Iterator[Finding]:
+    """Check that the value of an image does not depend on the other images, unless the distance declares it."""
+    if probe.term.distance.is_batch_dependent:
+        return
+    alone = probe.evaluate(probe.single_inputs, gradient=False).value
+    difference = float((alone[0] - result.value[0]).abs() / result.value[0].abs().clamp_min(1e-12))
+    if difference > 1e-3:
+        yield probe.finding(
+            "warning",
+            "batch dependence",
+            f"The value of an image is {float(alone[0]):.4g} alone and {float(result.value[0]):.4g} beside another.",
+            "Do not average over the batch; or declare `is_batch_dependent = True` if images are compared on purpose.",
+        )
+
+
+def check_scale(probe: TermProbe, result: ProbeResult) -> Iterator[Finding]:
+    """Report a value that grows with the resolution; not for networks, whose padding dominates small images."""
+    if any(isinstance(lens, Features) for _, lens in probe.term.path):
+        return
+    sizes = {tuple(probe.inputs[name].shape[2:]) for name in probe.images}
+    if len(sizes) != 1 or len(probe.images) != len(probe.inputs):
+        return
+    ((height, width),) = sizes
+    small = {name: tensor[..., : height // 2, : width // 2] for name, tensor in probe.inputs.items()}
+    try:
+        value = float(probe.evaluate(small, gradient=False).value.mean())
+    except Exception:  # the images are too small, which an external callable may report by any exception
+        return
+    ratio = float(result.value.mean()) / value if value > 0 else 1.0
+    if ratio > 3.5:
+        yield probe.finding(
+            "note",
+            "scale",
+            f"The value grows by a factor of {ratio:.1f} from {height // 2}x{width // 2} to {height}x{width} px.",
+            "A weight then applies to one image size; a mean over pixels would not depend on the size.",
+        )
+
+
+def check_direction(probe: TermProbe, result: ProbeResult) -> Iterator[Finding]:
+    """Check that an external callable is a distance and not a similarity."""
+    if not isinstance(probe.term.distance, External):
+        return
+    equal = probe.evaluate(FINITE_CASES["equal"](probe.single_inputs), gradient=False).value
+    if bool(equal[0] > result.value[0]):
+        yield probe.finding(
+            "error",
+            "direction",
+            f"The value is {float(equal[0]):.4g} for equal images and {float(result.value[0]):.4g} for different ones: "
+            "training would increase the difference.",
+            "The callable is a similarity: use one minus it, or give it a negative weight.",
+        )
+
+
+def check_balance(
+    loss: Loss, names: list[str], inputs: Mapping[str, Tensor] | None, size: tuple[int, int]
+) -> Iterator[Finding]:
+    """Check that the weighted gradient norms of the terms at the prediction differ by less than a factor of 1000.
+
+    Args:
+        loss: The loss.
+        names: The terms to compare.
+        inputs: The inputs; None for made-up images.
+        size: The size of made-up images.
+    """
+    if inputs is None:
+        inputs = _blur_images(make_inputs(loss, size))
+    if len(names) < 2 or "pred" not in inputs:
+        return
+    norms, terms = {}, dict(zip(loss.names, loss.terms, strict=True))
+    for name, gradient in loss.gradients(inputs).items():
+        term = terms[name]
+        is_trained = term.distance.discriminator_step is None  # a discriminator's gradient changes as it trains
+        if name in names and not term.weight.knobs and is_trained:
+            norms[name] = abs(term.weight.scale) * float(gradient.double().norm())
+    norms = {name: norm for name, norm in norms.items() if 0 < norm < float("inf")}
+    if len(norms) < 2:
+        return
+    strongest, weakest = max(norms, key=lambda n: norms[n]), min(norms, key=lambda n: norms[n])
+    if norms[strongest] > _MAX_RATIO * norms[weakest]:
+        yield Finding(
+            "warning",
+            "balance",
+            strongest,
+            f"Its weighted gradient norm is {norms[strongest] / norms[weakest]:,.0f} times that of '{weakest}', which "
+            "then has no effect.",
+            f"Lower the weight of '{strongest}' or raise that of '{weakest}'.",
+        )
+
+
+def _blur_images(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Replace noise by large shapes with little noise, since networks respond weakly to pure noise."""
+    images = {n: t for n, t in inputs.items() if t.dim() == 4 and t.shape[1] == 3 and min(t.shape[2:]) >= 16}
+    blurred = {
+        n: F.interpolate(F.adaptive_avg_pool2d(t, 8) * 4 - 1.5, t.shape[2:], mode="bilinear", align_corners=False)
+        for n, t in images.items()
+    }
+    return inputs | {n: (blurred[n] * 0.95 + 0.05 * t).clamp(0, 1) for n, t in images.items()}

@@ -1,0 +1,60 @@
+"""The convolutions of frozen networks and their gradients, by the fastest kernel on the device."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossmith.engine.cpu import packed_kernels, winograd
+from lossmith.engine.frozen.steps import PreparedConv
+
+__all__ = ["run_conv", "run_conv_backward"]
+
+
+def run_conv(x: Tensor, conv: PreparedConv) -> Tensor:
+    """Return the convolution of a map, channels last, by a kernel of :mod:`lossmith.engine.cpu` where one applies."""
+    if x.is_meta:
+        return _empty_meta(x, conv.weight.dtype, len(conv.weight), *map(conv.output_size, x.shape[2:]))
+    x = x.to(conv.weight.dtype)
+    has_fast_path = packed_kernels.can_use_fast_path(x)
+    if has_fast_path and winograd.is_winograd_faster(x, conv):
+        y = winograd.winograd_conv2d(x, conv.winograd_weight, conv.bias)
+    elif has_fast_path and packed_kernels.is_packing_faster(x, conv.weight):
+        y = packed_kernels.packed_conv2d(x, conv.packed_weight, conv.bias, conv.padding, conv.stride)
+    else:
+        y = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+def run_conv_backward(g: Tensor, conv: PreparedConv, size: tuple[int, int]) -> Tensor:
+    """Return the gradient of a convolution's input, channels last.
+
+    Args:
+        g: The gradient of the output.
+        conv: The convolution.
+        size: (H, W) of the input.
+    """
+    kernel = conv.backward_weight
+    if g.is_meta:
+        return _empty_meta(g, kernel.dtype, kernel.shape[1], *size)
+    has_fast_path = packed_kernels.can_use_fast_path(g)
+    is_plain_conv = conv.stride == 1 and conv.padding < kernel.shape[-1]
+    if has_fast_path and winograd.is_winograd_faster(g, conv):
+        g = winograd.winograd_conv2d(g, conv.winograd_weight, None, back=True)
+    elif has_fast_path and is_plain_conv and packed_kernels.is_packing_faster(g, kernel):
+        padding = kernel.shape[-1] - 1 - conv.padding
+        g = packed_kernels.packed_conv2d(g, conv.packed_backward_weight, None, padding)
+    else:
+        output_padding = [
+            have - ((cells - 1) * conv.stride - 2 * conv.padding + side)  # pixels at the end that no stride reached
+            for have, cells, side in zip(size, g.shape[2:], conv.weight.shape[2:], strict=True)
+        ]
+        g = F.conv_transpose2d(g, kernel, None, conv.stride, conv.padding, output_padding)
+    return g.contiguous(memory_format=torch.channels_last)
+
+
+def _empty_meta(like: Tensor, dtype: torch.dtype, *size: int) -> Tensor:
+    """Return a convolution's result on the meta device, where PyTorch's own operator loses the memory format."""
+    shape: Sequence[int] = (len(like), *size)
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)

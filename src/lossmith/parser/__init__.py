@@ -1,0 +1,10 @@
+"""Text to loss and back: the formula on the command line, in configurations, checkpoints and reports.
+
+:func:`parse` reads Python's expression syntax, walks the syntax tree, and calls only the names of losses, lenses,
+recipes and weights with literal arguments. Nothing else in the text is executed.
+"""
+
+from lossmith.parser.expression import ExpressionError, parse
+from lossmith.parser.saved import load, save, update_formula, update_term_name
+
+__all__ = ["ExpressionError", "load", "parse", "save", "update_formula", "update_term_name"]
