@@ -54,9 +54,11 @@ def ours(timesteps: int) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Calla
     task = TextToImage().with_inputs(loss.input_names)
 
     def draw(model: Any, text: TextEmbedding) -> Tensor:
-        return sample_images(model, text, make_noise(range(len(text.pooled)), SIDE), SamplerConfig(guidance=GUIDANCE))
+        return sample_images(
+            model, text, make_noise(range(len(text.pooled)), SIDE), SamplerConfig(guidance_scale=GUIDANCE)
+        )
 
-    return Denoiser(side=SIDE, text=384), lambda model, batch: loss(**task.compute_inputs(model, batch)), draw
+    return Denoiser(side=SIDE, text_dim=384), lambda model, batch: loss(**task.compute_inputs(model, batch)), draw
 
 
 def theirs(timesteps: int) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Callable[[Any, TextEmbedding], Tensor]]:
@@ -146,7 +148,7 @@ def measured(system: str, steps: int, seconds: float, count: int, timesteps: int
     facts["megabytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     chance = np.random.default_rng(7)
     wanted = [held.draw(chance).caption for _ in range(count)]
-    text = TextEmbedding(*standard(read.encode([held.captions[i] for i in wanted])))
+    text = standard(read.encode([held.captions[i] for i in wanted]))
     torch.manual_seed(0)
     began = time.process_time()
     with torch.no_grad():

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from lossmith.backbone import get_backbone
 from lossmith.engine.frozen import (
     count_flops,
     count_saved_bytes,
@@ -29,7 +30,6 @@ from lossmith.engine.frozen import (
     run_frozen,
 )
 from lossmith.engine.layers import Conv, MaxPool, ReLU
-from lossmith.lens import get_backbone
 from lossmith.lenses.vgg import VGGNetwork
 
 TAP = "conv4_3"

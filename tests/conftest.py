@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lossmith import Loss
+from lossmith.backbone import clear_backbones
 from lossmith.engine.frozen import run_frozen
 from lossmith.engine.layers import Conv, Step
-from lossmith.lens import clear_backbones
 from lossmith.lenses.sequential_network import SequentialNetwork
 
 ImagePair = Callable[..., tuple[Tensor, Tensor]]
@@ -46,7 +46,9 @@ def image_pair() -> ImagePair:
 def assert_parity(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Return a function that asserts equal values and gradients of two losses; ``pytest -s`` prints the errors."""
 
-    def check(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor, within: float = 1e-5) -> None:
+    def check(
+        ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor, within: float = 1e-5
+    ) -> None:
         results = []
         for loss in (ours, theirs):
             pred = inputs[0].clone().requires_grad_()

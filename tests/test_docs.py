@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import importlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,12 +48,14 @@ def table(monkeypatch):
 
 def test_every_loss_lens_and_recipe_is_documented_once():
     documented = [
-        name for page in PAGES for name in re.findall(r"^::: lossmith\.(\w+)$", page.read_text("utf-8"), re.MULTILINE)
+        name
+        for page in PAGES
+        for name in re.findall(r"^::: lossmith\.(?:losses\.|lenses\.)?(\w+)$", page.read_text("utf-8"), re.MULTILINE)
     ]
     public = {name for name in (*losses.__all__, *lenses.__all__) if not name.endswith("WeightsError")}
-    assert not public - set(documented), "add '::: lossmith.NAME' to the page of its family in docs/losses/"
+    assert not public - set(documented), "add '::: lossmith.losses.NAME' to the page of its family in docs/losses/"
     assert len(documented) == len(set(documented))
-    assert not set(documented) - public - set(lossmith.__all__) - {"noise_levels"}  # a module
+    assert not set(documented) - public - set(lossmith.__all__) - {"noise_levels", "diffusion"}  # modules
 
 
 def test_every_page_is_in_the_navigation_once():
@@ -69,8 +73,9 @@ def test_links_and_images_exist(page):
 def test_every_path_in_the_repository_that_a_page_names_exists():
     elsewhere = {"tests/FR_benchmark_results.csv"}  # of IQA-PyTorch
     for page in TEXTS:
-        found = re.findall(r"`((?:src|tests|docs|experiments|bench)/[\w./-]+?)/?`", page.read_text("utf-8"))
-        missing = [path for path in found if not (ROOT / path).exists() and path not in elsewhere]
+        found = re.findall(r"`((?:src|tests|docs|experiments|bench)/[\w./-]+?|\w+/[\w/]+\.py)/?`", page.read_text("utf-8"))
+        roots = (ROOT, ROOT / "src" / "lossmith")
+        missing = [path for path in found if not any((root / path).exists() for root in roots) and path not in elsewhere]
         assert not missing, f"{name_of(page)} names {missing}"
 
 
@@ -87,7 +92,9 @@ def test_the_python_in_it_runs(page):
     blocks = blocks_of(page)
     if any("Timm(" in block for block in blocks):
         pytest.importorskip("timm")
-    names = {"torch": torch} | {name: getattr(lossmith, name) for name in lossmith.__all__}
+    names = {"torch": torch} | {
+        name: getattr(module, name) for module in (lossmith, losses, lenses) for name in module.__all__
+    }
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags)
     for i, block in enumerate(blocks):
@@ -175,7 +182,7 @@ def test_the_tables_agree_with_the_losses(table):
     rows = {row["loss"]: row for row in json.loads((EXPERIMENT / "table.json").read_text())["rows"]}
     for row in table.ROWS:
         loss = lossmith.parse(row.text)
-        assert tuple(rows[row.text]["range"]) == (row.bounds or table.bounds(loss))
+        assert tuple(rows[row.text]["range"]) == (row.bounds or table.compute_range(loss))
         assert rows[row.text]["inputs"] == sorted(loss.input_names)
 
 
@@ -192,10 +199,10 @@ def test_every_loss_and_lens_is_in_the_list_of_names():
 
 
 def test_the_figures_are_those_of_the_result(table):
-    from catalogue import SHOWN
+    from catalogue import FIGURES
 
-    pictures = json.loads((EXPERIMENT / "result.json").read_text())["pictures"]
-    assert {name: each["loss"] for name, each in pictures.items()} == SHOWN
+    figures = json.loads((EXPERIMENT / "result.json").read_text())["pictures"]
+    assert {name: each["loss"] for name, each in figures.items()} == FIGURES
 
 
 def test_docstrings_become_markdown(monkeypatch):
@@ -219,21 +226,16 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "arithmatex" not in page
 
 
-def options_of(command: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], set[str]]:
-    """Return the options of a command and of all commands below it."""
-    import click
-
-    found = {path: {flag for each in command.params for flag in (*each.opts, *each.secondary_opts)}}
-    if isinstance(command, click.Group):
-        with click.Context(command) as context:
-            for name in command.list_commands(context):
-                found |= options_of(command.get_command(context, name), (*path, name))
+def options_of(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], set[str]]:
+    """Return the options of a command and of all commands below it, by the command's words."""
+    found = {path: {"--debug", *(flag for each in command.params for flag in (*each.opts, *each.secondary_opts))}}
+    for name in getattr(command, "commands", ()):
+        found |= options_of(command.get_command(None, name), (*path, name))
     return found
 
 
 @pytest.fixture(scope="module")
 def options() -> dict[tuple[str, ...], set[str]]:
-    """The options of every command of lossmith, by the command's words."""
     import typer
 
     from lossmith.cli import app
@@ -241,32 +243,59 @@ def options() -> dict[tuple[str, ...], set[str]]:
     return options_of(typer.main.get_command(app))
 
 
-def test_every_command_line_that_a_page_shows_exists(options):
+def command_lines(page: Path) -> list[str]:
+    """Return the command lines of lossmith in a page's indented and inline code, without comments."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    code = re.findall(r"^ {4}(.+)|`([^`\n]+)`", text, re.MULTILINE)
+    lines = [line.partition(" #")[0] for pair in code for line in pair]
+    return [line[found.end() :] for line in lines if (found := re.search(r"(?:^|&& |srun |--no-python )lossmith ", line))]
+
+
+def test_every_command_line_that_a_page_shows_is_valid(options):
     wrong = []
     for page in TEXTS:
-        text = page.read_text("utf-8").replace("\\\n", " ")
-        for line in re.findall(r"(?:^ {4}.*?|`)(?:^|(?<=[\s`]))lossmith (?=[a-z])([^`\n]*)", text, re.MULTILINE):
-            words = line.split("#")[0].split()
+        for line in command_lines(page):
+            words = re.sub(r"TASK\b|sweep\|", "", line).split()
             command: tuple[str, ...] = ()
-            for word in words:
-                if (*command, word) not in options:
-                    break
-                command = (*command, word)
-            known = {flag for path, flags in options.items() if path[: len(command)] == command for flag in flags}
-            flags = re.findall(r"(?<![\w-])--[a-z][\w-]*", line.split("#")[0])
-            if not command or set(flags) - known:
-                wrong.append((name_of(page), line[:80], sorted(set(flags) - known)))
+            while words and (*command, words[0]) in options:
+                command = (*command, words.pop(0))
+            known = set().union({"--help"}, *(flags for path, flags in options.items() if path[: len(command)] == command))
+            unknown = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", line)) - known
+            if "impulse-noise" not in line and (unknown or not (command or line.startswith(("COMMAND", "--")))):
+                wrong.append((name_of(page), line[:90], sorted(unknown)))
     assert not wrong
 
 
 def test_every_option_that_a_page_names_exists(options):
-    known = set().union(*options.values(), {"--runslow", "--no-deps", "--signal", "--sides", "--quick", "--json"})
-    wrong = [
-        (name_of(page), flag)
-        for page in TEXTS
-        for code in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE))
-        if not re.search(r"\.py|pip |npm |torchrun", code)
-        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)
-        if flag not in known
-    ]
+    known = set().union(*options.values(), {"--help", "--runslow", "--signal", "--sides", "--quick"})
+    known |= {"--task", "--start", "--longer", "--seeds"}  # of experiments/embedded_network/train_restorers.py
+    wrong = []
+    for page in TEXTS:
+        text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for code in re.findall(r"`([^`\n]+)`", text):
+            if not re.search(r"\.py|pip |npm |torchrun", code):
+                flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code))
+                wrong += [(name_of(page), flag) for flag in flags - known]
     assert not wrong
+
+
+def resolve(name: str) -> object:
+    """Return the module or the attribute of a dotted name."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            found = getattr(found, part)
+        return found
+    raise ModuleNotFoundError(name)
+
+
+def test_every_name_of_the_package_that_a_page_writes_exists():
+    groups = {"lossmith.losses", "lossmith.models", "lossmith.tasks"}
+    for page in TEXTS:
+        for name in sorted(set(re.findall(r"`(lossmith(?:\.\w+)+)", page.read_text("utf-8"))) - groups):
+            if not name.startswith("lossmith.keras"):  # Keras takes its backend once a process
+                resolve(name)

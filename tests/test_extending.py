@@ -85,7 +85,7 @@ def test_its_task_trains_its_network_on_its_loss_and_is_reported(run, tmp_path):
     generator = torch.Generator().manual_seed(0)
     (tmp_path / "images").mkdir()
     for i in range(4):
-        to_pil(torch.rand(3, 32, 32, generator=generator)).save(tmp_path / "images" / f"{i}.png")
+        to_pil(torch.rand(3, 64, 64, generator=generator)).save(tmp_path / "images" / f"{i}.png")
     options = ["--images", "images", "--fraction", "0.2", "--steps", "2", "--batch", "2", "--crop", "16"]
     run("-m", "lossmith", "train", "impulse-noise", *options, "--loss", "L1 + 0.1*Welsch(0.2)", "--out", "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))

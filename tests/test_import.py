@@ -1,4 +1,4 @@
-"""What `import lossmith` costs, what it leaves alone, and that it works where torchvision does not."""
+"""The import of lossmith: its time, what it loads, and that it works without torchvision."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ import json, sys, time, torch, warnings
 warnings.simplefilter("error")
 before, state, begun = set(sys.modules), torch.get_rng_state(), time.process_time()
 import lossmith
-seconds = time.process_time() - begun  # the processor's: what else the machine does does not count
+seconds = time.process_time() - begun  # CPU time, which other processes do not change
 print(json.dumps([seconds, sorted(set(sys.modules) - before), torch.equal(state, torch.get_rng_state())]))
 """
 
@@ -32,7 +32,7 @@ print(json.dumps(parse(repr(loss))(x, y).isfinite().item()))
 
 
 def python(code: str, *first: Path) -> Any:
-    """What a fresh interpreter prints, as JSON; it looks for modules in the first folders at first."""
+    """Run code in a new interpreter, with folders at the front of the path; return its output as JSON."""
     path = ":".join(str(folder) for folder in (*first, Path(lossmith.__file__).parents[1]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
@@ -41,20 +41,27 @@ def python(code: str, *first: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def imported() -> tuple[float, list[str], bool]:
-    return min((python(IMPORT) for _ in range(3)), key=lambda found: found[0])  # what disturbs one comes on top
+    return min((python(IMPORT) for _ in range(3)), key=lambda found: found[0])  # other processes can only slow it down
 
 
-def test_no_optional_library_comes_along(imported):
+def test_no_optional_library_is_loaded(imported):
     _, modules, _ = imported
     assert not OPTIONAL & {name.split(".")[0] for name in modules}
 
 
-def test_it_costs_under_a_fifth_of_a_second_beyond_torch(imported):
+def test_no_module_for_training_or_data_is_loaded(imported):
+    _, modules, _ = imported
+    folders = {name.split(".")[1] for name in modules if name.startswith("lossmith.")}
+    assert not folders & {"cli", "data", "keras", "knob", "metrics", "models", "report", "style_transfer", "tasks"}
+    assert not folders & {"text_to_image", "train", "tune"}
+
+
+def test_the_import_takes_less_than_a_fifth_of_a_second_beyond_torch(imported):
     seconds, _, _ = imported
     assert seconds < 0.2
 
 
-def test_it_leaves_the_seed_alone(imported):
+def test_the_import_keeps_the_random_state(imported):
     _, _, untouched = imported
     assert untouched
 
@@ -62,7 +69,7 @@ def test_it_leaves_the_seed_alone(imported):
 @pytest.mark.parametrize(
     "body", ["raise ImportError('no torchvision')", "raise RuntimeError('operator torchvision::nms')"]
 )
-def test_it_works_where_torchvision_is_missing_or_broken(body, tmp_path):
+def test_losses_work_where_torchvision_is_missing_or_broken(body, tmp_path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text(body)
     assert python(USE, tmp_path) is True

@@ -12,6 +12,7 @@ ROOT = Path(lossmith.__file__).parent
 LAYERS = (
     ("_checks", "_files", "_filters", "_format", "_plugins", "_repr", "citations", "distributed", "image", "noise_levels", "resize"),
     ("pretrained",),
+    ("backbone",),
     ("lens",),
     ("engine",),
     ("lenses",),

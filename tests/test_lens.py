@@ -6,37 +6,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lossmith import (
-    CLIP,
-    L1,
-    L2,
-    TV,
-    VGG,
-    AlexNet,
-    Backbone,
-    Calibrated,
-    Chain,
-    Charbonnier,
-    Embedded,
-    Features,
-    Gram,
-    Lens,
-    Sobel,
-    SqueezeNet,
-    Timm,
-    Torchvision,
-    esrgan,
-    lpips,
-    parse,
-    perceptual,
-    real_esrgan,
-    style,
-)
+from lossmith import L1, L2, TV, VGG, Backbone, Charbonnier, Features, Gram, Lens, lpips, parse, perceptual, style
+from lossmith.backbone import get_backbone
 from lossmith.engine.feature_cache import build_lens_path, collect_required_layers
-from lossmith.lens import get_backbone
+from lossmith.lens import Chain
+from lossmith.lenses import CLIP, AlexNet, Calibrated, Embedded, Sobel, SqueezeNet, Timm, Torchvision
 from lossmith.lenses.dists import PooledVGG
 from lossmith.lenses.sequential_network import SequentialNetwork
 from lossmith.lenses.vgg import VGGNetwork
+from lossmith.losses import esrgan, real_esrgan
 
 
 def vgg(*layers: str) -> VGG:

@@ -19,7 +19,7 @@ SAME_ON_PURPOSE = {"register"}
 
 RETIRED = {
     *("Looks", "Pull", "Guard", "Post", "Quarantine", "Meter", "Foreign", "MOODY", "Learner", "Patient", "Spoilt"),
-    *("SpoiltPictures", "Material", "Rival", "Judged", "Presence", "Telling", "Brush", "Moment", "Painted", "GradientShare"),
+    *("SpoiltPictures", "Material", "Rival", "Judged", "Presence", "Telling", "Brush", "Moment", "Painted", "Percent"),
     *("Card", "Partner", "Stylist", "Quantised", "Knobbed", "MixedEnds", "Levels", "Pictures", "OwnCrops", "OwnPairs"),
     *(
         "settled",
@@ -43,7 +43,7 @@ EXEMPT = {
     "critic": {"src/lossmith/losses/discriminator_objectives.py"},
 }
 """Files in which a retired identifier is the term of a paper."""
-ABBREVIATED_QUESTIONS = ("What ", "Whether ", "How ", "Where ", "Who", "Which ", "Why ", "When ")
+ABBREVIATED_QUESTIONS = ("What ", "Whether ", "How ", "Where ", "Who ", "Whoever ", "Which ", "Why ", "When ")
 """First words of a summary line that make a riddle of it; predicates and properties may begin with "Whether"."""
 
 

@@ -119,7 +119,7 @@ CARETS = [
     ("L1 + Percptual()", "Unknown name 'Percptual'; did you mean 'perceptual'?", 5),
     ("Foo * L1", "Unknown name 'Foo'; the names are", 0),
     ("L1 + perceptual(nett='vgg19')", "got an unexpected keyword argument 'nett'", 5),
-    ("L1 + perceptual('vgg91')", "Got 'vgg91' alone", 5),
+    ("L1 + perceptual('vgg91')", "Got 'vgg91' without layers", 5),
     ("L1 + style('vgg19', 'relu9_1')", "vgg19 has no layer 'relu9_1'", 5),
     ("L1 + perceptual(vgg19)", "write 'vgg19' in quotes if it is text", 16),
     ("L1 + Lp", "Wrong arguments of Lp(p): missing a required argument: 'p'", 5),

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lossmith import L1, L2, AlexNet, Calibrated, ExpressionError, Knob, load, perceptual, save
-from lossmith.lens import get_backbone
-from lossmith.lenses import vgg
+from lossmith import L1, L2, ExpressionError, Knob, load, perceptual, save
+from lossmith.backbone import get_backbone
+from lossmith.lenses import AlexNet, Calibrated, vgg
 from lossmith.lenses.lpips import LPIPS_LAYERS
 from lossmith.parser import update_formula
 from lossmith.pretrained.locate import compute_sha256
@@ -40,9 +40,7 @@ def test_weights_with_another_hash_raise(hybrid, tmp_path):
     recipe = json.loads((tmp_path / "loss.json").read_text())
     recipe["weights"] = dict.fromkeys(recipe["weights"], "0" * 64)
     (tmp_path / "loss.json").write_text(json.dumps(recipe))
-    with pytest.raises(
-        ValueError, match=r"saved with other weights of vgg16, .* \(00000000...\) than those found"
-    ):
+    with pytest.raises(ValueError, match=r"saved with other weights of vgg16, .* \(00000000...\) than those found"):
         load(tmp_path / "loss.json")
 
 
@@ -94,6 +92,15 @@ def test_the_hash_of_lpips_heads_is_saved(tmp_path):
         ('L1() + 0.1 * Denoising("v", weighting="min-snr")', 'L1() + 0.1 * DenoisingMSE("v", weighting="min-snr")'),
         ('L1() @ VGG("vgg16", "conv1_1", weights="Denoising")', 'L1() @ VGG("vgg16", "conv1_1", weights="Denoising")'),
         ("DenoisingMSE()", "DenoisingMSE()"),
+        (
+            "Ramp(0, 0.1, steps=9, since=3) * Adversarial('patch', since=5, spectral=False) + Contextual(places=9)",
+            "Ramp(0, 0.1, steps=9, since=3) * Adversarial('patch', discriminator_start_step=5, spectral_norm=False) + "
+            "Contextual(max_points=9)",
+        ),
+        (
+            "FeatureMatching(critic='patch', betas=(0, 0.9), every=2)",
+            "FeatureMatching(discriminator='patch', betas=(0, 0.9), penalty_every=2)",
+        ),
     ],
 )
 def test_names_of_earlier_versions_are_updated_outside_quotes(text, updated):

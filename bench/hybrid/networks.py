@@ -8,8 +8,8 @@ from unittest import mock
 import torch
 from torch import nn
 
+from lossmith.backbone import get_backbone
 from lossmith.engine.layers import Conv, MaxPool
-from lossmith.lens import get_backbone
 from lossmith.lenses.vgg import VGGNetwork
 from lossmith.pretrained.locate import find_weights
 

@@ -8,7 +8,8 @@ import griffe
 
 from lossmith import lenses, losses
 
-LINKED = {*losses.__all__, *(name for name in lenses.__all__ if not name.endswith("Error"))}
+LINKED = {name: f"{module.__name__}.{name}" for module in (losses, lenses) for name in module.__all__}
+"""The documented name of each loss and lens; the errors of lenses have no page."""
 TABLE = re.compile(r"^=+(?: +=+)+\n(?:.+\n)*=+(?: +=+)+$", re.MULTILINE)
 
 
@@ -26,12 +27,12 @@ def markdown(text: str) -> str:
 
     Example:
         >>> markdown("As :class:`L1`, of :math:`x^2`.")
-        'As [`L1`][lossmith.L1], of $x^2$.'
+        'As [`L1`][lossmith.losses.L1], of $x^2$.'
     """
     text = TABLE.sub(lambda found: table(found[0]), text)  # first, since the other replacements move its columns
     text = re.sub(r"^\.\. math:: ?(.*(?:\n[ \t]+.*)*)", formula, text, flags=re.MULTILINE)
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
-    text = re.sub(r":[a-z]+:`(?:lossmith\.)?([^`]+)`", link, text)
+    text = re.sub(r":[a-z]+:`(?:lossmith\.)?(?:losses\.|lenses\.)?([^`]+)`", link, text)
     text = re.sub(r"^( *)\| (?=https?:)", r"\1  ", text, flags=re.MULTILINE)  # a reference's address continues the line of its title
     text = re.sub(r"^( *)\| (?=.*[^|\n]$)", r"\1- ", text, flags=re.MULTILINE)
     return re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)  # griffe's name of the section
@@ -51,7 +52,7 @@ def formula(found: re.Match[str]) -> str:
 def link(found: re.Match[str]) -> str:
     """Return a name as code, with a link if it is documented on the site."""
     name = found[1]
-    return f"[`{name}`][lossmith.{name}]" if name in LINKED else f"`{name}`"
+    return f"[`{name}`][{LINKED[name]}]" if name in LINKED and not name.endswith("Error") else f"`{name}`"
 
 
 def table(text: str) -> str:

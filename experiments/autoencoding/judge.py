@@ -50,7 +50,7 @@ def main() -> None:
     rows, details, samples = [], {}, {}
     for run in [None, *runs]:
         latent = "vq" if run and run.name.startswith("vq") else "kl"
-        task, notes = Autoencoding(latent=latent, down=4), []
+        task, notes = Autoencoding(latent=latent, downsampling=4), []
         model = load_restorer(run / "model.safetensors")[0] if run else None
         assert model is None or isinstance(model, Autoencoder)
 

@@ -17,7 +17,7 @@ from lossmith.train.trainer import train
 STEPS = 1000
 FIRST = "L1 + 0.01*perceptual('embedded')"
 VGG = "L1 + 0.01*perceptual('vgg16')"
-THEN = "Ramp(0.0, 0.1, steps=150, since=350) * Adversarial('patch', 'hinge', width=16, since=250)"
+THEN = "Ramp(0.0, 0.1, steps=150, since=350) * Adversarial('patch', 'hinge', width=16, discriminator_start_step=250)"
 RUNS = {
     "l1": {"loss": "L1"},
     "l1_kl": {"loss": "L1 + 1e-6*KL"},
@@ -37,7 +37,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, required=True)
     given = arguments.parse_args()
     torch.set_num_threads(1)
-    latent = {"latent": "vq" if given.name.startswith("vq") else "kl", "down": 4}
+    latent = {"latent": "vq" if given.name.startswith("vq") else "kl", "downsampling": 4}
     both = given.out / "pictures"
     both.mkdir(parents=True, exist_ok=True)
     for folder in given.images:

@@ -1,11 +1,10 @@
-"""What the embedded network costs beside VGG-16, VGG-19, AlexNet and SqueezeNet: time and kept bytes.
+"""Measure the time and the kept bytes of the embedded network, VGG-16, VGG-19, AlexNet and SqueezeNet.
 
     LOSSMITH_WEIGHTS=DIR python experiments/embedded_network/cost.py
 
-`forward` is the network to its deepest tap without a gradient; `step` the perceptual loss at its default layers as
-training has it: the target forward, the prediction forward and backward to its pixels. `kept` is what waits for the
-backward pass. One thread; the time is the processor's, which other programs' work does not count to, the least of some
-repeats. Writes cost.json beside this file.
+`forward` is the network to its deepest layer without a gradient; `step` is the perceptual loss at its default layers as
+in training: the target forward, the prediction forward and backward to its pixels. `kept` is kept for the backward pass.
+Times are processor times of one thread, the minimum of several repeats. Writes cost.json beside this file.
 """
 
 import argparse
@@ -29,68 +28,69 @@ from lossmith.losses.recipes import PERCEPTUAL_LAYERS
 HERE = Path(__file__).parent
 NETWORKS = ("embedded", "squeezenet", "alexnet", "vgg16", "vgg19")
 PLAIN = "vgg16, plain"
-"""VGG-16 as others run it: PyTorch's operators one by one, under autograd."""
-BATCH = {128: 4, 256: 2, 512: 1}
+"""VGG-16 as in other libraries: PyTorch's operators one by one, under autograd."""
+BATCH_SIZES = {128: 4, 256: 2, 512: 1}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=4, help="repeats of each measurement")
     parser.add_argument(
-        "--sides", type=int, nargs="+", choices=BATCH, default=list(BATCH), help="of pictures, in pixels"
+        "--sides", type=int, nargs="+", choices=BATCH_SIZES, default=list(BATCH_SIZES), help="image sides in pixels"
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for side, batch in ((side, BATCH[side]) for side in args.sides):
+    for side, batch_size in ((side, BATCH_SIZES[side]) for side in args.sides):
         for precision in ("fp32", "bf16"):
             for name in (*NETWORKS, PLAIN):
-                rows.append(measured(name, side, batch, precision, args.repeats))
+                rows.append(measure_network(name, side, batch_size, precision, args.repeats))
                 print(*rows[-1].values(), flush=True)
     for row in rows:
         for other in ("vgg16", PLAIN):
             vgg = next(r for r in rows if r["network"] == other and all(r[k] == row[k] for k in ("side", "precision")))
             row[f"{other}'s step / its own"] = round(vgg["step ms"] / row["step ms"], 1)
-    asked = f"--repeats {args.repeats} --sides {' '.join(map(str, args.sides))}"
+    options = f"--repeats {args.repeats} --sides {' '.join(map(str, args.sides))}"
     result = {
-        "command": f"python experiments/embedded_network/cost.py {asked}",
-        "machine": f"{processor()}, one thread",
+        "command": f"python experiments/embedded_network/cost.py {options}",
+        "machine": f"{processor_name()}, one thread",
         "versions": f"lossmith {lossmith.__version__}, torch {torch.__version__}",
         "rows": rows,
     }
     (HERE / "cost.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measured(name: str, side: int, batch: int, precision: str, repeats: int) -> dict:
-    """One network at one size."""
+def measure_network(name: str, side: int, batch_size: int, precision: str, repeats: int) -> dict:
+    """Return the times and the kept bytes of one network at one image size."""
     generator = torch.Generator().manual_seed(0)
-    target = torch.rand(batch, 3, side, side, generator=generator)
-    pred = torch.rand(batch, 3, side, side, generator=generator).requires_grad_()
-    known = name.partition(",")[0]
-    loss, lens = perceptual(known), build_lens(known, PERCEPTUAL_LAYERS[known])
+    target = torch.rand(batch_size, 3, side, side, generator=generator)
+    pred = torch.rand(batch_size, 3, side, side, generator=generator).requires_grad_()
+    network = name.partition(",")[0]
+    loss, lens = perceptual(network), build_lens(network, PERCEPTUAL_LAYERS[network])
     layers = lens.layers
-    seen: Callable[[Tensor], dict[str, Tensor]] = partial(lens.backbone, layers=list(layers))
-    value: Callable[[Tensor, Tensor], Tensor] = loss
+    extract: Callable[[Tensor], dict[str, Tensor]] = partial(lens.backbone, layers=list(layers))
+    compute: Callable[[Tensor, Tensor], Tensor] = loss
     if name == PLAIN:
-        seen = partial(plain, *lens.backbone.get_steps(target.device, target.dtype), set(layers))
-        value = partial(compared, seen, layers)
-        assert torch.isclose(value(pred, target), loss(pred, target), rtol=1e-4)
+        mean, steps = lens.backbone.get_steps(target.device, target.dtype)
+        extract = partial(extract_plain_features, mean, steps, set(layers))
+        compute = partial(compute_plain_loss, extract, layers)
+        assert torch.isclose(compute(pred, target), loss(pred, target), rtol=1e-4)
 
     def forward() -> None:
         with torch.no_grad():
-            seen(target)
+            extract(target)
 
     def step() -> None:
-        torch.autograd.grad(value(pred, target), pred)
+        torch.autograd.grad(compute(pred, target), pred)
 
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        times = {"forward ms": least(forward, repeats), "step ms": least(step, repeats)}
-        kept = loss.plan((batch, 3, side, side)).saved_bytes
+        times = {"forward ms": measure_time(forward, repeats), "step ms": measure_time(step, repeats)}
+        kept = loss.plan((batch_size, 3, side, side)).saved_bytes
     gflop = lens.backbone.flops(side, side, layers) / 1e9
     return {
         "network": name,
         "side": side,
-        "batch": batch,
+        "batch": batch_size,
         "precision": precision,
         **times,
         "kept MB": round(kept / 1e6, 2),
@@ -98,41 +98,41 @@ def measured(name: str, side: int, batch: int, precision: str, repeats: int) -> 
     }
 
 
-def plain(mean: Tensor, steps: Sequence[Step], layers: set[str], image: Tensor) -> dict[str, Tensor]:
-    """The features of some layers by PyTorch's own operators."""
-    x, found = (image - mean).contiguous(memory_format=torch.channels_last), {}
+def extract_plain_features(mean: Tensor, steps: Sequence[Step], layers: set[str], image: Tensor) -> dict[str, Tensor]:
+    """Return the features of some layers, computed by PyTorch's own operators."""
+    x, features = (image - mean).contiguous(memory_format=torch.channels_last), {}
     for step in steps:
         x = step(x)
         if step.name in layers:
-            found[step.name] = x
-        if len(found) == len(layers):
+            features[step.name] = x
+        if len(features) == len(layers):
             break
-    return found
+    return features
 
 
-def compared(
-    seen: Callable[[Tensor], dict[str, Tensor]], weights: Mapping[str, float], pred: Tensor, target: Tensor
+def compute_plain_loss(
+    extract: Callable[[Tensor], dict[str, Tensor]], weights: Mapping[str, float], pred: Tensor, target: Tensor
 ) -> Tensor:
-    """The perceptual loss as others write it."""
+    """Compute the perceptual loss as in other libraries."""
     with torch.no_grad():
-        wanted = seen(target)
-    found = seen(pred)
-    return sum(weight * (found[name] - wanted[name]).abs().mean() for name, weight in weights.items())
+        target_features = extract(target)
+    features = extract(pred)
+    return sum(weight * (features[name] - target_features[name]).abs().mean() for name, weight in weights.items())
 
 
-def least(run: Callable[[], None], repeats: int) -> float:
-    """The least processor time in milliseconds, after one run to warm up."""
+def measure_time(run: Callable[[], None], repeats: int) -> float:
+    """Return the minimum processor time in milliseconds, after one warm-up run."""
     run()
     times = []
     for _ in range(repeats):
-        began = time.process_time()
+        start = time.process_time()
         run()
-        times.append(time.process_time() - began)
+        times.append(time.process_time() - start)
     return round(1000 * min(times), 1)
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
+def processor_name() -> str:
+    """Return the name of the processor, if the system has one."""
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.processor()

@@ -1,10 +1,10 @@
-"""Whether a loss pushes a regular grid out of a picture that lacks detail, or takes it for the detail that is missing.
+"""Measure whether a loss penalises a regular grid in a blurred image, or accepts it instead of the missing detail.
 
     python experiments/embedded_network/grids.py --assets DIR
 
-A photograph that was held back from training is blurred, and a pattern that repeats every 2, 4 or 8 px is laid over
-it, or white noise; the figure is by how much that raises the loss, relatively. A network that is trained with a loss
-which it lowers, or hardly raises, may draw the grid. Writes grids.json beside this file, and prints a table.
+Held-out photographs are blurred, and a pattern that repeats every 2, 4 or 8 px, or white noise, is added. The result is
+the relative increase of the loss. A network that is trained with a loss that decreases, or hardly increases, may draw
+the grid. Writes grids.json beside this file and prints a table.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from distortions import smoothed
-from pictures import crop, photographs
+from distortions import gaussian_blur
 from torch import Tensor
+from training_groups import load_photographs, random_crop
 
 from lossmith import Loss, parse
 
@@ -33,59 +33,61 @@ LOSSES = (
 )
 SIDE = 128
 SIGMAS = (0.8, 1.5)
-"""Of the blur, in pixels."""
+"""The deviations of the blur, in pixels."""
 STRENGTHS = (0.01, 0.02, 0.04)
-"""The patterns' root of the mean square."""
-PERIODS = {2: 2, 4: 4, 8: 2}
-"""How many patterns of each period in pixels are drawn."""
+"""The root mean squares of the patterns."""
+PATTERN_COUNTS = {2: 2, 4: 4, 8: 2}
+"""The number of patterns by their period in pixels."""
 
 
-def patterns(random: np.random.Generator) -> dict[str, list[Tensor]]:
-    """Grey patterns (SIDE, SIDE) of mean 0 and mean square 1."""
-    found: dict[str, list[Tensor]] = {}
-    for period, count in {**PERIODS, SIDE: 1}.items():
+def make_patterns(rng: np.random.Generator) -> dict[str, list[Tensor]]:
+    """Return grey patterns (SIDE, SIDE) of mean 0 and mean square 1."""
+    patterns: dict[str, list[Tensor]] = {}
+    for period, count in {**PATTERN_COUNTS, SIDE: 1}.items():
         name = "noise" if period == SIDE else f"{period} px"
         for _ in range(count):
-            tile = torch.from_numpy(random.standard_normal((period, period), dtype=np.float32))
+            tile = torch.from_numpy(rng.standard_normal((period, period), dtype=np.float32))
             tile = tile - tile.mean()
-            whole = (tile / tile.square().mean().sqrt()).repeat(SIDE // period, SIDE // period)
-            found.setdefault(name, []).append(whole)
-    return found
+            pattern = (tile / tile.square().mean().sqrt()).repeat(SIDE // period, SIDE // period)
+            patterns.setdefault(name, []).append(pattern)
+    return patterns
 
 
 @torch.no_grad()
-def raised(loss: Loss, clean: Tensor, blurred: Tensor, laid: dict[str, list[Tensor]]) -> dict[str, list[float]]:
-    """By how much each pattern, at each strength, raises the loss of blurred pictures, relatively."""
+def measure_increase(
+    loss: Loss, clean: Tensor, blurred: Tensor, patterns: dict[str, list[Tensor]]
+) -> dict[str, list[float]]:
+    """Return the relative increase of the loss of blurred images by each pattern, for each strength."""
     before = loss(blurred, clean).item()
     return {
         name: [
             round(float(np.mean([loss((blurred + s * p).clamp(0, 1), clean).item() for p in each])) / before - 1, 4)
             for s in STRENGTHS
         ]
-        for name, each in laid.items()
+        for name, each in patterns.items()
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--assets", type=Path, required=True, help="folder of images and weights")
     args = parser.parse_args()
     os.environ.setdefault("LOSSMITH_WEIGHTS", str(args.assets / "weights"))
-    _, held = photographs(args.assets)
-    clean = torch.stack([crop(picture, SIDE, np.random.default_rng(i)) for i, picture in enumerate(held)])
-    laid = patterns(np.random.default_rng(3))
+    _, held_out = load_photographs(args.assets)
+    clean = torch.stack([random_crop(image, SIDE, np.random.default_rng(i)) for i, image in enumerate(held_out)])
+    patterns = make_patterns(np.random.default_rng(3))
     rows = []
     for sigma in SIGMAS:
-        blurred = torch.stack([smoothed(picture, sigma) for picture in clean])
+        blurred = torch.stack([gaussian_blur(image, sigma) for image in clean])
         for text in LOSSES:
-            rows.append({"loss": text, "blur": sigma, **raised(parse(text), clean, blurred, laid)})
+            rows.append({"loss": text, "blur": sigma, **measure_increase(parse(text), clean, blurred, patterns)})
             print(rows[-1], flush=True)
-    facts = {"pictures": len(clean), "side": SIDE, "strengths": STRENGTHS, "torch": torch.__version__}
-    (HERE / "grids.json").write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    print(f"| at {STRENGTHS[0]} | {' | '.join(f'blur {s}, {name}' for s in SIGMAS for name in laid)} |")
-    print(f"| --- |{' ---: |' * len(SIGMAS) * len(laid)}")
+    settings = {"pictures": len(clean), "side": SIDE, "strengths": STRENGTHS, "torch": torch.__version__}
+    (HERE / "grids.json").write_text(json.dumps({**settings, "rows": rows}, indent=1) + "\n")
+    print(f"| at {STRENGTHS[0]} | {' | '.join(f'blur {s}, {name}' for s in SIGMAS for name in patterns)} |")
+    print(f"| --- |{' ---: |' * len(SIGMAS) * len(patterns)}")
     for text in LOSSES:
-        cells = [f"{row[name][0]:+.1%}" for row in rows if row["loss"] == text for name in laid]
+        cells = [f"{row[name][0]:+.1%}" for row in rows if row["loss"] == text for name in patterns]
         print(f"| {text} | {' | '.join(cells)} |")
 
 

@@ -1,13 +1,13 @@
-"""How the embedded network judges pictures that it has never seen, beside LPIPS of VGG-16.
+"""Compare the embedded network with LPIPS on VGG-16 on images that neither was trained on.
 
     python experiments/embedded_network/judge.py --images DIR --json
 
-From the middle of each picture a square of 128 px is spoilt in eleven ways at five strengths each, with numbers drawn
-from the picture's place in the folder. Every judge ranks all of these pairs, and those of one kind alone; what is
-printed is Spearman's correlation with the ranks of LPIPS-VGG. `random` is the embedded network untrained, under the
-same channel weights. With --json it is one line of JSON, without it a table.
+The central square of each image, 128 px, is degraded by eleven distortions at five strengths each; random numbers depend
+on the position of the image in the folder. Every distance ranks all pairs, and the pairs of each distortion; the result
+is Spearman's correlation with the ranks of LPIPS-VGG. `random` is the embedded network with random weights and the same
+channel weights. With --json the output is one line of JSON, otherwise a table.
 
-LPIPS needs the weights of VGG-16 and AlexNet, in the folder named by LOSSMITH_WEIGHTS or as docs/weights.md says.
+LPIPS needs the weights of VGG-16 and AlexNet, in the folder LOSSMITH_WEIGHTS or as described in docs/weights.md.
 """
 
 import argparse
@@ -18,19 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from distortions import JUDGED, mixture
+from distortions import EVALUATION_DISTORTIONS, mix_distortions
 from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from lossmith import MissingWeightsError, WrongWeightsError, distilled_lpips, parse, pinned
+from lossmith import MissingWeightsError, WrongWeightsError, parse, pinned
+from lossmith.losses import distilled_lpips
 
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
-KINDS = {**JUDGED, "mixture": mixture}
+DISTORTIONS = {**EVALUATION_DISTORTIONS, "mixture": mix_distortions}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-JUDGES = {
+OTHER_DISTANCES = {
     "lpips_alex": "lpips('alex')",
-    "psnr": "L2",  # the same order
+    "psnr": "L2",  # the order is the same
     "ssim": "SSIM",
     "random": "distilled_lpips(weights='random')",
 }
@@ -38,105 +39,107 @@ JUDGES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="a folder of pictures")
+    parser.add_argument("--images", type=Path, required=True, help="folder of images")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--crop", type=int, default=128, help="the side of the squares in pixels")
-    parser.add_argument("--dists", action="store_true", help="judge by DISTS too, which takes as long as LPIPS-VGG")
-    parser.add_argument("--weights", help="another file of weights for the embedded network")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--crop", type=int, default=128, help="side of the squares in pixels")
+    parser.add_argument("--dists", action="store_true", help="add DISTS, which takes as long as LPIPS-VGG")
+    parser.add_argument("--weights", help="another weight file for the embedded network")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     args = parser.parse_args()
+    distances = OTHER_DISTANCES | ({"dists": "dists"} if args.dists else {})
     try:
-        result = judged(
-            args.images, args.crop, args.weights, args.seed, JUDGES | ({"dists": "dists"} if args.dists else {})
-        )
+        result = compare_distances(args.images, args.crop, args.weights, args.seed, distances)
     except (MissingWeightsError, WrongWeightsError, ValueError) as error:
         sys.exit(f"judge.py: {error}")
-    print(json.dumps(result) if args.json else table(result))
+    print(json.dumps(result) if args.json else format_table(result))
 
 
 @torch.no_grad()
-def judged(folder: Path, side: int, weights: str | None, seed: int, judges: dict[str, str]) -> dict:
-    """Each judge's rank correlation with LPIPS-VGG."""
+def compare_distances(folder: Path, side: int, weights: str | None, seed: int, distances: dict[str, str]) -> dict:
+    """Return the rank correlation of each distance with LPIPS-VGG."""
     if side < 32:
-        raise ValueError(f"squares want at least 32 px a side; got {side}.")
+        raise ValueError(f"--crop must be at least 32 px; got {side}.")
     losses = {"lpips_vgg": parse("lpips('vgg')"), "embedded": distilled_lpips(weights=weights)}
-    losses |= {name: parse(text) for name, text in judges.items()}
+    losses |= {name: parse(text) for name, text in distances.items()}
     scores: dict[str, list[Tensor]] = {name: [] for name in losses}
-    kinds: list[str] = []
-    names, skipped = [], []
-    for place, file in enumerate(pictures(folder)):
+    pair_distortions: list[str] = []
+    used, skipped = [], []
+    for index, file in enumerate(list_images(folder)):
         try:
-            clean = middle(file, side)
+            clean = load_square(file, side)
         except (OSError, ValueError, SyntaxError) as error:
             skipped.append(file.name)
-            print(f"{file.name} is left out: {error}", file=sys.stderr)
+            print(f"{file.name} is skipped: {error}", file=sys.stderr)
             continue
-        names.append(file.name)
-        random = np.random.default_rng((seed, place))
-        spoilt = torch.stack([kind(clean, s, random).clamp(0, 1) for kind in KINDS.values() for s in STRENGTHS])
-        kinds += [kind for kind in KINDS for _ in STRENGTHS]
+        used.append(file.name)
+        rng = np.random.default_rng((seed, index))
+        degraded = torch.stack(
+            [distort(clean, s, rng).clamp(0, 1) for distort in DISTORTIONS.values() for s in STRENGTHS]
+        )
+        pair_distortions += [name for name in DISTORTIONS for _ in STRENGTHS]
         for name, loss in losses.items():
-            fixed = pinned(loss, target=clean[None])  # the networks see the clean picture once
-            scores[name] += [fixed(picture[None]) for picture in spoilt]
-    if not names:
-        raise ValueError(f"no picture of at least {side} px a side is in {folder}; it is read without its subfolders.")
+            pinned_loss = pinned(loss, target=clean[None])  # networks see the clean image once
+            scores[name] += [pinned_loss(image[None]) for image in degraded]
+    if not used:
+        raise ValueError(f"{folder} must contain an image of at least {side} px a side; subfolders are not read.")
     values = {name: torch.stack(parts).numpy() for name, parts in scores.items()}
-    truth, kind_of = values.pop("lpips_vgg"), np.array(kinds)
-    found = {name: correlations(each, truth, kind_of) for name, each in values.items()}
+    reference, names = values.pop("lpips_vgg"), np.array(pair_distortions)
+    results = {name: correlate(each, reference, names) for name, each in values.items()}
     return {
-        **found.pop("embedded"),
-        **found,
-        "pictures": len(names),
-        "pairs": len(kinds),
+        **results.pop("embedded"),
+        **results,
+        "pictures": len(used),
+        "pairs": len(pair_distortions),
         "skipped": skipped,
         "crop": side,
         "seed": seed,
     }
 
 
-def correlations(values: np.ndarray, truth: np.ndarray, kinds: np.ndarray) -> dict:
-    """Spearman's over all pairs, over each kind alone, and the mean of these."""
-    each = {kind: rounded(values[kinds == kind], truth[kinds == kind]) for kind in KINDS}
+def correlate(values: np.ndarray, reference: np.ndarray, names: np.ndarray) -> dict:
+    """Compute Spearman's correlation over all pairs, over each distortion, and the mean over the distortions."""
+    by_distortion = {name: spearman(values[names == name], reference[names == name]) for name in DISTORTIONS}
     return {
-        "srocc_lpips_vgg": rounded(values, truth),
-        "srocc_mean_over_kinds": round(float(np.mean(list(each.values()))), 4),
-        "srocc_by_kind": each,
+        "srocc_lpips_vgg": spearman(values, reference),
+        "srocc_mean_over_kinds": round(float(np.mean(list(by_distortion.values()))), 4),
+        "srocc_by_kind": by_distortion,
     }
 
 
-def rounded(one: np.ndarray, other: np.ndarray) -> float:
-    return round(float(spearmanr(one, other).statistic), 4)
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    return round(float(spearmanr(first, second).statistic), 4)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """The picture files of a folder, by name."""
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files of a folder, sorted by name."""
     if not folder.is_dir():
-        raise ValueError(f"--images names {str(folder)!r}, which is no folder.")
+        raise ValueError(f"--images must be a folder; got {str(folder)!r}.")
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
-def middle(file: Path, side: int) -> Tensor:
-    """The middle square of a picture, (3, side, side)."""
-    with Image.open(file) as opened:
-        pixels = np.array(opened.convert("RGB"))
+def load_square(file: Path, side: int) -> Tensor:
+    """Return the central square of an image, (3, side, side)."""
+    with Image.open(file) as image:
+        pixels = np.array(image.convert("RGB"))
     if min(pixels.shape[:2]) < side:
-        raise ValueError(f"it is {pixels.shape[1]}x{pixels.shape[0]}, smaller than {side} px.")
+        raise ValueError(f"the size is {pixels.shape[1]}x{pixels.shape[0]}, smaller than {side} px.")
     top, left = ((n - side) // 2 for n in pixels.shape[:2])
     return torch.from_numpy(pixels[top : top + side, left : left + side].copy()).permute(2, 0, 1).float() / 255
 
 
-def table(result: dict) -> str:
-    """The correlations in columns."""
-    rows = {
+def format_table(result: dict) -> str:
+    """Return the correlations as a table."""
+    columns = {
         "embedded": result,
-        **{name: row for name, row in result.items() if isinstance(row, dict) and name != "srocc_by_kind"},
+        **{name: column for name, column in result.items() if isinstance(column, dict) and name != "srocc_by_kind"},
     }
-    lines = [f"{result['pictures']} pictures, {result['pairs']} pairs: Spearman's correlation with LPIPS-VGG"]
-    lines.append(f"{'':12}" + "".join(f"{name:>12}" for name in rows))
+    lines = [f"{result['pictures']} images, {result['pairs']} pairs: Spearman's correlation with LPIPS-VGG"]
+    lines.append(f"{'':12}" + "".join(f"{name:>12}" for name in columns))
     for label, key in (("all", "srocc_lpips_vgg"), ("mean of kinds", "srocc_mean_over_kinds")):
-        lines.append(f"{label:13}" + "".join(f"{row[key]:>12.3f}" for row in rows.values())[1:])
-    for kind in KINDS:
-        lines.append(f"{kind:13}" + "".join(f"{row['srocc_by_kind'][kind]:>12.3f}" for row in rows.values())[1:])
+        lines.append(f"{label:13}" + "".join(f"{column[key]:>12.3f}" for column in columns.values())[1:])
+    for name in DISTORTIONS:
+        cells = "".join(f"{column['srocc_by_kind'][name]:>12.3f}" for column in columns.values())
+        lines.append(f"{name:13}" + cells[1:])
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
-"""What real restoration networks make of training photographs: pairs whose faults no simple distortion has.
+"""Outputs of restoration networks on training photographs, with artefacts that no simple distortion has.
 
-The networks are those of the assets: IMDN and the generator of SRGAN, the compact network of Real-ESRGAN, DnCNN.
+The networks are IMDN, the generator of SRGAN, the compact network of Real-ESRGAN, and DnCNN.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ from lossmith.resize import downsample
 State = dict[str, Tensor]
 
 
-def imdn(state: State, x: Tensor) -> Tensor:
-    """Enlarges (N, 3, h, w) four times: Hui et al., 2019, without the channel attention."""
+def run_imdn(state: State, x: Tensor) -> Tensor:
+    """Upscale images (N, 3, h, w) by 4: Hui et al., 2019, without the channel attention."""
 
     def conv(name: str, y: Tensor) -> Tensor:
         weight = state[f"{name}.weight"]
         return F.conv2d(y, weight, state[f"{name}.bias"], padding=weight.shape[-1] // 2)
 
-    head = y = conv("model.0", x)
+    shallow = y = conv("model.0", x)
     blocks = len({key.split(".")[3] for key in state if key.startswith("model.1.sub.") and ".conv1.0." in key})
     for i in range(blocks):
         parts, rest = [], y
@@ -31,12 +31,12 @@ def imdn(state: State, x: Tensor) -> Tensor:
             parts.append(part)
         parts.append(conv(f"model.1.sub.{i}.conv4", rest))
         y = y + conv(f"model.1.sub.{i}.conv1x1", torch.cat(parts, dim=1))
-    y = head + conv(f"model.1.sub.{blocks}", y)
+    y = shallow + conv(f"model.1.sub.{blocks}", y)
     return F.pixel_shuffle(conv("model.2", y), 4)
 
 
-def srgan(state: State, x: Tensor) -> Tensor:
-    """Enlarges (N, 3, h, w) four times: Ledig et al., 2017, with five residual blocks."""
+def run_srgan(state: State, x: Tensor) -> Tensor:
+    """Upscale images (N, 3, h, w) by 4: Ledig et al., 2017, with five residual blocks."""
 
     def conv(name: str, y: Tensor) -> Tensor:
         weight = state[f"{name}.weight"]
@@ -46,18 +46,18 @@ def srgan(state: State, x: Tensor) -> Tensor:
         mean, var, weight, bias = (state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
         return F.batch_norm(y, mean, var, weight, bias)
 
-    head = y = F.prelu(conv("block1.0", x), state["block1.1.weight"])
+    shallow = y = F.prelu(conv("block1.0", x), state["block1.1.weight"])
     for i in range(2, 7):
         z = F.prelu(norm(f"block{i}.bn1", conv(f"block{i}.conv1", y)), state[f"block{i}.prelu.weight"])
         y = y + norm(f"block{i}.bn2", conv(f"block{i}.conv2", z))
-    y = head + F.prelu(conv("block7.0", y), state["block7.1.weight"])
+    y = shallow + F.prelu(conv("block7.0", y), state["block7.1.weight"])
     for i in (0, 1):
         y = F.prelu(F.pixel_shuffle(conv(f"block8.{i}.conv", y), 2), state[f"block8.{i}.prelu.weight"])
     return (conv("block8.2", y).tanh() + 1) / 2
 
 
-def compact(state: State, x: Tensor) -> Tensor:
-    """Enlarges (N, 3, h, w) four times: the small network of Real-ESRGAN for drawings."""
+def run_compact(state: State, x: Tensor) -> Tensor:
+    """Upscale images (N, 3, h, w) by 4 with the compact animation network of Real-ESRGAN."""
     y, i = x, 0
     while f"body.{i}.weight" in state:
         weight = state[f"body.{i}.weight"].float()
@@ -66,28 +66,32 @@ def compact(state: State, x: Tensor) -> Tensor:
     return F.pixel_shuffle(y, 4) + F.interpolate(x, scale_factor=4, mode="nearest")
 
 
-def dncnn(state: State, x: Tensor) -> Tensor:
-    """Takes noise of 25/255 away, channel by channel: Zhang et al., 2017."""
+def run_dncnn(state: State, x: Tensor) -> Tensor:
+    """Remove noise with a deviation of 25/255, channel by channel: Zhang et al., 2017."""
     y = h = x.flatten(0, 1)[:, None]
-    places = sorted({int(key.split(".")[1]) for key in state})
-    for i in places:
+    indices = sorted({int(key.split(".")[1]) for key in state})
+    for i in indices:
         h = F.conv2d(h, state[f"model.{i}.weight"], state.get(f"model.{i}.bias"), padding=1)
-        h = h if i == places[-1] else h.relu()
+        h = h if i == indices[-1] else h.relu()
     return (y - h)[:, 0].view_as(x)
 
 
 @torch.no_grad()
-def restored(crops: Tensor, weights: Path) -> Tensor:
-    """What each network makes of clean crops (N, 3, H, W), (N, 5, 3, H, W); the last is IMDN's and SRGAN's mean."""
+def restore_crops(crops: Tensor, weights: Path) -> Tensor:
+    """Degrade clean crops (N, 3, H, W) and restore them with each network.
 
-    def network(file: str) -> State:
+    Returns:
+        The restorations, (N, 5, 3, H, W); the last is the mean of those of IMDN and SRGAN.
+    """
+
+    def load(file: str) -> State:
         return load_file(weights / file)
 
     generator = torch.Generator().manual_seed(0)
     small = downsample(crops, 4, quantize=True)
-    sharp = imdn(network("sr_imdn_baseline_x4.safetensors"), small)
-    textured = srgan(network("sr_srgan_x4.safetensors"), small)
-    drawn = compact(network("sr_realesr_animevideov3_x4.safetensors"), small)
+    imdn = run_imdn(load("sr_imdn_baseline_x4.safetensors"), small)
+    srgan = run_srgan(load("sr_srgan_x4.safetensors"), small)
+    compact = run_compact(load("sr_realesr_animevideov3_x4.safetensors"), small)
     noisy = crops + 25 / 255 * torch.randn(crops.shape, generator=generator)
-    clean = dncnn(network("denoise_dncnn_gray25.safetensors"), noisy)
-    return torch.stack([sharp, textured, drawn, clean, (sharp + textured) / 2], dim=1).clamp(0, 1)
+    dncnn = run_dncnn(load("denoise_dncnn_gray25.safetensors"), noisy)
+    return torch.stack([imdn, srgan, compact, dncnn, (imdn + srgan) / 2], dim=1).clamp(0, 1)

@@ -1,9 +1,9 @@
-"""A super-resolver (x2) trained by Keras's own `fit` on a formula, for two minutes of one processor core.
+"""Train a super-resolution network (x2) with Keras's `fit` on a formula, for two minutes of CPU time.
 
-    KERAS_BACKEND=tensorflow python experiments/keras/super_resolve.py --train FOLDER --test PICTURE
+    KERAS_BACKEND=tensorflow python experiments/keras/super_resolve.py --train FOLDER --test IMAGE
 
-FOLDER holds photographs, PICTURE is one that is not among them. VGG-16's weights are found as lossmith finds them.
-Writes result.json beside this file, and the picture of the documents.
+FOLDER holds photographs, and IMAGE is a photograph outside FOLDER. Writes result.json beside this file, and the image
+of docs/keras.md.
 """
 
 import argparse
@@ -32,15 +32,15 @@ SECONDS, SIDE, BATCH = 120, 40, 4
 CROP = (150, 270, 105, 150)
 
 
-class Minutes(keras.callbacks.Callback):
-    """Ends the training once the processor has worked on it for long enough, and keeps the figures."""
+class StopAfterCPUTime(keras.callbacks.Callback):
+    """Stop the training after a CPU time, and keep the logs of all epochs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[dict[str, float]] = []
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if batch == 1 and not self.rows:  # the first step has compiled
+        if batch == 1 and not self.rows:  # the first step includes compilation
             self.begun = time.process_time()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -55,24 +55,30 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--train", type=Path, required=True)
     arguments.add_argument("--test", type=Path, required=True)
-    given = arguments.parse_args()
+    options = arguments.parse_args()
 
     keras.utils.set_random_seed(0)
-    small, large = crops(given.train)
-    model = super_resolver()
+    small, large = draw_crops(options.train)
+    model = build_network()
     loss = KerasLoss(TEXT)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss, metrics=loss.metrics())
-    watch = Minutes()
-    model.fit(small, large, batch_size=BATCH, epochs=1000, verbose=2, callbacks=[watch])
+    stop = StopAfterCPUTime()
+    model.fit(small, large, batch_size=BATCH, epochs=1000, verbose=2, callbacks=[stop])
 
-    truth = picture(given.test)[None]
-    small = shrunk(truth)
-    plain = keras.Model(model.input, model.get_layer("bicubic").output)
-    found = {"bicubic": plain.predict(small, verbose=0), "trained": model.predict(small, verbose=0)}
-    scores = {name: round(psnr(tensor(x).clip(0, 1), tensor(truth)), 2) for name, x in found.items()}
-    labels = {f"{name}\n{scores[name]} dB": tensor(x)[0] for name, x in found.items()}
+    truth = read_photograph(options.test)[None]
+    small = halve(truth)
+    bicubic_model = keras.Model(model.input, model.get_layer("bicubic").output)
+    found = {"bicubic": bicubic_model.predict(small, verbose=0), "trained": model.predict(small, verbose=0)}
+    scores = {
+        name: round(psnr(to_channels_first(x).clip(0, 1), to_channels_first(truth)), 2) for name, x in found.items()
+    }
+    labels = {f"{name}\n{scores[name]} dB": to_channels_first(x)[0] for name, x in found.items()}
     with tempfile.TemporaryDirectory() as folder:
-        drawn = Image.open(save_image_sheet({**labels, "truth": tensor(truth)[0]}, Path(folder) / "sheet.png", crop=CROP, zoom=3))
+        drawn = Image.open(
+            save_image_sheet(
+                {**labels, "truth": to_channels_first(truth)[0]}, Path(folder) / "sheet.png", crop=CROP, zoom=3
+            )
+        )
         drawn.resize((drawn.width * 5 // 8, drawn.height * 5 // 8)).convert("RGB").save(SHEET, quality=88)
     result = {
         "loss": repr(loss),
@@ -83,16 +89,16 @@ def main() -> None:
         "seconds": SECONDS,
         "steps": int(model.optimizer.iterations),
         "parameters": model.count_params(),
-        "picture": given.test.name,
+        "image": options.test.name,
         "psnr": scores,
-        "epochs": watch.rows,
+        "epochs": stop.rows,
     }
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: result[key] for key in ("steps", "psnr")}))
 
 
-def super_resolver() -> keras.Model:
-    """The bicubic enlargement, and what a small convolutional network adds to it."""
+def build_network() -> keras.Model:
+    """Build a small convolutional network that adds details to the bicubic upsampling."""
     inputs = keras.Input((None, None, 3))
     bicubic = layers.UpSampling2D(2, interpolation="bicubic", name="bicubic")(inputs)
     x = layers.Conv2D(32, 3, padding="same", activation="relu")(inputs)
@@ -102,31 +108,31 @@ def super_resolver() -> keras.Model:
     return keras.Model(inputs, layers.Add()([bicubic, detail]))
 
 
-def crops(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Four seeded places of each photograph, small and large."""
-    chance, large = random.Random(0), []
+def draw_crops(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return four random crops of each photograph, at low and at full resolution."""
+    generator, large = random.Random(0), []
     for path in sorted(folder.iterdir()):
-        image = picture(path)
+        image = read_photograph(path)
         for _ in range(4):
-            top, left = (chance.randrange(0, side - SIDE) for side in image.shape[:2])
+            top, left = (generator.randrange(0, side - SIDE) for side in image.shape[:2])
             large.append(image[top : top + SIDE, left : left + SIDE])
-    return shrunk(np.stack(large)), np.stack(large)
+    return halve(np.stack(large)), np.stack(large)
 
 
-def shrunk(pictures: np.ndarray) -> np.ndarray:
-    """Pictures of half the size, as super-resolution is measured."""
-    return downsample(tensor(pictures), 2).permute(0, 2, 3, 1).numpy()
+def halve(images: np.ndarray) -> np.ndarray:
+    """Return images of half the size by bicubic downsampling."""
+    return downsample(to_channels_first(images), 2).permute(0, 2, 3, 1).numpy()
 
 
-def picture(path: Path) -> np.ndarray:
-    """A photograph (H, W, 3) in [0, 1], of even sides."""
+def read_photograph(path: Path) -> np.ndarray:
+    """Return a photograph (H, W, 3) in [0, 1], cropped to even sides."""
     image = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
     return image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
 
 
-def tensor(pictures: np.ndarray) -> torch.Tensor:
-    """Channels first, as the PyTorch half has them."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+def to_channels_first(images: np.ndarray) -> torch.Tensor:
+    """Return images as a tensor with channels first."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
 
 
 if __name__ == "__main__":

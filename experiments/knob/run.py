@@ -21,10 +21,12 @@ import lossmith
 from lossmith import calibrate, parse
 from lossmith.data import list_images
 from lossmith.knob.baselines import fix_knobs
-from lossmith.knob.certificate import OWN_ENDS, EvaluatedPoint, certify_knob
+from lossmith.knob.certificate import INTERPOLATED_OUTPUTS, certify_knob
+from lossmith.knob.certificate_statistics import EvaluatedPoint
 from lossmith.knob.evaluation_cache import CachedEvaluator
-from lossmith.knob.report.certificate import draw_certificate, format_certificate
-from lossmith.knob.report.sweep import draw_sweep_strips
+from lossmith.knob.report.certificate import format_certificate
+from lossmith.knob.report.certificate_plot import draw_certificate
+from lossmith.knob.report.sweep import draw_sweep_strip
 from lossmith.knob.verification import VerifiedKnob, verify_knob
 from lossmith.models import load_restorer
 from lossmith.pretrained.locate import compute_sha256
@@ -80,7 +82,7 @@ def main() -> None:
     if train(settings, run) < settings.steps:
         sys.exit("Stopped; the same command goes on.")
     files = [file for name, n in EVALUATED.items() for file in pictures(given.assets, name)[::n]]
-    verified = verify_knob(run, files, values=5, equal=EQUAL, shorter=[1, 2], training=True)
+    verified = verify_knob(run, files, values=5, equal=EQUAL, shorter=[1, 2], train_missing=True)
     print(format_certificate(verified.record))
     record = result(verified, settings, run) | {"card": card(settings)}
     (HERE / "result.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -88,7 +90,8 @@ def main() -> None:
     shown = [file for file in pictures(given.assets, "Kodak24") if file.stem in SHOWN]
     task = SuperResolution(4)
     network = load_restorer(run / "model.safetensors")[0]
-    draw_sweep_strips(network, task, task.evaluation_set(shown), HERE / "strip.png", which=["psnr_y", "lpips_alex"], device="cpu")
+    images, metrics = task.evaluation_set(shown), ["psnr_y", "lpips_alex"]
+    draw_sweep_strip(network, task, images, HERE / "strip.png", metrics=metrics, device="cpu")
 
 
 def together(images: Path, folder: Path) -> Path:
@@ -121,7 +124,7 @@ def card(settings: Settings) -> dict[str, Any]:
 
 def result(verified: VerifiedKnob, settings: Settings, run: Path) -> dict[str, Any]:
     """The bars first, for the knob turned by its layers and by mixing its ends, then all that they were taken from."""
-    found, axes = verified.record, verified.record["axes"]
+    found, axes = verified.record, verified.record["realism"]
 
     def fronts(name: str) -> dict[str, Any]:
         return {
@@ -134,21 +137,21 @@ def result(verified: VerifiedKnob, settings: Settings, run: Path) -> dict[str, A
         **bars(found),
         "output_interpolation": fronts("output interpolation"),
         "weight_interpolation": fronts("weight interpolation"),
-        "ends_mixed": bars(found["ends_mixed"]),
-        "ends_mixed_evenly": bars(evenly(verified, settings, run)),
+        "interpolated_outputs": bars(found["interpolated_outputs"]),
+        "evenly_interpolated_outputs": bars(evenly(verified, settings, run)),
         "knob": {name: fronts(name) for name in verified.series if name.startswith("knob")},
         "seeds": [settings.seed],
         "interval": "95 %, by drawing the pictures anew 1000 times",
-        "shares_network": {axis: each["shares_network"] for axis, each in axes.items()},
-        "pictures": found["pictures"],
+        "shared_network": {axis: each["shared_network"] for axis, each in axes.items()},
+        "images": found["image_count"],
         "evaluated_on": {name: f"every {n}. picture" for name, n in EVALUATED.items()},
         "protocol": found["protocol"],
         "loss": settings.loss,
         "range": found["knob"],
-        "steps": {"knob": settings.steps, **found["networks"]},
-        "plain": found["plain"],
+        "steps": {"knob": settings.steps, **found["baseline_steps"]},
+        "no_network": found["no_network"],
         "points": {
-            name: [{"at": point.at, **averaged(point.figures)} for point in points]
+            name: [{"knob_value": point.knob_value, **averaged(point.image_metrics)} for point in points]
             for name, points in verified.series.items()
         },
         "seconds": seconds(run),
@@ -159,16 +162,16 @@ def result(verified: VerifiedKnob, settings: Settings, run: Path) -> dict[str, A
 
 def bars(found: dict[str, Any]) -> dict[str, Any]:
     """What one way of turning comes to."""
-    axes, metric = found["axes"], found["accuracy"]["metric"]
+    axes, metric = found["realism"], found["accuracy"]["metric"]
     return {
-        **{verdict: found[verdict] for verdict in ("certified", "meets_bars", "beats_interpolation")},
+        **{verdict: found[verdict] for verdict in ("certified", "meets_thresholds", "beats_interpolation")},
         "checks": found["checks"],
-        "hypervolume_ratio": {axis: each["hypervolume_ratio"]["knob at these places"] for axis, each in axes.items()},
+        "hypervolume_ratio": {axis: each["hypervolume_ratio"]["knob at the same values"] for axis, each in axes.items()},
         "hypervolume_ratio_of_curve": {axis: each["hypervolume_ratio"]["knob"] for axis, each in axes.items()},
         "spearman": {
             metric: found["accuracy"]["spearman"],
             **{axis: each["spearman"] for axis, each in axes.items()},
-            **{f"{metric} against {axis}": each["against_accuracy"] for axis, each in axes.items()},
+            **{f"{metric} against {axis}": each["spearman_with_accuracy"] for axis, each in axes.items()},
         },
         "worst_gap_db": min(gap[metric] for gap in found["equal_length"]),
         "range_ratio": {
@@ -182,11 +185,11 @@ def bars(found: dict[str, Any]) -> dict[str, Any]:
 
 def evenly(verified: VerifiedKnob, settings: Settings, run: Path) -> dict[str, Any]:
     """The ends mixed in evenly spaced shares, whatever the loss at a place is: how it was looked at first."""
-    network, axes = load_restorer(run / "model.safetensors")[0], list(verified.record["axes"])
+    network, axes = load_restorer(run / "model.safetensors")[0], list(verified.record["realism"])
     ((name, (low, high)),) = settings.knobs.items()
-    curve = verified.series[OWN_ENDS]
+    curve = verified.series[INTERPOLATED_OUTPUTS]
     examples = SuperResolution(4).evaluation_set([Path(file) for file in verified.record["images"]])
-    judging = CachedEvaluator(SuperResolution(4), examples, ["psnr_y", *axes], kept=run / "verify" / "figures")
+    judging = CachedEvaluator(SuperResolution(4), examples, ["psnr_y", *axes], folder=run / "verify" / "metrics")
     digest, points = compute_sha256(run / "model.safetensors"), [curve[0]]
     for i, place in enumerate(curve[1:-1], start=1):
         share = i / (len(curve) - 1)
@@ -194,8 +197,8 @@ def evenly(verified: VerifiedKnob, settings: Settings, run: Path) -> dict[str, A
         def mixed(image: torch.Tensor, share: float = share) -> torch.Tensor:
             return torch.lerp(network(image, **{name: low}), network(image, **{name: high}), share)
 
-        points.append(EvaluatedPoint(place.at, judging(["own ends", digest, low, high, share], mixed)))
-    return certify_knob({**verified.series, OWN_ENDS: [*points, curve[-1]]}, axes=axes)["ends_mixed"]
+        points.append(EvaluatedPoint(place.knob_value, judging(["interpolated outputs", digest, low, high, share], mixed)))
+    return certify_knob({**verified.series, INTERPOLATED_OUTPUTS: [*points, curve[-1]]}, realism=axes)["interpolated_outputs"]
 
 
 def averaged(figures: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -23,17 +23,18 @@ from lossmith.data import decode_image
 from lossmith.image import to_float
 from lossmith.models import load_restorer
 from lossmith.report.image_sheet import save_image_sheet, stack_sheets
-from lossmith.style_transfer.loss import build_style_formula
-from lossmith.style_transfer.optimize import StyleTransferConfig, StyleTransferResult, stylize
-from lossmith.style_transfer.task import resize_longer_side
+from lossmith.style_transfer import StyleTransferConfig, StyleTransferResult, build_style_formula, stylize
+from lossmith.style_transfer.image_sizes import resize_longer_side
 
 HERE = Path(__file__).parent
 PAIRS = (("china.jpg", "starry_night.jpg"), ("chelsea.png", "munch.jpg"), ("coffee.png", "udnie.jpg"))
 
 
-def figures(net: str, pair: tuple[str, str], painted: StyleTransferResult, seconds: float, core: float) -> dict[str, object]:
+def figures(
+    net: str, pair: tuple[str, str], painted: StyleTransferResult, seconds: float, core: float
+) -> dict[str, object]:
     """What a painting cost, for the record."""
-    stages = [{**stage._asdict(), "picture": list(stage.picture.shape)} for stage in painted.stages]
+    stages = [{**stage._asdict(), "image": list(stage.image.shape)} for stage in painted.stages]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     row = {"net": net, "content": pair[0], "style": pair[1], "seconds": round(seconds, 1), "stages": stages}
     # the seconds of the core do not count what other work takes
@@ -42,7 +43,9 @@ def figures(net: str, pair: tuple[str, str], painted: StyleTransferResult, secon
 
 def jpeg(rows: list[dict[str, Tensor]], name: str) -> None:
     """Sheets one below the other as a JPEG."""
-    stack_sheets([save_image_sheet(row, HERE / f"sheet{i}.png") for i, row in enumerate(rows)]).save(HERE / name, quality=88)
+    stack_sheets([save_image_sheet(row, HERE / f"sheet{i}.png") for i, row in enumerate(rows)]).save(
+        HERE / name, quality=88
+    )
 
 
 def inset(content: Tensor, style: Tensor) -> Tensor:
@@ -68,7 +71,9 @@ def main(assets: Path, run: Path) -> None:
 
     def painting(net: str, pair: tuple[str, str], brush: StyleTransferConfig) -> StyleTransferResult:
         begun, core = time.monotonic(), time.process_time()
-        made = stylize(picture("samples", pair[0]), [picture("style", pair[1])], parse(build_style_formula(net)), brush=brush)
+        made = stylize(
+            picture("samples", pair[0]), [picture("style", pair[1])], parse(build_style_formula(net)), config=brush
+        )
         rows.append(
             {
                 **figures(net, pair, made, time.monotonic() - begun, time.process_time() - core),
@@ -92,7 +97,7 @@ def main(assets: Path, run: Path) -> None:
             made[net].append(painting(net, pair, brush))
             looked[row][f"{net}, {brush.side} px\n{pair[0]}, {rows[-1]['cpu seconds']:.0f} s of a core"] = made[net][
                 -1
-            ].picture[0]
+            ].image[0]
     jpeg(looked, "paintings.jpg")
 
     network, facts = load_restorer(run / "model.safetensors")
@@ -111,7 +116,9 @@ def main(assets: Path, run: Path) -> None:
     (HERE / "result.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     painting("embedded", PAIRS[0], StyleTransferConfig(side=1024))
     large = painting("vgg19", PAIRS[0], StyleTransferConfig(side=1024, steps=100, optimizer="lbfgs"))
-    stages = {f"{s.side} px, {s.steps} steps\n{s.seconds:.0f} s": resize_longer_side(s.picture, 384)[0] for s in large.stages}
+    stages = {
+        f"{s.side} px, {s.steps} steps\n{s.seconds:.0f} s": resize_longer_side(s.image, 384)[0] for s in large.stages
+    }
     jpeg([stages], "stages.jpg")
 
 

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from lossmith.text_to_image import caption_task
-from lossmith.text_to_image.pipeline import TextToImagePipeline
+from lossmith.text_to_image import caption_data
 from lossmith.text_to_image.encoders import CaptionEmbeddings
 from lossmith.text_to_image.models.sampler import SamplerConfig
+from lossmith.text_to_image.pipeline import TextToImagePipeline
 from lossmith.text_to_image.shapes.oracle import ShapesOracle
 from lossmith.train import Settings, train
 
@@ -110,7 +110,7 @@ def trained(arm: str, seed: int, steps: int, folder: Path) -> None:
         loss=formula, balance=balance, seed=seed, steps=steps, val_every=steps, model={"name": "denoiser"}, **COMMON
     )
     began = time.process_time()
-    with patch.object(captioned, "Embeddings", shuffled) if "shuffled" in arm else nullcontext():
+    with patch.object(caption_data, "CaptionEmbeddings", shuffled) if "shuffled" in arm else nullcontext():
         if train(settings, folder, accelerator="cpu") < steps:
             raise SystemExit(f"{folder} was stopped; the same command goes on.")
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -122,12 +122,12 @@ def right(folder: Path, draw: int) -> dict[str, list[bool]]:
     """For each of the captions, which attributes a run draws right."""
     if (known := folder / f"right-{draw}.json").is_file():
         return json.loads(known.read_text())
-    prompted = TextToImagePipeline.of(folder / "model.safetensors")
-    _, held = captioned.Captions().split("shapes:2", None, 32)
+    prompted = TextToImagePipeline.from_file(folder / "model.safetensors")
+    _, held = caption_data.CaptionData().split("shapes:2", None, 32)
     oracle, chance = ShapesOracle(32, level="2"), np.random.default_rng(draw)
     wanted = [held.draw(chance).caption for _ in range(COUNT)]
-    made = prompted.make([held.captions[i] for i in wanted], range(COUNT), SamplerConfig(steps=STEPS, guidance=2.0))
-    pairs = [(oracle.scenes[n], held.scene(i)) for n, i in zip(oracle.read(made), wanted, strict=True)]
+    made = prompted.generate([held.captions[i] for i in wanted], range(COUNT), SamplerConfig(steps=STEPS))
+    pairs = [(oracle.scenes[n], held.scene(i)) for n, i in zip(oracle.classify(made), wanted, strict=True)]
     names = dict.fromkeys(name for _, scene in pairs for name in scene.attributes)
     found = {n: [a.attributes.get(n) == b.attributes.get(n) for a, b in pairs] for n in names}
     found = {"joint": [a == b for a, b in pairs], **found}
@@ -155,7 +155,10 @@ def same(one: Path, other: Path) -> bool:
 
 def table(rows: Sequence[dict[str, Any]], against: dict[str, dict[str, dict[str, float]]]) -> str:
     """A row an arm, as Markdown: how long it took, what it draws right, and how that compares."""
-    lines = ["| arm (seeds) | CPU s | correct | difference to denoising | difference to all |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        "| arm (seeds) | CPU s | correct | difference to denoising | difference to all |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for arm in dict.fromkeys(row["system"].removeprefix("lossmith: ") for row in rows):
         if arm in CHOICE:
             continue

@@ -34,7 +34,7 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 def of_pictures(folder: Path, side: int) -> dict[str, object]:
     """What is to be known of captioned pictures before a network is judged on them."""
     train, held = CaptionedImages(folder, side).split(0.15)
-    seen = [compute_image_features(each.pictures([said[0] for said in each.said])) for each in (train, held)]
+    seen = [compute_image_features(each.images_of([own[0] for own in each.captions_of])) for each in (train, held)]
     (ours, digest), (theirs, _) = seen
     row: dict[str, object] = {"side": side, "train": len(ours), "held_out": len(theirs), "features": digest}
     row["kid_real_against_real"] = rounded(kid(ours, theirs)._asdict())
@@ -55,14 +55,14 @@ def shapes() -> dict[str, dict[str, object]]:
             row: dict[str, object] = {"side": side, "level": level, "pictures": COUNT}
             row["ceiling"] = rounded(oracle_ceiling(oracle, real, count=COUNT))
             row["chance"] = rounded(oracle_chance(oracle, real.scenes))
-            pictures = real.pictures(captions, seed=2)
+            pictures = real.images_of(captions, seed=2)
             if level != "2":
                 names = [name for name in row["ceiling"] if name != "joint"]
                 labels = {name: [scene.attributes[name] for scene in scenes] for name in names}
                 row["variance_shares"] = rounded(explained_variance_ratio(pictures, labels))
             features, row["features"] = compute_image_features(pictures)
             chance = np.random.default_rng(3)
-            other, _ = compute_image_features(real.pictures([real.draw(chance).caption for _ in range(COUNT)], seed=4))
+            other, _ = compute_image_features(real.images_of([real.draw(chance).caption for _ in range(COUNT)], seed=4))
             row["kid_real_against_real"] = rounded(kid(features, other)._asdict())
             found[f"{level} at {side} px"] = row
             print(json.dumps(row), flush=True)

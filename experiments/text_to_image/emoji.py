@@ -122,9 +122,9 @@ def main() -> None:
         for entry in set(found) - set(kept):
             (asked.target / entry.name).unlink()
         found = kept
-    rows = ({"file_name": each.name, "text": each.captions, "group": each.group} for each in found)
+    rows = ({"file_name": each.name, "text": each.captions, "group": each.split_group} for each in found)
     (asked.target / METADATA).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    print(f"{len(found)} pictures of {len({each.group for each in found})} families in {asked.target}")
+    print(f"{len(found)} pictures of {len({each.split_group for each in found})} families in {asked.target}")
 
 
 if __name__ == "__main__":

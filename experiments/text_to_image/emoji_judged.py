@@ -10,8 +10,8 @@ Things that it has seen no drawing of:
 Things that it has seen drawn by another hand, emoji/two being Microsoft's without the held-out ones beside Google's:
 
     lossmith train text-to-image --captions emoji/two --val emoji/held --side 32 --batch 32 --lr 1e-3 --warmup 200 \\
-        --clip 1.0 --model-option sketch=1024 --loss "imagen + L2.on(pred='sketch')" --text-noise 0.6 --steps 11000 \\
-        --out RUN
+        --clip 1.0 --model-option prior_width=1024 --loss "imagen + L2.on(pred='prior')" --text-noise 0.6 \\
+        --steps 11000 --out RUN
     lossmith evaluate RUN --captions emoji/two --val emoji/held --guidance 1,2,3,5 --count 256 \\
         --judge others.safetensors
     python experiments/text_to_image/emoji_judged.py RUN --captions emoji/two --val emoji/held --seconds 9600 \\
@@ -32,8 +32,8 @@ import torch
 
 from lossmith.report.image_sheet import save_image_sheet, stack_sheets
 from lossmith.text_to_image.caption_data import CaptionData
-from lossmith.text_to_image.pipeline import TextToImagePipeline
 from lossmith.text_to_image.models.sampler import SamplerConfig
+from lossmith.text_to_image.pipeline import TextToImagePipeline
 
 HERE = Path(__file__).parent
 SHOWN, WEIGHT, ZOOM = 12, 2.0, 3
@@ -41,11 +41,11 @@ SHOWN, WEIGHT, ZOOM = 12, 2.0, 3
 
 def rows(record: dict, settings: dict, seconds: int | None) -> list[dict]:
     """One row a figure and weight of guidance."""
-    network = "denoiser with a sketch" if settings["model"].get("sketch") else "denoiser"
+    network = "denoiser with a prior" if settings["model"].get("prior_width") else "denoiser"
     if noise := settings["options"].get("text_noise"):
         network += f", texts through noise of {noise:g}"
     system = f"{network}, 32 px, flow, Euler {record['steps']}, {settings['steps']} steps of {settings['batch']}"
-    data = "Fluent emoji, held-out captions" + (", things seen drawn by Google" if record.get("held") else "")
+    data = "Fluent emoji, held-out captions" + (", things seen drawn by Google" if record.get("val_source") else "")
     common = {"system": system, "data": data, "loss": settings["loss"], "seed": 0}
     found = []
     for row in record["guidance"]:
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, help="What the training took, of one core.")
     asked = parser.parse_args()
     record, settings = (json.loads((asked.run / f"{name}.json").read_text()) for name in ("captions", "config"))
-    prompted = TextToImagePipeline.of(asked.run / "model.safetensors")
+    prompted = TextToImagePipeline.from_file(asked.run / "model.safetensors")
     path = HERE / "result.json"
     whole = json.loads(path.read_text()) if path.is_file() else {}
     whole[asked.name] = {
@@ -89,8 +89,8 @@ def main() -> None:
     unseen = lot.permutation(len(held.captions))[:SHOWN].tolist()
     seen = [train.captions[i] for i in lot.permutation(len(train.captions))[:SHOWN]]
     texts = [held.captions[i] for i in unseen]
-    how = SamplerConfig(steps=25, guidance=WEIGHT)
-    drawn = [held.pictures(unseen, seed=0), *(prompted.make(each, range(SHOWN), how) for each in (texts, seen))]
+    how = SamplerConfig(steps=25, guidance_scale=WEIGHT)
+    drawn = [held.images_of(unseen, seed=0), *(prompted.generate(each, range(SHOWN), how) for each in (texts, seen))]
     sheets = []
     for number, (line, pictures) in enumerate(zip((texts, texts, seen), drawn, strict=True)):
         large = torch.nn.functional.interpolate(pictures, scale_factor=ZOOM)

@@ -23,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lossmith
-from lossmith import CLIPLoss
+from lossmith.losses import CLIPLoss
 from lossmith.text_to_image.captions.captioned_images import CaptionedImages
 from lossmith.text_to_image.captions.discovery import find_captioned_images
 from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
-from lossmith.text_to_image.metrics.r_precision import sample_mismatched_captions, r_precision
+from lossmith.text_to_image.metrics.r_precision import r_precision, sample_mismatched_captions
 from lossmith.text_to_image.shapes.dataset import ShapesDataset
 
 HERE = Path(__file__).parent
@@ -76,8 +76,8 @@ def trained(
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(step / 50, 1) * (0.5 + 0.5 * math.cos(math.pi * gone))
         drawn = [source.draw(chance) for _ in range(batch)]
-        pictures = spoilt(torch.stack([each.picture for each in drawn]), draw)
-        captions = judge.captions([source.captions[each.caption] for each in drawn])
+        pictures = spoilt(torch.stack([each.image for each in drawn]), draw)
+        captions = judge.encode_captions([source.captions[each.caption] for each in drawn])
         same = torch.tensor([each.group for each in drawn])  # pictures of one meaning are no negatives of each other
         value = loss.on(groups="same")(image=judge(pictures), text=captions, same=same)
         optimizer.zero_grad()
@@ -94,8 +94,10 @@ def ceiling(judge: CaptionJudge, source: ShapesDataset | CaptionedImages, seed: 
     """R-precision of real pictures: among a hundred captions, and among those that differ in one thing."""
     chance = np.random.default_rng(seed)
     captions = chance.permutation(len(source.captions))[:1000].tolist()
-    pictures, texts = judge.judged(source.pictures(captions, seed=seed), source.captions)
-    found = {"r_precision_100": r_precision(pictures, texts, sample_mismatched_captions(source.meanings, captions, seed=seed))}
+    pictures, texts = judge.embed(source.images_of(captions, seed=seed), source.captions)
+    found = {
+        "r_precision_100": r_precision(pictures, texts, sample_mismatched_captions(source.groups, captions, seed=seed))
+    }
     if isinstance(source, ShapesDataset):
         found["r_precision_hard"] = r_precision(pictures, texts, hard(source, captions))
     return {name: {key: round(each, 4) for key, each in value._asdict().items()} for name, value in found.items()}

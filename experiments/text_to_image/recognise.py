@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lossmith.report.image_sheet import save_image_sheet, stack_sheets
 from lossmith.text_to_image.captions.captioned_images import CaptionedImages
-from lossmith.text_to_image.pipeline import TextToImagePipeline
 from lossmith.text_to_image.models.sampler import SamplerConfig
+from lossmith.text_to_image.pipeline import TextToImagePipeline
 
 HERE = Path(__file__).parent
 CHOICES, ACROSS, ZOOM = 8, 8, 5
@@ -33,7 +33,7 @@ def asked_of(source: CaptionedImages, vectors: Tensor, count: int, seed: int) ->
     """For each sample its caption's number, and the captions to choose from in some order."""
     chance = np.random.default_rng(seed)
     first = {}
-    for number, meaning in enumerate(source.meanings):
+    for number, meaning in enumerate(source.groups):
         first.setdefault(meaning, number)  # the first name of each thing
     names = list(first.values())
     alike = torch.nn.functional.normalize(vectors[names], dim=1)
@@ -94,14 +94,15 @@ def main() -> None:
     if asked.answers:
         score(asked.place, asked.answers, {"run": asked.name, "viewer": asked.viewer})
         return
-    prompted = TextToImagePipeline.of(asked.place / "model.safetensors")
+    prompted = TextToImagePipeline.from_file(asked.place / "model.safetensors")
     source = CaptionedImages(asked.captions, prompted.side)
-    questions = asked_of(source, prompted.read(source.captions).pooled, asked.count, asked.seed)
+    questions = asked_of(source, prompted.encode_prompts(source.captions).pooled, asked.count, asked.seed)
     texts = [each["choices"][each["right"] - 1] for each in questions]
-    pictures = prompted.make(texts, range(asked.seed, asked.seed + len(texts)), SamplerConfig(guidance=asked.guidance))
+    config = SamplerConfig(guidance_scale=asked.guidance)
+    pictures = prompted.generate(texts, range(asked.seed, asked.seed + len(texts)), config)
     asked.out.mkdir(parents=True, exist_ok=True)
     paper(pictures, questions, asked.out).save(asked.out / "questions.png")
-    record = {"step": prompted.facts["step"], "guidance": asked.guidance, "seed": asked.seed}
+    record = {"step": prompted.header["step"], "guidance": asked.guidance, "seed": asked.seed}
     (asked.out / "key.json").write_text(json.dumps({**record, "questions": questions}))
     print(f"{len(questions)} questions: {asked.out / 'questions.png'}")
 

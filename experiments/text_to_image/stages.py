@@ -28,11 +28,10 @@ from torch import Tensor
 from lossmith.data import upsample
 from lossmith.image import to_pil
 from lossmith.metrics import compute_image_features, psnr, swd
-from lossmith.text_to_image.pipeline import TextToImagePipeline, load_upscaler
 from lossmith.text_to_image.metrics.kernel_distance import kid
 from lossmith.text_to_image.metrics.oracle_accuracy import oracle_accuracy
 from lossmith.text_to_image.models.sampler import SamplerConfig
-from lossmith.text_to_image.sample_callback import make_grid
+from lossmith.text_to_image.pipeline import TextToImagePipeline, load_upscaler, make_image_grid
 from lossmith.text_to_image.shapes.dataset import ShapesDataset
 from lossmith.text_to_image.shapes.oracle import ShapesOracle
 from lossmith.train import Settings, train
@@ -43,7 +42,7 @@ COMMON = {"scale": 2, "crop": LARGE, "batch": 16, "lr": 1e-3, "warmup": 100, "cl
 COMMON |= {"val_every": 10**6, "checkpoint_every": 10**6, "log_every": 20}
 MEANS = {"degradation": "mean"}
 ARMS: dict[str, dict[str, Any]] = {
-    "diffusion": {"task": "text-to-image", "loss": "imagen", "model": {"name": "denoiser", "fold": 4}},
+    "diffusion": {"task": "text-to-image", "loss": "imagen", "model": {"name": "denoiser", "patch_size": 4}},
     "regression, noise": {"task": "super-resolution", "loss": "L1", "options": {**MEANS, "noise": [0, 32]}},
     "regression": {"task": "super-resolution", "loss": "L1", "options": MEANS},
 }
@@ -57,7 +56,7 @@ def pictures(folder: Path, shapes: ShapesDataset, count: int, seed: int) -> Path
         chance, lines = np.random.default_rng(seed), []
         for k in range(count):
             drawn = shapes.draw(chance)
-            to_pil(drawn.picture).save(folder / f"{k:05d}.png")
+            to_pil(drawn.image).save(folder / f"{k:05d}.png")
             lines.append(json.dumps({"file_name": f"{k:05d}.png", "text": shapes.captions[drawn.caption]}))
         (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     return folder
@@ -101,7 +100,7 @@ def judged(
     found = oracle_accuracy(ShapesOracle(LARGE), made, scenes)
     found["psnr of its means to what it saw"] = psnr(F.avg_pool2d(made, LARGE // SMALL), small)
     features = [compute_image_features(each)[0] for each in (made, others)]
-    found["kid"] = kid(*features, size=COUNT).value
+    found["kid"] = kid(*features, subset_size=COUNT).value
     if true:
         found["psnr"] = psnr(made, real)
         found["swd"] = float(np.mean([swd(a[None], b[None]) for a, b in zip(made, real, strict=True)]))
@@ -123,22 +122,22 @@ def main() -> None:
 
     chance = np.random.default_rng(7)
     wanted = [held.draw(chance) for _ in range(COUNT)]
-    real, prompts = torch.stack([each.picture for each in wanted]), [held.captions[each.caption] for each in wanted]
+    real, prompts = torch.stack([each.image for each in wanted]), [held.captions[each.caption] for each in wanted]
     scenes = [held.scene(each.caption) for each in wanted]
-    others = known.pictures([k % len(known) for k in range(2 * COUNT)], seed=3)
-    first, how = TextToImagePipeline.of(given.first / "model.safetensors"), SamplerConfig()
-    sampled = first.make(prompts, range(COUNT), how)
+    others = known.images_of([k % len(known) for k in range(2 * COUNT)], seed=3)
+    first, how = TextToImagePipeline.from_file(given.first / "model.safetensors"), SamplerConfig()
+    sampled = first.generate(prompts, range(COUNT), how)
     seen = {"real": F.avg_pool2d(real, LARGE // SMALL), "samples": sampled}
 
     stages: dict[str, tuple[str, Stage]] = {"bicubic": ("", lambda small: upsample(small, 2).clamp(0, 1))}
     for arm, facts in runs.items():
         stage = load_upscaler(facts["file"])
-        for spoilt in (0.0, 0.2) if arm == "diffusion" else (None,):
+        for noise_level in (0.0, 0.2) if arm == "diffusion" else (None,):
 
-            def enlarge(small: Tensor, stage: Any = stage, spoilt: float | None = spoilt) -> Tensor:
-                return stage.enlarge(small, prompts, range(COUNT), how, spoilt=spoilt)
+            def enlarge(small: Tensor, stage: Any = stage, noise_level: float | None = noise_level) -> Tensor:
+                return stage.upscale(small, prompts, range(COUNT), how, noise_level=noise_level)
 
-            stages[arm if spoilt is None else f"{arm}, spoilt {spoilt:g}"] = (arm, enlarge)
+            stages[arm if noise_level is None else f"{arm}, noise {noise_level:g}"] = (arm, enlarge)
     rows: list[dict[str, Any]] = []
     sheet: list[Tensor] = []
     for of, small in seen.items():
@@ -156,8 +155,8 @@ def main() -> None:
     ceiling = judged(real, seen["real"], real, others, scenes, False)
     del ceiling["psnr of its means to what it saw"]  # which is infinite
     print("real pictures", ceiling)
-    to_pil(make_grid(torch.cat(sheet), 8)).save(HERE / "stages.png", optimize=True)
-    facts = {"pictures": PICTURES, "count": COUNT, "sampling": how.steps, "guidance": how.guidance}
+    to_pil(make_image_grid(torch.cat(sheet), 8)).save(HERE / "stages.png", optimize=True)
+    facts = {"pictures": PICTURES, "count": COUNT, "sampling": how.steps, "guidance": how.guidance_scale}
     record = {**facts, "torch": torch.__version__, "threads": torch.get_num_threads(), "real pictures": ceiling}
     write("stages", {**record, "rows": rows})
 

@@ -15,7 +15,7 @@ class Row:
         page: The page of its family.
         units: The units of its value.
         goal: The meaning of a lower value.
-        bounds: Its range, where the loss itself does not know it because of a lens.
+        bounds: The range of its value, if the loss does not define one because of a lens.
     """
 
     text: str
@@ -110,7 +110,7 @@ ROWS = [
     Row("aot_gan()", "masks", "mixed"),
 ]
 
-SHOWN: dict[str, str] = {
+FIGURES: dict[str, str] = {
     "l1": "L1()",
     "l2": "L2()",
     "ssim": "SSIM()",
@@ -141,4 +141,4 @@ SHOWN: dict[str, str] = {
     "wasserstein": "sliced_wasserstein(layers=['relu1_1', 'relu2_1', 'relu3_1', 'relu4_1'])",
     "patchnce": "PatchNCE() @ VGG('vgg16', 'relu3_1')",
 }
-"""The losses under which a photograph is optimised, by the name of the figure; networks last, since they take longest."""
+"""The losses under which a photograph is optimised, by the name of the figure; networks are last, since they are slow."""

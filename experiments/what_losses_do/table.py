@@ -3,7 +3,7 @@
     LOSSMITH_WEIGHTS=DIR python experiments/what_losses_do/table.py
 
 Writes table.json beside this file, and its rows between the marks in docs/losses/index.md and on the page of each family.
-The meaning of a lower value and the units are typed in catalogue.py; everything else is computed from the losses.
+The meaning of a lower value and the units are written by hand in catalogue.py; the rest is computed from the losses.
 """
 
 import json
@@ -30,40 +30,42 @@ def describe(row: Row) -> dict[str, object]:
     return {
         "loss": row.text,
         "page": row.page,
-        "range": row.bounds or bounds(loss),
+        "range": row.bounds or compute_range(loss),
         "lower means": GOALS[row.goal],
         "units": row.units,
         "inputs": sorted(loss.input_names),
-        "grows": grows(loss) if all(on_images) else None,
+        "grows": describe_growth(loss) if all(on_images) else None,
         "gflop": round((plan.forward_flops + plan.backward_flops) / 1e9, 1),
         "discriminator": any(term.distance.discriminator_step for term in loss.terms),
         "mb": round(plan.saved_bytes / 1e6, 1) if any(on_images) else None,
     }
 
 
-def bounds(loss: Loss) -> tuple[float, float]:
-    """Return the range of a sum's values on images; a term with a lens has no upper bound."""
+def compute_range(loss: Loss) -> tuple[float, float]:
+    """Return the range of a loss on images; a term with a lens has no upper bound."""
     low = sum(term.weight.value_at() * term.distance.value_range[0] for term in loss.terms)
     high = sum(term.weight.value_at() * (float("inf") if term.lens else term.distance.value_range[1]) for term in loss.terms)
     return float(low), float(high)
 
 
-def grows(loss: Loss) -> str:
-    """Return whether noise of twice the side gives more than 2.5 times the value, as in the contract test."""
+def describe_growth(loss: Loss) -> str:
+    """Return "yes", "in part" or "no": whether the terms grow more than 2.5 times on noise of twice the side."""
     values = []
     for side in (64, 128) if loss.networks else (96, 192):
         generator = torch.Generator().manual_seed(0)
-        views = {name: torch.rand(3, 3, side, side, generator=generator) for name in ["pred", *sorted(loss.input_names)]}
-        views = {name: view[:, :1].round() if name == "mask" else view for name, view in views.items()}
+        inputs = {
+            name: torch.rand(3, 3, side, side, generator=generator) for name in ["pred", *sorted(loss.input_names)]
+        }
+        inputs = {name: image[:, :1].round() if name == "mask" else image for name, image in inputs.items()}
         first = min(loss.input_names, key=lambda name: (name != "pred", name))
-        views[first] = 0.3 + 0.4 * views[first]  # another texture, not another sample of the same
+        inputs[first] = 0.3 + 0.4 * inputs[first]  # another texture, not another sample of the same
         with torch.no_grad():
-            values.append([value.mean().item() for value in loss.evaluate(views).values()])
+            values.append([value.mean().item() for value in loss.evaluate(inputs).values()])
     terms = [large > 2.5 * small for small, large in zip(*values, strict=True)]
     return "yes" if all(terms) else "in part" if any(terms) else "no"
 
 
-def cells(row: dict[str, object]) -> list[str]:
+def format_cells(row: dict[str, object]) -> list[str]:
     """Return a row of the table as text."""
     low, high = row["range"]
     flops = f"{row['gflop']:.0f}" + (" + discriminator" if row["discriminator"] else "")
@@ -81,11 +83,11 @@ def cells(row: dict[str, object]) -> list[str]:
 
 def to_markdown(rows: list[dict[str, object]]) -> str:
     """Return the rows as a Markdown table."""
-    lines = [HEAD, ["---"] * (len(HEAD) - 2) + ["---:"] * 2, *map(cells, rows)]
+    lines = [HEAD, ["---"] * (len(HEAD) - 2) + ["---:"] * 2, *map(format_cells, rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def put(page: Path, table: str) -> None:
+def replace_table(page: Path, table: str) -> None:
     """Replace the text between the marks of a page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
@@ -95,13 +97,13 @@ def main() -> None:
     rows = []
     for row in ROWS:
         rows.append(describe(row))
-        print(" | ".join(cells(rows[-1])), flush=True)
-    facts = {"command": "python experiments/what_losses_do/table.py", "shape": SHAPE}
-    facts |= {"lossmith": lossmith.__version__, "torch": torch.__version__, "rows": rows}
-    (HERE / "table.json").write_text(json.dumps(facts, indent=1) + "\n")
-    put(PAGES / "index.md", to_markdown(rows))
+        print(" | ".join(format_cells(rows[-1])), flush=True)
+    result = {"command": "python experiments/what_losses_do/table.py", "shape": SHAPE}
+    result |= {"lossmith": lossmith.__version__, "torch": torch.__version__, "rows": rows}
+    (HERE / "table.json").write_text(json.dumps(result, indent=1) + "\n")
+    replace_table(PAGES / "index.md", to_markdown(rows))
     for page in dict.fromkeys(row.page for row in ROWS):
-        put(PAGES / f"{page}.md", to_markdown([row for row in rows if row["page"] == page]))
+        replace_table(PAGES / f"{page}.md", to_markdown([row for row in rows if row["page"] == page]))
 
 
 if __name__ == "__main__":

@@ -1,81 +1,96 @@
 """Losses for image networks, written as one formula.
 
-A loss is **what you compare** (views), **through what** (a lens), **how** (a distance) and **how much** (a weight)::
+A loss is a flat sum of terms, ``weight * distance @ lens`` on named inputs::
 
     from lossmith import L1, TV, Knob, parse, perceptual, style
 
     loss = L1() + 0.1 * perceptual("vgg19") + 0.05 * style("vgg19")
-    loss(pred, target)                           # a scalar; pred and target are (N, 3, H, W), RGB in [0, 1]
-    loss.evaluate({"pred": pred, "target": target})   # every term, unweighted, one value an image
+    loss(pred, target)                                # a scalar; pred and target are (N, 3, H, W), RGB in [0, 1]
+    loss.evaluate({"pred": pred, "target": target})   # every term, unweighted, one value per image
 
-Whatever ``+``, ``*``, ``@`` and ``.on()`` build stays one flat sum of ``weight * distance @ lens``; all terms on one
-network share one pass of it; and the sum's `repr` is its text::
+The operators ``+``, ``*``, ``@`` and ``.on()`` keep this form, all terms on one network share one pass of this network,
+and the `repr` of the sum is its text::
 
-    parse("L1 + 0.1*perceptual")                 # names stand for their defaults
-    L1() + Knob("lam") * perceptual()            # a weight left open: loss(pred, target, lam=0.3)
-    L1().on(pred="filled") + 1e-6 * TV()         # other views than pred and target
+    parse("L1 + 0.1*perceptual")                      # names stand for their defaults
+    L1() + Knob("lam") * perceptual()                 # a weight set at the call: loss(pred, target, lam=0.3)
+    L1().on(pred="filled") + 1e-6 * TV()              # other inputs than pred and target
 
-A new distance defines one method, ``measure(pred, target) -> (N,)``; CONTRIBUTING.md walks through adding one.
+The most common names are here; all losses are in :mod:`lossmith.losses` and all lenses in :mod:`lossmith.lenses`. A new
+distance defines one method, ``measure(pred, target) -> (N,)``, see CONTRIBUTING.md.
 """
 
+from lossmith.backbone import Backbone
 from lossmith.balance.calibrate import calibrate
 from lossmith.doctor.examine import check
-from lossmith.engine.feature_cache import FeatureCache
 from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Hybrid, Loss
-from lossmith.formula.pinned import PinnedLoss, pinned
-from lossmith.formula.schedule import (
-    OffAfter,
-    OnFrom,
-    Piecewise,
-    Ramp,
-)
+from lossmith.formula.pinned import pinned
+from lossmith.formula.schedule import OffAfter, OnFrom, Piecewise, Ramp
 from lossmith.formula.snr_gate import Gate
-from lossmith.formula.term import Term
-from lossmith.formula.tiled import TiledLoss, tiled
-from lossmith.formula.weight import Knob, GradientShare, Weight
-from lossmith.lens import Backbone, Chain, Features, Lens
-from lossmith.lenses import *  # noqa: F403
-from lossmith.lenses import __all__ as _lenses
-from lossmith.losses import *  # noqa: F403
-from lossmith.losses import __all__ as _losses
-from lossmith.parser import (
-    ExpressionError,
-    load,
-    parse,
-    save,
+from lossmith.formula.tiled import tiled
+from lossmith.formula.weight import GradientShare, Knob, Weight
+from lossmith.lens import Features, Lens
+from lossmith.lenses import VGG, Downsample, Gram, MissingWeightsError, WrongWeightsError
+from lossmith.losses import (
+    L1,
+    L2,
+    MSSSIM,
+    SSIM,
+    TV,
+    Adversarial,
+    Charbonnier,
+    External,
+    Huber,
+    InfoNCE,
+    dists,
+    lpips,
+    perceptual,
+    style,
 )
+from lossmith.parser import ExpressionError, load, parse, save
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "L1",
+    "L2",
+    "MSSSIM",
+    "SSIM",
+    "TV",
+    "VGG",
+    "Adversarial",
     "Backbone",
-    "Chain",
+    "Charbonnier",
     "Distance",
+    "Downsample",
     "ExpressionError",
+    "External",
     "Features",
     "Gate",
+    "GradientShare",
+    "Gram",
+    "Huber",
     "Hybrid",
+    "InfoNCE",
     "Knob",
     "Lens",
-    "FeatureCache",
     "Loss",
+    "MissingWeightsError",
     "OffAfter",
     "OnFrom",
-    "GradientShare",
     "Piecewise",
-    "PinnedLoss",
     "Ramp",
-    "Term",
-    "TiledLoss",
     "Weight",
+    "WrongWeightsError",
     "calibrate",
     "check",
+    "dists",
     "load",
+    "lpips",
     "parse",
+    "perceptual",
     "pinned",
     "save",
+    "style",
     "tiled",
-    *_lenses,
-    *_losses,
 ]

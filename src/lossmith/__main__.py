@@ -1,4 +1,4 @@
-"""The command line where it is not on the path: `python -m lossmith`."""
+"""Entry point of `python -m lossmith`, for environments whose scripts are not on the path."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Checks of arguments: one line that names the argument, the value that was given and what is expected."""
+"""Checks of arguments, whose errors name the argument, the expected values and the given value."""
 
 import difflib
 import math
@@ -15,11 +15,11 @@ def check_number(
     """Return the value as a finite float in a range.
 
     Args:
-        name: The argument's name, with its owner where that helps, such as ``"Huber delta"``.
-        value: What was given; booleans are refused.
+        name: The argument's name for the message, with its owner if helpful, such as ``"Huber delta"``.
+        value: The given value; booleans raise.
         low: The least value.
         high: The largest value.
-        open_low: Whether `low` itself is refused.
+        open_low: Whether `low` itself is out of range.
 
     Raises:
         ValueError: The value is not a finite number in the range.
@@ -28,7 +28,7 @@ def check_number(
         number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError:
         number = math.inf
-    if not abs(number) < math.inf:  # math.isfinite cannot be compiled for a knob
+    if not abs(number) < math.inf:  # torch.compile does not support math.isfinite of a knob
         raise ValueError(f"{name} must be a finite number{_range(low, high, open_low)}; got {value!r}.")
     if number < low or number > high or (open_low and number == low):
         raise ValueError(f"{name} must be{_range(low, high, open_low)}; got {value!r}.")
@@ -40,7 +40,7 @@ def check_integer(name: str, value: object, *, low: int | None = None, high: int
 
     Args:
         name: The argument's name.
-        value: What was given; booleans are refused.
+        value: The given value; booleans raise.
         low: The least value; None for any.
         high: The largest value; None for any.
 
@@ -59,7 +59,7 @@ def check_bool(name: str, value: object) -> bool:
 
     Args:
         name: The argument's name.
-        value: What was given.
+        value: The given value.
 
     Raises:
         ValueError: The value is not True or False.
@@ -74,7 +74,7 @@ def check_choice(name: str, value: Any, choices: Any) -> Any:
 
     Args:
         name: The argument's name.
-        value: What was given.
+        value: The given value.
         choices: A ``Literal`` type, or the choices themselves.
 
     Raises:

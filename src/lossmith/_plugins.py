@@ -1,12 +1,12 @@
-"""Losses, networks and tasks by name, from this package and from installed packages that declare them.
+"""Losses, networks and tasks of installed packages, found by entry points.
 
-A distribution adds to a group with an entry point in its pyproject.toml::
+A package adds a name with an entry point in its pyproject.toml::
 
     [project.entry-points."lossmith.losses"]
     Welsch = "my_package:Welsch"
 
-The groups are ``lossmith.losses``, ``lossmith.models`` and ``lossmith.tasks``. An object is imported when it is first
-asked for.
+The groups are ``lossmith.losses`` (losses, lenses and recipes for formulas; the name is that of the class or function),
+``lossmith.models`` and ``lossmith.tasks``. An object is imported at its first use.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,10 +21,10 @@ Group = Literal["lossmith.losses", "lossmith.models", "lossmith.tasks"]
 
 @final
 class Plugins(Mapping[str, Any]):
-    """The objects of an entry-point group by name; those of this package come first, in the order they are declared.
+    """The objects of an entry-point group by name; those of lossmith come first, in the order of their declaration.
 
     Args:
-        group: The group's name.
+        group: The name of the group.
     """
 
     def __init__(self, group: Group) -> None:
@@ -50,6 +50,9 @@ class Plugins(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return self.declared[name].load()
+
+    def __contains__(self, name: object) -> bool:  # without an import, unlike Mapping's
+        return name in self.declared
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.declared)

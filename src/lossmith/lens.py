@@ -8,21 +8,17 @@ first: ``Gram() @ VGG("vgg19", "relu4_2")`` is the Gram matrix of VGG features.
 import copy
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from lossmith._checks import check_number
+from lossmith.backbone import Backbone
 
-if TYPE_CHECKING:
-    from lossmith.pretrained.locate import PretrainedWeights
-
-__all__ = ["Backbone", "Chain", "FeatureGeometry", "Features", "Lens", "check_rgb", "clear_backbones", "get_backbone"]
+__all__ = ["Chain", "Features", "Lens", "Maps", "at_least_float32", "autocast_disabled", "get_single_map"]
 
 Maps = dict[str, Tensor]
 Tiling = Literal["pointwise", "mean", "sum"] | None
@@ -121,84 +117,6 @@ class Chain(Lens):
         return " @ ".join(repr(stage) for stage in reversed(self.stages))
 
 
-class Backbone(ABC):
-    """A frozen pretrained network, shared by all lenses that name it.
-
-    A backbone is deliberately no `nn.Module`: no parent module can train it, switch its mode, move it, save it in a
-    checkpoint or wrap it in DDP. Its weights are loaded at first use, once per device and precision.
-    """
-
-    name: str
-    """The network's name in a formula, such as "vgg19"."""
-    weights: str | None
-    """The requested weight file, "random", or None for the usual places."""
-
-    @property
-    def key(self) -> str:
-        """The network's name, followed by the weight file if one was requested."""
-        return self.name if self.weights is None else f"{self.name}, weights={self.weights}"
-
-    citation_keys: tuple[str, ...] = ()
-    """The keys of the network's sources in `lossmith.citations`."""
-
-    @property
-    @abstractmethod
-    def layers(self) -> tuple[str, ...]:
-        """The names of all available layers, first to last."""
-
-    @abstractmethod
-    def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
-        """Return the features (N, C, H, W) of RGB images (N, 3, H, W) in [0, 1] by layer, in float32 or float64."""
-
-    @abstractmethod
-    def min_size(self, layers: Iterable[str]) -> int:
-        """Return the smallest side in pixels of an image with at least one feature at each of these layers."""
-
-    @abstractmethod
-    def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
-        """Return the operations of one image's forward pass to these layers; a multiply-add counts as two."""
-
-    def geometry(self, height: int, width: int, layers: Iterable[str]) -> "FeatureGeometry | None":
-        """Return how the features lie in an image; None if a feature can depend on the whole image."""
-        return None
-
-    @abstractmethod
-    def find_weights(self) -> "PretrainedWeights":
-        """Locate and read the weights; raise an error that says how to get them if there are none."""
-
-    @property
-    @abstractmethod
-    def sha256(self) -> str:
-        """The hash of the weights in use."""
-
-    def with_weights(self, weights: str | None) -> "Backbone":
-        """Return the same architecture with other weights; a backbone that has a choice of weights overrides this.
-
-        Raises:
-            NotImplementedError: The backbone has no choice of weights.
-        """
-        raise NotImplementedError(
-            f"{self.name} cannot take other weights: {type(self).__name__} does not define with_weights()."
-        )
-
-
-@final
-@dataclass(frozen=True)
-class FeatureGeometry:
-    """How the features of a network lie in an image.
-
-    Args:
-        margin: The distance from a tile's border in pixels within which features can depend on pixels outside the
-            tile; a multiple of every stride.
-        strides: The distance in pixels between neighbouring features of each layer; each stride divides the next.
-        sizes: The height and width of each layer's features of the whole image.
-    """
-
-    margin: int
-    strides: Mapping[str, int]
-    sizes: Mapping[str, tuple[int, int]]
-
-
 class Features(Lens, ABC):
     """A lens that returns the features of a network: one map per layer, each with its weight in the sum over layers.
 
@@ -263,32 +181,6 @@ def _check_layer(backbone: Backbone, layer: str) -> None:
         raise ValueError(f"{backbone.name} has no layer {layer!r}; its layers run from {ends}.{guess}")
 
 
-BackboneT = TypeVar("BackboneT", bound=Backbone)
-
-
-def get_backbone(kind: type[BackboneT], *arguments: Any, **options: Any) -> BackboneT:
-    """Return the one instance of a network class for these arguments, which all lenses share.
-
-    Args:
-        kind: A subclass of :class:`Backbone`.
-        arguments: The positional arguments of its constructor.
-        options: The keyword arguments of its constructor.
-    """
-    network = _create_backbone(kind, *arguments, **options)
-    assert isinstance(network, kind)
-    return network
-
-
-@cache
-def _create_backbone(kind: type[Backbone], *arguments: Any, **options: Any) -> Backbone:
-    return kind(*arguments, **options)
-
-
-def clear_backbones() -> None:
-    """Forget all shared networks, so that lenses created later locate and load their weights again."""
-    _create_backbone.cache_clear()
-
-
 def at_least_float32(features: Tensor) -> Tensor:
     """Return the tensor in float32 if it is in half precision, where reductions and norms overflow or lose digits."""
     return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
@@ -310,22 +202,3 @@ def get_single_map(lens: Lens, maps: Maps) -> Tensor:
         raise ValueError(f"{lens!r} takes one image; got the maps {', '.join(maps)}.")
     (image,) = maps.values()
     return image
-
-
-def check_rgb(name: str, image: Tensor) -> None:
-    """Raise ValueError unless images are RGB, (N, 3, H, W).
-
-    Args:
-        name: The network or lens that expects RGB images.
-        image: The images.
-    """
-    shape = tuple(image.shape)
-    if len(shape) == 4 and shape[1] == 3:
-        return
-    if len(shape) == 4 and shape[1] == 1:
-        cure = "expand grey images with image.expand(-1, 3, -1, -1)"
-    elif shape[-1] == 3:
-        cure = "move the channels with image.permute(0, 3, 1, 2)"
-    else:
-        cure = "select or repeat channels"
-    raise ValueError(f"{name} expects RGB images (N, 3, H, W); got {shape}. To fix this, {cure}.")

@@ -148,7 +148,8 @@ def x0_from_output(
         The clean image, (N, ...).
 
     Example:
-        >>> from lossmith import L1, DenoisingMSE, Gate
+        >>> from lossmith import L1, Gate
+        >>> from lossmith.losses import DenoisingMSE
         >>> loss = DenoisingMSE("flow") + Gate() * L1().on(pred="x0", target="clean")
         >>> x, noise, t = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8), torch.tensor([0.1, 0.9])
         >>> z = t.view(-1, 1, 1, 1) * noise

@@ -1,4 +1,4 @@
-"""A folder of small pictures, a finished run, and what a command line says."""
+"""A folder of small images, a completed run, and the output of a command line."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SMALL = ["--model-option", "channels=4", "--model-option", "blocks=1"]
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """Six pictures of 64 px."""
+    """Six images of 64 px."""
     folder = tmp_path_factory.mktemp("photos")
     row, column = np.mgrid[:64, :64]
     for i in range(6):
@@ -26,7 +26,7 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(photos, tmp_path_factory) -> Path:
-    """The folder of a finished run."""
+    """The folder of a completed run."""
     out = tmp_path_factory.mktemp("runs") / "x2"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.hub.download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
@@ -36,8 +36,8 @@ def trained(photos, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def say(capsys):
-    """Runs a command line: its status, and what it said on both streams."""
+def run_cli(capsys):
+    """Run a command line and return its status and both output streams."""
 
     def run(*words):
         capsys.readouterr()
@@ -48,11 +48,11 @@ def say(capsys):
 
 
 @pytest.fixture
-def train(say, photos, tmp_path):
-    """Trains quickly on the command line, with other options at the end."""
+def train(run_cli, photos, tmp_path):
+    """Train quickly on the command line, with further options at the end."""
 
     def run(*words, images=photos, loss="L1", out=tmp_path / "run", network=SMALL):
-        return say(
+        return run_cli(
             "train", "super-resolution", "--images", images, "--loss", loss, "--out", out, *QUICK, *network, *words
         )
 

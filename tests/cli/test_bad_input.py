@@ -1,4 +1,4 @@
-"""Whatever is wrong with the input: one clear line, status 2, and nothing lost."""
+"""Invalid input: one clear line, status 2, and no file lost."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from lossmith.lens import clear_backbones
+from lossmith.backbone import clear_backbones
 
 
 def one_line(text):
@@ -16,7 +16,7 @@ def one_line(text):
     return text
 
 
-def test_an_empty_folder(train, tmp_path):
+def test_an_empty_folder_raises(train, tmp_path):
     (tmp_path / "none").mkdir()
     status, _, error = train(images=tmp_path / "none")
     assert status == 2
@@ -24,13 +24,13 @@ def test_an_empty_folder(train, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_does_not_exist(train, tmp_path):
+def test_a_missing_folder_raises(train, tmp_path):
     status, _, error = train(images=tmp_path / "nowhere")
     assert status == 2
     assert "does not exist" in one_line(error)
 
 
-def test_broken_pictures_are_skipped_counted_and_listed(train, photos, tmp_path):
+def test_unreadable_images_are_skipped_counted_and_listed(train, photos, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
     for i in range(4):
@@ -46,23 +46,23 @@ def test_broken_pictures_are_skipped_counted_and_listed(train, photos, tmp_path)
     assert all(entry["reason"] for entry in skipped)
 
 
-def test_pictures_smaller_than_the_crop(train):
+def test_images_smaller_than_the_crop_raise(train):
     status, _, error = train("--crop", "128")
     assert status == 2
     assert "64x64 px is too small; the minimum is 128x128 px" in one_line(error)
 
 
-def test_missing_weights_say_how_to_get_them(train, tmp_path, monkeypatch):
+def test_missing_weights_raise_with_instructions(train, tmp_path, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    clear_backbones()  # a test before may have found them
+    clear_backbones()  # an earlier test may have loaded the weights
     status, _, error = train(loss="L1 + 0.1*perceptual('vgg19')")
     assert status == 2
     assert "No weights for vgg19 were found. Do one of these" in one_line(error)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrong_formula(train, tmp_path):
+def test_an_invalid_formula_raises_with_a_caret(train, tmp_path):
     status, _, error = train(loss="L1 + 0.1*perceptua")
     assert status == 2
     assert "did you mean 'perceptual'?" in error
@@ -70,55 +70,55 @@ def test_a_wrong_formula(train, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_view_that_the_task_does_not_give(train, tmp_path):
+def test_an_input_that_the_task_does_not_provide_raises(train, tmp_path):
     status, _, error = train(loss="L1 + L1.on(pred='filled')")
     assert status == 2
-    assert "reads the view 'filled', which super-resolution does not give; it gives pred, target" in one_line(error)
+    assert "reads the input 'filled', which super-resolution does not provide; it provides pred, target" in one_line(error)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_knob_that_nobody_set(train):
+def test_a_knob_without_a_value_raises(train):
     status, _, error = train(loss="L1 + lam*TV")
     assert status == 2
-    assert "leaves 'lam' open" in one_line(error)
+    assert "The knob 'lam' has no value" in one_line(error)
 
 
-def test_a_crop_too_small_for_the_network_of_a_term(train):
+def test_a_crop_too_small_for_the_network_of_a_term_raises(train):
     status, _, error = train("--crop", "8", loss="L1 + perceptual('vgg19', 'conv5_4', weights='random')")
     assert status == 2
-    assert "vgg19 wants pictures of at least 16 px" in one_line(error)
+    assert "vgg19 needs images of at least 16 px" in one_line(error)
 
 
-def test_another_network_than_there_is(train):
+def test_an_unknown_network_raises(train):
     status, _, error = train("--model", "esdr")
     assert status == 2
     assert "Did you mean 'edsr'?" in one_line(error)
 
 
-def test_a_scale_that_the_checkpoint_does_not_have(say, photos, trained):
-    status, _, error = say("evaluate", trained, "--scale", "4", "--images", photos)
+def test_another_scale_than_that_of_the_checkpoint_raises(run_cli, photos, trained):
+    status, _, error = run_cli("evaluate", trained, "--scale", "4", "--images", photos)
     assert status == 2
     assert "has the upscaling factor 2; the required factor is 4" in one_line(error)
 
 
-def test_a_run_that_is_none(say, photos, tmp_path):
+def test_a_folder_that_is_not_a_run_raises(run_cli, photos, tmp_path):
     for words in (["evaluate", tmp_path, "--images", photos], ["report", tmp_path]):
-        status, _, error = say(*words)
+        status, _, error = run_cli(*words)
         assert status == 2
         assert "has no" in one_line(error) or "has none" in one_line(error)
-    status, _, error = say("evaluate", tmp_path / "nowhere", "--images", photos)
+    status, _, error = run_cli("evaluate", tmp_path / "nowhere", "--images", photos)
     assert status == 2
-    assert "There is no run and no file" in one_line(error)
+    assert "There is no run or file" in one_line(error)
 
 
-def test_a_checkpoint_that_is_none(say, photos, tmp_path):
+def test_a_file_that_is_not_a_checkpoint_raises(run_cli, photos, tmp_path):
     (tmp_path / "w.safetensors").write_text("hello")
-    status, _, error = say("evaluate", tmp_path / "w.safetensors", "--images", photos)
+    status, _, error = run_cli("evaluate", tmp_path / "w.safetensors", "--images", photos)
     assert status == 2
     assert "w.safetensors" in one_line(error)
 
 
-def test_an_out_that_is_a_file(train, tmp_path):
+def test_a_file_as_run_folder_raises(train, tmp_path):
     (tmp_path / "run").write_text("mine")
     status, _, error = train()
     assert status == 2
@@ -127,20 +127,20 @@ def test_an_out_that_is_a_file(train, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_an_out_that_cannot_be_written(train):
+def test_an_unwritable_run_folder_raises(train):
     status, _, error = train(out="/proc/run")
     assert status == 2
     assert "'/proc/run' cannot be written" in one_line(error)
 
 
-def test_other_settings_than_the_run_began_with(train):
+def test_other_settings_than_those_of_the_run_raise(train):
     assert train()[0] == 0
     status, _, error = train("--lr", "0.1")
     assert status == 2
-    assert "was begun with lr 0.0005, and is now asked for 0.1" in one_line(error)
+    assert "was started with lr 0.0005, but 0.1 is given now" in one_line(error)
 
 
-def test_a_checkpoint_of_the_run_that_is_damaged(train, tmp_path):
+def test_a_damaged_checkpoint_raises(train, tmp_path):
     train()
     (tmp_path / "run" / "checkpoints" / "last.ckpt").write_bytes(b"half")
     status, _, error = train("--steps", "6")
@@ -148,34 +148,34 @@ def test_a_checkpoint_of_the_run_that_is_damaged(train, tmp_path):
     assert "last.ckpt' cannot be read" in one_line(error)
 
 
-def test_an_input_of_restore_that_is_no_picture(say, trained, tmp_path):
+def test_an_unreadable_input_of_restore_raises(run_cli, trained, tmp_path):
     (tmp_path / "notes.png").write_text("dear diary")
-    status, _, error = say("restore", trained, tmp_path / "notes.png", tmp_path / "big.png")
+    status, _, error = run_cli("restore", trained, tmp_path / "notes.png", tmp_path / "big.png")
     assert status == 2
     assert "notes.png' cannot be read as an image" in one_line(error)
 
 
-def test_an_output_of_restore_without_a_format(say, photos, trained, tmp_path):
-    status, _, error = say("restore", trained, photos / "0.png", tmp_path / "big")
+def test_an_output_of_restore_without_a_format_raises(run_cli, photos, trained, tmp_path):
+    status, _, error = run_cli("restore", trained, photos / "0.png", tmp_path / "big")
     assert status == 2
-    assert "wants to end in one of .png" in one_line(error)
+    assert "must end in one of .png" in one_line(error)
 
 
-def test_transparency_into_a_format_that_has_none(say, trained, tmp_path):
+def test_transparency_in_an_opaque_format_raises(run_cli, trained, tmp_path):
     Image.new("RGBA", (20, 20), (9, 9, 9, 99)).save(tmp_path / "glass.png")
-    status, _, error = say("restore", trained, tmp_path / "glass.png", tmp_path / "big.jpg")
+    status, _, error = run_cli("restore", trained, tmp_path / "glass.png", tmp_path / "big.jpg")
     assert status == 2
-    assert "name the output .png" in one_line(error)
+    assert "use an output in .png" in one_line(error)
 
 
 @pytest.mark.parametrize("words", [["--precision", "half"], ["--schedule", "step"], ["--ema", "1"], ["--crop", "17"]])
-def test_an_option_out_of_its_range(train, words):
+def test_an_option_out_of_range_raises(train, words):
     status, _, error = train(*words)
     assert status == 2
     assert words[0].removeprefix("--") in one_line(error)
 
 
-def test_mixed_precision_that_the_machine_does_not_have(train):
+def test_an_unavailable_precision_raises(train):
     status, _, error = train("--precision", "16-mixed")
     assert status == 2
     assert "bf16-mixed" in one_line(error)

@@ -9,7 +9,7 @@ from .conftest import QUICK, SMALL
 
 @pytest.fixture(scope="module")
 def run(photos, tmp_path_factory):
-    """The folder of a finished run with a knob."""
+    """The folder of a completed run with a knob."""
     out = tmp_path_factory.mktemp("runs") / "knob"
     words = ["train", "super-resolution", "--images", photos, "--val", photos, "--loss", "L1 + lam*TV", "--out", out]
     with pytest.MonkeyPatch.context() as patch:
@@ -19,40 +19,40 @@ def run(photos, tmp_path_factory):
 
 
 @pytest.fixture
-def verified(say, run, photos):
-    """Verifies on the command line, by the axis that needs no weights."""
-    return lambda *words: say("knob", "verify", run, "--images", photos, "--realism", "swd", "--device", "cpu", *words)
+def verify(run_cli, run, photos):
+    """Verify on the command line, with the realism metric that needs no weights."""
+    return lambda *words: run_cli("knob", "verify", run, "--images", photos, "--realism", "swd", "--device", "cpu", *words)
 
 
-def test_without_networks_it_prints_the_curve_as_one_line(verified, run):
-    status, out, err = verified("--json", "--limit", 2)
+def test_without_baselines_the_curve_is_printed_as_one_line(verify, run):
+    status, out, err = verify("--json", "--limit", 2)
     record = json.loads(out)
     assert (status, err, out.count("\n")) == (0, "", 1)
-    assert record["certified"] is None and [point["at"] for point in record["curve"]][::6] == [0.1, 10.0]
+    assert record["certified"] is None and [point["knob_value"] for point in record["curve"]][::6] == [0.1, 10.0]
     assert not (run / "verify").exists()
 
 
-def test_it_trains_the_networks_certifies_and_keeps_the_certificate(verified, run, photos):
-    status, out, err = verified("--train", "--values", 2, "--limit", 2)
-    assert (status, err) == (0, "") and "Turned by its layers: NO, not certified." in out
+def test_the_baselines_are_trained_and_the_certificate_is_kept(verify, run, photos):
+    status, out, err = verify("--train", "--values", 2, "--limit", 2)
+    assert (status, err) == (0, "") and "Conditioned layers: NOT certified." in out
     kept = run / "verify" / f"certificate_{photos.name}.txt"
     assert kept.read_text() in out and kept.with_suffix(".png").is_file()
-    assert verified("--json", "--limit", 2)[1] == kept.with_suffix(".json").read_text()
+    assert verify("--json", "--limit", 2)[1] == kept.with_suffix(".json").read_text()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["--realism", "fid"], "There is no axis of realism 'fid'; there are lpips_alex, dists, swd."),
-        (["--equal-length", "30"], "The knob 'lam' was trained from 0.1 to 10; 30 is beyond."),
-        (["--values", "9", "--train"], "4 steps are shared out among 2 networks or more; got 9."),
+        (["--realism", "fid"], "realism must be one of 'lpips_alex', 'dists', 'swd'; got 'fid'."),
+        (["--equal-length", "30"], "The knob 'lam' was trained from 0.1 to 10; got 30."),
+        (["--values", "9", "--train"], "values must be at least 2 and at most the run's 4 steps; got 9."),
     ],
 )
-def test_what_cannot_be_had_is_one_line(verified, words, told):
-    status, _, err = verified(*words)
-    assert status == 2 and err.strip() == f"lossmith: {told}"
+def test_invalid_input_raises_one_line(verify, words, message):
+    status, _, err = verify(*words)
+    assert status == 2 and err.strip() == f"lossmith: {message}"
 
 
-def test_a_folder_that_is_no_run_is_one_line(say, photos, tmp_path):
-    status, _, err = say("knob", "verify", tmp_path, "--images", photos)
+def test_a_folder_that_is_not_a_run_raises_one_line(run_cli, photos, tmp_path):
+    status, _, err = run_cli("knob", "verify", tmp_path, "--images", photos)
     assert status == 2 and "holds no settings of a run" in err and err.count("\n") == 1

@@ -4,17 +4,17 @@ import sys
 
 import pytest
 
+from lossmith.backbone import clear_backbones
 from lossmith.cli import main
-from lossmith.lens import clear_backbones
 
 
-def said(capsys, *words):
-    """The exit status, and what was said on the error stream."""
+def run_main(capsys, *words):
+    """Return the exit status and the error stream."""
     status = main(words)
     return status, capsys.readouterr().err
 
 
-def test_help_names_every_command(capsys):
+def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(command in text for command in ("train", "evaluate", "restore", "report", "explain"))
@@ -28,20 +28,20 @@ def test_the_package_runs_as_a_module(capsys, monkeypatch):
     assert "Did you mean 'explain'?" in capsys.readouterr().err
 
 
-def test_an_unknown_command_gets_one_line_and_status_2(capsys):
-    status, text = said(capsys, "explai", "L1")
+def test_an_unknown_command_prints_one_line_with_status_2(capsys):
+    status, text = run_main(capsys, "explai", "L1")
     assert status == 2
     assert text == "lossmith: No such command 'explai'. Did you mean 'explain'? See: lossmith --help\n"
 
 
 def test_a_missing_option_is_named(capsys):
-    status, text = said(capsys, "train", "super-resolution", "--loss", "L1")
+    status, text = run_main(capsys, "train", "super-resolution", "--loss", "L1")
     assert status == 2
-    assert text == "lossmith: Missing option '--images'. See: lossmith train super-resolution --help\n"
+    assert text == "lossmith: Missing option '--steps'. See: lossmith train super-resolution --help\n"
 
 
 def test_a_wrong_formula_keeps_its_caret(capsys):
-    status, text = said(capsys, "explain", "L1 + 0.1*perceptua")
+    status, text = run_main(capsys, "explain", "L1 + 0.1*perceptua")
     assert status == 2
     assert text.splitlines() == [
         "lossmith: Unknown name 'perceptua'; did you mean 'perceptual'?",
@@ -50,38 +50,38 @@ def test_a_wrong_formula_keeps_its_caret(capsys):
     ]
 
 
-def test_debug_shows_where_an_error_came_from():
+def test_debug_raises_the_error():
     with pytest.raises(ValueError, match="perceptua"):
         main(["explain", "L1 + 0.1*perceptua", "--debug"])
 
 
-def test_an_interrupted_command_ends_with_one_line(capsys, monkeypatch):
-    def interrupted(text):
+def test_an_interrupted_command_prints_one_line(capsys, monkeypatch):
+    def interrupt(text):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lossmith.parse", interrupted)
-    assert said(capsys, "explain", "L1") == (2, "lossmith: stopped.\n")
+    monkeypatch.setattr("lossmith.parse", interrupt)
+    assert run_main(capsys, "explain", "L1") == (2, "lossmith: stopped.\n")
 
 
-def test_explain_tells_terms_networks_cost_and_papers(capsys):
+def test_explain_prints_terms_networks_cost_and_papers(capsys):
     formula = "L1 + 0.1*perceptual('vgg19', 'conv2_2', weights='random')"
     assert main(["explain", formula, "--size", "64", "--batch", "2"]) == 0
     text = capsys.readouterr().out
     assert "L1() @ VGG(" in text
-    assert "untrained, as asked" in text
-    assert "2 pictures of 64x64 px" in text
+    assert "untrained, as requested" in text
+    assert "2 images of 64x64 px" in text
     assert "@inproceedings{simonyan2015" in text
 
 
 @pytest.mark.parametrize("formula", ["DenoisingMSE", "KL", "TextContrast", "AttentionConsistency"])
-def test_explain_of_what_reads_no_picture_says_so(capsys, formula):
+def test_explain_prints_no_values_for_terms_without_images(capsys, formula):
     assert main(["explain", formula]) == 0
     text = capsys.readouterr().out
-    assert f"No value on pictures: {formula}, which read what is no picture." in text
-    assert "there is no cost to count" in text
+    assert f"No values for {formula}: the inputs are not images." in text
+    assert "its cost does not depend on an image size" in text
 
 
-def test_explain_masks_nothing(capsys):
+def test_explain_uses_masks_that_select_the_whole_image(capsys):
     values = []
     for formula in ("L1", "L1.on(mask='hole')"):
         assert main(["explain", formula, "--size", "32"]) == 0
@@ -90,16 +90,16 @@ def test_explain_masks_nothing(capsys):
     assert values[0] == values[1]
 
 
-def test_explain_says_how_to_get_weights_that_are_missing(capsys, monkeypatch, tmp_path):
+def test_explain_prints_instructions_for_missing_weights(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    clear_backbones()  # a test before may have found them
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse_download)
+    clear_backbones()  # an earlier test may have loaded the weights
     assert main(["explain", "L1 + perceptual('vgg19')"]) == 0
     text = capsys.readouterr().out
     assert "no weights" in text
     assert "No weights for vgg19 were found. Do one of these" in text
 
 
-def offline(*args, **kwargs):
+def refuse_download(*args, **kwargs):
     raise OSError("no network here")

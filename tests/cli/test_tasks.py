@@ -1,4 +1,4 @@
-"""Each task from the command line: trained for a moment, evaluated, put to use."""
+"""Each task from the command line: train briefly, evaluate, restore."""
 
 import json
 
@@ -29,7 +29,7 @@ TASKS = {
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_trains_is_judged_and_restores(folder, tmp_path, capsys, task):
+def test_a_task_trains_evaluates_and_restores(folder, tmp_path, capsys, task):
     own = [str(folder) if word == "FOLDER" else word for word in TASKS[task]]
     small = [
         "--steps",
@@ -65,12 +65,12 @@ def test_a_task_trains_is_judged_and_restores(folder, tmp_path, capsys, task):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (["denoising", "--sigma", "much"], "--sigma wants a number or a range such as 10:60; got 'much'"),
-        (["jpeg", "--quality", "1:2:3"], "--quality wants a number or a range"),
+        (["denoising", "--sigma", "much"], "--sigma must be a number or a range such as 10:60; got 'much'"),
+        (["jpeg", "--quality", "1:2:3"], "--quality must be a number or a range"),
         (["paired", "--inputs", "nowhere"], "'nowhere' does not exist"),
     ],
 )
-def test_bad_options_get_one_line(folder, tmp_path, capsys, line, words):
+def test_an_invalid_option_raises_one_line(folder, tmp_path, capsys, line, words):
     common = ["--images", str(folder), "--loss", "L1", "--steps", "1", "--out", str(tmp_path / "run")]
     assert main(["train", *line, *common]) == 2
     error = capsys.readouterr().err

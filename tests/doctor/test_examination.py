@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from lossmith import L1, L2, MSSSIM, SSIM, TV, Adversarial, Distance, External, InfoNCE, Knob, OnFrom, parse
+from lossmith.backbone import clear_backbones
 from lossmith.doctor import check
 from lossmith.doctor.edge_cases import FINITE_CASES
 from lossmith.doctor.example_inputs import make_inputs
 from lossmith.formula.example_input import ExampleInput
-from lossmith.lens import clear_backbones
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_each_image_can_have_its_own_weight(stack):
     (actual,) = torch.autograd.grad((values["lpips"] * weights).sum(), inputs["pred"])
     alone = stack.reweighted([0, 0, 0, 1, 0])
     for i in range(2):
-        one = {name: view[i : i + 1].detach().requires_grad_() for name, view in inputs.items()}
+        one = {name: tensor[i : i + 1].detach().requires_grad_() for name, tensor in inputs.items()}
         (expected,) = torch.autograd.grad(alone(**one), one["pred"])
         torch.testing.assert_close(actual[i : i + 1], weights[i] * expected, rtol=1e-9, atol=0)
 
@@ -201,7 +201,7 @@ def test_batch_dependent_and_trainable_distances_keep_their_graph(distance):
     inputs = make_inputs(L1())
     weights = torch.tensor([0.2, 3.0], dtype=torch.float64)
     inner = VGG("vgg16", "relu2_1", weights="random")
-    maps = {p: inner({"pixels": view})["relu2_1"] for p, view in inputs.items()}
+    maps = {p: inner({"pixels": tensor})["relu2_1"] for p, tensor in inputs.items()}
     values = distance.measure(*([maps["pred"]] if isinstance(distance, Spread) else maps.values()))
     leaves = [inputs["pred"], *distance.parameters()]
     expected = torch.autograd.grad((weights * values).sum(), leaves)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lossmith import L1, PinnedLoss, parse, pinned
+from lossmith import L1, parse, pinned
+from lossmith.formula.pinned import PinnedLoss
 from lossmith.lenses.sequential_network import SequentialNetwork
 
 SIDE = 32

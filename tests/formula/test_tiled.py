@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lossmith import L1, SSIM, TV, Hybrid, Knob, parse, tiled
+from lossmith.backbone import FeatureGeometry
 from lossmith.formula.tiling import split_into_tiles
-from lossmith.lens import FeatureGeometry
 from lossmith.lenses.sequential_network import SequentialNetwork
 
 FORMULAS = [

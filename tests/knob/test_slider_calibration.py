@@ -13,20 +13,21 @@ from lossmith.tasks import SuperResolution
 
 
 @pytest.fixture(autouse=True)
-def no_weights(monkeypatch):
+def missing_lpips(monkeypatch):
     """LPIPS is missing, as on a machine without its weights."""
-    monkeypatch.setattr("lossmith.knob.slider_calibration.find_missing_metrics", lambda which: {"lpips_alex": "no weights"})
+    missing = {"lpips_alex": "no weights"}
+    monkeypatch.setattr("lossmith.knob.slider_calibration.find_missing_metrics", lambda metrics: missing)
 
 
 @pytest.fixture
 def model():
-    """A knob that does most of what it does near the high end, without turning back on its way."""
+    """A network whose output changes most near the high end of the knob, and monotonically."""
     torch.manual_seed(0)
     network = EDSR(2, channels=4, blocks=1)
     torch.nn.init.normal_(network.tail.weight, std=0.2)
     model = ConditionedNetwork(network, {"lam": (0.1, 10.0)}).eval()
     with torch.no_grad():
-        model.code[0].weight[:, 1:] = 0  # the place itself, no waves of it
+        model.code[0].weight[:, 1:] = 0  # the knob itself, without its Fourier features
         model.code[0].weight[:, :1] = 1.2
         model.code[0].bias.fill_(0)
         torch.nn.init.constant_(model.heads[0].weight, 0.002)
@@ -34,77 +35,76 @@ def model():
     return model
 
 
-class Photos(list):
+class Images(list):
     skipped = ()
 
 
 @pytest.fixture(scope="module")
-def photos():
-    chance = torch.Generator().manual_seed(1)
-    return Photos(
-        (
-            name,
-            {"input": torch.rand(1, 3, 24, 24, generator=chance), "target": torch.rand(1, 3, 48, 48, generator=chance)},
-        )
+def images():
+    rng = torch.Generator().manual_seed(1)
+    return Images(
+        (name, {"input": torch.rand(1, 3, 24, 24, generator=rng), "target": torch.rand(1, 3, 48, 48, generator=rng)})
         for name in ("first", "second")
     )
 
 
-def test_a_sweep_judges_every_picture_at_every_place(model, photos):
-    swept = sweep_knob(model, SuperResolution(2), photos, count=3, which=["psnr_y", "lpips_alex"])
-    assert [knobs["lam"] for knobs in swept.knobs] == pytest.approx([0.1, 1.0, 10.0])
-    assert list(swept.figures) == ["psnr_y"]
-    rows = swept.pictures["second"]
-    assert len(rows) == 3 and len(swept.moves["first"]) == 2
-    assert swept.figures["psnr_y"][1] == pytest.approx((swept.pictures["first"][1]["psnr_y"] + rows[1]["psnr_y"]) / 2)
+def test_a_sweep_evaluates_every_image_at_every_point(model, images):
+    sweep = sweep_knob(model, SuperResolution(2), images, points=3, metrics=["psnr_y", "lpips_alex"])
+    assert [knobs["lam"] for knobs in sweep.knobs] == pytest.approx([0.1, 1.0, 10.0])
+    assert list(sweep.mean_metrics) == ["psnr_y"]
+    first, second = sweep.image_metrics["first"], sweep.image_metrics["second"]
+    assert len(second) == 3 and len(sweep.step_distances["first"]) == 2
+    assert sweep.mean_metrics["psnr_y"][1] == pytest.approx((first[1]["psnr_y"] + second[1]["psnr_y"]) / 2)
     with torch.no_grad():
-        low, middle = (model(photos[0][1]["input"], lam=lam).clamp(0, 1) for lam in (0.1, 1.0))
-    assert swept.moves["first"][0] == pytest.approx(math.sqrt(SSIM()(low, middle)), rel=1e-4)
+        low, middle = (model(images[0][1]["input"], lam=lam).clamp(0, 1) for lam in (0.1, 1.0))
+    assert sweep.step_distances["first"][0] == pytest.approx(math.sqrt(SSIM()(low, middle)), rel=1e-4)
 
 
-def test_equal_moves_of_an_equalised_slider_look_equally_large(model, photos):
+def test_equal_moves_of_a_calibrated_slider_change_the_output_equally(model, images):
     def unevenness():
         with torch.no_grad():
-            looks = [model(photos[0][1]["input"], **model.knobs_at(i / 6)).clamp(0, 1) for i in range(7)]
-        moves = [SSIM()(x, y).item() ** 0.5 for x, y in itertools.pairwise(looks)]
-        return max(moves) / min(moves)
+            outputs = [model(images[0][1]["input"], **model.knobs_at(i / 6)).clamp(0, 1) for i in range(7)]
+        steps = [SSIM()(x, y).item() ** 0.5 for x, y in itertools.pairwise(outputs)]
+        return max(steps) / min(steps)
 
     before = unevenness()
-    model.slider = sweep_knob(model, SuperResolution(2), Photos(photos[:1]), which=["psnr_y"]).equalised("1 picture")
+    sweep = sweep_knob(model, SuperResolution(2), Images(images[:1]), metrics=["psnr_y"])
+    model.slider = sweep.calibrate_slider("1 image")
     assert before > 1.5
     assert unevenness() < 1.1
 
 
-def table(moves, figures=(1.0, 2.0, 3.0)):
-    rows = [{"psnr_y": value} for value in figures]
-    return KnobSweep((0.0, 0.5, 1.0), ({}, {}, {}), {"a": rows}, {"a": moves}, "root of 1 - SSIM")
+def make_sweep(step_distances, psnr=(1.0, 2.0, 3.0)):
+    rows = [{"psnr_y": value} for value in psnr]
+    return KnobSweep((0.0, 0.5, 1.0), ({}, {}, {}), {"a": rows}, {"a": step_distances}, "root of 1 - SSIM")
 
 
-def test_the_slider_moves_as_far_as_the_pictures_do():
-    slider = table([3.0, 1.0]).equalised("1 picture")
+def test_slider_positions_are_proportional_to_the_distances():
+    slider = make_sweep([3.0, 1.0]).calibrate_slider("1 image")
     assert slider.positions == pytest.approx((0.0, 0.75, 1.0))
     assert slider.fraction(0.375) == pytest.approx(0.25)
 
 
-def test_where_turning_does_nothing_the_slider_goes_through_at_once():
-    slider = table([0.0, 1.0]).equalised("1 picture")
+def test_a_range_without_change_takes_almost_no_slider_length():
+    slider = make_sweep([0.0, 1.0]).calibrate_slider("1 image")
     assert 0 < slider.positions[1] < 1e-3
 
 
-def test_a_knob_that_does_nothing_has_no_slider():
-    with pytest.raises(ValueError, match="Turning the knob changes no picture; train"):
-        table([0.0, 0.0]).equalised("1 picture")
+def test_a_knob_without_effect_has_no_slider():
+    with pytest.raises(ValueError, match="changes the output of no image; train"):
+        make_sweep([0.0, 0.0]).calibrate_slider("1 image")
 
 
-def test_a_picture_that_is_met_exactly_does_not_spoil_the_means():
-    assert table([1.0, 1.0], (30.0, math.inf, 31.0)).figures == {}
+def test_an_image_with_infinite_psnr_is_left_out_of_the_means():
+    assert make_sweep([1.0, 1.0], (30.0, math.inf, 31.0)).mean_metrics == {}
 
 
-def test_one_place_is_no_sweep(model, photos):
-    with pytest.raises(ValueError, match="at least 2 places; got 1"):
-        sweep_knob(model, SuperResolution(2), photos, count=1)
+def test_a_sweep_of_one_point_is_rejected(model, images):
+    with pytest.raises(ValueError, match="points must be an integer at least 2; got 1"):
+        sweep_knob(model, SuperResolution(2), images, points=1)
 
 
-def test_the_slider_keeps_what_was_measured(model, photos):
-    swept = sweep_knob(model, SuperResolution(2), photos, count=3, which=["psnr_y"])
-    assert_close(torch.tensor(swept.equalised("2 pictures").figures["psnr_y"]), torch.tensor(swept.figures["psnr_y"]))
+def test_the_slider_keeps_the_measured_metrics(model, images):
+    sweep = sweep_knob(model, SuperResolution(2), images, points=3, metrics=["psnr_y"])
+    measured, stored = sweep.mean_metrics["psnr_y"], sweep.calibrate_slider("2 images").metrics["psnr_y"]
+    assert_close(torch.tensor(stored), torch.tensor(measured))

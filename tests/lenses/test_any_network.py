@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lossmith import L1, L2, Gram, MissingWeightsError, Timm, Torchvision, WrongWeightsError, parse
+from lossmith import L1, L2, Gram, MissingWeightsError, WrongWeightsError, parse
+from lossmith.backbone import clear_backbones
 from lossmith.engine.feature_extractor import inspect_layers
-from lossmith.lens import clear_backbones
-from lossmith.lenses import _libraries, by_name
+from lossmith.lenses import Timm, Torchvision, _libraries, by_name
 
 models = pytest.importorskip("torchvision.models")
 timm = pytest.importorskip("timm")
@@ -346,7 +346,7 @@ def test_a_plan_needs_no_weights(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("lens", "side", "message"),
     [
-        (lambda: Torchvision("inception_v3", "Mixed_6a", weights="random"), 20, "at least 43 px per side for Mixed_6a"),
+        (lambda: Torchvision("inception_v3", "Mixed_6a", weights="random"), 20, "at least 43 px a side for Mixed_6a"),
         (
             lambda: Torchvision("vit_b_16", "conv_proj", weights="random"),
             64,

@@ -14,9 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lossmith import CLIP, L2, InfoNCE, MissingWeightsError, TextAlignment, TextContrast, WrongWeightsError, parse
-from lossmith.lens import clear_backbones
-from lossmith.lenses import _libraries, clip_checkpoint
+from lossmith import L2, InfoNCE, MissingWeightsError, WrongWeightsError, parse
+from lossmith.backbone import clear_backbones
+from lossmith.lenses import CLIP, _libraries, clip_checkpoint
+from lossmith.losses import TextAlignment, TextContrast
 
 transformers = pytest.importorskip("transformers")
 hub = pytest.importorskip("huggingface_hub")
@@ -208,7 +209,7 @@ def test_gradient_descent_on_the_alignment_lowers_it(clip):
 
 def test_images_can_be_compared_with_images(clip):
     x, y = random_image(2, 30), random_image(2, 30, seed=1)
-    f, g = (clip({"pixels": view})[LAYER].flatten(1) for view in (x, y))
+    f, g = (clip({"pixels": image})[LAYER].flatten(1) for image in (x, y))
     torch.testing.assert_close((L2() @ clip)(x, y), (f - g).square().mean())
     logits = F.cosine_similarity(f[:, None], g[None], dim=2) / 0.1
     expected = (F.cross_entropy(logits, torch.arange(2)) + F.cross_entropy(logits.T, torch.arange(2))) / 2

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lossmith import L2, VGG, WrongWeightsError
-from lossmith.lens import get_backbone
+from lossmith.backbone import get_backbone
 from lossmith.lenses import dists as dists_lens
 from lossmith.lenses import vgg
 from lossmith.lenses.dists import DISTS_LAYERS, PooledVGG, Sensitivity, l2_pool

@@ -13,23 +13,13 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch.testing import assert_close
 
-from lossmith import (
-    L1,
-    L2,
-    Contextual,
-    Distilled,
-    Embedded,
-    SlicedWasserstein,
-    WrongWeightsError,
-    distilled_lpips,
-    perceptual,
-    style,
-)
+from lossmith import L1, L2, WrongWeightsError, perceptual, style
+from lossmith.backbone import clear_backbones, get_backbone
 from lossmith.engine.frozen import count_flops, count_saved_bytes
 from lossmith.engine.layers import Conv, MaxPool, ReLU
-from lossmith.lens import clear_backbones, get_backbone
-from lossmith.lenses import embedded
+from lossmith.lenses import Distilled, Embedded, embedded
 from lossmith.lenses.vgg import STEPS
+from lossmith.losses import Contextual, SlicedWasserstein, distilled_lpips
 from lossmith.pretrained.locate import SOURCES, compute_sha256
 
 FILE = Path(embedded.__file__).with_suffix(".safetensors")
@@ -179,7 +169,8 @@ socket.socket.connect = None
 for name in ("torchvision", "lpips", "ndf", "timm"):
     sys.modules[name] = None
 import torch
-from lossmith import distilled_lpips, parse
+from lossmith import parse
+from lossmith.losses import distilled_lpips
 x = torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32)
 assert (distilled_lpips() + 0.1 * parse("perceptual") + parse("style"))(x.flip(3), x) > 0
 """

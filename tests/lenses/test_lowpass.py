@@ -69,7 +69,7 @@ def test_an_invalid_argument_raises(make, message):
     ("size", "message"),
     [
         ((9, 16), r"Downsample\(4\) expects sides that are multiples of 4; got 9x16. Crop the images to 8x16."),
-        ((3, 16), r"Downsample\(4\) expects images of at least 4 px per side; got 3x16."),
+        ((3, 16), r"Downsample\(4\) needs images of at least 4 px a side; got 3x16."),
     ],
 )
 def test_an_unsupported_image_size_raises(size, message):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lossmith import L2, VGG, AlexNet, Calibrated, lpips
-from lossmith.lens import get_backbone
-from lossmith.lenses import alexnet, vgg
+from lossmith import L2, VGG, lpips
+from lossmith.backbone import get_backbone
+from lossmith.lenses import AlexNet, Calibrated, alexnet, vgg
 
 PUBLISHED = {"p0": 0.722, "p1": 0.138}
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lossmith import VGG, AlexNet, SqueezeNet, perceptual, style
-from lossmith.lens import clear_backbones, get_backbone
-from lossmith.lenses import alexnet, squeezenet
+from lossmith import VGG, perceptual, style
+from lossmith.backbone import clear_backbones, get_backbone
+from lossmith.lenses import AlexNet, SqueezeNet, alexnet, squeezenet
 from lossmith.lenses.sequential_network import CAFFE_MEAN, CAFFE_UNIT, MEAN, STD
 
 

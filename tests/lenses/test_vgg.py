@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from lossmith import L1, VGG, WrongWeightsError
+from lossmith.backbone import clear_backbones, get_backbone
 from lossmith.engine.layers import Conv
-from lossmith.lens import clear_backbones, get_backbone
 from lossmith.lenses.sequential_network import CAFFE_MEAN, CAFFE_UNIT, MEAN, STD
 from lossmith.lenses.vgg import VGGNetwork
 
@@ -63,7 +63,7 @@ def test_the_minimum_size_is_the_smallest_that_works(layer):
     lens = VGG("vgg16", layer, weights="random")
     assert min(lens({"pixels": torch.rand(1, 3, side, side)})[layer].shape[2:]) == 1 or side == 1
     if side > 1:
-        with pytest.raises(ValueError, match=f"vgg16 expects images of at least {side} px per side for the layer"):
+        with pytest.raises(ValueError, match=f"vgg16 needs images of at least {side} px a side for the layer"):
             lens({"pixels": torch.rand(1, 3, side - 1, 40)})
 
 

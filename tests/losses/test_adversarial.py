@@ -1,4 +1,4 @@
-"""The adversarial losses: each kind against an independent computation, and what evaluating leaves alone."""
+"""The adversarial losses: each kind compared with an independent computation, and no side effects."""
 
 import copy
 
@@ -7,25 +7,25 @@ import torch
 import torch.nn.functional as F
 
 from lossmith import L1, parse
-from lossmith.losses.adversarial import Adversarial, FeatureMatching
+from lossmith.losses import Adversarial, FeatureMatching
 
 KINDS = ("vanilla", "lsgan", "hinge", "wasserstein", "relativistic")
 every_kind = pytest.mark.parametrize("kind", KINDS)
-every_critic = pytest.mark.parametrize("critic", ["patch", "unet"])
+every_discriminator = pytest.mark.parametrize("name", ["patch", "unet"])
 
 
-def small(kind="vanilla", critic="patch", **other):
+def small(kind="vanilla", name="patch", **options):
     if kind == "wasserstein":
-        other = {"penalty": "gp", **other}
-    return Adversarial(critic, kind, **{"width": 4, **other})
+        options = {"penalty": "gp", **options}
+    return Adversarial(name, kind, **{"width": 4, **options})
 
 
 def bce(logits, real):
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)), reduction="none")
 
 
-def networks_part(kind, fake, real):
-    """What the network lowers, from each paper's formula, with torch's own losses where there are any."""
+def generator_loss(kind, fake, real):
+    """Return the network's loss by each paper's formula, with torch's own losses where they exist."""
     return {
         "vanilla": lambda: bce(fake, True),
         "lsgan": lambda: 0.5 * F.mse_loss(fake, torch.ones_like(fake), reduction="none"),
@@ -35,8 +35,8 @@ def networks_part(kind, fake, real):
     }[kind]()
 
 
-def critics_part(kind, fake, real):
-    """What the critic lowers."""
+def expected_discriminator_loss(kind, fake, real):
+    """Return the discriminator's loss by each paper's formula."""
     return {
         "vanilla": lambda: bce(real, True) + bce(fake, False),
         "lsgan": lambda: 0.5 * (real - 1) ** 2 + 0.5 * fake**2,
@@ -47,95 +47,98 @@ def critics_part(kind, fake, real):
 
 
 @every_kind
-@every_critic
-def test_the_networks_part_agrees_with_the_papers_formula(kind, critic, image_pair, assert_parity):
-    loss = small(kind, critic)
-    judge = loss.learner.critic
+@every_discriminator
+def test_the_networks_loss_agrees_with_the_papers_formula(kind, name, image_pair, assert_parity):
+    loss = small(kind, name)
+    discriminator = loss.discriminator
     assert_parity(
         lambda x, y: loss.evaluate({"pred": x, "target": y})["Adversarial"],
-        lambda x, y: networks_part(kind, judge(x), judge(y)).flatten(1).mean(dim=1),
+        lambda x, y: generator_loss(kind, discriminator(x), discriminator(y)).flatten(1).mean(dim=1),
         *image_pair(),
     )
 
 
 @every_kind
-def test_the_critics_part_agrees_with_the_papers_formula(kind, image_pair):
+def test_the_discriminators_loss_agrees_with_the_papers_formula(kind, image_pair):
     pred, target = image_pair()
     loss = small(kind)
-    judge = copy.deepcopy(loss.learner.critic)
-    judge.iterate()
-    value = loss.discriminator_step(pred, target)["critic"]
-    torch.testing.assert_close(value, critics_part(kind, judge(pred), judge(target)))
+    discriminator = copy.deepcopy(loss.discriminator)
+    discriminator.update_spectral_norm()
+    value = loss.discriminator_step(pred, target)["loss"]
+    torch.testing.assert_close(value, expected_discriminator_loss(kind, discriminator(pred), discriminator(target)))
 
 
-TAKING = [kind for kind in KINDS if kind != "relativistic"]
+MASKABLE = [kind for kind in KINDS if kind != "relativistic"]
 
 
 @pytest.fixture
-def holed(image_pair):
-    """Pictures that give several verdicts, a mask of them, and what of it lies in each verdict's place."""
+def masked_images(image_pair):
+    """Return images with several logits, a mask, and the masked fraction of each logit's position."""
     pred, target = image_pair(side=48)
     mask = (torch.rand(len(pred), 1, 48, 48, generator=torch.Generator().manual_seed(3)) < 0.3).float()
     mask[0, :, :, 24:] = 0
     return pred, target, mask, F.adaptive_avg_pool2d(mask, 4)
 
 
-@pytest.mark.parametrize("kind", TAKING)
-def test_under_a_mask_the_network_answers_for_what_it_covers_of_each_picture(kind, holed):
-    pred, target, mask, parts = holed
+@pytest.mark.parametrize("kind", MASKABLE)
+def test_with_a_mask_the_networks_loss_is_averaged_over_the_masked_part(kind, masked_images):
+    pred, target, mask, fractions = masked_images
     loss = small(kind)
-    fake = loss.learner.critic(pred)
-    wanted = (networks_part(kind, fake, None) * parts).sum(dim=(1, 2, 3)) / parts.sum(dim=(1, 2, 3))
-    views = {"pred": pred, "target": target, "mask": mask}
-    torch.testing.assert_close(loss.on(mask="mask").evaluate(views)["Adversarial"], wanted)
+    fake = loss.discriminator(pred)
+    expected = (generator_loss(kind, fake, None) * fractions).sum(dim=(1, 2, 3)) / fractions.sum(dim=(1, 2, 3))
+    inputs = {"pred": pred, "target": target, "mask": mask}
+    torch.testing.assert_close(loss.on(mask="mask").evaluate(inputs)["Adversarial"], expected)
 
 
-def test_under_a_mask_a_critic_of_least_squares_learns_the_mask(holed):
-    pred, target, mask, parts = holed
+def test_with_a_mask_a_least_squares_discriminator_regresses_the_mask(masked_images):
+    pred, target, mask, fractions = masked_images
     loss = small("lsgan")
-    judge = copy.deepcopy(loss.learner.critic)
-    judge.iterate()
-    value = loss.discriminator_step(pred, target, mask)["critic"]
-    learnt = F.mse_loss(judge(target), torch.ones_like(parts)) + F.mse_loss(judge(pred), 1 - parts)
-    unavoidable = (parts * (1 - parts)).mean()  # of a verdict for both, which no gradient sees
-    torch.testing.assert_close(value, (learnt + unavoidable) / 2)
+    discriminator = copy.deepcopy(loss.discriminator)
+    discriminator.update_spectral_norm()
+    value = loss.discriminator_step(pred, target, mask)["loss"]
+    errors = F.mse_loss(discriminator(target), torch.ones_like(fractions))
+    errors = errors + F.mse_loss(discriminator(pred), 1 - fractions)
+    constant = (fractions * (1 - fractions)).mean()  # of a logit for both classes; it has no gradient
+    torch.testing.assert_close(value, (errors + constant) / 2)
 
 
-@pytest.mark.parametrize("kind", TAKING)
-def test_a_mask_of_everything_changes_nothing(kind, image_pair):
+@pytest.mark.parametrize("kind", MASKABLE)
+def test_a_full_mask_changes_nothing(kind, image_pair):
     pred, target = image_pair()
     one, other = small(kind), small(kind)
-    torch.testing.assert_close(one.discriminator_step(pred, target, torch.ones_like(pred[:, :1])), other.discriminator_step(pred, target))
+    torch.testing.assert_close(
+        one.discriminator_step(pred, target, torch.ones_like(pred[:, :1])), other.discriminator_step(pred, target)
+    )
     torch.testing.assert_close(one(pred, target), other(pred, target))
 
 
-def test_verdicts_that_are_compared_take_no_mask(holed):
-    pred, target, mask, _ = holed
-    with pytest.raises(ValueError, match=r'"relativistic".*takes no mask; take another kind'):
+def test_the_relativistic_kind_accepts_no_mask(masked_images):
+    pred, target, mask, _ = masked_images
+    with pytest.raises(ValueError, match=r'"relativistic".*accepts no mask; choose another kind'):
         small("relativistic").on(mask="mask")(pred=pred, target=target, mask=mask)
 
 
-def saying(verdict, kind):
-    """A loss whose critic says the same to everything."""
+def with_constant_logit(logit, kind):
+    """Return a loss whose discriminator gives the same logit to every image."""
     loss = small(kind)
-    last = loss.learner.critic.layers[-1]
-    last.weight, last.bias = torch.zeros_like(last.weight), torch.full_like(last.bias, verdict)
+    last = loss.discriminator.layers[-1]
+    last.weight, last.bias = torch.zeros_like(last.weight), torch.full_like(last.bias, logit)
     return loss
 
 
-def test_hinge_passes_verdicts_on_as_they_are(image_pair):
-    assert saying(-3.0, "hinge")(*image_pair()) == 3  # through MONAI's tanh it is 1.995
+def test_hinge_is_the_negative_logit(image_pair):
+    assert with_constant_logit(-3.0, "hinge")(*image_pair()) == 3  # through MONAI's tanh it is 1.995
 
 
 @pytest.mark.parametrize(
     ("kind", "value"), [("vanilla", 2.1269), ("lsgan", 4.5), ("wasserstein", 2.0), ("relativistic", 1.3863)]
 )
-def test_a_verdict_of_minus_two_is_worth(kind, value, image_pair):
-    torch.testing.assert_close(saying(-2.0, kind)(*image_pair()), torch.tensor(value), rtol=1e-4, atol=0)
+def test_the_value_of_a_logit_of_minus_two_is(kind, value, image_pair):
+    torch.testing.assert_close(with_constant_logit(-2.0, kind)(*image_pair()), torch.tensor(value), rtol=1e-4, atol=0)
 
 
 @every_kind
-def test_a_single_picture_is_judged_by_itself_unless_the_kind_compares(kind, image_pair):
+def test_the_value_of_an_image_depends_on_the_batch_only_for_the_relativistic_kind(kind, image_pair):
     pred, target = image_pair(n=3)
     loss = small(kind)
     whole = loss.evaluate({"pred": pred, "target": target})["Adversarial"]
@@ -144,67 +147,67 @@ def test_a_single_picture_is_judged_by_itself_unless_the_kind_compares(kind, ima
     assert loss.is_batch_dependent is (kind == "relativistic")
 
 
-@every_critic
-def test_evaluating_in_any_mode_changes_nothing(critic, image_pair):
-    loss = small(critic=critic).train()
+@every_discriminator
+def test_an_evaluation_in_training_mode_changes_no_state(name, image_pair):
+    loss = small(name=name).train()
     before = copy.deepcopy(loss.state_dict())
     pred, target = image_pair()
     loss(pred.requires_grad_(), target).backward()
     after = loss.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items() if isinstance(value, torch.Tensor))
-    assert after["learner._extra_state"] == before["learner._extra_state"] == {"steps": 0}
+    assert after["discriminator_trainer._extra_state"] == before["discriminator_trainer._extra_state"] == {"steps": 0}
 
 
-def test_no_optimiser_and_no_gradient_finds_the_critic(image_pair):
+def test_the_discriminator_has_no_parameters_and_receives_no_gradient(image_pair):
     loss = (L1() + 0.1 * small()).requires_grad_(True)
-    loss(*(picture.requires_grad_() for picture in image_pair())).backward()
+    loss(*(image.requires_grad_() for image in image_pair())).backward()
     assert not list(loss.parameters())
     assert all(buffer.grad is None and not buffer.requires_grad for buffer in loss.buffers())
 
 
-def test_the_text_brings_the_same_critic_back_and_leaves_the_worlds_dice_alone(image_pair):
-    dice = torch.get_rng_state()
+def test_parsing_the_text_restores_the_discriminator_without_touching_the_random_state(image_pair):
+    state = torch.get_rng_state()
     loss = small("hinge", penalty="r1", betas=[0, 0.9], seed=3)
     assert repr(loss) == 'Adversarial("patch", "hinge", penalty="r1", width=4, betas=[0, 0.9], seed=3)'
-    again = parse(repr(loss))
-    assert torch.equal(torch.get_rng_state(), dice)
-    assert torch.equal(again(*image_pair()), loss(*image_pair()))
+    parsed = parse(repr(loss))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(parsed(*image_pair()), loss(*image_pair()))
     assert not torch.equal(parse(repr(loss).replace("seed=3", "seed=4"))(*image_pair()), loss(*image_pair()))
 
 
-def test_defaults_are_left_out_of_the_text():
+def test_the_text_omits_defaults():
     assert repr(Adversarial(betas=[0.9, 0.99])) == "Adversarial()"
     assert repr(Adversarial("patch")) == 'Adversarial("patch")'
     assert repr(Adversarial("unet", "hinge")) == 'Adversarial("unet", "hinge")'
 
 
-def test_its_citation_names_what_it_uses():
-    papers = Adversarial("patch", "lsgan", penalty="gp", width=4).citation_keys
-    assert papers == ("isola2017", "mao2017", "miyato2018", "gulrajani2017")
+def test_the_citation_keys_are_those_of_its_parts():
+    keys = Adversarial("patch", "lsgan", penalty="gp", width=4).citation_keys
+    assert keys == ("isola2017", "mao2017", "miyato2018", "gulrajani2017")
 
 
-def test_only_verdicts_themselves_have_no_lower_bound():
+def test_only_raw_logits_have_no_lower_bound():
     assert small("hinge").value_range[0] == small("wasserstein").value_range[0] == -float("inf")
     assert small("vanilla").value_range[0] == small("lsgan").value_range[0] == small("relativistic").value_range[0] == 0
 
 
-def test_it_compiles_whole_and_not_again_when_the_critic_has_learned(image_pair):
+def test_it_compiles_in_one_graph_and_does_not_recompile_after_a_discriminator_step(image_pair):
     loss = small("relativistic")
     pred, target = image_pair(side=24)
-    run = torch.compile(loss.measure, fullgraph=True, backend="eager")
+    compiled = torch.compile(loss.measure, fullgraph=True, backend="eager")
     for _ in range(3):
         with torch._dynamo.config.patch(error_on_recompile=True):
-            torch.testing.assert_close(run(pred, target), loss.measure(pred, target))
+            torch.testing.assert_close(compiled(pred, target), loss.measure(pred, target))
         loss.discriminator_step(pred, target)
 
 
-def test_feature_matching_is_the_l1_between_the_layers_outputs(image_pair, assert_parity):
+def test_feature_matching_is_the_l1_between_the_layer_outputs(image_pair, assert_parity):
     loss = FeatureMatching("patch", width=4)
-    *inner, _ = loss.learner.critic.layers
+    *hidden, _ = loss.discriminator.layers
 
     def theirs(x, y):
         total = 0
-        for layer in inner:
+        for layer in hidden:
             x, y = F.leaky_relu(layer(x), 0.2), F.leaky_relu(layer(y), 0.2)
             total = total + F.l1_loss(x, y)
         return total
@@ -215,20 +218,23 @@ def test_feature_matching_is_the_l1_between_the_layers_outputs(image_pair, asser
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Adversarial("resnet"), """A critic wants critic="patch", "unet"; got 'resnet'."""),
-        (lambda: Adversarial("patch", "gan"), 'A critic wants kind="vanilla", "lsgan", "hinge", .*; got \'gan\''),
-        (lambda: small(penalty="r3"), """A critic wants penalty="r1", "r2", "gp"; got 'r3'."""),
-        (lambda: small(gamma=0), "A critic wants gamma as a number above 0; got 0."),
-        (lambda: small(lr=float("nan")), "A critic wants lr as a number above 0; got nan."),
-        (lambda: small(every=0), "A critic wants every as a whole number of at least 1; got 0."),
-        (lambda: small(seed=-1), "A critic wants seed as a whole number of at least 0; got -1."),
-        (lambda: small(betas=0.9), r"A critic wants betas as two numbers in \[0, 1\); got 0.9."),
-        (lambda: small(betas=[0.9, 1]), r"A critic wants betas as two numbers in \[0, 1\); got \[0.9, 1\]."),
-        (lambda: small(width=0), "A critic wants width as a whole number of at least 1; got 0."),
-        (lambda: Adversarial("patch", "wasserstein"), 'A wasserstein critic wants penalty="gp" or another;'),
+        (lambda: Adversarial("resnet"), "discriminator must be one of 'patch', 'unet'; got 'resnet'."),
+        (
+            lambda: Adversarial("patch", "gan"),
+            r"kind of adversarial loss must be one of 'vanilla', 'lsgan', 'hinge', .*; got 'gan'",
+        ),
+        (lambda: small(penalty="r3"), "discriminator penalty must be one of 'r1', 'r2', 'gp'; got 'r3'."),
+        (lambda: small(gamma=0), "discriminator gamma must be positive; got 0."),
+        (lambda: small(lr=float("nan")), "discriminator lr must be a finite number"),
+        (lambda: small(penalty_every=0), "discriminator penalty_every must be an integer at least 1; got 0."),
+        (lambda: small(seed=-1), "discriminator seed must be an integer at least 0; got -1."),
+        (lambda: small(betas=0.9), r"discriminator betas must be two numbers in \[0, 1\); got 0.9."),
+        (lambda: small(betas=[0.9, 1]), r"discriminator betas must be two numbers in \[0, 1\); got \[0.9, 1\]."),
+        (lambda: small(width=0), "discriminator width must be an integer at least 1; got 0."),
+        (lambda: Adversarial("patch", "wasserstein"), '"wasserstein" needs a gradient penalty'),
     ],
 )
-def test_a_bad_argument_is_refused(make, message):
+def test_an_invalid_argument_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -236,14 +242,14 @@ def test_a_bad_argument_is_refused(make, message):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((1, 3, 40, 23), r'Adversarial\("patch", width=4\) wants pictures of at least 24 px a side; got 40x23.'),
-        ((1, 1, 40, 40), r"wants pictures \(N, 3, H, W\); got \(1, 1, 40, 40\). Give channels=..., or take the lens"),
-        ((2, 40, 40), r"wants pictures \(N, 3, H, W\); got \(2, 40, 40\)"),
+        ((1, 3, 40, 23), r'Adversarial\("patch", width=4\) needs images of at least 24 px a side; got 40x23.'),
+        ((1, 1, 40, 40), r"needs images \(N, 3, H, W\); got \(1, 1, 40, 40\). Set channels=..., or remove the lens"),
+        ((2, 40, 40), r"needs images \(N, 3, H, W\); got \(2, 40, 40\)"),
     ],
 )
-def test_a_picture_that_the_critic_cannot_look_at_is_refused(shape, message):
-    picture = torch.rand(shape)
+def test_an_image_that_the_discriminator_cannot_process_raises(shape, message):
+    image = torch.rand(shape)
     with pytest.raises(ValueError, match=message):
-        small()(picture, picture)
+        small()(image, image)
     with pytest.raises(ValueError, match=message):
-        small().discriminator_step(picture, picture)
+        small().discriminator_step(image, image)

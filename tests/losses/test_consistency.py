@@ -1,4 +1,4 @@
-"""LR-consistency: the true picture is consistent, another is not, and only the prediction learns."""
+"""LR-consistency: the true image is consistent, others are not, and only the prediction receives a gradient."""
 
 import pytest
 import torch
@@ -7,28 +7,28 @@ from lossmith.data import downsample, upsample
 from lossmith.losses.consistency import LRConsistency
 
 
-def views(scale, *, side=24):
+def make_images(scale, *, side=24):
     generator = torch.Generator().manual_seed(0)
     large = torch.rand(2, 3, side, 2 * side, generator=generator, dtype=torch.float64)
     return large, downsample(large, scale)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_the_picture_that_was_made_small_is_consistent(scale):
-    large, small = views(scale)
+def test_the_source_of_the_input_is_consistent(scale):
+    large, small = make_images(scale)
     assert LRConsistency(scale)(large, input=small) == 0
     assert LRConsistency()(large, input=small) == 0
 
 
-def test_enlarging_alone_is_not():
-    small = views(4)[1]
+def test_bicubic_upscaling_is_not_consistent():
+    small = make_images(4)[1]
     assert LRConsistency()(upsample(small, 4), input=small) > 1e-2
 
 
-def test_after_rounding_to_8_bits_about_a_thousandth_is_left():
-    large, _ = views(4, side=48)
-    left = LRConsistency()(large, input=downsample(large, 4, quantize=True))
-    assert 5e-4 < left < 2e-3
+def test_the_value_after_8_bit_rounding_is_about_a_thousandth():
+    large, _ = make_images(4, side=48)
+    value = LRConsistency()(large, input=downsample(large, 4, quantize=True))
+    assert 5e-4 < value < 2e-3
 
 
 def test_area_is_the_mean_of_each_block():
@@ -37,7 +37,7 @@ def test_area_is_the_mean_of_each_block():
 
 
 def test_the_gradient_reaches_every_pixel_of_pred_and_none_of_the_input():
-    large, small = views(3)
+    large, small = make_images(3)
     pred = (large + 0.1).requires_grad_()
     small.requires_grad_()
     LRConsistency()(pred, input=small).backward()
@@ -46,7 +46,7 @@ def test_the_gradient_reaches_every_pixel_of_pred_and_none_of_the_input():
 
 
 def test_the_gradient_is_the_derivative():
-    small = views(2, side=4)[1]
+    small = make_images(2, side=4)[1]
     pred = upsample(small, 2).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: LRConsistency(2)(x, input=small), pred, fast_mode=True)
 
@@ -54,14 +54,14 @@ def test_the_gradient_is_the_derivative():
 @pytest.mark.parametrize(
     ("loss", "shape", "message"),
     [
-        (LRConsistency(4), (1, 3, 4, 6), r"LRConsistency\(4\) wants a prediction 4 times as large as the input; got"),
-        (LRConsistency(), (1, 3, 5, 6), "wants a prediction a whole number of times as large as the input; got"),
-        (LRConsistency(), (1, 3, 4, 3), "wants a prediction a whole number of times as large as the input; got"),
-        (LRConsistency(), (1, 1, 4, 6), "wants a prediction a whole number of times as large as the input; got"),
-        (LRConsistency(), (1, 3, 24, 30), "wants a prediction a whole number of times as large as the input; got"),
+        (LRConsistency(4), (1, 3, 4, 6), r"LRConsistency\(4\) needs a prediction 4 times as large as the input; got"),
+        (LRConsistency(), (1, 3, 5, 6), "needs a prediction an integer number of times as large as the input; got"),
+        (LRConsistency(), (1, 3, 4, 3), "needs a prediction an integer number of times as large as the input; got"),
+        (LRConsistency(), (1, 1, 4, 6), "needs a prediction an integer number of times as large as the input; got"),
+        (LRConsistency(), (1, 3, 24, 30), "needs a prediction an integer number of times as large as the input; got"),
     ],
 )
-def test_sizes_in_another_proportion_are_refused(loss, shape, message):
+def test_sizes_of_another_ratio_raise(loss, shape, message):
     with pytest.raises(ValueError, match=message):
         loss(torch.rand(1, 3, 12, 12), input=torch.rand(shape))
 
@@ -69,11 +69,11 @@ def test_sizes_in_another_proportion_are_refused(loss, shape, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LRConsistency(0), "LRConsistency wants a whole scale of at least 1; got 0."),
-        (lambda: LRConsistency(2.0), "LRConsistency wants a whole scale of at least 1; got 2.0."),
-        (lambda: LRConsistency(2, "lanczos"), 'LRConsistency knows the kernels "bicubic", "area"; got \'lanczos\'.'),
+        (lambda: LRConsistency(0), "LRConsistency scale must be an integer at least 1; got 0."),
+        (lambda: LRConsistency(2.0), "LRConsistency scale must be an integer at least 1; got 2.0."),
+        (lambda: LRConsistency(2, "lanczos"), "LRConsistency kernel must be one of 'bicubic', 'area'; got 'lanczos'."),
     ],
 )
-def test_a_bad_argument_is_refused(make, message):
+def test_an_invalid_argument_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()

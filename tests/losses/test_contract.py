@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossmith import Loss, TextAlignment, TextureStructure, losses, parse
+from lossmith import Loss, losses, parse
 from lossmith.doctor import check
 from lossmith.doctor.edge_cases import FINITE_CASES
 from lossmith.formula.example_input import ExampleInput
+from lossmith.losses import TextAlignment, TextureStructure
 
 SIDE = 24
 

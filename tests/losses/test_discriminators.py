@@ -1,4 +1,4 @@
-"""The critics: the published networks, and a spectral norm that looking does not change."""
+"""The discriminators: parity with the published networks, and the spectral norm."""
 
 import copy
 
@@ -10,12 +10,12 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from lossmith.losses.discriminators import (
     DISCRIMINATORS,
-    Conv,
     PatchDiscriminator,
+    SpectralNormConv2d,
     UNetDiscriminator,
 )
 
-every_critic = pytest.mark.parametrize("critic", DISCRIMINATORS.values())
+every_discriminator = pytest.mark.parametrize("build", DISCRIMINATORS.values())
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,8 @@ def seeded():
     torch.manual_seed(0)
 
 
-def test_the_patch_critic_is_that_of_pix2pix_without_normalisation():
-    ours = PatchDiscriminator(3, 6, spectral=False)
+def test_the_patch_discriminator_is_that_of_pix2pix_without_normalisation():
+    ours = PatchDiscriminator(3, 6, spectral_norm=False)
     rows = [(3, 6, 2), (6, 12, 2), (12, 24, 2), (24, 48, 1), (48, 1, 1)]
     theirs = nn.Sequential()
     for inputs, outputs, stride in rows:
@@ -36,8 +36,8 @@ def test_the_patch_critic_is_that_of_pix2pix_without_normalisation():
     assert torch.equal(ours(image), theirs(image))
 
 
-def test_the_unet_critic_is_that_of_real_esrgan():
-    ours, image = UNetDiscriminator(3, 4, spectral=False), torch.rand(2, 3, 24, 32)
+def test_the_unet_discriminator_is_that_of_real_esrgan():
+    ours, image = UNetDiscriminator(3, 4, spectral_norm=False), torch.rand(2, 3, 24, 32)
     w = dict(enumerate([ours.first.weight, *(c.weight for part in (ours.down, ours.up, ours.flat) for c in part)]))
 
     def up(features):
@@ -56,71 +56,73 @@ def test_the_unet_critic_is_that_of_real_esrgan():
     torch.testing.assert_close(ours(image), F.conv2d(out, ours.last.weight, ours.last.bias, 1, 1))
 
 
-@pytest.mark.parametrize(("critic", "millions"), [(PatchDiscriminator, 2.77), (UNetDiscriminator, 4.38)])
-def test_the_usual_width_has_the_published_size(critic, millions):
+@pytest.mark.parametrize(("build", "millions"), [(PatchDiscriminator, 2.77), (UNetDiscriminator, 4.38)])
+def test_the_default_width_has_the_published_size(build, millions):
     with torch.device("meta"):
-        count = sum(weight.numel() for weight in critic().parameters())
+        count = sum(weight.numel() for weight in build().parameters())
     assert count / 1e6 == pytest.approx(millions, abs=0.01)
 
 
 def test_the_spectral_norm_agrees_with_pytorch_in_value_and_gradient():
-    ours, image = Conv(3, 8, 4, stride=2, spectral=True), torch.rand(1, 3, 12, 12)
+    ours, image = SpectralNormConv2d(3, 8, 4, stride=2, spectral_norm=True), torch.rand(1, 3, 12, 12)
     theirs = nn.Conv2d(3, 8, 4, 2, 1)
     theirs.load_state_dict(ours.state_dict(), strict=False)
     theirs = spectral_norm(theirs, n_power_iterations=100).train()
     for _ in range(100):
-        ours.iterate()
+        ours.power_iteration()
     torch.testing.assert_close(ours(image), theirs(image))
     ours(image).square().sum().backward()
     theirs(image).square().sum().backward()
     torch.testing.assert_close(ours.weight.grad, theirs.parametrizations.weight.original.grad, rtol=1e-3, atol=1e-4)
 
 
-def test_a_kernel_of_nothing_stays_nothing():
-    conv = Conv(3, 8, 4, spectral=True)
+def test_a_zero_kernel_has_a_finite_gradient():
+    conv = SpectralNormConv2d(3, 8, 4, spectral_norm=True)
     nn.init.zeros_(conv.weight)
-    conv.iterate()
+    conv.power_iteration()
     conv(torch.rand(1, 3, 8, 8)).sum().backward()
     assert conv.weight.grad.isfinite().all()
 
 
-@every_critic
-def test_looking_changes_nothing_in_any_mode(critic):
-    critic = critic(3, 4, spectral=True).train()
-    before = copy.deepcopy(critic.state_dict())
-    critic(torch.rand(1, 3, 32, 32))
-    assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
+@every_discriminator
+def test_a_forward_pass_in_training_mode_changes_no_state(build):
+    discriminator = build(3, 4, spectral_norm=True).train()
+    before = copy.deepcopy(discriminator.state_dict())
+    discriminator(torch.rand(1, 3, 32, 32))
+    assert all(torch.equal(value, before[name]) for name, value in discriminator.state_dict().items())
 
 
-@every_critic
-def test_it_iterates_towards_the_greatest_singular_value(critic):
-    critic = critic(3, 4, spectral=True)
-    convs = [layer for layer in critic.modules() if isinstance(layer, Conv) and layer.u is not None]
-    assert len(convs) == (3 if isinstance(critic, PatchDiscriminator) else 8)
+@every_discriminator
+def test_power_iterations_converge_to_the_largest_singular_value(build):
+    discriminator = build(3, 4, spectral_norm=True)
+    convs = [
+        layer for layer in discriminator.modules() if isinstance(layer, SpectralNormConv2d) and layer.u is not None
+    ]
+    assert len(convs) == (3 if isinstance(discriminator, PatchDiscriminator) else 8)
     for _ in range(300):
-        critic.iterate()
+        discriminator.update_spectral_norm()
     for conv in convs:
-        rows = conv.weight.flatten(1)
-        torch.testing.assert_close((rows.t() @ conv.u).norm(), torch.linalg.matrix_norm(rows, 2), rtol=1e-3, atol=0)
+        matrix = conv.weight.flatten(1)
+        torch.testing.assert_close((matrix.t() @ conv.u).norm(), torch.linalg.matrix_norm(matrix, 2), rtol=1e-3, atol=0)
 
 
-@every_critic
-@pytest.mark.parametrize("more", [(0, 0), (0, 13), (7, 1)])
-def test_any_picture_that_is_large_enough_gets_verdicts(critic, more):
-    height, width = (critic.smallest + extra for extra in more)
-    assert critic(3, 2)(torch.rand(1, 3, height, width)).numel() > 0
+@every_discriminator
+@pytest.mark.parametrize("extra", [(0, 0), (0, 13), (7, 1)])
+def test_an_image_of_the_minimal_size_or_larger_gives_logits(build, extra):
+    height, width = (build.min_size + pixels for pixels in extra)
+    assert build(3, 2)(torch.rand(1, 3, height, width)).numel() > 0
     with pytest.raises(RuntimeError):
-        critic(3, 2)(torch.rand(1, 3, critic.smallest - 1, critic.smallest - 1))
+        build(3, 2)(torch.rand(1, 3, build.min_size - 1, build.min_size - 1))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PatchDiscriminator(0), "A critic wants channels as a whole number of at least 1; got 0."),
-        (lambda: UNetDiscriminator(3, 1.5), "A critic wants width as a whole number of at least 1; got 1.5."),
-        (lambda: UNetDiscriminator(3, 4, spectral=1), "A critic wants spectral to be True or False; got 1."),
+        (lambda: PatchDiscriminator(0), "discriminator channels must be an integer at least 1; got 0."),
+        (lambda: UNetDiscriminator(3, 1.5), "discriminator width must be an integer at least 1; got 1.5."),
+        (lambda: UNetDiscriminator(3, 4, spectral_norm=1), "discriminator spectral_norm must be True or False; got 1."),
     ],
 )
-def test_a_bad_argument_is_refused(make, message):
+def test_an_invalid_argument_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()

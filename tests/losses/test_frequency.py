@@ -1,4 +1,4 @@
-"""Focal frequency loss: parity with its authors' package; the recipes on bands and waves."""
+"""Focal frequency loss: parity with its authors' package; the Fourier and wavelet recipes."""
 
 import itertools
 
@@ -27,19 +27,19 @@ def test_it_agrees_with_the_authors_package(options, image_pair, assert_parity):
     assert_parity(FocalFrequency(**options), package.FocalFrequencyLoss(**options), *image_pair(n=3, side=18))
 
 
-def test_a_picture_with_odd_sides_agrees_too(assert_parity):
+def test_images_with_odd_sides_agree_too(assert_parity):
     package = pytest.importorskip("focal_frequency_loss")
-    views = torch.rand(2, 2, 3, 9, 15, generator=torch.Generator().manual_seed(0))
-    assert_parity(FocalFrequency(), package.FocalFrequencyLoss(), *views)
-    assert_parity(FocalFrequency(patch_factor=3), package.FocalFrequencyLoss(patch_factor=3), *views)
+    images = torch.rand(2, 2, 3, 9, 15, generator=torch.Generator().manual_seed(0))
+    assert_parity(FocalFrequency(), package.FocalFrequencyLoss(), *images)
+    assert_parity(FocalFrequency(patch_factor=3), package.FocalFrequencyLoss(patch_factor=3), *images)
 
 
-def test_without_a_focus_it_is_l2(image_pair):
+def test_alpha_zero_is_l2(image_pair):
     torch.testing.assert_close(FocalFrequency(alpha=0)(*image_pair()), L2()(*image_pair()))
 
 
-def test_one_wrong_wave_counts_in_full():
-    wave = torch.cos(2 * torch.pi * torch.arange(8) / 8).expand(1, 1, 8, 8)  # its two coefficients are equally wrong
+def test_a_single_wave_has_weight_one():
+    wave = torch.cos(2 * torch.pi * torch.arange(8) / 8).expand(1, 1, 8, 8)  # its two coefficients have equal errors
     torch.testing.assert_close(FocalFrequency()(wave, torch.zeros_like(wave)), L2()(wave, torch.zeros_like(wave)))
 
 
@@ -49,14 +49,14 @@ def test_a_large_power_of_a_large_error_stays_finite():
 
 
 @pytest.mark.parametrize("option", ["ave_spectrum", "batch_matrix"])
-def test_a_statistic_of_the_batch_is_said_to_mix_it(option):
+def test_batch_statistics_make_it_batch_dependent(option):
     assert FocalFrequency(**{option: True}).is_batch_dependent
     assert not FocalFrequency().is_batch_dependent
 
 
-def test_pictures_that_cannot_be_cut_into_patches_are_refused():
+def test_sides_that_are_not_divisible_raise():
     x = torch.rand(1, 3, 6, 8)
-    message = r"FocalFrequency\(1.0, 4\) wants sides that are multiples of 4; got 6x8. Crop the pictures to 4x8."
+    message = r"FocalFrequency\(1.0, 4\) needs sides that are multiples of 4; got 6x8. Crop the images to 4x8."
     with pytest.raises(ValueError, match=message):
         FocalFrequency(patch_factor=4)(x, x)
 
@@ -64,33 +64,33 @@ def test_pictures_that_cannot_be_cut_into_patches_are_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"alpha": "a"}, "FocalFrequency wants a finite number; got 'a'."),
-        ({"alpha": -1}, "FocalFrequency wants alpha of at least 0; got -1."),
-        ({"patch_factor": 0}, "FocalFrequency wants a whole patch_factor of at least 1; got 0."),
-        ({"log_matrix": 1}, "FocalFrequency wants log_matrix to be True or False; got 1."),
+        ({"alpha": "a"}, "FocalFrequency alpha must be a finite number.*; got 'a'."),
+        ({"alpha": -1}, "FocalFrequency alpha must be at least 0; got -1."),
+        ({"patch_factor": 0}, "FocalFrequency patch_factor must be an integer at least 1; got 0."),
+        ({"log_matrix": 1}, "FocalFrequency log_matrix must be True or False; got 1."),
     ],
 )
-def test_a_bad_argument_is_refused(arguments, message):
+def test_an_invalid_argument_raises(arguments, message):
     with pytest.raises(ValueError, match=message):
         FocalFrequency(**arguments)
 
 
 @pytest.mark.parametrize("loss", [FocalFrequency(), FocalFrequency(patch_factor=2, log_matrix=True), fft_l1()])
-def test_it_compiles_without_a_break(loss, image_pair):
+def test_it_compiles_without_a_graph_break(loss, image_pair):
     compiled = torch.compile(1.0 * loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*image_pair(side=8)), loss(*image_pair(side=8)))
 
 
-def test_the_focus_moves_with_the_gradient_held(image_pair):
-    """The weights are no function of the prediction: the gradient is 2 w d, whatever the weights would do."""
+def test_the_weights_are_constant_in_the_gradient(image_pair):
+    """The gradient is 2 w d, with weights w that are not differentiated."""
     pred, target = image_pair(n=1, dtype=torch.float64)
     pred.requires_grad_()
     loss = FocalFrequency()
-    (found,) = torch.autograd.grad(loss(pred, target), pred)
-    off = torch.fft.fft2(pred.detach() - target, norm="ortho")
-    weights = off.abs() / off.abs().amax(dim=(2, 3), keepdim=True)
-    wanted = torch.fft.ifft2(2 * weights * off, norm="ortho").real / pred.numel()
-    torch.testing.assert_close(found, wanted)
+    (gradient,) = torch.autograd.grad(loss(pred, target), pred)
+    difference = torch.fft.fft2(pred.detach() - target, norm="ortho")
+    weights = difference.abs() / difference.abs().amax(dim=(2, 3), keepdim=True)
+    expected = torch.fft.ifft2(2 * weights * difference, norm="ortho").real / pred.numel()
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_fft_l1_is_l1_through_fourier(image_pair):
@@ -99,27 +99,27 @@ def test_fft_l1_is_l1_through_fourier(image_pair):
     )
 
 
-def test_bands_of_one_weight_are_one_term(image_pair):
+def test_bands_of_equal_weight_are_one_term(image_pair):
     loss = wavelet_l1({"LL": 0.5, "HL2": 2.0, "HH1": 0.5}, "db2", levels=2)
     assert repr(loss) == (
         '0.5 * L1() @ Wavelet("db2", 2, bands=["LL", "HH1"]) + 2.0 * L1() @ Wavelet("db2", 2, bands=["HL2"])'
     )
     pred, target = image_pair()
     x, y = (Wavelet("db2", 2)({"pixels": image}) for image in (pred, target))
-    wanted = sum(w * (x[band] - y[band]).abs().mean() for band, w in (("LL", 0.5), ("HL2", 2.0), ("HH1", 0.5)))
-    torch.testing.assert_close(loss(pred, target), wanted)
+    expected = sum(w * (x[band] - y[band]).abs().mean() for band, w in (("LL", 0.5), ("HL2", 2.0), ("HH1", 0.5)))
+    torch.testing.assert_close(loss(pred, target), expected)
 
 
 @pytest.mark.parametrize(
     ("bands", "message"),
     [
-        ({}, r'wavelet_l1 wants bands with their weights, such as {"LL": 0.1, "HH1": 1}; got {}.'),
-        (["LL"], r"wavelet_l1 wants bands with their weights, .*; got \['LL'\]."),
-        ({"LL": 0.0}, "wavelet_l1 wants a positive weight for band 'LL'; got 0.0."),
-        ({"LL": "a"}, "wavelet_l1 wants a finite number; got 'a'."),
+        ({}, r'wavelet_l1 needs bands and weights, such as {"LL": 0.1, "HH1": 1}; got {}.'),
+        (["LL"], r"wavelet_l1 needs bands and weights, .*; got \['LL'\]."),
+        ({"LL": 0.0}, "wavelet_l1 weight of 'LL' must be positive; got 0.0."),
+        ({"LL": "a"}, "wavelet_l1 weight of 'LL' must be a finite number.*; got 'a'."),
         ({"HH2": 1.0}, "Wavelet with levels=1 has the bands LL, LH1, HL1, HH1; got 'HH2'."),
     ],
 )
-def test_bands_that_are_not_there_are_refused(bands, message):
+def test_invalid_bands_raise(bands, message):
     with pytest.raises(ValueError, match=message):
         wavelet_l1(bands)

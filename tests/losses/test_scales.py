@@ -1,4 +1,4 @@
-"""docs/scales.md, line by line: what a weight of another library is here, value and gradient."""
+"""docs/scales.md, line by line: the weights of other libraries in lossmith, by value and gradient."""
 
 import re
 from collections.abc import Callable
@@ -14,54 +14,54 @@ from lossmith import VGG, Adversarial, Charbonnier, parse
 
 PAGE = Path(__file__).parents[2] / "docs/scales.md"
 VGG_LAYERS = {"conv2_2": 0.1, "conv3_4": 1.0}
-CRITIC = Adversarial("patch", width=2).learner.critic  # what every Adversarial of that width begins with
+DISCRIMINATOR = Adversarial("patch", width=2).discriminator  # the initial one of every Adversarial of this width
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the page that says what is the same.
+    """One line of the page.
 
     Args:
-        library: Whose loss; None if the formula stands here as its source has it.
-        call: Theirs, as the page writes it.
-        ours: Our formula, as the page writes it.
-        theirs: Theirs, from the library and two pictures to a scalar.
-        tried: What stands for our formula in the test, on smaller networks and critics.
-        side: The pictures' side.
-        channels: The pictures' channels.
+        library: The module of the other library; None if its formula is copied here.
+        call: The other library's loss, as on the page.
+        ours: The formula of lossmith, as on the page.
+        theirs: A function from the library and two images to a scalar.
+        tested: The formula that is tested instead, on smaller networks and discriminators.
+        side: The side of the images.
+        channels: The number of image channels.
     """
 
     library: str | None
     call: str
     ours: str
     theirs: Callable[..., Tensor]
-    tried: str | None = None
+    tested: str | None = None
     side: int = 32
     channels: int = 3
 
 
-def seen(image: Tensor) -> dict[str, Tensor]:
+def compute_features(image: Tensor) -> dict[str, Tensor]:
     return VGG("vgg19", VGG_LAYERS, weights="random")({"pixels": image})
 
 
 def basicsr_features(x: Tensor, y: Tensor, criterion: Callable[[Tensor, Tensor], Tensor], gram: bool) -> Tensor:
-    """BasicSR's PerceptualLoss, on an untrained network."""
+    """Compute BasicSR's PerceptualLoss on an untrained network."""
 
     def matrix(f: Tensor) -> Tensor:
         n, c, h, w = f.shape
         flat = f.view(n, c, w * h)
         return flat.bmm(flat.transpose(1, 2)) / (c * h * w) if gram else f
 
-    a, b = seen(x), seen(y)
+    a, b = compute_features(x), compute_features(y)
     return sum((w * criterion(matrix(a[k]), matrix(b[k])) for k, w in VGG_LAYERS.items()), torch.zeros(()))
 
 
 def basicsr_gan(x: Tensor, y: Tensor, kind: str) -> Tensor:
-    """BasicSR's GANLoss as its models call it for the network."""
-    fake = CRITIC(x)
+    """Compute BasicSR's GANLoss as its models call it for the generator."""
+    fake = DISCRIMINATOR(x)
     ones = torch.ones_like(fake)
     if kind == "relativistic":
-        real = CRITIC(y).detach()
+        real = DISCRIMINATOR(y).detach()
         first = F.binary_cross_entropy_with_logits(real - fake.mean(), 0 * ones)
         return (first + F.binary_cross_entropy_with_logits(fake - real.mean(), ones)) / 2
     if kind == "hinge":
@@ -79,7 +79,7 @@ def mmagic_tv(x: Tensor) -> Tensor:
     return ((padded[..., :-1, 1:] - corner) ** 2 + (padded[..., 1:, :-1] - corner) ** 2).mean([1, 2, 3]).mean()
 
 
-def patch(kind: str) -> str:
+def patch_formula(kind: str) -> str:
     return f'Adversarial("patch", "{kind}", width=2)' if kind != "vanilla" else 'Adversarial("patch", width=2)'
 
 
@@ -100,13 +100,13 @@ ROWS = [
     Row(None, "its style with `criterion='l2'`", 'style("vgg19", layers)',
         lambda x, y: basicsr_features(x, y, F.mse_loss, True), f"L2 @ Gram @ {FEATURES}"),
     Row(None, "BasicSR `GANLoss('vanilla')`", 'Adversarial("patch")', lambda x, y: basicsr_gan(x, y, "vanilla"),
-        patch("vanilla")),
+        patch_formula("vanilla")),
     Row(None, "BasicSR `GANLoss('lsgan')`", '2 * Adversarial("patch", "lsgan")',
-        lambda x, y: basicsr_gan(x, y, "lsgan"), f"2 * {patch('lsgan')}"),
+        lambda x, y: basicsr_gan(x, y, "lsgan"), f"2 * {patch_formula('lsgan')}"),
     Row(None, "BasicSR `GANLoss('hinge')`, `'wgan'`", 'Adversarial("patch", "hinge")',
-        lambda x, y: basicsr_gan(x, y, "hinge"), patch("hinge")),
+        lambda x, y: basicsr_gan(x, y, "hinge"), patch_formula("hinge")),
     Row(None, "BasicSR `ESRGANModel`'s `GANLoss('vanilla')`", '0.5 * Adversarial("patch", "relativistic")',
-        lambda x, y: basicsr_gan(x, y, "relativistic"), f"0.5 * {patch('relativistic')}"),
+        lambda x, y: basicsr_gan(x, y, "relativistic"), f"0.5 * {patch_formula('relativistic')}"),
     Row(None, "mmagic `tv_loss`, for square images of side H", "(1 - 1/H) * TV(squared=True)",
         lambda x, _: mmagic_tv(x), "0.96875 * TV(squared=True)"),
     Row("piq", "`TVLoss('l1')`", 'TV(per="image")', lambda q, x, _: q.TVLoss("l1")(x)),
@@ -131,10 +131,11 @@ ROWS = [
     Row("monai.losses", "`JukeboxLoss(2)`, for grey images", 'L2() @ Fourier("amplitude")',
         lambda q, x, y: q.JukeboxLoss(2)(x, y), channels=1),
     Row("monai.losses", "`PatchAdversarialLoss(criterion='bce')`", 'Adversarial("patch")',
-        lambda q, x, _: q.PatchAdversarialLoss(criterion="bce")(CRITIC(x), True, False), patch("vanilla")),
+        lambda q, x, _: q.PatchAdversarialLoss(criterion="bce")(DISCRIMINATOR(x), True, False),
+        patch_formula("vanilla")),
     Row("monai.losses", "`PatchAdversarialLoss(no_activation_leastsq=True)`", '2 * Adversarial("patch", "lsgan")',
-        lambda q, x, _: q.PatchAdversarialLoss(no_activation_leastsq=True)(CRITIC(x), True, False),
-        f"2 * {patch('lsgan')}"),
+        lambda q, x, _: q.PatchAdversarialLoss(no_activation_leastsq=True)(DISCRIMINATOR(x), True, False),
+        f"2 * {patch_formula('lsgan')}"),
     Row(None, "`L1Loss` on images in [-1, 1]; 0..255", "2 * L1(); 255 * L1()",
         lambda x, y: F.l1_loss(2 * x - 1, 2 * y - 1) + F.l1_loss(255 * x, 255 * y), "257 * L1()"),
     Row(None, "`MSELoss` on images in [-1, 1]; 0..255", "4 * L2(); 65025 * L2()",
@@ -144,26 +145,26 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.library or 'formula'} {row.call}")
 @pytest.mark.filterwarnings("default")  # the libraries' own, at their import
-def test_a_weight_there_is_this_weight_here(row, image_pair, assert_parity):
+def test_value_and_gradient_agree(row, image_pair, assert_parity):
     library = [pytest.importorskip(row.library)] if row.library else []
     x, y = image_pair(side=row.side, channels=row.channels, dtype=torch.float64)
-    ours = parse(row.tried or row.ours)
+    ours = parse(row.tested or row.ours)
     assert_parity(lambda x, y: ours(**{n: {"pred": x, "target": y}[n] for n in ours.input_names}),
           lambda x, y: row.theirs(*library, x, y), x, y)  # fmt: skip
 
 
-def lines() -> list[list[str]]:
-    """The cells of the page's first table."""
+def table_rows() -> list[list[str]]:
+    """Return the cells of the page's first table."""
     table = PAGE.read_text().split("## Equivalent")[1].split("## ")[0]
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in row] for row in cells]
 
 
-def test_the_page_says_what_is_tested_and_no_more():
-    assert [(theirs, ours.strip("`")) for theirs, ours, _ in lines()] == [
+def test_the_page_lists_exactly_the_tested_rows():
+    assert [(theirs, ours.strip("`")) for theirs, ours, _ in table_rows()] == [
         (f"{LIBRARY[row.library]}{row.call}", row.ours) for row in ROWS
     ]
-    assert [how for *_, how in lines()] == ["library" if row.library else "formula" for row in ROWS]
+    assert [how for *_, how in table_rows()] == ["library" if row.library else "formula" for row in ROWS]
 
 
 LIBRARY = {
@@ -176,7 +177,7 @@ LIBRARY = {
 }
 
 
-def test_kornias_charbonnier_pulls_as_ours_of_one_and_is_lower_by_one(image_pair):
+def test_kornias_charbonnier_is_ours_with_eps_one_minus_one(image_pair):
     kornia = pytest.importorskip("kornia.losses")
     x, y = image_pair(dtype=torch.float64)
     torch.testing.assert_close(kornia.charbonnier_loss(x, y, "mean"), Charbonnier(1.0)(x, y) - 1)

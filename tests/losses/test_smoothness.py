@@ -1,15 +1,16 @@
-"""Total variation: the variants that others call by one name, and where an edge is forgiven."""
+"""Total variation: the variants of other libraries, and the weights at edges."""
 
 import piq
 import pytest
 import torch
 import torchmetrics.functional.image as tm
 
-from lossmith import TV, EdgeAwareTV
+from lossmith import TV
+from lossmith.losses import EdgeAwareTV
 
 
 def basicsr(x):
-    """BasicSR's WeightedTVLoss, mean reduction, as its code has it."""
+    """Compute BasicSR's WeightedTVLoss with mean reduction."""
     return (x[..., :-1, :] - x[..., 1:, :]).abs().mean() + (x[..., :-1] - x[..., 1:]).abs().mean()
 
 
@@ -26,59 +27,61 @@ def test_per_image_agrees_with_piqs_l1(image_pair, assert_parity):
 
 
 def test_squared_per_image_agrees_with_piqs_l2_squared(image_pair, assert_parity):
-    assert_parity(TV(squared=True, per="image"), lambda x: piq.total_variation(x, norm_type="l2_squared"), image_pair()[0])
+    assert_parity(
+        TV(squared=True, per="image"), lambda x: piq.total_variation(x, norm_type="l2_squared"), image_pair()[0]
+    )
 
 
-def test_piqs_l2_is_the_root_of_our_squared_sum_and_no_isotropic_variation(image_pair, assert_parity):
+def test_piqs_l2_is_the_root_of_the_squared_sum_and_not_isotropic(image_pair, assert_parity):
     x = image_pair(n=1)[0]
     assert_parity(lambda v: TV(squared=True, per="image")(v).sqrt(), piq.total_variation, x)
     assert piq.total_variation(x) < 0.1 * TV("isotropic", per="image")(x)
 
 
-def test_isotropic_variation_of_a_diagonal_ramp_is_root_two_of_its_slope():
+def test_isotropic_variation_of_a_diagonal_ramp_is_root_two_times_its_slope():
     ramp = 0.01 * (torch.arange(16.0)[:, None] + torch.arange(16.0))
     torch.testing.assert_close(TV("isotropic")(ramp.expand(1, 3, 16, 16)), torch.tensor(0.01 * 2**0.5))
 
 
-def test_isotropic_variation_does_not_change_when_the_axes_do(image_pair):
+def test_isotropic_variation_is_invariant_to_transposition(image_pair):
     x, _ = image_pair()
     torch.testing.assert_close(TV("isotropic")(x), TV("isotropic")(x.transpose(2, 3)))
 
 
-def test_a_slope_costs_the_same_at_any_resolution():
+def test_a_slope_has_the_same_value_at_any_resolution():
     small, large = (torch.arange(float(side)).mul(0.01).expand(1, 3, side, side) for side in (8, 64))
     torch.testing.assert_close(TV()(large), TV()(small))
 
 
-def test_a_flat_picture_has_gradient_zero_even_under_the_root():
+def test_a_flat_image_has_gradient_zero_under_the_root():
     flat = torch.full((1, 3, 8, 8), 0.5, requires_grad=True)
     TV("isotropic")(flat).backward()
     assert not flat.grad.any()
 
 
-def test_variation_reads_pred_alone():
+def test_total_variation_reads_only_pred():
     assert TV().input_names == {"pred"}
 
 
-def test_an_edge_of_the_target_forgives_the_same_edge_of_the_prediction():
+def test_an_edge_of_the_target_lowers_the_weight_of_the_same_edge():
     edge = torch.cat([torch.zeros(1, 3, 8, 4), torch.ones(1, 3, 8, 4)], dim=3)
     flat = torch.full_like(edge, 0.5)
     assert EdgeAwareTV()(edge, edge) < 1e-4 * EdgeAwareTV()(edge, flat)
 
 
-def test_without_forgiveness_it_is_total_variation(image_pair, assert_parity):
+def test_with_k_zero_it_is_total_variation(image_pair, assert_parity):
     assert_parity(EdgeAwareTV(k=0), lambda x, y: TV()(x), *image_pair())
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TV("diagonal"), 'TV is "anisotropic" or "isotropic"; got \'diagonal\'.'),
-        (lambda: TV(per="patch"), 'TV is taken per "pixel" or "image"; got \'patch\'.'),
-        (lambda: TV(squared="no"), "TV wants squared to be True or False; got 'no'."),
-        (lambda: EdgeAwareTV(k=-1), "EdgeAwareTV wants k of at least 0; got -1."),
+        (lambda: TV("diagonal"), "TV kind must be one of 'anisotropic', 'isotropic'; got 'diagonal'."),
+        (lambda: TV(per="patch"), "TV per must be one of 'pixel', 'image'; got 'patch'."),
+        (lambda: TV(squared="no"), "TV squared must be True or False; got 'no'."),
+        (lambda: EdgeAwareTV(k=-1), "EdgeAwareTV k must be at least 0; got -1."),
     ],
 )
-def test_a_bad_argument_is_refused(make, message):
+def test_an_invalid_argument_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()

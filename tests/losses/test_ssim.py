@@ -1,4 +1,4 @@
-"""SSIM and MS-SSIM: parity with three libraries, and what keeps them finite."""
+"""SSIM and MS-SSIM: parity with three libraries, accuracy and finiteness."""
 
 import piq
 import pytest
@@ -7,22 +7,25 @@ import torch
 import torch.nn.functional as F
 import torchmetrics.functional.image as tm
 
-from lossmith import MSSSIM, SSIM, ms_ssim_l1
+from lossmith import MSSSIM, SSIM
+from lossmith.losses import ms_ssim_l1
 
 
 def test_ssim_agrees_with_pytorch_msssim(image_pair, assert_parity):
     assert_parity(SSIM(), lambda x, y: 1 - pytorch_msssim.ssim(x, y, data_range=1.0), *image_pair(side=48))
 
 
-def test_ssim_agrees_with_piq_without_its_halving(image_pair, assert_parity):
+def test_ssim_agrees_with_piq_without_downsampling(image_pair, assert_parity):
     assert_parity(SSIM(), lambda x, y: 1 - piq.ssim(x, y, data_range=1.0, downsample=False), *image_pair(side=48))
 
 
-def test_ssim_with_a_reflected_rim_agrees_with_torchmetrics(image_pair, assert_parity):
+def test_ssim_with_reflection_padding_agrees_with_torchmetrics(image_pair, assert_parity):
     def ours(x, y):
         return SSIM()(F.pad(x, (5, 5, 5, 5), mode="reflect"), F.pad(y, (5, 5, 5, 5), mode="reflect"))
 
-    assert_parity(ours, lambda x, y: 1 - tm.structural_similarity_index_measure(x, y, data_range=1.0), *image_pair(side=48))
+    assert_parity(
+        ours, lambda x, y: 1 - tm.structural_similarity_index_measure(x, y, data_range=1.0), *image_pair(side=48)
+    )
 
 
 def test_another_window_agrees_with_pytorch_msssim(image_pair, assert_parity):
@@ -34,7 +37,7 @@ def test_another_window_agrees_with_pytorch_msssim(image_pair, assert_parity):
 
 def test_ms_ssim_agrees_with_pytorch_msssim(image_pair, assert_parity):
     window = torch.exp(-(torch.arange(-5.0, 6.0, dtype=torch.float64) ** 2) / (2 * 1.5**2))
-    window = (window / window.sum()).expand(3, 1, 1, 11)  # its own is rounded to float32, which alone costs 1e-5
+    window = (window / window.sum()).expand(3, 1, 1, 11)  # their own window is rounded to float32, an error of 1e-5
 
     def theirs(x, y):
         return 1 - pytorch_msssim.ms_ssim(x, y, data_range=1.0, win=window)
@@ -43,19 +46,19 @@ def test_ms_ssim_agrees_with_pytorch_msssim(image_pair, assert_parity):
 
 
 def test_ms_ssim_agrees_with_piq(image_pair, assert_parity):
-    views = image_pair(n=1, side=192, dtype=torch.float64)
-    assert_parity(MSSSIM(), lambda x, y: 1 - piq.multi_scale_ssim(x, y, data_range=1.0), *views)
+    images = image_pair(n=1, side=192, dtype=torch.float64)
+    assert_parity(MSSSIM(), lambda x, y: 1 - piq.multi_scale_ssim(x, y, data_range=1.0), *images)
 
 
 def test_one_scale_is_ssim(image_pair, assert_parity):
     assert_parity(MSSSIM(1), SSIM(), *image_pair(n=1, channels=1))
 
 
-def test_the_mix_is_made_of_its_parts(image_pair):
+def test_ms_ssim_l1_is_the_weighted_sum_of_its_parts(image_pair):
     pred, target = image_pair(side=176)
     values = ms_ssim_l1().evaluate({"pred": pred, "target": target})
-    wanted = 0.84 * values["MSSSIM"] + 0.16 * values["L1"]
-    torch.testing.assert_close(ms_ssim_l1()(pred, target), wanted.mean())
+    expected = 0.84 * values["MSSSIM"] + 0.16 * values["L1"]
+    torch.testing.assert_close(ms_ssim_l1()(pred, target), expected.mean())
 
 
 def test_it_is_symmetric(image_pair):
@@ -63,13 +66,13 @@ def test_it_is_symmetric(image_pair):
     torch.testing.assert_close(SSIM()(pred, target), SSIM()(target, pred))
 
 
-def test_it_keeps_its_digits_on_pictures_far_out_of_their_range(image_pair):
-    pred, target = (100 + picture for picture in image_pair(dtype=torch.float64))
-    wanted = SSIM()(pred, target)
-    torch.testing.assert_close(SSIM()(pred.float(), target.float()).double(), wanted, rtol=1e-3, atol=0)
+def test_it_is_accurate_far_outside_of_the_image_range(image_pair):
+    pred, target = (100 + image for image in image_pair(dtype=torch.float64))
+    expected = SSIM()(pred, target)
+    torch.testing.assert_close(SSIM()(pred.float(), target.float()).double(), expected, rtol=1e-3, atol=0)
 
 
-def test_opposite_pictures_give_a_gradient_and_no_nan(image_pair):
+def test_opposite_images_have_a_finite_gradient(image_pair):
     x = image_pair(side=176)[0].requires_grad_()
     value = MSSSIM()(x, 1 - x.detach())
     value.backward()
@@ -78,7 +81,7 @@ def test_opposite_pictures_give_a_gradient_and_no_nan(image_pair):
 
 
 @pytest.mark.parametrize("loss", [SSIM, MSSSIM])
-def test_a_parent_in_half_precision_changes_nothing(loss, image_pair):
+def test_casting_the_module_to_half_precision_changes_nothing(loss, image_pair):
     pred, target = image_pair(side=176)
     assert torch.equal(loss().bfloat16()(pred, target), loss()(pred, target))
 
@@ -86,12 +89,12 @@ def test_a_parent_in_half_precision_changes_nothing(loss, image_pair):
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (SSIM(), r"SSIM\(\) wants pictures of at least 11x11 px; got 8x10. SSIM\(7\) fits."),
-        (MSSSIM(), r"MSSSIM\(\) wants pictures of at least 176 px a side; got 8x10. SSIM\(7\) fits."),
-        (MSSSIM(window=3), r"MSSSIM\(window=3\) wants pictures of at least 48 px a side; got 8x10. MSSSIM\(2\) fits."),
+        (SSIM(), r"SSIM\(\) needs images of at least 11x11 px; got 8x10. SSIM\(7\) fits."),
+        (MSSSIM(), r"MSSSIM\(\) needs images of at least 176 px a side; got 8x10. SSIM\(7\) fits."),
+        (MSSSIM(window=3), r"MSSSIM\(window=3\) needs images of at least 48 px a side; got 8x10. MSSSIM\(2\) fits."),
     ],
 )
-def test_too_small_a_picture_is_refused_with_what_fits(loss, message):
+def test_an_image_that_is_too_small_raises_with_settings_that_fit(loss, message):
     x = torch.rand(1, 3, 8, 10)
     with pytest.raises(ValueError, match=message):
         loss(x, x)
@@ -100,14 +103,14 @@ def test_too_small_a_picture_is_refused_with_what_fits(loss, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SSIM(10), "SSIM wants an odd window; got 10."),
-        (lambda: SSIM(11.5), "SSIM wants an odd window; got 11.5."),
-        (lambda: SSIM(sigma=0), "SSIM wants sigma > 0; got 0."),
-        (lambda: MSSSIM(6), "MSSSIM wants 1 to 5 scales; got 6."),
-        (lambda: MSSSIM(2.0), "MSSSIM wants 1 to 5 scales; got 2.0."),
-        (lambda: ms_ssim_l1(1.5), r"ms_ssim_l1 wants alpha in \[0, 1\]; got 1.5."),
+        (lambda: SSIM(10), "SSIM window must be odd; got 10."),
+        (lambda: SSIM(11.5), "SSIM window must be an integer at least 1; got 11.5."),
+        (lambda: SSIM(sigma=0), "SSIM sigma must be positive; got 0."),
+        (lambda: MSSSIM(6), "MSSSIM scales must be an integer at least 1 and at most 5; got 6."),
+        (lambda: MSSSIM(2.0), "MSSSIM scales must be an integer at least 1 and at most 5; got 2.0."),
+        (lambda: ms_ssim_l1(1.5), "ms_ssim_l1 alpha must be at least 0 and at most 1; got 1.5."),
     ],
 )
-def test_a_bad_argument_is_refused(make, message):
+def test_an_invalid_argument_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()

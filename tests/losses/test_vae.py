@@ -1,4 +1,4 @@
-"""Latents: against torch's own divergence, free bits, and which way each gradient of a codebook goes."""
+"""Losses on latents: parity with torch's divergence, free bits, and the gradients of latents and codes."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_it_agrees_with_torchs_divergence(latents):
     torch.testing.assert_close(KL("dimension").measure(mu, logvar), exact(mu, logvar).mean(dim=1))
 
 
-def test_a_standard_normal_costs_nothing_and_has_no_gradient():
+def test_a_standard_normal_has_value_and_gradient_zero():
     mu, logvar = (torch.zeros(2, 5, requires_grad=True) for _ in range(2))
     value = KL()(mu=mu, logvar=logvar)
     value.backward()
@@ -33,7 +33,7 @@ def test_a_standard_normal_costs_nothing_and_has_no_gradient():
     assert not logvar.grad.any()
 
 
-def test_near_the_standard_normal_no_digits_are_lost():
+def test_it_is_accurate_near_the_standard_normal():
     logvar = torch.full((1, 1), 1e-3)
     value = KL()(mu=torch.zeros(1, 1), logvar=logvar)
     torch.testing.assert_close(
@@ -43,20 +43,20 @@ def test_near_the_standard_normal_no_digits_are_lost():
 
 def test_free_bits_are_the_papers_maximum_of_batch_means(latents):
     mu, logvar = (0.5 * v for v in latents)
-    wanted = exact(mu, logvar).mean(dim=0).clamp_min(0.2).sum()
+    expected = exact(mu, logvar).mean(dim=0).clamp_min(0.2).sum()
     assert (exact(mu, logvar).mean(dim=0) < 0.2).any()
     assert (exact(mu, logvar).mean(dim=0) > 0.2).any()
-    torch.testing.assert_close(KL(free_bits=0.2)(mu=mu, logvar=logvar), wanted)
+    torch.testing.assert_close(KL(free_bits=0.2)(mu=mu, logvar=logvar), expected)
 
 
-def test_a_dimension_below_the_free_bits_is_left_alone():
+def test_a_dimension_below_the_free_bits_has_no_gradient():
     mu = torch.tensor([[0.1, 2.0], [0.2, 2.0]], requires_grad=True)
     KL(free_bits=0.1)(mu=mu, logvar=torch.zeros(2, 2)).backward()
     assert not mu.grad[:, 0].any()
     assert mu.grad[:, 1].all()
 
 
-def test_a_variance_past_all_bounds_is_finite_and_pulled_back():
+def test_a_huge_variance_has_a_finite_value_and_gradient():
     logvar = torch.tensor([[25.0, 1e4]], requires_grad=True)
     value = KL()(mu=torch.zeros(1, 2), logvar=logvar)
     value.backward()
@@ -65,13 +65,13 @@ def test_a_variance_past_all_bounds_is_finite_and_pulled_back():
     assert (logvar.grad > 1e8).all()
 
 
-def test_the_tangent_begins_where_the_exponential_ends():
+def test_the_gradient_is_continuous_where_the_tangent_starts():
     logvar = torch.tensor([20 - 1e-4, 20 + 1e-4], dtype=torch.float64, requires_grad=True)
     KL()(mu=torch.zeros_like(logvar)[:, None], logvar=logvar[:, None]).backward()
     torch.testing.assert_close(logvar.grad[0], logvar.grad[1], rtol=1e-3, atol=0)
 
 
-def test_codes_follow_latents_and_latents_keep_to_codes(latents):
+def test_codes_and_latents_receive_their_gradients(latents):
     z, e = (v.clone().requires_grad_() for v in latents)
     loss = VQCommitment(0.3)
     value = loss(latents=z, codes=e)
@@ -82,7 +82,7 @@ def test_codes_follow_latents_and_latents_keep_to_codes(latents):
     torch.testing.assert_close(e.grad, -difference)
 
 
-def test_a_codebook_of_moving_averages_gets_no_gradient(latents):
+def test_without_the_codebook_term_codes_have_no_gradient(latents):
     z, e = (v.clone().requires_grad_() for v in latents)
     value = VQCommitment(codebook=False)(latents=z, codes=e)
     value.backward()
@@ -93,20 +93,20 @@ def test_a_codebook_of_moving_averages_gets_no_gradient(latents):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: KL("batch"), 'KL is taken per "image" or "dimension"; got \'batch\'.'),
-        (lambda: KL(free_bits=-0.1), "KL wants free_bits of at least 0; got -0.1."),
-        (lambda: VQCommitment(0), "VQCommitment wants beta > 0; got 0."),
-        (lambda: VQCommitment(codebook=1.0), "VQCommitment wants codebook to be True or False; got 1.0."),
+        (lambda: KL("batch"), "KL per must be one of 'image', 'dimension'; got 'batch'."),
+        (lambda: KL(free_bits=-0.1), "KL free_bits must be at least 0; got -0.1."),
+        (lambda: VQCommitment(0), "VQCommitment beta must be positive; got 0."),
+        (lambda: VQCommitment(codebook=1.0), "VQCommitment codebook must be True or False; got 1.0."),
         (
             lambda: KL()(mu=torch.ones(2, 3), logvar=torch.ones(2, 1)),
-            r"KL\(\) wants mu and logvar of one shape; got \(2, 3\), \(2, 1\).",
+            r"KL\(\) needs mu and logvar of one shape; got \(2, 3\) and \(2, 1\).",
         ),
         (
             lambda: VQCommitment()(latents=torch.ones(2, 3), codes=torch.ones(3)),
-            r"VQCommitment\(\) wants latents and codes of one shape; got \(2, 3\), \(3,\).",
+            r"VQCommitment\(\) needs latents and codes of one shape; got \(2, 3\) and \(3,\).",
         ),
     ],
 )
-def test_bad_arguments_and_views_are_refused(make, message):
+def test_invalid_arguments_and_inputs_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -6,36 +6,37 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lossmith import KL, VQCommitment, distributed
+from lossmith import distributed
+from lossmith.losses import KL, VQCommitment
 from lossmith.models import Autoencoder, build_network, codebook, load_restorer, run_tiled, save_network
 from lossmith.models.codebook import Codebook
 
 KINDS = ["kl", "vq"]
 
 
-def small_autoencoder(latent="kl", down=4, **options):
+def small_autoencoder(latent="kl", downsampling=4, **options):
     torch.manual_seed(0)
-    return Autoencoder(latent=latent, down=down, channels=8, blocks=1, codes=16, **options)
+    return Autoencoder(latent=latent, downsampling=downsampling, channels=8, blocks=1, codebook_size=16, **options)
 
 
 @pytest.mark.parametrize("latent", KINDS)
-@pytest.mark.parametrize("down", [2, 4, 8, 16])
-def test_the_output_keeps_the_image_size_and_latents_are_downsampled(latent, down):
+@pytest.mark.parametrize("downsampling", [2, 4, 8, 16])
+def test_the_output_keeps_the_image_size_and_latents_are_downsampled(latent, downsampling):
     image, extra = torch.rand(2, 3, 30, 45), {}
-    assert small_autoencoder(latent, down)(image, extra_outputs=extra).shape == image.shape
+    assert small_autoencoder(latent, downsampling)(image, extra_outputs=extra).shape == image.shape
     for name in ("mu", "logvar") if latent == "kl" else ("latents", "codes"):
-        assert extra[name].shape == (2, 4, -(-30 // down), -(-45 // down))
+        assert extra[name].shape == (2, 4, -(-30 // downsampling), -(-45 // downsampling))
 
 
-@pytest.mark.parametrize("down", [2, 4, 8])
-def test_tiles_equal_the_whole_image_for_latents(down):
-    model, image = small_autoencoder(down=down).eval(), torch.rand(1, 3, 72, 104)
+@pytest.mark.parametrize("downsampling", [2, 4, 8])
+def test_tiles_equal_the_whole_image_for_latents(downsampling):
+    model, image = small_autoencoder(downsampling=downsampling).eval(), torch.rand(1, 3, 72, 104)
     with torch.no_grad():
-        assert_close(run_tiled(model, image, tile=24 if down == 8 else 32), model(image), rtol=1e-4, atol=1e-5)
+        assert_close(run_tiled(model, image, tile=24 if downsampling == 8 else 32), model(image), rtol=1e-4, atol=1e-5)
 
 
 def test_no_pixel_depends_on_one_beyond_the_radius_of_the_autoencoder():
-    model, image = small_autoencoder(down=4).eval(), torch.rand(1, 3, 160, 160, requires_grad=True)
+    model, image = small_autoencoder(downsampling=4).eval(), torch.rand(1, 3, 160, 160, requires_grad=True)
     model(image)[0, 0, 80, 80].backward()
     farthest = (image.grad.abs().sum(dim=(0, 1)).nonzero() - 80).abs().max()
     assert 8 < farthest <= model.receptive_radius
@@ -151,7 +152,7 @@ def test_a_sample_decodes_standard_normal_latents():
         (lambda: small_autoencoder("vq").sample(1, 16), "An autoencoder with a codebook cannot be sampled"),
         (lambda: small_autoencoder().sample(1, 18), "sample side must be a multiple of 4; got 18"),
         (lambda: small_autoencoder("gan"), "autoencoder latent must be one of 'kl', 'vq'; got 'gan'"),
-        (lambda: small_autoencoder(down=3), "autoencoder down must be one of 2, 4, 8, 16; got 3"),
+        (lambda: small_autoencoder(downsampling=3), "autoencoder downsampling must be one of 2, 4, 8, 16; got 3"),
         (lambda: build_network("autoencoder", 2), "autoencoder scale must be 1; got 2"),
         (lambda: Autoencoder(channels=0), "autoencoder channels must be an integer at least 1; got 0"),
     ],

@@ -6,7 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lossmith.models import EDSR, ConditionedNetwork, build_network, load_restorer, save_network
+from lossmith.models import EDSR, Autoencoder, ConditionedNetwork, Inpainter, build_network, load_restorer, save_network
 from lossmith.models.slider import Slider
 
 METADATA = {"task": "super-resolution", "step": 7, "loss": "L1()"}
@@ -115,3 +115,25 @@ def test_the_header_of_an_earlier_version_is_loaded(tmp_path):
     assert again.spec == model.spec
     assert again.slider == Slider((0, 0.5, 1), (0, 0.2, 1), {"psnr_y": (29, 28, 26)}, "SSIM", "3 images")
     assert again.interpolation_slider == again.slider
+
+
+@pytest.mark.parametrize(
+    ("model", "old_spec", "old_modules"),
+    [
+        (
+            Autoencoder(channels=4, blocks=1, downsampling=2),
+            {"latent": "kl", "down": 2, "channels": 4, "latents": 4, "codes": 512, "blocks": 1},
+            {"input_skip": "inward", "output_skip": "outward"},
+        ),
+        (Inpainter(channels=4, blocks=1), {"channels": 4, "blocks": 1}, {"conv": "both"}),
+    ],
+)
+def test_weights_of_an_earlier_version_are_loaded(model, old_spec, old_modules, tmp_path):
+    state = {
+        ".".join(old_modules.get(p, p) for p in key.split(".")): value for key, value in model.state_dict().items()
+    }
+    header = {"model": {"name": model.spec["name"], **old_spec}, "scale": 1}
+    save_file(state, tmp_path / "m.safetensors", {"lossmith": json.dumps(header)})
+    again, _ = load_restorer(tmp_path / "m.safetensors")
+    assert again.spec == model.spec
+    assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)

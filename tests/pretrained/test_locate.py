@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 import lossmith
-from lossmith import L1, VGG, Calibrated, MissingWeightsError, WrongWeightsError
+from lossmith import L1, VGG, MissingWeightsError, WrongWeightsError
+from lossmith.backbone import clear_backbones, get_backbone
 from lossmith.engine.layers import Conv
-from lossmith.lens import clear_backbones, get_backbone
+from lossmith.lenses import Calibrated
 from lossmith.lenses.vgg import VGGNetwork
 from lossmith.pretrained import locate
 from lossmith.pretrained.locate import WeightSource, find_weights
@@ -22,7 +23,7 @@ from lossmith.pretrained.readers import read_arrays
 
 
 def make_state(value: float = 0.0) -> dict[str, torch.Tensor]:
-    return {"0.weight": torch.whole_model((64, 3, 3, 3), value), "0.bias": torch.zeros(64)}
+    return {"0.weight": torch.full((64, 3, 3, 3), value), "0.bias": torch.zeros(64)}
 
 
 def digest(path: Path) -> str:
@@ -145,7 +146,7 @@ def test_a_given_path_that_is_no_file_raises(files):
 
 def test_a_path_object_is_accepted(files):
     assert repr(VGG("vgg16", "relu1_1", weights=files["given"])) == (
-        f'VGG("vgg16", "relu1_1", weights="{places["given"]}")'
+        f'VGG("vgg16", "relu1_1", weights="{files["given"]}")'
     )
 
 
@@ -217,9 +218,7 @@ def test_a_whole_torchvision_model_is_read_without_its_classifier(tmp_path):
     path = tmp_path / "vgg19-mine.pth"
     torch.save(whole_model, path)
     found = find_weights("vgg19", str(path))
-    assert set(found.make_state) == {
-        key.removeprefix("features.") for key in whole_model if key.startswith("features.")
-    }
+    assert set(found.state) == {key.removeprefix("features.") for key in whole_model if key.startswith("features.")}
     maps = VGG("vgg19", "conv1_1", weights=str(path))({"pixels": torch.rand(1, 3, 8, 8)})
     assert maps["conv1_1"].isfinite().all()
 
@@ -227,10 +226,7 @@ def test_a_whole_torchvision_model_is_read_without_its_classifier(tmp_path):
 def test_negative_heads_raise(tmp_path):
     path = tmp_path / "heads.safetensors"
     save_file(
-        {
-            f"lin{i}.model.1.weight": torch.whole_model((1, c, 1, 1), -1.0)
-            for i, c in enumerate((64, 192, 384, 256, 256))
-        },
+        {f"lin{i}.model.1.weight": torch.full((1, c, 1, 1), -1.0) for i, c in enumerate((64, 192, 384, 256, 256))},
         path,
     )
     maps = {f"relu{i}": torch.rand(1, c, 2, 2) for i, c in enumerate((64, 192, 384, 256, 256), start=1)}
@@ -252,4 +248,4 @@ def test_every_real_file_matches_its_hash_and_is_read(assets, monkeypatch):
         found = find_weights(network)
         is_in_package = network == "embedded"
         assert found.path.parent == (Path(lossmith.lenses.__file__).parent if is_in_package else assets / "weights")
-        assert all(tensor.isfinite().all() for tensor in found.make_state.values())
+        assert all(tensor.isfinite().all() for tensor in found.state.values())

@@ -13,7 +13,7 @@ from lossmith.tasks import Autoencoding
 from lossmith.train import RunFolder, Settings, train
 from lossmith.train.task_loss import check_loss_for_task
 
-SMALL = {"channels": 8, "blocks": 1, "codes": 16}
+SMALL = {"channels": 8, "blocks": 1, "codebook_size": 16}
 LOSSES = {
     "kl": "L1 + Ramp(0.0, 1e-4, steps=4) * KL(free_bits=0.01) + OnFrom(2) * 0.1*Adversarial('patch', 'hinge', width=2)",
     "vq": "L1 + VQCommitment + OnFrom(2) * 0.1*Adversarial('patch', 'hinge', width=2)",
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def run(folder, tmp_path):
     def make(name, latent, **other):
-        model = {"name": "autoencoder", "latent": latent, "down": 4, **SMALL}
+        model = {"name": "autoencoder", "latent": latent, "downsampling": 4, **SMALL}
         settings = {"task": "autoencoding", "scale": 1, "options": {"latent": latent}, "model": model, "batch": 2}
         settings |= {"crop": 32, "log_every": 1, "val_count": 1, "checkpoint_every": 2, "schedule": "constant"}
         settings |= {"images": str(folder), "loss": LOSSES[latent], "balance": "adaptive", **other}
@@ -74,9 +74,9 @@ def test_a_loss_on_latents_of_another_kind_raises_a_value_error(latent, loss, pr
         (EDSR(1, channels=4, blocks=1), "autoencoding needs the network autoencoder.*got EDSR"),
         (
             Autoencoder(latent="vq", **SMALL),
-            "The network has latents 'vq' with downsampling factor 4.*Use --latent vq --down 4",
+            "The network has latents 'vq' with downsampling factor 4.*Use --latent vq --downsampling 4",
         ),
-        (Autoencoder(down=8, **SMALL), "downsampling factor 8; autoencoding expects 'kl' and 4"),
+        (Autoencoder(downsampling=8, **SMALL), "downsampling factor 8; autoencoding expects 'kl' and 4"),
     ],
 )
 def test_a_network_without_these_latents_raises_a_value_error(model, message):
@@ -95,7 +95,7 @@ def test_the_baseline_is_bicubic_at_the_size_of_the_latents():
 @pytest.mark.parametrize("latent", ["kl", "vq"])
 def test_the_commands_train_evaluate_and_reconstruct(latent, folder, tmp_path, capsys):
     out, options = str(tmp_path / "run"), [f"--model-option={name}={value}" for name, value in SMALL.items()]
-    line = ["train", "autoencoding", "--images", str(folder), "--latent", latent, "--down", "8", "--loss", "L1"]
+    line = ["train", "autoencoding", "--images", str(folder), "--latent", latent, "--downsampling", "8", "--loss", "L1"]
     assert main([*line, "--steps", "1", "--batch", "2", "--crop", "32", "--out", out, *options]) == 0
     capsys.readouterr()
     assert main(["evaluate", out, "--images", str(folder), "--json"]) == 0

@@ -1,4 +1,4 @@
-"""Tiny captioned pictures, networks and trainings."""
+"""Tiny captioned images, networks and runs."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from PIL import Image
 from rich.console import Console
 
 from lossmith.models import load_network
-from lossmith.text_to_image.encoders.embedding import TextEmbedding
-from lossmith.text_to_image.models.denoiser import Denoiser
+from lossmith.text_to_image.encoders import TextEmbedding
+from lossmith.text_to_image.models import Denoiser
 from lossmith.train import Settings, train
 
 pytest.importorskip("diffusers")
@@ -23,7 +23,7 @@ COMMON |= {
     "val_every": 100,
     "schedule": "constant",
 }
-TINY = {"side": 16, "text": 12, "channels": [8, 16], "heads": 1}
+TINY = {"side": 16, "text_dim": 12, "channels": [8, 16], "heads": 1}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def text():
 
 @pytest.fixture
 def batch(text):
-    """Three captioned pictures, two of them of one meaning."""
+    """Three captioned images, two of them of one group."""
     generator = torch.Generator().manual_seed(2)
     masks = torch.zeros(3, 2, 16, 16)
     masks[:, 0, :8] = 1
@@ -55,35 +55,35 @@ def batch(text):
 
 
 @pytest.fixture
-def denoiser():
-    """What makes a tiny network whose last layer is not zero, so that it has something to say."""
+def build_denoiser():
+    """A function that builds a tiny network whose last layer is not zero, so that its output depends on its input."""
 
-    def made(scale=1, **options):
+    def build(scale=1, **options):
         torch.manual_seed(0)
         model = Denoiser(scale, **{**TINY, **options})
         torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
         return model
 
-    return made
+    return build
 
 
 @pytest.fixture(scope="session")
-def run():
-    """Trains a tiny network in a folder, and gives its weights."""
+def run_training():
+    """A function that trains a tiny network in a folder and returns its weights."""
 
-    def trained(out, loss="imagen", steps=3, **more):
+    def run(out, loss="imagen", steps=3, **more):
         settings = Settings(**{**COMMON, "loss": loss, "steps": steps, "checkpoint_every": 100, **more})
         train(settings, out, console=Console(quiet=True), accelerator="cpu", workers=0)
         return load_network(out / "model.safetensors")[0].state_dict()
 
-    return trained
+    return run
 
 
 @pytest.fixture(scope="session")
-def captioned():
-    """Makes a folder of squares of noise, each with two captions."""
+def write_captioned_images():
+    """A function that writes a folder of squares of noise, each with two captions."""
 
-    def made(folder, count):
+    def write(folder, count):
         folder.mkdir()
         for k in range(count):
             noise = np.random.default_rng([k, len(folder.name)]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -91,4 +91,4 @@ def captioned():
             (folder / f"{k}.txt").write_text(f"{folder.name} {k}\nnumber {k} of {folder.name}\n")
         return str(folder)
 
-    return made
+    return write

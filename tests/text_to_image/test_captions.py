@@ -9,19 +9,18 @@ from PIL import Image
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from lossmith.text_to_image.captions.captioned_images import CaptionedImages
-from lossmith.text_to_image.captions.discovery import find_captioned_images
-from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
+from lossmith.text_to_image.captions import CaptionedImages, CaptionTrainingSet, find_captioned_images
 from lossmith.text_to_image.encoders import CaptionEmbeddings, load_text_encoder
-from lossmith.text_to_image.shapes.dataset import ShapesDataset
-from lossmith.text_to_image.shapes.scenes import list_scenes
+from lossmith.text_to_image.shapes import ShapesDataset, list_scenes
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}
 
 
-def items(source, seed=0):
+def training_set(source, seed=0):
     captions = source.captions
-    return CaptionTrainingSet(source, CaptionEmbeddings(load_text_encoder("words", captions=captions), captions), seed=seed)
+    return CaptionTrainingSet(
+        source, CaptionEmbeddings(load_text_encoder("words", captions=captions), captions), seed=seed
+    )
 
 
 def png(colour, size=(20, 16), mode="RGB"):
@@ -32,7 +31,7 @@ def png(colour, size=(20, 16), mode="RGB"):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four pictures with a metadata.jsonl; two are of one group, two have a caption in common."""
+    """Four images with a metadata.jsonl; two are of one group, two have a caption in common."""
     rows = []
     for i, (name, colour) in enumerate(COLOURS.items()):
         (tmp_path / f"{name}.png").write_bytes(png(colour))
@@ -49,7 +48,7 @@ def tar(tmp_path):
     members |= {"000.txt": b"a red page", "001.json": b'{"caption": "a green page", "group": "g"}'}
     members |= {
         "002.txt": "ein blaues Blatt, 蓝".encode(),
-        "003.txt": b"no picture",
+        "003.txt": b"no image",
         "004.png": png(0),
         "005.PNG": b"x",
     }
@@ -63,20 +62,20 @@ def tar(tmp_path):
     return path
 
 
-def test_an_item_is_a_function_of_the_seed_and_its_place():
-    first, again = (items(ShapesDataset(16, phrasings=(0, 1)), seed=3) for _ in range(2))
+def test_an_item_is_a_function_of_the_seed_and_its_index():
+    first, again = (training_set(ShapesDataset(16, phrasings=(0, 1)), seed=3) for _ in range(2))
     backwards = {k: again[k] for k in reversed(range(8))}
     for k in range(8):
         assert_close(first[k], backwards[k], rtol=0, atol=0)
     assert not torch.equal(first[0]["target"], first[1]["target"])
-    assert not torch.equal(first[0]["target"], items(ShapesDataset(16), seed=4)[0]["target"])
+    assert not torch.equal(first[0]["target"], training_set(ShapesDataset(16), seed=4)[0]["target"])
 
 
 @pytest.mark.parametrize("level", ["1", "2"])
-def test_items_make_batches(level):
-    row = items(ShapesDataset(16, level=level, phrasings=(0, 3), of=list_scenes(level)[::60]))
-    batch = next(iter(DataLoader(row, batch_sampler=[list(range(12))])))
-    objects, length = (2 if level == "2" else 1), row.embeddings.length
+def test_items_are_collated_into_batches(level):
+    samples = training_set(ShapesDataset(16, level=level, phrasings=(0, 3), scenes=list_scenes(level)[::60]))
+    batch = next(iter(DataLoader(samples, batch_sampler=[list(range(12))])))
+    objects, length = (2 if level == "2" else 1), samples.embeddings.length
     shapes = {name: tuple(value.shape) for name, value in batch.items()}
     assert shapes == {
         "target": (12, 3, 16, 16),
@@ -91,107 +90,109 @@ def test_items_make_batches(level):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_read_the_same_bits(folder, workers):
-    row, batches = items(CaptionedImages(folder, 16)), [[0, 1], [2, 3], [4, 5]]
+def test_workers_return_bitwise_equal_batches(folder, workers):
+    samples, batches = training_set(CaptionedImages(folder, 16)), [[0, 1], [2, 3], [4, 5]]
     alone, shared = (
-        list(DataLoader(row, batch_sampler=batches, num_workers=n, multiprocessing_context="fork" if n else None))
+        list(DataLoader(samples, batch_sampler=batches, num_workers=n, multiprocessing_context="fork" if n else None))
         for n in (0, workers)
     )
     assert_close(shared, alone, rtol=0, atol=0)
 
 
-def test_the_words_of_a_thing_are_those_that_name_it():
-    source = ShapesDataset(16, level="2", of=list_scenes("2")[::60])
-    row = items(source)
+def test_the_words_of_an_object_are_those_that_describe_it():
+    source = ShapesDataset(16, level="2", scenes=list_scenes("2")[::60])
+    samples = training_set(source)
     for k in range(5):
-        item = row[k]
+        item = samples[k]
         caption = source.captions[item["index"]].split()
-        for i, thing in enumerate(source.scene(int(item["index"])).things):
-            named = [word for word, speaks in zip(caption, item["words"][i].tolist(), strict=False) if speaks]
-            assert named[0] == thing.colour and named[1].startswith(thing.shape)
+        for i, each in enumerate(source.scene(int(item["index"])).objects):
+            named = [word for word, is_own in zip(caption, item["words"][i].tolist(), strict=False) if is_own]
+            assert named[0] == each.colour and named[1].startswith(each.shape)
             assert item["masks"][i].any()
 
 
-def test_embeddings_of_other_captions_are_refused():
+def test_embeddings_of_other_captions_raise():
     words = load_text_encoder("words", captions=["a"])
-    with pytest.raises(ValueError, match="wants the embeddings of its 480 captions"):
+    with pytest.raises(ValueError, match="needs the embeddings of the source's 480 captions"):
         CaptionTrainingSet(ShapesDataset(16), CaptionEmbeddings(words, ["a"]))
 
 
-def test_a_folder_as_hugging_face_has_it(folder):
+def test_an_imagefolder_of_hugging_face_is_read(folder):
     source = CaptionedImages(folder, 16)
     assert source.captions == ["a red page", "a page", "a green page", "a blue page", "a grey page"]
-    assert_close(source.pictures([0, 3])[:, :, 8, 8], torch.tensor([[1.0, 0, 0], [0, 0, 1]]))
+    assert_close(source.images_of([0, 3])[:, :, 8, 8], torch.tensor([[1.0, 0, 0], [0, 0, 1]]))
     assert not source.skipped
 
 
-def test_captions_of_one_picture_have_one_meaning(folder):
-    meanings = CaptionedImages(folder, 16).meanings
-    assert meanings == [0, 0, 0, 3, 4]  # red and green have "a page" in common
+def test_captions_of_one_image_have_one_group(folder):
+    groups = CaptionedImages(folder, 16).groups
+    assert groups == [0, 0, 0, 3, 4]  # red and green have "a page" in common
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_split_tears_no_group_and_no_caption_apart(folder, seed):
-    train, held = CaptionedImages(folder, 16).split(0.5, seed=seed)
-    sides = [{entry.source.stem for entry in side.entries} for side in (train, held)]
+def test_a_split_keeps_groups_and_captions_together(folder, seed):
+    train, held_out = CaptionedImages(folder, 16).split(0.5, seed=seed)
+    sides = [{entry.source.stem for entry in side.entries} for side in (train, held_out)]
     assert sorted(sides, key=sorted) == [{"blue", "grey"}, {"green", "red"}]
-    assert not set(train.captions) & set(held.captions)
+    assert not set(train.captions) & set(held_out.captions)
 
 
-def test_pictures_that_all_belong_together_are_not_split(folder):
-    some = [entry for entry in find_captioned_images(folder)[0] if entry.group]
-    with pytest.raises(ValueError, match=r"2 pictures in 1 groups\. Give others to judge by \(--val DIR\)"):
+def test_a_split_of_images_that_all_belong_together_raises(folder):
+    some = [entry for entry in find_captioned_images(folder)[0] if entry.split_group]
+    with pytest.raises(ValueError, match=r"2 images in 1 groups\. .* give other validation images \(--val DIR\)"):
         CaptionedImages(some, 16).split(0.5)
 
 
-def labelled(folder, labels, count=20):
-    """Pictures of a few labels, which are all that their captions say."""
+def write_labelled_images(folder, labels, count=20):
+    """Images whose captions are one of a few labels."""
     for i in range(count):
         (folder / f"{i}.png").write_bytes(png(i))
         (folder / f"{i}.txt").write_text(f"label {i % labels}")
     return CaptionedImages(folder, 16)
 
 
-@pytest.mark.parametrize(("labels", "out"), [(2, r"10 of 20 pictures \(50%\)"), (4, r"5 of 20 pictures \(25%\)")])
-def test_a_split_that_holds_out_far_more_than_the_share_says_so(tmp_path, labels, out):
-    source = labelled(tmp_path, labels)
-    with pytest.warns(UserWarning, match=f"{out} are held out where a share of 0.15 .* only {labels} .*--val DIR"):
-        _, held = source.split(0.15)
-    assert len(held) == 20 // labels
+@pytest.mark.parametrize(("labels", "out"), [(2, r"10 of 20 images \(50%\)"), (4, r"5 of 20 images \(25%\)")])
+def test_a_split_that_holds_out_far_more_than_the_fraction_warns(tmp_path, labels, out):
+    source = write_labelled_images(tmp_path, labels)
+    with pytest.warns(
+        UserWarning, match=f"{out} are held out instead of the fraction 0.15.* only {labels} .*--val DIR"
+    ):
+        _, held_out = source.split(0.15)
+    assert len(held_out) == 20 // labels
 
 
 @pytest.mark.parametrize("labels", [5, 10, 20])
-def test_a_split_near_the_share_says_nothing(tmp_path, labels):
-    assert len(labelled(tmp_path, labels).split(0.15)[1]) in (2, 3, 4)  # a warning is an error here
+def test_a_split_near_the_fraction_does_not_warn(tmp_path, labels):
+    assert len(write_labelled_images(tmp_path, labels).split(0.15)[1]) in (2, 3, 4)  # a warning is an error here
 
 
-def test_broken_pairs_are_skipped_and_listed(folder):
+def test_unusable_pairs_are_skipped_and_listed(folder):
     with (folder / "metadata.jsonl").open("a") as file:
         file.write('\n{"file_name": "gone.png", "text": "x"}\nno json\n{"file_name": "red.png"}\n[1]\n')
         file.write('{"file_name": "../out.png", "text": "x"}\n{"file_name": "blue.png", "text": ["", " "]}\n')
-        file.write('{"file_name": "text.png", "text": "no picture"}\n{"file_name": "small.png", "text": "small"}')
+        file.write('{"file_name": "text.png", "text": "no image"}\n{"file_name": "small.png", "text": "small"}')
     (folder.parent / "out.png").write_bytes(png(0))
-    (folder / "lonely.png").write_bytes(png(0))
+    (folder / "unlisted.png").write_bytes(png(0))
     (folder / "text.png").write_text("a text")
     (folder / "small.png").write_bytes(png(0, size=(9, 9)))
     source = CaptionedImages(folder, 16)
-    for caption in ("no picture", "small"):
-        source.pictures([source.captions.index(caption)])
-    assert [why for _, why in source.skipped] == [
-        "there is no picture 'gone.png'",
-        "it is no JSON object",
-        "it has no caption: no text under 'text'",
-        "it is no JSON object",
-        "'../out.png' leads out of the folder",
-        "its caption is empty",
-        "metadata.jsonl has no line for it",
-        "it is no picture, whatever its name says",
-        "9x9 px is too small; 16x16 px are wanted",
+    for caption in ("no image", "small"):
+        source.images_of([source.captions.index(caption)])
+    assert [file.reason for file in source.skipped] == [
+        "the image 'gone.png' does not exist",
+        "the metadata is not a JSON object",
+        "no caption: 'text' is not a string",
+        "the metadata is not a JSON object",
+        "'../out.png' is outside the folder",
+        "the caption is empty",
+        "metadata.jsonl has no line for the image",
+        "the content is not an image",
+        "9x9 px is too small; the minimum is 16x16 px",
     ]
     assert source.skipped[0].file.endswith("metadata.jsonl, line 5")
 
 
-def test_a_text_beside_each_picture(tmp_path):
+def test_a_text_file_beside_each_image_is_read(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.png").write_bytes(png(0))
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
@@ -199,28 +200,28 @@ def test_a_text_beside_each_picture(tmp_path):
     (tmp_path / "d.txt").write_text("x")
     source = CaptionedImages(tmp_path, 16)
     assert source.captions == ["one", "two"]
-    assert [why for _, why in source.skipped] == [
-        "its caption is no UTF-8 text",
-        "it has no caption: there is no c.txt",
-        "there is no picture of this name",
+    assert [file.reason for file in source.skipped] == [
+        "the caption is not UTF-8",
+        "no caption: c.txt does not exist",
+        "the caption has no image of this name",
     ]
 
 
-def test_a_transparent_picture_lies_on_white_and_has_a_mask(tmp_path):
+def test_a_transparent_image_is_composited_on_white_and_has_a_mask(tmp_path):
     image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
     image.paste((255, 0, 0, 255), (0, 0, 8, 16))
     image.save(tmp_path / "half.png")
     (tmp_path / "half.txt").write_text("half a page")
-    drawn = CaptionedImages(tmp_path, 16).draw(np.random.default_rng(0))
-    assert_close(drawn.picture[:, 8, [4, 12]].T, torch.tensor([[1.0, 0, 0], [1, 1, 1]]))
-    assert drawn.masks[0, 8, [4, 12]].tolist() == [1, 0]
-    assert drawn.phrases == [(0, 11)]
+    sample = CaptionedImages(tmp_path, 16).draw(np.random.default_rng(0))
+    assert_close(sample.image[:, 8, [4, 12]].T, torch.tensor([[1.0, 0, 0], [1, 1, 1]]))
+    assert sample.masks[0, 8, [4, 12]].tolist() == [1, 0]
+    assert sample.phrases == [(0, 11)]
 
 
-def test_an_opaque_picture_has_no_mask(folder):
-    drawn = CaptionedImages(folder, 16).draw(np.random.default_rng(0))
-    assert not drawn.masks.any()
-    assert drawn.phrases == [(0, 0)]
+def test_an_opaque_image_has_no_mask(folder):
+    sample = CaptionedImages(folder, 16).draw(np.random.default_rng(0))
+    assert not sample.masks.any()
+    assert sample.phrases == [(0, 0)]
 
 
 def test_the_longer_side_is_cropped(tmp_path):
@@ -228,10 +229,10 @@ def test_the_longer_side_is_cropped(tmp_path):
     image.paste((255, 255, 255), (32, 0, 64, 16))
     image.save(tmp_path / "wide.png")
     (tmp_path / "wide.txt").write_text("wide")
-    centre = CaptionedImages(tmp_path, 16).draw(np.random.default_rng(0)).picture
+    centre = CaptionedImages(tmp_path, 16).draw(np.random.default_rng(0)).image
     assert_close(centre.mean(), torch.tensor(0.5), atol=0.01, rtol=0)
     random = [
-        CaptionedImages(tmp_path, 16, crop="random").draw(np.random.default_rng(k)).picture.mean() for k in range(9)
+        CaptionedImages(tmp_path, 16, crop="random").draw(np.random.default_rng(k)).image.mean() for k in range(9)
     ]
     assert min(random) < 0.1 and max(random) > 0.9
 
@@ -239,14 +240,14 @@ def test_the_longer_side_is_cropped(tmp_path):
 def test_a_shard_is_read(tar):
     source = CaptionedImages(tar, 16)
     assert source.captions == ["a red page", "a green page", "ein blaues Blatt, 蓝", "broken"]
-    assert source.entries[1].group == "g"
-    colours = source.pictures([0, 1, 2])[:, :, 8, 8]
+    assert source.entries[1].split_group == "g"
+    colours = source.images_of([0, 1, 2])[:, :, 8, 8]
     assert_close(colours, torch.eye(3))
-    source.pictures([3])
-    assert {name.split(":")[1]: why for name, why in source.skipped} == {
-        "part/003": "it has no picture",
-        "part/004": "it has no caption: no text under 'text'",
-        "part/005": "it is no picture, whatever its name says",
+    source.images_of([3])
+    assert {file.split(":")[1]: reason for file, reason in source.skipped} == {
+        "part/003": "the sample has no image",
+        "part/004": "no caption: 'text' is not a string",
+        "part/005": "the content is not an image",
     }
 
 
@@ -255,7 +256,7 @@ def test_a_folder_of_shards_is_read(tar):
 
 
 @pytest.mark.parametrize("cut", [*range(1024, 8192, 512), 1536 + 40, 4096 - 3])
-def test_a_shard_that_ends_in_the_middle_gives_what_is_before_and_is_listed(tar, cut):
+def test_a_truncated_shard_gives_its_complete_samples_and_is_listed(tar, cut):
     whole = [entry.captions for entry in find_captioned_images(tar)[0]]
     with tarfile.open(tar) as file:
         members = file.getmembers()
@@ -264,36 +265,36 @@ def test_a_shard_that_ends_in_the_middle_gives_what_is_before_and_is_listed(tar,
     try:
         found, skipped = find_captioned_images(tar)
     except ValueError as error:  # not one pair is left
-        found, told = [], str(error)
+        found, reason = [], str(error)
     else:
-        told = next(why for name, why in skipped if name == str(tar))
+        reason = next(reason for name, reason in skipped if name == str(tar))
     pairs = {"part/000.png", "part/000.txt"}, {"part/001.png", "part/001.json"}, {"part/002.png", "part/002.txt"}
     assert [entry.captions for entry in found][:3] == [whole[i] for i, pair in enumerate(pairs) if pair <= within]
-    assert "cannot be read to its end" in told or not found
+    assert "truncated or damaged" in reason or not found
 
 
-def test_a_whole_shard_is_not_listed(tar):
+def test_a_complete_shard_is_not_listed(tar):
     assert str(tar) not in {name for name, _ in find_captioned_images(tar)[1]}
 
 
-def test_a_compressed_shard_is_named(tmp_path):
+def test_a_compressed_shard_raises_with_the_cure(tmp_path):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w:gz"):
         pass
-    with pytest.raises(ValueError, match="it is compressed; unpack it"):
+    with pytest.raises(ValueError, match="the archive is compressed; decompress it"):
         CaptionedImages(path, 16)
 
 
-def test_a_place_without_captions_says_what_to_put_there(tmp_path):
+def test_a_folder_without_captions_raises_with_the_supported_layouts(tmp_path):
     (tmp_path / "a.png").write_bytes(png(0))
-    with pytest.raises(ValueError, match=r"holds no picture with a caption\. Put a metadata.jsonl there"):
+    with pytest.raises(ValueError, match=r"has no image with a caption\. Add a metadata.jsonl"):
         CaptionedImages(tmp_path, 16)
     with pytest.raises(ValueError, match="does not exist"):
-        CaptionedImages(tmp_path / "nowhere", 16)
+        CaptionedImages(tmp_path / "missing", 16)
 
 
-def test_a_folder_of_nothing_but_broken_pictures_is_refused_when_drawn(tmp_path):
+def test_a_folder_of_damaged_images_raises_when_a_sample_is_drawn(tmp_path):
     (tmp_path / "a.png").write_text("a text")
     (tmp_path / "a.txt").write_text("a text")
-    with pytest.raises(ValueError, match="None of the 1 pictures can be used"):
+    with pytest.raises(ValueError, match="None of the 1 images can be used"):
         CaptionedImages(tmp_path, 16).draw(np.random.default_rng(0))

@@ -12,7 +12,7 @@ from lossmith.tasks import SuperResolution
 from lossmith.train import trainer
 from lossmith.train.module import TrainingModule
 
-LOSS = "L1 + 0.1*Adversarial('patch', 'relativistic', penalty='gp', penalty_penalty_every=2, width=4)"
+LOSS = "L1 + 0.1*Adversarial('patch', 'relativistic', penalty='gp', penalty_every=2, width=4)"
 
 
 def test_a_run_with_a_discriminator_resumes_to_the_bit(run, weights, lines):

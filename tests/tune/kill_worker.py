@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lossmith.train import train
-from lossmith.train.checkpoint import Checkpoints
+from lossmith.train.checkpoint import CheckpointWriter
 from lossmith.train.tensorboard import disable_tensorflow
 from lossmith.tune.search import Search
 from lossmith.tune.study import prepare_study
@@ -49,13 +49,13 @@ def start_worker(search: Search, folder: Path, storage: str | None, *, pauses: b
 
 def pause_at_checkpoint() -> None:
     """Make this process wait for a signal after its first checkpoint."""
-    save = Checkpoints.save
+    save = CheckpointWriter.save
 
-    def save_and_pause(self: Checkpoints, *args: Any) -> None:
+    def save_and_pause(self: CheckpointWriter, *args: Any) -> None:
         save(self, *args)
         signal.pause()
 
-    Checkpoints.save = save_and_pause  # type: ignore[method-assign]
+    CheckpointWriter.save = save_and_pause  # type: ignore[method-assign]
 
 
 def unfinished_runs(folder: Path) -> list[Path]:

@@ -11,8 +11,12 @@ PAPERS: dict[str, tuple[str, str, str, int, str]] = {**comparison.PAPERS, **gene
 
 
 def format_bibtex(keys: Iterable[str]) -> str:
-    """Return the BibTeX entries of these citation keys, in their order."""
-    return "\n\n".join(_format_entry(key, *PAPERS[key]) for key in keys)
+    """Return the BibTeX entries of citation keys, in their order.
+
+    Args:
+        keys: Keys of this package, or whole BibTeX entries of losses of other packages, which begin with "@".
+    """
+    return "\n\n".join(key if key.startswith("@") else _format_entry(key, *PAPERS[key]) for key in keys)
 
 
 def _format_entry(key: str, kind: str, author: str, title: str, year: int, venue: str) -> str:

@@ -61,14 +61,14 @@ def print_sweep(
     run = Path(source) if Path(source).is_dir() else None
     task, examples, shown = evaluation_images(network, run, images)
     swept, used, missing = measure_knob(model, task, examples, select_metrics(metric), points, place)
-    count = len(swept.pictures)
-    model.slider = swept.equalised(f"{count} image{'s' * (count != 1)} of {shown!r}")
+    count = len(swept.image_metrics)
+    model.slider = swept.calibrate_slider(f"{count} image{'s' * (count != 1)} of {shown!r}")
     record = {
         "what": source,
         "images": shown,
         "scale": model.scale,
         "mix_ends": interpolate_outputs,
-        **swept.record(),
+        **swept.to_record(),
         "t": model.slider.positions,
     }
     folder = out or (run or Path()) / ("knob_ends" if interpolate_outputs else "knob")
@@ -142,7 +142,7 @@ def measure_knob(
     with Progress(console=Console(), transient=True) as progress:
         bar = progress.add_task("sweep", total=len(examples))
         swept = slider_calibration.sweep_knob(
-            model, task, examples, count=points, which=metrics, device=device, done=lambda _: progress.advance(bar)
+            model, task, examples, points=points, metrics=metrics, device=device, on_image_end=lambda _: progress.advance(bar)
         )
     return swept, [name for name in metrics if name not in missing], missing
 
@@ -160,7 +160,7 @@ def write_sweep(
 ) -> None:
     """Write sweep.json, curve.png and strip.png."""
     from lossmith._files import write_atomically, write_text_atomically
-    from lossmith.knob.report.sweep import draw_sweep_curves, draw_sweep_strips
+    from lossmith.knob.report.sweep import draw_sweep_curves, draw_sweep_strip
     from lossmith.metrics import describe_protocol
 
     record = {
@@ -175,7 +175,7 @@ def write_sweep(
     write_atomically(folder / "curve.png", lambda partial: draw_sweep_curves(swept, title, partial))
     write_atomically(
         folder / "strip.png",
-        lambda partial: draw_sweep_strips(model, task, examples, partial, which=shown, device=device),
+        lambda partial: draw_sweep_strip(model, task, examples, partial, metrics=shown, device=device),
     )
 
 

@@ -66,7 +66,7 @@ def print_certificate(
     from lossmith.cli.networks import resolve_device
     from lossmith.cli.tables import print_omissions
     from lossmith.knob.report.certificate import format_certificate
-    from lossmith.knob.verification import REALISM, check_realism_metrics, verify_knob
+    from lossmith.knob.verification import DEFAULT_REALISM, check_realism_metrics, verify_knob
 
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
     record, series = verify_knob(
@@ -75,8 +75,8 @@ def print_certificate(
         values=values,
         equal=equal_length or [],
         shorter=shorter or [],
-        realism=check_realism_metrics(realism) if realism else REALISM,
-        training=train,
+        realism=check_realism_metrics(realism) if realism else DEFAULT_REALISM,
+        train_missing=train,
         limit=limit,
         device=resolve_device(device),
         console=console,
@@ -97,7 +97,7 @@ def print_certificate(
 def write_certificate(figure: Path, record: dict[str, Any], series: Any, text: str, line: str) -> None:
     """Write a certificate as JSON, text and figure."""
     from lossmith._files import write_atomically, write_text_atomically
-    from lossmith.knob.report.certificate import draw_certificate
+    from lossmith.knob.report.certificate_plot import draw_certificate
 
     write_text_atomically(figure.with_suffix(".json"), line + "\n")
     write_text_atomically(figure.with_suffix(".txt"), text + "\n")

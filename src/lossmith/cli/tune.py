@@ -176,7 +176,7 @@ def report_study(folder: Path, console: "Console") -> None:
     from lossmith.tune.findings import read_findings
     from lossmith.tune.report import write_study_report
     from lossmith.tune.summary import print_summary
-    from lossmith.tune.trial import file_lock
+    from lossmith.tune.files import file_lock
 
     with file_lock(folder / "study"):  # workers may end at the same time
         findings = read_findings(folder)

@@ -117,7 +117,7 @@ class CostPlan:
 
     @cached_property
     def _memory(self) -> tuple[int, int]:
-        """:attr:`saved_bytes` and :attr:`peak_bytes`, without network weights and terms that read more than images."""
+        """Both byte counts, without network weights and without terms that read more than images."""
         terms = [term for term in self.terms if term.reads_only_images]
         if not terms:
             return 0, 0

@@ -18,7 +18,7 @@ __all__ = ["TermSum", "name_terms"]
 
 
 class TermSum(nn.Module, ABC):
-    """A module that evaluates a weighted sum of terms; :class:`~lossmith.Loss` adds the algebra and the text."""
+    """A module that evaluates a weighted sum of terms; :class:`lossmith.Loss` adds the algebra and the text."""
 
     @property
     @abstractmethod
@@ -70,7 +70,7 @@ class TermSum(nn.Module, ABC):
 
         Args:
             inputs: The inputs by name.
-            guard: Handles non-finite values and gradients, see :class:`~lossmith.engine.nonfinite.NonFiniteGuard`.
+            guard: Handles non-finite values and gradients, see :class:`lossmith.engine.nonfinite.NonFiniteGuard`.
             step: If given, only the terms of :meth:`active_terms` at this training step are computed.
 
         Returns:

@@ -11,12 +11,13 @@ from typing import final
 
 from torch import Tensor, nn
 
+from lossmith.backbone import Backbone
 from lossmith.citations import format_bibtex
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.evaluation import TermSum, name_terms
 from lossmith.formula.term import Term, collect_term_layers
 from lossmith.formula.weight import Factor, Weight
-from lossmith.lens import Backbone, Features, Lens
+from lossmith.lens import Features, Lens
 
 __all__ = ["Hybrid", "Loss"]
 

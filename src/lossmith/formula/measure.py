@@ -23,7 +23,7 @@ class Measure(nn.Module, ABC):
     discriminator_start_step: int | None = None
     """For an adversarial loss: the step from which the discriminator is trained even while the term's weight is 0."""
     citation_keys: ClassVar[tuple[str, ...]] = ()
-    """The keys of the papers to cite in `lossmith.citations`."""
+    """The keys of the papers to cite in `lossmith.citations`, or BibTeX entries."""
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     """The least and largest value for images in [0, 1]; through a lens there is no upper bound."""
     is_batch_dependent: bool = False

@@ -43,7 +43,8 @@ def evaluate_term_ungated(term: Term, cache: FeatureCache) -> Tensor:
     With a network, the gradient at the features is computed at once where this is possible, so that only this gradient
     is kept for the backward pass.
     """
-    saves_less_without = term.distance.has_compact_backward and not term.outer_lenses
+    # len() == 0, because Dynamo cannot trace `not` of a tuple
+    saves_less_without = term.distance.has_compact_backward and len(term.outer_lenses) == 0
     if term.inner_path and not saves_less_without and _can_precompute_gradient(term, cache):
         features = _features_at_network(term, cache)
         if torch.is_grad_enabled() and any(map_.requires_grad for maps in features.values() for map_ in maps.values()):

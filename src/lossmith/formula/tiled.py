@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from lossmith._checks import check_integer
+from lossmith.backbone import Backbone
 from lossmith.engine.feature_cache import FeatureCache
 from lossmith.formula.inputs import bind_inputs, check_inputs
 from lossmith.formula.loss import Loss
 from lossmith.formula.term_evaluation import evaluate_term
 from lossmith.formula.tiling import ImageTile, TiledTerm, refuse_tiling, split_into_tiles
 from lossmith.formula.weight import WeightValue
-from lossmith.lens import Backbone, Maps, autocast_disabled
+from lossmith.lens import Maps, autocast_disabled
 
 __all__ = ["TiledLoss", "tiled"]
 

@@ -8,10 +8,11 @@ from typing import Any, NoReturn, final
 import torch
 from torch import Tensor
 
+from lossmith.backbone import Backbone, FeatureGeometry
 from lossmith.engine.feature_cache import apply_lens
 from lossmith.formula.term import Term
 from lossmith.formula.term_evaluation import measure_layers
-from lossmith.lens import Backbone, FeatureGeometry, Features, Lens, Maps, autocast_disabled
+from lossmith.lens import Features, Lens, Maps, autocast_disabled
 
 __all__ = ["ImageTile", "TiledTerm", "refuse_tiling", "split_into_tiles"]
 

@@ -13,7 +13,7 @@ image, (N,)::
 A lens maps the lens and named maps (N, H, W, C) to named maps, see :func:`register_lens`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from lossmith.formula.measure import Measure
@@ -29,6 +29,7 @@ LensFunction = Callable[[Any, Maps], Maps]
 
 MeasureT = TypeVar("MeasureT", bound=KerasMeasure)
 LensT = TypeVar("LensT", bound=LensFunction)
+FunctionT = TypeVar("FunctionT")
 
 _MEASURES: dict[type[Measure], KerasMeasure] = {}
 _LENSES: dict[type[Lens], LensFunction] = {}
@@ -82,7 +83,7 @@ def list_lenses() -> list[str]:
     return sorted(lens.__name__ for lens in _LENSES)
 
 
-def _find(kind: type, method: str, registered: Any) -> Any:
+def _find(kind: type, method: str, registered: Mapping[Any, FunctionT]) -> FunctionT | None:
     """Return the entry of a class or of the base class that defines its method."""
     for base in kind.__mro__:
         if base in registered:

@@ -1,4 +1,4 @@
-"""Figures of many networks on the same pictures, kept in a folder so that what was judged once is not judged again."""
+"""Evaluation of many networks on the same images, with a cache on disk."""
 
 import hashlib
 import json
@@ -15,60 +15,63 @@ from lossmith.train.evaluation import evaluate_images
 
 __all__ = ["CachedEvaluator"]
 
-Figures = dict[str, dict[str, float]]
+ImageMetrics = dict[str, dict[str, float]]
+"""The metrics of each image, by the name of the image."""
 
 
 class CachedEvaluator:
-    """Judges networks on the pictures of a folder.
+    """Evaluates networks on the images of an evaluation set.
 
     Args:
-        task: What the networks do.
-        examples: The pictures.
-        which: The metrics.
-        kept: The folder in which figures are kept; None keeps none.
-        device: Where to do it.
+        task: The task of the networks.
+        images: The evaluation set.
+        metrics: The metrics.
+        folder: The folder of the cache; None for no cache.
+        device: Where to evaluate.
     """
 
     def __init__(
         self,
         task: Task,
-        examples: EvaluationSet,
-        which: Sequence[MetricName],
+        images: EvaluationSet,
+        metrics: Sequence[MetricName],
         *,
-        kept: Path | None = None,
+        folder: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.task, self.examples, self.which = task, examples, list(which)
-        self.kept, self.device = kept, device
+        self.task, self.images, self.metrics = task, images, list(metrics)
+        self.folder, self.device = folder, device
 
-    def __call__(self, identity: Sequence[object], model: Callable[[Tensor], Tensor] | None) -> Figures:
-        """The figures of each picture by its name.
+    def __call__(self, identity: Sequence[object], model: Callable[[Tensor], Tensor] | None) -> ImageMetrics:
+        """Return the metrics of each image.
 
         Args:
-            identity: What tells this network, at its place, from all others: hashes of weights, numbers.
-            model: The network, from the input to the answer; None for the answer without one.
+            identity: What distinguishes the network and its knob value from all others, such as hashes of weights.
+            model: The network, from the input to the output; None for the task's baseline.
         """
-        told = json.dumps([[str(part) for part in identity], describe_protocol(self.task.border, self.which)])
-        file = self.kept / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json" if self.kept else None
-        before: dict[str, dict[str, float]] = json.loads(file.read_text()) if file and file.is_file() else {}
-        found: Figures = {}
+        key = json.dumps([[str(part) for part in identity], describe_protocol(self.task.border, self.metrics)])
+        file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json" if self.folder else None
+        cached: ImageMetrics = json.loads(file.read_text()) if file and file.is_file() else {}
+        found: ImageMetrics = {}
 
         def restore(batch: Batch) -> Tensor:
             return self.task.baseline_output(batch) if model is None else self.task.predict(model, batch)
 
-        for example in self.examples:
-            digest = content(example.batch)
-            if digest not in before:
-                (row,) = evaluate_images([example], restore, border=self.task.border, which=self.which, device=self.device)
-                before[digest] = row.metrics
+        for example in self.images:
+            digest = _batch_digest(example.batch)
+            if digest not in cached:
+                (evaluated,) = evaluate_images(
+                    [example], restore, border=self.task.border, which=self.metrics, device=self.device
+                )
+                cached[digest] = evaluated.metrics
                 if file:
-                    write_text_atomically(file, json.dumps(before))
-            found[example.name] = before[digest]
+                    write_text_atomically(file, json.dumps(cached))
+            found[example.name] = cached[digest]
         return found
 
 
-def content(batch: Mapping[str, Tensor]) -> str:
-    """What tells an example from all others, whatever its file is called."""
+def _batch_digest(batch: Mapping[str, Tensor]) -> str:
+    """Return a hash of the tensors of an example, which does not depend on the name of its file."""
     digest = hashlib.sha256()
     for name in sorted(batch):
         digest.update(f"{name}{tuple(batch[name].shape)}".encode())

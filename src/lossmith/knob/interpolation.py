@@ -1,121 +1,125 @@
-"""What a knob stands beside: two trained networks, mixed in what they answer or in their weights; and its own ends."""
+"""Interpolation between two trained networks, of their outputs or of their weights, which a knob is compared with."""
 
 from typing import final
 
 import torch
 from torch import Tensor
 
+from lossmith._checks import check_number
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import Knob
 from lossmith.models import Restorer, build_network
 
-__all__ = ["WeightedEnsemble", "interpolate_weights", "balanced_value"]
+__all__ = ["WeightedEnsemble", "balanced_value", "interpolate_weights"]
 
 
 @final
 class WeightedEnsemble(Restorer):
-    r"""The answers of two networks, mixed: the free way to stand between them, for twice the work.
+    r"""The interpolated outputs of two networks, at twice the cost of one.
 
-    .. math:: y = (1 - a) \, f_0(x) + a \, f_1(x)
+    .. math:: y = (1 - \alpha) \, f_0(x) + \alpha \, f_1(x)
 
-    For the squared error and a perfect distribution on the other end, the best trade-offs lie on this very line.
+    For the squared error and a perfect distribution at the other end, the optimal trade-offs lie on this line.
 
     References:
         | A Theory of the Distortion-Perception Tradeoff in Wasserstein Space (Freirich et al., 2021)
         | https://arxiv.org/abs/2107.02555
 
     Args:
-        first: What it is at share 0.
-        second: What it is at share 1.
-        share: a, from 0 to 1.
+        first: The network at :math:`\alpha = 0`.
+        second: The network at :math:`\alpha = 1`.
+        alpha: :math:`\alpha` in [0, 1].
 
     Raises:
-        ValueError: The networks do not enlarge alike, or the share is beyond.
+        ValueError: The networks have different scales, or `alpha` is out of range.
 
     Example:
         >>> from lossmith.models import EDSR
         >>> first, second = EDSR(2, channels=4, blocks=1), EDSR(2, channels=8, blocks=2)
-        >>> Mixed(first, second, 0.5)(torch.rand(1, 3, 5, 7)).shape
+        >>> WeightedEnsemble(first, second, 0.5)(torch.rand(1, 3, 5, 7)).shape
         torch.Size([1, 3, 10, 14])
     """
 
-    def __init__(self, first: Restorer, second: Restorer, share: float) -> None:
-        check(first, second, share)
-        reach = None if first.receptive_radius is None or second.receptive_radius is None else max(first.receptive_radius, second.receptive_radius)
-        super().__init__(first.scale, reach, {"name": "mixed"})
-        self.first, self.second, self.share = first, second, share
+    def __init__(self, first: Restorer, second: Restorer, alpha: float) -> None:
+        _check_interpolation(first, second, alpha)
+        radii = [first.receptive_radius, second.receptive_radius]
+        radius = None if None in radii else max(radius for radius in radii if radius is not None)
+        super().__init__(first.scale, radius, {"name": "weighted-ensemble"})
+        self.first, self.second, self.alpha = first, second, alpha
 
     def forward(self, image: Tensor) -> Tensor:
-        """The image restored by both, and mixed."""
-        return torch.lerp(self.first(image), self.second(image), self.share)
+        """Return the interpolated outputs."""
+        return torch.lerp(self.first(image), self.second(image), self.alpha)
 
 
 @torch.no_grad()
-def interpolate_weights(first: Restorer, second: Restorer, share: float) -> Restorer:
-    r"""One network whose weights are those of two, mixed; for twice the storage until it is made.
+def interpolate_weights(first: Restorer, second: Restorer, alpha: float) -> Restorer:
+    r"""Return a network with the interpolated weights of two networks.
 
-    .. math:: \theta = (1 - a) \, \theta_0 + a \, \theta_1
+    .. math:: \theta = (1 - \alpha) \, \theta_0 + \alpha \, \theta_1
 
-    It wants two networks that began as the same one: between others there is nothing of use.
+    The two networks must have been trained from the same weights; otherwise the result is useless.
 
     References:
         | Deep Network Interpolation for Continuous Imagery Effect Transition (Wang et al., 2019)
         | https://arxiv.org/abs/1811.10515
 
     Args:
-        first: What it is at share 0.
-        second: What it is at share 1; of the same architecture.
-        share: a, from 0 to 1.
+        first: The network at :math:`\alpha = 0`.
+        second: The network at :math:`\alpha = 1`, of the same architecture.
+        alpha: :math:`\alpha` in [0, 1].
 
     Returns:
-        A new network in eval mode.
+        A new network in evaluation mode.
 
     Raises:
-        ValueError: The networks are built differently, or the share is beyond.
+        ValueError: The networks have different architectures, or `alpha` is out of range.
     """
-    check(first, second, share)
+    _check_interpolation(first, second, alpha)
     if first.spec != second.spec:
-        raise ValueError(f"Weights are mixed of networks that are built alike; got {first.spec} and {second.spec}.")
+        raise ValueError(
+            f"Weights can be interpolated between equal architectures only; got {first.spec} and {second.spec}."
+        )
     model = build_network(**{**first.spec, "scale": first.scale})
     assert isinstance(model, Restorer)
-    ends = first.state_dict(), second.state_dict()
-    mixed = {k: torch.lerp(v, ends[1][k], share) if v.is_floating_point() else v for k, v in ends[0].items()}
-    model.load_state_dict(mixed)
+    begin, end = first.state_dict(), second.state_dict()
+    model.load_state_dict(
+        {name: torch.lerp(w, end[name], alpha) if w.is_floating_point() else w for name, w in begin.items()}
+    )
     return model.eval()
 
 
 def balanced_value(loss: Loss, name: str) -> float:
-    r"""Where a knob's terms weigh as much as the others: what :class:`lossmith.models.output_interpolation.OutputInterpolation` mixes by.
+    r"""Return the knob value at which the terms with the knob have the same total weight as the others.
+
+    :class:`lossmith.models.output_interpolation.OutputInterpolation` takes this value.
 
     Args:
-        loss: What a network was trained on.
-        name: The knob.
+        loss: The loss that the network was trained on.
+        name: The name of the knob.
 
     Raises:
-        ValueError: The sum of the loss at a place is no mix of those at the ends: the knob is in all terms or in none,
-            or more than once in one.
+        ValueError: The loss at a knob value is no interpolation of the losses at the ends of the range: the knob is in
+            all terms or in none, or more than once in a term.
 
     Example:
         >>> from lossmith import parse
-        >>> even(parse("2 * L1 + lam * 4 * TV"), "lam")
+        >>> balanced_value(parse("2 * L1 + lam * 4 * TV"), "lam")
         0.5
     """
-    with_it = [weight for weight in loss.weights if name in weight.knobs]
-    turned = sum(abs(weight.final_value) for weight in with_it)
+    with_knob = [weight for weight in loss.weights if name in weight.knobs]
+    total = sum(abs(weight.final_value) for weight in with_knob)
     others = sum(abs(weight.final_value) for weight in loss.weights if name not in weight.knobs)
-    if any(weight.factors.count(Knob(name)) > 1 for weight in with_it) or not (turned and others):
+    if any(weight.factors.count(Knob(name)) > 1 for weight in with_knob) or not (total and others):
         raise ValueError(
-            f"Answers are mixed as losses are, which wants terms with the knob '{name}' as one factor, and terms "
-            f"without; got {loss!r}. Turn it by its layers."
+            f"Outputs are interpolated as losses are, which requires terms with the knob '{name}' as a single factor "
+            f"and terms without the knob; got {loss!r}. Use the knob's layers."
         )
-    return others / turned
+    return others / total
 
 
-def check(first: Restorer, second: Restorer, share: float) -> None:
-    """Refuses what cannot be mixed."""
+def _check_interpolation(first: Restorer, second: Restorer, alpha: float) -> None:
+    """Raise ValueError if two networks cannot be interpolated."""
     if first.scale != second.scale:
-        raise ValueError(
-            f"Networks that are mixed enlarge alike; these enlarge {first.scale} and {second.scale} times."
-        )
-    if not 0 <= share <= 1:
-        raise ValueError(f"A share lies between 0 and 1; got {share!r}.")
+        raise ValueError(f"Interpolated networks must have the same scale; got {first.scale} and {second.scale}.")
+    check_number("alpha", alpha, low=0, high=1)

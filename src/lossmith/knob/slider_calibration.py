@@ -1,8 +1,8 @@
-"""The slider of a knob: what turning it does, measured, so that equal moves of it look equally large."""
+"""Calibration of a knob's slider: measurement of the outputs over the range, so that equal moves look equal."""
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -10,9 +10,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from lossmith._checks import check_integer
 from lossmith.formula.loss import Loss
 from lossmith.losses import SSIM, lpips
-from lossmith.metrics import DEFAULT_METRICS, MetricName, find_missing_metrics, compute_metrics
+from lossmith.metrics import DEFAULT_METRICS, MetricName, compute_metrics, find_missing_metrics
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.output_interpolation import OutputInterpolation
 from lossmith.models.slider import Slider
@@ -20,115 +21,132 @@ from lossmith.tasks import EvaluationSet, Task
 
 __all__ = ["KnobSweep", "sweep_knob"]
 
-STILL = 1e-3  # of the mean move: where turning does nothing, the slider still has to go through
+MIN_STEP = 1e-3
+"""The least slider length of a step, relative to the mean step: the slider must pass steps without any change."""
 
 
 @final
 @dataclass(frozen=True)
 class KnobSweep:
-    """What a network makes of pictures with its knobs at places from all low to all high.
+    """The metrics of a network at evenly spaced points of its knobs' ranges, from all low to all high.
 
     Args:
-        places: The part of the ranges, in their logarithm, that each place is: from 0 to 1, evenly.
-        knobs: Where each knob stands there.
-        pictures: By picture, its figures at each place.
-        moves: By picture, how far its answer at each place is from that at the next.
-        distance: By what that was measured, in words.
+        fractions: The fraction of the logarithmic ranges at each point, from 0 to 1.
+        knobs: The knob values at each point.
+        image_metrics: For each image the metrics at each point.
+        step_distances: For each image the perceptual distances between the outputs at neighbouring points.
+        distance: The name of the perceptual distance.
     """
 
-    places: tuple[float, ...]
+    fractions: tuple[float, ...]
     knobs: tuple[Mapping[str, float], ...]
-    pictures: Mapping[str, Sequence[Mapping[str, float]]]
-    moves: Mapping[str, Sequence[float]]
+    image_metrics: Mapping[str, Sequence[Mapping[str, float]]]
+    step_distances: Mapping[str, Sequence[float]]
     distance: str
 
     @property
-    def figures(self) -> dict[str, tuple[float, ...]]:
-        """Each metric's mean over the pictures, at each place; a picture counts where it is finite at all of them."""
-        found: dict[str, tuple[float, ...]] = {}
-        for name in next(iter(self.pictures.values()))[0]:
-            columns = [[row.get(name, math.nan) for row in rows] for rows in self.pictures.values()]
-            if whole := [column for column in columns if all(math.isfinite(value) for value in column)]:
-                found[name] = tuple(sum(values) / len(whole) for values in zip(*whole, strict=True))
-        return found
+    def mean_metrics(self) -> dict[str, tuple[float, ...]]:
+        """The mean of each metric at each point, over the images with finite values at all points."""
+        means: dict[str, tuple[float, ...]] = {}
+        for name in next(iter(self.image_metrics.values()))[0]:
+            columns = [[row.get(name, math.nan) for row in rows] for rows in self.image_metrics.values()]
+            if finite := [column for column in columns if all(math.isfinite(value) for value in column)]:
+                means[name] = tuple(sum(values) / len(finite) for values in zip(*finite, strict=True))
+        return means
 
-    def record(self) -> dict[str, Any]:
-        """All of it as plain values, with null for what is no finite number."""
-        pictures = {
+    def to_record(self) -> dict[str, Any]:
+        """Return the sweep as plain values, with None for non-finite numbers."""
+        image_metrics = {
             name: [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in rows]
-            for name, rows in self.pictures.items()
+            for name, rows in self.image_metrics.items()
         }
-        record = {"places": self.places, "knobs": self.knobs, "n": len(pictures), "mean": self.figures}
-        return {**record, "pictures": pictures, "moves": self.moves, "distance": self.distance}
+        return {
+            "fractions": self.fractions,
+            "knobs": self.knobs,
+            "n": len(image_metrics),
+            "mean": self.mean_metrics,
+            "image_metrics": image_metrics,
+            "step_distances": self.step_distances,
+            "distance": self.distance,
+        }
 
-    def equalised(self, pictures: str) -> Slider:
-        """The slider whose equal moves look equally large, on the mean over the pictures.
+    def calibrate_slider(self, images: str) -> Slider:
+        """Return the slider whose equal moves change the output by equal distances, in the mean over the images.
 
         Args:
-            pictures: What was looked at, in words, to be kept with the table.
+            images: A description of the images, which is stored with the slider.
 
         Raises:
-            ValueError: Turning the knobs changes nothing.
+            ValueError: The knobs change no output.
         """
-        moves = [sum(each) / len(each) for each in zip(*self.moves.values(), strict=True)]
-        if not sum(moves) > 0:
-            raise ValueError("Turning the knob changes no picture; train the network over its range first.")
-        least = STILL * sum(moves) / len(moves)
-        way = [0.0, *itertools.accumulate(max(move, least) for move in moves)]
-        t = tuple(part / way[-1] for part in way)
-        return Slider(t, self.places, self.figures, self.distance, pictures)
+        steps = [sum(each) / len(each) for each in zip(*self.step_distances.values(), strict=True)]
+        if not sum(steps) > 0:
+            raise ValueError("The knob changes the output of no image; train the network over the knob's range first.")
+        least = MIN_STEP * sum(steps) / len(steps)
+        lengths = [0.0, *itertools.accumulate(max(step, least) for step in steps)]
+        positions = tuple(length / lengths[-1] for length in lengths)
+        return Slider(positions, self.fractions, self.mean_metrics, self.distance, images)
 
 
 @torch.no_grad()
 def sweep_knob(
     model: ConditionedNetwork | OutputInterpolation,
     task: Task,
-    examples: EvaluationSet,
+    images: EvaluationSet,
     *,
-    count: int = 21,
-    which: Sequence[MetricName] = DEFAULT_METRICS,
+    points: int = 21,
+    metrics: Sequence[MetricName] = DEFAULT_METRICS,
     device: torch.device | str = "cpu",
-    done: Callable[[str], object] = lambda name: None,
+    on_image_end: Callable[[str], object] = lambda name: None,
 ) -> KnobSweep:
-    r"""Turns all knobs of a network together from low to high, and judges every place on every picture.
+    r"""Evaluate a network at evenly spaced points of its knobs' ranges; all knobs move together.
 
-    How far two answers are from each other is :math:`\sqrt{\text{LPIPS}}` (AlexNet) or, where its weights are missing,
-    :math:`\sqrt{1 - \text{SSIM}}`: both measures are squares, so that only their roots add up along a way.
+    The distance of two outputs is :math:`\sqrt{\text{LPIPS}}` (AlexNet), or :math:`\sqrt{1 - \text{SSIM}}` if the
+    weights of LPIPS are missing: both measures are squared distances, so their roots add up along a path.
 
     Args:
-        model: The network, in eval mode, on the device; by whichever way it is turned.
-        task: Its task.
-        examples: What it is judged by.
-        count: How many places.
-        which: The metrics; one whose weights are missing is left out.
-        device: Where to do it.
-        done: Called with the name of each picture that is done.
+        model: The network, in evaluation mode, on the device.
+        task: The task of the network.
+        images: The evaluation set.
+        points: The number of points, at least 2.
+        metrics: The metrics; metrics whose weights are missing are left out.
+        device: Where to evaluate.
+        on_image_end: Called with the name of each finished image.
 
     Raises:
-        ValueError: Fewer than two places, or no picture can be used.
+        ValueError: `points` is less than 2, or no image can be used.
     """
-    if count < 2:
-        raise ValueError(f"A sweep wants at least 2 places; got {count}.")
-    absent = find_missing_metrics([*which, "lpips_alex"])
-    distance, words = (SSIM(), "root of 1 - SSIM") if "lpips_alex" in absent else (lpips("alex"), "root of LPIPS-Alex")
-    apart: Loss = distance.to(device)
-    places = tuple(i / (count - 1) for i in range(count))
-    knobs = tuple({name: float(value) for name, value in model.knobs_at_fraction(place).items()} for place in places)
-    pictures: dict[str, list[dict[str, float]]] = {}
-    moves: dict[str, list[float]] = {}
-    for name, batch in examples:
-        there = {view: tensor.to(device) for view, tensor in batch.items()}
-        rows, steps = pictures.setdefault(name, []), moves.setdefault(name, [])
-        before: Tensor | None = None
-        for turned in knobs:
-            pred = task.predict(partial(model, **turned), there)
-            metrics = [metric for metric in which if metric not in absent]
-            rows.append(compute_metrics(pred, there["target"], border=task.border, metrics=metrics))
-            now = pred.float().clamp(0, 1)
-            if before is not None:
-                steps.append(math.sqrt(max(float(apart(now, before)), 0.0)))
-            before = now
-        done(name)
-    if not pictures:
-        raise ValueError(f"None of the {len(examples)} pictures can be used to judge by.")
-    return KnobSweep(places, knobs, pictures, moves, words)
+    check_integer("points", points, low=2)
+    missing = find_missing_metrics([*metrics, "lpips_alex"])
+    distance, name = (SSIM(), "root of 1 - SSIM") if "lpips_alex" in missing else (lpips("alex"), "root of LPIPS-Alex")
+    available = [metric for metric in metrics if metric not in missing]
+    fractions = tuple(i / (points - 1) for i in range(points))
+    knobs = tuple({k: float(value) for k, value in model.knobs_at_fraction(each).items()} for each in fractions)
+    image_metrics: dict[str, list[dict[str, float]]] = {}
+    step_distances: dict[str, list[float]] = {}
+    for image, batch in images:
+        moved = {key: tensor.to(device) for key, tensor in batch.items()}
+        predictions = (task.predict(partial(model, **values), moved) for values in knobs)
+        image_metrics[image], step_distances[image] = _evaluate_path(
+            predictions, moved["target"], distance.to(device), task.border, available
+        )
+        on_image_end(image)
+    if not image_metrics:
+        raise ValueError(f"None of the {len(images)} images can be used.")
+    return KnobSweep(fractions, knobs, image_metrics, step_distances, name)
+
+
+def _evaluate_path(
+    predictions: Iterable[Tensor], target: Tensor, distance: Loss, border: int, metrics: Sequence[MetricName]
+) -> tuple[list[dict[str, float]], list[float]]:
+    """Return the metrics of each prediction, and the distances of neighbouring predictions."""
+    rows: list[dict[str, float]] = []
+    steps: list[float] = []
+    previous: Tensor | None = None
+    for pred in predictions:
+        rows.append(compute_metrics(pred, target, border=border, metrics=metrics))
+        clipped = pred.float().clamp(0, 1)
+        if previous is not None:
+            steps.append(math.sqrt(max(float(distance(clipped, previous)), 0.0)))
+        previous = clipped
+    return rows, steps

@@ -1,54 +1,43 @@
-"""Verifying a knob: trains what it is compared with, judges all of it on pictures, and certifies.
+"""Verification of a knob: training of its baselines, evaluation, and certificate.
 
-In the folder of a run with a knob, all below ``verify/``: a run folder for each network that it is compared with, and
-``figures/``, what was judged so far. Whatever is there is not done again.
+In the run folder of the knob, ``verify/`` holds a run folder for each baseline, and ``metrics/``, the cache of the
+evaluation. Existing results are reused.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from lossmith._checks import check_choice
 from lossmith.data import list_images
-from lossmith.knob.baselines import (
-    Baseline,
-    list_baselines,
-    log_spaced,
-    only_knob,
-    trained_values,
-)
-from lossmith.knob.certificate import (
-    DEFAULT_THRESHOLDS,
-    OWN_ENDS,
-    Thresholds,
-    EvaluatedPoint,
-    certify_knob,
-)
+from lossmith.formula.loss import Loss
+from lossmith.knob.baselines import Baseline, list_baselines, log_spaced, only_knob, trained_values
+from lossmith.knob.certificate import DEFAULT_THRESHOLDS, INTERPOLATED_OUTPUTS, Thresholds, certify_knob
+from lossmith.knob.certificate_statistics import EvaluatedPoint
+from lossmith.knob.evaluated_series import evaluate_interpolated_outputs, evaluate_series
 from lossmith.knob.evaluation_cache import CachedEvaluator
-from lossmith.knob.interpolation import WeightedEnsemble, interpolate_weights, balanced_value
-from lossmith.metrics import MetricName, find_missing_metrics, describe_protocol, find_shared_backbones
-from lossmith.models import Restorer
-from lossmith.models import load_restorer as load_model
+from lossmith.knob.interpolation import balanced_value
+from lossmith.metrics import MetricName, describe_protocol, find_missing_metrics, find_shared_backbones
+from lossmith.models import load_restorer
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.output_interpolation import OutputInterpolation
-from lossmith.parser import load as load_loss
-from lossmith.pretrained.locate import compute_sha256
+from lossmith.parser import load
 from lossmith.train import Settings
 from lossmith.train.preparation import build_task
 from lossmith.train.trainer import train
 from lossmith.tune.published_results import find_published_results
 
-__all__ = ["REALISM", "VerifiedKnob", "check_realism_metrics", "verify_knob"]
+__all__ = ["DEFAULT_REALISM", "VerifiedKnob", "check_realism_metrics", "verify_knob"]
 
-REALISM: tuple[MetricName, ...] = ("lpips_alex", "swd")
+DEFAULT_REALISM: tuple[MetricName, ...] = ("lpips_alex", "swd")
+REALISM_METRICS: tuple[MetricName, ...] = ("lpips_alex", "dists", "swd")
 ACCURACY: MetricName = "psnr_y"
-AXES: tuple[MetricName, ...] = ("lpips_alex", "dists", "swd")
 
 
 class VerifiedKnob(NamedTuple):
-    """A certificate as a record for JSON, and the points that it is drawn from."""
+    """A certificate as a record for JSON, and the evaluated points by series."""
 
     record: dict[str, Any]
     series: dict[str, list[EvaluatedPoint]]
@@ -61,75 +50,61 @@ def verify_knob(
     values: int | None = None,
     equal: Sequence[float] = (),
     shorter: Sequence[int] = (),
-    realism: Sequence[MetricName] = REALISM,
-    training: bool = False,
+    realism: Sequence[MetricName] = DEFAULT_REALISM,
+    train_missing: bool = False,
     limit: int | None = None,
-    bars: Bars = DEFAULT_THRESHOLDS,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     device: str = "cpu",
     console: Console | None = None,
 ) -> VerifiedKnob:
-    """Certifies the knob of a run on a folder of pictures, beside what has been trained to compare it with.
+    """Certify the knob of a run, by comparison with its trained baselines.
 
     Args:
-        run: The folder of a finished run with one knob.
-        images: The pictures, a folder or files, which nothing of it has seen.
-        values: How many separate networks there are, see :func:`lossmith.knob.baselines.rivals`; the knob is judged at
-            their places and halfway between them. None for as many as were trained before, or 5.
-        equal: Places of networks of the full length; those trained before are judged too.
-        shorter: Parts of the steps of shorter knobs; likewise.
-        realism: The metrics of realism.
-        training: Whether to train what is missing; it takes as long as the run itself, and as long again for each
-            of `equal`.
-        limit: The largest number of pictures.
-        bars: What must be reached.
-        device: Where to judge.
-        console: Where to say what is done; None for the standard output.
+        run: The folder of a complete run with one knob.
+        images: A folder of images, or files, that no network was trained on.
+        values: The number of separate networks; see :func:`lossmith.knob.baselines.list_baselines`. The knob is
+            evaluated at their knob values and in the middle between them. None for the number of the trained ones, or
+            5.
+        equal: Knob values of networks with all of the run's steps, besides the trained ones.
+        shorter: Numbers of `values`-ths of the steps of shorter knobs, besides the trained ones.
+        realism: The realism metrics.
+        train_missing: Whether missing baselines are trained, which takes as long as the run, and as long again for each
+            value of `equal`.
+        limit: The largest number of images.
+        thresholds: What must be reached.
+        device: Where to train and evaluate.
+        console: Where to print the progress; None for the standard output.
 
     Returns:
-        The certificate; "certified" is None if there are no separate networks to compare with.
+        The certificate; its "certified" is None without separate networks.
 
     Raises:
-        ValueError: It is no run with one knob, or is not finished; or no picture can be used.
+        ValueError: The run has no knob or several, is not complete, or no image can be used.
     """
-    console = console or Console()
     folder = Path(run)
     settings = Settings.read(folder / "config.json")
     name, low, high = only_knob(settings)
-    task, loss = build_task(settings), load_loss(folder / "loss.json")
-    absent = find_missing_metrics(realism)
-    if not (axes := [axis for axis in realism if axis not in absent]):
-        raise ValueError(f"No axis of realism is left: {' '.join(absent.values())}")
-    knob, facts = load_model(folder / "model.safetensors")
-    if facts.get("step", 0) < settings.steps:
-        raise ValueError(f"{str(run)!r} stands at step {facts.get('step', 0)} of {settings.steps}; let it end first.")
+    loss, weights = load(folder / "loss.json"), folder / "model.safetensors"
+    metrics, missing = _available_metrics(realism)
+    network = _load_complete_run(folder, settings)
     values = values or max(trained_values(folder, "separate_*", r"separate_(\d+)"), default=min(5, settings.steps))
-    equal = sorted({*equal, *trained_values(folder, "equal_length/*", rf"{name}=(.+)", float)})
-    shorter = sorted({*shorter, *trained_values(folder, f"knob_*_of_{values}", r"knob_(\d+)_of_\d+")})
-    others = list_baselines(folder, values=values, equal=equal, shorter=shorter) if training or values > 1 else []
-    for rival in others if training else ():
-        if not rival.ready:
-            console.print(f"Training {rival.folder}, {rival.settings.steps} steps", highlight=False, soft_wrap=True)
-            accelerator = "gpu" if device == "cuda" else "cpu"
-            if train(rival.settings, rival.folder, console=console, accelerator=accelerator) < rival.settings.steps:
-                raise KeyboardInterrupt
-    ready = [rival for rival in others if rival.ready]
-    examples = task.evaluation_set(images, limit=limit)
-    kept = folder / "verify_knob" / "figures" if (folder / "verify_knob").is_dir() else None
-    judging = CachedEvaluator(task, examples, [ACCURACY, *axes], kept=kept, device=device)
-    places = log_spaced(low, high, 2 * max(values, 2) - 1)
-    assert isinstance(knob, ConditionedNetwork)
-    series = judged(knob, folder / "model.safetensors", ready, judging, name, places)
-    why_not = ""
-    try:
-        mixed = OutputInterpolation(knob, balanced_value(loss, name))
-    except ValueError as error:
-        why_not = str(error)
-    else:
-        series[OWN_ENDS] = ends(mixed, folder / "model.safetensors", judging, series["knob"])
-    found = certify_knob(series, axes=axes, accuracy=ACCURACY, shared=find_shared_backbones(loss, axes), bars=bars)
-    words = describe_protocol(task.border, [ACCURACY, *axes])
-    of = str(images) if isinstance(images, str | Path) else ""
-    networks, why = find_published_results(settings, of, found["pictures"], words, found["plain"])
+    baselines = _all_baselines(folder, name, values, equal, shorter) if train_missing or values > 1 else []
+    if train_missing:
+        _train_missing(baselines, device, console or Console())
+    trained = [baseline for baseline in baselines if baseline.is_trained]
+    task = build_task(settings)
+    evaluation_set = task.evaluation_set(images, limit=limit)
+    cache = folder / "verify" / "metrics" if (folder / "verify").is_dir() else None
+    evaluator = CachedEvaluator(task, evaluation_set, [ACCURACY, *metrics], folder=cache, device=device)
+    knob_values = log_spaced(low, high, 2 * max(values, 2) - 1)
+    series = evaluate_series(network, weights, trained, evaluator, name, knob_values)
+    interpolation, error = _interpolate_outputs(network, loss, name)
+    if interpolation is not None:
+        points = evaluate_interpolated_outputs(interpolation, weights, evaluator, series["knob"])
+        series[INTERPOLATED_OUTPUTS] = points
+    shared = find_shared_backbones(loss, metrics)
+    found = certify_knob(series, realism=metrics, accuracy=ACCURACY, shared=shared, thresholds=thresholds)
+    protocol = describe_protocol(task.border, [ACCURACY, *metrics])
     record = {
         "run": str(run),
         "images": str(images) if isinstance(images, str | Path) else [str(file) for file in images],
@@ -137,84 +112,104 @@ def verify_knob(
         "knob": {"name": name, "low": low, "high": high},
         "steps": settings.steps,
         "seed": settings.seed,
-        "networks": {rival.series: rival.settings.steps for rival in ready if rival.series in series},
-        "trained_on": trained_on(settings, images),
-        "not_trained": [str(rival.folder.relative_to(folder)) for rival in others if rival not in ready],
-        "protocol": words,
-        "published": {"networks": {a.name: a.figures for a in networks}, "words": why or networks[0].source},
-        "ends_not_mixed": why_not,
-        "missing": absent,
-        "skipped": [file._asdict() for file in examples.skipped],
+        "baseline_steps": {each.series: each.settings.steps for each in trained if each.series in series},
+        "training_images": _count_training_images(settings, images),
+        "untrained": [str(each.folder.relative_to(folder)) for each in baselines if each not in trained],
+        "protocol": protocol,
+        "published": _published(settings, images, protocol, found),
+        "interpolation_error": error,
+        "missing": missing,
+        "skipped": [file._asdict() for file in evaluation_set.skipped],
         **found,
     }
     return VerifiedKnob(record, series)
 
 
-def judged(
-    knob: Restorer, file: Path, ready: Sequence[Baseline], judging: CachedEvaluator, name: str, places: Sequence[float]
-) -> dict[str, list[EvaluatedPoint]]:
-    """All figures, in series by what they are figures of."""
-    knob = knob.to(judging.device)
-    series = {"plain": [EvaluatedPoint(1.0, judging(["plain"], None))]}
+def _available_metrics(realism: Sequence[MetricName]) -> tuple[list[MetricName], dict[str, str]]:
+    """Return the realism metrics whose weights exist, and the missing ones with reasons.
 
-    def turned(model: Restorer, weights: Path, at: float) -> EvaluatedPoint:
-        return EvaluatedPoint(at, judging([compute_sha256(weights), at], partial(model, **{name: at})))
-
-    series["knob"] = [turned(knob, file, at) for at in places]
-    ends: list[tuple[float, Restorer, str]] = []
-    for rival in ready:
-        model = load_model(rival.model)[0].to(judging.device)
-        row = series.setdefault(rival.series, [])
-        if rival.at is None:
-            row += [turned(model, rival.model, at) for at in places[::2]]  # where there are separate networks
-            continue
-        digest = compute_sha256(rival.model)
-        row.append(EvaluatedPoint(rival.at, judging([digest], model)))
-        if rival.series == "separate":
-            ends = [*ends[:1], (rival.at, model, digest)]
-    count = len(series.get("separate", ()))
-    if count == (len(places) + 1) // 2:  # with some missing, the outermost are not those of the range
-        (_, first, low), (_, second, high) = ends
-        shares = [i / (len(places) - 1) for i in range(1, len(places) - 1)]  # as many as the knob's curve has places
-        ways: dict[str, Callable[[float], Restorer]] = {
-            "output interpolation": lambda share: WeightedEnsemble(first, second, share),
-            "weight interpolation": lambda share: interpolate_weights(first, second, share).to(judging.device),
-        }
-        for way, mix in ways.items():
-            between = [EvaluatedPoint(share, judging([way, low, high, share], mix(share))) for share in shares]
-            series[way] = [series["separate"][0], *between, series["separate"][-1]]
-    elif count:
-        del series["separate"]
-    return series
+    Raises:
+        ValueError: All are missing.
+    """
+    missing = find_missing_metrics(realism)
+    available = [metric for metric in realism if metric not in missing]
+    if not available:
+        raise ValueError(f"None of the realism metrics can be computed. {' '.join(missing.values())}")
+    return available, missing
 
 
-def ends(mixed: OutputInterpolation, file: Path, judging: CachedEvaluator, curve: Sequence[EvaluatedPoint]) -> list[EvaluatedPoint]:
-    """The figures of a knob's two ends, mixed, at the places of its curve; at its ends they are those of the curve."""
-    ((name, (low, high)),) = mixed.knobs.items()
-    digest = compute_sha256(file)
-    between = [
-        EvaluatedPoint(at, judging(["own ends", digest, low, high, mixed.share(at)], partial(mixed, **{name: at})))
-        for at, _ in curve[1:-1]
-    ]
-    return [curve[0], *between, curve[-1]]
+def _load_complete_run(folder: Path, settings: Settings) -> ConditionedNetwork:
+    """Return the network of a run.
+
+    Raises:
+        ValueError: The run is not complete.
+    """
+    network, header = load_restorer(folder / "model.safetensors")
+    if header.get("step", 0) < settings.steps:
+        raise ValueError(
+            f"The run {str(folder)!r} is at step {header.get('step', 0)} of {settings.steps}; complete it first."
+        )
+    assert isinstance(network, ConditionedNetwork)
+    return network
 
 
-def trained_on(settings: Settings, images: str | Path | Sequence[Path]) -> int:
-    """How many of some pictures the run was trained on, which makes a certificate worth little."""
-    judged = list_images(images) if isinstance(images, str | Path) else images
+def _all_baselines(
+    folder: Path, name: str, values: int, equal: Sequence[float], shorter: Sequence[int]
+) -> list[Baseline]:
+    """Return the given baselines and those that were trained before."""
+    all_equal = {*equal, *trained_values(folder, "equal_length/*", rf"{name}=(.+)", float)}
+    all_shorter = {*shorter, *trained_values(folder, f"knob_*_of_{values}", r"knob_(\d+)_of_\d+")}
+    return list_baselines(folder, values=values, equal=sorted(all_equal), shorter=sorted(all_shorter))
+
+
+def _train_missing(baselines: Sequence[Baseline], device: str, console: Console) -> None:
+    """Train the baselines that are not trained.
+
+    Raises:
+        KeyboardInterrupt: A training was stopped.
+    """
+    for baseline in baselines:
+        if not baseline.is_trained:
+            steps = baseline.settings.steps
+            console.print(f"Training {baseline.folder}, {steps} steps", highlight=False, soft_wrap=True)
+            accelerator = "gpu" if device == "cuda" else "cpu"
+            if train(baseline.settings, baseline.folder, console=console, accelerator=accelerator) < steps:
+                raise KeyboardInterrupt
+
+
+def _interpolate_outputs(network: ConditionedNetwork, loss: Loss, name: str) -> tuple[OutputInterpolation | None, str]:
+    """Return the interpolation of the outputs at both ends of the knob, or why the loss does not allow it."""
     try:
-        seen = {file.resolve() for file in list_images(settings.images)}
-    except ValueError:  # they are no longer there
+        return OutputInterpolation(network, balanced_value(loss, name)), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _count_training_images(settings: Settings, images: str | Path | Sequence[Path]) -> int:
+    """Return the number of images that the run was trained on."""
+    files = list_images(images) if isinstance(images, str | Path) else images
+    try:
+        training = {file.resolve() for file in list_images(settings.images)}
+    except ValueError:  # the training images no longer exist
         return 0
-    return sum(file.resolve() in seen for file in judged)
+    return sum(file.resolve() in training for file in files)
+
+
+def _published(
+    settings: Settings, images: str | Path | Sequence[Path], protocol: dict[str, str], found: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the metrics of comparable published networks, and their source or the reason why there are none."""
+    folder = str(images) if isinstance(images, str | Path) else ""
+    results, reason = find_published_results(settings, folder, found["image_count"], protocol, found["no_network"])
+    return {"networks": {each.name: each.metrics for each in results}, "note": reason or results[0].source}
 
 
 def check_realism_metrics(names: Sequence[str]) -> list[MetricName]:
-    """Axes of realism by their names, each once.
+    """Return realism metrics by their names, each once.
 
     Raises:
-        ValueError: One that there is not.
+        ValueError: A name is unknown.
     """
-    if unknown := [name for name in names if name not in AXES]:
-        raise ValueError(f"There is no axis of realism {unknown[0]!r}; there are {', '.join(AXES)}.")
-    return [axis for axis in AXES if axis in names]
+    for name in names:
+        check_choice("realism", name, REALISM_METRICS)
+    return [metric for metric in REALISM_METRICS if metric in names]

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 from lossmith._repr import repr_of
+from lossmith.backbone import get_backbone
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
-from lossmith.lens import Features, get_backbone
+from lossmith.lens import Features
 from lossmith.lenses.sequential_network import SequentialNetwork
 
 __all__ = ["AlexNet"]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lossmith._repr import format_literal
+from lossmith.backbone import Backbone, check_rgb, get_backbone
 from lossmith.engine.feature_extractor import FeatureExtractor, LayerInfo, inspect_layers
 from lossmith.engine.frozen import get_compute_dtype
-from lossmith.lens import Backbone, Maps, at_least_float32, check_rgb, get_backbone
+from lossmith.lens import Maps, at_least_float32
 from lossmith.pretrained.locate import PretrainedWeights
 
 __all__ = ["AnyNetwork"]
@@ -235,7 +236,7 @@ class AnyNetwork(Backbone):
         if min_size == self.image_size and self._try_size(2 * min_size, 2 * min_size, layers) is not None:
             expected = f"images of {min_size}x{min_size} px"
         elif min(height, width) < min_size:
-            expected = f"images of at least {min_size} px per side for {deepest}"
+            expected = f"images of at least {min_size} px a side for {deepest}"
         else:
             expected = f"images of another size (the network reports: {message})"
         raise ValueError(f"{self.name} expects {expected}; got {height}x{width}.") from None

@@ -18,7 +18,8 @@ import numpy as np
 from torch import Tensor
 
 from lossmith._repr import format_literal, repr_of
-from lossmith.lens import Backbone, Features, Maps, get_backbone
+from lossmith.backbone import Backbone, get_backbone
+from lossmith.lens import Features, Maps
 from lossmith.lenses._libraries import import_keras
 from lossmith.pretrained.locate import DOWNLOAD_TIMEOUT, MissingWeightsError, PretrainedWeights, WrongWeightsError
 

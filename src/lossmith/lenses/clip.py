@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith._repr import format_literal, repr_of
+from lossmith.backbone import get_backbone
 from lossmith.engine.feature_extractor import LayerInfo
-from lossmith.lens import Features, autocast_disabled, get_backbone
+from lossmith.lens import Features, autocast_disabled
 from lossmith.lenses._libraries import import_transformers
 from lossmith.lenses.any_network import AnyNetwork
 from lossmith.lenses.clip_checkpoint import SHAPES, CLIPCheckpoint
@@ -54,7 +55,7 @@ class CLIP(Features):
         ValueError: A name that is no repository name, or transformers is not installed.
 
     Example:
-        >>> from lossmith import TextAlignment
+        >>> from lossmith.losses import TextAlignment
         >>> clip = CLIP("tiny", weights="random")
         >>> text = clip.embed(["a red bird", "a boat at night"])
         >>> loss = TextAlignment() @ clip

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lossmith._checks import check_choice
 from lossmith._repr import repr_of
-from lossmith.lens import Lens, Maps, check_rgb
+from lossmith.backbone import check_rgb
+from lossmith.lens import Lens, Maps
 
 __all__ = ["Lab", "YCbCr"]
 

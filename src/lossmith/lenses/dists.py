@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._repr import format_literal, repr_of
+from lossmith.backbone import Backbone, get_backbone
 from lossmith.engine.frozen import count_flops, get_compute_dtype, run_frozen
 from lossmith.engine.layers import MaxPool, Step
-from lossmith.lens import Backbone, Features, Lens, Maps, get_backbone
+from lossmith.lens import Features, Lens, Maps
 from lossmith.lenses.vgg import VGGNetwork, build_vgg_steps
 from lossmith.pretrained.locate import PretrainedWeights, WrongWeightsError, find_weights
 

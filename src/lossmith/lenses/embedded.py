@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from lossmith._repr import repr_of
+from lossmith.backbone import get_backbone
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
-from lossmith.lens import Features, Lens, Maps, Tiling, get_backbone
+from lossmith.lens import Features, Lens, Maps, Tiling
 from lossmith.lenses.sequential_network import SequentialNetwork
 from lossmith.pretrained.locate import WrongWeightsError
 

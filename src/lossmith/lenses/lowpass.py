@@ -98,7 +98,7 @@ class Downsample(Lens):
         """Return a map (N, C, H, W) downsampled."""
         height, width = image.shape[-2:]
         if min(height, width) < self.scale:
-            raise ValueError(f"{self!r} expects images of at least {self.scale} px per side; got {height}x{width}.")
+            raise ValueError(f"{self!r} needs images of at least {self.scale} px a side; got {height}x{width}.")
         if height % self.scale or width % self.scale:
             raise ValueError(
                 f"{self!r} expects sides that are multiples of {self.scale}; got {height}x{width}. "

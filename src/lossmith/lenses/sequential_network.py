@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lossmith._repr import format_literal
+from lossmith.backbone import Backbone, FeatureGeometry, check_rgb, get_backbone
 from lossmith.engine.frozen import (
     compute_shapes,
     compute_tile_margin,
@@ -20,7 +21,7 @@ from lossmith.engine.frozen import (
     run_frozen,
 )
 from lossmith.engine.layers import Conv, ReLU, Step
-from lossmith.lens import Backbone, FeatureGeometry, Maps, check_rgb, get_backbone
+from lossmith.lens import Maps
 from lossmith.pretrained.locate import PretrainedWeights, WrongWeightsError, find_weights
 
 __all__ = ["CAFFE_UNIT", "SequentialNetwork"]
@@ -127,7 +128,7 @@ class SequentialNetwork(Backbone):
         height, width = image.shape[2:]
         if min(height, width) < (side := self.min_size(layers)):
             raise ValueError(
-                f"{self.name} expects images of at least {side} px per side for the layers "
+                f"{self.name} needs images of at least {side} px a side for the layers "
                 f"{', '.join(sorted(layers))}; got {height}x{width}."
             )
 

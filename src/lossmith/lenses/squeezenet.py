@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, cat
 
 from lossmith._repr import repr_of
+from lossmith.backbone import get_backbone
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
-from lossmith.lens import Features, get_backbone
+from lossmith.lens import Features
 from lossmith.lenses.sequential_network import SequentialNetwork
 
 __all__ = ["SqueezeNet"]

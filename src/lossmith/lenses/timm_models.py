@@ -9,7 +9,8 @@ from typing import Any, final
 from torch import nn
 
 from lossmith._repr import repr_of
-from lossmith.lens import Features, get_backbone
+from lossmith.backbone import get_backbone
+from lossmith.lens import Features
 from lossmith.lenses._libraries import import_library
 from lossmith.lenses.any_network import AnyNetwork
 from lossmith.lenses.torchvision_models import PAPERS, read_model

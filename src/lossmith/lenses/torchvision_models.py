@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lossmith._repr import repr_of
-from lossmith.lens import Features, get_backbone
+from lossmith.backbone import get_backbone
+from lossmith.lens import Features
 from lossmith.lenses._libraries import import_library
 from lossmith.lenses.any_network import AnyNetwork
 from lossmith.pretrained.locate import PretrainedWeights, WeightSource, WrongWeightsError, find_weights
@@ -99,7 +100,7 @@ class TorchvisionNetwork(AnyNetwork):
 
     @cached_property
     def _variant(self) -> Any:
-        """torchvision's entry for the requested weights, or for its default weights."""
+        """The entry of torchvision for the requested weights, or for its default weights."""
         variants = import_library("torchvision.models").get_model_weights(self.model_name)
         return variants[self.weights] if self.weights in variants.__members__ else variants.DEFAULT
 

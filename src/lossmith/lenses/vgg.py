@@ -5,8 +5,9 @@ from typing import Literal, final, get_args
 
 from lossmith._checks import check_choice
 from lossmith._repr import repr_of
+from lossmith.backbone import get_backbone
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
-from lossmith.lens import Features, get_backbone
+from lossmith.lens import Features
 from lossmith.lenses.sequential_network import SequentialNetwork
 
 __all__ = ["VGG"]

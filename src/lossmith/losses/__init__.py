@@ -1,6 +1,6 @@
 """Losses: distances, regularisers, and recipes that combine them."""
 
-from lossmith.losses.adversarial import Adversarial, FeatureMatching
+from lossmith.losses.adversarial import Adversarial
 from lossmith.losses.attention import AttentionConsistency, AttentionMask
 from lossmith.losses.colour import colour
 from lossmith.losses.consistency import LRConsistency
@@ -12,6 +12,7 @@ from lossmith.losses.distribution import SlicedWasserstein, sliced_wasserstein
 from lossmith.losses.dists import TextureStructure, dists
 from lossmith.losses.diversity import MemoryDiversity, ModeSeeking, PairwiseDiversity
 from lossmith.losses.external import External
+from lossmith.losses.feature_matching import FeatureMatching
 from lossmith.losses.frequency import FocalFrequency, fft_l1, wavelet_l1
 from lossmith.losses.gradients import gradient, spsr_gradient
 from lossmith.losses.hidden_alignment import Dispersive, HiddenAlignment

@@ -1,134 +1,19 @@
-"""Adversarial losses, with a discriminator that is trained beside the network."""
+"""The adversarial loss, with a discriminator that is trained beside the network."""
 
-from abc import ABC
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self, final
+from typing import final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._checks import check_integer
-from lossmith._repr import repr_of
-from lossmith.formula.distance import Distance
 from lossmith.image import resize_mask
-from lossmith.losses.discriminator_objectives import AdversarialKind, batch_mean, real_fake_loss
-from lossmith.losses.discriminator_trainer import DiscriminatorTrainer, GradientPenalty
-from lossmith.losses.discriminators import Discriminator, DiscriminatorName
+from lossmith.losses._adversarial_base import AdversarialBase
+from lossmith.losses.discriminator_objectives import batch_mean, real_fake_loss
 
-__all__ = ["Adversarial", "FeatureMatching"]
-
-_DEFAULTS: dict[str, Any] = {
-    "penalty": None,
-    "gamma": 10.0,
-    "penalty_every": 1,
-    "spectral_norm": True,
-    "width": 64,
-    "channels": 3,
-    "lr": 1e-4,
-    "betas": (0.9, 0.99),
-    "seed": 0,
-    "discriminator_start_step": None,
-}
-_CITATION_KEYS = {
-    "vanilla": "goodfellow2014",
-    "lsgan": "mao2017",
-    "hinge": "lim2017",
-    "wasserstein": "arjovsky2017",
-    "relativistic": "jolicoeur2019",
-    "patch": "isola2017",
-    "unet": "wang2021",
-    "spectral_norm": "miyato2018",
-    "r1": "mescheder2018",
-    "r2": "mescheder2018",
-    "gp": "gulrajani2017",
-    "feature_matching": "wang2018",
-}
-_RENAMED_STATE = {
-    "learner.critic.": "discriminator_trainer.discriminator.",
-    "learner.mean": "discriminator_trainer.exp_avg",
-    "learner.square": "discriminator_trainer.exp_avg_sq",
-    "learner._extra_state": "discriminator_trainer._extra_state",
-}
-"""Prefixes of state-dict keys in checkpoints of lossmith 0.1 and their present names."""
-
-
-class _AdversarialBase(Distance, ABC):
-    """A loss with a trained discriminator."""
-
-    citation_keys = tuple(dict.fromkeys(_CITATION_KEYS.values()))  # an instance has those that it uses
-    _method: ClassVar[str] = ""
-
-    def __init__(
-        self,
-        discriminator: DiscriminatorName = "unet",
-        kind: AdversarialKind = "vanilla",
-        *,
-        penalty: GradientPenalty | None = None,
-        gamma: float = 10.0,
-        penalty_every: int = 1,
-        spectral_norm: bool = True,
-        width: int = 64,
-        channels: int = 3,
-        lr: float = 1e-4,
-        betas: Sequence[float] = (0.9, 0.99),
-        seed: int = 0,
-        discriminator_start_step: int | None = None,
-    ) -> None:
-        super().__init__()
-        if discriminator_start_step is not None:
-            check_integer("discriminator_start_step", discriminator_start_step, low=0)
-        options: dict[str, Any] = {"penalty": penalty, "gamma": gamma, "penalty_every": penalty_every}
-        options |= {"spectral_norm": spectral_norm, "width": width, "channels": channels}
-        options |= {"lr": lr, "betas": betas, "seed": seed}
-        self.discriminator_trainer = DiscriminatorTrainer(discriminator, kind, **options)
-        options |= {"betas": tuple(betas), "discriminator_start_step": discriminator_start_step}
-        self.options = {name: value for name, value in options.items() if value != _DEFAULTS[name]}
-        self.positional: list[Any] = [] if discriminator == "unet" and kind == "vanilla" else [discriminator]
-        self.positional += [] if kind == "vanilla" else [kind]
-        self.discriminator_start_step = discriminator_start_step
-        self.kind = kind
-        parts = (self._method, discriminator, kind, "spectral_norm" if spectral_norm else "", penalty or "")
-        self.citation_keys = tuple(_CITATION_KEYS[part] for part in parts if part)  # type: ignore[misc]
-
-    @property
-    def discriminator(self) -> Discriminator:
-        """The discriminator."""
-        return self.discriminator_trainer.discriminator
-
-    def discriminator_step(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Train the discriminator for one step and return its metrics, see :meth:`DiscriminatorTrainer.step`."""
-        self._check_image(target)
-        self._check_image(pred)
-        return self.discriminator_trainer.step(real=target, fake=pred)
-
-    def _check_image(self, image: Tensor) -> None:
-        """Raise ValueError if the discriminator cannot process the image."""
-        discriminator = self.discriminator
-        if image.ndim != 4 or image.shape[1] != discriminator.channels:
-            raise ValueError(
-                f"{self!r} needs images (N, {discriminator.channels}, H, W); got {tuple(image.shape)}. "
-                "Set channels=..., or remove the lens."
-            )
-        height, width = image.shape[-2:]
-        if min(height, width) < discriminator.min_size:
-            raise ValueError(
-                f"{self!r} needs images of at least {discriminator.min_size} px a side; got {height}x{width}."
-            )
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for old, new in _RENAMED_STATE.items():
-            for key in [key for key in state_dict if key.startswith(prefix + old)]:
-                state_dict[prefix + new + key.removeprefix(prefix + old)] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
-
-    def __repr__(self) -> str:
-        options = {name: list(value) if name == "betas" else value for name, value in self.options.items()}
-        return repr_of(self, *self.positional, **options)
+__all__ = ["Adversarial"]
 
 
 @final
-class Adversarial(_AdversarialBase):
+class Adversarial(AdversarialBase):
     r"""Adversarial loss: how clearly a discriminator recognises the prediction as generated.
 
     The discriminator is trained on the images of each step. With :math:`D` its logits, averaged over the output map of
@@ -198,6 +83,7 @@ class Adversarial(_AdversarialBase):
             if "relativistic" is given a mask.
 
     Example:
+        >>> import torch
         >>> loss = Adversarial("patch", "hinge", width=4)
         >>> x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
         >>> loss.evaluate({"pred": x, "target": y})["Adversarial"].shape
@@ -243,63 +129,3 @@ class Adversarial(_AdversarialBase):
     def _check_mask(self, mask: Tensor | None) -> None:
         if mask is not None and self.kind == "relativistic":
             raise ValueError(f"{self!r} compares logits of the batch and accepts no mask; choose another kind.")
-
-
-@final
-class FeatureMatching(_AdversarialBase):
-    r"""Feature-matching loss: the distance of a discriminator's features of prediction and target.
-
-    .. math:: \sum_l \frac{1}{C_l H_l W_l} \lVert D_l(x) - D_l(y) \rVert_1
-
-    over all layers of the discriminator but the logits. The discriminator is trained as that of an :class:`Adversarial`
-    with the same arguments: beside one on the same inputs, both discriminators are equal at every step, bit for bit on
-    a CPU. In Python, :meth:`of` shares one discriminator, which saves its training step and changes no value.
-
-    References:
-        | High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs (Wang et al., 2018)
-        | https://arxiv.org/abs/1711.11585
-
-    Args:
-        discriminator: "unet" or "patch".
-        kind: The kind of the discriminator's loss; this and the following as in :class:`Adversarial`.
-        penalty: The gradient penalty: "r1", "r2", "gp" or None.
-        gamma: The weight of the penalty.
-        penalty_every: The number of steps from one penalty to the next.
-        spectral_norm: Whether the discriminator's layers have spectral norm 1.
-        width: The number of channels of the discriminator's first layer; 64 in the papers.
-        channels: The number of image channels.
-        lr: The learning rate of the discriminator's Adam.
-        betas: The decay rates of the discriminator's Adam.
-        seed: The random seed of the discriminator's initial weights and of the "gp" penalty.
-        discriminator_start_step: The step from which the discriminator is trained even while the weight of the term
-            is 0.
-
-    Raises:
-        ValueError: If an argument is out of range; or at the call, if an image is too small or has other channels.
-
-    Example:
-        >>> adversarial = Adversarial("patch", "lsgan", width=4)
-        >>> adversarial + 10 * FeatureMatching.of(adversarial)
-        Adversarial("patch", "lsgan", width=4) + 10.0 * FeatureMatching("patch", "lsgan", width=4)
-    """
-
-    _method = "feature_matching"
-    has_shared_discriminator = False
-
-    @classmethod
-    def of(cls, adversarial: Adversarial) -> Self:
-        """Return the loss on the discriminator of another term, which alone trains it."""
-        loss = cls(*adversarial.positional, **adversarial.options)
-        loss.discriminator_trainer, loss.has_shared_discriminator = adversarial.discriminator_trainer, True
-        return loss
-
-    def discriminator_step(self, pred: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Train the discriminator, unless another term trains it, and return its metrics."""
-        return {} if self.has_shared_discriminator else super().discriminator_step(pred, target)
-
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Compute the distance of each image, (N,)."""
-        self._check_image(pred)
-        feature_maps = self.discriminator.feature_maps
-        pairs = zip(feature_maps(pred)[:-1], feature_maps(target)[:-1], strict=True)
-        return torch.stack([(x - y).abs().flatten(1).mean(dim=1) for x, y in pairs]).sum(dim=0)

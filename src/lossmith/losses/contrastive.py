@@ -57,6 +57,7 @@ class InfoNCE(Distance):
         ValueError: If an argument is out of range; or at the call, if the shapes do not match.
 
     Example:
+        >>> import torch
         >>> x, y = torch.eye(2), torch.eye(2)
         >>> InfoNCE(temperature=1.0)(x, y)  # log(1 + 1/e)
         tensor(0.3133)
@@ -144,6 +145,7 @@ class CLIPLoss(Distance):
         ValueError: If an argument is out of range; or at the call, if the shapes do not match.
 
     Example:
+        >>> import torch
         >>> loss = CLIPLoss(temperature=1.0)
         >>> loss(image=torch.eye(2), text=torch.eye(2))
         tensor(0.3133, grad_fn=...)

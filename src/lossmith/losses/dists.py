@@ -31,7 +31,7 @@ class TextureStructure(Distance):
         | https://arxiv.org/abs/2004.07728
 
     Raises:
-        ValueError: At the call, if the maps have not passed :class:`lossmith.Sensitivity`.
+        ValueError: At the call, if the maps have not passed :class:`lossmith.lenses.Sensitivity`.
 
     Example:
         >>> TextureStructure()

@@ -1,14 +1,15 @@
 """A compact autoencoder with Gaussian or vector-quantised latents."""
 
 import itertools
-from typing import Literal, final
+from collections.abc import Mapping
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith._checks import check_choice, check_integer
-from lossmith.models._layers import conv3x3
+from lossmith.models._layers import ResidualBlock, RMSNormSiLU, conv3x3
 from lossmith.models.base import Restorer
 from lossmith.models.codebook import Codebook
 
@@ -19,7 +20,7 @@ LatentKind = Literal["kl", "vq"]
 DOWNSAMPLING_FACTORS = (2, 4, 8, 16)
 
 MAX_LOGVAR = 20.0
-"""Upper limit of the log-variance of the sampled noise; :class:`lossmith.KL` reduces values above."""
+"""Upper limit of the log-variance of the sampled noise; :class:`lossmith.losses.KL` reduces values above."""
 
 INITIAL_LOGVAR = -6.0
 """Initial log-variance, at which the noise hides little."""
@@ -56,10 +57,10 @@ class Autoencoder(Restorer):
     Args:
         scale: 1.
         latent: "kl" or "vq".
-        down: Downsampling factor of the latents: 2, 4, 8 or 16.
+        downsampling: Downsampling factor of the latents: 2, 4, 8 or 16.
         channels: Number of channels at half the image size; twice as many from a quarter on.
-        latents: Number of latent channels.
-        codes: Number of entries of the codebook.
+        latent_channels: Number of latent channels.
+        codebook_size: Number of entries of the codebook.
         blocks: Number of residual blocks at the size of the latents, in encoder and decoder each.
 
     Raises:
@@ -72,27 +73,39 @@ class Autoencoder(Restorer):
         (torch.Size([2, 3, 30, 45]), torch.Size([2, 4, 8, 12]))
     """
 
+    former_options: ClassVar[Mapping[str, str]] = {
+        "down": "downsampling",
+        "latents": "latent_channels",
+        "codes": "codebook_size",
+    }
+    former_modules: ClassVar[Mapping[str, str]] = {"inward": "input_skip", "outward": "output_skip"}
+
     def __init__(
         self,
         scale: int = 1,
         *,
         latent: LatentKind = "kl",
-        down: int = 4,
+        downsampling: int = 4,
         channels: int = 64,
-        latents: int = 4,
-        codes: int = 512,
+        latent_channels: int = 4,
+        codebook_size: int = 512,
         blocks: int = 2,
     ) -> None:
         check_choice("autoencoder scale", scale, (1,))
         check_choice("autoencoder latent", latent, LatentKind)
-        check_choice("autoencoder down", down, DOWNSAMPLING_FACTORS)
-        sizes = {"channels": channels, "latents": latents, "codes": codes, "blocks": blocks}
+        check_choice("autoencoder downsampling", downsampling, DOWNSAMPLING_FACTORS)
+        sizes = {
+            "channels": channels,
+            "latent_channels": latent_channels,
+            "codebook_size": codebook_size,
+            "blocks": blocks,
+        }
         for name, value in sizes.items():
             check_integer(f"autoencoder {name}", value, low=1)
-        spec = {"name": "autoencoder", "latent": latent, "down": down, **sizes}
-        super().__init__(1, _receptive_radius(down, blocks), spec)
-        self.latent, self.down, self.latents = latent, down, latents
-        widths = [channels, *[2 * channels] * _count_strided(down)]
+        spec = {"name": "autoencoder", "latent": latent, "downsampling": downsampling, **sizes}
+        super().__init__(1, _receptive_radius(downsampling, blocks), spec)
+        self.latent, self.downsampling, self.latent_channels = latent, downsampling, latent_channels
+        widths = [channels, *[2 * channels] * _count_strided(downsampling)]
         pairs = list(itertools.pairwise(widths))
         deep = widths[-1]
         self.encoder = nn.Sequential(
@@ -101,19 +114,19 @@ class Autoencoder(Restorer):
             *(part for a, b in pairs for part in (ResidualBlock(a), nn.Conv2d(a, b, 3, stride=2, padding=1))),
             *(ResidualBlock(deep) for _ in range(blocks)),
             RMSNormSiLU(),
-            conv3x3(deep, 2 * latents if latent == "kl" else latents),
+            conv3x3(deep, 2 * latent_channels if latent == "kl" else latent_channels),
         )
-        self.codebook = Codebook(codes, latents) if latent == "vq" else None
+        self.codebook = Codebook(codebook_size, latent_channels) if latent == "vq" else None
         self.decoder = nn.Sequential(
-            conv3x3(latents, deep),
+            conv3x3(latent_channels, deep),
             *(ResidualBlock(deep) for _ in range(blocks)),
             *(part for a, b in pairs[::-1] for part in (conv3x3(b, 4 * a), nn.PixelShuffle(2), ResidualBlock(a))),
             RMSNormSiLU(),
             conv3x3(channels, 12),
             nn.PixelShuffle(2),
         )
-        self.inward = nn.Conv2d(3, latents, 1, bias=False)  # the skip connections; the names are keys of saved weights
-        self.outward = nn.Conv2d(latents, 3, 1)
+        self.input_skip = nn.Conv2d(3, latent_channels, 1, bias=False)
+        self.output_skip = nn.Conv2d(latent_channels, 3, 1)
         self._initialize(self.encoder[-1], self.decoder[-2])
 
     @torch.no_grad()
@@ -123,11 +136,11 @@ class Autoencoder(Restorer):
         to_image.weight *= 0.1
         to_latents.weight *= 0.1
         if self.latent == "kl":
-            to_latents.bias[self.latents :] = INITIAL_LOGVAR  # type: ignore[index]  # the convolution has a bias
-        identity = torch.eye(self.latents, 3)[..., None, None]
-        self.inward.weight.copy_(SKIP_GAIN * identity)  # the latents' deviation is near that of the standard normal
-        self.outward.weight.copy_(identity.transpose(0, 1) / SKIP_GAIN)
-        self.outward.bias.zero_()  # type: ignore[union-attr]
+            to_latents.bias[self.latent_channels :] = INITIAL_LOGVAR  # type: ignore[index]  # the convolution has a bias
+        identity = torch.eye(self.latent_channels, 3)[..., None, None]
+        self.input_skip.weight.copy_(SKIP_GAIN * identity)  # the latents' deviation is near that of the standard normal
+        self.output_skip.weight.copy_(identity.transpose(0, 1) / SKIP_GAIN)
+        self.output_skip.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, image: Tensor, *, extra_outputs: dict[str, Tensor] | None = None) -> Tensor:
         """Return the reconstructed images, (N, 3, H, W).
@@ -140,8 +153,8 @@ class Autoencoder(Restorer):
         height, width = image.shape[-2:]
         centred = self.pad(image) - 0.5
         encoded: Tensor = self.encoder(centred)
-        small = self.inward(F.avg_pool2d(centred, self.down))
-        encoded = encoded + F.pad(small, (0, 0, 0, 0, 0, encoded.shape[1] - self.latents))
+        small = self.input_skip(F.avg_pool2d(centred, self.downsampling))
+        encoded = encoded + F.pad(small, (0, 0, 0, 0, 0, encoded.shape[1] - self.latent_channels))
         if self.codebook is not None:
             sampled, codes, indices = self.codebook(encoded)
             outputs = {"latents": encoded, "codes": codes, "indices": indices}
@@ -156,8 +169,10 @@ class Autoencoder(Restorer):
         return self.decode(sampled)[..., :height, :width]
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the images (N, 3, down h, down w) of latents (N, C, h, w)."""
-        means = F.interpolate(self.outward(latents), scale_factor=self.down, mode="bilinear", align_corners=False)
+        """Return the images (N, 3, f h, f w) of latents (N, C, h, w) for the downsampling factor f."""
+        means = F.interpolate(
+            self.output_skip(latents), scale_factor=self.downsampling, mode="bilinear", align_corners=False
+        )
         image: Tensor = 0.5 + means + self.decoder(latents)
         return image
 
@@ -177,9 +192,9 @@ class Autoencoder(Restorer):
                 "An autoencoder with a codebook cannot be sampled, because the distribution of its codes is unknown. "
                 'Train an autoencoder with latent="kl", or a model of the codes.'
             )
-        if side < self.down or side % self.down:
-            raise ValueError(f"sample side must be a multiple of {self.down}; got {side}.")
-        shape = count, self.latents, side // self.down, side // self.down
+        if side < self.downsampling or side % self.downsampling:
+            raise ValueError(f"sample side must be a multiple of {self.downsampling}; got {side}.")
+        shape = count, self.latent_channels, side // self.downsampling, side // self.downsampling
         weight = next(self.parameters())
         latents = torch.randn(shape, generator=generator).to(weight)  # drawn on the CPU: equal on every device
         with torch.no_grad():
@@ -202,44 +217,23 @@ class Autoencoder(Restorer):
     def pad(self, image: Tensor) -> Tensor:
         """Return the images with their right and lower edges replicated up to a multiple of the downsampling factor."""
         height, width = image.shape[-2:]
-        return F.pad(image, (0, -width % self.down, 0, -height % self.down), mode="replicate")
+        return F.pad(image, (0, -width % self.downsampling, 0, -height % self.downsampling), mode="replicate")
 
 
-class ResidualBlock(nn.Module):
-    """A residual block of two convolutions.
-
-    Args:
-        channels: Number of input and output channels.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(RMSNormSiLU(), conv3x3(channels, channels), nn.SiLU(), conv3x3(channels, channels))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the features plus the output of the convolutions."""
-        out: Tensor = features + self.body(features)
-        return out
-
-
-class RMSNormSiLU(nn.Module):
-    """Division of the features at each position by their root mean square over the channels, then SiLU."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the normalised and activated features."""
-        squares = features.float().square().mean(dim=1, keepdim=True)
-        return F.silu(features * (squares + 1e-6).rsqrt().to(features.dtype))
-
-
-def _count_strided(down: int) -> int:
+def _count_strided(downsampling: int) -> int:
     """Return the number of strided convolutions; the first downsampling is a rearrangement of pixels."""
-    return down.bit_length() - 2
+    return downsampling.bit_length() - 2
 
 
-def _receptive_radius(down: int, blocks: int) -> int:
+def _receptive_radius(downsampling: int, blocks: int) -> int:
     """Return the receptive radius in pixels, rounded up to a multiple of the downsampling factor.
 
     At each size, a block and a convolution in encoder and decoder count, then the blocks at the size of the latents.
     """
-    radius: int = down + sum(8 * 2**i for i in range(1, _count_strided(down) + 1)) + 4 + down * (4 * blocks + 2)
-    return -(-radius // down) * down
+    radius: int = (
+        downsampling
+        + sum(8 * 2**i for i in range(1, _count_strided(downsampling) + 1))
+        + 4
+        + downsampling * (4 * blocks + 2)
+    )
+    return -(-radius // downsampling) * downsampling

@@ -35,10 +35,10 @@ class Codebook(nn.Module):
 
     .. math:: e_{k(z)}, \quad k(z) = \arg\min_k \lVert z - e_k \rVert^2
 
-    The entries are parameters; :class:`lossmith.VQCommitment` on latents and codes trains them. In training mode, an
-    entry that has hardly been used for about 350 passes is dead and is moved to a random latent of the batch. All
-    entries are dead at first, so that training begins with entries at latents. In distributed training all processes
-    have the same entries; dead entries move to latents of the first process.
+    The entries are parameters; :class:`lossmith.losses.VQCommitment` on latents and codes trains them. In training
+    mode, an entry that has hardly been used for about 350 passes is dead and is moved to a random latent of the batch.
+    All entries are dead at first, so that training begins with entries at latents. In distributed training all
+    processes have the same entries; dead entries move to latents of the first process.
 
     References:
         | Neural Discrete Representation Learning (van den Oord et al., 2017), https://arxiv.org/abs/1711.00937

@@ -1,6 +1,7 @@
 """A compact network for inpainting."""
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ class Inpainter(Restorer):
     """
 
     in_channels = 4
+    former_modules: ClassVar[Mapping[str, str]] = {"both": "conv"}
 
     def __init__(self, scale: int = 1, *, channels: int = 32, blocks: int = 6) -> None:
         check_choice("inpainter scale", scale, (1,))
@@ -91,12 +93,12 @@ class GatedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         padding = dilation * (kernel_size // 2)
-        self.both = nn.Conv2d(
+        self.conv = nn.Conv2d(
             in_channels, 2 * out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation
         )
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the gated features."""
-        values, gate = self.both(features).chunk(2, dim=1)
+        values, gate = self.conv(features).chunk(2, dim=1)
         out: Tensor = F.elu(values) * gate.sigmoid()
         return out

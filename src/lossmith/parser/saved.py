@@ -16,6 +16,20 @@ RENAMED = {"Denoising": "DenoisingMSE", "Foreign": "External", "Percent": "Gradi
 RENAMED_INPUTS = {"sketch": "prior"}
 """Inputs in such formulas, which are quoted strings, and their present names."""
 
+_DISCRIMINATOR_ARGUMENTS = {
+    "critic": "discriminator",
+    "every": "penalty_every",
+    "since": "discriminator_start_step",
+    "spectral": "spectral_norm",
+}
+RENAMED_ARGUMENTS = {
+    "Adversarial": _DISCRIMINATOR_ARGUMENTS,
+    "FeatureMatching": _DISCRIMINATOR_ARGUMENTS,
+    "Contextual": {"places": "max_points"},
+    "contextual": {"places": "max_points"},
+}
+"""Arguments of names in such formulas, and their present names."""
+
 
 def save(loss: Loss, path: str | Path) -> None:
     """Write the text of a loss and the hashes of its pretrained weights, which are searched for, to a JSON file.
@@ -65,7 +79,20 @@ def update_formula(text: str) -> str:
     """
     pattern = rf'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|(?<![\w.])(?:{"|".join(RENAMED)})\b'
     renamed = RENAMED | {f"{q}{old}{q}": f"{q}{new}{q}" for old, new in RENAMED_INPUTS.items() for q in "'\""}
-    return re.sub(pattern, lambda match: renamed.get(match[0], match[0]), text)
+    return _update_arguments(re.sub(pattern, lambda match: renamed.get(match[0], match[0]), text))
+
+
+def _update_arguments(text: str) -> str:
+    """Replace keyword arguments that have changed, inside the call of their name."""
+    quoted = r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\''
+    call = rf"(?<![\w.])({'|'.join(RENAMED_ARGUMENTS)})\((?:{quoted}|[^()\"']|\([^()]*\))*\)"
+
+    def update_call(match: re.Match[str]) -> str:
+        renamed = RENAMED_ARGUMENTS[match[1]]
+        keyword = rf"{quoted}|\b(?:{'|'.join(renamed)})\b(?=\s*=)"
+        return re.sub(keyword, lambda word: renamed.get(word[0], word[0]), match[0])
+
+    return re.sub(call, update_call, text)
 
 
 def update_term_name(name: str) -> str:

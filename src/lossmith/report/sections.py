@@ -122,8 +122,7 @@ def tradeoff_section(group: Group) -> str:
     text = (
         "Each path leads from the first validation to the last one, which has the large dot. A loss trades one axis "
         "for the other: further right, pixels are closer to the ground truth; further up, the perceptual quality is "
-        "higher. "
-        + _shared_network_note(group, perceptual)
+        "higher. " + _shared_network_note(group, perceptual)
     )
     chart = path_chart("", paths, axis_names=names, reference=reference)
     lead = f'<p class="lead">{escape(text)}</p>'

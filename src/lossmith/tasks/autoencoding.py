@@ -27,7 +27,7 @@ class Autoencoding(Task):
     Args:
         scale: 1.
         latent: "kl" for Gaussian latents or "vq" for a codebook.
-        down: Downsampling factor of the latents: 2, 4, 8 or 16.
+        downsampling: Downsampling factor of the latents: 2, 4, 8 or 16.
 
     Raises:
         ValueError: An argument has another value.
@@ -37,6 +37,7 @@ class Autoencoding(Task):
     options: ClassVar[type[TaskOptions]] = AutoencodingOptions
     baseline_name: ClassVar[str] = "bicubic"
     default_model: ClassVar[str] = "autoencoder"
+    former_options: ClassVar[Mapping[str, str]] = {"down": "downsampling"}
     metric_titles: ClassVar[Mapping[str, str]] = {
         "perplexity": "Perplexity of the codes",
         "codes": "Codes in use",
@@ -45,12 +46,12 @@ class Autoencoding(Task):
         "active": "Active latent channels",
     }
 
-    def __init__(self, scale: int = 1, *, latent: LatentKind = "kl", down: int = 4) -> None:
+    def __init__(self, scale: int = 1, *, latent: LatentKind = "kl", downsampling: int = 4) -> None:
         check_choice(f"{self.name} scale", scale, (1,))
         check_choice(f"{self.name} latent", latent, LatentKind)
-        check_choice(f"{self.name} down", down, DOWNSAMPLING_FACTORS)
+        check_choice(f"{self.name} downsampling", downsampling, DOWNSAMPLING_FACTORS)
         super().__init__(scale)
-        self.border, self.latent, self.down = 0, latent, down
+        self.border, self.latent, self.downsampling = 0, latent, downsampling
 
     @property
     def provided_inputs(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -64,10 +65,11 @@ class Autoencoding(Task):
                 f"{self.name} needs the network autoencoder without knobs, because losses read its latents; "
                 f"got {type(model).__name__}."
             )
-        if (model.latent, model.down) != (self.latent, self.down):
+        if (model.latent, model.downsampling) != (self.latent, self.downsampling):
             raise ValueError(
-                f"The network has latents {model.latent!r} with downsampling factor {model.down}; {self.name} expects "
-                f"{self.latent!r} and {self.down}. Use --latent {model.latent} --down {model.down} or another network."
+                f"The network has latents {model.latent!r} with downsampling factor {model.downsampling}; {self.name} "
+                f"expects {self.latent!r} and {self.downsampling}. Use --latent {model.latent} "
+                f"--downsampling {model.downsampling} or another network."
             )
 
     def compute_inputs(self, model: Callable[..., Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -86,11 +88,13 @@ class Autoencoding(Task):
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
         """Return whole images, cropped to multiples of the downsampling factor."""
-        return DegradedImages(images, copy_to_input, multiple=self.down, limit=limit)
+        return DegradedImages(images, copy_to_input, multiple=self.downsampling, limit=limit)
 
     def baseline_output(self, batch: Batch) -> Tensor:
         """Return the image after bicubic downsampling to the size of the latents and bicubic upsampling."""
-        return upsample(downsample(crop_to_multiple(batch["target"], self.down), self.down), self.down)
+        return upsample(
+            downsample(crop_to_multiple(batch["target"], self.downsampling), self.downsampling), self.downsampling
+        )
 
 
 def copy_to_input(image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

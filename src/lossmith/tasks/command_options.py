@@ -133,9 +133,9 @@ class AutoencodingOptions(TaskOptions):
     examples: ClassVar[tuple[str, ...]] = ('--images photos/ --loss "L1 + 1e-6*KL" --steps 20000 --out runs/latents',)
 
     latent: Annotated[Literal["kl", "vq"], option("Latents: kl (Gaussian) or vq (a codebook).")] = "kl"
-    down: Annotated[int, option("Downsampling factor of the latents: 2, 4, 8 or 16.")] = 4
+    downsampling: Annotated[int, option("Downsampling factor of the latents: 2, 4, 8 or 16.")] = 4
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of the task, which are also those of the network."""
-        options = {"latent": self.latent, "down": self.down}
+        options = {"latent": self.latent, "downsampling": self.downsampling}
         return {"scale": 1, "options": options, "model": options}

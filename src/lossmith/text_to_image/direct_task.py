@@ -24,9 +24,9 @@ class DirectTextToImage(CaptionTask):
 
     ===================  ==========================================================================================
     "pred", "target"     the image decoded from the text and a sample of the posterior, and the true image
-    "mu", "logvar"       mean and log-variance of the posterior, (N, D), for :class:`lossmith.KL`
+    "mu", "logvar"       mean and log-variance of the posterior, (N, D), for :class:`lossmith.losses.KL`
     "other"              a second image of each caption, decoded from a sample of the prior
-    "z", "z_other"       the latents of "pred" and of "other", (N, D), for :class:`lossmith.ModeSeeking`
+    "z", "z_other"       the latents of "pred" and of "other", (N, D), for :class:`lossmith.losses.ModeSeeking`
     "group"              the groups of the captions, (N,)
     "text"               pooled text vectors
     ===================  ==========================================================================================

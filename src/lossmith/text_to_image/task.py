@@ -36,9 +36,9 @@ class TextToImage(CaptionTask):
 
     ============================  =====================================================================================
     "prediction", "clean",        the network's output, images in [-1, 1], their noise, and the log-SNR (N,), for
-    "noise", "logsnr"             :class:`lossmith.DenoisingMSE`
+    "noise", "logsnr"             :class:`lossmith.losses.DenoisingMSE`
     "pred", "target"              the predicted clean image and the true image in [0, 1], for all losses
-    "velocity"                    the prediction as a flow velocity, for :class:`lossmith.ContrastiveFlow`
+    "velocity"                    the prediction as a flow velocity, for :class:`lossmith.losses.ContrastiveFlow`
     "group", "conditioned"        the groups of the captions (N,), and whether the caption was not dropped (N,)
     "text"                        pooled text vectors (N, D)
     "hidden"                      features of the middle block (N, C, h, w)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lossmith._files import write_text_atomically
+from lossmith.tune.files import read_json, write_json
 from lossmith.tune.objectives import Objective, to_point
 from lossmith.tune.pareto import bootstrap_knee, find_front, find_knee, hypervolume
 from lossmith.tune.published_results import PublishedResult, find_published_results
 from lossmith.tune.search import Search, read_search
-from lossmith.tune.trial import ImageMetrics, TrialResult, read_json, read_result, write_json
+from lossmith.tune.trial import ImageMetrics, TrialResult, read_result
 
 __all__ = ["BASELINES_FILE", "Findings", "has_findings", "is_study", "read_findings"]
 
@@ -107,7 +108,10 @@ class Findings:
 
     @cached_property
     def knee_ranges(self) -> list[tuple[float, float]]:
-        """The range of each axis: from the best value to the baseline, or to the front's worst value if that is worse."""
+        """The range of each axis: from the best value on the front to the baseline.
+
+        If the baseline is better than the best value, the range ends at the worst value on the front.
+        """
         ranges = []
         on_front = [self.points[i] for i in find_front(self.points)]
         for axis, baseline in enumerate(self.reference_point):

@@ -151,9 +151,10 @@ class Search:
             record["loss"] = update_formula(record["loss"])
             space: dict[str, Range | Choice] = {name: Range(*ends) for name, ends in record["ranges"].items()}
             space |= {name: Choice(tuple(options)) for name, options in record["choices"].items()}
-            parsed = {"objectives": parse_objectives(record["objectives"]), "prune_at": tuple(record["prune_at"])}
-            rest = {each.name: record[each.name] for each in fields(cls) if each.name not in ("space", *parsed)}
-            return cls(space=space, **parsed, **rest)
+            parsed = ("space", "objectives", "prune_at")
+            rest: dict[str, Any] = {each.name: record[each.name] for each in fields(cls) if each.name not in parsed}
+            objectives, prune_at = parse_objectives(record["objectives"]), tuple(record["prune_at"])
+            return cls(space=space, objectives=objectives, prune_at=prune_at, **rest)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the record of a study ({error})") from None
 

@@ -1,18 +1,10 @@
 """A study: trials of a search in one folder, run by one or several processes."""
 
-import multiprocessing
-import multiprocessing.connection
-import os
 import signal
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.context import SpawnProcess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.study import Study
-from optuna.trial import TrialState
 from rich.console import Console
 
 from lossmith.data import list_images
@@ -20,13 +12,14 @@ from lossmith.metrics import MetricName, describe_protocol, find_missing_metrics
 from lossmith.pretrained.locate import compute_sha256
 from lossmith.train.evaluation import mean_metrics
 from lossmith.train.preparation import build_task
+from lossmith.tune.files import file_lock, write_json
 from lossmith.tune.findings import BASELINES_FILE, has_findings
 from lossmith.tune.importance import parameter_importance
+from lossmith.tune.processes import run_workers, signal_as_interrupt
 from lossmith.tune.progress import ProgressDisplay
 from lossmith.tune.search import Search, read_search
 from lossmith.tune.space import grid_points
-from lossmith.tune.storage import original_number
-from lossmith.tune.trial import Hardware, TrialInterrupted, evaluate_weights, file_lock, write_json
+from lossmith.tune.trial import Hardware, TrialInterrupted, evaluate_weights
 from lossmith.tune.worker import finished_trials, open_study, run_trials
 
 __all__ = ["prepare_study", "tune"]
@@ -91,97 +84,6 @@ def tune(
     return len(finished_trials(study))
 
 
-def run_workers(study: Study, folder: Path, display: ProgressDisplay, workers: int, options: dict[str, Any]) -> None:
-    """Run worker processes and display the progress; stop the workers on an interrupt.
-
-    Args:
-        study: The Optuna study.
-        folder: The study's folder.
-        display: The display of the progress.
-        workers: The number of processes.
-        options: Arguments of :func:`lossmith.tune.worker.run_trials`.
-
-    Raises:
-        ValueError: All workers ended before the study did.
-        KeyboardInterrupt: The study was stopped.
-    """
-    context = multiprocessing.get_context("spawn")  # forked processes would share CUDA and threads
-    processes = [
-        context.Process(target=_work, args=(index, workers, os.getpid(), folder, options), name=f"worker {index}")
-        for index in range(1, workers + 1)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        _wait_for(processes, display)
-    except KeyboardInterrupt:
-        for process in processes:
-            if process.is_alive():
-                os.kill(int(process.pid or 0), signal.SIGTERM)
-        for process in processes:
-            process.join()
-        raise
-    states = {original_number(trial): trial.state for trial in study.get_trials(deepcopy=False)}
-    if TrialState.WAITING in states.values() or TrialState.RUNNING in states.values():
-        raise ValueError("All workers ended before the study did; rerun the command to resume.")
-
-
-def _wait_for(processes: Sequence[SpawnProcess], display: ProgressDisplay) -> None:
-    """Display the progress, and the workers that fail, until all processes have ended."""
-    failed: set[str] = set()
-    while any(process.is_alive() for process in processes):
-        multiprocessing.connection.wait([each.sentinel for each in processes if each.is_alive()], timeout=0.5)
-        display.update()
-        for process in processes:
-            if process.exitcode not in (None, 0) and process.name not in failed:
-                failed.add(process.name)
-                reason = _describe_exit(process.exitcode or 0)
-                display.print(f"{process.name} {reason}; the other workers take over its trial.")
-
-
-def _describe_exit(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended with an error"
-
-
-def _work(index: int, workers: int, parent: int, folder: Path, options: dict[str, Any]) -> None:
-    """Run trials in a worker process.
-
-    Args:
-        index: The number of the worker, from 1.
-        workers: The number of workers.
-        parent: The process id of the parent; the worker ends with its parent.
-        folder: The study's folder.
-        options: Arguments of :func:`lossmith.tune.worker.run_trials`.
-    """
-    import torch
-
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C reaches the parent only, which then stops each worker once
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    if options["hardware"].accelerator in ("auto", "gpu", "cuda") and (gpus := visible_gpus()):
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[(index - 1) % len(gpus)]
-    try:
-        search = read_search(folder / "study.json")
-        study = open_study(search, folder, storage=options["storage"], heartbeat=options["heartbeat"])
-        run_trials(search, folder, study, should_continue=lambda: os.getppid() == parent, **options)
-    except (TrialInterrupted, KeyboardInterrupt):
-        sys.exit(0)
-    except (ValueError, OSError) as error:
-        print(f"lossmith: worker {index}: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def visible_gpus() -> list[str]:
-    """Return the names of the GPUs that CUDA may use, without initialising CUDA."""
-    import torch
-
-    if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return devices.split(",")
-    return [str(index) for index in range(torch.cuda.device_count())]
-
-
 def prepare_study(search: Search, folder: Path, hardware: Hardware) -> None:
     """Create the study's folder, or check that it holds the same study, and evaluate the baselines.
 
@@ -243,17 +145,3 @@ def check_disjoint(images: Iterable[Path], val: Iterable[Path]) -> None:
                     f"The validation image {str(validation_image)!r} is also a training image ({str(image)!r}). Remove "
                     "it from one of the two folders."
                 )
-
-
-@contextmanager
-def signal_as_interrupt(number: signal.Signals) -> Iterator[None]:
-    """Raise KeyboardInterrupt on a signal, such as the one by which a cluster ends a job."""
-    try:
-        previous = signal.signal(number, signal.default_int_handler)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(number, previous)

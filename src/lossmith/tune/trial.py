@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,17 +11,12 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import Tensor
 
-from lossmith._files import write_text_atomically
 from lossmith.models import load_restorer
 from lossmith.tasks import Batch
 from lossmith.train import RunFolder, Settings
 from lossmith.train.evaluation import evaluate_images, mean_metrics
+from lossmith.tune.files import file_lock, read_json, write_json
 from lossmith.tune.search import Search, settings_digest
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "Hardware",
@@ -30,11 +24,8 @@ __all__ = [
     "TrialInterrupted",
     "TrialResult",
     "evaluate_weights",
-    "file_lock",
-    "read_json",
     "read_result",
     "run_trial",
-    "write_json",
 ]
 
 State = Literal["complete", "pruned", "failed"]
@@ -224,19 +215,6 @@ def read_result(run: Path) -> TrialResult | None:
         return None
 
 
-def read_json(path: Path, default: Any) -> Any:
-    """Return the content of a JSON file, or the default if there is no readable file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return default
-
-
-def write_json(path: Path, record: Any) -> None:
-    """Write a JSON file atomically."""
-    write_text_atomically(path, json.dumps(record, indent=1) + "\n")
-
-
 def _logged_seconds(run: Path) -> float:
     """Return the training time of earlier attempts, as far as the attempts logged it."""
     try:
@@ -244,14 +222,3 @@ def _logged_seconds(run: Path) -> float:
         return float(json.loads(lines[-1])["seconds"])
     except (OSError, ValueError, KeyError, IndexError):
         return 0.0
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock ``path.lock``, after waiting for other processes; without effect on file systems without locks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("a") as file:
-        if fcntl is not None:
-            with suppress(OSError):
-                fcntl.lockf(file, fcntl.LOCK_EX)
-        yield

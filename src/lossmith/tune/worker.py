@@ -12,6 +12,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from lossmith.tune.files import file_lock
 from lossmith.tune.pruning import count_dominating
 from lossmith.tune.search import Search, settings_digest
 from lossmith.tune.space import evenly_spread_points, grid_points
@@ -25,7 +26,7 @@ from lossmith.tune.storage import (
     requeue_orphans,
     silence_optuna,
 )
-from lossmith.tune.trial import Hardware, file_lock, run_trial
+from lossmith.tune.trial import Hardware, run_trial
 
 __all__ = ["SurplusTrial", "finished_trials", "first_attempts", "is_surplus", "open_study", "run_trials"]
 

@@ -6,4 +6,4 @@ def no_weights(monkeypatch, tmp_path):
     """Hide all weight files but those that a test names."""
     (tmp_path / "none").mkdir()
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path / "none"))
-    monkeypatch.setattr("lossmith.pretrained.locate._in_package", lambda package, path: None)
+    monkeypatch.setattr("lossmith.pretrained.locate._list_in_package", lambda package, path: [])

@@ -106,9 +106,7 @@ def test_statistics_of_a_header_are_read_under_their_present_and_their_former_na
 def test_statistics_fitted_in_parts_equal_those_of_the_whole(words):
     whole = words.encode(CAPTIONS)
     parts = [TextEmbedding(*(part[k : k + 2] for part in whole)) for k in (0, 2)]
-    assert_close(
-        EmbeddingStandardizer(128).fit(parts).state_dict(), EmbeddingStandardizer(128).fit(whole).state_dict()
-    )
+    assert_close(EmbeddingStandardizer(128).fit(parts).state_dict(), EmbeddingStandardizer(128).fit(whole).state_dict())
 
 
 def test_truncated_captions_give_one_warning(words):

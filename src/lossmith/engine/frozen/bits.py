@@ -3,9 +3,9 @@
 On a CPU, bits are packed plane by plane: a flat tensor is cut into as many equal segments as a word holds values, and
 value k of every word comes from segment k. Each operation then runs over contiguous integers as wide as the floats,
 with neither a byte per mask element nor PyTorch's boolean kernels; `where` takes ten times as long there as a bitwise
-and. For GPUs and compilers, which prefer one kernel over all elements, a word holds neighbouring channels; the number of
-channels is known at compile time, so that a new image size does not need a recompilation. Words of the first format are
-1-D tensors, those of the second 4-D.
+and. For GPUs and compilers, which prefer one kernel over all elements, a word holds neighbouring channels; the number
+of channels is known at compile time, so that a new image size does not need a recompilation. Words of the first format
+are 1-D tensors, those of the second 4-D.
 """
 
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""Report sections on a knob: the sweep over its range and the certificate."""
+"""Figures and texts on a knob: the sweep over its range, and the certificate."""

@@ -1,4 +1,4 @@
-"""What a sweep of a knob looks like: a strip of pictures, and the curve of accuracy against realism."""
+"""Figures of a knob's sweep: a strip of images, and curves of accuracy against realism metrics."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,139 +28,169 @@ from lossmith.report.plot.png import (
     PAPER,
     SOFT,
     TOP,
-    truncate_text,
     draw_grid,
     save_downsampled,
+    truncate_text,
 )
 from lossmith.tasks import EvaluationSet, Task
 
-__all__ = ["SweepCell", "draw_curve", "draw_sweep_curves", "draw_strip", "draw_sweep_strips"]
+__all__ = ["METRIC_NAMES", "SweepCell", "draw_curves", "draw_strip", "draw_sweep_curves", "draw_sweep_strip"]
 
-COLUMNS, ROWS = 7, 4  # places and pictures of a strip
-REALISM = {"lpips_alex": "LPIPS-Alex", "dists": "DISTS", "swd": "patch distance (swd)"}
-
-
-@torch.no_grad()
-def draw_sweep_strips(
-    model: ConditionedNetwork | OutputInterpolation,
-    task: Task,
-    examples: EvaluationSet,
-    path: Path,
-    *,
-    which: Sequence[MetricName],
-    device: torch.device | str,
-) -> Path:
-    """Draws the first pictures at seven places of the slider, beside the truth and the input; see :func:`strip`.
-
-    Below each stand the first two of the metrics.
-    """
-    places = [i / (COLUMNS - 1) for i in range(COLUMNS)]
-    rows: dict[str, list[SweepCell]] = {}
-    for name, batch in islice(examples, ROWS):
-        there = {view: tensor.to(device) for view, tensor in batch.items()}
-        rows[name] = [SweepCell("truth", there["target"][0]), SweepCell("input", there["input"][0], ", ".join(which[:2]))]
-        for t in places:
-            turned = model.knobs_at(t)
-            pred = task.predict(partial(model, **turned), there)
-            figures = compute_metrics(pred, there["target"], border=task.border, metrics=which[:2])
-            head = "\n".join([f"slider {t:.2f}", *(f"{knob} = {value:.3g}" for knob, value in turned.items())])
-            below = "  ".join(f"{value:.{2 if metric.startswith('psnr') else 3}f}" for metric, value in figures.items())
-            rows[name].append(SweepCell(head, pred[0], below))
-    return draw_strip(rows, path)
-
-
-def draw_sweep_curves(swept: KnobSweep, title: str, path: Path) -> Path:
-    """Draws PSNR-Y against each measure of realism that a sweep has, or against the place; see :func:`curve`."""
-    figures = swept.figures
-    panels = {f"{words}, lower is better": figures[name] for name, words in REALISM.items() if name in figures}
-    t, quarters = swept.equalised(title).t, [i / 4 for i in range(5)]
-    named = {min(range(len(t)), key=lambda i: abs(t[i] - quarter)) for quarter in quarters}
-    knobs = [", ".join(f"{knob} = {value:.2g}" for knob, value in at.items()) for at in swept.knobs]
-    labels = [words if i in named else "" for i, words in enumerate(knobs)]
-    name = "psnr_y" if "psnr_y" in figures else next(iter(figures))
-    words = "PSNR-Y, dB" if name == "psnr_y" else name
-    return draw_curve(panels or {"place in the range": swept.places}, figures[name], labels, path, title=title, height=words)
+COLUMNS, ROWS = 7, 4
+"""The numbers of slider positions and of images in a strip."""
+METRIC_NAMES = {"lpips_alex": "LPIPS-Alex", "dists": "DISTS", "swd": "patch distance (swd)"}
+"""The names of the realism metrics."""
 
 
 class SweepCell(NamedTuple):
-    """One picture of a strip: the head of its column, (3, H, W), and what stands below it."""
-
-    head: str
-    picture: Tensor
-    below: str = ""
-
-
-def draw_strip(rows: Mapping[str, Sequence[SweepCell]], path: Path, *, side: int = 96, zoom: int = 2) -> Path:
-    """Draws a part of each picture, at every place of a knob beside each other, as one PNG.
-
-    The part is where the last cell differs most from the third, so that it shows what the knob does: the first two are
-    the truth and the input. A smaller input is enlarged without smoothing, so that its pixels show.
+    """An image of a strip.
 
     Args:
-        rows: By picture, its cells: truth, input, and the places from low to high; as many in each row.
+        heading: The heading of its column.
+        image: The image, (3, H, W).
+        caption: The text below the image.
+    """
+
+    heading: str
+    image: Tensor
+    caption: str = ""
+
+
+@torch.no_grad()
+def draw_sweep_strip(
+    model: ConditionedNetwork | OutputInterpolation,
+    task: Task,
+    images: EvaluationSet,
+    path: Path,
+    *,
+    metrics: Sequence[MetricName],
+    device: torch.device | str,
+) -> Path:
+    """Draw the first images at seven slider positions, beside ground truth and input; see :func:`draw_strip`.
+
+    Args:
+        model: The network, on the device.
+        task: The task of the network.
+        images: The evaluation set.
         path: The file to write.
-        side: The side of the part, in pixels of the truth.
-        zoom: How much it is enlarged.
+        metrics: The metrics, of which the first two stand below each output.
+        device: Where to evaluate.
 
     Returns:
         The file that was written.
     """
-    rows = {
-        name: [SweepCell(c.head, c.picture.detach().float().cpu(), c.below) for c in cells] for name, cells in rows.items()
-    }
-    columns = len(next(iter(rows.values())))
-    size, gap = side * zoom, max(6, side // 12)
-    text = max(12, size // 12)
-    font = ImageFont.load_default(text)
-    head = round(text * 1.35) * (1 + max(cell.head.count("\n") for cell in next(iter(rows.values())))) + gap
-    foot = round(text * 1.6)
-    canvas = Image.new("RGB", (gap + (size + gap) * columns, head + (size + foot + gap) * len(rows)), PAPER)
+    positions = [i / (COLUMNS - 1) for i in range(COLUMNS)]
+    rows: dict[str, list[SweepCell]] = {}
+    for name, batch in islice(images, ROWS):
+        moved = {key: tensor.to(device) for key, tensor in batch.items()}
+        target = moved["target"]
+        rows[name] = [SweepCell("truth", target[0]), SweepCell("input", moved["input"][0], ", ".join(metrics[:2]))]
+        for position in positions:
+            knobs = model.knobs_at(position)
+            pred = task.predict(partial(model, **knobs), moved)
+            values = compute_metrics(pred, target, border=task.border, metrics=metrics[:2])
+            heading = "\n".join([f"slider {position:.2f}", *(f"{knob} = {value:.3g}" for knob, value in knobs.items())])
+            caption = "  ".join(f"{v:.{2 if metric.startswith('psnr') else 3}f}" for metric, v in values.items())
+            rows[name].append(SweepCell(heading, pred[0], caption))
+    return draw_strip(rows, path)
+
+
+def draw_sweep_curves(sweep: KnobSweep, title: str, path: Path) -> Path:
+    """Draw PSNR-Y against each realism metric of a sweep, or against the knob; see :func:`draw_curves`."""
+    means = sweep.mean_metrics
+    panels = {f"{name}, lower is better": means[key] for key, name in METRIC_NAMES.items() if key in means}
+    positions, quarters = sweep.calibrate_slider(title).positions, [i / 4 for i in range(5)]
+    labelled = {min(range(len(positions)), key=lambda i: abs(positions[i] - quarter)) for quarter in quarters}
+    knobs = [", ".join(f"{knob} = {value:.2g}" for knob, value in each.items()) for each in sweep.knobs]
+    labels = [text if i in labelled else "" for i, text in enumerate(knobs)]
+    accuracy = "psnr_y" if "psnr_y" in means else next(iter(means))
+    return draw_curves(
+        panels or {"fraction of the range": sweep.fractions},
+        means[accuracy],
+        labels,
+        path,
+        title=title,
+        accuracy_name="PSNR-Y, dB" if accuracy == "psnr_y" else accuracy,
+    )
+
+
+def draw_strip(rows: Mapping[str, Sequence[SweepCell]], path: Path, *, side: int = 96, zoom: int = 2) -> Path:
+    """Draw a part of each image at several slider positions as one PNG.
+
+    The part is where the outputs at both ends differ most. A smaller input is enlarged by nearest-neighbour
+    interpolation, so that its pixels remain visible.
+
+    Args:
+        rows: The cells by image: ground truth, input, and the outputs from low to high; equally many for each image.
+        path: The file to write.
+        side: The side of the part, in pixels of the ground truth.
+        zoom: The magnification of the part.
+
+    Returns:
+        The file that was written.
+    """
+    first = next(iter(rows.values()))
+    size, gap, text_size = side * zoom, max(6, side // 12), max(12, side // 12)
+    font = ImageFont.load_default(text_size)
+    head = round(text_size * 1.35) * (1 + max(cell.heading.count("\n") for cell in first)) + gap
+    foot = round(text_size * 1.6)
+    canvas = Image.new("RGB", (gap + (size + gap) * len(first), head + (size + foot + gap) * len(rows)), PAPER)
     pen = ImageDraw.Draw(canvas)
+    for j, cell in enumerate(first):
+        place = (gap + (size + gap) * j + size / 2, head / 2)
+        pen.multiline_text(place, cell.heading, INK, font, anchor="mm", align="center")
     for i, (name, cells) in enumerate(rows.items()):
-        top, left, used = telling(cells[2].picture, cells[-1].picture, side)
-        height = cells[0].picture.shape[-2]
         y = head + (size + foot + gap) * i
-        for j, cell in enumerate(cells):
+        for j, (part, cell) in enumerate(zip(_crop_parts(cells, side, size), cells, strict=True)):
             x = gap + (size + gap) * j
-            part = cell.picture.shape[-2] / height  # of an input that is smaller
-            box = [round(edge * part) for edge in (left, top, left + used, top + used)]
-            drawn = to_pil(cell.picture.nan_to_num(0.0)).crop(tuple(box)).resize((size, size), Image.Resampling.NEAREST)  # type: ignore[arg-type]
-            canvas.paste(drawn, (x, y))
-            below = cell.below or (name if j == 0 else "")
-            pen.text((x + size / 2, y + size + foot / 2), truncate_text(pen, below, font, size), SOFT, font, anchor="mm")
-            if i == 0:
-                pen.multiline_text((x + size / 2, head / 2), cell.head, INK, font, anchor="mm", align="center")
+            canvas.paste(part, (x, y))
+            caption = truncate_text(pen, cell.caption or (name if j == 0 else ""), font, size)
+            pen.text((x + size / 2, y + size + foot / 2), caption, SOFT, font, anchor="mm")
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.save(path, "PNG")
     return path
 
 
-def telling(low: Tensor, high: Tensor, side: int) -> tuple[int, int, int]:
-    """Top, left and side of the square in which two pictures differ most."""
-    side = min(side, *low.shape[-2:])
-    change = F.avg_pool2d((low - high).abs().mean(dim=0)[None], side, stride=(stride := max(1, side // 8)))[0]
-    row, column = divmod(int(change.argmax()), change.shape[1])
+def _crop_parts(cells: Sequence[SweepCell], side: int, size: int) -> list[Image.Image]:
+    """Return the part of each image in which the outputs at both ends differ most, enlarged to `size` pixels."""
+    images = [cell.image.detach().float().cpu() for cell in cells]
+    top, left, used = _most_different_square(images[2], images[-1], side)
+    parts = []
+    for image in images:
+        scale = image.shape[-2] / images[0].shape[-2]  # of a smaller input
+        box = tuple(round(edge * scale) for edge in (left, top, left + used, top + used))
+        part = to_pil(image.nan_to_num(0.0)).crop(box)  # type: ignore[arg-type]
+        parts.append(part.resize((size, size), Image.Resampling.NEAREST))
+    return parts
+
+
+def _most_different_square(first: Tensor, second: Tensor, side: int) -> tuple[int, int, int]:
+    """Return top, left and side of the square in which two images differ most."""
+    side = min(side, *first.shape[-2:])
+    stride = max(1, side // 8)
+    difference = F.avg_pool2d((first - second).abs().mean(dim=0)[None], side, stride=stride)[0]
+    row, column = divmod(int(difference.argmax()), difference.shape[1])
     return row * stride, column * stride, side
 
 
-def draw_curve(
+def draw_curves(
     panels: Mapping[str, Sequence[float]],
     accuracy: Sequence[float],
     labels: Sequence[str],
     path: Path,
     *,
     title: str,
-    height: str,
+    accuracy_name: str,
 ) -> Path:
-    """Draws accuracy against each measure of realism as one PNG, a panel each.
+    """Draw accuracy against each realism metric as one PNG, with one panel for each metric.
 
     Args:
-        panels: By the name of the axis, a column of figures, lower for more realistic.
-        accuracy: Figures at the same places, higher for more accurate.
-        labels: What stands beside each place; "" for nothing.
+        panels: The values of each realism metric by the name of its axis; lower is better.
+        accuracy: The accuracy at the same points; higher is better.
+        labels: The label of each point; "" for none.
         path: The file to write.
-        title: Whose curve it is.
-        height: The name of the accuracy.
+        title: The title.
+        accuracy_name: The name of the vertical axis.
 
     Returns:
         The file that was written.
@@ -169,17 +199,18 @@ def draw_curve(
     pen = ImageDraw.Draw(canvas)
     font, small = ImageFont.load_default(13 * FINE), ImageFont.load_default(11 * FINE)
     pen.text((LEFT * FINE, 4 * FINE), title, INK, font)
-    for i, (name, column) in enumerate(panels.items()):
+    for i, (name, values) in enumerate(panels.items()):
         left, right = (i * PANEL + LEFT) * FINE, ((i + 1) * PANEL - 16) * FINE
-        x, y = fit_axis(column, left, right), fit_axis(accuracy, BOTTOM * FINE, TOP * FINE)
+        x, y = fit_axis(values, left, right), fit_axis(accuracy, BOTTOM * FINE, TOP * FINE)
         draw_grid(pen, x, y, small)
         pen.text(((left + right) / 2, (BOTTOM + 32) * FINE), name, SOFT, small, anchor="mm")
-        pen.text((left, (TOP - 18) * FINE), height, SOFT, small)
-        points = [(x.at(a), y.at(b)) for a, b in zip(column, accuracy, strict=True)]
-        pen.line(points, LINE, 2 * FINE, joint="draw_curve")
-        for (across, down), label in zip(points, labels, strict=True):
+        pen.text((left, (TOP - 18) * FINE), accuracy_name, SOFT, small)
+        points = [(x.position(a), y.position(b)) for a, b in zip(values, accuracy, strict=True)]
+        pen.line(points, LINE, 2 * FINE, joint="curve")
+        for (px, py), label in zip(points, labels, strict=True):
             r = (4 if label else 2) * FINE
-            pen.ellipse((across - r, down - r, across + r, down + r), LINE)
-            inside = across + 8 * FINE + pen.textlength(label, small) < right
-            pen.text((across + (8 if inside else -8) * FINE, down), label, INK, small, anchor="lm" if inside else "rm")
+            pen.ellipse((px - r, py - r, px + r, py + r), LINE)
+            is_inside = px + 8 * FINE + pen.textlength(label, small) < right
+            place = (px + (8 if is_inside else -8) * FINE, py)
+            pen.text(place, label, INK, small, anchor="lm" if is_inside else "rm")
     return save_downsampled(canvas, path)
