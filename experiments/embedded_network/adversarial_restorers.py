@@ -2,8 +2,8 @@
 
 A network that is trained under a perceptual loss produces artefacts that the loss ignores and that no distortion has.
 Two small networks, for super-resolution and for denoising, therefore take a few steps under the current student before
-each of its steps, and restart every few hundred steps. The student is trained on their outputs, and on those of networks
-that were trained with L1 alone and with VGG-16's perceptual loss; the teacher gives the true distances.
+each of its steps, and restart every few hundred steps. The student is trained on their outputs, and on the outputs of
+networks that were trained with L1 alone and with VGG-16's perceptual loss; the teacher gives the true distances.
 """
 
 from dataclasses import dataclass, field

@@ -3,8 +3,9 @@
     LOSSMITH_WEIGHTS=DIR python experiments/embedded_network/cost.py
 
 `forward` is the network to its deepest layer without a gradient; `step` is the perceptual loss at its default layers as
-in training: the target forward, the prediction forward and backward to its pixels. `kept` is kept for the backward pass.
-Times are processor times of one thread, the minimum of several repeats. Writes cost.json beside this file.
+in training: the target forward, the prediction forward and backward to its pixels. `kept` are the bytes kept for the
+backward pass. Times are processor times of one thread, the minimum of several repeats. Writes cost.json beside this
+file.
 """
 
 import argparse

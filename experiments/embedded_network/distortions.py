@@ -1,6 +1,7 @@
 """Distortions of images, each from barely visible (strength 0) to severe (strength 1).
 
-A distortion takes an image (3, H, W) in [0, 1], a strength and a NumPy generator, and returns an image of the same size.
+A distortion takes an image (3, H, W) in [0, 1], a strength and a NumPy generator, and returns an image of the same
+size.
 """
 
 import io

@@ -2,10 +2,10 @@
 
     python experiments/embedded_network/judge.py --images DIR --json
 
-The central square of each image, 128 px, is degraded by eleven distortions at five strengths each; random numbers depend
-on the position of the image in the folder. Every distance ranks all pairs, and the pairs of each distortion; the result
-is Spearman's correlation with the ranks of LPIPS-VGG. `random` is the embedded network with random weights and the same
-channel weights. With --json the output is one line of JSON, otherwise a table.
+The central square of each image, 128 px, is degraded by eleven distortions at five strengths each. The random numbers
+depend on the position of the image in the folder. Every distance ranks all pairs, and the pairs of each distortion; the
+result is Spearman's correlation with the ranks of LPIPS-VGG. `random` is the embedded network with random weights and
+the same channel weights. With --json the output is one line of JSON, otherwise a table.
 
 LPIPS needs the weights of VGG-16 and AlexNet, in the folder LOSSMITH_WEIGHTS or as described in docs/weights.md.
 """

@@ -3,9 +3,9 @@
     LOSSMITH_WEIGHTS=DIR python experiments/embedded_network/optimise_images.py --assets DIR
 
 Writes optimised.png (from a blurred image and from noise, under each loss), style.png and optimise_images.json beside
-this file. The JSON file has LPIPS-VGG, which is not minimised, and a grid measure of the optimised images: the energy of
-the error at a period of two pixels, in both directions together, relative to that of the neighbouring frequencies; 1
-means no grid.
+this file. The JSON file has LPIPS-VGG, which is not minimised, and a grid measure of the optimised images: the energy
+of the error at a period of two pixels, in both directions together, relative to that of the neighbouring frequencies;
+1 means no grid.
 """
 
 import argparse
@@ -72,9 +72,7 @@ def save_optimised_images(target: Tensor) -> None:
             print(name, start_name, results[key], flush=True)
             label = f"{name}\n{values['psnr']:.1f} dB, LPIPS-VGG {values['lpips_vgg']:.3f}"
             sheet[label + " " * len(sheet)] = image[0]  # spaces make the label unique
-    reduce_to_256_colours(
-        save_image_sheet(sheet | {"truth": target[0]}, HERE / "optimised.png", crop=(40, 40, 40, 40))
-    )
+    reduce_to_256_colours(save_image_sheet(sheet | {"truth": target[0]}, HERE / "optimised.png", crop=(40, 40, 40, 40)))
     (HERE / "optimise_images.json").write_text(
         json.dumps({"steps": STEPS, "rate": LR, "side": SIDE, "found": results}, indent=1) + "\n"
     )

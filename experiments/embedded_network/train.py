@@ -251,7 +251,7 @@ def make_batch(
     rng: np.random.Generator,
     restorer_groups: Sequence[Tensor],
 ) -> Tensor:
-    """Return groups of a clean crop and three degraded ones, (4 groups, 3, side, side); those of restorers come first."""
+    """Return groups of a clean and three degraded crops, (4 groups, 3, side, side), with those of restorers first."""
     groups = list(restorer_groups)
     for _ in range(GROUPS_BY_SIDE[side] - len(groups)):
         draw = rng.random()

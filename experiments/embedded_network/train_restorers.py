@@ -206,7 +206,9 @@ def write_results(results: dict[str, list[dict]], args: argparse.Namespace) -> N
     arms: dict[str, dict] = {"input": {"scores": compute_scores(args.task, args.assets, baseline)}}
     for name, rows in results.items():
         means = {
-            folder: {metric: round(float(np.mean([row["scores"][folder][metric] for row in rows])), 4) for metric in scores}
+            folder: {
+                metric: round(float(np.mean([row["scores"][folder][metric] for row in rows])), 4) for metric in scores
+            }
             for folder, scores in rows[0]["scores"].items()
         }
         seconds = round(float(np.mean([row["seconds"] for row in rows])), 1)
@@ -214,8 +216,8 @@ def write_results(results: dict[str, list[dict]], args: argparse.Namespace) -> N
     target = HERE / "train_restorers.json"
     result = json.loads(target.read_text()) if target.is_file() else {}
     result[args.task] = {
-        "command": f"python experiments/embedded_network/train_restorers.py --assets DIR --cache DIR --task {args.task} "
-        f"--start {args.start} --steps {args.steps} --longer {args.longer} --seeds {args.seeds}",
+        "command": "python experiments/embedded_network/train_restorers.py --assets DIR --cache DIR "
+        f"--task {args.task} --start {args.start} --steps {args.steps} --longer {args.longer} --seeds {args.seeds}",
         "machine": f"{platform.machine()}, one CPU thread, bfloat16",
         "versions": f"lossmith {lossmith.__version__}, torch {torch.__version__}",
         "crop": CROP,

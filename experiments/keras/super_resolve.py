@@ -27,7 +27,7 @@ from lossmith.report import save_image_sheet
 
 HERE = Path(__file__).parent
 SHEET = HERE.parents[1] / "docs" / "images" / "keras.jpg"
-TEXT = "L1 + 0.02*perceptual('vgg16', ['conv1_2', 'conv2_2'])"
+FORMULA = "L1 + 0.02*perceptual('vgg16', ['conv1_2', 'conv2_2'])"
 SECONDS, SIDE, BATCH = 120, 40, 4
 CROP = (150, 270, 105, 150)
 
@@ -41,10 +41,10 @@ class StopAfterCPUTime(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if batch == 1 and not self.rows:  # the first step includes compilation
-            self.begun = time.process_time()
+            self.start = time.process_time()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if batch > 1 and time.process_time() - self.begun > SECONDS:
+        if batch > 1 and time.process_time() - self.start > SECONDS:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -52,34 +52,37 @@ class StopAfterCPUTime(keras.callbacks.Callback):
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--train", type=Path, required=True)
-    arguments.add_argument("--test", type=Path, required=True)
-    options = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, required=True, help="folder of training photographs")
+    parser.add_argument("--test", type=Path, required=True, help="test photograph")
+    args = parser.parse_args()
 
     keras.utils.set_random_seed(0)
-    small, large = draw_crops(options.train)
+    low_resolution, high_resolution = draw_crops(args.train)
     model = build_network()
-    loss = KerasLoss(TEXT)
+    loss = KerasLoss(FORMULA)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss, metrics=loss.metrics())
     stop = StopAfterCPUTime()
-    model.fit(small, large, batch_size=BATCH, epochs=1000, verbose=2, callbacks=[stop])
+    model.fit(low_resolution, high_resolution, batch_size=BATCH, epochs=1000, verbose=2, callbacks=[stop])
 
-    truth = read_photograph(options.test)[None]
-    small = halve(truth)
+    truth = read_photograph(args.test)[None]
+    low_resolution = halve(truth)
     bicubic_model = keras.Model(model.input, model.get_layer("bicubic").output)
-    found = {"bicubic": bicubic_model.predict(small, verbose=0), "trained": model.predict(small, verbose=0)}
-    scores = {
-        name: round(psnr(to_channels_first(x).clip(0, 1), to_channels_first(truth)), 2) for name, x in found.items()
+    images = {
+        "bicubic": bicubic_model.predict(low_resolution, verbose=0),
+        "trained": model.predict(low_resolution, verbose=0),
     }
-    labels = {f"{name}\n{scores[name]} dB": to_channels_first(x)[0] for name, x in found.items()}
+    scores = {
+        name: round(psnr(to_channels_first(x).clip(0, 1), to_channels_first(truth)), 2) for name, x in images.items()
+    }
+    labels = {f"{name}\n{scores[name]} dB": to_channels_first(x)[0] for name, x in images.items()}
     with tempfile.TemporaryDirectory() as folder:
-        drawn = Image.open(
+        sheet = Image.open(
             save_image_sheet(
                 {**labels, "truth": to_channels_first(truth)[0]}, Path(folder) / "sheet.png", crop=CROP, zoom=3
             )
         )
-        drawn.resize((drawn.width * 5 // 8, drawn.height * 5 // 8)).convert("RGB").save(SHEET, quality=88)
+        sheet.resize((sheet.width * 5 // 8, sheet.height * 5 // 8)).convert("RGB").save(SHEET, quality=88)
     result = {
         "loss": repr(loss),
         "hashes": {name: digest[:8] for name, digest in loss.formula.weight_hashes.items()},
@@ -89,7 +92,7 @@ def main() -> None:
         "seconds": SECONDS,
         "steps": int(model.optimizer.iterations),
         "parameters": model.count_params(),
-        "image": options.test.name,
+        "image": args.test.name,
         "psnr": scores,
         "epochs": stop.rows,
     }
@@ -98,25 +101,25 @@ def main() -> None:
 
 
 def build_network() -> keras.Model:
-    """Build a small convolutional network that adds details to the bicubic upsampling."""
+    """Build a small convolutional network that predicts the residual over bicubic upsampling."""
     inputs = keras.Input((None, None, 3))
     bicubic = layers.UpSampling2D(2, interpolation="bicubic", name="bicubic")(inputs)
     x = layers.Conv2D(32, 3, padding="same", activation="relu")(inputs)
     for _ in range(3):
         x = layers.Add()([x, layers.Conv2D(32, 3, padding="same", activation="relu")(x)])
-    detail = layers.Conv2DTranspose(3, 4, strides=2, padding="same", kernel_initializer="zeros")(x)
-    return keras.Model(inputs, layers.Add()([bicubic, detail]))
+    residual = layers.Conv2DTranspose(3, 4, strides=2, padding="same", kernel_initializer="zeros")(x)
+    return keras.Model(inputs, layers.Add()([bicubic, residual]))
 
 
 def draw_crops(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return four random crops of each photograph, at low and at full resolution."""
-    generator, large = random.Random(0), []
+    rng, crops = random.Random(0), []
     for path in sorted(folder.iterdir()):
         image = read_photograph(path)
         for _ in range(4):
-            top, left = (generator.randrange(0, side - SIDE) for side in image.shape[:2])
-            large.append(image[top : top + SIDE, left : left + SIDE])
-    return halve(np.stack(large)), np.stack(large)
+            top, left = (rng.randrange(0, side - SIDE) for side in image.shape[:2])
+            crops.append(image[top : top + SIDE, left : left + SIDE])
+    return halve(np.stack(crops)), np.stack(crops)
 
 
 def halve(images: np.ndarray) -> np.ndarray:
@@ -131,7 +134,7 @@ def read_photograph(path: Path) -> np.ndarray:
 
 
 def to_channels_first(images: np.ndarray) -> torch.Tensor:
-    """Return images as a tensor with channels first."""
+    """Convert images (N, H, W, 3) to a tensor (N, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
 
 

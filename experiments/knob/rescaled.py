@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     given = parser.parse_args()
     task = SuperResolution(4)
-    judging = CachedEvaluator(task, task.evaluation_set(pictures(given.assets, "Kodak24")[::2]), KEPT, folder=given.out / "figures")
+    judging = CachedEvaluator(
+        task, task.evaluation_set(pictures(given.assets, "Kodak24")[::2]), KEPT, folder=given.out / "figures"
+    )
     found: dict[str, Any] = {"start": averaged(judging(["start"], load_restorer(given.start)[0]))}
     for balance, text in BALANCES.items():
         found[balance], networks = {}, []

@@ -117,7 +117,9 @@ def card(settings: Settings) -> dict[str, Any]:
     def views(index: int) -> dict[str, torch.Tensor]:
         examples = [items[index * settings.batch + i] for i in range(settings.batch)]
         with torch.no_grad():
-            return task.compute_inputs(model, {name: torch.stack([one[name] for one in examples]) for name in examples[0]})
+            return task.compute_inputs(
+                model, {name: torch.stack([one[name] for one in examples]) for name in examples[0]}
+            )
 
     return calibrate(fix_knobs(parse(settings.loss), {"lam": 1.0}), (views(index) for index in range(8))).as_dict()
 
@@ -166,7 +168,9 @@ def bars(found: dict[str, Any]) -> dict[str, Any]:
     return {
         **{verdict: found[verdict] for verdict in ("certified", "meets_thresholds", "beats_interpolation")},
         "checks": found["checks"],
-        "hypervolume_ratio": {axis: each["hypervolume_ratio"]["knob at the same values"] for axis, each in axes.items()},
+        "hypervolume_ratio": {
+            axis: each["hypervolume_ratio"]["knob at the same values"] for axis, each in axes.items()
+        },
         "hypervolume_ratio_of_curve": {axis: each["hypervolume_ratio"]["knob"] for axis, each in axes.items()},
         "spearman": {
             metric: found["accuracy"]["spearman"],
@@ -197,8 +201,12 @@ def evenly(verified: VerifiedKnob, settings: Settings, run: Path) -> dict[str, A
         def mixed(image: torch.Tensor, share: float = share) -> torch.Tensor:
             return torch.lerp(network(image, **{name: low}), network(image, **{name: high}), share)
 
-        points.append(EvaluatedPoint(place.knob_value, judging(["interpolated outputs", digest, low, high, share], mixed)))
-    return certify_knob({**verified.series, INTERPOLATED_OUTPUTS: [*points, curve[-1]]}, realism=axes)["interpolated_outputs"]
+        points.append(
+            EvaluatedPoint(place.knob_value, judging(["interpolated outputs", digest, low, high, share], mixed))
+        )
+    return certify_knob({**verified.series, INTERPOLATED_OUTPUTS: [*points, curve[-1]]}, realism=axes)[
+        "interpolated_outputs"
+    ]
 
 
 def averaged(figures: dict[str, dict[str, float]]) -> dict[str, float]:

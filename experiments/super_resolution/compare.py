@@ -17,7 +17,7 @@ import torch
 import lossmith
 from lossmith.models import load_restorer
 from lossmith.report import save_image_sheet
-from lossmith.report.plot.png_scatter import INK, MUTED, HIGHLIGHT, ScatterPoint, ScatterPanel, draw_scatter
+from lossmith.report.plot.png_scatter import HIGHLIGHT, INK, MUTED, ScatterPanel, ScatterPoint, draw_scatter
 from lossmith.tasks import SuperResolution
 from lossmith.train.evaluation import evaluate_images, mean_metrics
 
@@ -64,7 +64,9 @@ def main() -> None:
         scores[name] = {}
         for folder in SETS:
             rows = list(evaluate_images(task.evaluation_set(benchmark / folder), restore, border=task.border))
-            scores[name][folder] = {key: round(value, 4) for key, value in mean_metrics([row.metrics for row in rows]).items()}
+            scores[name][folder] = {
+                key: round(value, 4) for key, value in mean_metrics([row.metrics for row in rows]).items()
+            }
             print(f"{name:40} {folder:8}", scores[name][folder], flush=True)
         for row in evaluate_images(task.evaluation_set(shown), restore, border=task.border):
             figures = f"{row.metrics['psnr_y']:.2f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"

@@ -20,7 +20,14 @@ from judge import record
 from lossmith.data import list_images
 from lossmith.models import load_restorer
 from lossmith.report import save_image_sheet
-from lossmith.report.plot.png_scatter import SECOND_HIGHLIGHT, MUTED, HIGHLIGHT, ScatterPoint, ScatterPanel, draw_scatter
+from lossmith.report.plot.png_scatter import (
+    HIGHLIGHT,
+    MUTED,
+    SECOND_HIGHLIGHT,
+    ScatterPanel,
+    ScatterPoint,
+    draw_scatter,
+)
 from lossmith.tasks import SuperResolution
 from lossmith.train.evaluation import evaluate_images
 
@@ -56,7 +63,9 @@ def main() -> None:
         ):
             model = load_restorer(file)[0].eval()
             for name in SETS:
-                found = list(evaluate_images(task.evaluation_set(benchmark / name), through(model), border=4, which=WHICH))
+                found = list(
+                    evaluate_images(task.evaluation_set(benchmark / name), through(model), border=4, which=WHICH)
+                )
                 means = {metric: sum(row.metrics[metric] for row in found) / len(found) for metric in WHICH}
                 print(way, name, {metric: round(value, 4) for metric, value in means.items()}, flush=True)
                 arrows[name].setdefault(label, []).append((means["psnr_y"], means["lpips_alex"]))
@@ -93,7 +102,9 @@ def drawn_plane(arrows: dict, anchors: dict) -> None:
         ]
         pairs = [
             (ScatterPoint(*before, label, colour, is_hollow=True), ScatterPoint(*after, "", colour))
-            for colour, (label, (before, after)) in zip((HIGHLIGHT, SECOND_HIGHLIGHT), arrows[name].items(), strict=False)
+            for colour, (label, (before, after)) in zip(
+                (HIGHLIGHT, SECOND_HIGHLIGHT), arrows[name].items(), strict=False
+            )
         ]
         panels.append(ScatterPanel(f"{name} x4", [*dots, *(dot for pair in pairs for dot in pair)], arrows=pairs))
     draw_scatter(panels, HERE / "fine_tune_plane.png")

@@ -141,4 +141,4 @@ FIGURES: dict[str, str] = {
     "wasserstein": "sliced_wasserstein(layers=['relu1_1', 'relu2_1', 'relu3_1', 'relu4_1'])",
     "patchnce": "PatchNCE() @ VGG('vgg16', 'relu3_1')",
 }
-"""The losses under which a photograph is optimised, by the name of the figure; networks are last, since they are slow."""
+"""The losses under which a photograph is optimised, by the name of the figure; slow networks are last."""

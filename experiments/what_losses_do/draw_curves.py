@@ -2,7 +2,7 @@
 
     python experiments/what_losses_do/draw_curves.py
 
-Writes docs/images/losses/NAME.png for contrastive, diversity, attention, adversarial, vae and diffusion, in some seconds.
+Writes docs/images/losses/NAME.png for contrastive, diversity, attention, adversarial, vae and diffusion within seconds.
 All values are computed by the losses.
 """
 
@@ -51,9 +51,7 @@ def draw_diversity(left: Axes, right: Axes) -> None:
     distances = torch.linspace(0, 0.2, 100)
     pairs = [torch.stack([zeros[0], distance * ones[0]]) for distance in distances]
     for margin in (0.1, 0.05):
-        right.plot(
-            distances, [PairwiseDiversity(margin)(pair) for pair in pairs], label=f"PairwiseDiversity({margin})"
-        )
+        right.plot(distances, [PairwiseDiversity(margin)(pair) for pair in pairs], label=f"PairwiseDiversity({margin})")
     right.set(xlabel="mean absolute difference of two images")
     for axes in (left, right):
         axes.legend(frameon=False)

@@ -2,8 +2,9 @@
 
     LOSSMITH_WEIGHTS=DIR python experiments/what_losses_do/table.py
 
-Writes table.json beside this file, and its rows between the marks in docs/losses/index.md and on the page of each family.
-The meaning of a lower value and the units are written by hand in catalogue.py; the rest is computed from the losses.
+Writes table.json beside this file, and its rows between the marks in docs/losses/index.md and on the page of each
+family. The meaning of a lower value and the units are written by hand in catalogue.py; the rest is computed from the
+losses.
 """
 
 import json
@@ -26,7 +27,9 @@ def describe(row: Row) -> dict[str, object]:
     """Return the properties of a loss."""
     loss = parse(row.text)
     plan = loss.plan(SHAPE)
-    on_images = [t.distance.reads_images and not (t.distance.unlensed_inputs & t.inputs.keys()) - {"mask"} for t in loss.terms]
+    on_images = [
+        t.distance.reads_images and not (t.distance.unlensed_inputs & t.inputs.keys()) - {"mask"} for t in loss.terms
+    ]
     return {
         "loss": row.text,
         "page": row.page,
@@ -44,7 +47,9 @@ def describe(row: Row) -> dict[str, object]:
 def compute_range(loss: Loss) -> tuple[float, float]:
     """Return the range of a loss on images; a term with a lens has no upper bound."""
     low = sum(term.weight.value_at() * term.distance.value_range[0] for term in loss.terms)
-    high = sum(term.weight.value_at() * (float("inf") if term.lens else term.distance.value_range[1]) for term in loss.terms)
+    high = sum(
+        term.weight.value_at() * (float("inf") if term.lens else term.distance.value_range[1]) for term in loss.terms
+    )
     return float(low), float(high)
 
 

@@ -45,7 +45,7 @@ def test_an_empty_mask_raises(files, capsys):
 
 def test_a_lossy_format_raises(files, capsys):
     assert inpaint(files, out="out.jpg") == 2
-    assert "must be a new file that ends in one of .png" in capsys.readouterr().err
+    assert "must end in one of .png" in capsys.readouterr().err
 
 
 def test_the_input_is_not_overwritten(files, capsys):

@@ -134,7 +134,7 @@ def test_outputs_that_cannot_be_interpolated_raise_one_line(restore, run, traine
     model, header = load_restorer(run / "model.safetensors")
     model.interpolation_slider = None
     save_network(model, tmp_path / "m.safetensors", header | {"loss": "lam*L1 + lam*TV"})
-    assert "wants terms with the knob 'lam' as one factor" in restore(what=tmp_path / "m.safetensors", mix=True)[1]
+    assert "requires terms with the knob 'lam' as a single factor" in restore(what=tmp_path / "m.safetensors", mix=True)[1]
     save_network(model, tmp_path / "m.safetensors", {})
     said = restore("psnr>=20", what=tmp_path / "m.safetensors", mix=True)[1]
     assert "is not measured yet; run lossmith knob sweep" in said and said.endswith("--interpolate-outputs.\n")

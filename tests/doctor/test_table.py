@@ -19,7 +19,7 @@ def outcomes(loss):
 def test_every_loss_that_a_formula_can_name_is_in_the_table():
     built, skipped = public_losses()
     assert {*built, *skipped} >= set(losses.__all__)
-    assert set(skipped) == {"External"}
+    assert "External" in skipped
 
 
 def test_the_outcomes_are_told_apart():

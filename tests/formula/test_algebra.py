@@ -7,7 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from lossmith import L1, L2, SSIM, TV, VGG, Distance, Gram, Hybrid, Knob, OnFrom, Weight, lpips, parse, perceptual, style
+from lossmith import (
+    L1,
+    L2,
+    SSIM,
+    TV,
+    VGG,
+    Distance,
+    Gram,
+    Hybrid,
+    Knob,
+    OnFrom,
+    Weight,
+    lpips,
+    parse,
+    perceptual,
+    style,
+)
 from lossmith.losses import gatys
 
 RELU = VGG("vgg16", "relu1_1", weights="random")

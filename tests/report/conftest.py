@@ -76,8 +76,8 @@ def write_run(
         )
     write_lines(folder / "validation.jsonl", validation)
     if bicubic:
-        figures = {"psnr_y": 28.43, "psnr_rgb": 26.69, "ssim_y": 0.811, "lpips_alex": 0.3435, "texture": 0.16, "n": 5}
-        (folder / "bicubic.json").write_text(json.dumps(figures))
+        metrics = {"psnr_y": 28.43, "psnr_rgb": 26.69, "ssim_y": 0.811, "lpips_alex": 0.3435, "texture": 0.16, "n": 5}
+        (folder / "bicubic.json").write_text(json.dumps(metrics))
     for name in photographs:
         write_sheet(
             folder / "sheets" / name, name, crop, sharpness, [line["step"] / steps for line in validation], steps

@@ -7,20 +7,19 @@ from PIL import Image
 
 from lossmith import parse
 from lossmith.cli import main
-from lossmith.cli.tasks import USUAL
 from lossmith.metrics import DEFAULT_METRICS
 from lossmith.models import EDSR, save_network
-from lossmith.style_transfer.feedforward import StyleNetwork
-from lossmith.style_transfer.task import StyleTransfer
+from lossmith.style_transfer import StyleNetwork, StyleTransfer
+from lossmith.style_transfer.loss import FEEDFORWARD_LOSS
 
 FORMULA = 'L2.on(target="content") + 10 * (L2 @ Gram).on(target="style")'
 
 
 @pytest.fixture
 def files(tmp_path):
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name, size in (("content.png", (56, 84)), ("one.png", (48, 48)), ("two.png", (40, 44)), ("tiny.png", (8, 8))):
-        Image.fromarray(chance.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / name)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / name)
     return tmp_path
 
 
@@ -29,105 +28,115 @@ def size_of(file):
         return image.size
 
 
-def style(files, *words, out="out.png"):
-    there = [str(files / word) if word.endswith((".png", ".safetensors")) else word for word in words]
-    return main(["style", *there, "--out", str(files / out)])
+def run_style(files, *arguments, out="out.png"):
+    """Run the command with file names as files of the folder, and return its exit status."""
+    paths = [str(files / each) if each.endswith((".png", ".safetensors")) else each for each in arguments]
+    return main(["style", *paths, "--out", str(files / out)])
 
 
-def test_a_picture_is_painted_and_its_growth_shown(files, capsys):
+def test_the_command_writes_the_result_and_its_stages(files, capsys):
     stages = files / "stages.png"
-    words = ("content.png", "one.png", "two.png", "--weights", ".7,.3", "--loss", FORMULA, "--steps", "3")
-    assert style(files, *words, "--stages", str(stages), "--json") == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert size_of(files / "out.png") == (84, 56) == (figures["width"], figures["height"])
-    assert stages.is_file() and figures["stages"][0]["steps"] == 3 and figures["peak_mb"] > 0
+    arguments = ("content.png", "one.png", "two.png", "--weights", ".7,.3", "--loss", FORMULA, "--steps", "3")
+    assert run_style(files, *arguments, "--stages", str(stages), "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert size_of(files / "out.png") == (84, 56) == (record["width"], record["height"])
+    assert stages.is_file() and record["stages"][0]["steps"] == 3 and record["peak_mb"] > 0
 
 
-def test_the_embedded_network_paints_without_a_download(files, monkeypatch, capsys):
-    monkeypatch.setattr("lossmith.style_transfer.loss.at_hand", lambda name: False)
-    assert style(files, "content.png", "one.png", "--steps", "1") == 0
-    assert "No weights of VGG-19 are at hand: painting by the embedded network." in capsys.readouterr().err
+def test_without_weights_of_vgg_the_embedded_network_is_used(files, monkeypatch, capsys):
+    monkeypatch.setattr("lossmith.style_transfer.loss.has_local_weights", lambda name: False)
+    assert run_style(files, "content.png", "one.png", "--steps", "1") == 0
+    assert "The weights of VGG-19 are not available; using the embedded network." in capsys.readouterr().err
 
 
-def test_a_trained_network_paints_at_once_at_any_size(files):
+def test_a_trained_network_stylizes_images_of_any_size(files):
     torch.manual_seed(0)
     save_network(StyleNetwork(channels=4, blocks=1), files / "net.safetensors", {"task": "style"})
-    assert style(files, "content.png", "--run", "net.safetensors", "--size", "90") == 0
+    assert run_style(files, "content.png", "--run", "net.safetensors", "--size", "90") == 0
     assert size_of(files / "out.png") == (90, 60)
 
 
-def test_a_trained_network_may_leave_the_colours(files):
+@pytest.mark.parametrize(("options", "is_yellow"), [((), True), (("--preserve-colour",), False)])
+def test_preserve_colour_applies_to_a_trained_network(files, options, is_yellow):
     torch.manual_seed(0)
     model = StyleNetwork(channels=4, blocks=1)
     torch.nn.init.constant_(model.tail.bias, 1.0)
-    model.tail.bias.data[2] = -1.0  # it paints yellow
+    model.tail.bias.data[2] = -1.0  # the output is yellow
     save_network(model, files / "net.safetensors", {"task": "style"})
     Image.new("RGB", (40, 32), (90, 90, 90)).save(files / "grey.png")
-    for words, yellow in (((), True), (("--preserve-colour",), False)):
-        assert style(files, "grey.png", "--run", "net.safetensors", *words) == 0
-        with Image.open(files / "out.png") as image:
-            red, _, blue = np.asarray(image, dtype=float).reshape(-1, 3).mean(axis=0)
-        assert (red - blue > 50) == yellow
+    assert run_style(files, "grey.png", "--run", "net.safetensors", *options) == 0
+    with Image.open(files / "out.png") as image:
+        red, _, blue = np.asarray(image, dtype=float).reshape(-1, 3).mean(axis=0)
+    assert (red - blue > 50) == is_yellow
 
 
-@pytest.mark.parametrize("words", [("--strength", "0.5"), ("--weights", "1")])
-def test_what_a_run_cannot_turn_is_refused(files, capsys, words):
-    assert style(files, "content.png", "--run", "net.safetensors", *words) == 2
-    assert "leave --weights and --strength out" in capsys.readouterr().err
+@pytest.mark.parametrize("options", [("--strength", "0.5"), ("--weights", "1")])
+def test_an_option_that_a_trained_network_does_not_support_raises(files, capsys, options):
+    assert run_style(files, "content.png", "--run", "net.safetensors", *options) == 2
+    assert "omit the style images, --weights and --strength" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
+    ("arguments", "message"),
     [
-        (("content.png",), "wants at least one style, or --run"),
-        (("content.png", "one.png", "--weights", ".7,.3", "--loss", FORMULA), "1 style wants as many weights; got 2"),
-        (("content.png", "one.png", "--weights", "much", "--loss", FORMULA), "--weights wants numbers"),
-        (("content.png", "tiny.png", "--loss", FORMULA), "wants a style of at least 32 px a side; there are 8x8 px"),
+        (("content.png",), "needs at least one style image, or --run"),
+        (
+            ("content.png", "one.png", "--weights", ".7,.3", "--loss", FORMULA),
+            "one weight for each style image, 1; got 2",
+        ),
+        (("content.png", "one.png", "--weights", "much", "--loss", FORMULA), "--weights must be comma-separated"),
+        (("content.png", "tiny.png", "--loss", FORMULA), "style image must have at least 32 px a side"),
         (("content.png", "none.png"), "none.png' cannot be read as an image"),
-        (("content.png", "one.png", "--network", "resnet"), "--network is vgg19, vgg16 or embedded; got 'resnet'"),
-        (("content.png", "one.png", "--network", "embedded", "--layers", "relu9_1"), "has no layer 'relu9_1'"),
+        (
+            ("content.png", "one.png", "--network", "resnet"),
+            "--network must be vgg19, vgg16 or embedded; got 'resnet'",
+        ),
+        (("content.png", "one.png", "--network", "embedded", "--layers", "relu9_1"), "relu9_1"),
         (("content.png", "one.png", "--loss", "L1"), "the formula reads 'target'"),
     ],
 )
-def test_what_cannot_work_is_said_in_one_line(files, capsys, words, error):
-    assert style(files, *words) == 2
-    said = capsys.readouterr().err
-    assert error in said.splitlines()[0]
+def test_an_argument_that_does_not_suit_gives_one_line(files, capsys, arguments, message):
+    assert run_style(files, *arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert message in lines[0]
 
 
-@pytest.mark.parametrize(("out", "error"), [("out.gif", "wants to end in one of"), ("one.png", "is an input")])
-def test_an_output_that_cannot_be_is_refused_before_painting(files, capsys, out, error):
-    assert style(files, "content.png", "one.png", out=out) == 2
-    assert error in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("out", "message"), [("out.gif", "must end in one of"), ("one.png", "must differ from the inputs")]
+)
+def test_an_output_that_cannot_be_written_raises_before_the_optimization(files, capsys, out, message):
+    assert run_style(files, "content.png", "one.png", out=out) == 2
+    assert message in capsys.readouterr().err
 
 
-def test_a_network_that_has_learnt_no_style_is_refused(files, capsys):
+def test_a_network_of_another_task_raises(files, capsys):
     save_network(EDSR(1, channels=4, blocks=1), files / "net.safetensors", {"task": "denoising"})
-    assert style(files, "content.png", "--run", "net.safetensors") == 2
-    assert "has learnt no style; give a run of lossmith train style" in capsys.readouterr().err
+    assert run_style(files, "content.png", "--run", "net.safetensors") == 2
+    assert "is not a style-transfer network; give a run of lossmith train style" in capsys.readouterr().err
 
 
 @pytest.fixture
-def few_metrics(monkeypatch):
-    """A validation without networks, whose weights are looked for and loaded for longer than two steps take."""
-    named = {name: "is left out" for name in DEFAULT_METRICS if name != "psnr_y"}
-    monkeypatch.setattr("lossmith.train.validation.find_missing_metrics", lambda: named)
+def only_psnr(monkeypatch):
+    """Validate without metrics by networks, whose weights take longer to load than two steps."""
+    missing = {name: "is left out" for name in DEFAULT_METRICS if name != "psnr_y"}
+    monkeypatch.setattr("lossmith.train.validation.find_missing_metrics", lambda: missing)
 
 
-@pytest.mark.usefixtures("few_metrics")
-def test_a_style_is_trained_and_put_to_use(files, tmp_path_factory):
-    pictures = tmp_path_factory.mktemp("pictures")
+@pytest.mark.usefixtures("only_psnr")
+def test_a_style_network_is_trained_and_applied(files, tmp_path_factory):
+    images = tmp_path_factory.mktemp("images")
     for i in range(2):
         with Image.open(files / "content.png") as image:
-            image.rotate(180 * i).save(pictures / f"{i}.png")
+            image.rotate(180 * i).save(images / f"{i}.png")
     run = tmp_path_factory.mktemp("runs") / "run"
-    words = ["train", "style", "--style", str(files / "one.png"), "--images", str(pictures), "--loss", FORMULA]
-    words += ["--steps", "2", "--crop", "32", "--batch", "1", "--model-option", "channels=4", "--out", str(run)]
-    assert main([*words, "--model-option", "blocks=1"]) == 0
-    assert style(files, "content.png", "--run", str(run)) == 0
+    arguments = ["train", "style", "--style", str(files / "one.png"), "--images", str(images), "--loss", FORMULA]
+    arguments += ["--steps", "2", "--crop", "32", "--batch", "1", "--model-option", "channels=4", "--out", str(run)]
+    assert main([*arguments, "--model-option", "blocks=1"]) == 0
+    assert run_style(files, "content.png", "--run", str(run)) == 0
 
 
-def test_what_a_style_is_learnt_by_unless_one_says_reads_all_views_by_one_network():
-    loss = parse(USUAL["style"]["loss"])
+def test_the_default_loss_reads_all_inputs_with_one_network():
+    loss = parse(FEEDFORWARD_LOSS)
+    assert StyleTransfer.options(style="one.png").loss == FEEDFORWARD_LOSS
     assert loss.names == ("perceptual", "style", "TV")
     assert loss.input_names == set(StyleTransfer.provided_inputs) and list(loss.networks) == ["vgg16"]

@@ -99,5 +99,5 @@ def test_the_format_of_a_sample_follows_its_file_name(direct_run, tmp_path, name
 @pytest.mark.parametrize("name", ["a.pdf", "a"])
 def test_a_sample_in_an_unknown_format_raises(direct_run, tmp_path, name, capsys):
     assert main(["sample", str(direct_run[0]), "a page", "--out", str(tmp_path / name), "--device", "cpu"]) == 2
-    assert "--out must end in one of .png, " in capsys.readouterr().err
+    assert "The output must end in one of .png, " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

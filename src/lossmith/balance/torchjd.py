@@ -26,7 +26,7 @@ class TorchJD(NormalizedBalance):
     1/m for terms without conflict, which is :class:`Share`. Terms without conflict at the output may still conflict in
     the network's parameters. The solver runs on the CPU; a GPU waits for it in measured steps.
 
-    Requires ``lossmith[moo]``.
+    Requires ``pip install -e '.[moo]'``.
 
     References:
         | Jacobian Descent for Multi-Objective Optimization (Quinton & Rey, 2024)

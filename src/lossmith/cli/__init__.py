@@ -22,6 +22,7 @@ from lossmith.cli import (
     train,
     tune,
 )
+from lossmith.cli.options_command import join_help_lines
 
 __all__ = ["app", "main"]
 
@@ -53,6 +54,7 @@ for command in (
     doctor,
 ):
     command.register(app)
+join_help_lines(app)
 
 
 @app.callback()
@@ -97,7 +99,7 @@ def format_error(error: BaseException) -> str:
         text = error.format_message()
         return f"{text if text.endswith(('.', '?')) else text + '.'} See: {command} --help"
     if isinstance(error, ModuleNotFoundError):
-        return f"this command needs the package {error.name!r}, which is not installed: pip install 'lossmith[all]'"
+        return f"this command needs the package {error.name!r}, which is not installed: pip install -e '.[all]'"
     if isinstance(error, ValueError | OSError):
         return str(error)
     text = (str(error).splitlines() or [""])[0]

@@ -1,6 +1,7 @@
 """`lossmith demo text-to-image`: a text-to-image model trained from scratch in ten minutes."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def run_text_to_image_demo(out: Path, seed: int, steps: int = STEPS) -> None:
     """Train a model, evaluate it on held-out captions, and sample a grid of prompts."""
     from rich.console import Console
 
-    from lossmith.cli.evaluate_captions import evaluate_on_captions
-    from lossmith.cli.sample import sample_prompts
+    from lossmith.cli.evaluate import EvaluateOptions
+    from lossmith.cli.sample import SampleOptions
     from lossmith.report import write_report
     from lossmith.train import Settings, train
 
@@ -47,9 +48,8 @@ def run_text_to_image_demo(out: Path, seed: int, steps: int = STEPS) -> None:
         return console.print("Stopped. Rerun the command to resume.")
     console.print(f"Trained in {time.monotonic() - start:.0f} s. Evaluation on held-out captions:")
     run = str(out / "run")
-    evaluate_on_captions(
-        run, "shapes", guidance="2", count=96, steps=25, sampler="euler", seed=0, as_json=False, device="cpu"
-    )
-    sample_prompts(Path(run), list(PROMPTS), out=out / "demo.png", grid="4x4", zoom=4, device="cpu")
+    EvaluateOptions(network=run, captions="shapes", guidance="2", device="cpu").execute()
+    options = SampleOptions(network=Path(run), prompts=list(PROMPTS), out=out / "demo.png", grid="4x4", zoom=4)
+    replace(options, device="cpu").execute()
     console.print(f"Report: {write_report([out / 'run'], out / 'report.html')}")
     return console.print(f"{time.monotonic() - start:.0f} s in total")

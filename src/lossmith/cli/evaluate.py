@@ -1,12 +1,14 @@
 """`lossmith evaluate`: the metrics of a network on a folder of images."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lossmith.cli.common_options import At, Device, InterpolateOutputs, Scale
+from lossmith.cli.options_command import OptionsCommand
 
 __all__ = ["register"]
 
@@ -20,79 +22,93 @@ EPILOG = """Examples:
 
 CAPTIONS = "Text-to-image networks"
 
+HELP = """Evaluate a network, or bicubic upsampling, on images: the mean of each metric and its value for each image.
+
+The metrics are PSNR and SSIM on Y, PSNR on RGB, LPIPS, DISTS and texture. The images are degraded as in the
+training of the network. In super-resolution a border as wide as the scale is excluded, as in the papers."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("evaluate", epilog=EPILOG, rich_help_panel="Networks")(evaluate_network)
+    app.command("evaluate", cls=OptionsCommand, help=HELP, epilog=EPILOG, rich_help_panel="Networks")(EvaluateOptions)
 
 
-def evaluate_network(
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """The options of ``lossmith evaluate``."""
+
     network: Annotated[
         str,
         typer.Argument(metavar="RUN|CHECKPOINT|bicubic", help="Run folder, file of weights, or bicubic upsampling."),
-    ],
+    ]
     images: Annotated[
         Path | None, typer.Option(help="Folder of target images, or a folder with HR/ and LRx4/ in it.")
-    ] = None,
-    scale: Scale = None,
-    at: At = None,
-    interpolate_outputs: InterpolateOutputs = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: mean, each image, protocol, skipped files.")
-    ] = False,
-    device: Device = "auto",
+    ] = None
+    scale: Scale = None
+    at: At = None
+    interpolate_outputs: InterpolateOutputs = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: mean, each image, protocol, skipped files.")] = (
+        False
+    )
+    device: Device = "auto"
     captions: Annotated[
         str | None, typer.Option(help="Captioned images: shapes, or a folder.", rich_help_panel=CAPTIONS)
-    ] = None,
+    ] = None
     val: Annotated[
         str | None,
         typer.Option(help="Captioned validation images, if the training had its own --val.", rich_help_panel=CAPTIONS),
-    ] = None,
-    guidance: Annotated[
-        str, typer.Option(help="Guidance weights, such as 1,1.5,2,3,5.", rich_help_panel=CAPTIONS)
-    ] = "1,2,3",
-    count: Annotated[int, typer.Option(min=8, help="Number of samples.", rich_help_panel=CAPTIONS)] = 96,
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.", rich_help_panel=CAPTIONS)] = 25,
-    sampler: Annotated[
-        str, typer.Option(help="Sampler: euler, heun, ddim or dpm++.", rich_help_panel=CAPTIONS)
-    ] = "euler",
+    ] = None
+    guidance: Annotated[str, typer.Option(help="Guidance weights, such as 1,1.5,2,3,5.", rich_help_panel=CAPTIONS)] = (
+        "1,2,3"
+    )
+    count: Annotated[int, typer.Option(min=8, help="Number of samples.", rich_help_panel=CAPTIONS)] = 96
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.", rich_help_panel=CAPTIONS)] = 25
+    sampler: Annotated[str, typer.Option(help="Sampler: euler, heun, ddim or dpm++.", rich_help_panel=CAPTIONS)] = (
+        "euler"
+    )
     judge: Annotated[
         Path | None,
         typer.Option(
             help="File of a CaptionJudge, which ranks 100 captions for each sample.", rich_help_panel=CAPTIONS
         ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for captions and noise.", rich_help_panel=CAPTIONS)] = 0,
-) -> None:
-    """Evaluate a network, or bicubic upsampling, on images: the mean of each metric and its value for each image.
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for captions and noise.", rich_help_panel=CAPTIONS)] = 0
 
-    The metrics are PSNR and SSIM on Y, PSNR on RGB, LPIPS, DISTS and texture. The images are degraded as in the
-    training of the network. In super-resolution a border as wide as the scale is excluded, as in the papers.
-    """
-    if captions is not None:
-        from lossmith.cli.evaluate_captions import evaluate_on_captions
-
-        evaluate_on_captions(
-            network,
-            captions,
-            guidance=guidance,
-            count=count,
-            steps=steps,
-            sampler=sampler,
-            seed=seed,
-            as_json=as_json,
-            device=device,
-            judge=judge,
-            val=val,
+    def execute(self) -> None:
+        """Evaluate the network on images or on captions, and print the metrics."""
+        if self.captions is not None:
+            self.evaluate_on_captions(self.captions)
+            return
+        if self.images is None:
+            raise ValueError("evaluate needs --images FOLDER, or --captions for a text-to-image network.")
+        record = evaluate_on_images(
+            self.network, self.images, self.scale, self.at or [], self.interpolate_outputs, self.device
         )
-        return
-    if images is None:
-        raise ValueError("evaluate needs --images FOLDER, or --captions for a text-to-image network.")
-    record = evaluate_on_images(network, images, scale, at or [], interpolate_outputs, device)
-    if as_json:
-        print(json.dumps(nonfinite_to_null(record), indent=2, allow_nan=False))
-    else:
-        print_metrics(record)
+        if self.as_json:
+            print(json.dumps(nonfinite_to_null(record), indent=2, allow_nan=False))
+        else:
+            print_metrics(record)
+
+    def evaluate_on_captions(self, captions: str) -> None:
+        """Evaluate a text-to-image network, and print the metrics."""
+        from lossmith.cli.evaluate_captions import evaluate_on_captions, print_caption_metrics
+
+        record = evaluate_on_captions(
+            self.network,
+            captions,
+            guidance=self.guidance,
+            count=self.count,
+            steps=self.steps,
+            sampler=self.sampler,
+            seed=self.seed,
+            device=self.device,
+            judge=self.judge,
+            val=self.val,
+        )
+        if self.as_json:
+            print(json.dumps(record, indent=2, allow_nan=False))
+        else:
+            print_caption_metrics(record)
 
 
 def evaluate_on_images(

@@ -1,10 +1,9 @@
 """`lossmith evaluate --captions`: the metrics of a text-to-image network on held-out captions."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["evaluate_on_captions"]
+__all__ = ["evaluate_on_captions", "print_caption_metrics"]
 
 
 def evaluate_on_captions(
@@ -16,59 +15,32 @@ def evaluate_on_captions(
     steps: int,
     sampler: str,
     seed: int,
-    as_json: bool,
     device: str,
     judge: Path | None = None,
     val: str | None = None,
-) -> None:
-    """Print the metrics of a network on captions that were held out from its training, or on a separate set."""
+) -> dict[str, Any]:
+    """Return the metrics of a network on captions that were held out from its training, or on a separate set.
+
+    A run folder also keeps the metrics, as captions.json.
+    """
     from lossmith.cli.networks import resolve_device
     from lossmith.cli.sample import load_pipeline
-    from lossmith.text_to_image.evaluation import evaluate_captions
     from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
-    from lossmith.text_to_image.models.direct_decoder import DirectDecoder
     from lossmith.text_to_image.models.sampler import SamplerConfig
-    from lossmith.text_to_image.task import TextToImage
-    from lossmith.text_to_image.validation_split import split_as_trained
-    from lossmith.train.folder import RunFolder
+    from lossmith.text_to_image.run_evaluation import evaluate_run
 
-    weights = parse_guidance(guidance)
-    pipeline = load_pipeline(Path(network))
-    options = TextToImage.current_options(pipeline.header.get("options", {}))
-    split = split_as_trained(
-        Path(network), captions, val, fraction=options.get("val_fraction", 0.15), side=pipeline.side
-    )
-    remarks = split.remarks
-    if isinstance(pipeline.model, DirectDecoder) and len(weights) > 1:
-        weights = [1.0]
-        remarks = [*remarks, f"{network} samples in one pass without guidance; one row holds for all weights."]
-    found = evaluate_captions(
-        pipeline,
-        split.train,
-        split.held_out,
-        count=count,
-        guidance=weights,
+    return evaluate_run(
+        Path(network),
+        load_pipeline(Path(network)),
+        captions,
+        val,
+        guidance=parse_guidance(guidance),
         config=SamplerConfig(solver=sampler, steps=steps),  # type: ignore[arg-type]  # checked by the class
+        count=count,
         seed=seed,
         device=resolve_device(device),
         judge=None if judge is None else CaptionJudge.load(judge),
     )
-    record = {
-        "what": network,
-        "captions_source": captions,
-        "val_source": split.val,
-        "remarks": remarks,
-        "steps": steps,
-        "sampler": sampler,
-        "seed": seed,
-        **found,
-    }
-    if Path(network).is_dir():
-        RunFolder(network).write("captions.json", record)
-    if as_json:
-        print(json.dumps(record, indent=2, allow_nan=False))
-    else:
-        print_caption_metrics(record)
 
 
 def parse_guidance(text: str) -> list[float]:

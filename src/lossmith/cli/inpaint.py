@@ -32,14 +32,11 @@ def inpaint_image(
     import torch
 
     from lossmith.cli.networks import load_trained_network, resolve_device
-    from lossmith.cli.restore import write_image
+    from lossmith.cli.restore import check_output_file, write_image
     from lossmith.data import read_image
     from lossmith.image import to_pil
 
-    if target.suffix.lower() not in LOSSLESS_FORMATS or target.resolve() in (image.resolve(), mask.resolve()):
-        raise ValueError(
-            f"The output must be a new file that ends in one of {', '.join(LOSSLESS_FORMATS)}; got {str(target)!r}."
-        )
+    check_output_file(target, (image, mask), LOSSLESS_FORMATS)
     pixels, hole = read_image(image), read_image(mask).mean(dim=0, keepdim=True) > 0.5
     if pixels.shape[-2:] != hole.shape[-2:]:
         (height, width), (mask_height, mask_width) = pixels.shape[-2:], hole.shape[-2:]

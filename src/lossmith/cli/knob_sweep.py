@@ -142,7 +142,13 @@ def measure_knob(
     with Progress(console=Console(), transient=True) as progress:
         bar = progress.add_task("sweep", total=len(examples))
         swept = slider_calibration.sweep_knob(
-            model, task, examples, points=points, metrics=metrics, device=device, on_image_end=lambda _: progress.advance(bar)
+            model,
+            task,
+            examples,
+            points=points,
+            metrics=metrics,
+            device=device,
+            on_image_end=lambda _: progress.advance(bar),
         )
     return swept, [name for name in metrics if name not in missing], missing
 

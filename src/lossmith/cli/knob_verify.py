@@ -1,12 +1,14 @@
 """`lossmith knob verify`: a comparison of one network with a knob with several networks without."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lossmith.cli.common_options import Device
+from lossmith.cli.options_command import OptionsCommand
 
 __all__ = ["register"]
 
@@ -16,82 +18,87 @@ EPILOG = """Examples:
 
   lossmith knob verify runs/knob --images Kodak24/ --json"""
 
+HELP = """Certify a knob: its hypervolume, monotonicity, range and gaps beside baselines of the same total compute.
+
+The knob is certified twice: by its conditioned layers, and by interpolation of the outputs at its ends. RUN/verify
+holds the baseline networks, which are trained once, and the certificate as text, JSON and figure. Without
+baselines the command prints the knob's curves."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("verify", epilog=EPILOG)(print_certificate)
+    app.command("verify", cls=OptionsCommand, help=HELP, epilog=EPILOG)(VerifyOptions)
 
 
-def print_certificate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a completed training with one knob.")],
-    images: Annotated[Path, typer.Option(help="Folder of images that were used neither for training nor for tuning.")],
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """The options of ``lossmith knob verify``."""
+
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a completed training with one knob.")]
+    images: Annotated[Path, typer.Option(help="Folder of images that were used neither for training nor for tuning.")]
     train: Annotated[
         bool,
         typer.Option("--train", help="Train the missing baseline networks, for as many steps as the run in total."),
-    ] = False,
+    ] = False
     values: Annotated[
         int | None,
         typer.Option(min=2, help="Number of baseline networks that share the run's steps \\[the existing ones, or 5]."),
-    ] = None,
+    ] = None
     equal_length: Annotated[
         list[float] | None,
         typer.Option(
             metavar="LAM", help="Knob value of a further baseline with all of the run's steps; may be repeated."
         ),
-    ] = None,
+    ] = None
     shorter: Annotated[
         list[int] | None,
         typer.Option(
             metavar="K", help="Compare with a knob network trained for K / VALUES of the steps; may be repeated."
         ),
-    ] = None,
+    ] = None
     realism: Annotated[
         list[str] | None,
         typer.Option(help="Realism metric: lpips_alex, dists or swd; may be repeated \\[lpips_alex and swd]."),
-    ] = None,
+    ] = None
     limit: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of images, evenly spread over the folder.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one line of JSON.")] = False,
-    device: Device = "auto",
-) -> None:
-    """Certify a knob: its hypervolume, monotonicity, range and gaps beside baselines of the same total compute.
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one line of JSON.")] = False
+    device: Device = "auto"
 
-    The knob is certified twice: by its conditioned layers, and by interpolation of the outputs at its ends. RUN/verify
-    holds the baseline networks, which are trained once, and the certificate as text, JSON and figure. Without
-    baselines the command prints the knob's curves.
-    """
-    from rich.console import Console
+    def execute(self) -> None:
+        """Verify the knob, and print the certificate."""
+        from rich.console import Console
 
-    from lossmith.cli.networks import resolve_device
-    from lossmith.cli.tables import print_omissions
-    from lossmith.knob.report.certificate import format_certificate
-    from lossmith.knob.verification import DEFAULT_REALISM, check_realism_metrics, verify_knob
+        from lossmith.cli.networks import resolve_device
+        from lossmith.cli.tables import print_omissions
+        from lossmith.knob.report.certificate import format_certificate
+        from lossmith.knob.verification import DEFAULT_REALISM, check_realism_metrics, verify_knob
 
-    console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-    record, series = verify_knob(
-        run,
-        images,
-        values=values,
-        equal=equal_length or [],
-        shorter=shorter or [],
-        realism=check_realism_metrics(realism) if realism else DEFAULT_REALISM,
-        train_missing=train,
-        limit=limit,
-        device=resolve_device(device),
-        console=console,
-    )
-    text, line = format_certificate(record), json.dumps(record, allow_nan=False)
-    figure = run / "verify" / f"certificate_{images.resolve().name}.png"
-    if record["certified"] is not None:
-        write_certificate(figure, record, series, text, line)
-    if as_json:
-        print(line)
-        return
-    console.print(text, markup=False)
-    print_omissions(console, record["missing"], record["skipped"])
-    if record["certified"] is not None:
-        console.print(str(figure), markup=False)
+        console = Console(highlight=False, soft_wrap=True, stderr=self.as_json)
+        record, series = verify_knob(
+            self.run,
+            self.images,
+            values=self.values,
+            equal=self.equal_length or [],
+            shorter=self.shorter or [],
+            realism=check_realism_metrics(self.realism) if self.realism else DEFAULT_REALISM,
+            train_missing=self.train,
+            limit=self.limit,
+            device=resolve_device(self.device),
+            console=console,
+        )
+        text, line = format_certificate(record), json.dumps(record, allow_nan=False)
+        figure = self.run / "verify" / f"certificate_{self.images.resolve().name}.png"
+        if record["certified"] is not None:
+            write_certificate(figure, record, series, text, line)
+        if self.as_json:
+            print(line)
+            return
+        console.print(text, markup=False)
+        print_omissions(console, record["missing"], record["skipped"])
+        if record["certified"] is not None:
+            console.print(str(figure), markup=False)
 
 
 def write_certificate(figure: Path, record: dict[str, Any], series: Any, text: str, line: str) -> None:

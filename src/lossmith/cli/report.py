@@ -27,8 +27,8 @@ def report_runs(
 ) -> None:
     """Write one self-contained HTML page about one or several runs, or about a study."""
     from lossmith.report import write_report
+    from lossmith.tune.findings import is_study
     from lossmith.tune.report import write_study_report
 
     out = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
-    is_study = len(runs) == 1 and (runs[0] / "study.json").is_file()
-    print(write_study_report(runs[0], out) if is_study else write_report(runs, out))
+    print(write_study_report(runs[0], out) if len(runs) == 1 and is_study(runs[0]) else write_report(runs, out))

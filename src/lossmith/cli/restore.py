@@ -1,7 +1,7 @@
 """`lossmith restore`: a network applied to one image or to a folder of images."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["OUTPUT_FORMATS", "register", "write_image"]
+__all__ = ["check_output_file", "register", "write_image"]
 
 EPILOG = """Examples:
 
@@ -90,10 +90,7 @@ def plan_outputs(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
     if source.is_file():
         out = target / f"{source.stem}.png" if target.is_dir() else target
-        if out.suffix.lower() not in OUTPUT_FORMATS:
-            raise ValueError(f"The output must end in one of {', '.join(OUTPUT_FORMATS)}; got {str(out)!r}.")
-        if out.resolve() == source.resolve():
-            raise ValueError(f"The output must differ from the input; got {str(source)!r} for both.")
+        check_output_file(out, [source])
         return [(source, out)]
     files = list_images(source)
     if target.exists() and not target.is_dir():
@@ -104,6 +101,14 @@ def plan_outputs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     names = [file.with_suffix("") if stems[file.with_suffix("")] == 1 else file for file in files]
     outs = [target / name.relative_to(source).with_name(f"{name.name}.png") for name in names]
     return list(zip(files, outs, strict=True))
+
+
+def check_output_file(out: Path, inputs: Iterable[Path], formats: Sequence[str] = OUTPUT_FORMATS) -> None:
+    """Raise ValueError if an output file has none of the formats, or is an input."""
+    if out.suffix.lower() not in formats:
+        raise ValueError(f"The output must end in one of {', '.join(formats)}; got {str(out)!r}.")
+    if out.resolve() in {file.resolve() for file in inputs}:
+        raise ValueError(f"The output must differ from the inputs; got {str(out)!r}.")
 
 
 def restore_file(file: Path, restore: "Callable[[Tensor], Tensor]", scale: int) -> "Image":

@@ -1,19 +1,20 @@
 """`lossmith sample`: images of a text prompt."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lossmith.cli.common_options import Device
+from lossmith.cli.options_command import OptionsCommand
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lossmith.text_to_image.models.sampler import SamplerConfig
     from lossmith.text_to_image.pipeline import TextToImagePipeline
 
-__all__ = ["load_pipeline", "register", "sample_prompts"]
+__all__ = ["SampleOptions", "load_pipeline", "register"]
 
 EPILOG = """Examples:
 
@@ -23,95 +24,88 @@ EPILOG = """Examples:
 
   lossmith sample runs/base "a fox" --upscale runs/x4"""
 
+HELP = """Sample images of text prompts from a trained network; the same seed gives the same image.
+
+With several prompts the images of the first prompt come first. An empty prompt samples unconditionally."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("sample", epilog=EPILOG, rich_help_panel="Networks")(sample_prompts)
+    app.command("sample", cls=OptionsCommand, help=HELP, epilog=EPILOG, rich_help_panel="Networks")(SampleOptions)
 
 
-def sample_prompts(
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """The options of ``lossmith sample``."""
+
     network: Annotated[
         Path, typer.Argument(metavar="RUN|FILE", help="Run of lossmith train text-to-image, or its weights.")
-    ],
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more prompts.")],
-    out: Annotated[Path, typer.Option(help="Image to write, a grid of several images.")] = Path("sample.png"),
-    grid: Annotated[str | None, typer.Option(help="Rows x columns \\[a row of 4 for each prompt].")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the first image; each further image adds 1.")] = 0,
-    guidance: Annotated[
-        float, typer.Option(min=0, help="Weight of classifier-free guidance; 1 disables guidance.")
-    ] = 2.0,
-    guidance_interval: Annotated[str, typer.Option(help="Times with guidance, from 0 (image) to 1 (noise).")] = "0:1",
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Sampling steps.")] = 25,
-    sampler: Annotated[str, typer.Option(help="Sampler: euler, heun, ddim or dpm++.")] = "euler",
+    ]
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more prompts.")]
+    out: Annotated[Path, typer.Option(help="Image to write, a grid of several images.")] = Path("sample.png")
+    grid: Annotated[str | None, typer.Option(help="Rows x columns \\[a row of 4 for each prompt].")] = None
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the first image; each further image adds 1.")] = 0
+    guidance: Annotated[float, typer.Option(min=0, help="Weight of classifier-free guidance; 1 disables guidance.")] = (
+        2.0
+    )
+    guidance_interval: Annotated[str, typer.Option(help="Times with guidance, from 0 (image) to 1 (noise).")] = "0:1"
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Sampling steps.")] = 25
+    sampler: Annotated[str, typer.Option(help="Sampler: euler, heun, ddim or dpm++.")] = "euler"
     threshold: Annotated[
         float, typer.Option(help="Quantile of dynamic thresholding, the values kept in [0, 1]; 1 disables it.")
-    ] = 0.995,
-    threshold_max: Annotated[float, typer.Option(help="Maximum divisor of dynamic thresholding.")] = 2.0,
+    ] = 0.995
+    threshold_max: Annotated[float, typer.Option(help="Maximum divisor of dynamic thresholding.")] = 2.0
     upscale: Annotated[
         Path | None,
         typer.Option(help="Network of a super-resolution stage: a run with --scale or of super-resolution, or a file."),
-    ] = None,
+    ] = None
     noise_augmentation: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Noise level of the inputs of a diffusion stage of --upscale \\[0.2]."),
-    ] = None,
+    ] = None
     zoom: Annotated[
         int, typer.Option(min=1, max=16, help="Integer magnification of the output, by repeated pixels.")
-    ] = 1,
-    device: Device = "auto",
-) -> None:
-    """Sample images of text prompts from a trained network; the same seed gives the same image.
+    ] = 1
+    device: Device = "auto"
 
-    With several prompts the images of the first prompt come first. An empty prompt samples unconditionally.
-    """
-    from lossmith.cli.networks import resolve_device
-    from lossmith.cli.restore import OUTPUT_FORMATS, write_image
-    from lossmith.image import to_pil
-    from lossmith.text_to_image.models.sampler import SamplerConfig
-    from lossmith.text_to_image.pipeline import make_image_grid
+    def execute(self) -> None:
+        """Sample the images, and write them to a file."""
+        from lossmith.cli.restore import check_output_file, write_image
+        from lossmith.image import to_pil
+        from lossmith.text_to_image.pipeline import make_image_grid
 
-    if out.suffix.lower() not in OUTPUT_FORMATS:
-        raise ValueError(f"--out must end in one of {', '.join(OUTPUT_FORMATS)}; got {str(out)!r}.")
-    config = SamplerConfig(
-        solver=sampler,  # type: ignore[arg-type]  # checked by the class
-        steps=steps,
-        guidance_scale=guidance,
-        guidance_interval=parse_interval(guidance_interval),
-        threshold_quantile=threshold,
-        threshold_max=threshold_max,
-    )
-    if noise_augmentation is not None and upscale is None:
-        raise ValueError("--noise-augmentation needs a super-resolution stage; add --upscale, or omit the option.")
-    rows, columns = parse_grid(grid, len(prompts))
-    images = generate(
-        network, prompts, rows * columns, seed, config, upscale, noise_augmentation, resolve_device(device)
-    )
-    zoomed = images.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
-    write_image(to_pil(make_image_grid(zoomed, columns)), out)
-    print(f"{out}: {len(images)} images of {images.shape[-1]} px, seeds {seed} to {seed + len(images) - 1}")
+        check_output_file(self.out, [])
+        if self.noise_augmentation is not None and self.upscale is None:
+            raise ValueError("--noise-augmentation needs a super-resolution stage; add --upscale, or omit the option.")
+        rows, columns = parse_grid(self.grid, len(self.prompts))
+        images = self.sample(rows * columns)
+        zoomed = images.repeat_interleave(self.zoom, dim=2).repeat_interleave(self.zoom, dim=3)
+        write_image(to_pil(make_image_grid(zoomed, columns)), self.out)
+        last = self.seed + len(images) - 1
+        print(f"{self.out}: {len(images)} images of {images.shape[-1]} px, seeds {self.seed} to {last}")
 
+    def sample(self, count: int) -> "Tensor":
+        """Return images (N, 3, S, S) of the prompts, equally many for each, upscaled by a second network if given."""
+        from lossmith.cli.networks import find_weights_file, resolve_device
+        from lossmith.text_to_image.models.sampler import SamplerConfig
+        from lossmith.text_to_image.pipeline import load_upscaler
 
-def generate(
-    network: Path,
-    prompts: list[str],
-    count: int,
-    seed: int,
-    config: "SamplerConfig",
-    upscale: Path | None,
-    noise_level: float | None,
-    device: str,
-) -> "Tensor":
-    """Return images (N, 3, S, S) of the prompts, an equal number for each, upscaled by a second network if given."""
-    from lossmith.cli.networks import find_weights_file
-    from lossmith.text_to_image.pipeline import load_upscaler
-
-    pipeline = load_pipeline(network)
-    upscaler = None if upscale is None else load_upscaler(find_weights_file(upscale))
-    repeated, seeds = [prompts[k * len(prompts) // count] for k in range(count)], range(seed, seed + count)
-    images = pipeline.generate(repeated, seeds, config, device=device)
-    if upscaler is not None:
-        images = upscaler.upscale(images, repeated, seeds, config, noise_level=noise_level, device=device)
-    return images
+        config = SamplerConfig(
+            solver=self.sampler,  # type: ignore[arg-type]  # checked by the class
+            steps=self.steps,
+            guidance_scale=self.guidance,
+            guidance_interval=parse_interval(self.guidance_interval),
+            threshold_quantile=self.threshold,
+            threshold_max=self.threshold_max,
+        )
+        pipeline, device = load_pipeline(self.network), resolve_device(self.device)
+        upscaler = None if self.upscale is None else load_upscaler(find_weights_file(self.upscale))
+        prompts = [self.prompts[k * len(self.prompts) // count] for k in range(count)]
+        seeds = range(self.seed, self.seed + count)
+        images = pipeline.generate(prompts, seeds, config, device=device)
+        if upscaler is None:
+            return images
+        return upscaler.upscale(images, prompts, seeds, config, noise_level=self.noise_augmentation, device=device)
 
 
 def parse_interval(text: str) -> tuple[float, float]:

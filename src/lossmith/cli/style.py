@@ -1,18 +1,20 @@
 """`lossmith style`: style transfer by optimization of one image, or by a trained network."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lossmith.cli.common_options import AsJson, Device
+from lossmith.cli.options_command import OptionsCommand
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lossmith.formula.loss import Loss
-    from lossmith.style_transfer.config import StyleTransferResult
+    from lossmith.style_transfer.config import StyleTransferConfig, StyleTransferResult
 
 __all__ = ["register"]
 
@@ -24,113 +26,135 @@ EPILOG = """Examples:
 
   lossmith style photo.jpg --run runs/starry --out stylized.png"""
 
+HELP = """Transfer the style of images to a content image, from coarse to fine; Ctrl-C keeps the current result."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("style", epilog=EPILOG, rich_help_panel="Networks")(transfer_style)
+    app.command("style", cls=OptionsCommand, help=HELP, epilog=EPILOG, rich_help_panel="Networks")(StyleOptions)
 
 
-def transfer_style(
-    content: Annotated[Path, typer.Argument(help="Content image.")],
-    styles: Annotated[list[Path] | None, typer.Argument(metavar="STYLE...", help="Style images.")] = None,
-    out: Annotated[Path, typer.Option(help="Image to write.")] = Path("stylized.png"),
+@dataclass(frozen=True, kw_only=True)
+class StyleOptions:
+    """The options of ``lossmith style``."""
+
+    content: Annotated[Path, typer.Argument(help="Content image.")]
+    styles: Annotated[list[Path] | None, typer.Argument(metavar="STYLE...", help="Style images.")] = None
+    out: Annotated[Path, typer.Option(help="Image to write.")] = Path("stylized.png")
     run: Annotated[
         str | None, typer.Option(help="Run of lossmith train style, or its weights, instead of an optimization.")
-    ] = None,
+    ] = None
     weights: Annotated[
         str | None, typer.Option(help="Weights of several style images, such as .7,.3 \\[equal weights].")
-    ] = None,
+    ] = None
     size: Annotated[
         int | None, typer.Option(help="Longer side of the output in pixels \\[the content's, up to 1024].", min=32)
-    ] = None,
-    strength: Annotated[float, typer.Option(help="Weight of the style relative to the content.", min=0)] = 1.0,
+    ] = None
+    strength: Annotated[float, typer.Option(help="Weight of the style relative to the content.", min=0)] = 1.0
     preserve_colour: Annotated[
         bool, typer.Option("--preserve-colour", help="Keep the colours of the content; transfer luminance only.")
-    ] = False,
-    style_scale: Annotated[float, typer.Option(help="Scale of the style's strokes.")] = 1.0,
-    init: Annotated[str, typer.Option(help="Initial image: content or noise.")] = "content",
+    ] = False
+    style_scale: Annotated[float, typer.Option(help="Scale of the style's strokes.")] = 1.0
+    init: Annotated[str, typer.Option(help="Initial image: content or noise.")] = "content"
     steps: Annotated[
         int | None,
         typer.Option(help="Steps at the coarsest size, halved at each finer size \\[200; lbfgs: 100].", min=1),
-    ] = None,
+    ] = None
     optimizer: Annotated[
         str | None, typer.Option(help="Optimizer: adam or lbfgs \\[adam with embedded, lbfgs with VGG].")
-    ] = None,
+    ] = None
     network: Annotated[
         str | None,
         typer.Option(help="Feature network: vgg19, vgg16 or embedded \\[vgg19 if its weights are available]."),
-    ] = None,
-    layers: Annotated[str | None, typer.Option(help="Style layers, such as relu1_1,relu2_1,relu3_1.")] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="Another loss formula on the inputs pred, content and style.")
-    ] = None,
+    ] = None
+    layers: Annotated[str | None, typer.Option(help="Style layers, such as relu1_1,relu2_1,relu3_1.")] = None
+    loss: Annotated[str | None, typer.Option(help="Another loss formula on the inputs pred, content and style.")] = None
     tile: Annotated[
         int, typer.Option(help="Tile size in pixels for images beyond the memory; 0 disables tiles.", min=0)
-    ] = 0,
-    stages: Annotated[Path | None, typer.Option(help="PNG of the results at all sizes.")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the initial noise.", min=0)] = 0,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Transfer the style of images to a content image, from coarse to fine; Ctrl-C keeps the current result."""
-    import resource
-    import time
+    ] = 0
+    stages: Annotated[Path | None, typer.Option(help="PNG of the results at all sizes.")] = None
+    seed: Annotated[int, typer.Option(help="Random seed of the initial noise.", min=0)] = 0
+    device: Device = "auto"
+    as_json: AsJson = False
 
-    from lossmith.cli.networks import resolve_device
-    from lossmith.cli.restore import write_image
-    from lossmith.image import to_pil
+    def execute(self) -> None:
+        """Transfer the style, and write the image."""
+        import resource
+        import time
 
-    start, place = time.monotonic(), resolve_device(device)
-    check_output_files(out, stages, (content, *(styles or [])))
-    if run is not None:
-        if styles or weights is not None or strength != 1:
-            raise ValueError("--run has a fixed style and strength; omit the style images, --weights and --strength.")
-        output, facts = apply_style_network(run, content, size, place, preserve_colour), {"run": run}
-    else:
-        if not styles:
+        from lossmith.cli.restore import check_output_file, write_image
+        from lossmith.image import to_pil
+
+        start = time.monotonic()
+        inputs = (self.content, *(self.styles or []))
+        check_output_file(self.out, inputs)
+        if self.stages is not None:
+            check_output_file(self.stages, inputs, (".png",))
+        output, facts = self.optimize() if self.run is None else self.apply_network(self.run)
+        write_image(to_pil(output[0]), self.out)
+        height, width = output.shape[-2:]
+        facts |= {"out": str(self.out), "width": width, "height": height}
+        facts["seconds"] = round(time.monotonic() - start, 2)
+        facts["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # kilobytes on Linux
+        print(json.dumps(facts) if self.as_json else f"{self.out}: {width}x{height} px, {facts['seconds']:.0f} s")
+
+    def optimize(self) -> "tuple[Tensor, dict[str, Any]]":
+        """Return the image of an optimization, and the facts of the optimization."""
+        from lossmith.cli.networks import resolve_device
+        from lossmith.style_transfer.config import StyleTransferConfig
+
+        if not self.styles:
             raise ValueError("style needs at least one style image, or --run.")
-        formula, remark = select_loss(network, layers, loss)
-        optimizer = optimizer or ("adam" if "embedded" in formula.networks else "lbfgs")
-        config = {
-            "side": size,
-            "strength": strength,
-            "preserve_colour": preserve_colour,
-            "style_scale": style_scale,
-            "init": init,
-            "tile": tile,
-            "seed": seed,
-            "optimizer": optimizer,
-            "steps": steps or (100 if optimizer == "lbfgs" else 200),
-        }
-        images = [load_image(file).to(place) for file in (content, *styles)]
-        result = optimize_image(images, formula, parse_weights(weights), config, remark, quiet=as_json)
-        output, facts = result.image, describe_result(result, formula, config)
-        if stages is not None:
-            save_stages(result, stages)
-    write_image(to_pil(output[0]), out)
-    height, width = output.shape[-2:]
-    facts |= {"out": str(out), "width": width, "height": height, "seconds": round(time.monotonic() - start, 2)}
-    facts["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # kilobytes on Linux
-    print(json.dumps(facts) if as_json else f"{out}: {width}x{height} px, {facts['seconds']:.0f} s")
+        loss, remark = select_loss(self.network, self.layers, self.loss)
+        optimizer = self.optimizer or ("adam" if "embedded" in loss.networks else "lbfgs")
+        config = StyleTransferConfig(
+            side=self.size,
+            steps=self.steps or (100 if optimizer == "lbfgs" else 200),
+            strength=self.strength,
+            optimizer=optimizer,  # type: ignore[arg-type]  # checked by the class
+            init=self.init,  # type: ignore[arg-type]  # checked by the class
+            preserve_colour=self.preserve_colour,
+            style_scale=self.style_scale,
+            tile=self.tile,
+            seed=self.seed,
+        )
+        device = resolve_device(self.device)
+        images = [load_image(file).to(device) for file in (self.content, *self.styles)]
+        result = optimize_image(images, loss, parse_weights(self.weights), config, remark, quiet=self.as_json)
+        if self.stages is not None:
+            save_stages(result, self.stages)
+        return result.image, describe_result(result, loss, config)
 
+    def apply_network(self, run: str) -> "tuple[Tensor, dict[str, Any]]":
+        """Return the image of a network that was trained on one style.
 
-def check_output_files(out: Path, stages: Path | None, inputs: tuple[Path, ...]) -> None:
-    """Raise ValueError if an output has another format, or is an input."""
-    from lossmith.cli.restore import OUTPUT_FORMATS
+        Raises:
+            ValueError: The run is not one of lossmith train style, or an option needs an optimization.
+        """
+        import torch
 
-    resolved = {file.resolve() for file in inputs}
-    for file, formats in ((out, OUTPUT_FORMATS), *([(stages, (".png",))] if stages else [])):
-        if file.suffix.lower() not in formats:
-            raise ValueError(f"The output must end in one of {', '.join(formats)}; got {str(file)!r}.")
-        if file.resolve() in resolved:
-            raise ValueError(f"The output must differ from the inputs; got {str(file)!r}.")
+        from lossmith.cli.networks import load_trained_network, resolve_device
+        from lossmith.models.conditioned import ConditionedNetwork
+        from lossmith.style_transfer.colour import replace_luma
+        from lossmith.style_transfer.feedforward import StyleNetwork
+        from lossmith.style_transfer.task import resize_longer_side
+
+        if self.styles or self.weights is not None or self.strength != 1:
+            raise ValueError("--run has a fixed style and strength; omit the style images, --weights and --strength.")
+        model, image, device = load_trained_network(run), load_image(self.content), resolve_device(self.device)
+        if not isinstance(model.network if isinstance(model, ConditionedNetwork) else model, StyleNetwork):
+            raise ValueError(f"{run!r} is not a style-transfer network; give a run of lossmith train style.")
+        resized = resize_longer_side(image, self.size or max(image.shape[-2:]))
+        with torch.inference_mode():
+            output: Tensor = model.to(device)(resized.to(device)).clamp(0, 1).cpu()
+        return replace_luma(resized, output) if self.preserve_colour else output, {"run": run}
 
 
 def optimize_image(
     images: "list[Tensor]",
     loss: "Loss",
     weights: list[float] | None,
-    config: dict[str, Any],
+    config: "StyleTransferConfig",
     remark: str,
     *,
     quiet: bool,
@@ -141,14 +165,14 @@ def optimize_image(
         images: The content image, then the style images.
         loss: The loss.
         weights: The weights of the style images.
-        config: The arguments of :class:`lossmith.style_transfer.optimize.StyleTransferConfig`.
+        config: The configuration of the optimization.
         remark: A line to print first.
         quiet: Whether to hide the progress bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lossmith.style_transfer.config import OptimizationStep, StyleTransferConfig
+    from lossmith.style_transfer.config import OptimizationStep
     from lossmith.style_transfer.optimize import stylize
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -162,16 +186,22 @@ def optimize_image(
             text = f"{now.side} px  loss {now.value:.4g}"
             progress.update(bar, total=now.steps, completed=now.step, description=text)
 
-        result = stylize(images[0], images[1:], loss, weights=weights, config=StyleTransferConfig(**config), on_step=show)
+        result = stylize(images[0], images[1:], loss, weights=weights, config=config, on_step=show)
     if result.stopped:
         console.print("Stopped; the output is the current result.")
     return result
 
 
-def describe_result(result: "StyleTransferResult", loss: "Loss", config: dict[str, Any]) -> dict[str, Any]:
+def describe_result(result: "StyleTransferResult", loss: "Loss", config: "StyleTransferConfig") -> dict[str, Any]:
     """Return the facts of an optimization for --json."""
     stages = [{**stage._asdict(), "image": list(stage.image.shape)} for stage in result.stages]
-    return {"loss": repr(loss), "numbers": repr(result.loss), **config, "stopped": result.stopped, "stages": stages}
+    return {
+        "loss": repr(loss),
+        "numbers": repr(result.loss),
+        **asdict(config),
+        "stopped": result.stopped,
+        "stages": stages,
+    }
 
 
 def save_stages(result: "StyleTransferResult", file: Path) -> None:
@@ -199,29 +229,6 @@ def select_loss(network: str | None, layers: str | None, formula: str | None) ->
         network = "embedded"
     style_layers = [layer.strip() for layer in layers.split(",")] if layers is not None else STYLE_LAYERS
     return parse(build_style_formula(network or "vgg19", style_layers)), remark
-
-
-def apply_style_network(run: str, content: Path, size: int | None, device: str, preserve_colour: bool) -> "Tensor":
-    """Return the output of a network that was trained on one style.
-
-    Raises:
-        ValueError: The run is not one of lossmith train style.
-    """
-    import torch
-
-    from lossmith.cli.networks import load_trained_network
-    from lossmith.models.conditioned import ConditionedNetwork
-    from lossmith.style_transfer.colour import replace_luma
-    from lossmith.style_transfer.feedforward import StyleNetwork
-    from lossmith.style_transfer.image_sizes import resize_longer_side
-
-    model, image = load_trained_network(run), load_image(content)
-    if not isinstance(model.network if isinstance(model, ConditionedNetwork) else model, StyleNetwork):
-        raise ValueError(f"{run!r} is not a style-transfer network; give a run of lossmith train style.")
-    resized = resize_longer_side(image, size or max(image.shape[-2:]))
-    with torch.inference_mode():
-        output: Tensor = model.to(device)(resized.to(device)).clamp(0, 1).cpu()
-    return replace_luma(resized, output) if preserve_colour else output
 
 
 def load_image(file: Path) -> "Tensor":

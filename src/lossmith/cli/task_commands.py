@@ -8,11 +8,12 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from lossmith.cli.options_command import OptionsCommand, join_help_lines
 from lossmith.tasks import TASKS
-from lossmith.tasks.options import TaskOptions, option_annotations
-from lossmith.train.settings import DATA, MACHINE, NETWORK, OPTIMIZER, RUN
+from lossmith.tasks.options import option_annotations
+from lossmith.train.settings import DATA, MACHINE, NETWORK, OPTIMIZER, RUN, Settings
 
-__all__ = ["merge_options", "options_command", "task_group", "task_options"]
+__all__ = ["build_command", "merge_options", "task_group", "task_settings"]
 
 PANELS = ("Search", RUN, DATA, "Task", NETWORK, OPTIMIZER, MACHINE)
 """The panels of the help, in their order."""
@@ -36,7 +37,7 @@ def task_group(build_command: Callable[[str], Any]) -> type[TyperGroup]:
     return TaskGroup
 
 
-def merge_options(*sources: type, without: Collection[str] = ()) -> type:
+def merge_options(*sources: type, without: Collection[str] = (), execute: Callable[[Any], object]) -> type:
     """Return a dataclass with the options of several dataclasses.
 
     A field of a later class replaces the field of the same name: with an annotation the whole option, without one its
@@ -46,6 +47,7 @@ def merge_options(*sources: type, without: Collection[str] = ()) -> type:
         sources: The dataclasses. Fields without an annotation by :func:`lossmith.tasks.options.option` that replace no
             option are left out.
         without: Names of options that are left out.
+        execute: The method ``execute`` of the dataclass.
     """
     merged: dict[str, tuple[Any, Any]] = {}
     for source in sources:
@@ -61,6 +63,7 @@ def merge_options(*sources: type, without: Collection[str] = ()) -> type:
         [(name, annotation, dataclass_field(default=default)) for name, annotation, default in named],
         kw_only=True,
         frozen=True,
+        namespace={"execute": lambda options: execute(options)},
     )
 
 
@@ -69,26 +72,17 @@ def _panel_order(annotation: Any) -> int:
     return PANELS.index(panel) if panel in PANELS else len(PANELS)
 
 
-def options_command(options: type, run: Callable[[Any], object], *, name: str, help: str, epilog: str) -> Any:
-    """Return a command whose options are the fields of a dataclass.
-
-    Args:
-        options: The dataclass.
-        run: Called with an instance of the dataclass.
-        name: The command's name.
-        help: The help text.
-        epilog: The text below the options.
-    """
+def build_command(name: str, options: type, *, help: str, epilog: str) -> Any:
+    """Return a command of a dataclass of options with a method ``execute``."""
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    app.command(name, help=help, epilog=epilog)(options)
-    command = typer.main.get_command(app)
-    construct = command.callback
-    assert construct is not None
-    command.callback = lambda **values: run(construct(**values))
-    return command
+    app.command(name, cls=OptionsCommand, help=help, epilog=epilog)(options)
+    join_help_lines(app)
+    return typer.main.get_command(app)
 
 
-def task_options(name: str, options: Any) -> TaskOptions:
-    """Return the options of a task among those of a merged dataclass."""
-    kind = TASKS[name].options
-    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
+def task_settings(name: str, options: Any) -> dict[str, Any]:
+    """Return the settings of a task's own options among those of a merged dataclass."""
+    kind, shared = TASKS[name].options, option_annotations(Settings)
+    settings = kind(**{field.name: getattr(options, field.name) for field in fields(kind)}).settings()
+    own = {key: value for key, value in settings["options"].items() if key not in shared}
+    return {**settings, "options": own}

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from lossmith.cli.task_commands import merge_options, options_command, task_group, task_options
+from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
 from lossmith.tasks import TASKS
 from lossmith.tasks.options import option, option_annotations
 from lossmith.train.settings import MACHINE, NETWORK, RUN, Settings
 
 __all__ = ["NetworkOptions", "network_arguments", "register"]
 
-FILES = """Writes a run folder: settings, log.jsonl with every term, validation metrics, image sheets, TensorBoard, \
+FILES = """Writes a run folder: settings, log.jsonl with every term, validation metrics, image sheets, TensorBoard,
 checkpoints, the averaged weights (model.safetensors) and report.html. Ctrl-C saves a checkpoint."""
 RESUME = "Rerun the command to resume after Ctrl-C or kill -9, or with larger --steps to continue."
 
@@ -65,13 +65,8 @@ def build_train_command(name: str) -> Any:
     own = TASKS[name].options
     lines = [f"  lossmith train {name} {words}" for words in own.examples]
     examples = ["Examples:" if len(lines) > 1 else "Example:", *lines] if lines else []
-    return options_command(
-        merge_options(Settings, NetworkOptions, RunOptions, own),
-        partial(run_training, name),
-        name=name,
-        help=f"{own.help}\n\n{FILES}",
-        epilog="\n\n".join([*examples, RESUME]),
-    )
+    options = merge_options(Settings, NetworkOptions, RunOptions, own, execute=partial(run_training, name))
+    return build_command(name, options, help=f"{own.help}\n\n{FILES}", epilog="\n\n".join([*examples, RESUME]))
 
 
 def run_training(name: str, options: Any) -> None:
@@ -105,7 +100,7 @@ def run_training(name: str, options: Any) -> None:
 def settings_from_options(name: str, options: Any) -> Settings:
     """Return the settings that the options of a task's command stand for."""
     given: dict[str, Any] = {each: getattr(options, each) for each in option_annotations(Settings)}
-    of_task = task_options(name, options).settings()
+    of_task = task_settings(name, options)
     given |= {"task": name, "knobs": dict(parse_knob(text) for text in options.knob or [])}
     return Settings(**{**given, **of_task, "model": network_arguments(name, options, of_task.get("model", {}))})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossmith.cli.task_commands import merge_options, options_command, task_group, task_options
+from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
 from lossmith.cli.train import NetworkOptions, network_arguments
 from lossmith.tasks import TASKS
 from lossmith.tasks.options import option, option_annotations
@@ -22,7 +22,7 @@ __all__ = ["register"]
 
 HELP = """Search for weights, layers and learning rate.
 
-Each trial is a training in a run folder of its own, evaluated on validation images. The result is the Pareto front, \
+Each trial is a training in a run folder of its own, evaluated on validation images. The result is the Pareto front,
 the trials that no other trial surpasses in all metrics, and its knee point. Workers may be killed at any time."""
 
 EPILOG = """Examples:
@@ -34,7 +34,7 @@ EPILOG = """Examples:
   --lr 1e-4:1e-3 --objectives psnr_y,lpips_alex,dists --constraint psnr_y=27 --images photos/ --val held_out/
   --steps 2000 --workers 2 --out studies/b
 
-Rerun the command to resume the study. The same command on another machine, with the same folder and storage, adds \
+Rerun the command to resume the study. The same command on another machine, with the same folder and storage, adds
 workers to the study."""
 
 SEARCH = "Search"
@@ -105,10 +105,9 @@ def register(app: typer.Typer) -> None:
 
 def build_tune_command(name: str) -> Any:
     """Return the command that tunes a loss for a task."""
-    options = merge_options(
-        Settings, NetworkOptions, TASKS[name].options, StudyOptions, without=("calibrate", "val_every")
-    )
-    return options_command(options, partial(run_study, name), name=name, help=HELP, epilog=EPILOG)
+    sources = Settings, NetworkOptions, TASKS[name].options, StudyOptions
+    options = merge_options(*sources, without=("calibrate", "val_every"), execute=partial(run_study, name))
+    return build_command(name, options, help=HELP, epilog=EPILOG)
 
 
 def run_study(name: str, options: Any) -> None:
@@ -162,7 +161,7 @@ def trial_settings(name: str, options: Any) -> dict[str, Any]:
     """Return the settings that all trials of a study share."""
     of_trial = {"loss", "images", "val", "steps", "lr"}
     shared = option_annotations(Settings).keys() - of_trial - {"calibrate", "val_every", "checkpoint_every"}
-    of_task = task_options(name, options).settings()
+    of_task = task_settings(name, options)
     model = network_arguments(name, options, of_task.get("model", {}))
     if options.init is not None or Path(model["name"]).is_file():
         model["name"] = str(Path(model["name"]).resolve())  # trials may run in another working folder
@@ -173,10 +172,10 @@ def trial_settings(name: str, options: Any) -> dict[str, Any]:
 
 def report_study(folder: Path, console: "Console") -> None:
     """Write the findings and the report of a study, and print a summary."""
+    from lossmith.tune.files import file_lock
     from lossmith.tune.findings import read_findings
     from lossmith.tune.report import write_study_report
     from lossmith.tune.summary import print_summary
-    from lossmith.tune.files import file_lock
 
     with file_lock(folder / "study"):  # workers may end at the same time
         findings = read_findings(folder)

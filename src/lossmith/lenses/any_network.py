@@ -134,10 +134,8 @@ class AnyNetwork(Backbone):
         except SIZE_ERRORS:
             self._check_size(height, width, layers)
             raise
-        return {
-            name: at_least_float32(self.layer_info[name].to_nchw(outputs[name], height, width))
-            for name in extractor.layers
-        }
+        maps = {name: self.layer_info[name].to_nchw(outputs[name], height, width) for name in extractor.layers}
+        return {name: at_least_float32(features) for name, features in maps.items()}
 
     @final
     def min_size(self, layers: Iterable[str]) -> int:

@@ -1,5 +1,6 @@
 """The losses of style transfer: default formulas, checks, several styles and strength."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "check_style_loss",
     "has_local_weights",
     "min_image_size",
+    "normalize_style_weights",
     "resolve_style_strength",
     "split_style_terms",
 ]
@@ -136,3 +138,19 @@ def min_image_size(loss: Loss) -> int:
     """Return the smallest side in pixels of an image for the networks of a loss."""
     lenses = [stage for term in loss.terms for _, stage in term.path if isinstance(stage, Features)]
     return max((lens.backbone.min_size(lens.layers) for lens in lenses), default=1)
+
+
+def normalize_style_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Return the weights of `count` styles, scaled to sum to 1; equal weights for None.
+
+    Raises:
+        ValueError: There are no styles, not one weight for each style, or a weight is not positive and finite.
+    """
+    if not count:
+        raise ValueError("Style transfer needs at least one style image; got none.")
+    values = list(weights) if weights is not None else [1.0] * count
+    if len(values) != count:
+        raise ValueError(f"There must be one weight for each style image, {count}; got {len(values)}.")
+    if not all(0 < weight < math.inf for weight in values):
+        raise ValueError(f"The weights of style images must be positive; got {', '.join(map(str, values))}.")
+    return [weight / sum(values) for weight in values]

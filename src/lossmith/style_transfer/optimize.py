@@ -24,11 +24,12 @@ from lossmith.style_transfer.loss import (
     blend_images,
     check_style_loss,
     min_image_size,
+    normalize_style_weights,
     resolve_style_strength,
     split_style_terms,
 )
 
-__all__ = ["normalize_style_weights", "stylize"]
+__all__ = ["stylize"]
 
 MAX_DEFAULT_SIDE = 1024
 PADDING = 16
@@ -226,22 +227,6 @@ def pad_with_offset(images: Mapping[str, Tensor], offset: tuple[int, int]) -> di
     """Return images with reflection padding that shifts the networks' pooling grids by an offset (y, x)."""
     padding = (PADDING - offset[1], PADDING - 8 + offset[1], PADDING - offset[0], PADDING - 8 + offset[0])
     return {name: F.pad(image, padding, mode="reflect") for name, image in images.items()}
-
-
-def normalize_style_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    """Return the weights of `count` styles, scaled to sum to 1; equal weights for None.
-
-    Raises:
-        ValueError: There are no styles, not one weight for each style, or a weight is not positive and finite.
-    """
-    if not count:
-        raise ValueError("Style transfer needs at least one style image; got none.")
-    values = list(weights) if weights is not None else [1.0] * count
-    if len(values) != count:
-        raise ValueError(f"There must be one weight for each style image, {count}; got {len(values)}.")
-    if not all(0 < weight < math.inf for weight in values):
-        raise ValueError(f"The weights of style images must be positive; got {', '.join(map(str, values))}.")
-    return [weight / sum(values) for weight in values]
 
 
 def make_initial_noise(content: Tensor, seed: int) -> Tensor:

@@ -36,7 +36,8 @@ class TaskOptions:
     """Base class of the options that a task adds to ``lossmith train`` and ``lossmith tune``.
 
     A field annotated with :func:`option` is an option of the task. A field with the name of a field of
-    :class:`lossmith.train.Settings` replaces that setting's default; with an annotation also its flags and help.
+    :class:`lossmith.train.Settings` is no argument of the task, but replaces the setting's default; with an annotation
+    also its flags and help.
 
     Example:
         >>> @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class TaskOptions:
     def settings(self) -> dict[str, Any]:
         """Return the settings that the options stand for.
 
-        The default passes every field to the task's constructor, at scale 1.
+        The default passes every field that is not a setting to the task's constructor, at scale 1.
 
         Returns:
             ``scale``, ``options`` (the arguments of the task's constructor) and, if the task decides arguments of its

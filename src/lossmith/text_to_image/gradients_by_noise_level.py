@@ -12,10 +12,43 @@ from lossmith.losses import DenoisingMSE
 from lossmith.tasks import TrainingSet
 from lossmith.text_to_image.denoising_error import LOGSNR_BINS, find_time
 from lossmith.text_to_image.models.denoiser import Denoiser
+from lossmith.text_to_image.pipeline import TextToImagePipeline
 from lossmith.text_to_image.prepare_loss import prepare_text_to_image_loss
 from lossmith.text_to_image.task import TextToImage
 
-__all__ = ["format_gradient_rows", "measure_gradients_by_logsnr"]
+__all__ = ["format_gradient_rows", "load_denoiser", "measure_gradients_by_logsnr"]
+
+DEFAULT_SIDE = 32
+"""Side in pixels of the images of an untrained network."""
+
+
+def load_denoiser(
+    pipeline: TextToImagePipeline | None, captions: str, seed: int
+) -> tuple[TextToImage, Denoiser, TrainingSet]:
+    """Return the task, the network and the training set for :func:`measure_gradients_by_logsnr`.
+
+    Args:
+        pipeline: A trained network; None for an untrained denoiser.
+        captions: The source of captions, see :func:`lossmith.text_to_image.open_caption_source`.
+        seed: Random seed of the samples, and of an untrained network.
+
+    Raises:
+        ValueError: The network is not a denoiser.
+    """
+    if pipeline is None:
+        task = TextToImage()
+        data = task.load_data(captions, None, val_count=1, crop=DEFAULT_SIDE, seed=seed)
+        torch.manual_seed(seed)
+        return task, Denoiser(**data.model_kwargs), data.training_set
+    if not isinstance(pipeline.model, Denoiser):
+        raise ValueError(
+            f"Gradients by noise level need a diffusion model; the network {pipeline.model.spec['name']} is not a "
+            "diffusion model. Give a run of lossmith train text-to-image."
+        )
+    options = TextToImage.current_options(pipeline.header.get("options", {}))
+    task = TextToImage(pipeline.model.scale, **options)
+    data = task.load_data(captions, None, val_count=1, crop=pipeline.side, seed=seed)
+    return task, pipeline.model, data.training_set
 
 
 def measure_gradients_by_logsnr(

@@ -183,8 +183,8 @@ class RestorationPipeline:
         """
         if noise_level is not None:
             raise ValueError(
-                "A restoration network takes no noise level; leave --noise-augmentation out, or give a super-resolution stage "
-                "of lossmith train text-to-image."
+                "A restoration network takes no noise level; leave --noise-augmentation out, or give a "
+                "super-resolution stage of lossmith train text-to-image."
             )
         model = self.model.to(device)
         return torch.cat([model(part.to(device)).clamp(0, 1).cpu() for part in torch.split(images, BATCH_SIZE)])

@@ -2,12 +2,11 @@
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from lossmith.train import Settings
-
-if TYPE_CHECKING:
-    from lossmith.text_to_image.caption_data import Source
+from lossmith.text_to_image.caption_data import CaptionData, Source, open_caption_source
+from lossmith.text_to_image.shapes.dataset import ShapesDataset
+from lossmith.train.settings import Settings
 
 __all__ = ["ValidationSplit", "split_as_trained"]
 
@@ -22,8 +21,8 @@ class ValidationSplit(NamedTuple):
         remarks: Caveats about the two sets, one line each.
     """
 
-    train: "Source"
-    held_out: "Source"
+    train: Source
+    held_out: Source
     val: str | None
     remarks: list[str]
 
@@ -41,8 +40,6 @@ def split_as_trained(network: Path, captions: str, val: str | None, *, fraction:
     Raises:
         ValueError: The validation images include training images, or the validation source of the run is not readable.
     """
-    from lossmith.text_to_image.caption_data import CaptionData, open_caption_source
-
     split, run = CaptionData(val_fraction=fraction).split, read_run_settings(network)
     if run is None:
         condition = ", without --val." if val is None else "."
@@ -74,14 +71,14 @@ def split_as_trained(network: Path, captions: str, val: str | None, *, fraction:
     return ValidationSplit(train, held_out, val, remarks)
 
 
-def check_overlap(network: str, trained: "Source", held_out: "Source") -> list[str]:
+def check_overlap(network: str, trained: Source, held_out: Source) -> list[str]:
     """Return a remark if training and validation images share captions.
 
     Raises:
         ValueError: They share images.
     """
-    images = image_identities(held_out)
-    if both := images & image_identities(trained):
+    images = identify_images(held_out)
+    if both := images & identify_images(trained):
         raise ValueError(
             f"{network!r} was trained on {len(both)} of the {len(images)} validation images; give others with "
             "--val DIR."
@@ -91,10 +88,8 @@ def check_overlap(network: str, trained: "Source", held_out: "Source") -> list[s
     return [f"{network} was trained on {known} of the {total} captions, with other images."] if known else []
 
 
-def image_identities(source: "Source") -> set[Hashable]:
+def identify_images(source: Source) -> set[Hashable]:
     """Return the identities of the images of a source: their files, or the scenes they show."""
-    from lossmith.text_to_image.shapes.dataset import ShapesDataset
-
     if isinstance(source, ShapesDataset):
         return {(source.level, scene) for scene in source.scenes}
     places = (entry.source for entry in source.entries)

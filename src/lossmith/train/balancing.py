@@ -85,7 +85,7 @@ class LossBalancer(nn.Module):
         return self.weighted_sum(values, weights)
 
     def is_due(self, step: int, weights: Mapping[str, WeightValue]) -> bool:
-        """Whether to measure: in every step at first, then at intervals, and when a term becomes active."""
+        """Return whether to measure: in every step at first, then at intervals, and when a term becomes active."""
         every = self.balance.every
         return every > 0 and (step < every or step % every == 0 or not self.measured_terms.issuperset(weights))
 

@@ -25,6 +25,7 @@ from lossmith.train.nonfinite import CURE, MonitorReport, NonFiniteError, NonFin
 from lossmith.train.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
 from lossmith.train.settings import Schedule
 from lossmith.train.task_loss import check_loss_for_task, pin_constant_inputs
+from lossmith.train.term_means import TermMeans
 
 __all__ = ["TrainingModule"]
 
@@ -91,8 +92,7 @@ class TrainingModule(LightningModule):
         self._pinned_loss = [loss]  # a list, so that the networks of the loss are registered once
         self._guard: NonFiniteGuard | None = None
         self._micro_step = 0
-        self._term_sums: list[Tensor] = []  # of each micro-batch: each term's sum over its finite images, their number
-        self._evaluated_terms: tuple[str, ...] = loss.names
+        self._term_means = TermMeans(loss.names)
         self._last_inputs: dict[str, Tensor] = {}
         self._discriminator_metrics: dict[str, Tensor] = {}
         self._discriminator_gradient_norms: dict[str, Tensor] = {}
@@ -114,9 +114,9 @@ class TrainingModule(LightningModule):
         self._guard = guard = NonFiniteGuard(scaled=self.uses_grad_scaler)
         values = guard.zero_nonfinite(self._pinned_loss[0].evaluate(inputs, guard=guard, step=self.global_step))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._term_sums.clear()
+            self._term_means.clear()
             self._micro_step = self.global_step * self.trainer.accumulate_grad_batches
-        self._keep_term_sums(values, guard)
+        self._term_means.add(values, guard.nonfinite_values, self.device)
         self._measure_discriminator_gradients(values, inputs["pred"])
         if self.balancer is not None:
             average = self.trainer.strategy.reduce
@@ -124,14 +124,6 @@ class TrainingModule(LightningModule):
         if knobs:
             return normalized_weighted_sum(self.loss, values, step=self.global_step, knobs=knobs)
         return self.loss.weighted_sum(values, step=self.global_step)
-
-    def _keep_term_sums(self, values: Mapping[str, Tensor], guard: NonFiniteGuard) -> None:
-        zero, names = torch.zeros((), device=self.device), self.loss.names
-        sums = [values[name].detach().sum() if name in values else zero for name in names]
-        finite = {name: (~broken).sum() for name, broken in guard.nonfinite_values.items()}
-        counts = [finite.get(name, zero) for name in names]
-        self._term_sums.append(torch.stack([torch.stack(sums), torch.stack(counts)]))
-        self._evaluated_terms = tuple(values)
 
     def _measure_discriminator_gradients(self, values: Mapping[str, Tensor], pred: Tensor) -> None:
         """Measure each discriminator's gradient at the prediction in logged steps, in units of L1's gradient."""
@@ -220,18 +212,15 @@ class TrainingModule(LightningModule):
         Raises:
             NonFiniteError: A term was non-finite for too many steps in a row.
         """
-        sums = torch.stack(self._term_sums).double().sum(dim=0)
-        mine = torch.cat([sums.flatten(), *(each.double() for each in self.nonfinite.packed())])
+        sums = self._term_means.packed()
+        mine = torch.cat([sums, *(each.double() for each in self.nonfinite.packed())])
         devices = self.all_gather(mine).view(-1, len(mine)).tolist()  # type: ignore[union-attr]
         self.nonfinite_report = self.nonfinite.read(
-            [numbers[sums.numel() :] for numbers in devices], self.trainer.accumulate_grad_batches
+            [numbers[len(sums) :] for numbers in devices], self.trainer.accumulate_grad_batches
         )
         if self.nonfinite_report.stop is not None:
             raise NonFiniteError(self.nonfinite_report.stop)
-        names, found = self.loss.names, [numbers[: sums.numel()] for numbers in devices]
-        total = [sum(column) for column in zip(*found, strict=True)]
-        means = {n: total[i] / count if (count := total[len(names) + i]) else None for i, n in enumerate(names)}
-        return {name: means[name] for name in self._evaluated_terms}
+        return self._term_means.read([numbers[: len(sums)] for numbers in devices])
 
     def read_discriminator_metrics(self) -> dict[str, float]:
         """Return the metrics of the discriminators' last step; the call synchronizes with the device."""

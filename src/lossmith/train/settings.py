@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from lossmith._checks import check_choice, check_integer, check_number
-from lossmith.parser import update_formula
 from lossmith.models.files import update_spec
 from lossmith.models.knob_values import check_knob_range
+from lossmith.parser import update_formula
 from lossmith.tasks import TASKS
 from lossmith.tasks.options import option, option_annotations
 

@@ -165,8 +165,8 @@ class Findings:
             "objectives": [str(objective) for objective in self.objectives],
             "trials": {state: states.count(state) for state in ("complete", "pruned", "failed")},
             "infeasible": [trial.number for trial in self.trials if self.violated_constraints(trial)],
-            "front": [self._trial_record(trial) for trial in self.front],
-            "knee": knee and {**self._trial_record(knee), "frequency": self.knee_frequencies.get(knee.number)},
+            "front": [self.trial_record(trial) for trial in self.front],
+            "knee": knee and {**self.trial_record(knee), "frequency": self.knee_frequencies.get(knee.number)},
             "knee_frequencies": {str(number): share for number, share in self.knee_frequencies.items() if share},
             "hypervolume": self.hypervolume,
             "baselines": {name: baseline["metrics"] for name, baseline in self.baselines.items()},
@@ -176,7 +176,8 @@ class Findings:
             "images": self.image_count,
         }
 
-    def _trial_record(self, trial: TrialResult) -> dict[str, Any]:
+    def trial_record(self, trial: TrialResult) -> dict[str, Any]:
+        """Return the parameters, metrics, formula and run folder of a trial as plain values."""
         params = self.search.literals(trial.params)
         return {"number": trial.number, **params, **trial.metrics, "loss": trial.loss, "run": trial.run}
 

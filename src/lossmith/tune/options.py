@@ -34,7 +34,7 @@ def search_from_options(
         loss: The formula with free names.
         images: The folder of training images.
         val: The folder of validation images.
-        steps: Optimiser steps of a complete trial.
+        steps: Optimizer steps of a complete trial.
         objectives: The objectives, such as ``psnr_y,lpips_alex``.
         ranges: Ranges, such as ``a=0.01:10``.
         choices: Choices, such as ``layer=conv3_4,conv5_4``.

@@ -32,7 +32,7 @@ class Search:
         loss: The formula with free names.
         images: The folder of training images.
         val: The folder of validation images, none of which may be a training image.
-        steps: Optimiser steps of a complete trial.
+        steps: Optimizer steps of a complete trial.
         objectives: The objectives.
         space: The range or the choices of each free name; "lr" is the learning rate.
         prune_at: The fractions of a trial after which it may be pruned, increasing; 1 is removed.

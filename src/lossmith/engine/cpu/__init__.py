@@ -14,7 +14,7 @@ All of them agree with PyTorch's own operators to rounding. To switch them off, 
     ...     is_enabled()
     False
 
-The switch is asked at every call, by `lossmith.engine.frozen.convolution` and `lossmith.formula.term_evaluation`; it
+The switch is read at every call, by `lossmith.engine.frozen.convolution` and `lossmith.formula.term_evaluation`; it
 applies to the whole process.
 """
 
@@ -36,7 +36,7 @@ def is_enabled() -> bool:
 def cpu_kernels(enabled: bool) -> Iterator[None]:
     """Switch the CPU kernels on or off within a context, for all threads of the process.
 
-    The backward pass asks the switch again, so that it belongs into the context as well.
+    The backward pass reads the switch again and therefore belongs into the context as well.
     """
     global _enabled
     previous, _enabled = _enabled, enabled

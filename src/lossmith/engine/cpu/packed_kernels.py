@@ -29,7 +29,7 @@ def is_packing_faster(x: Tensor, kernel: Tensor) -> bool:
 def can_use_fast_path(x: Tensor) -> bool:
     """Return whether a convolution may use a CPU kernel: if these are enabled, on x86, where they were measured.
 
-    This is asked before anything that depends on a map's size, so that compilers need no graph for each answer.
+    Call this before any check of a map's size, so that compilers need no graph for each size.
     Compilers, and modes that count operators or run them without data, get the plain operator.
     """
     return (

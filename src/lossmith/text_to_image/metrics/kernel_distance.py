@@ -74,6 +74,6 @@ def kid(
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(subsets):
-        parts = (each[torch.from_numpy(rng.permutation(len(each))[:size])] for each in (x, y))
-        values.append(float(poly_mmd(*parts)))
+        x_part, y_part = (each[torch.from_numpy(rng.permutation(len(each))[:size])] for each in (x, y))
+        values.append(float(poly_mmd(x_part, y_part)))
     return KernelDistance(float(np.mean(values)), float(np.std(values)) if subsets > 1 else math.nan)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, final
 
 import torch
@@ -16,10 +15,9 @@ from lossmith.noise_levels import NoiseSchedule, NoiseScheduleName, PredictionTy
 from lossmith.text_to_image.encoders.embedding import TextEmbedding
 from lossmith.text_to_image.models.attention_capture import capture_features
 from lossmith.text_to_image.models.conditioning import NOISE_LEVEL_DIM, build_prior_decoder, embed_noise_level
+from lossmith.text_to_image.models.unet import NORM_GROUPS, build_unet
 
 __all__ = ["Denoiser", "DenoiserOutput"]
-
-NORM_GROUPS = 8
 
 
 class DenoiserOutput(NamedTuple):
@@ -123,7 +121,7 @@ class Denoiser(Network):
         super().__init__(scale, {"name": "denoiser", **options})
         self.side, self.prediction, self.sigma_data, self.patch_size = side, prediction, float(sigma_data), patch_size
         self.noise_schedule = NoiseSchedule(schedule)
-        self.unet = _build_unet(
+        self.unet = build_unet(
             in_channels=3 * patch_size**2 * (1 + (scale > 1) + (prior_width > 0)) + 2,
             out_channels=3 * patch_size**2,
             channels=channels,
@@ -229,44 +227,3 @@ def _check_options(options: Mapping[str, Any]) -> None:
             f"denoiser side must be a multiple of {divisor}, for patches of {options['patch_size']} px and "
             f"{len(channels) - 1} halvings; got {options['side']}."
         )
-
-
-def _build_unet(
-    *,
-    in_channels: int,
-    out_channels: int,
-    channels: Sequence[int],
-    blocks: int,
-    attention_levels: int,
-    heads: int,
-    token_dim: int,
-    vector_dim: int,
-) -> Any:
-    """Build diffusers' U-Net.
-
-    Raises:
-        ValueError: diffusers is not installed.
-    """
-    try:
-        unet: Any = import_module("diffusers").UNet2DConditionModel
-    except ImportError as error:
-        raise ValueError(
-            f"The denoiser needs the package 'diffusers', which cannot be imported ({error}): "
-            "pip install -e '.[diffusion]'."
-        ) from None
-    without_attention = len(channels) - attention_levels
-    return unet(
-        in_channels=in_channels,
-        out_channels=out_channels,
-        block_out_channels=tuple(channels),
-        down_block_types=("DownBlock2D",) * without_attention + ("CrossAttnDownBlock2D",) * attention_levels,
-        up_block_types=("CrossAttnUpBlock2D",) * attention_levels + ("UpBlock2D",) * without_attention,
-        layers_per_block=blocks,
-        norm_num_groups=NORM_GROUPS,
-        attention_head_dim=heads,  # diffusers' name for the number of heads
-        cross_attention_dim=channels[-1],
-        encoder_hid_dim=token_dim,
-        encoder_hid_dim_type="text_proj",
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=vector_dim,
-    )
