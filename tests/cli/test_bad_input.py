@@ -73,7 +73,9 @@ def test_an_invalid_formula_raises_with_a_caret(train, tmp_path):
 def test_an_input_that_the_task_does_not_provide_raises(train, tmp_path):
     status, _, error = train(loss="L1 + L1.on(pred='filled')")
     assert status == 2
-    assert "reads the input 'filled', which super-resolution does not provide; it provides pred, target" in one_line(error)
+    assert "reads the input 'filled', which super-resolution does not provide; it provides pred, target" in one_line(
+        error
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -33,7 +33,10 @@ def test_train_with_more_steps_continues(train, tmp_path):
 def test_train_can_start_from_the_weights_of_another_run(train, trained, tmp_path):
     words = ["--init", trained, "--lr", "1e-12", "--ema", "0", "--steps", "1"]
     assert train(*words, network=[], out=tmp_path / "second")[0] == 0
-    (old, _), (new, _) = load_restorer(trained / "model.safetensors"), load_restorer(tmp_path / "second" / "model.safetensors")
+    (old, _), (new, _) = (
+        load_restorer(trained / "model.safetensors"),
+        load_restorer(tmp_path / "second" / "model.safetensors"),
+    )
     torch.testing.assert_close(new.state_dict(), old.state_dict(), rtol=1e-4, atol=1e-6)
 
 

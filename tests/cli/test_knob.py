@@ -20,7 +20,9 @@ def run(photos, tmp_path_factory):
     words += ["--knob", "lam=0.1:10", *QUICK, *SMALL]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.hub.download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
-        patch.setattr("lossmith.knob.slider_calibration.find_missing_metrics", lambda which: {"lpips_alex": "no weights"})
+        patch.setattr(
+            "lossmith.knob.slider_calibration.find_missing_metrics", lambda which: {"lpips_alex": "no weights"}
+        )
         assert main([str(word) for word in words]) == 0
         model, header = load_restorer(out / "model.safetensors")
         torch.manual_seed(0)
@@ -41,8 +43,8 @@ def restore(run_cli, run, photos, tmp_path):
         status, out, err = run_cli("restore", what, photos / "0.png", tmp_path / "big.png", "--device", "cpu", *words)
         if status:
             return None, out + err
-        with Image.open(tmp_path / "big.png") as picture:
-            return np.asarray(picture).astype(int), out + err
+        with Image.open(tmp_path / "big.png") as image:
+            return np.asarray(image).astype(int), out + err
 
     return restore_at
 
@@ -84,7 +86,7 @@ def test_restore_accepts_an_outcome(restore, run):
     figures = load_restorer(run / "model.safetensors")[0].slider.metrics["psnr_y"]
     middle = (figures[0] + figures[-1]) / 2
     assert f"psnr_y {middle:.4g}" in restore(f"psnr>={middle}")[1]
-    assert "No place of the slider has psnr_y >= 99: on 6 pictures" in restore("psnr>=99")[1]
+    assert "No slider position has psnr_y >= 99: on 6 images" in restore("psnr>=99")[1]
 
 
 def test_restore_accepts_a_map(restore, tmp_path):
@@ -108,7 +110,10 @@ def test_restore_interpolates_outputs_as_the_losses(restore):
 def test_interpolated_outputs_have_their_own_slider(restore, run):
     model = load_restorer(run / "model.safetensors")[0]
     figures = model.interpolation_slider.metrics["psnr_y"]
-    assert figures != pytest.approx(model.slider.metrics["psnr_y"]) and model.interpolation_slider.t != model.slider.positions
+    assert (
+        figures != pytest.approx(model.slider.metrics["psnr_y"])
+        and model.interpolation_slider.positions != model.slider.positions
+    )
     assert figures[::2] == pytest.approx(model.slider.metrics["psnr_y"][::2])
     middle = (figures[0] + figures[-1]) / 2
     said = restore(f"psnr>={middle}", mix=True)[1]
@@ -129,12 +134,15 @@ def test_interpolated_outputs_accept_a_map(restore, tmp_path):
 def test_outputs_that_cannot_be_interpolated_raise_one_line(restore, run, trained, tmp_path, run_cli, photos):
     assert "has no knob; omit --interpolate-outputs." in restore(what=trained, mix=True)[1]
     assert (
-        "bicubic has no knob; omit --interpolate-outputs." in run_cli("evaluate", "bicubic", "--images", photos, "--interpolate-outputs")[2]
+        "bicubic has no knob; omit --interpolate-outputs."
+        in run_cli("evaluate", "bicubic", "--images", photos, "--interpolate-outputs")[2]
     )
     model, header = load_restorer(run / "model.safetensors")
     model.interpolation_slider = None
     save_network(model, tmp_path / "m.safetensors", header | {"loss": "lam*L1 + lam*TV"})
-    assert "requires terms with the knob 'lam' as a single factor" in restore(what=tmp_path / "m.safetensors", mix=True)[1]
+    assert (
+        "requires terms with the knob 'lam' as a single factor" in restore(what=tmp_path / "m.safetensors", mix=True)[1]
+    )
     save_network(model, tmp_path / "m.safetensors", {})
     said = restore("psnr>=20", what=tmp_path / "m.safetensors", mix=True)[1]
     assert "is not measured yet; run lossmith knob sweep" in said and said.endswith("--interpolate-outputs.\n")
@@ -162,8 +170,8 @@ def test_evaluate_interpolates_outputs(run_cli, run, photos):
     ],
 )
 def test_an_invalid_setting_raises_one_line(restore, at, words):
-    picture, said = restore(*at)
-    assert picture is None and len(said.splitlines()) == 1
+    image, said = restore(*at)
+    assert image is None and len(said.splitlines()) == 1
     assert words in said
 
 

@@ -21,7 +21,9 @@ def run(photos, tmp_path_factory):
 @pytest.fixture
 def verify(run_cli, run, photos):
     """Verify on the command line, with the realism metric that needs no weights."""
-    return lambda *words: run_cli("knob", "verify", run, "--images", photos, "--realism", "swd", "--device", "cpu", *words)
+    return lambda *words: run_cli(
+        "knob", "verify", run, "--images", photos, "--realism", "swd", "--device", "cpu", *words
+    )
 
 
 def test_without_baselines_the_curve_is_printed_as_one_line(verify, run):

@@ -10,7 +10,7 @@ from lossmith.tasks import TASKS
 
 from .conftest import SMALL
 
-MODULE = '''
+MODULE = """
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -37,7 +37,7 @@ class Dehazing(Restoration):
 
     def degrade(self, image, generator):
         return {"input": image * (1 - self.density) + self.density}
-'''
+"""
 
 
 @pytest.fixture

@@ -64,7 +64,10 @@ def test_a_remedy_that_is_in_use_is_not_suggested():
 
 def test_a_resumed_run_continues_the_count_and_reports_once():
     rows = [WON] * 40
-    first, second = DiscriminatorMonitor(parse("L1 + Adversarial('patch')")), DiscriminatorMonitor(parse("L1 + Adversarial('patch')"))
+    first, second = (
+        DiscriminatorMonitor(parse("L1 + Adversarial('patch')")),
+        DiscriminatorMonitor(parse("L1 + Adversarial('patch')")),
+    )
     assert not reports(rows[:6], monitor=first)
     second.load_state_dict(first.state_dict())
     assert list(reports(rows[6:], monitor=second, begin=6)) == [180]

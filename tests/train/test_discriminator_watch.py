@@ -25,7 +25,11 @@ def test_a_run_with_a_discriminator_resumes_to_the_bit(run, weights, lines):
     assert states[0]["loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 6}
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]) if isinstance(value, torch.Tensor) else value == states[1][name]
-    assert lines(whole)[-1]["discriminators"].keys() >= {"Adversarial.loss", "Adversarial.real_accuracy", "Adversarial.fake_accuracy"}
+    assert lines(whole)[-1]["discriminators"].keys() >= {
+        "Adversarial.loss",
+        "Adversarial.real_accuracy",
+        "Adversarial.fake_accuracy",
+    }
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

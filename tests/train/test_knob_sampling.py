@@ -60,7 +60,10 @@ def test_the_weight_of_an_image_does_not_depend_on_its_knob():
 
 def test_a_common_factor_of_all_weights_has_no_effect():
     lam = {"lam": torch.tensor([0.25, 4.0])}
-    assert_close(normalized_weighted_sum(parse("7*L1 + 7*lam*TV"), VALUES, 0, lam), normalized_weighted_sum(parse("L1 + lam*TV"), VALUES, 0, lam))
+    assert_close(
+        normalized_weighted_sum(parse("7*L1 + 7*lam*TV"), VALUES, 0, lam),
+        normalized_weighted_sum(parse("L1 + lam*TV"), VALUES, 0, lam),
+    )
 
 
 def test_a_negative_weight_counts_with_its_magnitude():
@@ -68,7 +71,10 @@ def test_a_negative_weight_counts_with_its_magnitude():
 
 
 def test_a_term_with_weight_zero_may_be_absent():
-    assert_close(normalized_weighted_sum(parse("lam*L1 + OnFrom(9)*TV"), {"L1": VALUES["L1"]}, 0, {"lam": 3.0}), torch.tensor(0.2))
+    assert_close(
+        normalized_weighted_sum(parse("lam*L1 + OnFrom(9)*TV"), {"L1": VALUES["L1"]}, 0, {"lam": 3.0}),
+        torch.tensor(0.2),
+    )
 
 
 def test_a_map_as_weight_raises():

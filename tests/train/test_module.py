@@ -14,7 +14,9 @@ def make_module(loss, **other):
 
 
 def test_an_input_that_the_task_does_not_provide_raises_at_once():
-    with pytest.raises(ValueError, match=r"The term 'L1' reads the input 'mask', which super-resolution does not provide"):
+    with pytest.raises(
+        ValueError, match=r"The term 'L1' reads the input 'mask', which super-resolution does not provide"
+    ):
         make_module(L1().on(target="mask"))
 
 

@@ -29,7 +29,9 @@ def put_nan(monkeypatch):
 
     def install(which, name="target"):
         get = SuperResolutionCrops.__getitem__
-        monkeypatch.setattr(SuperResolutionCrops, "__getitem__", lambda s, i: with_nan(get(s, i), name) if which(i) else get(s, i))
+        monkeypatch.setattr(
+            SuperResolutionCrops, "__getitem__", lambda s, i: with_nan(get(s, i), name) if which(i) else get(s, i)
+        )
 
     return install
 
@@ -178,9 +180,7 @@ def test_the_source_of_a_crop_is_its_file(photos):
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
-def test_an_image_on_which_the_network_overflows_leaves_the_weights_finite(
-    run, put_nan, lines, weights, precision
-):
+def test_an_image_on_which_the_network_overflows_leaves_the_weights_finite(run, put_nan, lines, weights, precision):
     put_nan(lambda index: index == 4, name="input")
     folder = run(precision=precision)
     assert is_finite(weights(folder))
@@ -216,7 +216,9 @@ def test_single_nonfinite_steps_do_not_stop_the_run(run, put_nan, lines):
 
 def test_a_run_without_finite_terms_stops_sooner_and_saves_nothing(run, put_nan, tmp_path):
     put_nan(lambda index: index >= 4, name="input")
-    with pytest.raises(NonFiniteError, match=rf"None of the terms L1, TV .* {MAX_EMPTY_STEPS} consecutive steps from step 3 on"):
+    with pytest.raises(
+        NonFiniteError, match=rf"None of the terms L1, TV .* {MAX_EMPTY_STEPS} consecutive steps from step 3 on"
+    ):
         run(steps=20, checkpoint_every=1, log_every=20)
     assert torch.load(RunFolder(tmp_path / "run").checkpoint, weights_only=True)["global_step"] == 2
 
@@ -243,7 +245,9 @@ def test_a_nonfinite_gradient_of_a_finite_value_is_named_and_the_run_continues()
     task = SuperResolution(2)
     module = TrainingModule(task, build_network("edsr", 2, channels=4, blocks=1), Root() + 0.1 * TV(), steps=4)
     with torch.no_grad():
-        pairs[3]["target"] = task.compute_inputs(module.model, {n: each[None] for n, each in pairs[3].items()})["pred"][0]
+        pairs[3]["target"] = task.compute_inputs(module.model, {n: each[None] for n, each in pairs[3].items()})["pred"][
+            0
+        ]
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(max_steps=4, accelerator="cpu", enable_model_summary=False, **options)
     module.lr = 0.0  # so that the prediction of step 2 is what it was

@@ -137,7 +137,7 @@ class StyleOptions:
         from lossmith.models.conditioned import ConditionedNetwork
         from lossmith.style_transfer.colour import replace_luma
         from lossmith.style_transfer.feedforward import StyleNetwork
-        from lossmith.style_transfer.task import resize_longer_side
+        from lossmith.style_transfer.image_sizes import resize_longer_side
 
         if self.styles or self.weights is not None or self.strength != 1:
             raise ValueError("--run has a fixed style and strength; omit the style images, --weights and --strength.")

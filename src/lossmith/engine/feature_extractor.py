@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lossmith.engine.low_memory_ops import LowMemoryOps
+from lossmith.engine.second_derivatives import is_transformed
 
 __all__ = ["FeatureExtractor", "LayerInfo", "inspect_layers"]
 
@@ -133,7 +134,8 @@ class FeatureExtractor:
                 raise _AllRecorded
 
     def _forward_checkpointed(self, forward: Any, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # a compiler chooses what to recompute
+        # a compiler chooses what to recompute
+        if torch.compiler.is_compiling() or is_transformed() or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
 
         def block(*args: Any, **kwargs: Any) -> Any:

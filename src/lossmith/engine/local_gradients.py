@@ -14,7 +14,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lossmith.engine.frozen import NoDoubleBackward
+from lossmith.engine.second_derivatives import link_to, refuse_second_derivative
 from lossmith.lens import Maps, autocast_disabled
 
 __all__ = [
@@ -79,15 +79,22 @@ def with_precomputed_gradient(
     """
     regions = [(each.map, each.region) for each in gradients]
     tensors = [each.gradient.to(dtype) for each in gradients]
-    out: Tensor = _PrecomputedGradient.apply(value.detach(), regions, *tensors, *features)  # type: ignore[no-untyped-call]
+    link = link_to(features)
+    out: Tensor = _PrecomputedGradient.apply(value.detach(), regions, [link], *tensors, *features)  # type: ignore[no-untyped-call]
     return out
 
 
 class _PrecomputedGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, regions: list[tuple[int, tuple[slice, ...]]], *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        regions: list[tuple[int, tuple[slice, ...]]],
+        link: list[Tensor | None],
+        *tensors: Tensor,
+    ) -> Tensor:
         ctx.save_for_backward(*tensors[: len(regions)])
-        ctx.regions, ctx.features = regions, [(each.shape, each.dtype) for each in tensors[len(regions) :]]
+        ctx.link, ctx.regions, ctx.features = link[0], regions, [(each.shape, each.dtype) for each in tensors[len(regions) :]]
         return value.clone()
 
     @staticmethod
@@ -97,10 +104,8 @@ class _PrecomputedGradient(torch.autograd.Function):
             for (index, region), gradient in zip(ctx.regions, ctx.saved_tensors, strict=True):
                 factor = grad_output[region[:1]].view(-1, *(1,) * (gradient.dim() - 1))
                 torch.mul(gradient, factor, out=grads[index][region])
-        if torch.is_grad_enabled():  # create_graph=True
-            trap = grad_output.new_zeros((), requires_grad=True)  # stands for the features, which are not kept
-            grads = [NoDoubleBackward.apply(each, trap) for each in grads]  # type: ignore[no-untyped-call]
-        return None, None, *(None,) * len(ctx.regions), *grads
+        grads = [refuse_second_derivative(each, grad_output, ctx.link) for each in grads]
+        return None, None, None, *(None,) * len(ctx.regions), *grads
 
 
 def _empty(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from lossmith.engine.frozen.bits import (
@@ -23,6 +22,7 @@ from lossmith.engine.frozen.bits import (
     pack_relu_mask,
 )
 from lossmith.engine.layers import MaxPool
+from lossmith.engine.second_derivatives import is_transformed, link_to, refuse_second_derivative
 
 __all__ = ["LowMemoryOps"]
 
@@ -60,7 +60,6 @@ class _Conv(torch.autograd.Function):
         return F.conv2d(x, weight, bias, *options)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         stride, padding, dilation, groups = ctx.options
         like = torch.empty(ctx.shape, dtype=g.dtype, device=g.device, memory_format=ctx.memory_format)  # only its shape
@@ -97,7 +96,6 @@ class _BatchNorm(torch.autograd.Function):
         return F.batch_norm(x, mean, var, weight, bias, training=False, momentum=0.0, eps=eps)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         scale = (ctx.var + ctx.eps).rsqrt()
         scale = scale if ctx.weight is None else scale * ctx.weight
@@ -109,26 +107,26 @@ def _relu(input: Tensor, inplace: bool = False) -> Tensor:
     """Compute a ReLU that saves one bit per element."""
     if input.dtype not in INT_DTYPES or not _only_input_needs_grad(input):
         return F.relu(input, inplace)
-    return _apply(_ReLU, input, inplace)
+    return _apply(_ReLU, input, inplace, [link_to([input])])
 
 
 class _ReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, inplace: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, inplace: bool, link: list[Tensor | None]) -> Tensor:
         y = x.relu_() if inplace else x.relu()
         if inplace:
             ctx.mark_dirty(x)
-        ctx.memory_format = _memory_format(y)
+        ctx.link, ctx.memory_format = link[0], _memory_format(y)
         packable = _as_packable(y.contiguous(memory_format=ctx.memory_format), ctx.memory_format)
         ctx.save_for_backward(pack_relu_mask(packable, INT_DTYPES[y.dtype]))
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (words,) = ctx.saved_tensors
-        own = g.clone(memory_format=ctx.memory_format)
-        return apply_relu_mask(_as_packable(own, ctx.memory_format), words).view(g.shape), None
+        own = g.detach().clone(memory_format=ctx.memory_format)
+        grad_input = apply_relu_mask(_as_packable(own, ctx.memory_format), words).view(g.shape)
+        return refuse_second_derivative(grad_input, g, ctx.link), None, None
 
 
 def _max_pool2d(
@@ -154,25 +152,26 @@ def _max_pool2d(
     )
     if is_unsupported:
         return F.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)  # type: ignore[call-overload]
-    return _apply(_MaxPool, input, MaxPool("", kernel or 0, step or 0, ceil_mode), pad)
+    return _apply(_MaxPool, input, MaxPool("", kernel or 0, step or 0, ceil_mode), pad, [link_to([input])])
 
 
 class _MaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, pool: MaxPool, pad: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, pool: MaxPool, pad: int, link: list[Tensor | None]) -> Tensor:
         x = F.pad(x, (pad,) * 4, value=float("-inf")) if pad else x
         y, words = pack_pool_argmax(x.contiguous(memory_format=torch.channels_last), pool, INT_DTYPES[x.dtype])
         ctx.save_for_backward(words)
-        ctx.pool, ctx.pad, ctx.size = pool, pad, x.shape[2:]
+        ctx.link, ctx.pool, ctx.pad, ctx.size = link[0], pool, pad, x.shape[2:]
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (words,) = ctx.saved_tensors
-        grad_padded = apply_pool_argmax(g.contiguous(memory_format=torch.channels_last), words, ctx.pool, ctx.size)
+        own = g.detach().contiguous(memory_format=torch.channels_last)
+        grad_padded = apply_pool_argmax(own, words, ctx.pool, ctx.size)
         pad, (height, width) = ctx.pad, ctx.size
-        return grad_padded[:, :, pad : height - pad, pad : width - pad], None, None
+        grad_input = grad_padded[:, :, pad : height - pad, pad : width - pad]
+        return refuse_second_derivative(grad_input, g, ctx.link), None, None, None
 
 
 def _avg_pool2d(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -189,7 +188,6 @@ class _AvgPool(torch.autograd.Function):
         return F.avg_pool2d(x, *args)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         like = g.new_empty(1).expand(ctx.shape)  # only its shape is read
         return torch.ops.aten.avg_pool2d_backward(g, like, *ctx.args), *(None for _ in ctx.args)
@@ -212,7 +210,7 @@ def _apply(operator: type[torch.autograd.Function], *args: Any) -> Tensor:
 def _only_input_needs_grad(input: Tensor, *weights: Tensor | None) -> bool:
     """Return whether the input gets a gradient, and no weight does."""
     trains = any(weight is not None and weight.requires_grad for weight in weights)
-    return torch.is_grad_enabled() and input.requires_grad and not trains
+    return torch.is_grad_enabled() and input.requires_grad and not trains and not is_transformed()
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:

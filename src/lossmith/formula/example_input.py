@@ -1,4 +1,4 @@
-"""How an example of a loss's input looks, for checks and tests that call the loss on made-up tensors."""
+"""The description of a loss's input, for checks and tests that call the loss on made-up tensors."""
 
 from dataclasses import dataclass
 from typing import Literal, final

@@ -45,13 +45,13 @@ class Measure(nn.Module, ABC):
     example_formula: ClassVar[str | None] = None
     """The text of a formula with the loss, for a loss that needs an argument or a lens; None for the class's name."""
     example_inputs: ClassVar[Mapping[str, ExampleInput]] = {}
-    """How examples of its inputs look, by parameter of `measure`, as far as :meth:`example_input` does not know."""
+    """Kind and shape of example inputs by parameter, where the defaults of :meth:`example_input` do not fit."""
     gradient_note: ClassVar[str | None] = None
-    """Why the gradient is deliberately not the derivative of the value, such as "the weights are held constant, as
-    published"; None for an exact gradient."""
+    """The reason for a gradient that is deliberately not the derivative of the value, such as "the weights are held
+    constant, as published"; None for an exact gradient."""
 
     def example_input(self, parameter: str) -> ExampleInput:
-        """Return how an example of an input looks, for checks on made-up tensors.
+        """Return kind and shape of an example of an input, for checks on made-up tensors.
 
         Args:
             parameter: A parameter of `measure`.

@@ -15,6 +15,7 @@ from lossmith.engine.local_gradients import (
     get_storage_dtype,
     with_precomputed_gradient,
 )
+from lossmith.engine.second_derivatives import is_transformed
 from lossmith.formula.snr_gate import apply_gates
 from lossmith.formula.term import Term
 from lossmith.image import resize_mask
@@ -125,12 +126,13 @@ def measure_layers(
 def _can_precompute_gradient(term: Term, cache: FeatureCache) -> bool:
     """Return whether the gradient at the features may be computed before the gradient of the values is known.
 
-    This needs each value to depend on its own image only and on nothing else that is trained. Under torch.compile the
-    plain graph is used.
+    This needs each value to depend on its own image only and on nothing else that is trained. Under torch.compile and
+    the transforms of `torch.func`, the plain graph is used.
     """
     unlensed = (cache.inputs[name] for p, name in term.inputs.items() if p in term.distance.unlensed_inputs)
     trains = any(each.requires_grad for each in [*term.distance.parameters(), *unlensed])
-    return not (term.distance.is_batch_dependent or trains or torch.compiler.is_compiling())
+    uses_plain_graph = torch.compiler.is_compiling() or is_transformed()
+    return not (term.distance.is_batch_dependent or trains or uses_plain_graph)
 
 
 def _features_at_network(term: Term, cache: FeatureCache) -> dict[str, Maps]:

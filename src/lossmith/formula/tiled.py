@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lossmith._checks import check_integer
 from lossmith.backbone import Backbone
 from lossmith.engine.feature_cache import FeatureCache
+from lossmith.engine.second_derivatives import is_transformed, link_to, refuse_second_derivative
 from lossmith.formula.inputs import bind_inputs, check_inputs
 from lossmith.formula.loss import Loss
 from lossmith.formula.term_evaluation import evaluate_term
@@ -63,6 +64,11 @@ class TiledLoss(nn.Module):
         Raises:
             ValueError: As for the loss itself, or features of a network depend on the whole image.
         """
+        if is_transformed():
+            raise RuntimeError(
+                "A loss in tiles computes its gradient with its value, which torch.func cannot transform; transform the "
+                "loss itself, or use torch.autograd.grad."
+            )
         knobs = {name: named.pop(name) for name in self.loss.knobs if name in named}
         inputs = bind_inputs(tensors, named, self.loss.input_names)
         check_inputs(self.loss.terms, self.loss.names, inputs)
@@ -83,7 +89,9 @@ class TiledLoss(nn.Module):
         total = torch.stack(values).sum()
         if not gradients:
             return total
-        out: Tensor = _WithGradients.apply(total, list(gradients.values()), *map(inputs.get, gradients))  # type: ignore[no-untyped-call]
+        attached = [inputs[name] for name in gradients]
+        link = [link_to(attached)]
+        out: Tensor = _WithGradients.apply(total, list(gradients.values()), link, *attached)  # type: ignore[no-untyped-call]
         return out
 
     def _differentiable_inputs(self, inputs: Mapping[str, Tensor]) -> list[str]:
@@ -206,15 +214,17 @@ class _WithGradients(torch.autograd.Function):
     """Attach known gradients to a value. They are scaled in place, since a copy would need the memory of an image."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
-        ctx.gradients = gradients
+    def forward(
+        ctx: Any, value: Tensor, gradients: list[Tensor], link: list[Tensor | None], *inputs: Tensor
+    ) -> Tensor:
+        ctx.gradients, ctx.link = gradients, link[0]
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if not ctx.gradients:
             raise RuntimeError("The gradient of a loss in tiles can be taken only once; compute the loss again.")
-        found = [gradient.mul_(grad_output) for gradient in ctx.gradients]
+        with torch.no_grad():
+            found = [gradient.mul_(grad_output) for gradient in ctx.gradients]
         ctx.gradients.clear()
-        return None, None, *found
+        return None, None, None, *(refuse_second_derivative(each, grad_output, ctx.link) for each in found)

@@ -64,6 +64,8 @@ class Gram(Lens):
         """Return the matrix (N, C, C) of a map (N, C, H, W)."""
         rows = features.permute(0, *range(2, features.dim()), 1).flatten(1, -2)  # no copy if channels last
         divisor = {"chw": features[0].numel(), "hw": rows.shape[1], "none": 1}[self.norm]
+        if is_transformed():
+            return torch.matmul(rows.transpose(1, 2), rows) / divisor
         matrix: Tensor = _GramProduct.apply(rows)  # type: ignore[no-untyped-call]
         return matrix / divisor
 

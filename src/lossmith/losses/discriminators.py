@@ -56,7 +56,7 @@ class Discriminator(nn.Module, ABC):
 
 @final
 class PatchDiscriminator(Discriminator):
-    """pix2pix's PatchGAN, whose logits have a receptive field of 70 x 70 pixels.
+    """The PatchGAN of pix2pix, whose logits have a receptive field of 70 x 70 pixels.
 
     pix2pix's batch normalisation is replaced by spectral normalisation.
 

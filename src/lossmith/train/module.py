@@ -76,8 +76,7 @@ class TrainingModule(LightningModule):
     ) -> None:
         super().__init__()
         check_loss_for_task(task, loss, knobs or {})
-        self.task = task
-        self.loss = loss
+        self.task, self.loss = task, loss
         self.model = model.to(memory_format=torch.channels_last)
         # AveragedModel of torch.optim.swa_utils copies at its first update and reads its counter from the device
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -87,8 +86,7 @@ class TrainingModule(LightningModule):
         self.knob_midpoints = {name: math.sqrt(low * high) for name, (low, high) in (knobs or {}).items()}
         self.balancer = LossBalancer(balance, loss.names) if balance else None
         self.nonfinite, self.nonfinite_report = NonFiniteMonitor(loss.names), MonitorReport()
-        self.is_logged: Callable[[int], bool] = lambda step: False
-        """Whether a step is logged; the log writer sets this."""
+        self.is_logged: Callable[[int], bool] = lambda step: False  # set by the log writer
         self._pinned_loss = [loss]  # a list, so that the networks of the loss are registered once
         self._guard: NonFiniteGuard | None = None
         self._micro_step = 0
@@ -107,8 +105,7 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Return the weighted sum of the terms; keep each term's sum over the batch on the device."""
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)  # a checkpoint needs no random state
-        size = len(next(iter(batch.values())))
-        knobs = self.knob_sampler(size, device=self.device) if self.knob_sampler else {}
+        knobs = self.knob_sampler(len(next(iter(batch.values()))), device=self.device) if self.knob_sampler else {}
         inputs = self.task.compute_inputs(partial(self.model, **knobs) if knobs else self.model, batch)
         self._last_inputs = {name: each.detach() for name, each in inputs.items()}
         self._guard = guard = NonFiniteGuard(scaled=self.uses_grad_scaler)
@@ -148,8 +145,8 @@ class TrainingModule(LightningModule):
     def on_after_backward(self) -> None:
         """Count the non-finite values and gradients of a micro-batch."""
         assert self._guard is not None
-        weights = zip(self.loss.names, self.loss.weights, strict=True)
-        weighted = [name for name, weight in weights if not weight.is_zero_at(self.global_step)]
+        named = zip(self.loss.names, self.loss.weights, strict=True)
+        weighted = [name for name, weight in named if not weight.is_zero_at(self.global_step)]
         self.nonfinite.record_micro_step(self._guard, weighted, self._micro_step)
         self._guard = None
         self._micro_step += 1
@@ -239,8 +236,8 @@ class TrainingModule(LightningModule):
         """Return whether the weights may replace an earlier checkpoint: some term was finite in the last step.
 
         Raises:
-            NonFiniteError: The weights are non-finite, no term was finite in the last step of the run, or
-                :meth:`read_terms` raises.
+            NonFiniteError: The weights, or all terms of the last step of the run, are non-finite; see also
+                :meth:`read_terms`.
         """
         self.read_terms()
         sums = torch.stack([weight.detach().double().sum() for weight in self.model.parameters()])

@@ -1,11 +1,10 @@
 """Frozen networks whose backward pass needs packed bits instead of activations."""
 
 from lossmith.engine.frozen.cost import count_flops, count_saved_bytes
-from lossmith.engine.frozen.execute import NoDoubleBackward, get_compute_dtype, run_frozen
+from lossmith.engine.frozen.execute import get_compute_dtype, run_frozen
 from lossmith.engine.frozen.steps import compute_shapes, compute_tile_margin, prepare_steps
 
 __all__ = [
-    "NoDoubleBackward",
     "compute_shapes",
     "compute_tile_margin",
     "count_flops",

@@ -26,9 +26,10 @@ from lossmith.engine.frozen.convolution import run_conv, run_conv_backward
 from lossmith.engine.frozen.cost import count_images_per_pass
 from lossmith.engine.frozen.steps import PreparedConv, check_layers, compute_shapes, prepare_steps, truncate_steps
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
+from lossmith.engine.second_derivatives import is_transformed, link_to, refuse_second_derivative
 from lossmith.lens import autocast_disabled
 
-__all__ = ["NoDoubleBackward", "get_compute_dtype", "run_frozen"]
+__all__ = ["get_compute_dtype", "run_frozen"]
 
 
 def run_frozen(
@@ -62,7 +63,7 @@ def run_frozen(
 
     Raises:
         ValueError: An unknown layer, an unsupported precision, or images of a wrong number of channels or size.
-        RuntimeError: In a second derivative.
+        RuntimeError: In a second derivative, unless by a transform of `torch.func`, which runs PyTorch's own operators.
     """
     work = truncate_steps(steps, layers)
     compute_shapes(work, image.shape)
@@ -78,8 +79,10 @@ def run_frozen(
             fp32_until = work[-1].name
         work = prepare_steps(work, device=image.device, dtype=dtype, fp32_until=fp32_until)
     order = [step.name for step in work if step.name in layers]
+    if is_transformed():
+        return _forward_plain(image, work, order)
     if torch.is_grad_enabled() and image.requires_grad:
-        maps = _Frozen.apply(image, work, order, dtype)
+        maps = _Frozen.apply(image, work, order, dtype, [link_to([image])])
     else:
         maps, _ = _forward(image, work, order, dtype, keep=False)
     return dict(zip(order, maps, strict=True))
@@ -96,40 +99,34 @@ def get_compute_dtype(image: Tensor) -> torch.dtype:
 class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, work: tuple[Step, ...], order: list[str], dtype: torch.dtype
+        ctx: Any, image: Tensor, work: tuple[Step, ...], order: list[str], dtype: torch.dtype, link: list[Tensor | None]
     ) -> tuple[Tensor, ...]:
         maps, kept = _forward(image, work, order, dtype, keep=True)
         ctx.save_for_backward(*kept)
         ctx.set_materialize_grads(False)
         ctx.work, ctx.order, ctx.dtype, ctx.like = work, order, dtype, (image.shape, image.dtype)
+        ctx.link = link[0]
         return maps
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None, None, None]:
         grad_outputs = {name: g for name, g in zip(ctx.order, grads, strict=True) if g is not None}
         if not grad_outputs:
-            return None, None, None, None
+            return None, None, None, None, None
         image_grad = _backward(grad_outputs, ctx.work, ctx.saved_tensors, ctx.dtype, *ctx.like)
-        if torch.is_grad_enabled():  # create_graph=True
-            image_grad = NoDoubleBackward.apply(image_grad, *grad_outputs.values())
-        return image_grad, None, None, None
+        return refuse_second_derivative(image_grad, *grad_outputs.values(), ctx.link), None, None, None, None
 
 
-class NoDoubleBackward(torch.autograd.Function):
-    """The identity on a gradient, whose own backward pass raises an error with an explanation."""
-
-    @staticmethod
-    def forward(ctx: Any, image_grad: Tensor, *_: Tensor) -> Tensor:
-        """Return the gradient; the other tensors are what its own derivative would depend on."""
-        return image_grad.view_as(image_grad)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        """Raise RuntimeError."""
-        raise RuntimeError(
-            "A frozen network has no second derivative, since it keeps only what one backward pass needs. "
-            "Compute gradient penalties with a network of your own, such as a discriminator."
-        )
+def _forward_plain(image: Tensor, work: Sequence[Step], order: Sequence[str]) -> dict[str, Tensor]:
+    """Return the requested layers by PyTorch's own operators, which keep all activations."""
+    maps: dict[str, Tensor] = {}
+    x = image
+    with autocast_disabled(image):
+        for step in work:
+            x = step(x.to(step.weight.dtype) if isinstance(step, Conv) else x)
+            if step.name in order:
+                maps[step.name] = x.to(torch.promote_types(x.dtype, torch.float32))
+    return maps
 
 
 def _forward(

@@ -1,0 +1,63 @@
+"""Second derivatives: the refusal where a backward pass keeps too little for them, and the transforms of `torch.func`.
+
+Autograd differentiates a gradient only along the edges of its graph. A custom backward pass whose result has no edge to
+an input would count as constant there, and the derivative would lack its part without an error. The refusal therefore
+hangs on a link: an empty sum whose graph leads to the inputs and which holds none of their memory.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["is_transformed", "link_to", "refuse_second_derivative"]
+
+
+def is_transformed() -> bool:
+    """Return whether a transform of `torch.func` runs, such as `grad`, `jvp` or `vmap`.
+
+    Custom autograd functions give way to PyTorch's own operators then, which have all derivatives and batching rules.
+    """
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def link_to(tensors: Iterable[Tensor]) -> Tensor | None:
+    """Return a scalar 0 whose graph leads to the tensors; None if no gradient is requested or under torch.compile.
+
+    Args:
+        tensors: The tensors, of one dtype and device. The scalar does not keep their memory.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # a compiled backward pass refuses by itself
+        return None
+    empty = [(each[:0] if each.dim() else each.expand(0)).sum() for each in tensors if each.requires_grad]
+    return sum(empty[1:], empty[0]) if empty else None
+
+
+def refuse_second_derivative(gradient: Tensor, *origins: Tensor | None) -> Tensor:
+    """Return a gradient whose own derivative raises RuntimeError; unchanged unless it is to be differentiated.
+
+    Args:
+        gradient: The result of a backward pass.
+        origins: What the gradient depends on: the incoming gradients, and the link to the inputs.
+    """
+    if not torch.is_grad_enabled():  # without create_graph=True
+        return gradient
+    refused: Tensor = _Refusal.apply(gradient, *(each for each in origins if each is not None))  # type: ignore[no-untyped-call]
+    return refused
+
+
+class _Refusal(torch.autograd.Function):
+    """The identity on a gradient, whose own backward pass raises an error with an explanation."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *_: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        raise RuntimeError(
+            "This loss has no second derivative by autograd, since it keeps only what one backward pass needs. Use "
+            "torch.func, as in torch.func.jvp(torch.func.grad(loss_of_image), (image,), (vector,))[1] for a "
+            "Hessian-vector product, or a network of your own, such as a discriminator, for gradient penalties."
+        )
