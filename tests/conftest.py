@@ -19,6 +19,20 @@ from lossmith.lenses.sequential_network import SequentialNetwork
 ImagePair = Callable[..., tuple[Tensor, Tensor]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option --runslow."""
+    parser.addoption("--runslow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests marked slow unless --runslow is given."""
+    if not config.getoption("--runslow"):
+        skip = pytest.mark.skip(reason="slow: give --runslow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
 @pytest.fixture(autouse=True)
 def no_downloads(monkeypatch):
     """Let every download of weights fail."""

@@ -22,6 +22,7 @@ def test_values_in_range_are_returned_as_python_numbers():
         (lambda: check_number("x", "1"), "x must be a finite number; got '1'."),
         (lambda: check_number("x", True), "x must be a finite number; got True."),
         (lambda: check_number("x", math.nan, low=1), "x must be a finite number at least 1; got nan."),
+        (lambda: check_number("x", "1", low=0, open_low=True), "x must be a positive finite number; got '1'."),
         (lambda: check_number("x", 10**400), "x must be a finite number; got 1000"),
         (lambda: check_number("x", 0, low=0, open_low=True), "x must be positive; got 0."),
         (lambda: check_number("x", 2, low=0, high=1), "x must be at least 0 and at most 1; got 2."),

@@ -1,4 +1,4 @@
-"""The package of docs/extending.md, installed beside lossmith: formulas, the doctor, training and the report know its names."""
+"""The package of docs/extending.md beside lossmith: formulas, the doctor, training and reports know its names."""
 
 import json
 import os

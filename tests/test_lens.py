@@ -161,8 +161,8 @@ def test_a_network_on_features_raises(image_pair):
         ([], "layers of vgg16 must not be empty"),
         ("relu9_9", "vgg16 has no layer 'relu9_9'"),
         ({"relu1_1": -1}, "weight of vgg16 layer 'relu1_1' must be positive; got -1"),
-        ({"relu1_1": float("nan")}, "weight of vgg16 layer 'relu1_1' must be a finite number positive; got nan"),
-        ({"relu1_1": True}, "weight of vgg16 layer 'relu1_1' must be a finite number positive; got True"),
+        ({"relu1_1": float("nan")}, "weight of vgg16 layer 'relu1_1' must be a positive finite number; got nan"),
+        ({"relu1_1": True}, "weight of vgg16 layer 'relu1_1' must be a positive finite number; got True"),
     ],
 )
 def test_a_wrong_layer_raises(layers, message):

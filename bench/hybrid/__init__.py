@@ -1,1 +1,1 @@
-"""What `bench/hybrid_step.py` is made of."""
+"""The parts of `bench/hybrid_step.py`."""

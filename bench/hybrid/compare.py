@@ -1,55 +1,78 @@
-"""A load at one size and precision: who takes how long, and how much."""
+"""Time, bytes and operations of all contenders of a workload."""
 
 import torch
 
 from hybrid.contender import cosine
-from hybrid.contenders import contenders
-from hybrid.floor import Floor
-from hybrid.loads import views
-from hybrid.measure import allocated, kept, medians, operations, step, turns
+from hybrid.floor import ConvolutionFloor
+from hybrid.libraries import build_contenders
+from hybrid.measure import (
+    build_step,
+    count_operations,
+    measure_allocations,
+    measure_saved_bytes,
+    median_ms,
+    time_steps,
+)
+from hybrid.workloads import make_inputs
 
 PRECISIONS = ("fp32", "bf16")
 
 
-def compared(load, sides, precisions, repetitions, weights, say):
-    """A row for each contender and each floor, at each size and precision; and who is absent, and why."""
-    there, absent = contenders(load, weights)
-    for contender in there:
-        contender.check(views(load, 64))
-    say(f"{load.key}: values and gradients are what they should be: {', '.join(c.name for c in there)}")
+def compare_contenders(workload, sides, precisions, repetitions, weights, log):
+    """Return a row for each contender and each floor, at each size and precision; and the absent libraries."""
+    contenders, absent = build_contenders(workload, weights)
+    for contender in contenders:
+        contender.check(make_inputs(workload, 64))
+    names = ", ".join(contender.name for contender in contenders)
+    log(f"{workload.key}: values and gradients equal those of lossmith: {names}")
     rows = []
     for side in sides:
-        given = views(load, side)
-        work = {contender.name: operations(contender, given) for contender in there}
-        exact = {contender.name: contender.gradient(given) for contender in there}
+        inputs = make_inputs(workload, side)
+        operations = {contender.name: count_operations(contender, inputs) for contender in contenders}
+        gradients = {contender.name: contender.gradient(inputs) for contender in contenders}
         for precision in precisions:
-            where = f"{load.key}, {side} px, {precision}"
-            rows += block(load, given, precision, there, work, exact, repetitions, lambda text, w=where: say(w, text))
+            label = f"{workload.key}, {side} px, {precision}"
+            rows += compare_at_precision(
+                workload, inputs, precision, contenders, operations, gradients, repetitions,
+                lambda text, label=label: log(label, text),
+            )  # fmt: skip
     return rows, absent
 
 
-def block(load, given, precision, there, work, exact, repetitions, say):
+def compare_at_precision(workload, inputs, precision, contenders, operations, gradients, repetitions, log):
+    """Return the rows of one size and one precision.
+
+    Args:
+        workload: The workload.
+        inputs: The loss inputs.
+        precision: One of `PRECISIONS`.
+        contenders: The contenders.
+        operations: The operations of each contender.
+        gradients: The fp32 gradient of each contender.
+        repetitions: The number of repetitions.
+        log: Prints the progress.
+    """
     bf16 = precision == "bf16"
-    shape = given["pred"].shape
+    shape = inputs["pred"].shape
     rows, steps = {}, {}
-    for contender in there:
-        row = {"contender": contender.name, "form": "lossmith" if contender.name in load.ours else "other"}
+    for contender in contenders:
+        row = {"contender": contender.name, "form": "lossmith" if contender.name in workload.formulas else "other"}
         try:
-            turn = cosine(contender.gradient(given, bf16), exact[contender.name])
-            row["kept"] = kept(contender, given, bf16)
-            row["held"], row["peak"] = allocated(contender, given, bf16)
-        except RuntimeError as error:  # no kernel for a precision, or no memory
+            similarity = cosine(contender.gradient(inputs, bf16), gradients[contender.name])
+            row["kept"] = measure_saved_bytes(contender, inputs, bf16)
+            row["held"], row["peak"] = measure_allocations(contender, inputs, bf16)
+        except RuntimeError as error:  # no kernel for this precision, or out of memory
             rows[contender.name] = row | {"failed": str(error).splitlines()[0]}
             continue
-        rows[contender.name] = row | {"cosine": turn, "operations": work[contender.name]}
-        steps[contender.name] = step(contender, given, bf16)
-    for name, loss in load.ours.items():
-        floor = Floor(loss, shape, torch.bfloat16 if bf16 else torch.float32)
-        of = f"convolutions of {name}"
-        rows[of] = {"contender": of, "form": "floor", "operations": floor.operations}
-        steps[of] = floor.step
-    for name, seconds in turns(steps, repetitions, say).items():
+        rows[contender.name] = row | {"cosine": similarity, "operations": operations[contender.name]}
+        steps[contender.name] = build_step(contender, inputs, bf16)
+    for name, loss in workload.formulas.items():
+        floor = ConvolutionFloor(loss, shape, torch.bfloat16 if bf16 else torch.float32)
+        label = f"convolutions of {name}"
+        rows[label] = {"contender": label, "form": "floor", "operations": floor.operations}
+        steps[label] = floor.step
+    for name, seconds in time_steps(steps, repetitions, log).items():
         rows[name]["seconds"] = seconds
-        rows[name]["forward"], rows[name]["backward"], rows[name]["step"] = medians(seconds)
-    about = {"load": load.key, "batch": shape[0], "side": shape[2], "precision": precision}
-    return [about | row for row in rows.values()]
+        rows[name]["forward"], rows[name]["backward"], rows[name]["step"] = median_ms(seconds)
+    conditions = {"load": workload.key, "batch": shape[0], "side": shape[2], "precision": precision}
+    return [conditions | row for row in rows.values()]

@@ -1,4 +1,4 @@
-"""A contender: a load as the users of a library write it."""
+"""A contender: one way to compute a workload, as users of a library write it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,49 +7,52 @@ import torch
 
 from lossmith import Hybrid
 
-CLOSE = 1e-4
-"""How far, relatively, a contender's value may be from that of what it says that it computes."""
+TOLERANCE = 1e-4
+"""The largest relative deviation of a contender's value from that of its reference."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody's way to compute a load.
+    """One way to compute a workload.
 
     Args:
-        name: What it is called.
-        terms: From views to the values of the terms.
-        means: What it computes, in lossmith's words, term by term.
-        modules: What holds its weights.
+        name: Its name in the tables.
+        compute_terms: Returns the values of the terms from the loss inputs.
+        reference: The lossmith formula that computes the same, term by term.
+        modules: The modules that hold its weights.
     """
 
     name: str
-    terms: Callable[[dict], list]
-    means: Hybrid
+    compute_terms: Callable[[dict], list]
+    reference: Hybrid
     modules: list = field(default_factory=list)
 
-    def loss(self, views, bf16=False):
-        """The step's forward pass, to a scalar."""
+    def loss(self, inputs, bf16=False):
+        """Run the forward pass of a step and return a scalar."""
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return sum(self.terms(views))
+            return sum(self.compute_terms(inputs))
 
-    def gradient(self, views, bf16=False):
-        """The gradient at the prediction."""
-        pred = views["pred"].clone().requires_grad_()
-        self.loss({**views, "pred": pred}, bf16).backward()
+    def gradient(self, inputs, bf16=False):
+        """Return the gradient at the prediction."""
+        pred = inputs["pred"].clone().requires_grad_()
+        self.loss({**inputs, "pred": pred}, bf16).backward()
         return pred.grad
 
-    def check(self, views):
-        """Raises where its terms or their gradient are not what they are said to be."""
-        parts = self.terms(views)
-        told = [self.means(**views)] if len(parts) == 1 else [v.mean() for v in self.means.evaluate(views).values()]
-        for name, expected, found in zip(self.means.names, told, parts, strict=len(parts) > 1):
-            if not abs(found.item() - expected.item()) <= CLOSE * abs(expected.item()):
-                raise AssertionError(f"{self.name}: '{name}' is {found.item()!r}, and lossmith's {expected.item()!r}.")
-        ours = Contender("", lambda given: [self.means(**given)], self.means).gradient(views)
-        if not (turn := cosine(ours, self.gradient(views))) > 1 - CLOSE:
-            raise AssertionError(f"{self.name}: its gradient has a cosine of {turn} with lossmith's.")
+    def check(self, inputs):
+        """Raise AssertionError if its terms or their gradient differ from those of the reference."""
+        values, reference = self.compute_terms(inputs), self.reference
+        if len(values) == 1:
+            expected_values = [reference(**inputs)]
+        else:
+            expected_values = [value.mean() for value in reference.evaluate(inputs).values()]
+        for name, expected, value in zip(reference.names, expected_values, values, strict=len(values) > 1):
+            if not abs(value.item() - expected.item()) <= TOLERANCE * abs(expected.item()):
+                raise AssertionError(f"{self.name}: '{name}' is {value.item()!r}; lossmith's is {expected.item()!r}.")
+        expected = Contender("", lambda inputs: [reference(**inputs)], reference).gradient(inputs)
+        if not (similarity := cosine(expected, self.gradient(inputs))) > 1 - TOLERANCE:
+            raise AssertionError(f"{self.name}: its gradient has a cosine of {similarity} with lossmith's.")
 
 
 def cosine(a, b):
-    """The cosine of two gradients."""
+    """Return the cosine similarity of two gradients."""
     return torch.nn.functional.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0).item()

@@ -1,8 +1,9 @@
-"""The floor: the convolutions of a step and nothing else.
+"""The floor: the time of a step's convolutions alone.
 
-For each pass of the plan, a bare row of `F.conv2d` on tensors of the right shapes, channels last; and of the calls by
-which autograd takes the gradient of a convolution's input, where the pass is differentiated. No ReLU, no pool, no
-distance; what goes in lies ready. What stays above it is what a loss costs beyond its networks' arithmetic.
+For each pass of the plan, the `F.conv2d` calls run on tensors of the right shapes in channels-last layout; for each
+pass with a gradient, the calls by which autograd computes the gradient of a convolution's input follow. There are no
+ReLUs, pools or distances, and all inputs exist beforehand. The time above the floor is the cost of a loss beyond the
+arithmetic of its networks.
 """
 
 import time
@@ -14,66 +15,67 @@ from lossmith.engine.frozen.steps import compute_shapes, truncate_steps
 from lossmith.engine.layers import Conv
 
 
-class Floor:
-    """The convolutions of one loss on pictures of one shape.
+class ConvolutionFloor:
+    """The convolutions of one loss on images of one shape.
 
     Args:
-        loss: The loss, a lossmith formula; its plan says which passes there are.
+        loss: The loss, a lossmith formula; its plan lists the passes.
         shape: (N, 3, H, W).
         dtype: The precision of the convolutions.
     """
 
     def __init__(self, loss, shape, dtype=torch.float32):
-        self.forward_rows, self.backward_rows = [], []
+        self.forward_passes, self.backward_passes = [], []
         networks = {network.name: network for network in loss.networks.values()}
-        rows = {}
+        calls = {}
         for each in loss.plan(shape).passes:
             key = each.network, each.layers
-            if key not in rows:
-                rows[key] = row(networks[each.network], each.layers, shape, dtype)
-            self.forward_rows.append(rows[key])
+            if key not in calls:
+                calls[key] = build_convolutions(networks[each.network], each.layers, shape, dtype)
+            self.forward_passes.append(calls[key])
             if each.has_gradient:
-                self.backward_rows.append(rows[key])
+                self.backward_passes.append(calls[key])
 
     @property
     def operations(self):
-        """Forward, and backward, which takes as many for each convolution."""
+        """The operations forward and backward; the backward pass of a convolution has as many as the forward pass."""
         return tuple(
-            sum(2 * conv.weight.numel() * g[:, 0].numel() for calls in rows for _, g, conv in calls)
-            for rows in (self.forward_rows, self.backward_rows)
+            sum(2 * conv.weight.numel() * g[:, 0].numel() for calls in passes for _, g, conv in calls)
+            for passes in (self.forward_passes, self.backward_passes)
         )
 
     def step(self):
-        """Seconds of all passes forward, and of those backward."""
+        """Run all passes and return the seconds forward and backward."""
         with torch.no_grad():
             start = time.perf_counter()
-            for calls in self.forward_rows:
+            for calls in self.forward_passes:
                 for x, _, conv in calls:
                     F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
-            between = time.perf_counter()
-            for calls in self.backward_rows:
+            middle = time.perf_counter()
+            for calls in self.backward_passes:
                 for x, g, conv in reversed(calls):
                     torch.ops.aten.convolution_backward(
                         g, x, conv.weight, None, [conv.stride] * 2, [conv.padding] * 2, [1, 1], False, [0, 0], 1,
                         [True, False, False],
                     )  # fmt: skip
-            return between - start, time.perf_counter() - between
+            return middle - start, time.perf_counter() - middle
 
 
-def row(network, layers, shape, dtype):
-    """Each convolution's input, the gradient of its output, and the convolution itself."""
+def build_convolutions(network, layers, shape, dtype):
+    """Return for each convolution its input, the gradient of its output, and the convolution itself."""
     generator = torch.Generator().manual_seed(0)
 
-    def made(size):
+    def make_tensor(size):
         return torch.randn(size, generator=generator).to(dtype, memory_format=torch.channels_last)
 
     _, steps = network.get_steps(torch.device("cpu"), torch.float32)
-    work = truncate_steps(steps, layers)
-    calls, before = [], tuple(shape)
-    for step, after in zip(work, compute_shapes(work, shape), strict=True):
+    steps = truncate_steps(steps, layers)
+    calls, input_shape = [], tuple(shape)
+    for step, output_shape in zip(steps, compute_shapes(steps, shape), strict=True):
         if isinstance(step, Conv):
             weight = step.weight.to(dtype, memory_format=torch.channels_last)
             conv = Conv(step.name, weight, step.bias.to(dtype), step.stride, step.padding)
-            calls.append((made(before).relu() if calls else made(before), made(after), conv))
-        before = after
+            x = make_tensor(input_shape)
+            calls.append((x.relu() if calls else x, make_tensor(output_shape), conv))
+        input_shape = output_shape
     return calls

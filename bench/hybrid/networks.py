@@ -14,18 +14,23 @@ from lossmith.lenses.vgg import VGGNetwork
 from lossmith.pretrained.locate import find_weights
 
 STD = (0.229, 0.224, 0.225)
-"""ImageNet's, by which torchvision's networks divide; lossmith has it in the first kernel."""
+"""ImageNet's standard deviations, by which torchvision divides; lossmith folds them into the first kernel."""
 
 
-def mean_of(name, weights):
-    """What a network's file wants taken off a picture, (1, 3, 1, 1); Oxford's is not quite torchvision's."""
-    return get_backbone(VGGNetwork, name, weights).get_steps(torch.device("cpu"), torch.float32)[0]
+def get_vgg_steps(name, weights):
+    """Return the image mean, (1, 3, 1, 1), and the steps of a VGG network."""
+    return get_backbone(VGGNetwork, name, weights).get_steps(torch.device("cpu"), torch.float32)
 
 
-def features(name, weights):
-    """A network as torchvision's `features`: in-place ReLUs, not channels last, reading deviations."""
+def get_mean(name, weights):
+    """Return the image mean of a weight file, (1, 3, 1, 1); Oxford's differs slightly from torchvision's."""
+    return get_vgg_steps(name, weights)[0]
+
+
+def build_torchvision_features(name, weights):
+    """Return a network like torchvision's `features`: in-place ReLUs, contiguous weights, standardized inputs."""
     layers = nn.Sequential()
-    for step in get_backbone(VGGNetwork, name, weights).get_steps(torch.device("cpu"), torch.float32)[1]:
+    for step in get_vgg_steps(name, weights)[1]:
         if isinstance(step, Conv):
             conv = nn.Conv2d(*step.weight.shape[1::-1], step.weight.shape[2], step.stride, step.padding)
             scale = 1.0 if len(layers) else torch.tensor(STD).view(1, 3, 1, 1)
@@ -38,18 +43,18 @@ def features(name, weights):
 
 
 @contextmanager
-def offline(weights):
-    """Hands these networks, and LPIPS's heads, to libraries that would download them."""
+def without_downloads(weights):
+    """Give libraries that would download VGG networks or LPIPS's heads those of lossmith."""
     state = find_weights("lpips_vgg").state
     heads = [state[name].view(1, -1, 1, 1) for name in sorted(state)]
     with ExitStack() as stack:
         stack.enter_context(mock.patch("torch.hub.load_state_dict_from_url", lambda *_, **__: heads))
-        for place in ("torchvision.models", "piq.perceptual"):
+        for module_name in ("torchvision.models", "piq.perceptual"):
             try:
-                module = importlib.import_module(place)
+                module = importlib.import_module(module_name)
             except ImportError:
                 continue
             for name in ("vgg16", "vgg19"):
-                given = SimpleNamespace(features=features(name, weights))
-                stack.enter_context(mock.patch.object(module, name, lambda *_, given=given, **__: given))
+                model = SimpleNamespace(features=build_torchvision_features(name, weights))
+                stack.enter_context(mock.patch.object(module, name, lambda *_, model=model, **__: model))
         yield

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from hybrid.loads import loads
-from hybrid.quick import FORMS, THEIRS
+from hybrid.summary import FORMULAS, OTHERS
+from hybrid.workloads import build_workloads
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-HEAD = [
+COLUMNS = [
     "px",
     "",
     "forward ms",
@@ -20,7 +20,7 @@ HEAD = [
     "cosine",
 ]
 
-REST = {
+SUMMARY_ROWS = {
     "floor_ratio_fp32": "step time / time of its convolutions, on one VGG-16, fp32",
     "floor_ratio_bf16": "the same, bf16",
     "floor_ratio_fp32_as_asked": "the same, as asked, fp32",
@@ -32,31 +32,32 @@ REST = {
 }
 
 
-def markdown(result):
-    """Where it was measured, the figures in short, and a table for each load and precision."""
+def format_result(result):
+    """Return the machine, the summary, and a table for each workload and precision."""
     about = result["about"]
     lines = [f"Measured on {about['cpu']}, {about['threads']} threads; {', '.join(about['versions'])};"]
     lines += [f"medians of {about['repetitions']} repetitions; load average {about['load_start']:.2f} at the start,"]
     lines += [f"{about['load_end']:.2f} at the end; weights: {about['weights']}.", ""]
     if result["summary"]:
-        lines += [*short(result["summary"]), ""]
-    every = loads("random")
-    for load in every.values():
+        lines += [*format_summary(result["summary"]), ""]
+    for workload in build_workloads("random").values():
         for precision in ("fp32", "bf16"):
-            rows = [row for row in result["rows"] if (row["load"], row["precision"]) == (load.key, precision)]
+            rows = [row for row in result["rows"] if (row["load"], row["precision"]) == (workload.key, precision)]
             if rows:
-                lines += [f"### {load.title}: {precision}, batch {load.batch}", "", *table(rows, load.best), ""]
-        if load.key in result["absent"]:
-            lines += [f"Not measured: {name}, which {why}." for name, why in result["absent"][load.key].items()] + [""]
+                title = f"### {workload.title}: {precision}, batch {workload.batch}"
+                lines += [title, "", *format_table(rows, workload.recommended), ""]
+        if workload.key in result["absent"]:
+            absent = result["absent"][workload.key].items()
+            lines += [f"Not measured: {name}, which {reason}." for name, reason in absent] + [""]
     return "\n".join(lines)
 
 
-def table(rows, best):
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + " ---: | --- |" + " ---: |" * (len(HEAD) - 2)]
-    ours = {row["side"]: row["step"] for row in rows if row["contender"] == best and "step" in row}
+def format_table(rows, recommended):
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " ---: | --- |" + " ---: |" * (len(COLUMNS) - 2)]
+    ours = {row["side"]: row["step"] for row in rows if row["contender"] == recommended and "step" in row}
     for row in rows:
         if "failed" in row:
-            cells = [f"fails: {row['failed']}", *[""] * (len(HEAD) - 3)]
+            cells = [f"fails: {row['failed']}", *[""] * (len(COLUMNS) - 3)]
         else:
             cells = [f"{row[key]:.1f}" for key in ("forward", "backward", "step")]
             cells += [f"{row['step'] / ours[row['side']]:.2f}" if row["side"] in ours else ""]
@@ -67,8 +68,8 @@ def table(rows, best):
     return lines
 
 
-def short(summary):
-    """The figures in short: who is how many times slower and keeps how many times more, then what a term costs."""
+def format_summary(summary):
+    """Return the summary: ratios of time and memory to the other libraries, then the cost of a term."""
     quantities = {"speedup_{}_fp32": "slower, fp32", "speedup_{}_bf16": "slower, bf16", "kept_ratio_{}": "kept, fp32"}
     quantities |= {
         "kept_ratio_{}_bf16": "kept, bf16",
@@ -77,27 +78,27 @@ def short(summary):
     }
     lines = [f"### Summary: the first load, {summary['side']} px", ""]
     lines += ["| ratio | " + " | ".join(quantities.values()) + " |", "| --- |" + " ---: |" * len(quantities)]
-    for ending, ours in FORMS.items():
-        for key, theirs in THEIRS.items():
-            values = [summary[quantity.format(key) + ending] for quantity in quantities]
-            lines.append(f"| {theirs} / {ours} | " + " | ".join(map(told, values)) + " |")
+    for suffix, ours in FORMULAS.items():
+        for key, other in OTHERS.items():
+            values = [summary[quantity.format(key) + suffix] for quantity in quantities]
+            lines.append(f"| {other} / {ours} | " + " | ".join(map(format_value, values)) + " |")
     lines += ["", "| lossmith | |", "| --- | ---: |"]
-    for key, what in REST.items():
-        lines.append(f"| {what} | {told(summary[key])} |")
+    for key, title in SUMMARY_ROWS.items():
+        lines.append(f"| {title} | {format_value(summary[key])} |")
     return lines
 
 
-def told(value):
+def format_value(value):
     if value is None:
         return "not measured"
     return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
 
 
-def put(result, path):
-    """Puts the tables between the marks of a document."""
+def update_document(result, path):
+    """Replace the tables between the marks of a document."""
     path = Path(path)
     text = path.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
-        raise SystemExit(f"{path} wants the marks {BEGIN} and {END} around the place of the tables.")
+        raise SystemExit(f"hybrid_step: {path} needs the marks {BEGIN} and {END} around its tables.")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n{markdown(result)}{END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{BEGIN}\n{format_result(result)}{END}{after}", encoding="utf-8")

@@ -33,7 +33,9 @@ def markdown(text: str) -> str:
     text = re.sub(r"^\.\. math:: ?(.*(?:\n[ \t]+.*)*)", formula, text, flags=re.MULTILINE)
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = re.sub(r":[a-z]+:`(?:lossmith\.)?(?:losses\.|lenses\.)?([^`]+)`", link, text)
-    text = re.sub(r"^( *)\| (?=https?:)", r"\1  ", text, flags=re.MULTILINE)  # a reference's address continues the line of its title
+    text = re.sub(
+        r"^( *)\| (?=https?:)", r"\1  ", text, flags=re.MULTILINE
+    )  # a reference's address continues the line of its title
     text = re.sub(r"^( *)\| (?=.*[^|\n]$)", r"\1- ", text, flags=re.MULTILINE)
     return re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)  # griffe's name of the section
 
@@ -56,7 +58,7 @@ def link(found: re.Match[str]) -> str:
 
 
 def table(text: str) -> str:
-    r"""Return a simple reStructuredText table as a Markdown table; a row with an empty first cell continues the row above.
+    r"""Return a reStructuredText table as a Markdown table; a row with an empty first cell continues the row above.
 
     Example:
         >>> table("==  ==\na   b\n    c\n==  ==")

@@ -1,6 +1,6 @@
 """Draw the layers of the package as docs/images/layers.svg, from LAYERS in tests/test_layers.py.
 
-    python docs/building/layers.py
+python docs/building/layers.py
 """
 
 import ast

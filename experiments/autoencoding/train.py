@@ -1,9 +1,9 @@
-"""Trains one autoencoder of the experiment; all have the same steps, pictures and network.
+"""Train one autoencoder of the experiment; all have the same steps, images and network.
 
     python experiments/autoencoding/train.py NAME --images DIR [DIR ...] --out DIR
 
-DIR are folders of pictures to train on, such as BSDS500's 200 training pictures and 53 photographs. Runs go to
-OUT/NAME; the same line again goes on. One thread.
+--images takes folders of training images, such as BSDS500's 200 training images and 53 photographs. The run folder is
+OUT/NAME; rerun the command to resume. One thread.
 """
 
 import argparse
@@ -15,36 +15,36 @@ from lossmith.train import Settings
 from lossmith.train.trainer import train
 
 STEPS = 1000
-FIRST = "L1 + 0.01*perceptual('embedded')"
+EMBEDDED = "L1 + 0.01*perceptual('embedded')"
 VGG = "L1 + 0.01*perceptual('vgg16')"
-THEN = "Ramp(0.0, 0.1, steps=150, since=350) * Adversarial('patch', 'hinge', width=16, discriminator_start_step=250)"
+GAN = "Ramp(0.0, 0.1, steps=150, since=350) * Adversarial('patch', 'hinge', width=16, discriminator_start_step=250)"
 RUNS = {
     "l1": {"loss": "L1"},
     "l1_kl": {"loss": "L1 + 1e-6*KL"},
-    "kl": {"loss": f"{FIRST} + 1e-6*KL"},
-    "kl_gan": {"loss": f"{FIRST} + 1e-6*KL + {THEN}", "balance": "adaptive('Adversarial')"},
+    "kl": {"loss": f"{EMBEDDED} + 1e-6*KL"},
+    "kl_gan": {"loss": f"{EMBEDDED} + 1e-6*KL + {GAN}", "balance": "adaptive('Adversarial')"},
     "vgg": {"loss": f"{VGG} + 1e-6*KL"},
-    "vgg_gan": {"loss": f"{VGG} + 1e-6*KL + {THEN}", "balance": "adaptive('Adversarial')"},
-    "vq_gan": {"loss": f"{FIRST} + VQCommitment + {THEN}", "balance": "adaptive('Adversarial')"},
+    "vgg_gan": {"loss": f"{VGG} + 1e-6*KL + {GAN}", "balance": "adaptive('Adversarial')"},
+    "vq_gan": {"loss": f"{EMBEDDED} + VQCommitment + {GAN}", "balance": "adaptive('Adversarial')"},
 }
-"""Each run's formula: pixels alone, with the latents in order, with features, and with a critic that joins."""
+"""The formula of each run: pixels alone, then with a latent regularizer, a perceptual term and a discriminator."""
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("name", choices=RUNS)
-    arguments.add_argument("--images", nargs="+", type=Path, required=True)
-    arguments.add_argument("--out", type=Path, required=True)
-    given = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=RUNS)
+    parser.add_argument("--images", nargs="+", type=Path, required=True, help="folders of training images")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    latent = {"latent": "vq" if given.name.startswith("vq") else "kl", "downsampling": 4}
-    both = given.out / "pictures"
-    both.mkdir(parents=True, exist_ok=True)
-    for folder in given.images:
-        if not (link := both / folder.name).is_symlink():
+    latent = {"latent": "vq" if args.name.startswith("vq") else "kl", "downsampling": 4}
+    images = args.out / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for folder in args.images:
+        if not (link := images / folder.name).is_symlink():
             link.symlink_to(folder.resolve())
     settings = Settings(
-        images=str(both),
+        images=str(images),
         task="autoencoding",
         scale=1,
         options=latent,
@@ -58,9 +58,9 @@ def main() -> None:
         val_every=STEPS,
         val_count=4,
         checkpoint_every=300,
-        **RUNS[given.name],
+        **RUNS[args.name],
     )
-    train(settings, given.out / given.name, accelerator="cpu", workers=0)
+    train(settings, args.out / args.name, accelerator="cpu", workers=0)
 
 
 if __name__ == "__main__":

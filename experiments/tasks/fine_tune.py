@@ -1,13 +1,13 @@
-"""Before and after a fine-tuning with a critic, on the plane of accuracy and realism, beside published networks.
+"""Compare networks before and after fine-tuning with a discriminator, in the plane of PSNR and LPIPS.
 
     lossmith train super-resolution --images DIR --init FILE --balance share --lr 1e-4 --steps 600 --batch 8 --crop 96 \
         --precision bf16-mixed --out RUN \
         --loss "60%*L1 + 30%*perceptual('vgg19') + 10%*Adversarial('patch', 'relativistic', width=32)"
-    python experiments/tasks/fine_tune.py --assets DIR BEFORE=RUN [BEFORE=RUN ...]
+    python experiments/tasks/fine_tune.py --assets DIR FILE=RUN [FILE=RUN ...]
 
-BEFORE is the file that a run began from, RUN what it became. DIR of the assets holds images/benchmark with Set5, Set14
-and the published networks' scores. Adds rows to result.json beside this file, and draws fine_tune_plane.png and
-fine_tune.png.
+FILE is the weight file from which a run was initialized, RUN is the run folder. DIR of --assets has images/benchmark
+with Set5, Set14, Kodak24 and the scores of published networks. Adds rows to result.json beside this file, and draws
+fine_tune_plane.png and fine_tune.png.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 import torch
-from judge import record
+from evaluate import write_rows
 
 from lossmith.data import list_images
 from lossmith.models import load_restorer
@@ -32,73 +32,83 @@ from lossmith.tasks import SuperResolution
 from lossmith.train.evaluation import evaluate_images
 
 HERE = Path(__file__).parent
-WHICH = ("psnr_y", "ssim_y", "lpips_alex", "swd")
+TASK = "fine-tuning x4"
+METRICS = ("psnr_y", "ssim_y", "lpips_alex", "swd")
 SETS = ("Set5", "Set14")
 LABELS = {"sr_realesr_animevideov3_x4": "Real-ESRGAN animevideov3", "start": "edsr, L1"}
 PUBLISHED = {"srgan": "SRGAN", "CARN_M": "CARN-M", "ntire_imdn_baseline": "IMDN"}
-"""What they are called in the plane."""
-SHOWN = ("kodim08", (270, 250), (200, 280))
-"""A photograph of Kodak24, whose use is unrestricted, and the place that is drawn."""
+"""The labels of the published networks in the plane."""
+SHEET_CROP = ("kodim08", (270, 250), (200, 280))
+"""The photograph of Kodak24 on the sheet, whose use is unrestricted, and its crop: (top, left), (height, width)."""
+
+Arrows = dict[str, dict[str, list[tuple[float, float]]]]
+"""For each set and label, PSNR and LPIPS before and after."""
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--assets", type=Path, required=True)
-    arguments.add_argument("pairs", nargs="+", metavar="BEFORE=RUN")
-    given = arguments.parse_args()
-    benchmark = given.assets / "images" / "benchmark"
-    task = SuperResolution(4)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, required=True, help="folder with images/benchmark")
+    parser.add_argument("pairs", nargs="+", metavar="FILE=RUN", help="initial weight file and run folder")
+    args = parser.parse_args()
+    benchmark = args.assets / "images" / "benchmark"
     rows: list[dict] = []
-    arrows: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in SETS}
-    drawn: dict[str, torch.Tensor] = {}
-    for pair in given.pairs:
+    arrows: Arrows = {name: {} for name in SETS}
+    sheet: dict[str, torch.Tensor] = {}
+    for pair in args.pairs:
         before, run = (Path(part) for part in pair.split("="))
         label = LABELS.get(before.stem, before.stem)
         config = json.loads((run / "config.json").read_text())
         seconds = json.loads((run / "log.jsonl").read_text().splitlines()[-1])["seconds"]
-        tuned = {"loss": config["loss"], "steps": config["steps"], "seconds": round(seconds)}
-        for way, file, facts in (
+        settings = {"loss": config["loss"], "steps": config["steps"], "seconds": round(seconds)}
+        for method, file, method_settings in (
             (label, before, {"loss": "before"}),
-            (f"{label}, fine-tuned", run / "model.safetensors", tuned),
+            (f"{label}, fine-tuned", run / "model.safetensors", settings),
         ):
             model = load_restorer(file)[0].eval()
             for name in SETS:
-                found = list(
-                    evaluate_images(task.evaluation_set(benchmark / name), through(model), border=4, which=WHICH)
-                )
-                means = {metric: sum(row.metrics[metric] for row in found) / len(found) for metric in WHICH}
-                print(way, name, {metric: round(value, 4) for metric, value in means.items()}, flush=True)
+                means = evaluate(model, benchmark / name)
+                print(method, name, {metric: round(value, 4) for metric, value in means.items()}, flush=True)
                 arrows[name].setdefault(label, []).append((means["psnr_y"], means["lpips_alex"]))
                 for metric, value in means.items():
-                    row = {"task": "fine-tuning x4", "way": way, **facts, "set": name}
+                    row = {"task": TASK, "way": method, **method_settings, "set": name}
                     rows.append(row | {"metric": metric, "value": round(value, 4)})
-            draw(model, way, task, benchmark, drawn)
-    record("fine-tuning x4", rows)
-    save_image_sheet(drawn, HERE / "fine_tune.png")
-    drawn_plane(arrows, json.loads((benchmark / "sr_x4_anchor_scores.json").read_text()))
+            add_to_sheet(sheet, model, method, benchmark / "Kodak24")
+    write_rows(TASK, rows)
+    save_image_sheet(sheet, HERE / "fine_tune.png")
+    draw_plane(arrows, json.loads((benchmark / "sr_x4_anchor_scores.json").read_text()))
 
 
-def through(model: torch.nn.Module):
+def evaluate(model: torch.nn.Module, images: Path) -> dict[str, float]:
+    """Return the mean metrics of a network on a set."""
+    evaluation_set = SuperResolution(4).evaluation_set(images)
+    rows = list(evaluate_images(evaluation_set, build_restore(model), border=4, which=METRICS))
+    return {metric: sum(row.metrics[metric] for row in rows) / len(rows) for metric in METRICS}
+
+
+def build_restore(model: torch.nn.Module):
     return lambda batch: model(batch["input"])
 
 
-def draw(model: torch.nn.Module, way: str, task: SuperResolution, benchmark: Path, drawn: dict) -> None:
-    name, (top, left), (height, width) = SHOWN
-    shown = [file for file in list_images(benchmark / "Kodak24") if file.stem == name]
-    part = (slice(None), slice(top, top + height), slice(left, left + width))
-    for row in evaluate_images(task.evaluation_set(shown), through(model), border=4, which=("psnr_y", "lpips_alex")):
-        drawn.setdefault("truth", row.batch["target"][0][part])
-        figures = f"{row.metrics['psnr_y']:.2f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
-        drawn[f"{way}\n{figures}"] = row.pred[0][part].clamp(0, 1)
+def add_to_sheet(sheet: dict[str, torch.Tensor], model: torch.nn.Module, method: str, images: Path) -> None:
+    """Add a network's crop of the photograph to the sheet."""
+    name, (top, left), (height, width) = SHEET_CROP
+    files = [file for file in list_images(images) if file.stem == name]
+    crop = (slice(None), slice(top, top + height), slice(left, left + width))
+    evaluation_set = SuperResolution(4).evaluation_set(files)
+    for row in evaluate_images(evaluation_set, build_restore(model), border=4, which=("psnr_y", "lpips_alex")):
+        sheet.setdefault("truth", row.batch["target"][0][crop])
+        caption = f"{row.metrics['psnr_y']:.2f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
+        sheet[f"{method}\n{caption}"] = row.pred[0][crop].clamp(0, 1)
 
 
-def drawn_plane(arrows: dict, anchors: dict) -> None:
+def draw_plane(arrows: Arrows, published: dict) -> None:
+    """Draw the networks before and after fine-tuning beside the published networks."""
     panels = []
     for name in SETS:
-        dots = [
-            ScatterPoint(anchors[key][name]["psnr_y"], anchors[key][name]["lpips_alex"], label, MUTED)
+        points = [
+            ScatterPoint(published[key][name]["psnr_y"], published[key][name]["lpips_alex"], label, MUTED)
             for key, label in PUBLISHED.items()
-            if name in anchors.get(key, {})
+            if name in published.get(key, {})
         ]
         pairs = [
             (ScatterPoint(*before, label, colour, is_hollow=True), ScatterPoint(*after, "", colour))
@@ -106,7 +116,8 @@ def drawn_plane(arrows: dict, anchors: dict) -> None:
                 (HIGHLIGHT, SECOND_HIGHLIGHT), arrows[name].items(), strict=False
             )
         ]
-        panels.append(ScatterPanel(f"{name} x4", [*dots, *(dot for pair in pairs for dot in pair)], arrows=pairs))
+        all_points = [*points, *(point for pair in pairs for point in pair)]
+        panels.append(ScatterPanel(f"{name} x4", all_points, arrows=pairs))
     draw_scatter(panels, HERE / "fine_tune_plane.png")
 
 

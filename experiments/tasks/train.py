@@ -1,10 +1,10 @@
-"""Trains each task with L1 alone and with its loss for looks, from one start, for equal numbers of operations.
+"""Train each task with L1 and with its perceptual loss, from the same network and for equal numbers of operations.
 
     OMP_NUM_THREADS=1 python experiments/tasks/train.py --assets DIR --out RUNS [--tasks denoising ...] [--steps 1350]
 
-A network learns by L1 first; from there it goes on once by L1, and once by the other loss for as many fewer steps as
-its own networks cost operations: those of a step are counted, forward and backward. Trained on images/train_bsds and
-images/photos of DIR; nothing of it is judged by.
+A network is first trained with L1. Training then continues from it once with L1 and once with the other loss, with
+fewer steps in proportion to the operations of a step, forward and backward, which are counted. The training images are
+images/train_bsds and images/photos of DIR; none of them is used for evaluation.
 """
 
 import argparse
@@ -21,26 +21,26 @@ from lossmith.train import Settings, train
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--assets", type=Path, required=True)
-    arguments.add_argument("--out", type=Path, required=True)
-    arguments.add_argument("--tasks", nargs="+", choices=CASES, default=list(CASES))
-    arguments.add_argument("--steps", type=int, default=1350)
-    given = arguments.parse_args()
-    pictures = together(given.assets / "images", given.out / "pictures")
-    for name in given.tasks:
-        folder = given.out / name
-        case, folder = CASES[name], given.out / name
-        start = trained(case, "L1", case.model, pictures, folder / "start", given.steps)
-        fewer = round(given.steps * operations(case, "L1") / operations(case, case.loss))
-        for way, loss, steps in (("L1", "L1", given.steps), ("looks", case.loss, fewer)):
-            trained(case, loss, {"name": str(start)}, pictures, folder / way, steps)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, required=True, help="folder with images/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--tasks", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--steps", type=int, default=1350, help="steps of each run with L1")
+    args = parser.parse_args()
+    images = copy_training_images(args.assets / "images", args.out / "images")
+    for name in args.tasks:
+        case, folder = CASES[name], args.out / name
+        start = train_case(case, "L1", case.model, images, folder / "start", args.steps)
+        fewer = round(args.steps * count_operations(case, "L1") / count_operations(case, case.loss))
+        # "looks" is the name of the perceptual run in result.json
+        for run, loss, steps in (("L1", "L1", args.steps), ("looks", case.loss, fewer)):
+            train_case(case, loss, {"name": str(start)}, images, folder / run, steps)
 
 
-def trained(case: Case, loss: str, model: dict, pictures: Path, out: Path, steps: int) -> Path:
-    """A run of so many steps; its network's file."""
+def train_case(case: Case, loss: str, model: dict, images: Path, out: Path, steps: int) -> Path:
+    """Train a run and return its weight file."""
     settings = Settings(
-        images=str(pictures),
+        images=str(images),
         loss=loss,
         steps=steps,
         task=case.task,
@@ -57,8 +57,8 @@ def trained(case: Case, loss: str, model: dict, pictures: Path, out: Path, steps
     return out / "model.safetensors"
 
 
-def operations(case: Case, loss: str) -> float:
-    """The floating-point operations of a step for one crop, in the network and in the loss."""
+def count_operations(case: Case, loss: str) -> float:
+    """Return the floating-point operations of a step for one crop, in the network and in the loss."""
     network = build_network(scale=1, **case.model)
     with FlopCounterMode(display=False) as counter:
         network(torch.rand(1, network.in_channels, case.crop, case.crop)).sum().backward()
@@ -66,11 +66,11 @@ def operations(case: Case, loss: str) -> float:
     return counter.get_total_flops() + sum(each.forward_flops + each.backward_flops for each in plan.passes)
 
 
-def together(images: Path, folder: Path) -> Path:
-    """The training photographs of two folders in one."""
+def copy_training_images(images: Path, folder: Path) -> Path:
+    """Copy the training photographs of two folders into one and return this folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part in ("train_bsds", "photos"):
-        for file in (images / part).iterdir():
+    for source in ("train_bsds", "photos"):
+        for file in (images / source).iterdir():
             if file.suffix.lower() in (".jpg", ".png", ".webp") and not (folder / file.name).exists():
                 shutil.copy(file, folder / file.name)
     return folder

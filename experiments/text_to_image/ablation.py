@@ -1,17 +1,17 @@
-"""What each term of the fused loss brings to a text-to-image diffusion: alone beside the denoising, and left out.
+"""Measure the effect of each term of the fused loss on text-to-image diffusion: added to the denoising, and left out.
 
     LOSSMITH_WEIGHTS=DIR python experiments/text_to_image/ablation.py --out RUNS [--steps 800] [--seeds 0 1 2]
 
-Every arm trains the same network on the same pictures of shapes, level 2 (two things, how they stand, how many), in
-the same order, with the same noise: an arm differs by its formula alone. Weights are those of `imagen_fused`; a factor
-for all of them was chosen on a seed and captions of its own. One arm is the denoising for as long as all terms take.
-Controls, of one seed: a term of weight 0, which must give the denoising's own bits; a perceptual network that was
-never trained, and captions that were shuffled among the pictures. Judged is the share of
-held-out scenes that are drawn right, of 96 captions with the same noise for all arms, with paired intervals over seeds
-and captions.
+Every arm trains the same network on the same images of shapes at level 2 (two objects, their arrangement, their
+number), in the same order, with the same noise; arms differ only in their formula. The weights are those of
+`imagen_fused`; a common factor was chosen with a separate seed and separate captions. One arm trains the denoising alone
+for as long as all terms take. The controls, with one seed, are a term of weight 0, which must not change any bit of the
+result; a perceptual network with random weights; and captions that are shuffled among the images. The result is the
+fraction of held-out scenes that are generated correctly, for 96 captions with the same noise in all arms, with paired
+intervals over seeds and captions.
 
-What is trained or judged once is not trained or judged again. Writes result.json beside this file: rows of system,
-loss, seed, metric, value, seconds, megabytes.
+Existing runs and evaluations are reused. Writes result.json beside this file, with rows of system, loss, seed, metric,
+value, seconds and megabytes.
 """
 
 import argparse
@@ -36,186 +36,227 @@ from lossmith.text_to_image.shapes.oracle import ShapesOracle
 from lossmith.train import Settings, train
 
 HERE = Path(__file__).parent
-WEIGHTS = {
+TERMS = {
     "contrastive": (0.05, "ContrastiveFlow"),
     "perceptual": (0.002, "Gate()*perceptual('squeezenet')"),
     "smoothness": (5.0, "L2 @ Central"),
     "diversity": (0.01, "Dispersive"),
     "attention": (0.02, "AttentionMask('squared')"),
 }
-"""The terms of `imagen_fused` and their weights there."""
+"""The terms of `imagen_fused` and their weights in it."""
 FACTORS = (1 / 3, 1.0, 3.0)
-"""Of these weights; which is best is looked for on a seed and captions that nothing is judged on."""
-CHOSEN = 1.0  # there it was 59, 58 and 59 of 96: no factor is better than another
-CHOOSING, JUDGED = 9, 7
-"""Seeds of the captions that the factor is chosen on, also the seed of its trainings, and of those that arms are
-judged on."""
+"""The tried factors of these weights."""
+CHOSEN_FACTOR = 1.0  # the factors gave 59, 58 and 59 of 96: none is better
+FACTOR_SEED = 9
+"""The seed of the trainings and captions by which the factor is chosen."""
+EVALUATION_SEED = 7
+"""The seed of the captions on which the arms are evaluated."""
 
 
 class Arm(NamedTuple):
-    """A formula, how it is balanced, and how many times the steps of the others it is given."""
+    """A formula, its balancer, and its number of steps relative to the others."""
 
     formula: str
     balance: str | None = None
-    longer: float = 1.0
+    relative_steps: float = 1.0
 
 
-def fused(*without: str, factor: float = CHOSEN) -> str:
-    """The denoising with all terms but some."""
-    terms = [f"{factor * weight:.4g}*{term}" for name, (weight, term) in WEIGHTS.items() if name not in without]
+def fused_formula(*without: str, factor: float = CHOSEN_FACTOR) -> str:
+    """Return the denoising with all terms except the given ones."""
+    terms = [f"{factor * weight:.4g}*{term}" for name, (weight, term) in TERMS.items() if name not in without]
     return " + ".join(["imagen", *terms])
 
 
-def alone(name: str) -> str:
-    """The denoising with one term."""
-    return fused(*(other for other in WEIGHTS if other != name))
+def single_term_formula(name: str) -> str:
+    """Return the denoising with one term."""
+    return fused_formula(*(other for other in TERMS if other != name))
 
 
 ARMS = {"denoising": Arm("imagen")}
-ARMS |= {f"+ {name}": Arm(alone(name)) for name in WEIGHTS}
-ARMS |= {"all": Arm(fused()), "all, balanced": Arm("imagen_fused(shares=True)", "share")}
-ARMS |= {f"all - {name}": Arm(fused(name)) for name in WEIGHTS}
-ARMS |= {"denoising, longer": Arm("imagen", longer=1.5)}
+ARMS |= {f"+ {name}": Arm(single_term_formula(name)) for name in TERMS}
+ARMS |= {"all": Arm(fused_formula()), "all, balanced": Arm("imagen_fused(shares=True)", "share")}
+ARMS |= {f"all - {name}": Arm(fused_formula(name)) for name in TERMS}
+ARMS |= {"denoising, longer": Arm("imagen", relative_steps=1.5)}
 ARMS |= {
     "control: weight 0": Arm("imagen + 0*perceptual('squeezenet') + 0*Dispersive"),
     "control: random network": Arm("imagen + 0.002*Gate()*L1 @ SqueezeNet('fire5', weights='random')"),
     "control: shuffled captions": Arm("imagen"),
 }
-CHOICE = {f"all x {factor:.2g}": Arm(fused(factor=factor), longer=1.25) for factor in FACTORS}
-ARMS |= CHOICE
-Joint = dict[int, list[bool]]
-"""For each seed, which captions are drawn right in all that they say."""
+FACTOR_ARMS = {f"all x {factor:.2g}": Arm(fused_formula(factor=factor), relative_steps=1.25) for factor in FACTORS}
+ARMS |= FACTOR_ARMS
 COMMON = {"task": "text-to-image", "images": "shapes:2", "scale": 1, "crop": 32, "batch": 16, "lr": 1e-3}
 COMMON |= {"warmup": 100, "clip": 1.0, "val_count": 2, "log_every": 100, "checkpoint_every": 1000}
-COUNT, STEPS = 96, 25
+COUNT, SAMPLING_STEPS = 96, 25
+
+JointAccuracy = dict[int, list[bool]]
+"""For each seed, whether each caption's scene is generated correctly in all attributes."""
 
 
-def shuffled(reader: Any, captions: Sequence[str], **others: Any) -> CaptionEmbeddings:
-    """Embeddings that say of each picture what is true of another."""
-    found = CaptionEmbeddings(reader, captions, **others)
-    found.locations = np.random.default_rng(0).permutation(found.locations)
-    return found
+def shuffled_embeddings(encoder: Any, captions: Sequence[str], **options: Any) -> CaptionEmbeddings:
+    """Return embeddings that give each image the caption of another."""
+    embeddings = CaptionEmbeddings(encoder, captions, **options)
+    embeddings.locations = np.random.default_rng(0).permutation(embeddings.locations)
+    return embeddings
 
 
-def place(arm: str, seed: int, out: Path) -> Path:
-    """The run folder of an arm."""
+def run_folder(arm: str, seed: int, out: Path) -> Path:
+    """Return the run folder of an arm."""
     return out / f"{''.join(c if c.isalnum() else '_' for c in arm)}-{seed}"
 
 
-def trained(arm: str, seed: int, steps: int, folder: Path) -> None:
-    """Trains an arm, and notes its seconds and the most memory that this process has held."""
-    formula, balance, longer = ARMS[arm]
-    steps = round(longer * steps)
+def train_arm(arm: str, seed: int, steps: int, folder: Path) -> None:
+    """Train an arm, and write its CPU seconds and the peak memory of this process."""
+    formula, balance, relative_steps = ARMS[arm]
+    steps = round(relative_steps * steps)
     settings = Settings(
         loss=formula, balance=balance, seed=seed, steps=steps, val_every=steps, model={"name": "denoiser"}, **COMMON
     )
-    began = time.process_time()
-    with patch.object(caption_data, "CaptionEmbeddings", shuffled) if "shuffled" in arm else nullcontext():
+    start = time.process_time()
+    is_shuffled = "shuffled" in arm
+    with patch.object(caption_data, "CaptionEmbeddings", shuffled_embeddings) if is_shuffled else nullcontext():
         if train(settings, folder, accelerator="cpu") < steps:
-            raise SystemExit(f"{folder} was stopped; the same command goes on.")
+            raise SystemExit(f"The training of {folder} was stopped; rerun the command to resume.")
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    spent = {"seconds": round(time.process_time() - began, 1), "megabytes": round(megabytes)}
-    (folder / "spent.json").write_text(json.dumps(spent))
+    cost = {"seconds": round(time.process_time() - start, 1), "megabytes": round(megabytes)}
+    (folder / "spent.json").write_text(json.dumps(cost))
 
 
-def right(folder: Path, draw: int) -> dict[str, list[bool]]:
-    """For each of the captions, which attributes a run draws right."""
-    if (known := folder / f"right-{draw}.json").is_file():
-        return json.loads(known.read_text())
-    prompted = TextToImagePipeline.from_file(folder / "model.safetensors")
-    _, held = caption_data.CaptionData().split("shapes:2", None, 32)
-    oracle, chance = ShapesOracle(32, level="2"), np.random.default_rng(draw)
-    wanted = [held.draw(chance).caption for _ in range(COUNT)]
-    made = prompted.generate([held.captions[i] for i in wanted], range(COUNT), SamplerConfig(steps=STEPS))
-    pairs = [(oracle.scenes[n], held.scene(i)) for n, i in zip(oracle.classify(made), wanted, strict=True)]
+def accuracy_file(folder: Path, caption_seed: int) -> Path:
+    return folder / f"right-{caption_seed}.json"
+
+
+def evaluate(folder: Path, caption_seed: int) -> dict[str, list[bool]]:
+    """Return for each attribute whether each sample of a run has it right; "joint" is for all attributes."""
+    if (file := accuracy_file(folder, caption_seed)).is_file():
+        return json.loads(file.read_text())
+    pipeline = TextToImagePipeline.from_file(folder / "model.safetensors")
+    _, held_out = caption_data.CaptionData().split("shapes:2", None, 32)
+    oracle, rng = ShapesOracle(32, level="2"), np.random.default_rng(caption_seed)
+    captions = [held_out.draw(rng).caption for _ in range(COUNT)]
+    prompts = [held_out.captions[i] for i in captions]
+    samples = pipeline.generate(prompts, range(COUNT), SamplerConfig(steps=SAMPLING_STEPS))
+    pairs = [(oracle.scenes[n], held_out.scene(i)) for n, i in zip(oracle.classify(samples), captions, strict=True)]
     names = dict.fromkeys(name for _, scene in pairs for name in scene.attributes)
-    found = {n: [a.attributes.get(n) == b.attributes.get(n) for a, b in pairs] for n in names}
-    found = {"joint": [a == b for a, b in pairs], **found}
-    known.write_text(json.dumps(found))
-    return found
+    accuracy = {n: [a.attributes.get(n) == b.attributes.get(n) for a, b in pairs] for n in names}
+    accuracy = {"joint": [a == b for a, b in pairs], **accuracy}
+    file.write_text(json.dumps(accuracy))
+    return accuracy
 
 
-def interval(ours: Joint, base: Joint) -> dict[str, float]:
-    """The mean difference over the seeds that both have, and its interval of 95 %.
+def paired_difference(arm: JointAccuracy, base: JointAccuracy) -> dict[str, float]:
+    """Return the mean difference over the common seeds, and its 95 % interval.
 
-    Seeds and captions are drawn anew, the same in both.
+    The bootstrap resamples seeds and captions, with the same resamples for both.
     """
-    apart = np.array([np.subtract(ours[seed], base[seed], dtype=float) for seed in ours if seed in base])
-    chance = np.random.default_rng(0)
-    seeds, captions = (chance.integers(0, n, (2000, n)) for n in apart.shape)
-    low, high = np.quantile(apart[seeds[:, :, None], captions[:, None, :]].mean(axis=(1, 2)), [0.025, 0.975])
-    return {"difference": float(apart.mean()), "low": float(low), "high": float(high)}
+    differences = np.array([np.subtract(arm[seed], base[seed], dtype=float) for seed in arm if seed in base])
+    rng = np.random.default_rng(0)
+    seeds, captions = (rng.integers(0, n, (2000, n)) for n in differences.shape)
+    means = differences[seeds[:, :, None], captions[:, None, :]].mean(axis=(1, 2))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"difference": float(differences.mean()), "low": float(low), "high": float(high)}
 
 
-def same(one: Path, other: Path) -> bool:
-    """Whether two runs ended with the same weights, to the bit."""
+def have_equal_weights(one: Path, other: Path) -> bool:
+    """Return whether two runs ended with the same weights, to the bit."""
     a, b = (load_file(folder / "model.safetensors") for folder in (one, other))
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def table(rows: Sequence[dict[str, Any]], against: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A row an arm, as Markdown: how long it took, what it draws right, and how that compares."""
+def format_table(rows: Sequence[dict[str, Any]], differences: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Return a Markdown table with a row for each arm: CPU seconds, accuracy and differences."""
     lines = [
         "| arm (seeds) | CPU s | correct | difference to denoising | difference to all |",
         "|---|---:|---:|---:|---:|",
     ]
     for arm in dict.fromkeys(row["system"].removeprefix("lossmith: ") for row in rows):
-        if arm in CHOICE:
+        if arm in FACTOR_ARMS:
             continue
-        mine = [row for row in rows if row["system"] == f"lossmith: {arm}" and row["metric"] == "joint"]
-        seconds, value = (float(np.mean([row[key] for row in mine])) for key in ("seconds", "value"))
-        cells = [f"{arm} ({len(mine)})", f"{seconds:.0f}", f"{value:.3f}"]
-        for base in against.values():
-            found = base.get(arm)
-            cells.append("" if found is None else "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**found))
+        arm_rows = [row for row in rows if row["system"] == f"lossmith: {arm}" and row["metric"] == "joint"]
+        seconds, value = (float(np.mean([row[key] for row in arm_rows])) for key in ("seconds", "value"))
+        cells = [f"{arm} ({len(arm_rows)})", f"{seconds:.0f}", f"{value:.3f}"]
+        for by_arm in differences.values():
+            difference = by_arm.get(arm)
+            text = "{difference:+.3f} ({low:+.3f} to {high:+.3f})"
+            cells.append("" if difference is None else text.format(**difference))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines).replace("-0.", "\u22120.")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--known", action="store_true", help="of what is judged already; trains nothing")
-    given = parser.parse_args()
-    rows, joint, folders = [], {arm: {} for arm in ARMS}, {}
+class Ablation:
+    """The results of the arms.
 
-    def judged(arm: str, seed: int, draw: int) -> None:
-        folder = place(arm, seed, given.out)
-        if given.known and not (folder / f"right-{draw}.json").is_file():
+    Args:
+        out: The folder of the runs.
+        steps: The steps of an arm.
+        only_existing: Whether arms without an evaluation are skipped.
+    """
+
+    def __init__(self, out: Path, steps: int, only_existing: bool) -> None:
+        self.out, self.steps, self.only_existing = out, steps, only_existing
+        self.rows: list[dict[str, Any]] = []
+        self.joint: dict[str, JointAccuracy] = {arm: {} for arm in ARMS}
+        self.folders: dict[tuple[str, int], Path] = {}
+
+    def add(self, arm: str, seed: int, caption_seed: int) -> None:
+        """Train and evaluate an arm unless it exists, and add its rows."""
+        folder = run_folder(arm, seed, self.out)
+        if self.only_existing and not accuracy_file(folder, caption_seed).is_file():
             return
         if not (folder / "spent.json").is_file():
-            trained(arm, seed, given.steps, folder)
-        spent = json.loads((folder / "spent.json").read_text())
-        found = right(folder, draw)
-        joint[arm][seed], folders[arm, seed] = found["joint"], folder
-        for metric, values in found.items():
+            train_arm(arm, seed, self.steps, folder)
+        cost = json.loads((folder / "spent.json").read_text())
+        accuracy = evaluate(folder, caption_seed)
+        self.joint[arm][seed], self.folders[arm, seed] = accuracy["joint"], folder
+        for metric, values in accuracy.items():
             row = {"system": f"lossmith: {arm}", "loss": ARMS[arm].formula, "seed": seed, "metric": metric}
-            rows.append({**row, "value": round(float(np.mean(values)), 4), **spent, "captions": draw})
-        print(arm, seed, {k: round(float(np.mean(v)), 3) for k, v in found.items()}, flush=True)
+            self.rows.append({**row, "value": round(float(np.mean(values)), 4), **cost, "captions": caption_seed})
+        print(arm, seed, {k: round(float(np.mean(v)), 3) for k, v in accuracy.items()}, flush=True)
 
-    for arm in CHOICE:
-        judged(arm, CHOOSING, CHOOSING)
-    for arm in (arm for arm in ARMS if arm not in CHOICE):
-        for seed in given.seeds[:1] if arm.startswith("control") else given.seeds:
-            judged(arm, seed, JUDGED)
-    facts = {"steps": given.steps, "count": COUNT, "sampling": STEPS, "torch": torch.__version__}
-    against = {
-        base: {arm: interval(joint[arm], joint[base]) for arm in ARMS if joint[arm] and arm not in (base, *CHOICE)}
-        for base in ("denoising", "all")
+    def differences(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Return the differences of all arms to the denoising, and to all terms."""
+        return {
+            base: {
+                arm: paired_difference(self.joint[arm], self.joint[base])
+                for arm in ARMS
+                if self.joint[arm] and arm not in (base, *FACTOR_ARMS)
+            }
+            for base in ("denoising", "all")
+        }
+
+    def is_zero_weight_exact(self) -> bool | None:
+        """Return whether a term of weight 0 changes no bit of the weights; None if the control was not run."""
+        exact = [
+            have_equal_weights(folder, self.folders["denoising", seed])
+            for (arm, seed), folder in self.folders.items()
+            if arm == "control: weight 0"
+        ]
+        return all(exact) if exact else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--steps", type=int, default=800, help="steps of an arm")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--known", action="store_true", help="use existing evaluations only; train nothing")
+    args = parser.parse_args()
+    ablation = Ablation(args.out, args.steps, args.known)
+    for arm in FACTOR_ARMS:
+        ablation.add(arm, FACTOR_SEED, FACTOR_SEED)
+    for arm in (arm for arm in ARMS if arm not in FACTOR_ARMS):
+        for seed in args.seeds[:1] if arm.startswith("control") else args.seeds:
+            ablation.add(arm, seed, EVALUATION_SEED)
+    differences = ablation.differences()
+    record = {
+        "steps": args.steps, "count": COUNT, "sampling": SAMPLING_STEPS, "torch": torch.__version__,
+        "weight 0 has the bits of none": ablation.is_zero_weight_exact(),
+        "joint, against": differences,
+        "rows": ablation.rows,
     }
-    bits = [same(f, folders["denoising", seed]) for (arm, seed), f in folders.items() if arm == "control: weight 0"]
     path = HERE / "result.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
-    record = {
-        **facts,
-        "weight 0 has the bits of none": all(bits) if bits else None,
-        "joint, against": against,
-        "rows": rows,
-    }
     path.write_text(json.dumps({**before, "ablation": record}, indent=1) + "\n")
-    print(table(rows, against))
+    print(format_table(ablation.rows, differences))
 
 
 if __name__ == "__main__":

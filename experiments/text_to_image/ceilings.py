@@ -1,11 +1,12 @@
-"""What the judges of shapes make of real pictures, and what a network has to learn there: ceilings, chance, floors.
+"""Measure reference values of the metrics on real images: ceilings, chance and floors.
 
-    python experiments/text_to_image/ceilings.py [--pictures DIR]
+    python experiments/text_to_image/ceilings.py [--images DIR]
 
-Writes ceilings.json beside this file: for each level and side the oracle's accuracy on real pictures and by chance, the
-share of the pixels' variance that each attribute explains, and the kernel distance between two real sets. With a folder
-of captioned pictures it writes that folder's alone: the kernel distance between those to train on and those held out,
-and how near the held-out ones lie to the others, which is what a network that copies nothing is to be compared with.
+Writes ceilings.json beside this file: for each level and side of shapes, the oracle's accuracy on real images and by
+chance, the fraction of the pixel variance that each attribute explains, and the kernel distance between two sets of
+real images. With a folder of captioned images, only the values of this folder are written: the kernel distance between
+training and held-out images, and the distances of the held-out images to the training images, a reference for the
+memorisation of a network.
 """
 
 import argparse
@@ -25,63 +26,75 @@ from lossmith.text_to_image.shapes.oracle import ShapesOracle
 from lossmith.text_to_image.shapes.split import explained_variance_ratio
 
 COUNT = 960
+SIDES = (32, 64)
 
 
-def rounded(values: dict[str, float]) -> dict[str, float]:
+def round_values(values: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in values.items()}
 
 
-def of_pictures(folder: Path, side: int) -> dict[str, object]:
-    """What is to be known of captioned pictures before a network is judged on them."""
-    train, held = CaptionedImages(folder, side).split(0.15)
-    seen = [compute_image_features(each.images_of([own[0] for own in each.captions_of])) for each in (train, held)]
-    (ours, digest), (theirs, _) = seen
-    row: dict[str, object] = {"side": side, "train": len(ours), "held_out": len(theirs), "features": digest}
-    row["kid_real_against_real"] = rounded(kid(ours, theirs)._asdict())
-    half = len(theirs) // 2
-    row["memorisation_of_held_out"] = rounded(memorisation(theirs[:half], ours, theirs[half:]))
+def measure_captioned_images(folder: Path, side: int) -> dict[str, object]:
+    """Return the reference values of a folder of captioned images."""
+    train, held_out = CaptionedImages(folder, side).split(0.15)
+    (train_features, digest), (held_out_features, _) = (
+        compute_image_features(source.images_of([captions[0] for captions in source.captions_of]))
+        for source in (train, held_out)
+    )
+    row: dict[str, object] = {"side": side, "train": len(train_features), "held_out": len(held_out_features)}
+    row["features"] = digest
+    row["kid_real_against_real"] = round_values(kid(train_features, held_out_features)._asdict())
+    half = len(held_out_features) // 2
+    row["memorisation_of_held_out"] = round_values(
+        memorisation(held_out_features[:half], train_features, held_out_features[half:])
+    )
     return row
 
 
-def shapes() -> dict[str, dict[str, object]]:
-    """Each level at two sides."""
-    found = {}
+def measure_shapes(level: str, side: int) -> dict[str, object]:
+    """Return the reference values of a level of shapes at one side."""
+    shapes, oracle = ShapesDataset(side, level=level), ShapesOracle(side, level=level)
+    rng = np.random.default_rng(1)
+    captions = [shapes.draw(rng).caption for _ in range(COUNT)]
+    scenes = [shapes.scene(caption) for caption in captions]
+    row: dict[str, object] = {"side": side, "level": level, "pictures": COUNT}
+    ceiling = oracle_ceiling(oracle, shapes, count=COUNT)
+    row["ceiling"] = round_values(ceiling)
+    row["chance"] = round_values(oracle_chance(oracle, shapes.scenes))
+    images = shapes.images_of(captions, seed=2)
+    if level != "2":
+        labels = {name: [scene.attributes[name] for scene in scenes] for name in ceiling if name != "joint"}
+        row["variance_shares"] = round_values(explained_variance_ratio(images, labels))
+    features, row["features"] = compute_image_features(images)
+    rng = np.random.default_rng(3)
+    other_captions = [shapes.draw(rng).caption for _ in range(COUNT)]
+    other_features, _ = compute_image_features(shapes.images_of(other_captions, seed=4))
+    row["kid_real_against_real"] = round_values(kid(features, other_features)._asdict())
+    return row
+
+
+def measure_all_shapes() -> dict[str, dict[str, object]]:
+    """Return the reference values of each level at both sides."""
+    rows = {}
     for level in ("1", "1b", "2"):
-        for side in (32, 64):
-            real, oracle = ShapesDataset(side, level=level), ShapesOracle(side, level=level)
-            chance = np.random.default_rng(1)
-            captions = [real.draw(chance).caption for _ in range(COUNT)]
-            scenes = [real.scene(caption) for caption in captions]
-            row: dict[str, object] = {"side": side, "level": level, "pictures": COUNT}
-            row["ceiling"] = rounded(oracle_ceiling(oracle, real, count=COUNT))
-            row["chance"] = rounded(oracle_chance(oracle, real.scenes))
-            pictures = real.images_of(captions, seed=2)
-            if level != "2":
-                names = [name for name in row["ceiling"] if name != "joint"]
-                labels = {name: [scene.attributes[name] for scene in scenes] for name in names}
-                row["variance_shares"] = rounded(explained_variance_ratio(pictures, labels))
-            features, row["features"] = compute_image_features(pictures)
-            chance = np.random.default_rng(3)
-            other, _ = compute_image_features(real.images_of([real.draw(chance).caption for _ in range(COUNT)], seed=4))
-            row["kid_real_against_real"] = rounded(kid(features, other)._asdict())
-            found[f"{level} at {side} px"] = row
+        for side in SIDES:
+            rows[f"{level} at {side} px"] = row = measure_shapes(level, side)
             print(json.dumps(row), flush=True)
-    return found
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path)
-    asked = parser.parse_args()
+    parser.add_argument("--images", type=Path, help="folder of captioned images [shapes]")
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    if asked.pictures:
-        found = {f"{asked.pictures.name} at {side} px": of_pictures(asked.pictures, side) for side in (32, 64)}
-        print(json.dumps(found))
+    if args.images:
+        rows = {f"{args.images.name} at {side} px": measure_captioned_images(args.images, side) for side in SIDES}
+        print(json.dumps(rows))
     else:
-        found = shapes()
+        rows = measure_all_shapes()
     file = Path(__file__).parent / "ceilings.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
-    file.write_text(json.dumps({**before, **found}, indent=1) + "\n")
+    file.write_text(json.dumps({**before, **rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ def check_number(
     except OverflowError:
         number = math.inf
     if not abs(number) < math.inf:  # torch.compile does not support math.isfinite of a knob
-        raise ValueError(f"{name} must be a finite number{_range(low, high, open_low)}; got {value!r}.")
+        bounds = _range(low, high, open_low)
+        expected = "a positive finite number" if bounds == " positive" else f"a finite number{bounds}"
+        raise ValueError(f"{name} must be {expected}; got {value!r}.")
     if number < low or number > high or (open_low and number == low):
         raise ValueError(f"{name} must be{_range(low, high, open_low)}; got {value!r}.")
     return number

@@ -1,6 +1,6 @@
 """Text forms of values that several commands print."""
 
-__all__ = ["format_duration"]
+__all__ = ["format_duration", "format_percent"]
 
 
 def format_duration(seconds: float) -> str:
@@ -15,3 +15,14 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def format_percent(share: float) -> str:
+    """Return a share in [0, 1] in percent, with enough digits to tell it from 0 and 100.
+
+    Example:
+        >>> format_percent(0.3), format_percent(0.00012), format_percent(0.99991)
+        ('30.0', '0.012', '99.99')
+    """
+    in_range = 0.001 <= share <= 0.999 or share in (0, 1)
+    return f"{100 * share:.1f}" if in_range else f"{100 * share:.{4 if share > 0.5 else 2}g}"

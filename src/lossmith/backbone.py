@@ -78,7 +78,7 @@ class Backbone(ABC):
 @final
 @dataclass(frozen=True)
 class FeatureGeometry:
-    """How the features of a network lie in an image.
+    """The position and size of a network's features in an image.
 
     Args:
         margin: The distance from a tile's border in pixels within which features can depend on pixels outside the

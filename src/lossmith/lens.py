@@ -42,7 +42,7 @@ class Lens(nn.Module, ABC):
 
     @property
     def tiling(self) -> Tiling:
-        """How the output for an image follows from the outputs for its tiles.
+        """The way in which the output for an image follows from the outputs for its tiles.
 
         "pointwise" if each output position depends on one input position, "mean" or "sum" if the output is a mean or a
         sum over positions, None otherwise.

@@ -44,9 +44,9 @@ def test_evaluate_prints_the_mean_and_each_image_as_json(run_cli, photos, traine
     status, out, _ = run_cli("evaluate", trained, "--images", photos, "--json", "--device", "cpu")
     record = json.loads(out)
     assert status == 0
-    assert record["n"] == len(record["pictures"]) == 6
+    assert record["n"] == len(record["image_metrics"]) == 6
     for name in ("psnr_y", "psnr_rgb", "ssim_y"):
-        values = [metrics[name] for metrics in record["pictures"].values()]
+        values = [metrics[name] for metrics in record["image_metrics"].values()]
         assert record["mean"][name] == pytest.approx(sum(values) / 6)
 
 

@@ -17,13 +17,20 @@ def test_the_low_resolution_images_of_a_benchmark_are_used(tmp_path):
     save_noise(tmp_path / "HR/a.png", 64, 80), save_noise(tmp_path / "LRx4/a.png", 16, 20, seed=9)
     (pair,) = SuperResolutionPairs(tmp_path, 4)
     computed = downsample(pair.batch["target"], 4, quantize=True)
-    assert pair.name == "a" and pair.batch["input"].shape == (1, 3, 16, 20)
+    assert pair.name == "a.png" and pair.batch["input"].shape == (1, 3, 16, 20)
     assert not torch.equal(pair.batch["input"], computed)
 
 
 def test_low_resolution_images_named_as_in_div2k_are_found(tmp_path):
     save_noise(tmp_path / "HR/0801.png", 64, 80), save_noise(tmp_path / "LRx4/0801x4.png", 16, 20)
-    assert [pair.name for pair in SuperResolutionPairs(tmp_path, 4)] == ["0801"]
+    assert [pair.name for pair in SuperResolutionPairs(tmp_path, 4)] == ["0801.png"]
+
+
+def test_low_resolution_images_are_found_by_their_relative_paths(tmp_path):
+    for seed, name in enumerate(("x/1", "y/1")):
+        save_noise(tmp_path / f"HR/{name}.png", 64, 80), save_noise(tmp_path / f"LRx2/{name}x2.png", 32, 40, seed=seed)
+    inputs = [pair.batch["input"] for pair in SuperResolutionPairs(tmp_path, 2)]
+    assert len(inputs) == 2 and not torch.equal(*inputs)
 
 
 def test_low_resolution_images_of_another_scale_are_computed(tmp_path):
@@ -47,7 +54,7 @@ def test_a_low_resolution_image_of_another_size_is_skipped_and_listed(shape, rea
     if shape:
         save_noise(tmp_path / "LRx4/a.png", *shape)
     pairs = SuperResolutionPairs(tmp_path, 4)
-    assert [pair.name for pair in pairs] == ["b"]
+    assert [pair.name for pair in pairs] == ["b.png"]
     assert [reason in skipped.reason for skipped in pairs.skipped] == [True]
 
 
@@ -56,7 +63,7 @@ def test_damaged_and_tiny_images_are_skipped_and_listed(tmp_path):
     save_noise(tmp_path / "cut.jpg", 200, 200)
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:2000])
     pairs = SuperResolutionPairs(tmp_path, 2)
-    assert [pair.name for pair in pairs] == ["good"]
+    assert [pair.name for pair in pairs] == ["good.png"]
     assert ["truncated" in s.reason or "too small" in s.reason for s in pairs.skipped] == [True, True]
 
 
@@ -85,12 +92,12 @@ def test_the_error_names_the_first_file_if_no_image_can_be_used(tmp_path):
 def test_a_limit_selects_evenly_spaced_images(tmp_path):
     for i in range(9):
         save_noise(tmp_path / f"{i}.png")
-    assert [pair.name for pair in SuperResolutionPairs(tmp_path, 2, limit=3)] == ["1", "4", "7"]
+    assert [pair.name for pair in SuperResolutionPairs(tmp_path, 2, limit=3)] == ["1.png", "4.png", "7.png"]
 
 
 def test_images_with_equal_stems_get_different_names(tmp_path):
     save_noise(tmp_path / "x/a.png"), save_noise(tmp_path / "y/a.png"), save_noise(tmp_path / "y/b.png")
-    assert [pair.name for pair in SuperResolutionPairs(tmp_path, 2)] == ["x_a_png", "y_a_png", "b"]
+    assert [pair.name for pair in SuperResolutionPairs(tmp_path, 2)] == ["x/a.png", "y/a.png", "y/b.png"]
 
 
 def test_the_sample_images_are_readable_and_the_two_sets_are_disjoint():

@@ -53,7 +53,7 @@ def test_the_gradient_reaches_every_pixel(kernel):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Blur("a"), "Blur sigma must be a finite number positive; got 'a'."),
+        (lambda: Blur("a"), "Blur sigma must be a positive finite number; got 'a'."),
         (lambda: Blur(0), "Blur sigma must be positive; got 0."),
         (lambda: Downsample(0), "Downsample scale must be an integer at least 1; got 0."),
         (lambda: Downsample(2.0), "Downsample scale must be an integer at least 1; got 2.0."),

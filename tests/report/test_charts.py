@@ -40,6 +40,29 @@ def test_an_axis_of_one_value_has_a_range():
         assert axis.low < value < axis.high
 
 
+@pytest.mark.parametrize("values", [(0.6, 0.600003), (30.0, 30.0001), (-5.0, -5.00001), (1e-7, 1.0001e-7)])
+def test_nearly_equal_values_stand_in_the_middle_of_an_axis(values):
+    axis = fit_axis(values, 0, 1)
+    assert axis.high - axis.low >= 0.005 * max(map(abs, values))
+    assert all(0.4 < axis.position(value) < 0.6 for value in values)
+
+
+@pytest.mark.parametrize("values", [(0.59, 0.61), (27.9, 30.4), (0.0, 1e-9)])
+def test_values_that_differ_fill_their_axis(values):
+    axis = fit_axis(values, 0, 1)
+    assert [axis.position(value) for value in values] == pytest.approx([0.06 / 1.12, 1.06 / 1.12])
+
+
+@pytest.mark.parametrize("low", [0.0, 0.6, -0.3, 28.0, 12345.0])
+@pytest.mark.parametrize("length", [1e-4, 7e-4, 2.6e-3, 0.013, 0.9, 7.0, 1234.0])
+def test_the_texts_of_ticks_are_the_values_of_the_ticks(low, length):
+    ticks = PlotAxis(low, low + length, 0, 1).ticks()
+    step = ticks[1] - ticks[0]
+    for tick in ticks:
+        text = format_tick(tick, step).replace("\u2212", "-").replace("k", "e3").replace("M", "e6")
+        assert float(text) == pytest.approx(tick, abs=0.01 * step)
+
+
 def test_separated_labels_keep_their_distance_and_their_order():
     moved = separate_labels([100, 101, 102, 200], 14, 264)
     assert moved == sorted(moved)

@@ -107,7 +107,7 @@ def test_the_registered_name_of_a_task_is_its_name():
             "noise must be at least 0 and at most 255; got -1.0",
         ),
         (lambda: Paired(5, inputs="."), "paired scale must be one of 1, 2, 3, 4; got 5"),
-        (lambda: Paired(1, inputs="nowhere"), "'nowhere' does not exist"),
+        (lambda: Paired(1, inputs="nowhere").matcher, "'nowhere' does not exist"),
     ],
 )
 def test_invalid_arguments_of_a_task_raise_a_value_error(make, message):

@@ -36,7 +36,9 @@ def test_validation_images_are_not_in_the_training_set(folder):
     task = SuperResolution(4)
     training, validation = hold_out(list_images(folder), 1)
     trained = {str(file) for file in task.training_set(training, crop=32, seed=0).images.files}
-    assert [example.name for example in task.evaluation_set(validation)] == ["2"] and str(validation[0]) not in trained
+    assert [example.name for example in task.evaluation_set(validation)] == ["2.png"] and str(
+        validation[0]
+    ) not in trained
 
 
 def test_images_smaller_than_the_crop_are_reported(folder):

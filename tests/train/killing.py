@@ -1,4 +1,4 @@
-"""Train once without interruption and once killed with SIGKILL at random steps; a separate program, so that it may fork."""
+"""Train once without interruption and once killed at random steps; a separate program, so that it may fork."""
 
 import importlib
 import os

@@ -40,8 +40,8 @@ def test_a_symptom_in_ten_logged_steps_is_reported_once_with_remedies(metrics, s
     assert report == (
         240,
         f"The discriminator of 'Adversarial' {symptom}, from step 60 to 240. It no longer trains the network: restart, "
-        'or resume an earlier checkpoint, with penalty="r1" or a lower learning rate of the discriminator (lr=2e-05) or '
-        "a lower weight.",
+        'or resume an earlier checkpoint, with penalty="r1" or a lower learning rate of the discriminator (lr=2e-05) '
+        "or a lower weight.",
     )
 
 

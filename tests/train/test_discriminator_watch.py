@@ -77,7 +77,7 @@ def test_an_inactive_term_does_not_change_the_training(run, weights):
 def test_a_gradient_share_holds_from_the_step_in_which_the_discriminator_becomes_active(run, lines):
     loss = "80% * L1 + OnFrom(3) * 20% * Adversarial('patch', 'relativistic', width=4)"
     folder = run(loss=loss, balance="share(ema=0.0, every=1)", crop=32, steps=6, log_every=1)
-    shares = [line["balance"]["share.Adversarial"] for line in lines(folder)]
+    shares = [line["gradient_shares"]["Adversarial"] for line in lines(folder)]
     assert shares[:3] == [0.0] * 3
     assert shares[3:] == pytest.approx([0.2] * 3, rel=1e-3)
 

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from lossmith.train import RunFolder, Settings
 from lossmith._files import write_atomically
+from lossmith.train import RunFolder, Settings
 
 
 def make_settings(**other):

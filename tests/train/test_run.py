@@ -28,7 +28,7 @@ def test_a_log_line_has_every_unweighted_term_with_its_weight(run, lines):
     assert [first["step"], last["step"]] == [1, 6]
     assert set(last["terms"]) == {"L1", "TV"}
     assert last["weights"] == {"L1": 1.0, "TV": 0.1}
-    assert math.isclose(last["loss"], last["terms"]["L1"] + 0.1 * last["terms"]["TV"])
+    assert math.isclose(last["loss"], last["terms"]["L1"] + 0.1 * last["terms"]["TV"], rel_tol=1e-6)
     assert last["seconds"] >= first["seconds"]
 
 

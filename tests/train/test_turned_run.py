@@ -46,10 +46,37 @@ def test_a_balancer_makes_the_training_invariant_to_the_scale_of_a_term(run, wei
         torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_log_contains_the_balanced_weights_and_shares(run, lines):
+def test_the_log_contains_the_balanced_weights_and_their_gradient_shares(run, lines):
     rows = lines(run(**BALANCE))
-    assert all({"weight.L1", "weight.TV", "share.L1", "share.TV"} == set(row["balance"]) for row in rows)
-    assert rows[-1]["balance"]["share.TV"] == pytest.approx(1 / 11, abs=0.02)
+    assert all(set(row["weights"]) == set(row["gradient_shares"]) == {"L1", "TV"} for row in rows)
+    assert rows[-1]["gradient_shares"]["TV"] == pytest.approx(1 / 11, abs=0.03)
+    assert rows[-1]["weights"]["TV"] != 0.1  # the weight of the formula
+
+
+@pytest.mark.parametrize(
+    "options", [BALANCE, {**BALANCE, "balance": "uncertainty"}, {"loss": "L1 + 0.1*TV"}, {"accumulate": 2}]
+)
+def test_the_logged_loss_is_the_sum_of_the_terms_with_the_logged_weights(run, lines, options):
+    for row in lines(run(**options)):
+        assert row["loss"] == pytest.approx(
+            sum(row["weights"][n] * value for n, value in row["terms"].items()), rel=1e-5
+        )
+
+
+def test_the_logged_weights_of_a_knob_are_normalized_and_averaged_over_the_images(run, lines):
+    rows = lines(run(**KNOB, batch=4))
+    assert all(sum(row["weights"].values()) == pytest.approx(1, rel=1e-6) for row in rows)
+    assert all(0 < share < 1 for row in rows for share in row["gradient_shares"].values())
+
+
+def test_gradient_shares_are_those_of_the_weighted_terms(run, lines):
+    shares = [row["gradient_shares"] for row in lines(run(loss="1*L1 + 3*L1 + 0*L2"))]
+    assert shares == [pytest.approx({"L1#1": 0.25, "L1#2": 0.75, "L2": 0.0}, abs=1e-6)] * len(shares)
+
+
+@pytest.mark.parametrize("options", [BALANCE, KNOB, {"loss": "L1 + 0.1*perceptual(weights='random')", "crop": 32}])
+def test_measuring_gradient_shares_does_not_change_the_training(run, weights, options):
+    assert_same(weights(run("often", **options, log_every=1)), weights(run("seldom", **options, log_every=6)))
 
 
 @pytest.mark.parametrize("options", [{"loss": "L1 + 1*TV", "calibrate": True}, {"loss": "50%*L1 + 50%*TV"}])
@@ -65,7 +92,7 @@ def test_a_calibrated_run_has_weights_in_units_of_equal_gradient_norms(run, opti
 
 def test_a_balancer_keeps_the_shares_of_the_formula(run, lines):
     rows = lines(run(loss="80%*L1 + 20%*TV", balance="share"))
-    assert rows[-1]["balance"]["share.TV"] == pytest.approx(0.2, abs=0.02)
+    assert rows[-1]["gradient_shares"]["TV"] == pytest.approx(0.2, abs=0.02)
 
 
 def test_a_knob_without_a_range_raises(run):

@@ -12,6 +12,7 @@ from lossmith.tune.published_results import PUBLISHED, find_published_results
 from lossmith.tune.report import write_study_report
 from lossmith.tune.report.study_plot import _front_line
 
+from report.browser import CHROMIUM, measure_page
 from .test_findings import ROWS
 
 PROTOCOL = describe_protocol(4, ["psnr_y", "lpips_alex"])
@@ -97,14 +98,37 @@ def test_published_networks_stand_at_their_published_metrics(write_set5_study, t
     assert all(f"M{x.position(psnr):.1f} {y.position(lpips) - 5:.1f}" in plot for psnr, lpips in (esrgan, srgan))
 
 
-def test_a_network_outside_the_plot_has_a_label_inside(write_set5_study, tmp_path):
+def test_networks_outside_the_plot_are_named_in_one_sentence_below_the_plot(write_set5_study, tmp_path):
     folder = write_set5_study()
     for file, psnr in zip(sorted(folder.glob("trials/*/result.json")), (28.5, 28.6), strict=True):
         record = json.loads(file.read_text())
         record["metrics"]["psnr_y"] = psnr
         file.write_text(json.dumps(record))
     plot = write_study_report(folder, tmp_path / "page.html").read_text().split('<figure class="chart"')[1]
-    assert re.search(r'x="4\d\d\.\d" text-anchor="end" y="[\d.]+">NatSR lies outside: 30\.99', plot)
+    drawing, _, below = plot.partition("</figure>")
+    outside = ("SFTGAN", "SRGAN", "ESRGAN", "NatSR", "SPSR")
+    assert not [name for name in outside if f"{name}" in drawing]
+    (sentence,) = re.findall(r'<p class="hint">(Outside the plot: .*?)</p>', below)
+    assert re.search(r"NatSR \(PSNR-Y 30\.99 dB, LPIPS 0\.094\)", sentence)
+    assert all(name in sentence for name in outside)
+
+
+def test_a_plot_with_every_reference_inside_has_no_sentence_below(write_set5_study, tmp_path):
+    swd_plot = write_study_report(write_set5_study(), tmp_path / "page.html").read_text().split('<figure class="chart"')[2]
+    assert "bicubic</text>" in swd_plot and "Outside the plot" not in swd_plot
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_of_a_study_is_as_wide_as_the_screen_of_a_phone(write_set5_study, tmp_path):
+    width, wide = measure_page(write_study_report(write_set5_study(), tmp_path / "page.html"), 390)
+    assert (width <= 390, wide) == (True, [])
+
+
+def test_a_study_of_a_task_that_keeps_the_size_has_no_scale(make_search, write_study, tmp_path):
+    search = make_search(training={"task": "denoising", "scale": 1, "calibrate": False, "model": {"name": "x/y/m.pth"}})
+    text = write_study_report(write_study(search, ROWS), tmp_path / "page.html").read_text()
+    heading = text.partition("</header>")[0].partition("<body>")[2]
+    assert "denoising · initialized from y/m.pth" in heading
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
+from lossmith._format import format_percent
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import GradientShare, Weight, shares_to_weights
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = ["CalibrationReport", "TermCalibration"]
+
+MIN_SHARE = 0.01
+"""The share of the gradient below which a term has hardly any effect."""
 
 
 @final
@@ -85,8 +89,28 @@ class CalibrationReport:
     @property
     def proportion(self) -> str:
         """The shares in one line, such as "L1 1.2 : perceptual 98.8 % of the gradient"."""
-        parts = [f"{term.name} {_format_percent(term.share)}" for term in self.terms if term.share is not None]
+        parts = [f"{term.name} {format_percent(term.share)}" for term in self.terms if term.share is not None]
         return f"{' : '.join(parts)} % of the gradient" if parts else "none of the gradient"
+
+    @property
+    def comparable_shares(self) -> dict[str, float]:
+        """The shares of the terms by name, without untrained discriminators and terms without a path or a weight."""
+        compared = [
+            (calibration.name, calibration.share)
+            for calibration, term in zip(self.terms, self.loss.terms, strict=True)
+            if calibration.share and term.distance.discriminator_step is None
+        ]
+        total = sum(share for _, share in compared)
+        return {name: share / total for name, share in compared}
+
+    @property
+    def negligible_terms(self) -> tuple[str, ...]:
+        """The terms with less than 1 % of the gradient whose share is not written in the formula.
+
+        If a term has more than 99 %, all others have less than 1 %.
+        """
+        requested = {name for name, weight in zip(self.loss.names, self.loss.weights, strict=True) if weight.share}
+        return tuple(n for n, share in self.comparable_shares.items() if share < MIN_SHARE and n not in requested)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -97,6 +121,8 @@ class CalibrationReport:
                 notes.append(f"{calibration.name} has no path to the output and keeps its weight.")
             elif calibration.norm == 0:
                 notes.append(f"{calibration.name} has no gradient on these images.")
+            if calibration.name in self.negligible_terms:
+                notes.append(f"{calibration.name} has less than 1% of the gradient and thus hardly any effect.")
             if term.distance.discriminator_step is not None:
                 notes.append(
                     f"{calibration.name} has an untrained discriminator; its share changes as the discriminator trains."
@@ -134,7 +160,7 @@ class CalibrationReport:
             cosines.add_column(escape(term.name), justify="right", overflow="fold")
         for term, row in zip(self.terms, self.cosines, strict=True):
             numbers = [f"{term.value:.4g}", _format_number(term.norm), f"{100 * term.relative_std:.0f}%"]
-            numbers += ["-" if term.share is None else f"{_format_percent(term.share)}%"]
+            numbers += ["-" if term.share is None else f"{format_percent(term.share)}%"]
             table.add_row(escape(term.name), escape(term.weight), *numbers, _format_number(term.equal_weight))
             cosines.add_row(escape(term.name), *("-" if cosine is None else f"{cosine:+.2f}" for cosine in row))
         return Group(table, cosines) if len(self.terms) > 1 else table
@@ -193,11 +219,6 @@ def _to_share(weight: Weight, share: float) -> Weight:
 
 def _round(weight: Weight) -> Weight:
     return Weight(float(f"{weight.scale:.5g}"), weight.factors)  # a measurement has no more digits
-
-
-def _format_percent(share: float) -> str:
-    in_range = 0.001 <= share <= 0.999 or share in (0, 1)
-    return f"{100 * share:.1f}" if in_range else f"{100 * share:.{4 if share > 0.5 else 2}g}"
 
 
 def _format_number(value: float | None) -> str:

@@ -61,7 +61,7 @@ def run_demo(
     images, val = copy_images(training, out / "training"), copy_images(held_out, out / "held-out")
     if not train_stages(out, {**COMMON, "images": images, "val": val, "seed": seed}, console):
         return console.print("Stopped. Rerun the command to resume.")
-    runs = {run: out / run for run in ("L1", "formula")}
+    runs = {run: out / run for run in ("pixel", "perceptual")}
     compare_runs(console, runs, held_out, out / "demo.png")
     console.print(f"Report: {write_report(list(runs.values()), out / 'report.html')}")
     return console.print(f"Comparison: {out / 'demo.png'}  ({time.monotonic() - start:.0f} s in total)")
@@ -83,8 +83,8 @@ def train_stages(out: Path, common: dict[str, Any], console: "Console") -> bool:
     branch = {"steps": STEPS["branch"], "val_every": 250, "lr": 5e-4, "model": pretrained}
     stages: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("start", PIXEL_LOSS, {"steps": STEPS["start"], "val_every": STEPS["start"], "lr": 1e-3, "model": new}),
-        ("L1", PIXEL_LOSS, branch),
-        ("formula", FORMULA, branch),
+        ("pixel", PIXEL_LOSS, branch),
+        ("perceptual", FORMULA, branch),
     )
     for number, (name, loss, settings) in enumerate(stages, start=1):
         origin = "from scratch" if number == 1 else "from run 1"
@@ -107,7 +107,7 @@ def compare_runs(console: "Console", runs: dict[str, Path], images: list[Path], 
     from lossmith.train.evaluation import evaluate_images, mean_metrics
 
     task = SuperResolution(4)
-    pixel, formula = load_trained_network(runs["L1"]), load_trained_network(runs["formula"])
+    pixel, formula = load_trained_network(runs["pixel"]), load_trained_network(runs["perceptual"])
     methods: dict[str, Callable[[Batch], Tensor]] = {"bicubic": task.baseline_output}
     methods |= {PIXEL_LOSS: lambda batch: pixel(batch["input"]), FORMULA: lambda batch: formula(batch["input"])}
     own_distance = perceptual()  # the term of the formula itself, if LPIPS is not available

@@ -147,15 +147,15 @@ def evaluate_on_images(
         for row in evaluate_images(examples, restore, border=task.border, which=which, device=place)
     }
     return {
-        "what": network,
+        "network": network,
         "images": str(images),
         "task": task.name,
         "scale": task.scale,
         **({"at": at} if at else {}),
-        **({"mix_ends": True} if interpolate_outputs else {}),
+        **({"interpolate_outputs": True} if interpolate_outputs else {}),
         "n": len(rows),
         "mean": mean_metrics(list(rows.values())),
-        "pictures": rows,
+        "image_metrics": rows,
         "protocol": describe_protocol(task.border, which),
         "missing": missing,
         "skipped": [file._asdict() for file in examples.skipped],
@@ -178,10 +178,10 @@ def print_metrics(record: dict[str, Any]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(record["mean"])
-    table = Table("image", title=f"{record['what']}, x{record['scale']}, {record['images']}", title_justify="left")
+    table = Table("image", title=f"{record['network']}, x{record['scale']}, {record['images']}", title_justify="left")
     for name in names:
         table.add_column(name, justify="right")
-    for image, metrics in record["pictures"].items():
+    for image, metrics in record["image_metrics"].items():
         table.add_row(image, *(format_metric(name, metrics[name]) for name in names))
     table.add_section()
     means = (format_metric(name, record["mean"][name]) for name in names)

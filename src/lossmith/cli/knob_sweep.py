@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,10 @@ from lossmith.cli.common_options import Device, InterpolateOutputs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lossmith.knob.slider_calibration import KnobSweep
     from lossmith.metrics import MetricName
     from lossmith.models.conditioned import ConditionedNetwork
+    from lossmith.models.output_interpolation import OutputInterpolation
     from lossmith.tasks import EvaluationSet, Task
 
 __all__ = ["register"]
@@ -51,34 +53,45 @@ def print_sweep(
     """
     from rich.console import Console
 
+    from lossmith._files import write_text_atomically
     from lossmith.cli.knob_options import interpolate_ends, load_conditioned_network
     from lossmith.cli.networks import resolve_device
     from lossmith.cli.tables import print_omissions
+    from lossmith.metrics import describe_protocol, find_missing_metrics
 
     console, place = Console(highlight=False, soft_wrap=True), resolve_device(device)
     network = load_conditioned_network(source).to(place)
     model = interpolate_ends(network, source) if interpolate_outputs else network
     run = Path(source) if Path(source).is_dir() else None
     task, examples, shown = evaluation_images(network, run, images)
-    swept, used, missing = measure_knob(model, task, examples, select_metrics(metric), points, place)
+    metrics = select_metrics(metric)
+    missing = find_missing_metrics(metrics)
+    if len(missing) == len(metrics):
+        raise ValueError(f"None of the metrics can be computed. {next(iter(missing.values()))}")
+    swept = measure_knob(model, task, examples, metrics, points, place)
     count = len(swept.image_metrics)
     model.slider = swept.calibrate_slider(f"{count} image{'s' * (count != 1)} of {shown!r}")
+    used = [name for name in metrics if name not in missing]
     record = {
-        "what": source,
+        "network": source,
         "images": shown,
         "scale": model.scale,
-        "mix_ends": interpolate_outputs,
+        "interpolate_outputs": interpolate_outputs,
         **swept.to_record(),
-        "t": model.slider.positions,
+        "positions": model.slider.positions,
+        "protocol": describe_protocol(task.border, used),
+        "missing": missing,
+        "skipped": [file._asdict() for file in examples.skipped],
     }
     folder = out or (run or Path()) / ("knob_ends" if interpolate_outputs else "knob")
-    write_sweep(folder, record, swept, model, task, examples, used, missing, place)
+    write_text_atomically(folder / "sweep.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
+    draw_sweep(folder, source, swept, model, task, examples, used, place)
     if equalise if equalise is not None else images is None:
         file = run / "model.safetensors" if run else Path(source)
         store_slider(network, file)
         kind = " of interpolated outputs" * interpolate_outputs
         console.print(f"{file}: the slider{kind} is equalised by {swept.distance}.", markup=False)
-    print_omissions(console, missing, [file._asdict() for file in examples.skipped])
+    print_omissions(console, missing, record["skipped"])
     for name in ("strip.png", "curve.png", "sweep.json"):
         console.print(str(folder / name), markup=False)
 
@@ -124,24 +137,22 @@ def evaluation_images(
 
 
 def measure_knob(
-    model: Any, task: "Task", examples: "EvaluationSet", metrics: "Sequence[MetricName]", points: int, device: str
-) -> "tuple[Any, list[MetricName], dict[str, str]]":
-    """Return the metrics at all points, the names of the metrics, and the metrics that are missing, with reasons.
-
-    Raises:
-        ValueError: All metrics are missing.
-    """
+    model: "ConditionedNetwork | OutputInterpolation",
+    task: "Task",
+    examples: "EvaluationSet",
+    metrics: "Sequence[MetricName]",
+    points: int,
+    device: str,
+) -> "KnobSweep":
+    """Return the metrics at all points of the knob, with a progress bar."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from lossmith.knob import slider_calibration
-    from lossmith.metrics import find_missing_metrics
+    from lossmith.knob.slider_calibration import sweep_knob
 
-    if len(missing := find_missing_metrics(metrics)) == len(metrics):
-        raise ValueError(f"None of the metrics can be computed. {next(iter(missing.values()))}")
     with Progress(console=Console(), transient=True) as progress:
         bar = progress.add_task("sweep", total=len(examples))
-        swept = slider_calibration.sweep_knob(
+        return sweep_knob(
             model,
             task,
             examples,
@@ -150,34 +161,25 @@ def measure_knob(
             device=device,
             on_image_end=lambda _: progress.advance(bar),
         )
-    return swept, [name for name in metrics if name not in missing], missing
 
 
-def write_sweep(
+def draw_sweep(
     folder: Path,
-    record: dict[str, Any],
-    swept: Any,
-    model: Any,
+    source: str,
+    swept: "KnobSweep",
+    model: "ConditionedNetwork | OutputInterpolation",
     task: "Task",
     examples: "EvaluationSet",
-    used: "list[MetricName]",
-    missing: dict[str, str],
+    metrics: "Sequence[MetricName]",
     device: str,
 ) -> None:
-    """Write sweep.json, curve.png and strip.png."""
-    from lossmith._files import write_atomically, write_text_atomically
+    """Write curve.png and strip.png."""
+    from lossmith._files import write_atomically
     from lossmith.knob.report.sweep import draw_sweep_curves, draw_sweep_strip
-    from lossmith.metrics import describe_protocol
 
-    record = {
-        **record,
-        "protocol": describe_protocol(task.border, used),
-        "missing": missing,
-        "skipped": [file._asdict() for file in examples.skipped],
-    }
-    title = f"{record['what']} on {model.slider.images}"
-    shown = [name for name in ("psnr_y", "lpips_alex") if name in used] or used
-    write_text_atomically(folder / "sweep.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
+    assert model.slider is not None
+    title = f"{source} on {model.slider.images}"
+    shown = [name for name in ("psnr_y", "lpips_alex") if name in metrics] or metrics
     write_atomically(folder / "curve.png", lambda partial: draw_sweep_curves(swept, title, partial))
     write_atomically(
         folder / "strip.png",

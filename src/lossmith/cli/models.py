@@ -39,7 +39,7 @@ def print_networks(as_json: AsJson = False) -> None:
     table = Table("--model", "description", "--model-option", title_justify="left")
     last = [row["name"] for row in rows if ":" not in row["name"]][-1]
     for row in rows:
-        table.add_row(row["name"], row["what"], ", ".join(row["options"]), end_section=row["name"] == last)
+        table.add_row(row["name"], row["description"], ", ".join(row["options"]), end_section=row["name"] == last)
     console.print(table)
 
 
@@ -54,10 +54,10 @@ def list_networks() -> list[dict[str, Any]]:
     for name, network in NETWORKS.items():
         options = [p for p in inspect.signature(network).parameters if p != "scale"]
         first = (inspect.getdoc(network) or "").split("\n")[0].rstrip(".")
-        rows.append({"name": name, "what": first, "options": options})
+        rows.append({"name": name, "description": first, "options": options})
     for name, network in sorted(load_architectures().items(), key=lambda pair: pair[0].lower()):
         parameters = inspect.signature(network).parameters.values()
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
         options = [p.name for p in parameters if p.kind in kinds and p.name != "self"]
-        rows.append({"name": SPANDREL_PREFIX + name, "what": "architecture of spandrel", "options": options})
+        rows.append({"name": SPANDREL_PREFIX + name, "description": "architecture of spandrel", "options": options})
     return rows

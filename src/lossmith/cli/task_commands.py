@@ -19,11 +19,11 @@ PANELS = ("Search", RUN, DATA, "Task", NETWORK, OPTIMIZER, MACHINE)
 """The panels of the help, in their order."""
 
 
-def task_group(build_command: Callable[[str], Any]) -> type[TyperGroup]:
+def task_group(build: Callable[[str], Any]) -> type[TyperGroup]:
     """Return the class of a group whose commands are the tasks; a task is imported when its command is requested.
 
     Args:
-        build_command: Returns the command of a task's name.
+        build: Returns the command of a task's name.
     """
 
     class TaskGroup(TyperGroup):
@@ -32,7 +32,7 @@ def task_group(build_command: Callable[[str], Any]) -> type[TyperGroup]:
             self.commands = dict.fromkeys(TASKS)  # type: ignore[assignment]  # the names, for suggestions
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            return build_command(cmd_name) if cmd_name in TASKS else None
+            return build(cmd_name) if cmd_name in TASKS else None
 
     return TaskGroup
 

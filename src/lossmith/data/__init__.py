@@ -3,8 +3,9 @@
 from lossmith.data.blur import filter2d, gaussian_kernel, motion_kernel, sinc_kernel
 from lossmith.data.degraded import Degradation, DegradedCrops, DegradedImages
 from lossmith.data.example import Example
-from lossmith.data.image_files import SkippedFile, decode_image, hold_out, list_images, read_image
+from lossmith.data.image_files import SkippedFile, decode_image, read_image
 from lossmith.data.image_folder import ImageFolder
+from lossmith.data.image_listing import ImageFiles, hold_out, list_images
 from lossmith.data.jpeg import compress_jpeg
 from lossmith.data.masks import HoleShape, draw_mask
 from lossmith.data.noise import add_gaussian_noise, add_poisson_noise
@@ -20,6 +21,7 @@ __all__ = [
     "DegradedImages",
     "Example",
     "HoleShape",
+    "ImageFiles",
     "ImageFolder",
     "PairMatcher",
     "PairedCrops",

@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 
 from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.example import MIN_SIZE, Example
-from lossmith.data.image_files import SkippedFile, decode_image, raise_no_usable_images, select_evenly
+from lossmith.data.image_files import SkippedFile, check_image_size, decode_image, raise_no_usable_images
 from lossmith.data.image_folder import ImageFolder
+from lossmith.data.image_listing import select_evenly
 from lossmith.image import to_float
 from lossmith.resize import crop_to_multiple
 
@@ -80,26 +81,25 @@ class DegradedImages:
     ) -> None:
         self.files = select_evenly(images, limit)
         self.degrade, self.multiple = degrade, multiple
-        self.skipped: list[SkippedFile] = []
+        self.skipped: list[SkippedFile] = list(self.files.skipped)
 
     def __len__(self) -> int:
         """Return the number of files, unusable ones included."""
         return len(self.files)
 
     def __iter__(self) -> Iterator[Example]:
-        self.skipped = []
+        self.skipped = list(self.files.skipped)
         for index, file in enumerate(self.files):
             try:
                 target = crop_to_multiple(to_float(decode_image(file)), self.multiple)[None]
-                height, width = target.shape[-2:]
-                if min(height, width) < MIN_SIZE:
-                    raise ValueError(f"{width}x{height} px is too small; the minimum is {MIN_SIZE}x{MIN_SIZE} px")
+                check_image_size(target.shape[-2], target.shape[-1], MIN_SIZE)
                 degraded = self.degrade(target, torch_generator_from(np.random.default_rng([index])))
-                yield Example(file.stem, {**degraded, "target": target})
+                yield Example(self.files.name(file), {**degraded, "target": target})
             except ValueError as error:
                 self.skipped.append(SkippedFile(str(file), str(error)))
-        if len(self.skipped) == len(self.files):
-            raise_no_usable_images(len(self.files), self.skipped)
+        unusable = self.skipped[len(self.files.skipped) :]
+        if len(unusable) == len(self.files):
+            raise_no_usable_images(len(unusable), unusable)
 
 
 def torch_generator_from(rng: np.random.Generator) -> torch.Generator:

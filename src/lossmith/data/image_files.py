@@ -1,26 +1,26 @@
-"""Image files: find them in a folder, hold some out, decode them."""
+"""Image files: decode them, with one list of reasons for those that cannot be used."""
 
-import os
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from lossmith.image import pil_to_tensor, to_float
+from lossmith.image import from_pil, pil_to_tensor, to_float
 
 __all__ = [
     "SkippedFile",
+    "check_image_size",
     "decode_image",
-    "hold_out",
-    "list_images",
+    "open_image",
     "raise_no_usable_images",
     "read_image",
     "read_image_size",
-    "select_evenly",
+    "read_image_with_alpha",
 ]
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
@@ -35,75 +35,13 @@ class SkippedFile(NamedTuple):
     reason: str
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Return all image files (PNG, JPEG, WebP, BMP, TIFF) in a folder and its subfolders, sorted.
-
-    Hidden files and folders are left out. If the folder has a subfolder ``HR``, as benchmarks with ``HR/`` and
-    ``LRx4/`` do, only the images in ``HR`` are returned.
-
-    Raises:
-        ValueError: The folder does not exist or contains no image.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        problem = "is a file" if root.exists() else "does not exist"
-        raise ValueError(f"Expected a folder of images; {str(folder)!r} {problem}. Give the folder that contains them.")
-    top = root / "HR" if (root / "HR").is_dir() else root
-    found: list[Path] = []
-    visited: set[str] = set()
-    errors: list[OSError] = []
-    for directory, folders, files in os.walk(top, followlinks=True, onerror=errors.append):
-        if (real := os.path.realpath(directory)) in visited:  # a symbolic link to a parent folder
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = (name for name in files if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES)
-        found += [Path(directory) / name for name in names]
-    found += [Path(error.filename) for error in errors]  # unreadable folders are reported among the skipped files
-    if not found:
-        raise ValueError(
-            f"{str(folder)!r} contains no images (PNG, JPEG, WebP, BMP or TIFF). Add some, or give another folder."
-        )
-    return sorted(found)
-
-
-def hold_out(files: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:
-    """Split files into training files and `count` validation files, evenly spaced.
-
-    Returns:
-        The training files and the held-out files.
-
-    Raises:
-        ValueError: No training file or no validation file would remain.
-
-    Example:
-        >>> hold_out([Path(name) for name in "abcd"], 1)
-        ([PosixPath('a'), PosixPath('b'), PosixPath('d')], [PosixPath('c')])
-    """
-    if not 0 < count < len(files):
-        raise ValueError(f"The number of held-out images must be from 1 to {len(files) - 1}; got {count}.")
-    chosen = {(2 * i + 1) * len(files) // (2 * count) for i in range(count)}
-    return [f for i, f in enumerate(files) if i not in chosen], [files[i] for i in sorted(chosen)]
-
-
-def select_evenly(images: str | Path | Sequence[Path], limit: int | None = None) -> list[Path]:
-    """Return the image files of a folder, or the given files; with a limit at most that many, evenly spaced.
-
-    Raises:
-        ValueError: The folder does not exist or contains no image.
-    """
-    files = list_images(images) if isinstance(images, str | Path) else list(images)
-    return hold_out(files, limit)[1] if limit is not None and limit < len(files) else files
-
-
 def decode_image(file: Path) -> Tensor:
     """Return the stored values of an image file, (3, H, W), uint8 or uint16; see :func:`lossmith.image.pil_to_tensor`.
 
     Raises:
         ValueError: The file cannot be decoded; the message is the reason.
     """
-    with _open_image(file) as image:
+    with open_image(file) as image:
         return pil_to_tensor(image)
 
 
@@ -123,14 +61,39 @@ def read_image(file: Path, role: str = "") -> Tensor:
         raise ValueError(f"{role}{str(file)!r} cannot be read as an image: {error}.") from error
 
 
+def read_image_with_alpha(file: Path) -> tuple[Tensor, Tensor | None]:
+    """Return the colours of an image file, (3, H, W) in [0, 1], and its alpha channel, (1, H, W), or None if opaque.
+
+    The colours are not composed on a background.
+
+    Raises:
+        ValueError: The file cannot be decoded; the message is the reason.
+    """
+    with open_image(file) as image:
+        upright = ImageOps.exif_transpose(image)
+        if not upright.has_transparency_data:
+            return from_pil(upright), None
+        rgba = upright.convert("RGBA")
+        return from_pil(rgba.convert("RGB")), from_pil(rgba.getchannel("A"))[:1]
+
+
 def read_image_size(file: Path) -> tuple[int, int]:
-    """Return height and width from the header of an image file, before the EXIF orientation is applied.
+    """Return height and width of the upright image from the header of an image file.
 
     Raises:
         ValueError: The header cannot be read; the message is the reason.
     """
-    with _open_image(file) as image:
-        return image.height, image.width
+    with open_image(file) as image:
+        # Pillow turns the size of a TIFF itself, and would decode a whole PNG to search for EXIF data after the pixels
+        has_header = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        is_turned = has_header and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return (image.width, image.height) if is_turned else (image.height, image.width)
+
+
+def check_image_size(height: int, width: int, minimum: int) -> None:
+    """Raise ValueError if a side of an image is less than `minimum` pixels; the message is the reason."""
+    if min(height, width) < minimum:
+        raise ValueError(f"{width}x{height} px is too small; the minimum is {minimum}x{minimum} px")
 
 
 def raise_no_usable_images(count: int, skipped: Sequence[SkippedFile]) -> NoReturn:
@@ -140,15 +103,16 @@ def raise_no_usable_images(count: int, skipped: Sequence[SkippedFile]) -> NoRetu
 
 
 @contextmanager
-def _open_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image file with Pillow and raise every failure as a ValueError with a short reason."""
+def open_image(source: Path | bytes) -> Iterator[Image.Image]:
+    """Open an image file, or the content of one, with Pillow; every failure is a ValueError with a short reason."""
     try:
-        if file.is_dir():
+        if isinstance(source, Path) and source.is_dir():
             raise ValueError("the folder cannot be read")
-        if file.stat().st_size == 0:
+        if not (source if isinstance(source, bytes) else source.stat().st_size):
             raise ValueError("the file is empty")
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
         # Pillow warns of unusual metadata, once for each image; the warnings would flood the log of a training
-        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=IMAGE_FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(opened, formats=IMAGE_FORMATS) as image:
             yield image
     except UnidentifiedImageError as error:
         raise ValueError("the content is not an image") from error

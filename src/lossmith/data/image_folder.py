@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from lossmith.data.image_files import SkippedFile, decode_image, raise_no_usable_images, read_image_size
+from lossmith.data.image_files import (
+    SkippedFile,
+    check_image_size,
+    decode_image,
+    raise_no_usable_images,
+    read_image_size,
+)
 
 __all__ = ["ImageFolder"]
 
@@ -36,9 +42,7 @@ class ImageFolder:
         self._cache: dict[int, Tensor] = {}
         for file in files:
             try:
-                height, width = read_image_size(file)
-                if min(height, width) < min_size:
-                    raise ValueError(f"{width}x{height} px is too small; the minimum is {min_size}x{min_size} px")
+                check_image_size(*read_image_size(file), min_size)
                 self.files.append(file)
             except ValueError as error:
                 self._skipped.append(SkippedFile(str(file), str(error)))

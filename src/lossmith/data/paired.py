@@ -11,7 +11,15 @@ from torch.utils.data import Dataset
 
 from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.example import MIN_SIZE, Example
-from lossmith.data.image_files import SkippedFile, decode_image, list_images, read_image_size, select_evenly
+from lossmith.data.image_files import (
+    SkippedFile,
+    check_image_size,
+    decode_image,
+    raise_no_usable_images,
+    read_image_size,
+)
+from lossmith.data.image_listing import ImageFiles, list_images, select_evenly
+from lossmith.data.pair_names import pair_by_name
 from lossmith.data.super_resolution import check_crop_size
 from lossmith.image import to_float
 
@@ -20,41 +28,24 @@ __all__ = ["PairMatcher", "PairedCrops", "PairedImages"]
 
 @final
 class PairMatcher:
-    """Finds the input image of each target image by its stem, in any image format.
+    """Finds the input image of each target image by its path below the folder, in any image format.
 
-    If several inputs share the stem, the one whose folder has the same name as the target's folder is used.
+    See :func:`lossmith.data.pair_names.pair_by_name` for the names. If one of the two folders lies in the other, its
+    images do not belong to the outer one.
 
     Args:
         inputs: Folder of the input images.
         scale: Size of a target divided by the size of its input.
+        targets: Folder of the target images, to which the paths of targets are relative; None for the root of the
+            targets that are matched.
 
     Raises:
         ValueError: The folder does not exist or contains no image.
     """
 
-    def __init__(self, inputs: str | Path, scale: int) -> None:
+    def __init__(self, inputs: str | Path, scale: int, *, targets: str | Path | None = None) -> None:
         self.folder, self.scale = Path(inputs), scale
-        self.by_stem: dict[str, list[Path]] = {}
-        for file in list_images(inputs):
-            self.by_stem.setdefault(file.stem, []).append(file)
-
-    def find_input(self, target: Path) -> Path:
-        """Return the input file of a target file.
-
-        Raises:
-            ValueError: The match does not exist, is ambiguous, or has the wrong size; the message is the reason.
-        """
-        found = self.by_stem.get(target.stem, [])
-        if len(found) > 1:
-            found = [file for file in found if file.parent.name == target.parent.name]
-        if len(found) != 1:
-            number = "several images" if found else "no image"
-            raise ValueError(f"{str(self.folder)!r} contains {number} named {target.stem!r}")
-        (height, width), (h, w) = read_image_size(target), read_image_size(found[0])
-        if (h * self.scale, w * self.scale) != (height, width):
-            factor = f"1/{self.scale} of " if self.scale > 1 else ""
-            raise ValueError(f"the input image has {w}x{h} px, but must have {factor}{width}x{height} px")
-        return found[0]
+        self.inputs, self.targets = list_images(inputs), None if targets is None else Path(targets)
 
     def match(self, targets: Sequence[Path], *, min_size: int = 1) -> tuple[list[tuple[Path, Path]], list[SkippedFile]]:
         """Return the pairs (target, input), and the targets without an input or smaller than `min_size` pixels.
@@ -62,22 +53,71 @@ class PairMatcher:
         Raises:
             ValueError: There is no pair.
         """
-        pairs, skipped = [], []
-        for target in targets:
+        pairs, skipped = self.match_names(targets)
+        usable = []
+        for target, low in pairs.items():
             try:
-                if min(read_image_size(target)) < min_size:
-                    raise ValueError(f"the image is smaller than {min_size}x{min_size} px")
-                pairs.append((target, self.find_input(target)))
+                check_pair(target, low, self.scale, min_size=min_size)
+                usable.append((target, low))
             except ValueError as error:
                 skipped.append(SkippedFile(str(target), str(error)))
-        if pairs:
-            return pairs, skipped
+        order = {str(target): index for index, target in enumerate(targets)}
+        skipped.sort(key=lambda each: order[each.file])
+        if usable:
+            return usable, skipped
         if not skipped:
             raise ValueError("PairMatcher needs at least one target; got none.")
         raise ValueError(
             f"None of the {len(targets)} images has a matching input image; the first is {skipped[0].file!r}: "
             f"{skipped[0].reason}. Inputs and targets are matched by file name."
         )
+
+    def match_names(self, targets: Sequence[Path]) -> tuple[dict[Path, Path], list[SkippedFile]]:
+        """Return the input file of each target file, and the targets without one; no file is read."""
+        root = self.targets or (targets if isinstance(targets, ImageFiles) else ImageFiles(targets)).root
+        listing, inputs = ImageFiles(targets, root), self.inputs
+        outer, inner = root.resolve(), self.folder.resolve()
+        if outer != inner and inner.is_relative_to(outer):
+            listing = listing.exclude(inputs, f"the image is an input, of {str(self.folder)!r}")
+        elif outer != inner and outer.is_relative_to(inner):
+            kept = (file for file in inputs if not file.resolve().is_relative_to(outer))
+            inputs = ImageFiles(kept, self.folder)
+        pairs, skipped = pair_by_name(listing, inputs, self.scale)
+        return pairs, [*listing.skipped, *skipped]
+
+
+def check_pair(target: Path, low: Path, scale: int, *, min_size: int = 1) -> None:
+    """Raise ValueError if the upright sizes of two files do not fit, or the target is smaller than `min_size` pixels.
+
+    The sizes are those of the headers. If these do not fit, both files are decoded, since a header may lack the
+    orientation.
+    """
+    try:
+        _check_sizes(read_image_size(target), read_image_size(low), scale, min_size)
+    except ValueError:
+        _check_sizes(tuple(decode_image(target).shape[1:]), tuple(decode_image(low).shape[1:]), scale, min_size)
+
+
+def read_pair(target: Path, low: Path, scale: int) -> tuple[Tensor, Tensor]:
+    """Return the stored values of a target and of its input.
+
+    Raises:
+        ValueError: A file cannot be decoded, or the sizes do not fit; the message is the reason.
+    """
+    try:
+        images = decode_image(target), decode_image(low)
+    except ValueError as error:
+        raise ValueError(f"the image or its input cannot be decoded: {error}") from error
+    _check_sizes(tuple(images[0].shape[1:]), tuple(images[1].shape[1:]), scale, 1)
+    return images
+
+
+def _check_sizes(target: tuple[int, ...], low: tuple[int, ...], scale: int, min_size: int) -> None:
+    (height, width), (h, w) = target, low
+    check_image_size(height, width, min_size)
+    if (h * scale, w * scale) != (height, width):
+        factor = f"1/{scale} of " if scale > 1 else ""
+        raise ValueError(f"the input image has {w}x{h} px, but must have {factor}{width}x{height} px")
 
 
 @final
@@ -123,10 +163,15 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
     @property
     def skipped(self) -> list[SkippedFile]:
         """The target files that could not be used so far, with the reasons."""
-        damaged = self._damaged.nonzero().flatten().tolist()
-        return self.unmatched + [
-            SkippedFile(str(self.pairs[index][0]), "the image or its input cannot be decoded") for index in damaged
-        ]
+        found = list(self.unmatched)
+        for index in self._damaged.nonzero().flatten().tolist():
+            try:
+                read_pair(*self.pairs[index], self.scale)  # a worker process shares only the mark, not the reason
+                reason = "the image or its input was temporarily unreadable"
+            except ValueError as error:
+                reason = str(error)
+            found.append(SkippedFile(str(self.pairs[index][0]), reason))
+        return found
 
     def _read_pair(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the target and the input at an index, or the next pair that can be decoded."""
@@ -135,8 +180,7 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
             if self._damaged[candidate]:
                 continue
             try:
-                target, low = (decode_image(file) for file in self.pairs[candidate])
-                return target, low
+                return read_pair(*self.pairs[candidate], self.scale)
             except ValueError:
                 self._damaged[candidate] = 1
         raise ValueError(f"None of the {len(self.pairs)} pairs can be decoded; the first is {self.pairs[0][0]}.")
@@ -152,11 +196,13 @@ class PairedImages:
         limit: Largest number of pairs, evenly spaced over the files. None uses all.
 
     Raises:
-        ValueError: There is no pair.
+        ValueError: There is no pair; during iteration, no pair can be decoded.
     """
 
     def __init__(self, targets: str | Path | Sequence[Path], matcher: PairMatcher, *, limit: int | None = None) -> None:
-        self.pairs, self.unmatched = matcher.match(select_evenly(targets, limit), min_size=MIN_SIZE)
+        self.files, self.scale = select_evenly(targets, limit), matcher.scale
+        self.pairs, unmatched = matcher.match(self.files, min_size=MIN_SIZE)
+        self.unmatched = [*self.files.skipped, *unmatched]
         self.skipped: list[SkippedFile] = list(self.unmatched)
 
     def __len__(self) -> int:
@@ -165,10 +211,13 @@ class PairedImages:
 
     def __iter__(self) -> Iterator[Example]:
         self.skipped = list(self.unmatched)
-        for target, low in self.pairs:
+        for file, low_file in self.pairs:
             try:
-                pair = {"input": to_float(decode_image(low))[None], "target": to_float(decode_image(target))[None]}
+                target, low = (to_float(image)[None] for image in read_pair(file, low_file, self.scale))
             except ValueError as error:
-                self.skipped.append(SkippedFile(str(target), str(error)))
+                self.skipped.append(SkippedFile(str(file), str(error)))
                 continue
-            yield Example(target.stem, pair)
+            yield Example(self.files.name(file), {"input": low, "target": target})
+        damaged = self.skipped[len(self.unmatched) :]
+        if len(damaged) == len(self.pairs):
+            raise_no_usable_images(len(damaged), damaged)

@@ -1,6 +1,5 @@
 """Pairs of a low-resolution and a high-resolution image: training crops, and evaluation pairs of the benchmarks."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
@@ -13,13 +12,14 @@ from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.example import MIN_SIZE, Example
 from lossmith.data.image_files import (
     SkippedFile,
+    check_image_size,
     decode_image,
-    list_images,
     raise_no_usable_images,
     read_image_size,
-    select_evenly,
 )
 from lossmith.data.image_folder import ImageFolder
+from lossmith.data.image_listing import list_images, select_evenly
+from lossmith.data.pair_names import pair_by_name
 from lossmith.image import to_float
 from lossmith.resize import crop_to_multiple, downsample
 
@@ -87,10 +87,10 @@ class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
 class SuperResolutionPairs:
     """Evaluation pairs of a folder or of files: each an :class:`Example` with "input" and "target".
 
-    If the folder has the subfolder ``HR`` and beside it ``LRx4`` (for scale 4; files with the same stem, or the stem
-    and "x4" as in DIV2K), the low-resolution images are read from ``LRx4``, as benchmarks provide them. Otherwise the
-    high-resolution image is cropped to a multiple of the scale and downsampled by MATLAB's bicubic interpolation in
-    8 bits. Images may differ in size; unusable ones are skipped and listed.
+    If the folder has the subfolder ``HR`` and beside it ``LRx4`` (for scale 4; files with the same relative path, or
+    with "x4" at its end as in DIV2K), the low-resolution images are read from ``LRx4``, as benchmarks provide them.
+    Otherwise the high-resolution image is cropped to a multiple of the scale and downsampled by MATLAB's bicubic
+    interpolation in 8 bits. Images may differ in size; unusable ones are skipped and listed.
 
     Args:
         images: A folder, or files.
@@ -102,40 +102,36 @@ class SuperResolutionPairs:
     """
 
     def __init__(self, images: str | Path | Sequence[Path], scale: int, *, limit: int | None = None) -> None:
+        self.files, self.scale = select_evenly(images, limit), scale
+        self.skipped: list[SkippedFile] = list(self.files.skipped)
+        self.low_resolution: dict[Path, Path] | None = None
         folder = Path(images) if isinstance(images, str | Path) else None
-        all_files = select_evenly(images)
-        names = dict(zip(all_files, _unique_names(all_files), strict=True))
-        self.files = select_evenly(all_files, limit)
-        self.names = [names[file] for file in self.files]
-        self.scale = scale
-        self.skipped: list[SkippedFile] = []
-        self.low_resolution = _by_stem(folder / f"LRx{scale}") if folder and (folder / "HR").is_dir() else None
+        if folder and (folder / "HR").is_dir() and (folder / f"LRx{scale}").is_dir():
+            self.low_resolution = pair_by_name(self.files, list_images(folder / f"LRx{scale}"), scale)[0]
 
     def __len__(self) -> int:
         """Return the number of files, unusable ones included."""
         return len(self.files)
 
     def __iter__(self) -> Iterator[Example]:
-        self.skipped = []
-        for name, file in zip(self.names, self.files, strict=True):
+        self.skipped = list(self.files.skipped)
+        for file in self.files:
             try:
-                yield Example(name, self._read_pair(file))
+                yield Example(self.files.name(file), self._read_pair(file))
             except ValueError as error:
                 self.skipped.append(SkippedFile(str(file), str(error)))
-        if len(self.skipped) == len(self.files):
-            raise_no_usable_images(len(self.files), self.skipped)
+        unusable = self.skipped[len(self.files.skipped) :]
+        if len(unusable) == len(self.files):
+            raise_no_usable_images(len(unusable), unusable)
 
     def _read_pair(self, file: Path) -> dict[str, Tensor]:
-        height, width = read_image_size(file)
-        if min(height, width) < MIN_SIZE:
-            raise ValueError(f"{width}x{height} px is too small; the minimum is {MIN_SIZE}x{MIN_SIZE} px")
+        check_image_size(*read_image_size(file), MIN_SIZE)
         target = crop_to_multiple(to_float(decode_image(file)), self.scale)[None]
         if self.low_resolution is None:
             return {"input": downsample(target, self.scale, quantize=True), "target": target}
-        low = self.low_resolution.get(file.stem) or self.low_resolution.get(f"{file.stem}x{self.scale}")
-        if low is None:
+        if file not in self.low_resolution:
             raise ValueError(f"LRx{self.scale} has no image of this name")
-        image = to_float(decode_image(low))[None]
+        image = to_float(decode_image(self.low_resolution[file]))[None]
         if (image.shape[-2] * self.scale, image.shape[-1] * self.scale) != target.shape[-2:]:
             raise ValueError(
                 f"the low-resolution image has {image.shape[-1]}x{image.shape[-2]} px, which is not "
@@ -148,13 +144,3 @@ def check_crop_size(size: int, scale: int) -> None:
     """Raise ValueError if the side of a crop is not a positive multiple of the scale."""
     if size < 1 or size % scale:
         raise ValueError(f"The crop size must be a positive multiple of the scale, {scale}; got {size}.")
-
-
-def _by_stem(folder: Path) -> dict[str, Path] | None:
-    return {file.stem: file for file in list_images(folder)} if folder.is_dir() else None
-
-
-def _unique_names(files: Sequence[Path]) -> list[str]:
-    """Return the stems of files; a stem that occurs twice is prefixed with the folder's name."""
-    stems = Counter(file.stem for file in files)
-    return [file.stem if stems[file.stem] == 1 else "_".join(file.parts[-2:]).replace(".", "_") for file in files]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lossmith.doctor import call_checks, gradient_checks, module_checks, value_checks
+from lossmith.doctor import balance_checks, call_checks, gradient_checks, module_checks, value_checks
 from lossmith.doctor.example_inputs import (
     Inputs,
     find_image_inputs,
@@ -88,7 +88,7 @@ def _examine(loss: Loss, inputs: Mapping[str, Tensor] | None, shape: Sequence[in
     if correct and (inputs is None or "pred" in inputs):
         size = (shape[2], shape[3]) if shape else _find_size(hybrid)
         first = None if inputs is None else first_images(hybrid, inputs, min_batch_size(hybrid))
-        yield from value_checks.check_balance(hybrid, correct, first, size)
+        yield from balance_checks.check_balance(hybrid, correct, first, size)
 
 
 def _examine_term(

@@ -1,12 +1,11 @@
-"""Checks of a term's value: range, batch dependence, resolution, direction, and the balance of the terms."""
+"""Checks of a term's value: range, batch dependence, resolution and direction."""
 
 from collections.abc import Iterator, Mapping
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.doctor.edge_cases import FINITE_CASES
-from lossmith.doctor.example_inputs import find_image_inputs, make_inputs
+from lossmith.doctor.example_inputs import find_image_inputs
 from lossmith.doctor.probe import ProbeResult, TermProbe
 from lossmith.doctor.report import Finding
 from lossmith.formula.loss import Loss
@@ -15,7 +14,6 @@ from lossmith.lens import Features
 from lossmith.losses.external import External
 
 __all__ = [
-    "check_balance",
     "check_batch_independence",
     "check_direction",
     "check_input_range",
@@ -25,9 +23,6 @@ __all__ = [
 
 _NETWORK_OUTPUTS = ("pred", "other", "prior")
 """Inputs that an untrained network makes, whose range is only a warning."""
-
-_MAX_RATIO = 1000.0
-"""The ratio of weighted gradient norms above which the smaller term has no effect."""
 
 
 def check_input_range(loss: Loss, inputs: Mapping[str, Tensor]) -> Iterator[Finding]:
@@ -107,49 +102,3 @@ def check_direction(probe: TermProbe, result: ProbeResult) -> Iterator[Finding]:
             "training would increase the difference.",
             "The callable is a similarity: use one minus it, or give it a negative weight.",
         )
-
-
-def check_balance(
-    loss: Loss, names: list[str], inputs: Mapping[str, Tensor] | None, size: tuple[int, int]
-) -> Iterator[Finding]:
-    """Check that the weighted gradient norms of the terms at the prediction differ by less than a factor of 1000.
-
-    Args:
-        loss: The loss.
-        names: The terms to compare.
-        inputs: The inputs; None for made-up images.
-        size: The size of made-up images.
-    """
-    if inputs is None:
-        inputs = _blur_images(make_inputs(loss, size))
-    if len(names) < 2 or "pred" not in inputs:
-        return
-    norms, terms = {}, dict(zip(loss.names, loss.terms, strict=True))
-    for name, gradient in loss.gradients(inputs).items():
-        term = terms[name]
-        is_trained = term.distance.discriminator_step is None  # a discriminator's gradient changes as it trains
-        if name in names and not term.weight.knobs and is_trained:
-            norms[name] = abs(term.weight.scale) * float(gradient.double().norm())
-    norms = {name: norm for name, norm in norms.items() if 0 < norm < float("inf")}
-    if len(norms) < 2:
-        return
-    strongest, weakest = max(norms, key=lambda n: norms[n]), min(norms, key=lambda n: norms[n])
-    if norms[strongest] > _MAX_RATIO * norms[weakest]:
-        yield Finding(
-            "warning",
-            "balance",
-            strongest,
-            f"Its weighted gradient norm is {norms[strongest] / norms[weakest]:,.0f} times that of '{weakest}', which "
-            "then has no effect.",
-            f"Lower the weight of '{strongest}' or raise that of '{weakest}'.",
-        )
-
-
-def _blur_images(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Replace noise by large shapes with little noise, since networks respond weakly to pure noise."""
-    images = {n: t for n, t in inputs.items() if t.dim() == 4 and t.shape[1] == 3 and min(t.shape[2:]) >= 16}
-    blurred = {
-        n: F.interpolate(F.adaptive_avg_pool2d(t, 8) * 4 - 1.5, t.shape[2:], mode="bilinear", align_corners=False)
-        for n, t in images.items()
-    }
-    return inputs | {n: (blurred[n] * 0.95 + 0.05 * t).clamp(0, 1) for n, t in images.items()}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lossmith.engine.low_memory_ops import LowMemoryOps
-from lossmith.engine.second_derivatives import is_transformed
+from lossmith.engine.second_derivatives import is_transformed, outside_transforms
 
 __all__ = ["FeatureExtractor", "LayerInfo", "inspect_layers"]
 
@@ -76,7 +76,7 @@ def inspect_layers(model: nn.Module, image_size: int) -> dict[str, LayerInfo]:
 
     hooks = [part.register_forward_hook(partial(record, name)) for name, part in model.named_modules() if name]
     try:
-        with torch.inference_mode(False), torch.no_grad():
+        with outside_transforms():
             model(torch.empty(2, 3, image_size, image_size, device="meta"))
     finally:
         for hook in hooks:

@@ -5,13 +5,14 @@ an input would count as constant there, and the derivative would lack its part w
 hangs on a link: an empty sum whose graph leads to the inputs and which holds none of their memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["is_transformed", "link_to", "refuse_second_derivative"]
+__all__ = ["is_transformed", "link_to", "outside_transforms", "refuse_second_derivative"]
 
 
 def is_transformed() -> bool:
@@ -20,6 +21,19 @@ def is_transformed() -> bool:
     Custom autograd functions give way to PyTorch's own operators then, which have all derivatives and batching rules.
     """
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+@contextmanager
+def outside_transforms() -> Iterator[None]:
+    """Create tensors that outlive the caller's inference mode and transforms of `torch.func`, such as cached weights."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        if is_transformed():
+            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack  # the import takes a while
+
+            stack.enter_context(temporarily_clear_interpreter_stack())
+        yield
 
 
 def link_to(tensors: Iterable[Tensor]) -> Tensor | None:

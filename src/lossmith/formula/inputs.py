@@ -52,7 +52,8 @@ def check_inputs(terms: Sequence[Term], names: Sequence[str], inputs: Mapping[st
         inputs: The inputs by name.
 
     Raises:
-        ValueError: An input is missing, not a tensor, empty, a single image, or of an integer type.
+        ValueError: An input is missing, not a tensor, empty, of an integer type, or not (N, C, H, W) where images are
+            read.
     """
     for name, term in zip(names, terms, strict=True):
         if missing := term.input_names - inputs.keys() - set(term.inputs.values()):
@@ -81,7 +82,7 @@ def _check_input(name: str, term: Term, parameter: str, input_name: str, inputs:
 
 
 def check_image_batch(name: str, tensor: Tensor) -> None:
-    """Raise ValueError if an input is a single image or of an integer type.
+    """Raise ValueError unless an input is a floating-point batch of images (N, C, H, W); this reads no values.
 
     Args:
         name: The input's name.
@@ -90,6 +91,18 @@ def check_image_batch(name: str, tensor: Tensor) -> None:
     shape = tuple(tensor.shape)
     if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would be taken for images
         raise ValueError(f"The input '{name}' is a single image, {shape}; make a batch of it with {name}[None].")
+    if len(shape) != 4:
+        cures = {
+            3: f"insert the channel with {name}[:, None], or the batch with {name}[None]",
+            5: f"make the frames or slices images of the batch with {name}.transpose(1, 2).flatten(0, 1)",
+        }
+        cure = f" To fix this, {cures[len(shape)]}." if len(shape) in cures else ""
+        raise ValueError(f"The input '{name}' must be a batch of images (N, C, H, W); got {shape}.{cure}")
+    if shape[3] == 3 and min(shape[1:3]) > 4:
+        raise ValueError(
+            f"The input '{name}' must be a batch of images (N, C, H, W); got {shape}, whose channels are last. To fix "
+            f"this, move the channels with {name}.permute(0, 3, 1, 2)."
+        )
     if not tensor.is_floating_point():
         raise ValueError(f"The input '{name}' must be floating point in [0, 1]; got {tensor.dtype}. Divide by 255.")
 

@@ -32,7 +32,7 @@ INTERPOLATED_OUTPUTS = "interpolated outputs"
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What a knob must reach to be certified.
+    """The thresholds that a knob must reach to be certified.
 
     Args:
         coverage: The least ratio of the knob's hypervolume to that of the separate networks.

@@ -11,7 +11,7 @@ from torch import Tensor
 from lossmith._files import write_text_atomically
 from lossmith.metrics import MetricName, describe_protocol
 from lossmith.tasks import Batch, EvaluationSet, Task
-from lossmith.train.evaluation import evaluate_images
+from lossmith.train.evaluation import evaluate_images, unused_name
 
 __all__ = ["CachedEvaluator"]
 
@@ -66,7 +66,7 @@ class CachedEvaluator:
                 cached[digest] = evaluated.metrics
                 if file:
                     write_text_atomically(file, json.dumps(cached))
-            found[example.name] = cached[digest]
+            found[unused_name(example.name, found)] = cached[digest]
         return found
 
 

@@ -18,6 +18,7 @@ from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.output_interpolation import OutputInterpolation
 from lossmith.models.slider import Slider
 from lossmith.tasks import EvaluationSet, Task
+from lossmith.train.evaluation import unused_name
 
 __all__ = ["KnobSweep", "sweep_knob"]
 
@@ -124,7 +125,8 @@ def sweep_knob(
     knobs = tuple({k: float(value) for k, value in model.knobs_at_fraction(each).items()} for each in fractions)
     image_metrics: dict[str, list[dict[str, float]]] = {}
     step_distances: dict[str, list[float]] = {}
-    for image, batch in images:
+    for given_name, batch in images:
+        image = unused_name(given_name, image_metrics)
         moved = {key: tensor.to(device) for key, tensor in batch.items()}
         predictions = (task.predict(partial(model, **values), moved) for values in knobs)
         image_metrics[image], step_distances[image] = _evaluate_path(

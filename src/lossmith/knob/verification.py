@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from lossmith._checks import check_choice
-from lossmith.data import list_images
+from lossmith.data import ImageFiles, list_images
 from lossmith.formula.loss import Loss
 from lossmith.knob.baselines import Baseline, list_baselines, log_spaced, only_knob, trained_values
 from lossmith.knob.certificate import DEFAULT_THRESHOLDS, INTERPOLATED_OUTPUTS, Thresholds, certify_knob
@@ -47,6 +47,7 @@ def verify_knob(
     run: str | Path,
     images: str | Path | Sequence[Path],
     *,
+    inputs: str | None = None,
     values: int | None = None,
     equal: Sequence[float] = (),
     shorter: Sequence[int] = (),
@@ -62,6 +63,7 @@ def verify_knob(
     Args:
         run: The folder of a complete run with one knob.
         images: A folder of images, or files, that no network was trained on.
+        inputs: The folder of the inputs of these images, if the task has files as inputs.
         values: The number of separate networks; see :func:`lossmith.knob.baselines.list_baselines`. The knob is
             evaluated at their knob values and in the middle between them. None for the number of the trained ones, or
             5.
@@ -93,6 +95,8 @@ def verify_knob(
         _train_missing(baselines, device, console or Console())
     trained = [baseline for baseline in baselines if baseline.is_trained]
     task = build_task(settings)
+    place = images if isinstance(images, str | Path) else ImageFiles(images).root
+    task = task.for_images(place, inputs=inputs, trained_on=settings.images, val=settings.val)
     evaluation_set = task.evaluation_set(images, limit=limit)
     cache = folder / "verify" / "metrics" if (folder / "verify").is_dir() else None
     evaluator = CachedEvaluator(task, evaluation_set, [ACCURACY, *metrics], folder=cache, device=device)

@@ -14,6 +14,7 @@ from lossmith._repr import format_literal
 from lossmith.backbone import Backbone, check_rgb, get_backbone
 from lossmith.engine.feature_extractor import FeatureExtractor, LayerInfo, inspect_layers
 from lossmith.engine.frozen import get_compute_dtype
+from lossmith.engine.second_derivatives import is_transformed, outside_transforms
 from lossmith.lens import Maps, at_least_float32
 from lossmith.pretrained.locate import PretrainedWeights
 
@@ -95,7 +96,8 @@ class AnyNetwork(Backbone):
     def layer_info(self) -> dict[str, LayerInfo]:
         """The output format of each layer."""
         try:
-            return inspect_layers(self.meta_module, self.image_size)
+            with outside_transforms():
+                return inspect_layers(self.meta_module, self.image_size)
         except Exception as error:  # a module that takes no image batch raises anything
             raise ValueError(f"{self.name} cannot be used as a lens, since it takes no image batch: {error}") from error
 
@@ -127,7 +129,9 @@ class AnyNetwork(Backbone):
         check_rgb(self.name, image)
         image = at_least_float32(image)
         mean, std, extractor = self.get_extractor(image.device, get_compute_dtype(image), layers)
-        normalized = ((image - mean) / std).contiguous(memory_format=torch.channels_last)
+        normalized = (image - mean) / std
+        if not is_transformed():  # vmap has no other memory format
+            normalized = normalized.contiguous(memory_format=torch.channels_last)
         height, width = image.shape[2:]
         try:
             outputs = extractor(normalized)
@@ -168,7 +172,7 @@ class AnyNetwork(Backbone):
         """Return the image mean and standard deviation, and the feature extractor, for a device and precision."""
         key = device, dtype, layers
         if key not in self._prepared:
-            with torch.inference_mode(False), torch.no_grad():
+            with outside_transforms():
                 wide = torch.promote_types(dtype, torch.float32)
                 mean, std = (
                     torch.tensor(values, device=device, dtype=wide).view(1, 3, 1, 1) for values in self.normalization

@@ -12,6 +12,7 @@ from lossmith._repr import format_literal, repr_of
 from lossmith.backbone import Backbone, get_backbone
 from lossmith.engine.frozen import count_flops, get_compute_dtype, run_frozen
 from lossmith.engine.layers import MaxPool, Step
+from lossmith.engine.second_derivatives import outside_transforms
 from lossmith.lens import Features, Lens, Maps
 from lossmith.lenses.vgg import VGGNetwork, build_vgg_steps
 from lossmith.pretrained.locate import PretrainedWeights, WrongWeightsError, find_weights
@@ -176,7 +177,7 @@ class Sensitivity(Lens):
         key = (like.device, like.dtype)
         if key not in self._channel_weights:
             channels = list(DISTS_LAYERS.values())
-            with torch.inference_mode(False):
+            with outside_transforms():
                 # a cost plan needs no weights
                 weights = torch.empty(sum(channels), 2) if like.is_meta else self._read_weights()[0]
                 parts = torch.split(weights.to(*key), channels)

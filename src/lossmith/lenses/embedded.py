@@ -1,7 +1,7 @@
 """The embedded network: a small network of lossmith's own, whose weights come with the package."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -9,7 +9,9 @@ from torch import Tensor
 from lossmith._repr import repr_of
 from lossmith.backbone import get_backbone
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
+from lossmith.engine.second_derivatives import outside_transforms
 from lossmith.lens import Features, Lens, Maps, Tiling
+from lossmith.lenses.lpips import normalize_channels
 from lossmith.lenses.sequential_network import SequentialNetwork
 from lossmith.pretrained.locate import WrongWeightsError
 
@@ -132,7 +134,7 @@ class Distilled(Lens):
             raise ValueError(f"{self!r} expects the layers {', '.join(EMBEDDED_LAYERS)}; got {', '.join(maps)}.")
         heads = self.heads(maps)
         return {
-            name: _EpsilonNormalize.apply(maps[name], *head) for name, head in zip(EMBEDDED_LAYERS, heads, strict=True)
+            name: normalize_channels(maps[name], *head) for name, head in zip(EMBEDDED_LAYERS, heads, strict=True)
         }
 
     @property
@@ -156,7 +158,7 @@ class Distilled(Lens):
                 raise WrongWeightsError(
                     f"{str(found.path)!r} does not hold the five non-negative heads of the distance."
                 )
-            with torch.inference_mode(False):
+            with outside_transforms():
                 self._heads[key] = tuple(
                     ((len(head) * head.double()).sqrt().to(*key).view(1, -1, 1, 1), epsilon.to(*key))
                     for head, epsilon in zip((found.state[n] for n in names), found.state["epsilon"], strict=True)
@@ -168,24 +170,3 @@ class Distilled(Lens):
 
     def __repr__(self) -> str:
         return repr_of(self, weights=self.weights)
-
-
-class _EpsilonNormalize(torch.autograd.Function):
-    """Features (N, C, H, W) divided by the root of their squared norm plus epsilon, times the heads.
-
-    The backward pass is explicit, since autograd's own would read and write the features twice as often.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, head: Tensor, epsilon: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-        scale: Tensor = (norm.square() + epsilon).rsqrt()
-        ctx.save_for_backward(features, scale, head)
-        return (features * scale).mul_(head)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        features, scale, head = ctx.saved_tensors
-        weighted = grad_output * head
-        radial = (weighted * features).sum(dim=1, keepdim=True) * scale * scale
-        return weighted.addcmul_(features, radial, value=-1).mul_(scale), None, None

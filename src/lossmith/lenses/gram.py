@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lossmith._checks import check_choice
 from lossmith._repr import repr_of
+from lossmith.engine.second_derivatives import is_transformed
 from lossmith.lens import Lens, Maps, Tiling
 
 __all__ = ["Gram"]

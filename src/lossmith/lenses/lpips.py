@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lossmith._checks import check_choice
 from lossmith._repr import repr_of
+from lossmith.engine.second_derivatives import is_transformed, outside_transforms
 from lossmith.lens import Lens, Maps, Tiling
 from lossmith.pretrained.locate import WrongWeightsError, find_weights
 
@@ -71,7 +72,7 @@ class Calibrated(Lens):
         if list(maps) != layers:
             raise ValueError(f"{self!r} expects the layers {', '.join(layers)}; got {', '.join(maps)}.")
         heads = self.heads(maps)
-        return {layer: _Normalize.apply(maps[layer], head) for layer, head in zip(layers, heads, strict=True)}
+        return {layer: normalize_channels(maps[layer], head) for layer, head in zip(layers, heads, strict=True)}
 
     @property
     def weight_hashes(self) -> dict[str, str]:
@@ -93,7 +94,8 @@ class Calibrated(Lens):
                 raise WrongWeightsError(
                     f"{str(found.path)!r} does not hold LPIPS's five non-negative heads for {self.net}."
                 )
-            self._heads[key] = tuple((len(h) * h.double()).sqrt().to(*key).view(1, -1, 1, 1) for h in heads)
+            with outside_transforms():  # a later backward pass cannot use inference tensors
+                self._heads[key] = tuple((len(h) * h.double()).sqrt().to(*key).view(1, -1, 1, 1) for h in heads)
         return self._heads[key]
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Calibrated":
@@ -103,28 +105,50 @@ class Calibrated(Lens):
         return repr_of(self, self.net, weights=self.weights)
 
 
-def normalize_channels(features: Tensor) -> Tensor:
-    """Return features (N, C, H, W) divided by their norm over channels; zero, without gradient, where all are 0."""
-    normalized: Tensor = _Normalize.apply(features, features.new_ones(()))  # type: ignore[no-untyped-call]
+def normalize_channels(features: Tensor, head: Tensor | None = None, epsilon: Tensor | None = None) -> Tensor:
+    """Return features divided by their norm over channels, times a head.
+
+    Args:
+        features: (N, C, H, W).
+        head: The factor of each channel, (1, C, 1, 1); None for 1.
+        epsilon: A scalar that is added to the squared norm; None for none. The result is then zero, without gradient,
+            where all channels are 0.
+    """
+    head = features.new_ones(()) if head is None else head
+    if is_transformed():
+        return _normalize(features, head, epsilon)
+    normalized: Tensor = _Normalize.apply(features, head, epsilon)  # type: ignore[no-untyped-call]
     return normalized
 
 
-class _Normalize(torch.autograd.Function):
-    """Features (N, C, H, W) divided by their norm over channels, times heads; zero, without gradient, where all are 0.
+def _normalize(features: Tensor, head: Tensor, epsilon: Tensor | None) -> Tensor:
+    """Compute :func:`normalize_channels` by operators that have all derivatives."""
+    squares = features.square().sum(dim=1, keepdim=True)
+    if epsilon is not None:
+        return features * (squares + epsilon).rsqrt() * head
+    is_nonzero = squares > 1e-20
+    return features * (torch.where(is_nonzero, squares, 1.0).rsqrt() * is_nonzero) * head
 
-    The backward pass is explicit, since autograd's own would read and write the features twice as often.
-    """
+
+class _Normalize(torch.autograd.Function):
+    """The explicit backward pass, since autograd's own would read and write the features twice as often."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, head: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor, head: Tensor, epsilon: Tensor | None) -> Tensor:
         norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-        scale = torch.where(norm > 1e-10, norm, torch.inf).reciprocal()
-        ctx.save_for_backward(features, scale, head)
+        if epsilon is None:
+            scale = torch.where(norm > 1e-10, norm, torch.inf).reciprocal()
+        else:
+            scale = (norm.square() + epsilon).rsqrt()
+        ctx.save_for_backward(features, scale, head, epsilon)
         return (features * scale).mul_(head)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        features, scale, head = ctx.saved_tensors
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        features, scale, head, epsilon = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the scale depends on the features, too
+            output = _normalize(features, head, epsilon)
+            return *torch.autograd.grad(output, features, grad_output, create_graph=True), None, None
         weighted = grad_output * head
         radial = (weighted * features).sum(dim=1, keepdim=True) * scale * scale
-        return weighted.addcmul_(features, radial, value=-1).mul_(scale), None
+        return weighted.addcmul_(features, radial, value=-1).mul_(scale), None, None

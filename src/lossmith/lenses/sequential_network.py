@@ -21,6 +21,7 @@ from lossmith.engine.frozen import (
     run_frozen,
 )
 from lossmith.engine.layers import Conv, ReLU, Step
+from lossmith.engine.second_derivatives import outside_transforms
 from lossmith.lens import Maps
 from lossmith.pretrained.locate import PretrainedWeights, WrongWeightsError, find_weights
 
@@ -115,7 +116,8 @@ class SequentialNetwork(Backbone):
         for step in self.architecture:
             stride *= 1 if isinstance(step, ReLU) else step.stride
             strides[step.name] = stride
-        shapes = dict(zip(self.layers, compute_shapes(self.architecture, (1, 3, height, width)), strict=False))
+        steps = self.architecture[: max(self.layers.index(layer) for layer in wanted) + 1]
+        shapes = dict(zip(self.layers, compute_shapes(steps, (1, 3, height, width)), strict=False))
         return FeatureGeometry(
             margin,
             {n: strides[n] for n in self.layers if n in wanted},
@@ -141,8 +143,8 @@ class SequentialNetwork(Backbone):
         if (device, dtype) not in self._prepared:
             fp32_until = self.fp32_until if dtype.itemsize < 4 else None
             on_meta = device.type == "meta"  # a cost plan needs no weights
-            mean, steps = (_as_channels(MEAN), self.architecture) if on_meta else self.load_steps()
-            with torch.inference_mode(False):
+            with outside_transforms():
+                mean, steps = (_as_channels(MEAN), self.architecture) if on_meta else self.load_steps()
                 wide = torch.promote_types(dtype, torch.float32)
                 prepared = prepare_steps(steps, device=device, dtype=dtype, fp32_until=fp32_until)
                 self._prepared[device, dtype] = mean.to(device, wide), prepared

@@ -47,15 +47,21 @@ class Temperature(nn.Module):
 class _ClampMax(torch.autograd.Function):
     """A clamp whose gradient above the maximum still moves the input back, where that of `clamp` is 0."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, maximum: float) -> Tensor:
-        ctx.save_for_backward(x > maximum)
+    def forward(x: Tensor, maximum: float) -> Tensor:
         return x.clamp(max=maximum)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        x, ctx.maximum = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        (is_clamped,) = ctx.saved_tensors
-        return torch.where(is_clamped, grad_output.clamp_min(0), grad_output), None  # descent can only lower the input
+        (x,) = ctx.saved_tensors
+        return torch.where(x > ctx.maximum, grad_output.clamp_min(0), grad_output), None  # descent can only lower the input
 
 
 def normalize_vectors(vectors: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lossmith._checks import check_integer, check_number
 from lossmith._repr import repr_of
+from lossmith.engine.second_derivatives import outside_transforms
 from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Hybrid
 from lossmith.lenses.vgg import VGG
@@ -119,7 +120,7 @@ random_directions._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 @lru_cache(maxsize=64)
 def _sample_directions(channels: int, count: int, seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):
+    with outside_transforms():
         generator = torch.Generator().manual_seed(seed)
         normal = torch.randn(count, channels, generator=generator, dtype=torch.float64)
         return torch.nn.functional.normalize(normal, dim=1).to(device, dtype)

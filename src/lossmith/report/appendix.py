@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from lossmith.report.folder import Run, finite_float
+from lossmith.report.table import table_element, table_row
 
 __all__ = ["citations_section", "cost_section", "settings_section"]
 
@@ -14,13 +15,11 @@ def cost_section(runs: Sequence[Run]) -> str:
     tables = []
     for run in runs:
         rows = run.plan.get("rows") or []
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        if rows:
-            cells = ((f"<td>{escape(_format_value(row.get(key)))}</td>" for key in columns) for row in rows)
-            body = "".join(f"<tr>{''.join(line)}</tr>" for line in cells)
-            head = "".join(f"<th>{escape(str(key))}</th>" for key in columns)
+        columns = list(dict.fromkeys(str(key) for row in rows for key in row))
+        if columns:
+            lines = [[_format_value(row.get(key)) for key in columns] for row in rows]
             lead = f'<p class="lead">{escape(run.name)}</p>' if len(runs) > 1 else ""
-            tables.append(f"{lead}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+            tables.append(lead + table_element((table_row(name, cells) for name, *cells in lines), head=columns))
     return f"<section><h2>Cost of a step</h2>{''.join(tables)}</section>" if tables else ""
 
 
@@ -59,8 +58,8 @@ def _details(title: str, rows: Sequence[tuple[str, str]], run: Run, runs: Sequen
     if not rows:
         return ""
     owner = f" · {run.name}" if len(runs) > 1 else ""
-    body = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rows)
-    return f"<details><summary>{escape(title + owner)}</summary><table>{body}</table></details>"
+    table = table_element(table_row(key, [value]) for key, value in rows)
+    return f"<details><summary>{escape(title + owner)}</summary>{table}</details>"
 
 
 def _format_setting(value: Any) -> str:

@@ -5,7 +5,7 @@ for (const root of document.querySelectorAll(".compare")) {
   const [left, right, step, zoom, tabs] = [".left", ".right", ".step", ".zoom", ".tabs"].map(find);
   const formatCount = (n) => Number(n).toLocaleString("en").replaceAll(",", "\u202f");
 
-  // Each gallery is one validation image; its sides are the input, bicubic, each run (with its steps) and the truth.
+  // Each gallery is one validation image; its sides are the input, the baseline, each run (with its steps) and the truth.
   const comparisons = [...root.querySelectorAll(".gallery")].map((gallery) => {
     const sides = new Map();
     for (const figure of gallery.querySelectorAll("figure")) {
@@ -62,6 +62,7 @@ for (const root of document.querySelectorAll(".compare")) {
     const scale = Math.min(available / width, Math.max(320, 0.62 * innerHeight) / height, 4);
     stage.style.width = `${Math.round(width * scale)}px`;
     stage.style.aspectRatio = `${width} / ${height}`;
+    find(".grid-captions").style.width = stage.style.width; // each caption stands in the column of its image
     find(".columns").classList.toggle("beside", available - width * scale > 400);
     drawStage();
     drawLoupe();
@@ -79,7 +80,9 @@ for (const root of document.querySelectorAll(".compare")) {
     [...tabs.children].forEach((tab, i) => tab.setAttribute("aria-pressed", i === index));
     for (const select of [left, right]) select.replaceChildren(...sides.map((s) => new Option(s.name, s.side)));
     const runs = sides.filter((s) => s.colour).map((s) => s.side), names = sides.map((s) => s.side);
-    const defaults = runs.length > 1 ? runs.slice(0, 2) : ["bicubic", "input", "truth"].filter((s) => names.includes(s)).slice(0, 1).concat(runs, "truth");
+    const baseline = names.find((s) => !runs.includes(s) && s !== "input" && s !== "truth");
+    find(".grid-captions").replaceChildren(...[...current().gallery.querySelectorAll(".captions")].map((list) => list.cloneNode(true)));
+    const defaults = runs.length > 1 ? runs.slice(0, 2) : [baseline ?? (names.includes("input") ? "input" : "truth"), ...runs, "truth"];
     [left, right].forEach((select, i) => { select.value = names.includes(previous[i]) ? previous[i] : names.includes(defaults[i]) ? defaults[i] : names.at(-1); });
     tiles.replaceChildren(...sides.map((side) => {
       const tile = document.createElement("figure"), caption = document.createElement("figcaption"), name = document.createElement("b");

@@ -5,6 +5,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from lossmith.report.folder import Run
 from lossmith.report.groups import Group, format_count
 from lossmith.report.images import ImageComparison, ImageVariant
 
@@ -12,7 +13,7 @@ __all__ = ["comparison_section"]
 
 
 def comparison_section(group: Group, comparisons: Sequence[ImageComparison], notes: Sequence[str]) -> str:
-    """Return the section that compares input, bicubic interpolation, the runs' outputs and the ground truth.
+    """Return the section that compares input, the method without a network, the runs' outputs and the ground truth.
 
     Args:
         group: The runs.
@@ -33,12 +34,29 @@ def _gallery(group: Group, comparison: ImageComparison) -> str:
     last_step: dict[int | None, int | None] = {variant.run: variant.step for variant in comparison.variants}
     figures = []
     for variant in comparison.variants:
-        name = group.runs[variant.run].name if variant.run is not None else variant.role
+        name = variant.role if variant.run is None else _name_with_knobs(group.runs[variant.run])
         hidden = "" if last_step[variant.run] == variant.step else " hidden"
         figures.append(_figure(variant, name, f"{comparison.name}, {name}", hidden))
     name, (x, y) = escape(comparison.name), comparison.focus
     focus = f'data-x="{x:.3f}" data-y="{y:.3f}"'
-    return f'<div class="gallery" data-name="{name}" {focus}><h3>{name}</h3>{"".join(figures)}</div>'
+    images = "".join(figures) + _caption_grid(comparison.captions)
+    return f'<div class="gallery" data-name="{name}" {focus}><h3>{name}</h3>{images}</div>'
+
+
+def _name_with_knobs(run: Run) -> str:
+    return f"{run.name}, {run.validated_knobs}" if run.validated_knobs else run.name
+
+
+def _caption_grid(captions: Sequence[Sequence[str]]) -> str:
+    """Return the captions of a grid of images in a grid of the same columns; "" without captions."""
+    if not captions:
+        return ""
+    columns = max(len(row) for row in captions)
+    cells = "".join(
+        f"<li>{escape(caption)}</li>" for row in captions for caption in [*row, *[""] * (columns - len(row))]
+    )
+    style = f"grid-template-columns: repeat({columns}, minmax(0, 1fr))"
+    return f'<ol class="captions" aria-label="Captions of the images, in their places" style="{style}">{cells}</ol>'
 
 
 def _figure(variant: ImageVariant, name: str, alt: str, hidden: str) -> str:

@@ -1,7 +1,5 @@
 """The results of a group of runs in sentences."""
 
-from typing import Any
-
 from lossmith._format import format_duration
 from lossmith.report.folder import Run, finite_float
 from lossmith.report.groups import Group, format_count
@@ -26,16 +24,20 @@ def conclusions(group: Group) -> list[str]:
     for metric in METRIC_INFOS:
         if metric.key in RANKINGS:
             last = {name: points[-1][1] for name, run in validated.items() if (points := run.metric(metric.key))}
-            sentences += _rank(metric, last)
+            sentences += _rank(metric, last, group)
     return sentences
 
 
-def _rank(metric: MetricInfo, values: dict[str, float]) -> list[str]:
-    """Return a sentence on the two best runs, if there are two."""
+def _rank(metric: MetricInfo, values: dict[str, float], group: Group) -> list[str]:
+    """Return a sentence on the two best runs, if there are two, or on the baseline if it surpasses every run."""
     ranked = sorted(values.items(), key=lambda item: -metric.quality(item[1]))
     if len(ranked) < 2:
         return []
     (first, best), (second, next_best) = ranked[:2]
+    baseline = group.baseline.get(metric.key)
+    if baseline is not None and metric.quality(baseline) > metric.quality(best):
+        name, value = group.baseline_name, metric.format(baseline)
+        return [f"{name} surpasses every run in {metric.name}: {value}; the best run, {first}, has {metric.format(best)}."]
     gap = metric.format(abs(best - next_best))
     if float(gap.split()[0]) == 0:
         return [f"{first} and {second} have the same {metric.name} ({metric.format(best)})."]
@@ -57,22 +59,23 @@ def _summarize(run: Run, group: Group) -> str:
     for metric in group.metrics:
         points = run.metric(metric.key)
         if points and metric.is_headline:
-            clauses.append(f"{metric.name} {metric.format(points[-1][1])}{_compare(metric, points, group.bicubic)}")
-    return f"{done}; {'; '.join(clauses) or 'the validation has no known metric'}."
+            clauses.append(f"{metric.name} {metric.format(points[-1][1])}{_compare(metric, points, group)}")
+    knobs = f"with {run.validated_knobs}, " if run.validated_knobs and clauses else ""
+    return f"{done}; {knobs}{'; '.join(clauses) or 'the validation has no known metric'}."
 
 
 def _is_unfinished(run: Run) -> bool:
     return run.step < (finite_float(run.config.get("steps")) or 0)
 
 
-def _compare(metric: MetricInfo, points: Points, bicubic: dict[str, Any]) -> str:
-    """Return how the last value compares with bicubic interpolation and with the best value, in parentheses."""
+def _compare(metric: MetricInfo, points: Points, group: Group) -> str:
+    """Return how the last value compares with the baseline and with the best value, in parentheses."""
     last, remarks = points[-1][1], []
-    if metric.key in bicubic:
-        gap = last - bicubic[metric.key]
-        verdict = "better" if metric.quality(last) > metric.quality(bicubic[metric.key]) else "worse"
+    if (baseline := group.baseline.get(metric.key)) is not None:
+        gap, name = last - baseline, group.baseline_name
+        verdict = "better" if metric.quality(last) > metric.quality(baseline) else "worse"
         is_equal = not round(gap, metric.digits)
-        remarks.append("equal to bicubic" if is_equal else f"{metric.format(abs(gap))} {verdict} than bicubic")
+        remarks.append(f"equal to {name}" if is_equal else f"{metric.format(abs(gap))} {verdict} than {name}")
     step, best = metric.best_point(points)
     if round(abs(best - last), metric.digits):
         remarks.append(f"best was {metric.format(best)} at step {format_count(step)}")

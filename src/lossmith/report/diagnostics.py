@@ -1,10 +1,9 @@
 """The section on what a training logs beside its terms: balancing, discriminators, and metrics of the task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lossmith.report.groups import Group
-from lossmith.report.plot.axis import Points
-from lossmith.report.plot.charts import Curve, line_chart, share_chart
+from lossmith.report.plot.charts import Curve, line_chart
 from lossmith.tasks import TASKS
 
 __all__ = ["diagnostics_section"]
@@ -22,35 +21,20 @@ DISCRIMINATOR_SERIES = {
 
 def diagnostics_section(group: Group) -> str:
     """Return the charts of what was logged beside the terms; "" if there is nothing."""
-    charts = [*_balance_charts(group), *_discriminator_charts(group), *_task_charts(group)]
+    charts = [*_weight_charts(group), *_discriminator_charts(group), *_task_charts(group)]
     if not charts:
         return ""
     return f'<section><h2>Training diagnostics</h2><div class="charts">{"".join(charts)}</div></section>'
 
 
-def _balance_charts(group: Group) -> list[str]:
-    """Return the charts of the measured gradient shares and of the weights that changed."""
-    charts: list[str] = []
+def _weight_charts(group: Group) -> list[str]:
+    """Return the charts of the weights that a balancer or a schedule changed; a knob's weights differ by image."""
     weights: dict[str, list[Curve]] = {}
     for index, run in group.runs.items():
-        series = run.diagnostics("balance")
-        names = [name for name in run.terms if f"share.{name}" in series]
-        rows = _common_steps([series[f"share.{name}"] for name in names])
-        if len(names) > 1 and rows:
-            title = "Measured gradient shares" + (f", {run.name}" if len(group.runs) > 1 else "")
-            charts.append(share_chart(title, index, names, rows))
-        for name in run.terms:
-            points = series.get(f"weight.{name}", [])
+        for name, points in ({} if run.config.get("knobs") else run.diagnostics("weights")).items():
             if len({value for _, value in points}) > 1:
                 weights.setdefault(name, []).append(Curve(run.name, index, points))
-    return charts + [line_chart(f"Weight of {name}", curves, note="as balanced") for name, curves in weights.items()]
-
-
-def _common_steps(series: Sequence[Points]) -> list[tuple[float, list[float]]]:
-    """Return the values of all series at each step that all of them have."""
-    by_step = [dict(points) for points in series]
-    steps = sorted(set.intersection(*map(set, by_step))) if by_step else []
-    return [(step, [values[step] for values in by_step]) for step in steps]
+    return [line_chart(f"Weight of {name}", curves, note="as used") for name, curves in weights.items()]
 
 
 def _discriminator_charts(group: Group) -> list[str]:

@@ -5,7 +5,7 @@ A run may still be training, or may have been killed while it wrote a line; only
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from lossmith.formula.weight import Weight
 from lossmith.parser import parse, update_formula
 from lossmith.report.plot.axis import Points
+from lossmith.tasks import TASKS
 from lossmith.train.folder import current_log_line
 
 __all__ = ["Record", "Run", "finite_float", "read_run", "unique_runs"]
@@ -31,9 +32,11 @@ class Run:
         loss: The formula and the hashes of its networks' weights, of loss.json.
         log: One record for each logged step, of log.jsonl.
         validation: One record for each validation, of validation.jsonl.
-        bicubic: The metrics of bicubic interpolation, of bicubic.json.
+        baseline_name: The name of the task's method without a network, such as "bicubic".
+        baseline: The metrics of that method, of the file of its name.
         plan: The cost of a step and the citations, of plan.json.
         skipped: The files that were not used, of skipped.json.
+        captions: The captions of the images of each sheet, row by row; empty for images without captions.
         term_formulas: The formula of each term without its weight, by the name of the term.
         notes: What could not be read, one sentence each.
     """
@@ -44,9 +47,11 @@ class Run:
     loss: Record
     log: list[Record]
     validation: list[Record]
-    bicubic: Record
+    baseline_name: str
+    baseline: Record
     plan: Record
     skipped: list[Record]
+    captions: Mapping[str, Sequence[Sequence[str]]]
     term_formulas: dict[str, str]
     notes: list[str]
 
@@ -59,6 +64,22 @@ class Run:
     def step(self) -> int:
         """The last step that was logged or validated."""
         return max((int(line["step"]) for line in [*self.log[-1:], *self.validation[-1:]]), default=0)
+
+    @property
+    def knobs(self) -> dict[str, tuple[float, float]]:
+        """The range of each knob that the network was trained over."""
+        ranges = {name: ends for name, ends in _mapping(self.config, "knobs").items() if isinstance(ends, list | tuple)}
+        numbers = {name: [finite_float(end) or 0.0 for end in ends] for name, ends in ranges.items()}
+        return {name: (ends[0], ends[1]) for name, ends in numbers.items() if len(ends) == 2 and min(ends) > 0}
+
+    @property
+    def validated_knobs(self) -> str:
+        """The knob values of the validation metrics and images, in words; "" without knobs."""
+        return ", ".join(f"{name} = {math.sqrt(low * high):.3g}" for name, (low, high) in self.knobs.items())
+
+    def metrics_at(self, end: str) -> Record:
+        """Return the metrics of the last validation at one end of the knobs' ranges, "low" or "high"."""
+        return _mapping(_mapping(self.validation[-1], "at"), end) if self.validation else {}
 
     @property
     def seconds(self) -> float | None:
@@ -94,7 +115,7 @@ class Run:
         """Return the series that were logged beside the terms.
 
         Args:
-            kind: The key of the log lines: "discriminators", "extra_metrics" or "balance".
+            kind: The key of the log lines: "discriminators", "extra_metrics" or "weights".
         """
         names = dict.fromkeys(name for line in self.log for name in _mapping(line, kind))
         series: dict[str, Points] = {name: [] for name in names}
@@ -104,7 +125,12 @@ class Run:
                     series[name].append((line["step"], number))
         return {name: points for name, points in series.items() if points}
 
-    def term_shares(self) -> list[tuple[float, list[float]]]:
+    def gradient_shares(self) -> list[tuple[float, list[float]]]:
+        """Return for each step the share of each term in the gradient at the prediction, in the order of `terms`."""
+        shares = ((line["step"], _mapping(line, "gradient_shares")) for line in self.log)
+        return [(float(step), [finite_float(each.get(t)) or 0.0 for t in self.terms]) for step, each in shares if each]
+
+    def value_shares(self) -> list[tuple[float, list[float]]]:
         """Return for each step the magnitude of each weighted term as a part of their sum, in the order of `terms`."""
         shares, names = [], self.terms
         for line in self.log:
@@ -152,8 +178,9 @@ def read_run(folder: Path) -> Run:
             f"{str(folder / 'config.json')!r} does not hold the settings of a run. Start the training again with the "
             "same --out, or give another folder."
         )
-    loss, plan, bicubic, skipped = (
-        _read_json(folder / name, notes) for name in ("loss.json", "plan.json", "bicubic.json", "skipped.json")
+    baseline_name = _baseline_name(config)
+    loss, plan, baseline, skipped = (
+        _read_json(folder / f"{name}.json", notes) for name in ("loss", "plan", baseline_name, "skipped")
     )
     return Run(
         folder=folder,
@@ -162,12 +189,19 @@ def read_run(folder: Path) -> Run:
         loss=loss if isinstance(loss, dict) else {},
         log=[current_log_line(line) for line in _read_lines(folder / "log.jsonl", notes)],
         validation=_read_lines(folder / "validation.jsonl", notes),
-        bicubic=bicubic if isinstance(bicubic, dict) else {},
+        baseline_name=baseline_name,
+        baseline=baseline if isinstance(baseline, dict) else {},
         plan=_checked_plan(plan),
         skipped=[row for row in skipped if isinstance(row, dict)] if isinstance(skipped, list) else [],
+        captions=TASKS[task].image_captions(folder) if (task := str(config.get("task"))) in TASKS else {},
         term_formulas=_term_formulas((loss.get("text") if isinstance(loss, dict) else None) or config.get("loss")),
         notes=notes,
     )
+
+
+def _baseline_name(config: Record) -> str:
+    task = str(config.get("task"))
+    return TASKS[task].baseline_name if task in TASKS else "bicubic"
 
 
 def unique_runs(runs: Sequence[Run]) -> list[Run]:

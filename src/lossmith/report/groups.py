@@ -1,15 +1,15 @@
 """Groups of runs that were validated under one protocol, so that their metrics can be compared."""
 
-import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PureWindowsPath
 from typing import Any
 
 from lossmith.report.folder import Run, finite_float
 from lossmith.report.metric_info import METRIC_INFOS, MetricInfo
 from lossmith.tasks import TASKS
 
-__all__ = ["Group", "format_count", "group_runs", "path_tail"]
+__all__ = ["Group", "format_count", "group_runs", "model_name", "path_tail", "task_name"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,14 @@ class Group:
         return [metric for metric in self._known_metrics if any(run.metric(metric.key) for run in self.runs.values())]
 
     @property
-    def bicubic(self) -> dict[str, float]:
-        """The metrics of bicubic interpolation under this protocol, if a run recorded them."""
-        records = [run.bicubic for run in self.runs.values() if run.bicubic]
+    def baseline_name(self) -> str:
+        """The name of the method without a network, such as "bicubic"."""
+        return next(iter(self.runs.values())).baseline_name
+
+    @property
+    def baseline(self) -> dict[str, float]:
+        """The metrics of the method without a network under this protocol, if a run recorded them."""
+        records = [run.baseline for run in self.runs.values() if run.baseline]
         pairs = {m.key: finite_float(records[0].get(m.key)) for m in self._known_metrics} if records else {}
         return {key: value for key, value in pairs.items() if value is not None}
 
@@ -73,22 +78,54 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 def _protocol(run: Run, parts: int = 0) -> str:
     """Return the protocol in words, with the last `parts` parts of the folder's path, or with the whole path if 0."""
     config = run.config
-    task, scale = str(config.get("task", "unknown task")), config.get("scale")
+    task, scale = str(config.get("task")), config.get("scale")
     held_out = "" if config.get("val") else "images held out of "
     folder = path_tail(config.get("val") or config.get("images") or "an unknown folder", parts)
-    border = config.get("border", scale)
-    words = [f"{task} \u00d7{scale}" if scale is not None else task, held_out + folder]
-    return ", ".join(words + ([f"{border} px border left out"] if border is not None else []))
+    border = config.get("border", metric_border(task, scale))
+    return ", ".join([task_name(config), held_out + folder] + ([f"{border} px border left out"] if border else []))
+
+
+def metric_border(task: str, scale: Any) -> int:
+    """Return the width of the border that the metrics of a task leave out; 0 for a task that is not installed."""
+    is_known = task in TASKS and isinstance(scale, int) and not isinstance(scale, bool)
+    return TASKS[task].metric_border(scale) if is_known else 0
+
+
+def task_name(config: Mapping[str, Any]) -> str:
+    """Return the name of a run's task, with the scale if the network changes the size of images.
+
+    Example:
+        >>> task_name({"task": "super-resolution", "scale": 4}), task_name({"task": "denoising", "scale": 1})
+        ('super-resolution ×4', 'denoising')
+    """
+    task, scale = str(config.get("task") or "unknown task"), config.get("scale")
+    return task if scale in (None, 1) else f"{task} \u00d7{scale}"
+
+
+def model_name(config: Mapping[str, Any]) -> str:
+    """Return the name of a run's network, or of the file whose weights the training started from, without its folders.
+
+    Example:
+        >>> model_name({"model": {"name": "edsr"}}), model_name({"model": {"name": "/runs/start/model.safetensors"}})
+        ('edsr', 'initialized from start/model.safetensors')
+    """
+    model = config.get("model")
+    name = str(model.get("name", "")) if isinstance(model, dict) else str(model or "")
+    kind, _, file = name.rpartition(":")
+    if "/" not in file and "\\" not in file:
+        return name
+    return f"{kind}:{path_tail(file, 1)}" if len(kind) > 1 else f"initialized from {path_tail(name)}"
 
 
 def path_tail(path: Any, parts: int = 2) -> str:
-    """Return the last parts of a path; the whole path if `parts` is 0.
+    """Return the last parts of a path of any system, with slashes between them; the whole path if `parts` is 0.
 
     Example:
-        >>> path_tail("/data/benchmark/Set5/HR/")
-        'Set5/HR'
+        >>> path_tail("/data/benchmark/Set5/HR/"), path_tail(r"D:\\data\\Set5")
+        ('Set5/HR', 'data/Set5')
     """
-    return "/".join(posixpath.normpath(str(path)).split("/")[-parts:])
+    whole = PureWindowsPath(str(path))  # which splits at slashes and at backslashes
+    return "/".join(whole.parts[1 if whole.anchor else 0 :][-parts:]) if parts and whole.name else str(path)
 
 
 def format_count(value: float) -> str:

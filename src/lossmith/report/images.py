@@ -11,13 +11,12 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 from lossmith.report.folder import Run
+from lossmith.train.folder import sheet_image
 
 __all__ = ["ImageComparison", "ImageVariant", "collect_images", "embed_images", "encode_webp", "most_different_point"]
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises on a broken file."""
-ROLES = ("input", "bicubic", "run", "truth")
-"""The roles of images in a comparison, in their order on the page."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class ImageVariant:
     """One image of a comparison.
 
     Args:
-        role: "input", "bicubic", "run" or "truth".
+        role: "input", the name of the task's baseline, "run" or "truth".
         file: The file.
         run: The index of the run, if the image is the output of one.
         step: The step of the run.
@@ -49,16 +48,18 @@ class ImageComparison:
         name: The name of the image.
         variants: The images.
         focus: Where the loupe starts, as fractions of width and height.
+        captions: The captions of an image that is a grid of images, row by row; empty for one image.
     """
 
     name: str
     variants: list[ImageVariant] = field(default_factory=list)
     focus: tuple[float, float] = (0.5, 0.5)
+    captions: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
 class _Encoding:
-    """How images are encoded: WebP quality (None is lossless), steps of each run, largest side that is kept."""
+    """The encoding of images: WebP quality (None is lossless), steps of each run, largest side that is kept."""
 
     quality: int | None
     steps: int
@@ -94,15 +95,22 @@ def collect_images(runs: Mapping[int, Run]) -> list[ImageComparison]:
                 continue
             digest = hashlib.sha256(truth.read_bytes()).hexdigest() if truth.is_file() else str(index)
             is_unique = not any(name == sheet.name and other != digest for name, other in comparisons)
-            name = sheet.name if is_unique else f"{sheet.name} ({run.name})"
-            variants = comparisons.setdefault((sheet.name, digest), ImageComparison(name)).variants
-            for role in ("input", "bicubic", "truth"):
+            image = sheet_image(sheet.name)
+            name = image if is_unique else f"{image} ({run.name})"
+            captions = run.captions.get(sheet.name, [])
+            variants = comparisons.setdefault((sheet.name, digest), ImageComparison(name, captions=captions)).variants
+            for role in dict.fromkeys(("input", run.baseline_name, "truth")):
                 if (file := sheet / f"{role}.png").is_file() and not any(each.role == role for each in variants):
                     variants.append(ImageVariant(role, file))
             variants.extend(ImageVariant("run", steps[step], index, step) for step in sorted(steps))
     for comparison in comparisons.values():
-        comparison.variants.sort(key=lambda each: (ROLES.index(each.role), each.run or 0, each.step or 0))
+        comparison.variants.sort(key=lambda each: (_rank(each), each.run or 0, each.step or 0))
     return list(comparisons.values())
+
+
+def _rank(variant: ImageVariant) -> int:
+    """Return the place on the page: first the input, then the baseline, the runs and the truth."""
+    return {"input": 0, "run": 2, "truth": 3}.get(variant.role, 1)
 
 
 def embed_images(comparisons: Sequence[ImageComparison], budget: int) -> tuple[list[ImageComparison], list[str]]:
@@ -152,7 +160,8 @@ def _encode(
                 return encoded, notes, is_cropped
         is_cropped |= max(width, height) > side
         shown = list(parts.values())
-        encoded.append(ImageComparison(comparison.name, variants, most_different_point(shown[0], shown[-1])))
+        focus = most_different_point(shown[0], shown[-1])
+        encoded.append(replace(comparison, variants=variants, focus=focus))
     return encoded, notes, is_cropped
 
 

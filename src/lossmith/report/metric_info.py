@@ -30,7 +30,7 @@ class MetricInfo:
 
     @property
     def direction(self) -> str:
-        """Which values are better, in words."""
+        """The direction in which values are better, in words."""
         return "higher is better" if self.ideal is None else "lower is better" if self.ideal == 0 else "1 is ideal"
 
     @property

@@ -1,15 +1,16 @@
 """The main sections of the report: heading, results, trade-off, validation metrics and loss terms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from lossmith._format import format_duration
 from lossmith.report.conclusions import conclusions, format_result
-from lossmith.report.folder import Run
-from lossmith.report.groups import Group, format_count, path_tail
+from lossmith.report.folder import Run, finite_float
+from lossmith.report.groups import Group, format_count, model_name, path_tail, task_name
 from lossmith.report.metric_info import METRIC_INFOS, MetricInfo
 from lossmith.report.plot.charts import Curve, line_chart, path_chart, share_chart
+from lossmith.report.table import table_element
 
 __all__ = ["heading", "protocol_note", "results_section", "terms_section", "tradeoff_section", "validation_section"]
 
@@ -33,12 +34,10 @@ def heading(runs: Sequence[Run]) -> str:
 
 def _facts(run: Run) -> str:
     config = run.config
-    model = config.get("model")
-    name = str(model.get("name", "")) if isinstance(model, dict) else str(model or "")
-    task = " ".join(str(part) for part in (config.get("task"), _prefix("\u00d7", config.get("scale"))) if part)
     facts = [
-        task,
-        name,
+        task_name(config) if config.get("task") else "",
+        model_name(config),
+        *(f"knob {name} from {low:g} to {high:g}" for name, (low, high) in run.knobs.items()),
         f"trained on {path_tail(config['images'])}" if config.get("images") else "",
         f"{format_count(run.step)} steps",
     ]
@@ -71,25 +70,44 @@ def results_section(group: Group, *, has_protocol: bool) -> str:
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in conclusions(group))
     lead = f'<p class="lead">Validated on {escape(group.protocol)}.</p>' if has_protocol else ""
     text = f'<section><h2>Results</h2>{lead}<ul class="sentences">{sentences}</ul>'
-    table = f'<div class="scroll">{_results_table(group)}</div>' if group.metrics else ""
-    return f"{text}{table}</section>"
+    return f"{text}{_results_table(group) if group.metrics else ''}</section>"
 
 
 def _results_table(group: Group) -> str:
-    metrics, bicubic = group.metrics, group.bicubic
-    last = {m.key: [p[-1] for run in group.runs.values() if (p := run.metric(m.key))] for m in metrics}
-    best = {m.key: m.best_point(last[m.key])[1] if len(last[m.key]) > 1 else None for m in metrics}
-    head = "".join(f"<th>{escape(m.name)} {m.arrow}</th>" for m in metrics)
-    rows = []
-    if bicubic:
-        cells = (
-            f"<td><b>{m.format(bicubic[m.key])}</b></td>" if m.key in bicubic else "<td>&ndash;</td>" for m in metrics
-        )
-        rows.append(f'<tr><th class="plain">bicubic</th>{"".join(cells)}</tr>')
+    metrics, best = group.metrics, _best_values(group)
+    rows = [_plain_row(group.baseline_name, group.baseline, metrics, best)] if group.baseline else []
     for index, run in group.runs.items():
-        cells = (_result_cell(run, metric, best[metric.key]) for metric in metrics)
-        rows.append(f'<tr class="c{index % 8}"><th>{escape(run.name)}</th>{"".join(cells)}</tr>')
-    return f'<table class="score"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        cells = "".join(_result_cell(run, metric, best.get(metric.key)) for metric in metrics)
+        knobs = f"<small>{escape(run.validated_knobs)}</small>" if run.validated_knobs else ""
+        rows.append(f'<tr class="c{index % 8}"><th>{escape(run.name)}{knobs}</th>{cells}</tr>')
+        for i, end in enumerate(("low", "high")):
+            if at := {m.key: value for m in metrics if (value := finite_float(run.metrics_at(end).get(m.key))) is not None}:
+                name = ", ".join(f"{knob} = {ends[i]:g}" for knob, ends in run.knobs.items())
+                rows.append(_plain_row(name, at, metrics))
+    return table_element(rows, head=["", *(f"{m.name} {m.arrow}" for m in metrics)], kind="score")
+
+
+def _best_values(group: Group) -> dict[str, float]:
+    """Return the best last value of each metric that at least two runs have, the baseline included."""
+    best = {}
+    for metric in group.metrics:
+        last = [points[-1] for run in group.runs.values() if (points := run.metric(metric.key))]
+        if len(last) > 1:
+            baseline = [(0.0, group.baseline[metric.key])] if metric.key in group.baseline else []
+            best[metric.key] = metric.best_point([*last, *baseline])[1]
+    return best
+
+
+def _plain_row(
+    name: str, values: Mapping[str, float], metrics: Sequence[MetricInfo], best: Mapping[str, float] | None = None
+) -> str:
+    """Return the row of the baseline, or of a run at one end of its knobs."""
+    cells = []
+    for metric in metrics:
+        value = values.get(metric.key)
+        kind = ' class="best"' if value is not None and value == (best or {}).get(metric.key) else ""
+        cells.append("<td>&ndash;</td>" if value is None else f"<td><b{kind}>{metric.format(value)}</b></td>")
+    return f'<tr><th class="plain">{escape(name)}</th>{"".join(cells)}</tr>'
 
 
 def _result_cell(run: Run, metric: MetricInfo, best: float | None) -> str:
@@ -115,9 +133,9 @@ def tradeoff_section(group: Group) -> str:
         points = [(value, costs[step], step) for step, value in run.metric(ACCURACY.key) if step in costs]
         if points:
             paths.append(Curve(run.name, index, [(a, b) for a, b, _ in points], [step for *_, step in points]))
-    bicubic = group.bicubic
-    has_reference = ACCURACY.key in bicubic and perceptual.key in bicubic
-    reference = (bicubic[ACCURACY.key], -perceptual.quality(bicubic[perceptual.key])) if has_reference else None
+    baseline, reference = group.baseline, None
+    if ACCURACY.key in baseline and perceptual.key in baseline:
+        reference = (group.baseline_name, baseline[ACCURACY.key], -perceptual.quality(baseline[perceptual.key]))
     names = (f"{ACCURACY.name} ({ACCURACY.unit}), higher →", f"{perceptual.cost_name}, lower ↑")
     text = (
         "Each path leads from the first validation to the last one, which has the large dot. A loss trades one axis "
@@ -142,7 +160,8 @@ def validation_section(group: Group) -> str:
     charts = []
     for metric in group.metrics:
         curves = [Curve(run.name, index, run.metric(metric.key)) for index, run in group.runs.items()]
-        reference = ("bicubic", group.bicubic[metric.key]) if metric.key in group.bicubic else None
+        value = group.baseline.get(metric.key)
+        reference = None if value is None else (group.baseline_name, value)
         unit = f", {metric.unit}" if metric.unit else ""
         charts.append(line_chart(f"{metric.name}{unit}", curves, note=metric.direction, reference=reference))
     body = f'<div class="charts">{"".join(charts)}</div>' if charts else '<p class="empty">No validation yet.</p>'
@@ -150,7 +169,7 @@ def validation_section(group: Group) -> str:
 
 
 def terms_section(group: Group) -> str:
-    """Return the charts of the unweighted terms, of the total and of the shares of the weighted terms."""
+    """Return the charts of the unweighted terms, of the minimized loss and of the shares of the terms."""
     head = "<section><h2>Loss terms</h2>"
     notes = _term_notes(group)
     curves: dict[str, tuple[str, list[Curve]]] = {}  # by formula: one name may mean two networks in two runs
@@ -168,11 +187,13 @@ def terms_section(group: Group) -> str:
     totals = [Curve(run.name, index, run.total_loss()) for index, run in group.runs.items()]
     is_one_formula = len({run.formula for run in group.runs.values()}) == 1
     if is_one_formula and len(curves) > 1 and any(line.points for line in totals):
-        charts.append(line_chart("Weighted total", totals, note="the minimised loss", is_noisy=True))
+        charts.append(line_chart("Minimized loss", totals, note="with the weights in use", is_noisy=True))
     for index, run in group.runs.items():
-        rows = run.term_shares()
+        gradient_rows = run.gradient_shares()
+        rows = gradient_rows or run.value_shares()
         if rows and len(run.terms) > 1:
-            title = "Share of each weighted term" + (f", {run.name}" if len(group.runs) > 1 else "")
+            title = "Share of the gradient at the prediction" if gradient_rows else "Share of the loss value"
+            title += f", {run.name}" if len(group.runs) > 1 else ""
             charts.append(share_chart(title, index, run.terms, rows))
     lead = "Unweighted values on the training batches: every logged step faintly, and the running mean."
     return f'{head}<p class="lead">{lead}</p>{notes}<div class="charts">{"".join(charts)}</div></section>'

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
-from lossmith.data import Example, SkippedFile, hold_out, list_images
+from lossmith.data import Example, ImageFiles, SkippedFile, decode_image, list_images
+from lossmith.data.example import MIN_SIZE
+from lossmith.data.image_files import check_image_size
+from lossmith.data.image_listing import hold_out_usable, summarize_skipped
 from lossmith.formula.loss import Loss
 from lossmith.tasks.options import TaskOptions
 
@@ -116,6 +119,11 @@ class Task(ABC):
         """Return constructor arguments with the names of earlier versions replaced."""
         return {cls.former_options.get(name, name): value for name, value in options.items()}
 
+    @classmethod
+    def metric_border(cls, scale: int) -> int:
+        """Return the width in pixels of the image border that metrics leave out at a scale."""
+        return 0
+
     # Loss inputs and predictions
 
     @abstractmethod
@@ -152,6 +160,39 @@ class Task(ABC):
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> EvaluationSet:
         """Return whole images of a folder or of files; `limit` selects that many, evenly spaced."""
 
+    def check_image(self, file: Path) -> None:
+        """Raise ValueError, with the reason, if an image cannot be evaluated on; it must not be held out then."""
+        check_image_size(*decode_image(file).shape[1:], MIN_SIZE)
+
+    def for_images(
+        self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None
+    ) -> Self:
+        """Return the task for an evaluation on a folder of images; a task whose inputs are files overrides this method.
+
+        Args:
+            images: The folder of target images.
+            inputs: The folder of the inputs of these images, if they are files.
+            trained_on: The folder of the training images.
+            val: The folder of the validation images of the training.
+
+        Raises:
+            ValueError: The task computes its inputs, or does not know those of these images.
+        """
+        if inputs is not None:
+            raise ValueError(f"{self.name} computes the inputs from the images; omit --inputs.")
+        return self
+
+    def split_images(self, images: str, val_count: int) -> tuple[ImageFiles, ImageFiles, list[SkippedFile]]:
+        """Return training images and held-out images of a folder, and the images that cannot be held out.
+
+        About one image in ten is held out, at least one and at most `val_count`. One of two images is held out, and
+        none of one.
+        """
+        files = list_images(images).distinct()
+        if len(files) < 2:
+            return files, ImageFiles([], files.root), []
+        return hold_out_usable(files, min(val_count, max(1, len(files) // 10)), self.check_image)
+
     def load_data(self, images: str, val: str | None, *, val_count: int, crop: int, seed: int) -> TaskData:
         """Return the data of a run.
 
@@ -161,14 +202,36 @@ class Task(ABC):
             val_count: Largest number of validation images.
             crop: Side of a training crop in pixels of the target.
             seed: Random seed of the crops.
+
+        Raises:
+            ValueError: No image can be used for training, or none of the folder `val` for validation.
         """
-        files = list_images(images)
-        held_out: Sequence[Path] | str | None = val
-        if val is None and len(files) > 1:
-            files, held_out = hold_out(files, min(val_count, max(1, len(files) // 10)))
-        samples = self.training_set(files, crop=crop, seed=seed)
-        examples = None if held_out is None else self.evaluation_set(held_out, limit=val_count)
-        return TaskData(samples, examples, len(files))
+        examples: EvaluationSet | None = None
+        if val is None:
+            files, held_out, rejected = self.split_images(images, val_count)
+            samples, held_out = self._train_without(files, held_out, crop=crop, seed=seed)
+            files = files if held_out else list_images(images).distinct()
+            examples = self.evaluation_set(held_out, limit=val_count) if held_out else None
+            notes = [describe_held_out(len(held_out), len(files), rejected)]
+        else:
+            examples = self.for_images(val, trained_on=images, val=val).evaluation_set(val, limit=val_count)
+            check_usable(examples, val)
+            files, notes = exclude_validation_images(list_images(images).distinct(), list_images(val))
+            samples = self.training_set(files, crop=crop, seed=seed)
+        notes += summarize_skipped([*files.skipped, *samples.skipped])
+        return TaskData(samples, examples, len(files), message="\n".join(notes))
+
+    def _train_without(
+        self, files: ImageFiles, held_out: ImageFiles, *, crop: int, seed: int
+    ) -> tuple[TrainingSet, ImageFiles]:
+        """Return the training set and the held-out images; none is held out if no other can be trained on."""
+        try:
+            return self.training_set(files, crop=crop, seed=seed), held_out
+        except ValueError:
+            if not held_out:
+                raise
+        everything = files.select(sorted([*files, *held_out]))
+        return self.training_set(everything, crop=crop, seed=seed), files.select([])
 
     # Hooks of training and of the report
 
@@ -215,6 +278,18 @@ class Task(ABC):
         return ()
 
     @classmethod
+    def image_captions(cls, folder: Path) -> Mapping[str, Sequence[Sequence[str]]]:
+        """Return the captions of validation images that are grids of images.
+
+        Args:
+            folder: Folder of a run.
+
+        Returns:
+            For each image, by the name of its folder in sheets/, the captions row by row.
+        """
+        return {}
+
+    @classmethod
     def report_sections(cls, group: Any) -> list[str]:
         """Return sections of the HTML report that only runs of this task have; they follow the common sections.
 
@@ -222,3 +297,31 @@ class Task(ABC):
             group: Runs that were evaluated under one protocol, a :class:`lossmith.report.groups.Group`.
         """
         return []
+
+
+def check_usable(examples: EvaluationSet, images: str) -> None:
+    """Raise ValueError if none of the examples can be used."""
+    if next(iter(examples), None) is None:
+        raise ValueError(f"None of the images in {images!r} can be used for validation.")
+
+
+def describe_held_out(count: int, training_count: int, rejected: Sequence[SkippedFile]) -> str:
+    """Return a line on the held-out images of a run without validation images of its own."""
+    images = "1 image is" if count == 1 else f"{count} images are"
+    if count:
+        line = f"{images} held out for validation, {training_count} remain; --val gives other images."
+    else:
+        line = "There is no validation: no image can be held out. --val gives images."
+    if rejected:
+        number = "1 image" if len(rejected) == 1 else f"{len(rejected)} images"
+        line += f" {number} cannot be held out; the first is {rejected[0].file!r}: {rejected[0].reason}."
+    return line
+
+
+def exclude_validation_images(images: ImageFiles, val: ImageFiles) -> tuple[ImageFiles, list[str]]:
+    """Return the training images that are no validation images, and a warning if no image would remain."""
+    remaining = images.exclude(val, "the image is a validation image")
+    if remaining:
+        return remaining, []
+    warning = "All training images are also validation images: the validation metrics do not measure other images."
+    return images, [warning]

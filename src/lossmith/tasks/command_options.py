@@ -115,14 +115,20 @@ class PairedOptions(TaskOptions):
     help: ClassVar[str] = "Train a network on your own image pairs: two folders, matched by file name."
     examples: ClassVar[tuple[str, ...]] = (
         '--images targets/ --inputs degraded/ --loss "L1" --steps 20000 --out runs/paired',
+        '--images targets/ --inputs degraded/ --val test/targets/ --val-inputs test/degraded/ --loss "L1" --steps 500 '
+        "--out runs/paired",
     )
 
     inputs: Annotated[str, option("Folder of the degraded images, named as the targets in --images.")]
+    val_inputs: Annotated[
+        str | None, option("Folder of the degraded images of --val \\[--inputs, if --val lies in --images].")
+    ] = None
     scale: Annotated[int, option("Upscaling factor from the inputs to the targets.", min=1, max=4)] = 1
 
     def settings(self) -> dict[str, Any]:
-        """Return the scale and the folder of the inputs."""
-        return {"scale": self.scale, "options": {"inputs": self.inputs}}
+        """Return the scale and the folders of the inputs."""
+        val_inputs = {} if self.val_inputs is None else {"val_inputs": self.val_inputs}
+        return {"scale": self.scale, "options": {"inputs": self.inputs, **val_inputs}}
 
 
 @dataclass(frozen=True, kw_only=True)

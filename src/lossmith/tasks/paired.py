@@ -1,13 +1,18 @@
 """Restoration learned from pairs that the user provides."""
 
+import copy
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 from torch import Tensor
 
 from lossmith._checks import check_choice
-from lossmith.data import PairedCrops, PairedImages, PairMatcher, upsample
+from lossmith.data import ImageFiles, PairedCrops, PairedImages, PairMatcher, SkippedFile, list_images, upsample
+from lossmith.data.example import MIN_SIZE
+from lossmith.data.image_listing import image_root
+from lossmith.data.paired import check_pair, read_pair
 from lossmith.tasks.base import Batch, Task
 from lossmith.tasks.command_options import PairedOptions
 from lossmith.tasks.options import TaskOptions
@@ -23,10 +28,11 @@ class Paired(Task):
 
     Args:
         scale: Size of a target divided by the size of its input: 1, 2, 3 or 4.
-        inputs: Folder of the input images; the training and validation images are the targets.
+        inputs: Folder of the inputs of the training images, which are the targets.
+        val_inputs: Folder of the inputs of the validation images, if these are in another folder.
 
     Raises:
-        ValueError: The scale has another value, or the folder does not exist.
+        ValueError: The scale has another value.
     """
 
     name: ClassVar[str] = "paired"
@@ -34,11 +40,65 @@ class Paired(Task):
     provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
     baseline_name: ClassVar[str] = "input"
 
-    def __init__(self, scale: int = 1, *, inputs: str) -> None:
+    def __init__(self, scale: int = 1, *, inputs: str, val_inputs: str | None = None) -> None:
         check_choice(f"{self.name} scale", scale, (1, 2, 3, 4))
         super().__init__(scale)
-        self.border = 0 if scale == 1 else scale
-        self.matcher = PairMatcher(inputs, scale)
+        self.border = self.metric_border(scale)
+        self.inputs, self.val_inputs = inputs, val_inputs
+        self.targets: Path | None = None
+        self.input_of: dict[Path, Path] = {}
+        """The input of each target that may be held out."""
+
+    @classmethod
+    def metric_border(cls, scale: int) -> int:
+        """Return the scale if the network enlarges the image, as in super-resolution."""
+        return 0 if scale == 1 else scale
+
+    @cached_property
+    def matcher(self) -> PairMatcher:
+        """Finds the inputs; the folder is read on first use, since an evaluation may have other inputs.
+
+        Raises:
+            ValueError: The folder does not exist or contains no image.
+        """
+        return PairMatcher(self.inputs, self.scale, targets=self.targets)
+
+    def for_images(
+        self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None
+    ) -> Self:
+        """Return the task with the inputs of a folder of target images.
+
+        Raises:
+            ValueError: The inputs of these images are not known.
+        """
+        if inputs is not None:
+            return self._with_pairs(inputs, images)
+        if val is not None and self.val_inputs is not None and _contains(val, images):
+            return self._with_pairs(self.val_inputs, val)
+        if trained_on is not None and _contains(trained_on, images):
+            return self._with_pairs(self.inputs, trained_on)
+        raise ValueError(
+            f"The inputs of the images in {str(images)!r} are not known, since {self.inputs!r} holds those of the "
+            "training images. Give their folder: --val-inputs in train and tune, --inputs in other commands."
+        )
+
+    def _with_pairs(self, inputs: str, targets: str | Path) -> Self:
+        other = copy.copy(self)
+        other.__dict__.pop("matcher", None)
+        other.inputs, other.targets = inputs, image_root(targets)
+        return other
+
+    def check_image(self, file: Path) -> None:
+        """Raise ValueError, with the reason, if an image cannot be evaluated on, or has no input."""
+        if file not in self.input_of:
+            raise ValueError(f"{self.inputs!r} contains no image of this name")
+        check_pair(file, self.input_of[file], self.scale, min_size=MIN_SIZE)
+        read_pair(file, self.input_of[file], self.scale)
+
+    def split_images(self, images: str, val_count: int) -> tuple[ImageFiles, ImageFiles, list[SkippedFile]]:
+        """Return training images and held-out images of a folder, and the images that cannot be held out."""
+        self.input_of = self.matcher.match_names(list_images(images))[0]
+        return super().split_images(images, val_count)
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction, the target and the input."""
@@ -55,3 +115,7 @@ class Paired(Task):
     def baseline_output(self, batch: Batch) -> Tensor:
         """Return the input, upsampled by bicubic interpolation if the target is larger."""
         return batch["input"] if self.scale == 1 else upsample(batch["input"], self.scale)
+
+
+def _contains(folder: str | Path, other: str | Path) -> bool:
+    return Path(other).resolve().is_relative_to(Path(folder).resolve())

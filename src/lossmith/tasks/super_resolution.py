@@ -64,7 +64,12 @@ class SuperResolution(Task):
             raise ValueError(
                 f"{self.name} adds noise only with the degradation mean; got the degradation {degradation!r}."
             )
-        self.border = scale  # as in the papers
+        self.border = self.metric_border(scale)
+
+    @classmethod
+    def metric_border(cls, scale: int) -> int:
+        """Return the scale, as in the papers."""
+        return scale
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction, the target and the input."""

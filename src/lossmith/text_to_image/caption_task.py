@@ -14,6 +14,7 @@ from lossmith.tasks.base import Batch, EvaluationSet, Task, TaskData, TrainingSe
 from lossmith.text_to_image.caption_data import CaptionData, HeldOutCaptions
 from lossmith.text_to_image.prepare_loss import prepare_text_to_image_loss
 from lossmith.text_to_image.report.guidance import guidance_section
+from lossmith.text_to_image.report.sample_captions import read_sample_captions
 from lossmith.train.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class CaptionTask(Task):
     def report_metrics(cls) -> Sequence[MetricInfo]:
         """Return the metrics of images sampled for held-out captions, and the denoising error."""
         return REPORT_METRICS
+
+    @classmethod
+    def image_captions(cls, folder: Path) -> Mapping[str, Sequence[Sequence[str]]]:
+        """Return the captions of the sheets of samples."""
+        return read_sample_captions(folder)
 
     @classmethod
     def report_sections(cls, group: Group) -> list[str]:

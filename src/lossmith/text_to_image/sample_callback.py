@@ -18,6 +18,7 @@ from lossmith.text_to_image.models.direct_decoder import DirectDecoder
 from lossmith.text_to_image.models.sampler import make_noise
 from lossmith.text_to_image.noise_augmentation import DEFAULT_NOISE_LEVEL, low_res_condition
 from lossmith.text_to_image.pipeline import generate_images, make_image_grid
+from lossmith.text_to_image.report.sample_captions import CAPTIONS_FILE, SHEET_COLUMNS, SHEET_NAME
 from lossmith.text_to_image.shapes.dataset import ShapesDataset
 from lossmith.text_to_image.shapes.oracle import ShapesOracle
 from lossmith.train.folder import RunFolder
@@ -54,8 +55,8 @@ class SampleCallback(StepCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the captions and the sheet of their real images once."""
-        if trainer.is_global_zero and not (self.folder.path / "sheets" / "samples" / "truth.png").is_file():
-            self.folder.write("samples.json", {"captions": self.captions[:SHEET_SIZE]})
+        if trainer.is_global_zero and not (self.folder.path / "sheets" / SHEET_NAME / "truth.png").is_file():
+            self.folder.write(CAPTIONS_FILE, {"captions": self.captions[:SHEET_SIZE]})
             self._write_sheet("truth", self.batch["target"])
 
     def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
@@ -92,8 +93,8 @@ class SampleCallback(StepCallback):
         return metrics
 
     def _write_sheet(self, name: str, images: Tensor) -> None:
-        file = self.folder.path / "sheets" / "samples" / f"{name}.png"
-        grid = make_image_grid(images[:SHEET_SIZE].cpu(), 4)
+        file = self.folder.path / "sheets" / SHEET_NAME / f"{name}.png"
+        grid = make_image_grid(images[:SHEET_SIZE].cpu(), SHEET_COLUMNS)
         write_atomically(file, lambda partial: to_pil(grid).save(partial, format="PNG"))
 
 

@@ -92,8 +92,7 @@ def identify_images(source: Source) -> set[Hashable]:
     """Return the identities of the images of a source: their files, or the scenes they show."""
     if isinstance(source, ShapesDataset):
         return {(source.level, scene) for scene in source.scenes}
-    places = (entry.source for entry in source.entries)
-    return {place.resolve() if isinstance(place, Path) else (place.file.resolve(), place.start) for place in places}
+    return {entry.identity for entry in source.entries}
 
 
 def read_run_settings(network: Path) -> Settings | None:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from lossmith.balance.base import Balance
 from lossmith.balance.gramian import gradient_gramian, output_gradients
+from lossmith.engine.second_derivatives import link_to, refuse_second_derivative
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import WeightValue
+from lossmith.train.knob_sampling import weights_at
 
 __all__ = ["LossBalancer"]
 
@@ -73,16 +75,18 @@ class LossBalancer(nn.Module):
         Returns:
             A scalar.
         """
-        all_weights = {n: w.value_at(step, knobs) for n, w in zip(self.names, loss.weights, strict=True)}
-        weights: dict[str, WeightValue] = {n: w for n, w in all_weights.items() if isinstance(w, Tensor) or w != 0}
-        if knobs:
-            total = sum(w.abs() if isinstance(w, Tensor) else abs(w) for w in weights.values())
-            weights = {n: w / total for n, w in weights.items()}
+        weights = weights_at(loss, step, knobs)
         if not weights:
             return loss.weighted_sum(values, step=step, knobs=knobs)
         if torch.is_grad_enabled() and self.is_due(step, weights):
             return self.measured_sum(loss, values, inputs["pred"], weights, average or (lambda tensor: tensor))
         return self.weighted_sum(values, weights)
+
+    def current_weights(
+        self, loss: Loss, step: int, knobs: Mapping[str, WeightValue] | None = None
+    ) -> dict[str, WeightValue]:
+        """Return the balanced weights that are not 0, after the call for the same step."""
+        return {n: w * self.factors[self.names.index(n)] for n, w in weights_at(loss, step, knobs).items()}
 
     def is_due(self, step: int, weights: Mapping[str, WeightValue]) -> bool:
         """Return whether to measure: in every step at first, then at intervals, and when a term becomes active."""
@@ -135,7 +139,7 @@ class LossBalancer(nn.Module):
                 for n, each in direct.items():
                     factor = self.factors[self.names.index(n)] * weights[n] / pred.numel()
                     gradient += each * factor.view(-1, *(1,) * (pred.dim() - 1))
-            parts.append(_WithGradient.apply(total, gradient.to(pred.dtype), pred))  # type: ignore[no-untyped-call]
+            parts.append(_WithGradient.apply(total, gradient.to(pred.dtype), [link_to([pred])], pred))  # type: ignore[no-untyped-call]
         if rest := {n: w for n, w in weights.items() if n not in direct}:
             parts.append(self.weighted_sum(active, rest))
         return torch.stack(parts).sum()
@@ -153,12 +157,12 @@ class LossBalancer(nn.Module):
         means = torch.stack([self._scalar(values.get(n, 0.0)) for n in self.names])
         gramian, means = self._average(gradients, means, average)
 
-        asked = torch.stack([self._scalar(weights.get(n, 0.0)) for n in self.names])
+        formula = torch.stack([self._scalar(weights.get(n, 0.0)) for n in self.names])
         unmeasured = [self.balance.needs_gradients and n in weights and n not in gradients for n in self.names]
-        inner = torch.stack([self._scalar(0.0) if unmeasured[i] else asked[i] for i in range(count)])
+        inner = torch.stack([self._scalar(0.0) if unmeasured[i] else formula[i] for i in range(count)])
         balanced = self.balance(inner, means, gramian)
-        new = torch.stack([asked[i] if unmeasured[i] else balanced[i] for i in range(count)])
-        self.factors.copy_(torch.where(asked != 0, new / torch.where(asked != 0, asked, 1.0), 1.0))
+        new = torch.stack([formula[i] if unmeasured[i] else balanced[i] for i in range(count)])
+        self.factors.copy_(torch.where(formula != 0, new / torch.where(formula != 0, formula, 1.0), 1.0))
         if (names := frozenset(weights)) != self.measured_terms:
             self.measured.copy_(torch.stack([self._scalar(n in names) for n in self.names]))
             self._measured_terms = names
@@ -219,11 +223,12 @@ class _WithGradient(torch.autograd.Function):
     """A scalar whose gradient at an image is given."""
 
     @staticmethod
-    def forward(ctx: Any, total: Tensor, gradient: Tensor, image: Tensor) -> Tensor:
+    def forward(ctx: Any, total: Tensor, gradient: Tensor, link: list[Tensor | None], image: Tensor) -> Tensor:
         ctx.save_for_backward(gradient)
+        ctx.link = link[0]
         return total.clone()
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, Tensor]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, None, Tensor]:
         (gradient,) = ctx.saved_tensors
-        return None, None, gradient * upstream
+        return None, None, None, refuse_second_derivative(gradient * upstream, upstream, ctx.link)

@@ -1,7 +1,8 @@
 """Evaluation of a network, or of a baseline, image by image."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from lossmith.data import Example
 from lossmith.metrics import DEFAULT_METRICS, MetricName, compute_metrics
 from lossmith.tasks import Batch
 
-__all__ = ["EvaluatedImage", "evaluate_images", "mean_metrics"]
+__all__ = ["EvaluatedImage", "evaluate_images", "mean_metrics", "metrics_by_image", "unused_name"]
 
 
 class EvaluatedImage(NamedTuple):
@@ -45,6 +46,26 @@ def evaluate_images(
         with torch.no_grad():
             pred = restore(moved)
         yield EvaluatedImage(name, moved, pred, compute_metrics(pred, moved["target"], border=border, metrics=which))
+
+
+def metrics_by_image(images: Iterable[EvaluatedImage]) -> dict[str, dict[str, float]]:
+    """Return the metrics of each image by its name; of images with equal names the later ones are numbered.
+
+    Example:
+        >>> images = [EvaluatedImage(name, {}, torch.zeros(1), {"psnr_y": 30.0}) for name in ("a", "b", "a")]
+        >>> list(metrics_by_image(images))
+        ['a', 'b', 'a (2)']
+    """
+    found: dict[str, dict[str, float]] = {}
+    for image in images:
+        found[unused_name(image.name, found)] = image.metrics
+    return found
+
+
+def unused_name(name: str, used: Container[str]) -> str:
+    """Return a name, with a number after it if it is used."""
+    names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+    return next(each for each in names if each not in used)
 
 
 def mean_metrics(rows: Sequence[dict[str, float]]) -> dict[str, float]:

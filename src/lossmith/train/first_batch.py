@@ -1,12 +1,16 @@
 """The check of the first training batch, before anything is written."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import torch
+from torch import Tensor
 from torch.utils.data import default_collate
 
+from lossmith.balance import Balance, Fixed
 from lossmith.doctor import check
+from lossmith.doctor.balance_checks import bind_knobs, check_balance
 from lossmith.formula.loss import Loss
 from lossmith.image import check_images
 from lossmith.models import Network
@@ -20,9 +24,15 @@ SEARCHED_SAMPLES = 64
 
 
 def check_first_batch(
-    task: Task, model: Network, loss: Loss, items: TrainingSet, folder: RunFolder, knobs: Mapping[str, float]
+    task: Task,
+    model: Network,
+    loss: Loss,
+    items: TrainingSet,
+    folder: RunFolder,
+    knobs: Mapping[str, tuple[float, float]],
+    balance: Balance | None,
 ) -> list[str]:
-    """Run a first batch through the network and the loss: check value ranges, shapes and the networks' weights.
+    """Run a first batch through the network and the loss: check value ranges, shapes, balance and networks' weights.
 
     Args:
         task: The task.
@@ -30,7 +40,8 @@ def check_first_batch(
         loss: The loss.
         items: The training set.
         folder: The run folder.
-        knobs: The knob values; empty without knobs.
+        knobs: The training range of each knob, at whose geometric mean the batch is run; empty without knobs.
+        balance: The balancer, which makes the weights of the formula shares; None for weights as they are.
 
     Returns:
         The doctor's warnings; an empty list for a run that resumes.
@@ -43,12 +54,27 @@ def check_first_batch(
         check_images(name, batch[name])
     model.eval()
     with torch.no_grad():
-        inputs = task.compute_inputs(partial(model, **knobs) if knobs else model, batch)
+        midpoints = {name: math.sqrt(low * high) for name, (low, high) in knobs.items()}
+        inputs = task.compute_inputs(partial(model, **midpoints) if midpoints else model, batch)
         loss.evaluate(inputs)
     model.train()
     if folder.checkpoint.is_file():
         return []
-    return [str(finding) for finding in check(loss, inputs).raise_if_broken().findings]
+    findings = check(loss, inputs).raise_if_broken().findings
+    if balance is not None and not isinstance(balance, Fixed):
+        return [str(finding) for finding in findings if finding.check != "balance"]
+    return [*map(str, findings), *find_negligible_terms(loss, inputs, knobs)]
+
+
+def find_negligible_terms(
+    loss: Loss, inputs: Mapping[str, Tensor], knobs: Mapping[str, tuple[float, float]]
+) -> Iterator[str]:
+    """Yield a warning for each end of the knobs' ranges at which a term has hardly any effect."""
+    for end in (0, 1) if knobs else ():
+        values = {name: ends[end] for name, ends in knobs.items()}
+        at = ", ".join(f"{name}={value:g}" for name, value in values.items())
+        for finding in check_balance(bind_knobs(loss, values), loss.names, inputs, (0, 0)):
+            yield f"{finding.severity}: {finding.term} at {at}: {finding.message} Narrow --knob, or use --calibrate."
 
 
 def image_inputs(loss: Loss) -> set[str]:

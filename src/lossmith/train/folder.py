@@ -11,6 +11,7 @@ Every file but the logs is written atomically, so that a killed process leaves t
 appended line by line, and truncated to the checkpoint when the run resumes.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,14 +28,17 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["RunFolder", "current_log_line"]
+__all__ = ["RunFolder", "current_log_line", "sheet_image", "sheet_name"]
 
 LOCKS: dict[Path, int] = {}
 """The file descriptors of the run folders that this process has locked."""
 
 LOGS = ("log.jsonl", "validation.jsonl")
 
-TERM_KEYS = {"terms", "weights", "discriminators", "nonfinite", "collapsed"}
+MAX_NAME_BYTES = 200
+"""The longest name of a sheet's folder; file systems allow 255 bytes."""
+
+TERM_KEYS = {"terms", "weights", "gradient_shares", "discriminators", "nonfinite", "collapsed"}
 """The keys of a log line whose values are dictionaries by the name of a term."""
 RENAMED_LOG_KEYS = {"critics": "discriminators", "observed": "extra_metrics", "spared": "nonfinite"}
 """Keys of log.jsonl in runs of version 0.1, and their names now."""
@@ -155,6 +159,28 @@ class RunFolder:
         write_text_atomically(self.path / name, json.dumps(record, indent=2) + "\n")
 
 
+def sheet_name(image: str) -> str:
+    """Return the name of the folder in ``sheets`` for the identity of an image, a relative path.
+
+    Separators are written as in URLs. A name that is too long for a folder ends in a hash.
+
+    Example:
+        >>> sheet_name("x/50% a.png"), sheet_image(sheet_name("x/50% a.png"))
+        ('x%2F50%25 a.png', 'x/50% a.png')
+    """
+    name = image.replace("%", "%25").replace("/", "%2F")
+    encoded = name.encode("utf-8", errors="surrogateescape")
+    if len(encoded) <= MAX_NAME_BYTES:
+        return name
+    kept = encoded[: MAX_NAME_BYTES - 20].decode("utf-8", errors="ignore").rpartition("%")[0]
+    return f"{kept}-{hashlib.sha256(encoded).hexdigest()[:16]}"
+
+
+def sheet_image(name: str) -> str:
+    """Return the identity of the image of a folder in ``sheets``."""
+    return name.replace("%2F", "/").replace("%25", "%")
+
+
 def is_line_up_to(line: str, step: int) -> bool:
     """Return whether a line of a log is complete and of a step up to the given one."""
     try:
@@ -166,11 +192,17 @@ def is_line_up_to(line: str, step: int) -> bool:
 def current_log_line(line: Mapping[str, Any]) -> dict[str, Any]:
     """Return a line of log.jsonl with the keys of an earlier version renamed.
 
+    Version 0.1 logged the weights of the formula, and those of a balancer beside them, under "balance".
+
     Example:
         >>> current_log_line({"step": 1, "critics": {"Adversarial.pull": 0.5}})
         {'step': 1, 'discriminators': {'Adversarial.gradient_norm': 0.5}}
+        >>> current_log_line({"terms": {"TV": 2.0}, "weights": {"TV": 1.0}, "balance": {"weight.TV": 0.3}})
+        {'terms': {'TV': 2.0}, 'weights': {'TV': 0.3}, 'loss': 0.6}
     """
     renamed = {RENAMED_LOG_KEYS.get(key, key): value for key, value in line.items()}
+    if isinstance(balance := renamed.pop("balance", None), dict):
+        renamed |= used_weights(renamed, balance)
     if isinstance(metrics := renamed.get("discriminators"), dict):
         parts = {key: key.rpartition(".") for key in metrics}
         renamed["discriminators"] = {
@@ -181,3 +213,17 @@ def current_log_line(line: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(renamed[key], dict):
             renamed[key] = {update_term_name(name): value for name, value in renamed[key].items()}
     return renamed
+
+
+def used_weights(line: Mapping[str, Any], balance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights and the gradient shares of a balancer under today's keys, and the loss with these weights."""
+    by_kind: dict[str, dict[str, Any]] = {"weight": {}, "share": {}}
+    for key, value in balance.items():
+        kind, _, name = key.partition(".")
+        by_kind.setdefault(kind, {})[name] = value
+    weights, terms = by_kind["weight"], line.get("terms")
+    used: dict[str, Any] = {"weights": weights} if weights else {}
+    if weights and isinstance(terms, dict):
+        pairs = [(weights.get(name), value) for name, value in terms.items()]
+        used["loss"] = sum(w * v for w, v in pairs if isinstance(w, int | float) and isinstance(v, int | float))
+    return used | ({"gradient_shares": by_kind["share"]} if by_kind["share"] else {})

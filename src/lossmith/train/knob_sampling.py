@@ -11,7 +11,7 @@ from lossmith.formula.loss import Loss
 from lossmith.formula.weight import WeightValue
 from lossmith.models.knob_values import check_knob_range
 
-__all__ = ["KnobSampler", "normalized_weighted_sum"]
+__all__ = ["KnobSampler", "normalized_weighted_sum", "weights_at"]
 
 
 @final
@@ -83,8 +83,7 @@ def normalized_weighted_sum(
         >>> normalized_weighted_sum(parse("L1 + lam*TV"), values, 0, {"lam": torch.tensor([1.0, 3.0])})
         tensor(2.2500)
     """
-    all_weights = {name: weight.value_at(step, knobs) for name, weight in zip(loss.names, loss.weights, strict=True)}
-    weights = {name: weight for name, weight in all_weights.items() if isinstance(weight, Tensor) or weight != 0}
+    weights = weights_at(loss, step, knobs)
     if not weights:
         return loss.weighted_sum(values, step=step, knobs=knobs)
     count = len(next(iter(values.values())))
@@ -94,6 +93,29 @@ def normalized_weighted_sum(
                 f"The weight of '{name}' must be a number or one value per image, ({count},); "
                 f"a knob has shape {tuple(weight.shape)}."
             )
+    return torch.stack([weight * values[name] for name, weight in weights.items()]).sum(dim=0).mean()
+
+
+def weights_at(loss: Loss, step: int, knobs: Mapping[str, WeightValue] | None = None) -> dict[str, WeightValue]:
+    """Return the weights of a step that are not 0; with knobs, over the sum of their magnitudes, per image.
+
+    Args:
+        loss: The loss.
+        step: The training step.
+        knobs: The knob values: numbers, or one value per image (N,); without knobs, the weights are those of the loss.
+
+    Returns:
+        Numbers, or one value per image (N,), by the term's name.
+
+    Example:
+        >>> from lossmith import parse
+        >>> weights_at(parse("L1 + lam*TV"), 0, {"lam": 3.0})
+        {'L1': 0.25, 'TV': 0.75}
+    """
+    all_weights = {name: weight.value_at(step, knobs) for name, weight in zip(loss.names, loss.weights, strict=True)}
+    weights = {name: weight for name, weight in all_weights.items() if isinstance(weight, Tensor) or weight != 0}
+    if not (knobs and weights):
+        return weights
     magnitudes: list[WeightValue] = [w.abs() if isinstance(w, Tensor) else abs(w) for w in weights.values()]
     total = sum(magnitudes[1:], start=magnitudes[0])
-    return torch.stack([weight / total * values[name] for name, weight in weights.items()]).sum(dim=0).mean()
+    return {name: weight / total for name, weight in weights.items()}

@@ -95,21 +95,21 @@ class LogWriter(StepCallback):
         Raises:
             NonFiniteError: A term was non-finite for too many steps in a row.
         """
-        terms, weights = module.read_terms(), module.term_weights(step - 1)
+        terms = module.read_terms()
         discriminators = module.read_discriminator_metrics()
         optional = {
             "discriminators": discriminators,
             "collapsed": self.discriminators.update(step, discriminators),
             "extra_metrics": module.read_extra_metrics(),
-            "balance": module.read_balance(),
             "nonfinite": self.nonfinite_steps(module.nonfinite_report.totals),
         }
         speed = self.images_per_second(step)
         return {
             "step": step,
-            "loss": sum(weights[name] * value for name, value in terms.items() if value is not None),
+            "loss": module.read_total(),
             "terms": terms,
-            "weights": weights,
+            "weights": module.read_weights(),
+            "gradient_shares": module.read_gradient_shares(),
             **{key: value for key, value in optional.items() if value},
             "lr": module.lr_factor(step - 1) * module.lr,
             "images_per_second": round(speed, 2),
@@ -132,7 +132,7 @@ class LogWriter(StepCallback):
 
 def to_scalars(line: Mapping[str, Any]) -> dict[str, float]:
     """Return the scalars of a log line by their names in TensorBoard."""
-    scalars = {name: line[name] for name in ("loss", "lr", "images_per_second")}
-    for kind in ("terms", "discriminators", "extra_metrics", "balance"):
+    scalars = {name: line[name] for name in ("loss", "lr", "images_per_second") if line[name] is not None}
+    for kind in ("terms", "weights", "gradient_shares", "discriminators", "extra_metrics"):
         scalars |= {f"{kind}/{name}": value for name, value in line.get(kind, {}).items() if value is not None}
     return scalars

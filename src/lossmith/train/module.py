@@ -18,9 +18,10 @@ from lossmith.balance import Balance
 from lossmith.balance.gramian import output_gradients
 from lossmith.engine.nonfinite import NonFiniteGuard
 from lossmith.formula.loss import Loss
+from lossmith.formula.weight import WeightValue
 from lossmith.tasks import Task
 from lossmith.train.balancing import LossBalancer
-from lossmith.train.knob_sampling import KnobSampler, normalized_weighted_sum
+from lossmith.train.knob_sampling import KnobSampler, normalized_weighted_sum, weights_at
 from lossmith.train.nonfinite import CURE, MonitorReport, NonFiniteError, NonFiniteMonitor
 from lossmith.train.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
 from lossmith.train.settings import Schedule
@@ -94,6 +95,8 @@ class TrainingModule(LightningModule):
         self._last_inputs: dict[str, Tensor] = {}
         self._discriminator_metrics: dict[str, Tensor] = {}
         self._discriminator_gradient_norms: dict[str, Tensor] = {}
+        self._used_weights: dict[str, WeightValue] = {}
+        self._weighted_norms: dict[str, Tensor] = {}
         # each device computes the same discriminators and averaged weights, so DDP need not broadcast them
         named = [*self.named_parameters(), *self.named_buffers()]
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in named if not name.startswith("model.")]
@@ -114,7 +117,16 @@ class TrainingModule(LightningModule):
             self._term_means.clear()
             self._micro_step = self.global_step * self.trainer.accumulate_grad_batches
         self._term_means.add(values, guard.nonfinite_values, self.device)
-        self._measure_discriminator_gradients(values, inputs["pred"])
+        total = self._weighted_sum(values, inputs, knobs)
+        self._term_means.add_total(total)
+        if self.is_logged(self.global_step + 1):
+            self._measure_gradients(values, inputs["pred"], knobs)
+        return total
+
+    def _weighted_sum(
+        self, values: Mapping[str, Tensor], inputs: Mapping[str, Tensor], knobs: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the scalar to minimize."""
         if self.balancer is not None:
             average = self.trainer.strategy.reduce
             return self.balancer(self.loss, values, inputs, step=self.global_step, knobs=knobs, average=average)  # type: ignore[no-any-return]
@@ -122,20 +134,22 @@ class TrainingModule(LightningModule):
             return normalized_weighted_sum(self.loss, values, step=self.global_step, knobs=knobs)
         return self.loss.weighted_sum(values, step=self.global_step)
 
-    def _measure_discriminator_gradients(self, values: Mapping[str, Tensor], pred: Tensor) -> None:
-        """Measure each discriminator's gradient at the prediction in logged steps, in units of L1's gradient."""
-        self._discriminator_gradient_norms = {}
-        if self.is_logged(self.global_step + 1) and pred.requires_grad:
-            due = {name: values[name] for name in self.loss.due_discriminators(self.global_step) if name in values}
-            self._discriminator_gradient_norms = {
-                f"{name}.gradient_norm": gradient.float().square().mean().sqrt()
-                for name, gradient in output_gradients(due, pred).items()
-            }
-
-    def term_weights(self, step: int) -> dict[str, float]:
-        """Return the formula's weight of each term at a step, with the knobs at their midpoints."""
-        named = zip(self.loss.names, self.loss.weights, strict=True)
-        return {name: float(weight.value_at(step, self.knob_midpoints)) for name, weight in named}
+    def _measure_gradients(self, values: Mapping[str, Tensor], pred: Tensor, knobs: Mapping[str, Tensor]) -> None:
+        """Keep the weights in use, and the norm of each term's gradient at the prediction, in units of L1's."""
+        step = self.global_step
+        weights = (
+            weights_at(self.loss, step, knobs)
+            if self.balancer is None
+            else self.balancer.current_weights(self.loss, step, knobs)
+        )
+        due = self.loss.due_discriminators(step)
+        measured = {name: value for name, value in values.items() if name in weights or name in due}
+        gradients = output_gradients(measured, pred) if pred.requires_grad else {}
+        self._used_weights = weights
+        self._weighted_norms = {n: _weighted_norm(each, weights[n]) for n, each in gradients.items() if n in weights}
+        self._discriminator_gradient_norms = {
+            f"{name}.gradient_norm": _weighted_norm(gradients[name], 1.0) for name in due if name in gradients
+        }
 
     @property
     def uses_grad_scaler(self) -> bool:
@@ -164,7 +178,8 @@ class TrainingModule(LightningModule):
         if self.loss.due_discriminators(step):
             inputs = replace_nonfinite_images(self._last_inputs)
             self._discriminator_metrics = self.loss.step_discriminators(inputs, step=step)
-        self._discriminator_metrics |= self._discriminator_gradient_norms
+        if self.is_logged(step):
+            self._discriminator_metrics |= self._discriminator_gradient_norms
         decay = min(self.ema, (1 + step) / (10 + step))
         with torch.no_grad():
             update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -210,8 +225,8 @@ class TrainingModule(LightningModule):
             NonFiniteError: A term was non-finite for too many steps in a row.
         """
         sums = self._term_means.packed()
-        mine = torch.cat([sums, *(each.double() for each in self.nonfinite.packed())])
-        devices = self.all_gather(mine).view(-1, len(mine)).tolist()  # type: ignore[union-attr]
+        packed = torch.cat([sums, *(each.double() for each in self.nonfinite.packed())])
+        devices = self.all_gather(packed).view(-1, len(packed)).tolist()  # type: ignore[union-attr]
         self.nonfinite_report = self.nonfinite.read(
             [numbers[len(sums) :] for numbers in devices], self.trainer.accumulate_grad_batches
         )
@@ -228,9 +243,26 @@ class TrainingModule(LightningModule):
         with torch.no_grad():
             return _to_floats(self.task.extra_metrics(self.model, self._last_inputs))
 
-    def read_balance(self) -> dict[str, float]:
-        """Return the balancer's last weights and shares; the call synchronizes with the device."""
-        return _to_floats(self.balancer.metrics) if self.balancer is not None else {}
+    def read_total(self) -> float | None:
+        """Return the minimized scalar of the last step, after :meth:`read_terms`; None if it is not finite."""
+        total = self._term_means.total
+        return total if math.isfinite(total) else None
+
+    def read_weights(self) -> dict[str, float]:
+        """Return the weights that were used in the last logged step, on average over the images of this device."""
+        on_device = _to_floats({n: w.mean() for n, w in self._used_weights.items() if isinstance(w, Tensor)})
+        return {name: float(on_device.get(name, self._used_weights.get(name, 0.0))) for name in self.loss.names}
+
+    def read_gradient_shares(self) -> dict[str, float]:
+        """Return each weighted term's part of the sum of the gradient norms at the prediction, in [0, 1].
+
+        The gradients are those of the last logged step on this device. A term without a path to the prediction, or with
+        a non-finite norm, is absent.
+        """
+        norms = {name: norm for name, norm in _to_floats(self._weighted_norms).items() if math.isfinite(norm)}
+        norms |= {name: 0.0 for name in self.loss.names if name not in self._used_weights}
+        total = sum(norms.values())
+        return {name: norms[name] / total if total else 0.0 for name in self.loss.names if name in norms}
 
     def check_weights(self) -> bool:
         """Return whether the weights may replace an earlier checkpoint: some term was finite in the last step.
@@ -246,6 +278,15 @@ class TrainingModule(LightningModule):
         if self.nonfinite_report.nothing_finite and self.global_step >= self.trainer.max_steps:
             raise NonFiniteError(f"No term was finite for any image in the last step, {self.global_step}; {CURE}")
         return not self.nonfinite_report.nothing_finite
+
+
+def _weighted_norm(gradient: Tensor, weight: WeightValue) -> Tensor:
+    """Return the root mean square of a weighted gradient (N, C, H, W), in units of L1's; a weight may be (N,)."""
+    gradient = gradient.float()
+    if isinstance(weight, Tensor) and weight.dim():
+        is_per_image = len(weight) == len(gradient)
+        weight = weight.view(-1, *(1,) * (gradient.dim() - 1)) if is_per_image else weight.abs().mean()
+    return (gradient * weight).square().mean().sqrt()
 
 
 def _to_floats(scalars: Mapping[str, Tensor]) -> dict[str, float]:

@@ -196,14 +196,14 @@ class NonFiniteMonitor:
         first = min(int(one["micro_step"][NOTHING]) for one in found) // micro_batches + 1
         return f"{who} finite for any image in {steps} consecutive steps from step {first} on"
 
-    def _describe(self, row: int, mine: Counts, found: Sequence[Counts], micro_batches: int) -> str:
+    def _describe(self, row: int, worst: Counts, found: Sequence[Counts], micro_batches: int) -> str:
         """Return a message on what was non-finite, at which step, and in which layers and images."""
-        micro_step = int(mine["micro_step"][row])
+        micro_step = int(worst["micro_step"][row])
         step = micro_step // micro_batches + 1
         if row == len(self.names):
             return f"The gradient of the network's weights was non-finite at step {step}"
         name = self.names[row]
-        layers = [n for (term, n), bad in zip(self.layers, mine["layers"], strict=True) if bad and term == name]
+        layers = [n for (term, n), bad in zip(self.layers, worst["layers"], strict=True) if bad and term == name]
         files: list[str] = []
         for device, one in enumerate(found):
             if one["count"][row] and one["micro_step"][row] == micro_step:
@@ -214,10 +214,12 @@ class NonFiniteMonitor:
             ", ".join(files[:MAX_FILES]) + (f" and {len(files) - MAX_FILES} more" if len(files) > MAX_FILES else "")
         ]
         where = f" ({'; '.join(filter(None, places))})" if any(places) else ""
-        if mine["by_value"][row]:
+        if worst["by_value"][row]:
             return f"The term '{name}' was non-finite at step {step}{where}"
-        same = [n for i, n in enumerate(self.names) if mine["micro_step"][i] == micro_step and not mine["by_value"][i]]
-        same = [n for n in same if mine["count"][self.names.index(n)]]
+        same = [
+            n for i, n in enumerate(self.names) if worst["micro_step"][i] == micro_step and not worst["by_value"][i]
+        ]
+        same = [n for n in same if worst["count"][self.names.index(n)]]
         who = f"The term '{name}'" if len(same) == 1 else f"One of the terms {', '.join(same)}"
         return f"{who} had a finite value, but a non-finite gradient, at step {step}{where}"
 

@@ -83,7 +83,7 @@ def prepare_run(settings: Settings, folder: RunFolder) -> PreparedRun:
         warnings=[*filter(None, [data.message]), *warnings],
     )
     loss, report = numeric_loss(run, folder)
-    findings = check_first_batch(task, model, loss, data.training_set, folder, settings.knob_midpoints)
+    findings = check_first_batch(task, model, loss, data.training_set, folder, settings.knobs, balance)
     return replace(run, loss=loss, calibration=report, warnings=[*run.warnings, *findings])
 
 

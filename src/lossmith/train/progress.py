@@ -10,15 +10,15 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from lossmith._format import format_duration
+from lossmith._format import format_duration, format_percent
 from lossmith.train.log import LogWriter, StepCallback
 from lossmith.train.module import TrainingModule
 
-__all__ = ["TrainingProgress", "loss_shares"]
+__all__ = ["TrainingProgress"]
 
 
 class TrainingProgress(StepCallback):
-    """A display of every term, its share of the weighted total, the speed and the remaining time.
+    """A display of the loss, every term, their shares of the gradient, the speed and the remaining time.
 
     The bar moves at every step, without synchronization; the terms change when the log writer has read them.
 
@@ -75,12 +75,12 @@ class TrainingProgress(StepCallback):
         return f"{self.images / max(seconds, 1e-9):.1f} images/s  {format_duration(seconds * steps_left)} left"
 
     def loss_text(self) -> str:
-        """Return the loss and each term with its share, from the last log line."""
+        """Return the minimized loss, the unweighted terms and their shares of the gradient, from the last log line."""
         if not (line := self.log_writer.line):
             return ""
-        shares = loss_shares(line["terms"], line["weights"])
-        terms = [f"{n} {value:.4g} ({shares[n]:.0%})" for n, value in line["terms"].items() if value is not None]
-        return "  ".join([f"loss {line['loss']:.4g}", *terms])
+        values = {"loss": line["loss"], **line["terms"]}
+        numbers = [f"{name} {value:.4g}" for name, value in values.items() if value is not None]
+        return "  ".join(filter(None, [*numbers, format_gradient_shares(line["gradient_shares"])]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -93,13 +93,12 @@ class TrainingProgress(StepCallback):
         self.on_train_end(trainer, pl_module)
 
 
-def loss_shares(terms: Mapping[str, float | None], weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the share of each weighted term in the sum of their magnitudes; terms that are None are excluded.
+def format_gradient_shares(shares: Mapping[str, float]) -> str:
+    """Return the shares of the gradient at the prediction as text; "" for a single term.
 
     Example:
-        >>> loss_shares({"L1": 0.25, "perceptual": 1.5}, {"L1": 1.0, "perceptual": 0.5})
-        {'L1': 0.25, 'perceptual': 0.75}
+        >>> format_gradient_shares({"L1": 0.7, "perceptual": 0.3})
+        'gradient L1 70%, perceptual 30%'
     """
-    magnitudes = {name: abs(value * weights[name]) for name, value in terms.items() if value is not None}
-    total = sum(magnitudes.values())
-    return {name: size / total if total else 0.0 for name, size in magnitudes.items()}
+    shares_text = ", ".join(f"{name} {format_percent(share)}%" for name, share in shares.items())
+    return f"gradient {shares_text}" if len(shares) > 1 else ""

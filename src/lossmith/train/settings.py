@@ -109,8 +109,8 @@ class Settings:
 
     def differences(self, other: "Settings") -> dict[str, tuple[Any, Any]]:
         """Return the settings whose values differ, with both values."""
-        mine, others = asdict(self), asdict(other)
-        return {name: (mine[name], others[name]) for name in mine if mine[name] != others[name]}
+        own, others = asdict(self), asdict(other)
+        return {name: (own[name], others[name]) for name in own if own[name] != others[name]}
 
     def write(self, path: Path, version: str) -> None:
         """Write the settings as JSON, with the version of the package."""

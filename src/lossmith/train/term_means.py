@@ -21,11 +21,15 @@ class TermMeans:
         self.names = tuple(names)
         self.evaluated: tuple[str, ...] = self.names
         """The terms that were evaluated in the last micro-batch."""
+        self.total = 0.0
+        """The minimized scalar, averaged over the micro-batches and devices that :meth:`read` was given."""
         self._sums: list[Tensor] = []
+        self._totals: list[Tensor] = []
 
     def clear(self) -> None:
         """Begin a new step."""
         self._sums.clear()
+        self._totals.clear()
 
     def add(self, values: Mapping[str, Tensor], nonfinite: Mapping[str, Tensor], device: torch.device) -> None:
         """Add a micro-batch.
@@ -41,9 +45,14 @@ class TermMeans:
         self._sums.append(torch.stack([torch.stack(sums), torch.stack(counts)]))
         self.evaluated = tuple(values)
 
+    def add_total(self, total: Tensor) -> None:
+        """Add the minimized scalar of a micro-batch."""
+        self._totals.append(total.detach())
+
     def packed(self) -> Tensor:
-        """Return the sums and the numbers of finite images of the step as a flat tensor, for one transfer."""
-        return torch.stack(self._sums).double().sum(dim=0).flatten()
+        """Return sums, numbers of finite images and minimized scalar of the step as a flat tensor, for one transfer."""
+        sums = torch.stack(self._sums).double().sum(dim=0).flatten()
+        return torch.cat([sums, torch.stack(self._totals).double().mean().view(1)])
 
     def read(self, devices: Sequence[Sequence[float]]) -> dict[str, float | None]:
         """Return the mean of each evaluated term from what :meth:`packed` returned on each device.
@@ -51,6 +60,7 @@ class TermMeans:
         A term without a finite image is None.
         """
         totals = [sum(column) for column in zip(*devices, strict=True)]
-        counts = totals[len(self.names) :]
+        counts = totals[len(self.names) : -1]
+        self.total = totals[-1] / len(devices)
         means = {n: totals[i] / counts[i] if counts[i] else None for i, n in enumerate(self.names)}
         return {name: means[name] for name in self.evaluated}

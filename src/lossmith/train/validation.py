@@ -12,8 +12,8 @@ from lossmith._files import write_atomically
 from lossmith.image import to_pil
 from lossmith.metrics import DEFAULT_METRICS, find_missing_metrics
 from lossmith.tasks import Batch, EvaluationSet, Task
-from lossmith.train.evaluation import evaluate_images, mean_metrics
-from lossmith.train.folder import RunFolder
+from lossmith.train.evaluation import evaluate_images, mean_metrics, unused_name
+from lossmith.train.folder import RunFolder, sheet_name
 from lossmith.train.log import StepCallback
 from lossmith.train.module import TrainingModule
 
@@ -78,18 +78,19 @@ class ValidationCallback(StepCallback):
             sheet: The file name of the saved predictions, without ending; None saves nothing.
             also: Images of the batch to save too.
         """
-        rows: list[dict[str, float]] = []
+        rows: dict[str, dict[str, float]] = {}
         which = [metric for metric in DEFAULT_METRICS if metric not in self.missing]
         for image in evaluate_images(self.examples, restore, border=self.task.border, which=which, device=device):
+            name = unused_name(image.name, rows)
             if sheet and len(rows) < MAX_SHEETS:
-                self.save_images(image.name, {sheet: image.pred, **{name: image.batch[name] for name in also}})
-            rows.append(image.metrics)
-        return {"n": len(rows), **mean_metrics(rows)}
+                self.save_images(name, {sheet: image.pred, **{role: image.batch[role] for role in also}})
+            rows[name] = image.metrics
+        return {"n": len(rows), **mean_metrics(list(rows.values()))}
 
     def save_images(self, name: str, images: Mapping[str, Tensor]) -> None:
         """Save images (1, 3, H, W) of one example by their roles."""
         for role, image in images.items():
-            file = self.folder.path / "sheets" / name / f"{'truth' if role == 'target' else role}.png"
+            file = self.folder.path / "sheets" / sheet_name(name) / f"{'truth' if role == 'target' else role}.png"
             write_atomically(file, partial(_save_png, image))
 
 

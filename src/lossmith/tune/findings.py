@@ -27,7 +27,7 @@ OLD_BASELINES_FILE = "marks.json"
 
 @dataclass(frozen=True)
 class Findings:
-    """What the finished trials of a study show.
+    """The results of the finished trials of a study.
 
     Args:
         folder: The study's folder.

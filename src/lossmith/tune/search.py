@@ -26,7 +26,7 @@ RENAMED_KEYS = {"axes": "objectives", "rungs": "prune_at", "floors": "constraint
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What a study searches, and how.
+    """The search space and settings of a study.
 
     Args:
         loss: The formula with free names.

@@ -21,6 +21,7 @@ from optuna.storages import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import URL
 
 __all__ = [
     "WorkerHeartbeat",
@@ -73,7 +74,7 @@ def open_storage(url: str | None, folder: Path, *, heartbeat: int) -> BaseStorag
     Raises:
         ValueError: The storage cannot be opened.
     """
-    url = url or f"sqlite:///{folder / 'study.db'}"  # not in WAL mode, in which a worker reads an outdated queue
+    url = url or _sqlite_url(folder / "study.db")  # not in WAL mode, in which a worker reads an outdated queue
     if is_journal(url):
         return JournalStorage(JournalFileBackend(url.removeprefix(JOURNAL_PREFIX)))
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None  # several processes write
@@ -91,9 +92,21 @@ def open_storage(url: str | None, folder: Path, *, heartbeat: int) -> BaseStorag
         raise ValueError(f"The storage {url!r} cannot be opened: {reason}") from error
 
 
+def _sqlite_url(file: Path) -> str:
+    """Return the URL of an SQLite file, whatever characters its path has.
+
+    SQLite itself reads the quoted path: whether SQLAlchemy quotes the path of a database depends on its version, and
+    Optuna formats the URL, so that braces must be quoted too.
+    """
+    url = URL.create("sqlite", database=file.absolute().as_uri(), query={"uri": "true"})
+    return url.render_as_string(hide_password=False)
+
+
 def is_journal(url: str | None) -> bool:
     """Return whether a URL is that of a journal file."""
-    return url is not None and (url.startswith(JOURNAL_PREFIX) or url.endswith(JOURNAL_SUFFIXES))
+    if url is None or "://" in url:
+        return False
+    return url.startswith(JOURNAL_PREFIX) or url.endswith(JOURNAL_SUFFIXES)
 
 
 class WorkerHeartbeat:

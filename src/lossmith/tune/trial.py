@@ -14,7 +14,7 @@ from torch import Tensor
 from lossmith.models import load_restorer
 from lossmith.tasks import Batch
 from lossmith.train import RunFolder, Settings
-from lossmith.train.evaluation import evaluate_images, mean_metrics
+from lossmith.train.evaluation import evaluate_images, mean_metrics, metrics_by_image
 from lossmith.tune.files import file_lock, read_json, write_json
 from lossmith.tune.search import Search, settings_digest
 
@@ -47,7 +47,7 @@ class TrialInterrupted(Exception):
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where trials run, as :func:`lossmith.train.train` takes it.
+    """The devices on which trials run, as :func:`lossmith.train.train` takes it.
 
     Args:
         accelerator: The accelerator of Lightning.
@@ -194,7 +194,7 @@ def evaluate_weights(search: Search, settings: Settings, weights: Path | None, h
 
     from lossmith.train.preparation import build_task
 
-    task = build_task(settings)
+    task = build_task(settings).for_images(search.val, trained_on=search.images, val=search.val)
     has_gpu = hardware.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if has_gpu else "cpu")
     restore: Callable[[Batch], Tensor] = task.baseline_output
@@ -203,7 +203,7 @@ def evaluate_weights(search: Search, settings: Settings, weights: Path | None, h
     images = task.evaluation_set(search.val, limit=settings.val_count)
     metrics = [objective.metric for objective in search.objectives]
     evaluated = evaluate_images(images, restore, border=task.border, which=metrics, device=device)
-    return {image.name: image.metrics for image in evaluated}
+    return metrics_by_image(evaluated)
 
 
 def read_result(run: Path) -> TrialResult | None:

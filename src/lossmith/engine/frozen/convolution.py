@@ -1,6 +1,7 @@
 """The convolutions of frozen networks and their gradients, by the fastest kernel on the device."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,21 +10,22 @@ from torch import Tensor
 from lossmith.engine.cpu import packed_kernels, winograd
 from lossmith.engine.frozen.steps import PreparedConv
 
-__all__ = ["run_conv", "run_conv_backward"]
+__all__ = ["run_conv", "run_conv_backward", "run_conv_with_all_derivatives"]
 
 
-def run_conv(x: Tensor, conv: PreparedConv) -> Tensor:
+def run_conv(x: Tensor, conv: PreparedConv, *, with_bias: bool = True) -> Tensor:
     """Return the convolution of a map, channels last, by a kernel of :mod:`lossmith.engine.cpu` where one applies."""
+    bias = conv.bias if with_bias else None
     if x.is_meta:
         return _empty_meta(x, conv.weight.dtype, len(conv.weight), *map(conv.output_size, x.shape[2:]))
     x = x.to(conv.weight.dtype)
     has_fast_path = packed_kernels.can_use_fast_path(x)
     if has_fast_path and winograd.is_winograd_faster(x, conv):
-        y = winograd.winograd_conv2d(x, conv.winograd_weight, conv.bias)
+        y = winograd.winograd_conv2d(x, conv.winograd_weight, bias)
     elif has_fast_path and packed_kernels.is_packing_faster(x, conv.weight):
-        y = packed_kernels.packed_conv2d(x, conv.packed_weight, conv.bias, conv.padding, conv.stride)
+        y = packed_kernels.packed_conv2d(x, conv.packed_weight, bias, conv.padding, conv.stride)
     else:
-        y = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
+        y = F.conv2d(x, conv.weight, bias, conv.stride, conv.padding)
     return y.contiguous(memory_format=torch.channels_last)
 
 
@@ -52,6 +54,37 @@ def run_conv_backward(g: Tensor, conv: PreparedConv, size: tuple[int, int]) -> T
         ]
         g = F.conv_transpose2d(g, kernel, None, conv.stride, conv.padding, output_padding)
     return g.contiguous(memory_format=torch.channels_last)
+
+
+def run_conv_with_all_derivatives(x: Tensor, conv: PreparedConv) -> Tensor:
+    """Return the convolution by the same kernels, for the transforms of `torch.func`."""
+    y: Tensor = _LinearConv.apply(x.to(conv.weight.dtype), conv, (x.shape[2], x.shape[3]), False)  # type: ignore[no-untyped-call]
+    return y + conv.bias.view(-1, 1, 1)
+
+
+class _LinearConv(torch.autograd.Function):
+    """A convolution without bias, or its adjoint; each is the other's backward pass, and its own derivative."""
+
+    @staticmethod
+    def forward(x: Tensor, conv: PreparedConv, size: tuple[int, int], is_adjoint: bool) -> Tensor:
+        return run_conv_backward(x, conv, size) if is_adjoint else run_conv(x, conv, with_bias=False)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, PreparedConv, tuple[int, int], bool], output: Tensor) -> None:
+        _, *ctx.options, ctx.is_adjoint = inputs
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
+        return _LinearConv.apply(g, *ctx.options, not ctx.is_adjoint), None, None, None  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return _LinearConv.apply(tangent, *ctx.options, ctx.is_adjoint)  # type: ignore[no-untyped-call, no-any-return]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None, None, None], x: Tensor, *options: Any) -> tuple[Tensor, int]:
+        folded = x.movedim(in_dims[0], 0).flatten(0, 1)
+        return _LinearConv.apply(folded, *options).unflatten(0, (info.batch_size, -1)), 0  # type: ignore[no-untyped-call]
 
 
 def _empty_meta(like: Tensor, dtype: torch.dtype, *size: int) -> Tensor:

@@ -22,7 +22,7 @@ from lossmith.engine.frozen.bits import (
     pack_pool_argmax,
     pack_relu_mask,
 )
-from lossmith.engine.frozen.convolution import run_conv, run_conv_backward
+from lossmith.engine.frozen.convolution import run_conv, run_conv_backward, run_conv_with_all_derivatives
 from lossmith.engine.frozen.cost import count_images_per_pass
 from lossmith.engine.frozen.steps import PreparedConv, check_layers, compute_shapes, prepare_steps, truncate_steps
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
@@ -118,12 +118,12 @@ class _Frozen(torch.autograd.Function):
 
 
 def _forward_plain(image: Tensor, work: Sequence[Step], order: Sequence[str]) -> dict[str, Tensor]:
-    """Return the requested layers by PyTorch's own operators, which keep all activations."""
+    """Return the requested layers by operators with all derivatives, which keep all activations."""
     maps: dict[str, Tensor] = {}
     x = image
     with autocast_disabled(image):
         for step in work:
-            x = step(x.to(step.weight.dtype) if isinstance(step, Conv) else x)
+            x = run_conv_with_all_derivatives(x, step) if isinstance(step, PreparedConv) else step(x)
             if step.name in order:
                 maps[step.name] = x.to(torch.promote_types(x.dtype, torch.float32))
     return maps

@@ -33,6 +33,7 @@ from lossmith.report.plot.png import (
     truncate_text,
 )
 from lossmith.tasks import EvaluationSet, Task
+from lossmith.train.evaluation import unused_name
 
 __all__ = ["METRIC_NAMES", "SweepCell", "draw_curves", "draw_strip", "draw_sweep_curves", "draw_sweep_strip"]
 
@@ -81,7 +82,8 @@ def draw_sweep_strip(
     """
     positions = [i / (COLUMNS - 1) for i in range(COLUMNS)]
     rows: dict[str, list[SweepCell]] = {}
-    for name, batch in islice(images, ROWS):
+    for given_name, batch in islice(images, ROWS):
+        name = unused_name(given_name, rows)
         moved = {key: tensor.to(device) for key, tensor in batch.items()}
         target = moved["target"]
         rows[name] = [SweepCell("truth", target[0]), SweepCell("input", moved["input"][0], ", ".join(metrics[:2]))]

@@ -7,6 +7,10 @@ from typing import Any
 
 __all__ = ["PlotAxis", "Points", "fit_axis", "format_tick"]
 
+MIN_RELATIVE_LENGTH = 0.005
+"""The least length of a linear axis relative to its largest value, since a shorter axis would show rounding errors as
+trends: a metric from 0.600000 to 0.600003 is constant."""
+
 Points = list[tuple[float, float]]
 """Points of a curve: horizontal and vertical value."""
 
@@ -74,7 +78,7 @@ class PlotAxis:
 def fit_axis(
     values: Sequence[float], start: float, end: float, *, is_log: bool = False, from_zero: bool = False
 ) -> PlotAxis:
-    """Return an axis that contains the values and a margin.
+    """Return an axis that contains the values and a margin; nearly equal values stand in the middle of the axis.
 
     Args:
         values: At least one value; positive values if the axis is logarithmic.
@@ -87,7 +91,8 @@ def fit_axis(
     if is_log:
         factor = max((high / low) ** 0.05, 1.02)
         return PlotAxis(low / factor, high * factor, start, end, is_log=True)
-    margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
+    needed = MIN_RELATIVE_LENGTH * max(abs(low), abs(high)) - (high - low)
+    margin = (0.06 * (high - low) or abs(high) * 0.05 or 1.0) + (max(0.0, needed) / 2 if high > low else 0.0)
     begins_at_zero = from_zero and 0 <= low < 0.5 * high
     return PlotAxis(0.0 if begins_at_zero else low - margin, high + margin, start, end)
 

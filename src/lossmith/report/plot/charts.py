@@ -158,7 +158,7 @@ def path_chart(
     *,
     axis_names: tuple[str, str],
     note: str = "",
-    reference: tuple[float, float] | None,
+    reference: tuple[str, float, float] | None,
 ) -> str:
     """Return a chart of one path for each run in the plane of an accuracy metric and a perceptual distance.
 
@@ -169,26 +169,26 @@ def path_chart(
         paths: For each run the accuracy and the distance at each validation.
         axis_names: The names of the horizontal and the vertical axis.
         note: A remark beside the title.
-        reference: The accuracy and the distance of bicubic interpolation.
+        reference: The name, the accuracy and the distance of a method without a network.
     """
-    points = [point for path in paths for point in path.points] + ([reference] if reference else [])
+    points = [point for path in paths for point in path.points] + ([reference[1:]] if reference else [])
     x = fit_axis([a for a, _ in points], LEFT, RIGHT - 110)
     y = fit_axis([b for _, b in points], TOP, BOTTOM)  # inverted: the smaller distance is up
     parts = [draw_frame(x, y, x_name=axis_names[0])]
     parts.append(f'<text class="axis" x="{LEFT + 6}" y="{TOP + 4}">{escape(axis_names[1])}</text>')
     parts.append(f'<text class="better" x="{x.end:.0f}" y="{TOP + 4}" text-anchor="end">both better ↗</text>')
     if reference:
-        a, b = x.position(reference[0]), y.position(reference[1])
+        a, b = x.position(reference[1]), y.position(reference[2])
         parts.append(f'<path class="diamond" d="M{a:.1f} {b - 6:.1f}l6 6-6 6-6-6Z"/>')
     for path in paths:
         parts.append(_polyline(_thin(path.points), x, y, path.colour, has_dots=True))
         a, b = x.position(path.points[-1][0]), y.position(path.points[-1][1])
         parts.append(f'<circle class="spot c{path.colour % 8}" cx="{a:.1f}" cy="{b:.1f}" r="6.5"/>')
-    ends = [path.points[-1] for path in paths] + ([reference] if reference else [])
-    classes = [f"c{path.colour % 8}" for path in paths] + ["ink"]
-    names = [path.name for path in paths] + ["bicubic"]
+    ends = [path.points[-1] for path in paths] + ([reference[1:]] if reference else [])
+    classes = [f"c{path.colour % 8}" for path in paths] + (["ink"] if reference else [])
+    names = [path.name for path in paths] + ([reference[0]] if reference else [])
     heights = separate_labels([y.position(b) for _, b in ends], TOP, BOTTOM)
-    for (a, _), height, kind, name in zip(ends, heights, classes, names, strict=False):
+    for (a, _), height, kind, name in zip(ends, heights, classes, names, strict=True):
         position, text = f'x="{x.position(a) + 12:.1f}" y="{height + 4:.1f}"', escape(shorten_name(name, 20))
         parts.append(f'<text class="label {kind}" {position}>{text}</text>')
     series = [

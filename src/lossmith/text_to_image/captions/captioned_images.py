@@ -1,7 +1,7 @@
 """Images with captions from files, decoded on demand."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Literal, final
 
@@ -72,7 +72,7 @@ class CaptionedImages:
         indices: dict[str, int] = {}
         self.captions_of = [[indices.setdefault(text, len(indices)) for text in entry.captions] for entry in found]
         self.captions = list(indices)
-        self.groups = connected_components(self.captions_of, len(indices))
+        self.groups = self._connect_captions([entry.identity for entry in found])
 
     def __len__(self) -> int:
         """Return the number of images, damaged ones included."""
@@ -120,7 +120,8 @@ class CaptionedImages:
         return torch.stack(images)
 
     def split(self, fraction: float = 0.1, *, seed: int = 0) -> tuple["CaptionedImages", "CaptionedImages"]:
-        """Split the images into a training part and a held-out part; groups and equal captions stay together.
+        """Split the images into a training part and a held-out part; groups, equal captions and the rows of one
+        file stay together.
 
         At least one group is held out, whatever its size, see :func:`choose_held_out_groups`.
 
@@ -131,17 +132,31 @@ class CaptionedImages:
         Raises:
             ValueError: All images belong together, or the fraction is not between 0 and 1.
         """
-        named: dict[str, int] = {}
-        links = []
-        for own, entry in zip(self.captions_of, self.entries, strict=True):
-            group = [len(self.captions) + named.setdefault(entry.split_group, len(named))] if entry.split_group else []
-            links.append([*own, *group])
-        components = connected_components(links, len(self.captions) + len(named))
+        components = self._connect_captions(
+            [entry.identity for entry in self.entries],
+            [entry.split_group or index for index, entry in enumerate(self.entries)],
+        )
         groups = [components[own[0]] for own in self.captions_of]
         held_out = choose_held_out_groups(groups, fraction, seed=seed)
         train = self._subset([e for e, group in zip(self.entries, groups, strict=True) if group not in held_out])
         train._skipped = self._skipped
         return train, self._subset([e for e, group in zip(self.entries, groups, strict=True) if group in held_out])
+
+    def _connect_captions(self, *labels: Sequence[Hashable]) -> list[int]:
+        """Return a number for each caption, shared by captions of one image and of images with an equal label.
+
+        Args:
+            labels: Each a label for every entry.
+        """
+        nodes: dict[Hashable, int] = {}
+        links = [
+            [
+                *own,
+                *(len(self.captions) + nodes.setdefault((kind, each), len(nodes)) for kind, each in enumerate(label)),
+            ]
+            for own, label in zip(self.captions_of, zip(*labels, strict=True), strict=True)
+        ]
+        return connected_components(links, len(self.captions) + len(nodes))[: len(self.captions)]
 
     def _subset(self, entries: Sequence[CaptionEntry]) -> "CaptionedImages":
         return CaptionedImages(entries, self.side, crop=self.crop, flip=self.flip, cache_bytes=self.cache_bytes)

@@ -1,11 +1,13 @@
 """Discovery of images with captions: metadata.jsonl, a text file for each image, or webdataset shards."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lossmith.data.image_files import IMAGE_SUFFIXES, SkippedFile, list_images
+from lossmith.data.image_files import IMAGE_SUFFIXES, SkippedFile
+from lossmith.data.image_listing import list_images, walk_folders
 from lossmith.text_to_image.captions.shards import TarMember, read_shard
 
 __all__ = ["CaptionEntry", "find_captioned_images", "parse_captions"]
@@ -28,6 +30,12 @@ class CaptionEntry(NamedTuple):
     captions: tuple[str, ...]
     split_group: str = ""
 
+    @property
+    def identity(self) -> Hashable:
+        """The resolved path of the image file, or the place of the image in its resolved shard."""
+        place = self.source
+        return place.resolve() if isinstance(place, Path) else (place.file.resolve(), place.start)
+
 
 def find_captioned_images(path: str | Path) -> tuple[list[CaptionEntry], list[SkippedFile]]:
     """Return the images with captions at a path, and the skipped files with the reasons.
@@ -35,7 +43,8 @@ def find_captioned_images(path: str | Path) -> tuple[list[CaptionEntry], list[Sk
     The path is one of:
 
     - a folder with metadata.jsonl in the layout of Hugging Face's imagefolder, at any depth: one line
-      ``{"file_name": "a.png", "text": "a cat"}`` for each image; "text" may be a list, and "group" may hold a name;
+      ``{"file_name": "a.png", "text": "a cat"}`` for each image or caption; "text" may be a list, and "group" may hold
+      a name; files may be links, as in the hub's cache;
     - a folder with a text file beside each image, of the same name; every line is a caption;
     - a webdataset shard (.tar), or a folder of shards.
 
@@ -45,9 +54,9 @@ def find_captioned_images(path: str | Path) -> tuple[list[CaptionEntry], list[Sk
     root = Path(path)
     if not root.exists():
         raise ValueError(f"Images with captions: {str(path)!r} does not exist. Give a folder or a .tar.")
-    found: list[CaptionEntry] = []
     skipped: list[SkippedFile] = []
-    tables = sorted(root.rglob(METADATA)) if root.is_dir() else []
+    folders = list(walk_folders(root, skipped)) if root.is_dir() else []
+    tables = sorted(folder / METADATA for folder, names in folders if METADATA in names)
     shards = [root] if root.is_file() else sorted(root.glob("*.tar"))
     entries: Iterator[CaptionEntry | SkippedFile]
     if tables:
@@ -55,12 +64,8 @@ def find_captioned_images(path: str | Path) -> tuple[list[CaptionEntry], list[Sk
     elif shards:
         entries = (entry for tar in shards for entry in _read_shard_entries(tar))
     else:
-        entries = _read_text_files(root)
-    for entry in entries:
-        if isinstance(entry, CaptionEntry):
-            found.append(entry)
-        else:
-            skipped.append(entry)
+        entries = _read_text_files(root, [folder / name for folder, names in folders for name in names])
+    found = merge_rows(entry for entry in entries if isinstance(entry, CaptionEntry) or skipped.append(entry))
     if not found:
         first = f" First skipped: {skipped[0].file!r}: {skipped[0].reason}." if skipped else ""
         raise ValueError(
@@ -68,6 +73,19 @@ def find_captioned_images(path: str | Path) -> tuple[list[CaptionEntry], list[Sk
             f'{{"file_name": "a.png", "text": "a cat"}}, a text file beside each image, or .tar shards.{first}'
         )
     return found, skipped
+
+
+def merge_rows(entries: Iterable[CaptionEntry]) -> list[CaptionEntry]:
+    """Return each image of each group once, with the captions of all its rows.
+
+    Links of one file are one image; the name is that of the first row.
+    """
+    merged: dict[tuple[Hashable, str], CaptionEntry] = {}
+    for entry in entries:
+        first = merged.setdefault((entry.identity, entry.split_group), entry)
+        captions = tuple(dict.fromkeys(first.captions + entry.captions))
+        merged[entry.identity, entry.split_group] = first._replace(captions=captions)
+    return list(merged.values())
 
 
 def parse_captions(value: object) -> tuple[str, ...]:
@@ -93,11 +111,11 @@ def _read_table(table: Path) -> Iterator[CaptionEntry | SkippedFile]:
                 continue
             try:
                 row = _parse_json(line)
-                file = table.parent / str(row.get("file_name", ""))
+                file = table.parent / os.path.normpath(str(row.get("file_name", "")))
                 listed.add(file)
                 if not file.is_file():
                     raise ValueError(f"the image {row.get('file_name')!r} does not exist")
-                if not file.resolve().is_relative_to(table.parent.resolve()):
+                if not file.is_relative_to(table.parent) or ".." in file.relative_to(table.parent).parts:
                     raise ValueError(f"{row.get('file_name')!r} is outside the folder")
                 captions = parse_captions(row.get("text", row.get("caption")))
                 yield CaptionEntry(str(file), file, captions, str(row.get("group", "")))
@@ -118,7 +136,7 @@ def _parse_json(text: bytes) -> dict[str, object]:
     return row
 
 
-def _read_text_files(root: Path) -> Iterator[CaptionEntry | SkippedFile]:
+def _read_text_files(root: Path, visible: Sequence[Path]) -> Iterator[CaptionEntry | SkippedFile]:
     files = list_images(root)
     for file in files:
         text = file.with_suffix(".txt")
@@ -129,7 +147,7 @@ def _read_text_files(root: Path) -> Iterator[CaptionEntry | SkippedFile]:
         except (ValueError, OSError) as error:
             yield SkippedFile(str(file), str(error))
     stems = {file.with_suffix("") for file in files}
-    for text in sorted(root.rglob("*.txt")):
+    for text in sorted(file for file in visible if file.suffix == ".txt"):
         if text.with_suffix("") not in stems:
             yield SkippedFile(str(text), "the caption has no image of this name")
 

@@ -1,14 +1,11 @@
 """Decoding of captioned images with their transparency as mask."""
 
-import io
-import warnings
-
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from lossmith.data.image_files import IMAGE_FORMATS
+from lossmith.data.image_files import open_image
 from lossmith.image import pil_to_tensor
 
 __all__ = ["decode_with_mask"]
@@ -27,14 +24,8 @@ def decode_with_mask(data: bytes, side: int) -> Tensor:
     Raises:
         ValueError: The image cannot be decoded, is too small or is fully transparent; the message is the reason.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            return _resize(image, side)
-    except UnidentifiedImageError:
-        raise ValueError("the content is not an image") from None
-    except Exception as error:  # Pillow's decoders raise many exception types on damaged files
-        strerror = getattr(error, "strerror", None)
-        raise ValueError(strerror.lower() if strerror else str(error) or type(error).__name__) from error
+    with open_image(data) as image:
+        return _resize(image, side)
 
 
 def _resize(image: Image.Image, side: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from lossmith.report.groups import Group
+from lossmith.report.table import table_element, table_row
 from lossmith.text_to_image.report.caption_evaluations import (
     CaptionEvaluation,
     get_number,
@@ -78,21 +78,20 @@ def _format_table(evaluation: CaptionEvaluation, *, is_alone: bool) -> str:
     for row in evaluation.rows:
         scale = get_number(row, "guidance")
         cells = [_format_number(get_number(row, *keys), digits) for _, keys, digits in columns]
-        body.append(_format_row(NO_VALUE if scale is None else f"{scale:g}", cells))
+        body.append(table_row(NO_VALUE if scale is None else f"{scale:g}", cells))
     names = evaluation.metric_names
     for line in ("ceiling", "chance"):
         if names:
             cells = [_format_number(evaluation.bound(line, name), 3) for name in names]
-            body.append(_format_row(line, cells + [""] * len(DISTANCE_COLUMNS)))
+            body.append(table_row(line, cells + [""] * len(DISTANCE_COLUMNS)))
     floor = _format_number(evaluation.bound("floor", "value"), DISTANCE_COLUMNS["KID ↓"][1])
-    body.append(_format_row("real images", [""] * len(names) + [floor] + [""] * (len(DISTANCE_COLUMNS) - 1)))
-    head = "".join(f"<th>{escape(name)}</th>" for name in ["guidance", *(name for name, _, _ in columns)])
+    body.append(table_row("real images", [""] * len(names) + [floor] + [""] * (len(DISTANCE_COLUMNS) - 1)))
     lead = f"{evaluation.record.get('n', 0)} images of captions that were held out from {evaluation.run.name}."
     remarks = [*_describe_best(evaluation), *_describe_missing(evaluation), *evaluation.remarks]
     lead += "".join(f" {remark}" for remark in remarks)
-    kind = "" if is_alone else f' class="c{evaluation.colour % 8}"'
-    table = f'<table class="score"><thead><tr>{head}</tr></thead><tbody{kind}>{"".join(body)}</tbody></table>'
-    return f'<p class="lead">{escape(lead)}</p><div class="scroll">{table}</div>'
+    head = ["guidance", *(name for name, _, _ in columns)]
+    kind = "" if is_alone else f"c{evaluation.colour % 8}"
+    return f'<p class="lead">{escape(lead)}</p>{table_element(body, head=head, kind="score", body_kind=kind)}'
 
 
 def _describe_missing(evaluation: CaptionEvaluation) -> list[str]:
@@ -112,10 +111,6 @@ def _describe_missing(evaluation: CaptionEvaluation) -> list[str]:
 
 def _format_number(value: float | None, digits: int) -> str:
     return NO_VALUE if value is None else f"{value:.{digits}f}".replace("-", MINUS)
-
-
-def _format_row(name: str, cells: Sequence[Any]) -> str:
-    return f"<tr><th>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _explain_columns(evaluations: Sequence[CaptionEvaluation]) -> str:

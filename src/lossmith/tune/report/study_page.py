@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lossmith._format import format_duration
 from lossmith.report.document import write_document
-from lossmith.report.groups import path_tail
+from lossmith.report.groups import model_name, path_tail, task_name
+from lossmith.report.table import table_element, table_row
 from lossmith.tune.findings import Findings, read_findings
 from lossmith.tune.report.study_plot import metric_info, plot_objectives
 from lossmith.tune.report.trial_images import trial_images
@@ -57,8 +58,8 @@ def _heading(findings: Findings) -> str:
     space += [f"{name} in {', '.join(options)}" for name, options in record["choices"].items()]
     took = format_duration(sum(trial.seconds for trial in findings.trials))
     facts = [
-        f"{settings.task} \u00d7{settings.scale}",
-        str(settings.model["name"]).split("/")[-1],
+        task_name({"task": settings.task, "scale": settings.scale}),
+        model_name({"model": dict(settings.model)}),
         f"{len(findings.trials)} trials of {search.steps} steps, {took} of training",
         f"trained on {path_tail(search.images)}",
         f"validated on {findings.image_count} images of {path_tail(search.val)}",
@@ -100,7 +101,7 @@ def _table_section(findings: Findings) -> str:
     if not findings.front:
         return ""
     lead = "Each of these trials is optimal for some preference between the objectives."
-    table = f'<div class="scroll">{_trials_table(findings, findings.front)}</div>'
+    table = _trials_table(findings, findings.front)
     return f'<section><h2>Trials on the Pareto front</h2><p class="lead">{lead}</p>{table}</section>'
 
 
@@ -118,8 +119,7 @@ def _trials_table(findings: Findings, trials: Sequence[TrialResult]) -> str:
         name = f"{trial.number}{', knee' if trial is findings.knee else ''}"
         line = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         rows.append(f'<tr data-trial="{trial.number}"><th>{name}</th>{line}</tr>')
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return table_element(rows, head=columns)
 
 
 def _importance_section(findings: Findings) -> str:
@@ -127,25 +127,24 @@ def _importance_section(findings: Findings) -> str:
     if not findings.importance:
         return ""
     names = list(findings.search.space)
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    rows = "".join(
-        f"<tr><th>{escape(metric)}</th>{''.join(f'<td>{values.get(name, 0):.0%}</td>' for name in names)}</tr>"
+    rows = (
+        table_row(metric, [f"{values.get(name, 0):.0%}" for name in names])
         for metric, values in findings.importance.items()
     )
     lead = "How much each free name distinguishes the best trials of an objective (PED-ANOVA); rough for few trials."
-    table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    table = table_element(rows, head=["", *names])
     return f'<section><h2>Parameter importance</h2><p class="lead">{lead}</p>{table}</section>'
 
 
 def _appendix(findings: Findings) -> str:
     """Return all trials, the protocol of the metrics, and the settings."""
     record = findings.search.to_record()
-    protocol = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in findings.protocol.items())
-    settings = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in record.items())
+    protocol = table_element(table_row(key, [text]) for key, text in findings.protocol.items())
+    settings = table_element(table_row(key, [str(value)]) for key, value in record.items())
     all_trials = f"<summary>All {len(findings.trials)} trials</summary>{_trials_table(findings, findings.trials)}"
     return (
         "<section><h2>Settings and notes</h2>"
         f"<details>{all_trials}</details>"
-        f"<details><summary>Definitions of the metrics</summary><table>{protocol}</table></details>"
-        f"<details><summary>Settings of the study</summary><table>{settings}</table></details></section>"
+        f"<details><summary>Definitions of the metrics</summary>{protocol}</details>"
+        f"<details><summary>Settings of the study</summary>{settings}</details></section>"
     )

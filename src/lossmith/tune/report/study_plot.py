@@ -16,7 +16,7 @@ from lossmith.tune.trial import TrialResult
 __all__ = ["metric_info", "plot_objectives"]
 
 MAX_STRETCH = 2.5
-"""A reference that would stretch an axis by a larger factor is drawn at the edge of the plot."""
+"""A reference that would stretch an axis by a larger factor is named below the plot."""
 
 Place = tuple[float, float]
 
@@ -59,16 +59,15 @@ def plot_objectives(
         parts.append(_front_line([place(trial.metrics) for trial in findings.front]))
     for trial in sorted(trials, key=lambda trial: trial in findings.front):
         parts.append(_trial_point(findings, trial, place(trial.metrics)))
-    places = [place(metrics) for metrics in references.values()]
-    heights = separate_labels([y for _, y in places], TOP, BOTTOM)
-    for (name, metrics), reference_place, height in zip(references.items(), places, heights, strict=True):
-        is_outside = any(
-            axis.clamp(metrics[each.metric]) != metrics[each.metric]
-            for axis, each in zip(axes, objectives, strict=True)
-        )
-        values = ", ".join(info.format(metrics[info.key]) for info in infos)
-        label = f"{name} lies outside: {values}" if is_outside else name
-        parts.append(_reference_point(label, reference_place, height, is_outside))
+    outside = {
+        name: metrics
+        for name, metrics in references.items()
+        if any(axis.clamp(metrics[o.metric]) != metrics[o.metric] for axis, o in zip(axes, objectives, strict=True))
+    }
+    inside = {name: place(metrics) for name, metrics in references.items() if name not in outside}
+    heights = separate_labels([y for _, y in inside.values()], TOP, BOTTOM)
+    for (name, reference_place), height in zip(inside.items(), heights, strict=True):
+        parts.append(_reference_point(name, reference_place, height))
     series = [
         {
             "name": f"trial {trial.number}, {trial.loss}",
@@ -80,7 +79,19 @@ def plot_objectives(
     ]
     data = {"axis_names": [info.name for info in infos], "x": axes[0].to_json(), "y": axes[1].to_json()}
     title = f"{infos[1].name} against {infos[0].name}"
-    return chart_element(title, "one point per trial", "".join(parts), {**data, "series": series})
+    chart = chart_element(title, "one point per trial", "".join(parts), {**data, "series": series})
+    return chart + _list_outside(outside, infos)
+
+
+def _list_outside(outside: Mapping[str, Mapping[str, float]], infos: Sequence[MetricInfo]) -> str:
+    """Return the references outside the plot as a sentence below the plot; "" if there are none."""
+    if not outside:
+        return ""
+    values = (
+        f"{name} ({', '.join(f'{info.name} {info.format(metrics[info.key])}' for info in infos)})"
+        for name, metrics in outside.items()
+    )
+    return f'<p class="hint">Outside the plot: {escape("; ".join(values))}.</p>'
 
 
 def _fit(
@@ -125,10 +136,9 @@ def _trial_point(findings: Findings, trial: TrialResult, place: Place) -> str:
     return ring + point + name
 
 
-def _reference_point(label: str, place: Place, height: float, is_outside: bool) -> str:
+def _reference_point(label: str, place: Place, height: float) -> str:
     """Return the diamond and the label of a baseline or a published result."""
     x, y = place
-    is_left = is_outside and x > (LEFT + RIGHT) / 2  # a long label stays inside the plot
-    position = f'x="{x - 9:.1f}" text-anchor="end"' if is_left else f'x="{x + 9:.1f}"'
+    position = f'x="{x + 9:.1f}"'
     diamond = f'<path class="diamond" d="M{x:.1f} {y - 5:.1f}l5 5-5 5-5-5Z"/>'
     return f'{diamond}<text class="label ink" {position} y="{height + 4:.1f}">{escape(label)}</text>'

@@ -1,0 +1,263 @@
+"""Lists of image files: find the images of a folder, identify them, hold some out."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from lossmith.data.image_files import IMAGE_SUFFIXES, SkippedFile
+
+__all__ = [
+    "ImageFiles",
+    "hold_out",
+    "hold_out_usable",
+    "image_root",
+    "list_images",
+    "resolve_files",
+    "select_evenly",
+    "summarize_skipped",
+    "walk_folders",
+]
+
+
+class ImageFiles(list[Path]):
+    """Image files, each identified by its path relative to a root folder.
+
+    Args:
+        files: The files.
+        root: The folder that was given; None for the deepest folder that contains all files.
+        skipped: Folders and files below the root that are left out, with the reasons.
+
+    Example:
+        >>> files = ImageFiles([Path("photos/x/1.png"), Path("photos/y/1.png")])
+        >>> [files.name(file) for file in files]
+        ['x/1.png', 'y/1.png']
+    """
+
+    def __init__(
+        self, files: Iterable[Path], root: str | Path | None = None, skipped: Iterable[SkippedFile] = ()
+    ) -> None:
+        super().__init__(files)
+        self.root = _common_folder(self) if root is None else Path(root)
+        self.skipped = list(skipped)
+
+    def name(self, file: Path) -> str:
+        """Return the identity of a file: its path relative to the root, with forward slashes."""
+        if not file.is_relative_to(self.root):
+            file = Path(os.path.relpath(file, self.root))
+        return file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else file.as_posix()
+
+    def select(self, files: Iterable[Path]) -> "ImageFiles":
+        """Return some of the files, with the same root."""
+        return ImageFiles(files, self.root)
+
+    def distinct(self) -> "ImageFiles":
+        """Return each file once; other names of a file, which are links, become skipped files."""
+        first: dict[str, Path] = {}
+        skipped = list(self.skipped)
+        for file, resolved in zip(self, resolve_files(self), strict=True):
+            if first.setdefault(resolved, file) != file:
+                skipped.append(SkippedFile(str(file), f"the file is the same as {self.name(first[resolved])!r}"))
+        return ImageFiles(first.values(), self.root, skipped)
+
+    def exclude(self, others: Iterable[Path], reason: str) -> "ImageFiles":
+        """Return the files that are not among others, compared by their resolved paths."""
+        excluded = set(resolve_files(others))
+        resolved = resolve_files(self)
+        kept = [file for file, path in zip(self, resolved, strict=True) if path not in excluded]
+        left_out = [SkippedFile(str(f), reason) for f, path in zip(self, resolved, strict=True) if path in excluded]
+        return ImageFiles(kept, self.root, [*self.skipped, *left_out])
+
+
+def list_images(folder: str | Path) -> ImageFiles:
+    """Return all image files (PNG, JPEG, WebP, BMP, TIFF) in a folder and its subfolders, sorted.
+
+    Hidden files and folders are left out, and so are the folders of training runs and studies below the folder. If the
+    folder has the subfolders ``HR`` and ``LR...``, as benchmarks with ``HR/`` and ``LRx4/`` do, only the images in
+    ``HR`` are returned, with ``HR`` as root.
+
+    Raises:
+        ValueError: The folder does not exist or contains no image.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        problem = "is a file" if root.exists() else "does not exist"
+        raise ValueError(f"Expected a folder of images; {str(folder)!r} {problem}. Give the folder that contains them.")
+    skipped: list[SkippedFile] = []
+    found = [
+        directory / name
+        for directory, names in walk_folders(root, skipped)
+        for name in names
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES
+    ]
+    top = image_root(root)
+    if top != root:
+        others = [file for file in found if not file.relative_to(root).parts[0].startswith(("HR", "LR"))]
+        found = [file for file in found if file.is_relative_to(top)]
+        if others:
+            reason = f"only the images in its subfolder HR are used; {len(others)} beside HR and LR are left out"
+            skipped.append(SkippedFile(str(root), reason))
+    if not found:
+        first = f" Left out: {skipped[0].file!r}: {skipped[0].reason}." if skipped else ""
+        raise ValueError(
+            f"{str(folder)!r} contains no images (PNG, JPEG, WebP, BMP or TIFF). Add some, or give another folder."
+            + first
+        )
+    return ImageFiles(sorted(found), top, skipped)
+
+
+def image_root(folder: str | Path) -> Path:
+    """Return the root of a folder's images: its subfolder ``HR`` beside ``LR...`` in a benchmark, otherwise itself."""
+    root = Path(folder)
+    if (root / "HR").is_dir() and any(path.name.startswith("LR") and path.is_dir() for path in root.iterdir()):
+        return root / "HR"
+    return root
+
+
+def walk_folders(root: Path, skipped: list[SkippedFile]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and its subfolders, each once and with the sorted names of its visible files; links are followed.
+
+    Args:
+        root: The folder.
+        skipped: Receives the subfolders that are left out: unreadable ones, training runs and studies.
+    """
+
+    def report(error: OSError) -> None:
+        skipped.append(SkippedFile(str(error.filename), f"the folder cannot be read: {(error.strerror or '').lower()}"))
+
+    visited: set[str] = set()
+    for path, folders, files in os.walk(root, followlinks=True, onerror=report):
+        directory, real = Path(path), os.path.realpath(path)
+        if real in visited:  # a symbolic link to another folder of the walk
+            folders.clear()
+            continue
+        visited.add(real)
+        if directory != root and _is_output(directory, files, folders):
+            skipped.append(SkippedFile(path, "the folder is a training run or a study, whose images are outputs"))
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield directory, sorted(name for name in files if not name.startswith("."))
+
+
+def resolve_files(files: Iterable[Path]) -> list[str]:
+    """Return the resolved path of each file; links of one file have the same."""
+    folders: dict[Path, str] = {}
+
+    def resolve(file: Path) -> str:
+        if file.is_symlink():
+            return os.path.realpath(file)
+        if file.parent not in folders:
+            folders[file.parent] = os.path.realpath(file.parent)
+        return f"{folders[file.parent]}{os.sep}{file.name}"
+
+    return [resolve(file) for file in files]
+
+
+def hold_out(files: Sequence[Path], count: int) -> tuple[ImageFiles, ImageFiles]:
+    """Split files into training files and `count` validation files, evenly spaced.
+
+    Returns:
+        The training files and the held-out files.
+
+    Raises:
+        ValueError: No training file or no validation file would remain.
+
+    Example:
+        >>> hold_out([Path(name) for name in "abcd"], 1)
+        ([PosixPath('a'), PosixPath('b'), PosixPath('d')], [PosixPath('c')])
+    """
+    return hold_out_usable(files, count, lambda file: None)[:2]
+
+
+def hold_out_usable(
+    files: Sequence[Path], count: int, check: Callable[[Path], object]
+) -> tuple[ImageFiles, ImageFiles, list[SkippedFile]]:
+    """Split files as :func:`hold_out` does, with the next usable file in place of an unusable one.
+
+    Args:
+        files: The files.
+        count: The number of files to hold out.
+        check: Raises ValueError, whose message is the reason, if a file cannot be held out.
+
+    Returns:
+        The training files, at most `count` held-out files, and the files that could not be held out.
+
+    Raises:
+        ValueError: No training file or no validation file would remain.
+    """
+    if not 0 < count < len(files):
+        raise ValueError(f"The number of held-out images must be from 1 to {len(files) - 1}; got {count}.")
+    listing = files if isinstance(files, ImageFiles) else ImageFiles(files)
+    preferred = [(2 * i + 1) * len(files) // (2 * count) for i in range(count)]
+    chosen: set[int] = set()
+    rejected: dict[int, SkippedFile] = {}
+    for start in preferred:
+        for index in (start, *((start + step) % len(files) for step in range(1, len(files)))):
+            if index in chosen or index in rejected or (index != start and index in preferred):
+                continue
+            try:
+                check(files[index])
+            except ValueError as error:
+                rejected[index] = SkippedFile(str(files[index]), str(error))
+                continue
+            chosen.add(index)
+            break
+    training = ImageFiles((f for i, f in enumerate(files) if i not in chosen), listing.root, listing.skipped)
+    return training, listing.select(files[i] for i in sorted(chosen)), list(rejected.values())
+
+
+def select_evenly(images: str | Path | Sequence[Path], limit: int | None = None) -> ImageFiles:
+    """Return the distinct image files of a folder, or the given files; with a limit at most that many, evenly spaced.
+
+    Raises:
+        ValueError: The folder does not exist or contains no image.
+    """
+    if isinstance(images, str | Path):
+        files = list_images(images).distinct()
+    else:
+        files = images if isinstance(images, ImageFiles) else ImageFiles(images)
+    if limit is None or limit >= len(files):
+        return files
+    return ImageFiles(hold_out(files, limit)[1], files.root, files.skipped)
+
+
+def summarize_skipped(skipped: Sequence[SkippedFile]) -> list[str]:
+    """Return a line for each reason why files are skipped, with their number and the first of them.
+
+    Example:
+        >>> summarize_skipped([SkippedFile("a.png", "the file is empty"), SkippedFile("b.png", "the file is empty")])
+        ["2 skipped, the first is 'a.png': the file is empty."]
+    """
+    by_reason: dict[str, list[str]] = {}
+    for file, reason in skipped:
+        by_reason.setdefault(reason, []).append(file)
+    return [
+        f"Skipped {files[0]!r}: {reason}."
+        if len(files) == 1
+        else f"{len(files)} skipped, the first is {files[0]!r}: {reason}."
+        for reason, files in by_reason.items()
+    ]
+
+
+def _is_output(directory: Path, files: Sequence[str], folders: Sequence[str]) -> bool:
+    """Return whether a folder is that of a training run or of a study."""
+    if "study.json" in files and "trials" in folders:
+        return True
+    if "config.json" not in files:
+        return False
+    try:
+        record = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "lossmith" in record
+
+
+def _common_folder(files: Sequence[Path]) -> Path:
+    """Return the deepest folder that contains all files."""
+    if not files:
+        return Path()
+    try:
+        return Path(os.path.commonpath([file.parent for file in files]) or ".")
+    except ValueError:  # relative and absolute paths, or two drives
+        return Path()
