@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lossmith import L1, L2, ExpressionError, Knob, load, perceptual, save
+from lossmith import L1, L2, Distance, ExpressionError, Knob, load, perceptual, save
 from lossmith.backbone import get_backbone
 from lossmith.lenses import AlexNet, Calibrated, vgg
 from lossmith.lenses.lpips import LPIPS_LAYERS
+from lossmith.losses import External
 from lossmith.parser import update_formula
 from lossmith.pretrained.locate import compute_sha256
 
@@ -33,6 +34,28 @@ def test_the_file_contains_the_text_and_the_hashes(hybrid, tmp_path):
     recipe = json.loads((tmp_path / "loss.json").read_text())
     assert recipe["text"] == repr(hybrid)
     assert {name: len(digest) for name, digest in recipe["weights"].items()} == dict.fromkeys(hybrid.weight_hashes, 64)
+
+
+def mean_error(pred, target):
+    return (pred - target).abs().mean()
+
+
+class Local(Distance):
+    """A loss that no installed package declares."""
+
+    def measure(self, pred):
+        return pred.flatten(1).mean(dim=1)
+
+    def __repr__(self):
+        return "Local()"
+
+
+@pytest.mark.parametrize("loss", [L1() + External(mean_error), Local()])
+def test_a_loss_that_could_not_be_loaded_is_not_saved(loss, tmp_path):
+    (tmp_path / "loss.json").write_text("an earlier file")
+    with pytest.raises(ValueError, match="cannot be saved, since its text cannot be read again"):
+        save(loss, tmp_path / "loss.json")
+    assert (tmp_path / "loss.json").read_text() == "an earlier file"
 
 
 def test_weights_with_another_hash_raise(hybrid, tmp_path):

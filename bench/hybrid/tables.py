@@ -1,5 +1,6 @@
 """The result as Markdown."""
 
+import textwrap
 from pathlib import Path
 
 from hybrid.summary import FORMULAS, OTHERS
@@ -35,9 +36,12 @@ SUMMARY_ROWS = {
 def format_result(result):
     """Return the machine, the summary, and a table for each workload and precision."""
     about = result["about"]
-    lines = [f"Measured on {about['cpu']}, {about['threads']} threads; {', '.join(about['versions'])};"]
-    lines += [f"medians of {about['repetitions']} repetitions; load average {about['load_start']:.2f} at the start,"]
-    lines += [f"{about['load_end']:.2f} at the end; weights: {about['weights']}.", ""]
+    conditions = (
+        f"Measured on {about['cpu']}, {about['threads']} threads; {', '.join(about['versions'])}; "
+        f"medians of {about['repetitions']} repetitions; load average {about['load_start']:.2f} at the start, "
+        f"{about['load_end']:.2f} at the end; weights: {about['weights']}."
+    )
+    lines = [*textwrap.wrap(conditions, 120), ""]
     if result["summary"]:
         lines += [*format_summary(result["summary"]), ""]
     for workload in build_workloads("random").values():

@@ -4,11 +4,11 @@
 
 Every arm trains the same network on the same images of shapes at level 2 (two objects, their arrangement, their
 number), in the same order, with the same noise; arms differ only in their formula. The weights are those of
-`imagen_fused`; a common factor was chosen with a separate seed and separate captions. One arm trains the denoising alone
-for as long as all terms take. The controls, with one seed, are a term of weight 0, which must not change any bit of the
-result; a perceptual network with random weights; and captions that are shuffled among the images. The result is the
-fraction of held-out scenes that are generated correctly, for 96 captions with the same noise in all arms, with paired
-intervals over seeds and captions.
+`imagen_fused`; a common factor was chosen with a separate seed and separate captions. One arm trains the denoising
+alone for as long as all terms take. The controls, with one seed, are a term of weight 0, which must not change any bit
+of the result; a perceptual network with random weights; and captions that are shuffled among the images. The result is
+the fraction of held-out scenes that are generated correctly, for 96 captions with the same noise in all arms, with
+paired intervals over seeds and captions.
 
 Existing runs and evaluations are reused. Writes result.json beside this file, with rows of system, loss, seed, metric,
 value, seconds and megabytes.
@@ -248,7 +248,10 @@ def main() -> None:
             ablation.add(arm, seed, EVALUATION_SEED)
     differences = ablation.differences()
     record = {
-        "steps": args.steps, "count": COUNT, "sampling": SAMPLING_STEPS, "torch": torch.__version__,
+        "steps": args.steps,
+        "count": COUNT,
+        "sampling": SAMPLING_STEPS,
+        "torch": torch.__version__,
         "weight 0 has the bits of none": ablation.is_zero_weight_exact(),
         "joint, against": differences,
         "rows": ablation.rows,

@@ -2,7 +2,7 @@
 
 Objects that the network has seen in no drawing:
 
-    lossmith train text-to-image --captions emoji/fluent --side 32 --batch 16 --lr 1e-3 --warmup 100 --clip 1.0 \\
+    lossmith train text-to-image --captions emoji/fluent --size 32 --batch 16 --lr 1e-3 --warmup 100 --clip 1.0 \\
         --steps 10000 --out RUN
     lossmith evaluate RUN --captions emoji/fluent --guidance 1,2,3,5 --count 256 --judge emoji.safetensors
     python experiments/text_to_image/evaluate_emoji.py RUN --captions emoji/fluent --seconds 2700
@@ -10,7 +10,7 @@ Objects that the network has seen in no drawing:
 Objects that the network has seen drawn by another artist; emoji/two has Microsoft's emoji without the held-out ones,
 and Google's:
 
-    lossmith train text-to-image --captions emoji/two --val emoji/held --side 32 --batch 32 --lr 1e-3 --warmup 200 \\
+    lossmith train text-to-image --captions emoji/two --val emoji/held --size 32 --batch 32 --lr 1e-3 --warmup 200 \\
         --clip 1.0 --model-option prior_width=1024 --loss "imagen + L2.on(pred='prior')" --text-noise 0.6 \\
         --steps 11000 --out RUN
     lossmith evaluate RUN --captions emoji/two --val emoji/held --guidance 1,2,3,5 --count 256 \\

@@ -4,14 +4,14 @@ A loss is a flat sum of terms, ``weight * distance @ lens`` on named inputs::
 
     from lossmith import L1, TV, Knob, parse, perceptual, style
 
-    loss = L1() + 0.1 * perceptual("vgg19") + 0.05 * style("vgg19")
+    loss = L1() + 0.002 * perceptual("vgg19") + 0.05 * style("vgg19")
     loss(pred, target)                                # a scalar; pred and target are (N, 3, H, W), RGB in [0, 1]
     loss.evaluate({"pred": pred, "target": target})   # every term, unweighted, one value per image
 
 The operators ``+``, ``*``, ``@`` and ``.on()`` keep this form, all terms on one network share one pass of this network,
 and the `repr` of the sum is its text::
 
-    parse("L1 + 0.1*perceptual")                      # names stand for their defaults
+    parse("L1 + 0.002*perceptual")                      # names stand for their defaults
     L1() + Knob("lam") * perceptual()                 # a weight set at the call: loss(pred, target, lam=0.3)
     L1().on(pred="filled") + 1e-6 * TV()              # other inputs than pred and target
 

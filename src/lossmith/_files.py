@@ -26,7 +26,11 @@ def write_atomically(path: str | Path, write: Callable[[Path], object], *, is_sh
     try:
         with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            partial.touch()
+            mode = partial.stat().st_mode  # that of the umask; safetensors creates files that only their owner can read
             write(partial)
+            if partial.stat().st_mode != mode:
+                partial.chmod(mode)
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())  # otherwise a power failure can leave an empty file under the final name
             partial.replace(path)

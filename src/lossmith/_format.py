@@ -1,6 +1,21 @@
-"""Text forms of values that several commands print."""
+"""Text forms of values that several commands print, and the printing of text as it is."""
 
-__all__ = ["format_duration", "format_percent"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["format_duration", "format_percent", "print_text"]
+
+
+def print_text(console: "Console", text: str) -> None:
+    """Print a text as it is, without line breaks; rich would interpret brackets as markup and ``:name:`` as emoji.
+
+    Names of files, formulas and messages of other libraries may contain both.
+    """
+    from rich.text import Text
+
+    console.print(Text(text), soft_wrap=True)
 
 
 def format_duration(seconds: float) -> str:

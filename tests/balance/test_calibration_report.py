@@ -12,6 +12,8 @@ from lossmith import L1, L2, TV, Distance, GradientShare, Knob, Ramp, calibrate,
 class Unconnected(Distance):
     """A regulariser that reads no prediction."""
 
+    reads_images = False
+
     def measure(self, code):
         return code.square().mean(dim=1)
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+import lossmith
 from lossmith.backbone import clear_backbones
 from lossmith.cli import main
 
@@ -26,6 +27,20 @@ def test_the_package_runs_as_a_module(capsys, monkeypatch):
         runpy.run_module("lossmith", run_name="__main__")
     assert ended.value.code == 2
     assert "Did you mean 'explain'?" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lossmith {lossmith.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["knob"], ["tune"]])
+def test_a_group_without_a_command_prints_its_help_alone(capsys, words):
+    status = main(words)
+    out, err = capsys.readouterr()
+    assert status in (0, 2)
+    assert "Usage: lossmith" in out + err
+    assert "See:" not in err
 
 
 def test_an_unknown_command_prints_one_line_with_status_2(capsys):
@@ -60,7 +75,7 @@ def test_an_interrupted_command_prints_one_line(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lossmith.parse", interrupt)
-    assert run_main(capsys, "explain", "L1") == (2, "lossmith: stopped.\n")
+    assert run_main(capsys, "explain", "L1") == (130, "lossmith: stopped.\n")
 
 
 def test_explain_prints_terms_networks_cost_and_papers(capsys):
@@ -71,6 +86,22 @@ def test_explain_prints_terms_networks_cost_and_papers(capsys):
     assert "untrained, as requested" in text
     assert "2 images of 64x64 px" in text
     assert "@inproceedings{simonyan2015" in text
+
+
+@pytest.mark.parametrize(
+    ("formula", "shares", "warning"),
+    [
+        ("L1 + 0.1*perceptual", r"L1 0\.\d : perceptual 99\.\d % of the gradient", "warning: L1: It has 0."),
+        ("L1 + 0.002*perceptual", r"L1 \d\d\.\d : perceptual \d\d\.\d % of the gradient", ""),
+        ("70%*L1 + 30%*perceptual", r"L1 70\.0 : perceptual 30\.0 % of the gradient", ""),
+        ("L1 + lam*TV", r"with lam=1: L1 \d", ""),
+    ],
+)
+def test_explain_prints_gradient_shares_and_warns_of_a_term_without_effect(capsys, formula, shares, warning):
+    assert main(["explain", formula, "--size", "32", "--batch", "1"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(shares, out)
+    assert (warning in out) if warning else ("hardly any effect" not in out)
 
 
 @pytest.mark.parametrize("formula", ["DenoisingMSE", "KL", "TextContrast", "AttentionConsistency"])

@@ -114,7 +114,16 @@ def test_links_of_one_file_are_one_image(tmp_path):
 def test_a_linked_folder_is_searched_once(tmp_path):
     save_image(tmp_path / "real/a.png")
     (tmp_path / "again").symlink_to("real")
-    assert names_of(list_images(tmp_path)) == ["again/a.png"]
+    assert names_of(list_images(tmp_path)) == ["real/a.png"]
+    (tmp_path / "single").mkdir()
+    (tmp_path / "single/again").symlink_to("../real")
+    assert names_of(list_images(tmp_path / "single")) == ["again/a.png"]
+
+
+def test_a_file_keeps_its_own_path_if_links_come_first(tmp_path):
+    save_image(tmp_path / "z.png")
+    (tmp_path / "a.png").symlink_to("z.png")
+    assert names_of(list_images(tmp_path).distinct()) == ["z.png"]
 
 
 def test_files_are_excluded_by_their_resolved_paths(tmp_path):

@@ -40,7 +40,12 @@ BUGS = [
     ("dead zone", broken.Clipped(), "warning", "of the values have no gradient"),
     ("dead zone", broken.Floored(), "error", "For a prediction that is black, 100% of the values"),
     ("value range", broken.Scaled(), "warning", "the class declares 0 to 1"),
-    ("balance", L1() + 5000 * L1(), "warning", "is 5,000 times that of 'L1#1'"),
+    (
+        "balance",
+        L1() + 5000 * L1(),
+        "warning",
+        "It has 0.02% of the gradient at the prediction beside 99.98% of 'L1#2'",
+    ),
     ("coverage", broken.Cropped(), "error", "only 25% of the pixels of (32, 32) (rows 8 to 23, columns 8 to 23)"),
     ("coverage", broken.RedOnly(), "warning", "never reaches channel(s) 1, 2 of 3"),
     ("training mode", broken.TrainingNorm(), "error", "losses.0.norm (BatchNorm2d)"),

@@ -225,7 +225,7 @@ def test_feature_matching_is_the_l1_between_the_layer_outputs(image_pair, assert
         ),
         (lambda: small(penalty="r3"), "discriminator penalty must be one of 'r1', 'r2', 'gp'; got 'r3'."),
         (lambda: small(gamma=0), "discriminator gamma must be positive; got 0."),
-        (lambda: small(lr=float("nan")), "discriminator lr must be a finite number"),
+        (lambda: small(lr=float("nan")), "discriminator lr must be a positive finite number"),
         (lambda: small(penalty_every=0), "discriminator penalty_every must be an integer at least 1; got 0."),
         (lambda: small(seed=-1), "discriminator seed must be an integer at least 0; got -1."),
         (lambda: small(betas=0.9), r"discriminator betas must be two numbers in \[0, 1\); got 0.9."),
@@ -244,7 +244,7 @@ def test_an_invalid_argument_raises(make, message):
     [
         ((1, 3, 40, 23), r'Adversarial\("patch", width=4\) needs images of at least 24 px a side; got 40x23.'),
         ((1, 1, 40, 40), r"needs images \(N, 3, H, W\); got \(1, 1, 40, 40\). Set channels=..., or remove the lens"),
-        ((2, 40, 40), r"needs images \(N, 3, H, W\); got \(2, 40, 40\)"),
+        ((2, 40, 40), r"images \(N, [C3], H, W\); got \(2, 40, 40\)"),
     ],
 )
 def test_an_image_that_the_discriminator_cannot_process_raises(shape, message):

@@ -144,7 +144,7 @@ def test_only_the_prediction_receives_a_gradient(step):
         ),
         (lambda: DenoisingMSE(weighting="snr"), r"DenoisingMSE weighting must be one of .* got 'snr'."),
         (lambda: DenoisingMSE(gamma=0), "DenoisingMSE gamma must be positive; got 0."),
-        (lambda: DenoisingMSE(sigma_data=float("nan")), "DenoisingMSE sigma_data must be a finite number"),
+        (lambda: DenoisingMSE(sigma_data=float("nan")), "DenoisingMSE sigma_data must be a positive finite number"),
         (
             lambda: DenoisingMSE().measure(*[torch.ones(2, 3)] * 3, torch.ones(2, 1)),
             r"DenoisingMSE\(\) needs prediction, clean and noise \(N, ...\) and logsnr \(N,\); got .*\(2, 1\).",

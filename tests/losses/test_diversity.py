@@ -113,9 +113,9 @@ X = torch.ones(2, 3, 4, 4)
     [
         (lambda: ModeSeeking(0), "ModeSeeking margin must be positive; got 0."),
         (lambda: ModeSeeking(eps=-1), "ModeSeeking eps must be positive; got -1."),
-        (lambda: PairwiseDiversity(float("inf")), "PairwiseDiversity margin must be a finite number"),
+        (lambda: PairwiseDiversity(float("inf")), "PairwiseDiversity margin must be a positive finite number"),
         (lambda: PairwiseDiversity(1, distance="lpips"), "distance must be one of 'l1', 'l2', 'cosine'; got 'lpips'."),
-        (lambda: MemoryDiversity(True), "MemoryDiversity margin must be a finite number"),
+        (lambda: MemoryDiversity(True), "MemoryDiversity margin must be a positive finite number"),
         (
             lambda: ModeSeeking()(pred=X, other=X, z=X[:, 0, 0], z_other=X[:1, 0, 0]),
             r"ModeSeeking\(\) needs pairs of one shape; got \(2, 4\) and \(1, 4\).",

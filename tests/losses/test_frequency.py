@@ -116,7 +116,7 @@ def test_bands_of_equal_weight_are_one_term(image_pair):
         ({}, r'wavelet_l1 needs bands and weights, such as {"LL": 0.1, "HH1": 1}; got {}.'),
         (["LL"], r"wavelet_l1 needs bands and weights, .*; got \['LL'\]."),
         ({"LL": 0.0}, "wavelet_l1 weight of 'LL' must be positive; got 0.0."),
-        ({"LL": "a"}, "wavelet_l1 weight of 'LL' must be a finite number.*; got 'a'."),
+        ({"LL": "a"}, "wavelet_l1 weight of 'LL' must be a positive finite number.*; got 'a'."),
         ({"HH2": 1.0}, "Wavelet with levels=1 has the bands LL, LH1, HL1, HH1; got 'HH2'."),
     ],
 )

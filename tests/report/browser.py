@@ -12,7 +12,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--allow-file-access-from-files"),
-    *("--disable-web-security", "--virtual-time-budget=5000"),
+    "--disable-web-security",
 )
 FRAME = """<!doctype html><body><iframe id="page" src="{url}" width="{width}" height="900" style="border:0"></iframe>
 <pre id="measured"></pre><script>
@@ -32,16 +32,28 @@ frame.addEventListener("load", () => setTimeout(() => {{
 </script>"""
 
 
+def dump_page(text: str, folder: Path, *, seconds: int = 5) -> str:
+    """Return the document of a page after some seconds of its scripts, which may read files and other documents.
+
+    Args:
+        text: The HTML of the page.
+        folder: An empty folder for the page and for the browser's profile.
+        seconds: The time, which the browser need not wait for.
+    """
+    file = folder / "frame.html"
+    file.write_text(text, encoding="utf-8")
+    options = [f"--user-data-dir={folder / 'profile'}", f"--virtual-time-budget={1000 * seconds}"]
+    command = [str(CHROMIUM), *FLAGS, *options, "--dump-dom", file.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
 def measure_page(page: Path, width: int) -> tuple[int, list[str]]:
     """Return the width of the content of a page in a window of `width` pixels, and the elements that stick out.
 
     The page is shown in a frame, since its own security policy admits no script and a window has a minimum width.
     """
     with tempfile.TemporaryDirectory() as folder:
-        frame = Path(folder) / "frame.html"
-        frame.write_text(FRAME.format(url=page.resolve().as_uri(), width=width), encoding="utf-8")
-        command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={folder}/profile", "--dump-dom", frame.as_uri()]
-        dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        dom = dump_page(FRAME.format(url=page.resolve().as_uri(), width=width), Path(folder))
     found = re.search(r'<pre id="measured">(.+?)</pre>', dom, re.DOTALL)
     assert found, "the page was not measured"
     measured = json.loads(html.unescape(found[1]))

@@ -76,7 +76,9 @@ def test_a_page_is_as_wide_as_the_screen_of_a_phone(make_run, tmp_path, count):
     name, loss = "r" * 60, "L1 + 0.1 * perceptual('vgg19', ['relu3_3', 'relu4_3', 'relu5_3'])"
     knobs = {"lambda_of_a_long_name": [0.03, 30.0]}
     for i in range(count):
-        edit_validation(add_wide_tables(make_run(f"{name}{i}", loss=loss, knobs=knobs)), lambda line: {"at": {"low": line}})
+        edit_validation(
+            add_wide_tables(make_run(f"{name}{i}", loss=loss, knobs=knobs)), lambda line: {"at": {"low": line}}
+        )
     page = write_report([tmp_path / f"{name}{i}" for i in range(count)], tmp_path / "report.html")
     width, wide = measure_page(page, PHONE)
     assert (width <= PHONE, wide) == (True, [])
@@ -132,14 +134,18 @@ def test_the_report_of_a_knob_says_where_the_knob_stood(make_run, tmp_path):
 
 
 def test_malformed_knobs_do_not_stop_the_report(make_run, tmp_path):
-    for i, knobs in enumerate([5, {"lam": 3}, {"lam": [1]}, {"lam": [-1, 2]}, {"lam": ["a", None]}, {"lam": [1, 2, 3]}]):
+    for i, knobs in enumerate(
+        [5, {"lam": 3}, {"lam": [1]}, {"lam": [-1, 2]}, {"lam": ["a", None]}, {"lam": [1, 2, 3]}]
+    ):
         assert "with lam" not in report_of([make_run(f"{i}", knobs=knobs, photographs=())], tmp_path)
 
 
 def runs_below_bicubic(make_run):
     """Return two runs that bicubic interpolation surpasses in PSNR-Y and that surpass it in LPIPS."""
     return [
-        edit_validation(make_run(f"r{i}", photographs=(), seed=i), lambda line, i=i: {"psnr_y": 26.0 + i, "lpips_alex": 0.2})
+        edit_validation(
+            make_run(f"r{i}", photographs=(), seed=i), lambda line, i=i: {"psnr_y": 26.0 + i, "lpips_alex": 0.2}
+        )
         for i in range(2)
     ]
 
@@ -158,7 +164,9 @@ def test_runs_that_surpass_bicubic_are_ranked_as_without_it(make_run, tmp_path):
     assert '<b class="best">28.43 dB</b>' not in page
 
 
-@pytest.mark.parametrize("task, name", [("denoising", "input"), ("inpainting", "mean"), ("super-resolution", "bicubic")])
+@pytest.mark.parametrize(
+    "task, name", [("denoising", "input"), ("inpainting", "mean"), ("super-resolution", "bicubic")]
+)
 def test_the_baseline_is_that_of_the_task(make_run, tmp_path, task, name):
     run = make_run(task=task, scale=4 if name == "bicubic" else 1, photographs=("coffee",))
     (run / "bicubic.json").rename(run / f"{name}.json")

@@ -47,7 +47,7 @@ def test_the_report_has_the_formula_the_results_and_every_chart(make_run, tmp_pa
     text = report_of([make_run()], tmp_path)
     assert "L1 + 0.1 * perceptual" in text
     assert re.search(r"PSNR-Y [\d.]+ dB \([\d.]+ dB better than bicubic", text)
-    for title in ("PSNR-Y, dB", "PSNR-RGB, dB", "SSIM", "LPIPS", "L1", "perceptual", "Share of each weighted term"):
+    for title in ("PSNR-Y, dB", "PSNR-RGB, dB", "SSIM", "LPIPS", "L1", "perceptual", "Share of the loss value"):
         assert f"<figcaption><b>{title}</b>" in text, title
     assert "Perception-distortion trade-off" in text
 
@@ -187,14 +187,14 @@ def test_what_is_logged_beside_the_terms_has_charts(make_run, tmp_path, keys):
     section = text[text.index("<h2>Training diagnostics</h2>") :]
     titles = re.findall(r"<figcaption><b>(.*?)</b>", section)
     assert titles == [
-        "Measured gradient shares",
         "Weight of perceptual",  # and not of L1, which is constant
         "Adversarial: accuracy on real images",
         "Adversarial: accuracy on generated images",
         "Perplexity of the codes",
         "own",
     ]
-    assert "perceptual 25%" in section
+    assert "<figcaption><b>Share of the gradient at the prediction</b>" in text
+    assert "perceptual 25%" in text
 
 
 def test_a_run_without_diagnostics_has_no_such_section(make_run, tmp_path):

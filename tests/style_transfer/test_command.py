@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -41,6 +42,21 @@ def test_the_command_writes_the_result_and_its_stages(files, capsys):
     record = json.loads(capsys.readouterr().out)
     assert size_of(files / "out.png") == (84, 56) == (record["width"], record["height"])
     assert stages.is_file() and record["stages"][0]["steps"] == 3 and record["peak_mb"] > 0
+
+
+def test_the_command_runs_where_python_has_no_module_resource(files, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert run_style(files, "content.png", "one.png", "--loss", FORMULA, "--steps", "1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["peak_mb"] is None
+
+
+def test_an_interrupted_optimization_writes_its_result_and_ends_with_status_130(files, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lossmith.style_transfer.optimize.OptimizationStep", interrupt)
+    assert run_style(files, "content.png", "one.png", "--loss", FORMULA, "--steps", "3") == 130
+    assert size_of(files / "out.png") == (84, 56)
 
 
 def test_without_weights_of_vgg_the_embedded_network_is_used(files, monkeypatch, capsys):

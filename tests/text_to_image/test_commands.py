@@ -4,8 +4,11 @@ import io
 import json
 
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from lossmith.cli import main
 from lossmith.cli.evaluate_captions import print_caption_metrics
@@ -36,6 +39,18 @@ def direct_run(images, tmp_path_factory):
 
 def test_a_run_prints_the_numbers_of_captions_and_of_skipped_files(direct_run):
     assert "26 captions, 2 skipped\n" in direct_run[1]  # two of 15 images are held out
+
+
+def test_sample_writes_no_image_of_a_network_that_gives_nan(direct_run, tmp_path, capsys):
+    weights = tmp_path / "broken.safetensors"
+    with safe_open(direct_run[0] / "model.safetensors", "pt") as opened:
+        metadata = opened.metadata()
+    state = load_file(direct_run[0] / "model.safetensors")
+    save_file({name: torch.full_like(value, float("nan")) for name, value in state.items()}, weights, metadata)
+    arguments = ["sample", str(weights), "a red ring", "--grid", "1x2", "--out", str(tmp_path / "out.png")]
+    assert main([*arguments, "--device", "cpu"]) == 2
+    assert "The network's output for 'a red ring, seed 0' is not finite" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_calibrate_raises_on_a_network_that_is_no_diffusion_model(direct_run, images, capsys):

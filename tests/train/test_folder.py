@@ -73,10 +73,36 @@ def test_the_checkpoint_interval_may_change(tmp_path):
     assert started_run(tmp_path / "run").claim(make_settings(checkpoint_every=7), "0") is True
 
 
-def test_a_run_without_a_checkpoint_restarts_with_other_settings(tmp_path):
+def test_a_run_that_logged_no_steps_restarts_with_other_settings(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.claim(make_settings(), "0")
     assert folder.claim(make_settings(lr=0.1), "0") is False
+
+
+@pytest.mark.parametrize("other", [{}, {"lr": 0.1}, {"steps": 200}])
+def test_weights_without_a_checkpoint_are_never_overwritten(tmp_path, other):
+    folder = started_run(tmp_path / "run")
+    folder.append("log.jsonl", {"step": 10})
+    folder.model.write_bytes(b"weights")
+    folder.checkpoint.unlink()
+    with pytest.raises(ValueError, match=r"holds the weights of a run, .*last\.ckpt' is missing\. Use another --out"):
+        folder.claim(make_settings(**other), "0")
+    assert folder.model.read_bytes() == b"weights"
+    assert (folder.path / "log.jsonl").read_text() == '{"step": 10}\n'
+    assert Settings.read(folder.path / "config.json") == make_settings()
+
+
+@pytest.mark.parametrize("log", ["log.jsonl", "validation.jsonl"])
+def test_logged_steps_without_a_checkpoint_are_discarded_only_by_the_same_settings(tmp_path, log):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(make_settings(), "0")
+    folder.append(log, {"step": 10})
+    with pytest.raises(ValueError, match=r"was started with lr 0\.0005, but 0\.1 is given now"):
+        folder.claim(make_settings(lr=0.1), "0")
+    assert (folder.path / log).read_text() == '{"step": 10}\n'
+    with pytest.warns(UserWarning, match=r"cannot resume because .* the run starts again from step 0"):
+        assert folder.claim(make_settings(), "0") is False
+    assert not (folder.path / log).exists()
 
 
 def test_a_file_as_folder_raises(tmp_path):

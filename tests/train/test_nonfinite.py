@@ -8,7 +8,7 @@ from lossmith.engine.nonfinite import NonFiniteGuard
 from lossmith.models import build_network
 from lossmith.tasks import SuperResolution
 from lossmith.train import NonFiniteError, RunFolder, TrainingModule
-from lossmith.train.nonfinite import MAX_EMPTY_STEPS, MAX_TERM_STEPS, NonFiniteMonitor
+from lossmith.train.nonfinite_monitor import MAX_EMPTY_STEPS, MAX_TERM_STEPS, NonFiniteMonitor
 from lossmith.train.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
 
 from .test_module import SyncCounter

@@ -3,6 +3,7 @@ import math
 import re
 
 import pytest
+from report.browser import CHROMIUM, measure_page
 
 from lossmith.metrics import describe_protocol
 from lossmith.report.plot.axis import PlotAxis
@@ -12,7 +13,6 @@ from lossmith.tune.published_results import PUBLISHED, find_published_results
 from lossmith.tune.report import write_study_report
 from lossmith.tune.report.study_plot import _front_line
 
-from report.browser import CHROMIUM, measure_page
 from .test_findings import ROWS
 
 PROTOCOL = describe_protocol(4, ["psnr_y", "lpips_alex"])
@@ -114,7 +114,9 @@ def test_networks_outside_the_plot_are_named_in_one_sentence_below_the_plot(writ
 
 
 def test_a_plot_with_every_reference_inside_has_no_sentence_below(write_set5_study, tmp_path):
-    swd_plot = write_study_report(write_set5_study(), tmp_path / "page.html").read_text().split('<figure class="chart"')[2]
+    swd_plot = (
+        write_study_report(write_set5_study(), tmp_path / "page.html").read_text().split('<figure class="chart"')[2]
+    )
     assert "bicubic</text>" in swd_plot and "Outside the plot" not in swd_plot
 
 

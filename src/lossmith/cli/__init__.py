@@ -31,7 +31,7 @@ INTERRUPTED = 130  # typer's exit status after Ctrl-C
 app = typer.Typer(
     name="lossmith",
     help="Write the loss of an image network as one formula, train with it, and measure its effect.",
-    epilog='Start with: lossmith explain "L1 + 0.1*perceptual"  and  lossmith train super-resolution --help',
+    epilog='Start with: lossmith explain "L1 + 0.002*perceptual"  and  lossmith train super-resolution --help',
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -57,9 +57,21 @@ for command in (
 join_help_lines(app)
 
 
+def print_version(asked: bool) -> None:
+    """Print the version and end, if it was asked for."""
+    if asked:
+        from lossmith import __version__
+
+        print(f"lossmith {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def accept_debug(
+def accept_options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; allowed at any position."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", is_eager=True, callback=print_version
+    ),
 ) -> None:
     """Accept the options before the command."""
 
@@ -68,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Returns:
-        The exit status: 0, or 2 after an error, which is printed as one line to standard error.
+        The exit status: 0, 2 after an error, which is printed as one line to standard error, or 130 after Ctrl-C, so
+        that ``lossmith train ... && lossmith evaluate ...`` does not go on.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -86,17 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        print(f"lossmith: {format_error(error)}", file=sys.stderr)
-        return 2
+        if text := format_error(error):
+            print(f"lossmith: {text}", file=sys.stderr)
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt | typer.Abort) else 2
 
 
 def format_error(error: BaseException) -> str:
-    """Return an error as one line; a formula that cannot be parsed keeps its caret below."""
+    """Return an error as one line; a formula that cannot be parsed keeps its caret below.
+
+    The line is empty for a group without a command, whose help typer has printed.
+    """
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "stopped."
     if hasattr(error, "format_message"):  # an error of the command line itself
         command = getattr(getattr(error, "ctx", None), "command_path", "lossmith")
-        text = error.format_message()
+        if not (text := error.format_message()):
+            return ""
         return f"{text if text.endswith(('.', '?')) else text + '.'} See: {command} --help"
     if isinstance(error, ModuleNotFoundError):
         return f"this command needs the package {error.name!r}, which is not installed: pip install -e '.[all]'"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossmith._format import print_text
 from lossmith.cli.common_options import AsJson, Device, Scale
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate_formula(
-    formula: Annotated[str, typer.Argument(help='Loss formula, such as "L1 + 0.1*perceptual".')],
+    formula: Annotated[str, typer.Argument(help='Loss formula, such as "L1 + 0.002*perceptual".')],
     images: Annotated[Path | None, typer.Option(help="Folder of images, from which crops are cut.")] = None,
     captions: Annotated[
         str | None,
@@ -72,11 +73,12 @@ def calibrate_formula(
     loss, place = parse(formula), resolve_device(device)
     upscale, factor = load_upscaling(model, scale, place)
     task = SuperResolution(factor)
-    items = task.training_set(list_images(images), crop=crop, seed=seed)
+    files = list_images(images).distinct()
+    items = task.training_set(files, crop=crop, seed=seed)
     source = f"x{factor} by {model}, crops of {crop} px of {images}"
     inputs = calibration_inputs(task, items, upscale, batches, batch, place)
     report = calibrate(loss.to(place), inputs, source=source)
-    skipped = [file._asdict() for file in items.skipped]
+    skipped = [file._asdict() for file in [*files.skipped, *items.skipped]]
     if as_json:
         print(json.dumps({**report.as_dict(), "skipped": skipped}, allow_nan=False))
     else:
@@ -91,12 +93,12 @@ def print_calibration(formula: str, report: Any, skipped: list[dict[str, str]]) 
 
     console = Console(soft_wrap=True, highlight=False)
     console.print(report.to_table())
-    console.print(f"The weights of {formula} are {report.proportion} on these images.", markup=False)
+    print_text(console, f"The weights of {formula} are {report.proportion} on these images.")
     for note in report.notes:
-        console.print(note, markup=False)
+        print_text(console, note)
     print_omissions(console, {}, skipped)
-    console.print(f"As shares, for any images: {report.to_shares()!r}", markup=False)
-    console.print(f"In units of equal gradient norms, as train --calibrate: {report.rescale()!r}", markup=False)
+    print_text(console, f"As shares, for any images: {report.to_shares()!r}")
+    print_text(console, f"In units of equal gradient norms, as train --calibrate: {report.rescale()!r}")
 
 
 def load_upscaling(model: str, scale: int | None, device: str) -> tuple[Any, int]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "At", "Device", "InterpolateOutputs", "Scale"]
+__all__ = ["AsJson", "At", "Device", "Inputs", "InterpolateOutputs", "Scale"]
 
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda, or auto (cuda if available).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -22,4 +22,8 @@ InterpolateOutputs = Annotated[
         "--interpolate-outputs",
         help="Turn the knob by interpolating the outputs at both ends of its range, at twice the cost.",
     ),
+]
+Inputs = Annotated[
+    str | None,
+    typer.Option(help="Folder of the degraded images of --images, for a run of paired \\[those of its training]."),
 ]

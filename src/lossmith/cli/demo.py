@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossmith._format import print_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,11 +62,12 @@ def run_demo(
     training, held_out = list_sample_images()
     images, val = copy_images(training, out / "training"), copy_images(held_out, out / "held-out")
     if not train_stages(out, {**COMMON, "images": images, "val": val, "seed": seed}, console):
-        return console.print("Stopped. Rerun the command to resume.")
+        console.print("Stopped. Rerun the command to resume.")
+        raise KeyboardInterrupt
     runs = {run: out / run for run in ("pixel", "perceptual")}
     compare_runs(console, runs, held_out, out / "demo.png")
-    console.print(f"Report: {write_report(list(runs.values()), out / 'report.html')}")
-    return console.print(f"Comparison: {out / 'demo.png'}  ({time.monotonic() - start:.0f} s in total)")
+    print_text(console, f"Report: {write_report(list(runs.values()), out / 'report.html')}")
+    return print_text(console, f"Comparison: {out / 'demo.png'}  ({time.monotonic() - start:.0f} s in total)")
 
 
 def copy_images(files: list[Path], folder: Path) -> str:
@@ -88,7 +91,7 @@ def train_stages(out: Path, common: dict[str, Any], console: "Console") -> bool:
     )
     for number, (name, loss, settings) in enumerate(stages, start=1):
         origin = "from scratch" if number == 1 else "from run 1"
-        console.print(f"Run {number} of 3: {loss}, {settings['steps']} steps, {origin}")
+        print_text(console, f"Run {number} of 3: {loss}, {settings['steps']} steps, {origin}")
         if train(Settings(loss=loss, **common, **settings), out / name, console=console) < settings["steps"]:
             return False
     return True

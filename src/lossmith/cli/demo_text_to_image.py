@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lossmith._format import print_text
+
 __all__ = ["run_text_to_image_demo"]
 
 STEPS = 2600
@@ -45,11 +47,12 @@ def run_text_to_image_demo(out: Path, seed: int, steps: int = STEPS) -> None:
     start = time.monotonic()
     settings = Settings(seed=seed, steps=steps, **SETTINGS, model={"name": "denoiser"}, options={"encoder": "auto"})
     if train(settings, out / "run", console=console) < steps:
-        return console.print("Stopped. Rerun the command to resume.")
+        console.print("Stopped. Rerun the command to resume.")
+        raise KeyboardInterrupt
     console.print(f"Trained in {time.monotonic() - start:.0f} s. Evaluation on held-out captions:")
     run = str(out / "run")
     EvaluateOptions(network=run, captions="shapes", guidance="2", device="cpu").execute()
     options = SampleOptions(network=Path(run), prompts=list(PROMPTS), out=out / "demo.png", grid="4x4", zoom=4)
     replace(options, device="cpu").execute()
-    console.print(f"Report: {write_report([out / 'run'], out / 'report.html')}")
+    print_text(console, f"Report: {write_report([out / 'run'], out / 'report.html')}")
     return console.print(f"{time.monotonic() - start:.0f} s in total")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossmith._format import print_text
 from lossmith.cli.common_options import AsJson
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ __all__ = ["register"]
 
 EPILOG = """Example:
 
-  lossmith doctor "L1 + 0.1*perceptual('vgg19', 'conv5_4')"
+  lossmith doctor "L1 + 0.002*perceptual"
   lossmith doctor --all --json"""
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 SYMBOLS = {"finite": "·", "rejected": "r", "nan": "n", "unaffected": " ", "failed": "X"}
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check_formula(
-    formula: Annotated[str | None, typer.Argument(help='Loss formula, such as "L1 + 0.1*perceptual".')] = None,
+    formula: Annotated[str | None, typer.Argument(help='Loss formula, such as "L1 + 0.002*perceptual".')] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Side of the test images in pixels \\[one that fits the loss].")
     ] = None,
@@ -48,7 +49,7 @@ def check_formula(
 
     console = Console(soft_wrap=as_json)
     if every == (formula is not None):
-        raise ValueError('lossmith doctor needs a formula, such as "L1 + 0.1*perceptual", or --all.')
+        raise ValueError('lossmith doctor needs a formula, such as "L1 + 0.002*perceptual", or --all.')
     if every:
         from lossmith.doctor.edge_case_table import EdgeCaseTable, public_losses
 
@@ -76,7 +77,7 @@ def print_findings(console: "Console", report: "DoctorReport") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console.print(report.loss, markup=False, highlight=False)
+    print_text(console, report.loss)
     if not report.findings:
         console.print("No problems found.")
         return
@@ -92,12 +93,12 @@ def print_edge_cases(console: "Console", table: "EdgeCaseTable", networks: str) 
     counts = table.as_dict()
     cases = list(dict.fromkeys(cell.case for cell in table.cells))
     for i, case in enumerate(cases):
-        console.print("│ " * i + f"┌ {case}", highlight=False, markup=False)
+        print_text(console, "│ " * i + f"┌ {case}")
     rows: dict[str, str] = {}
     for cell in table.cells:
         rows[cell.loss] = rows.get(cell.loss, "") + SYMBOLS[cell.outcome] + " "
     for name, symbols in rows.items():
-        console.print(f"{symbols}{name}", highlight=False, markup=False)
+        print_text(console, f"{symbols}{name}")
     console.print(
         f"\n{counts['losses']} losses, {networks} networks, {counts['cases']} edge cases, {counts['cells']} cells: "
         f"· finite {counts['finite']}, r clear error {counts['rejected']}, n NaN in the affected image only "
@@ -105,6 +106,6 @@ def print_edge_cases(console: "Console", table: "EdgeCaseTable", networks: str) 
         highlight=False,
     )
     for cell in table.failed:
-        console.print(f"{cell.loss} on {cell.case}: {cell.message}", highlight=False, markup=False)
+        print_text(console, f"{cell.loss} on {cell.case}: {cell.message}")
     for name, reason in table.skipped.items():
-        console.print(f"Skipped {name}: {reason}", highlight=False, markup=False)
+        print_text(console, f"Skipped {name}: {reason}")

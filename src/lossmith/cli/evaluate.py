@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lossmith.cli.common_options import At, Device, InterpolateOutputs, Scale
+from lossmith.cli.common_options import At, Device, Inputs, InterpolateOutputs, Scale
 from lossmith.cli.options_command import OptionsCommand
 
 __all__ = ["register"]
@@ -44,6 +44,7 @@ class EvaluateOptions:
     images: Annotated[
         Path | None, typer.Option(help="Folder of target images, or a folder with HR/ and LRx4/ in it.")
     ] = None
+    inputs: Inputs = None
     scale: Scale = None
     at: At = None
     interpolate_outputs: InterpolateOutputs = False
@@ -82,7 +83,13 @@ class EvaluateOptions:
         if self.images is None:
             raise ValueError("evaluate needs --images FOLDER, or --captions for a text-to-image network.")
         record = evaluate_on_images(
-            self.network, self.images, self.scale, self.at or [], self.interpolate_outputs, self.device
+            self.network,
+            self.images,
+            self.scale,
+            self.at or [],
+            self.interpolate_outputs,
+            self.device,
+            inputs=self.inputs,
         )
         if self.as_json:
             print(json.dumps(nonfinite_to_null(record), indent=2, allow_nan=False))
@@ -112,7 +119,14 @@ class EvaluateOptions:
 
 
 def evaluate_on_images(
-    network: str, images: Path, scale: int | None, at: list[str], interpolate_outputs: bool, device: str
+    network: str,
+    images: Path,
+    scale: int | None,
+    at: list[str],
+    interpolate_outputs: bool,
+    device: str,
+    *,
+    inputs: str | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of a network on a folder of images."""
     import sys
@@ -120,13 +134,13 @@ def evaluate_on_images(
     from functools import partial
 
     from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import load_task, load_trained_network, resolve_device
+    from lossmith.cli.networks import load_evaluation_task, load_trained_network, resolve_device
     from lossmith.metrics import DEFAULT_METRICS, describe_protocol, find_missing_metrics
     from lossmith.tasks import Batch
-    from lossmith.train.evaluation import evaluate_images, mean_metrics
+    from lossmith.train.evaluation import evaluate_images, mean_metrics, metrics_by_image
 
     model = None if network == "bicubic" else load_trained_network(network, scale)
-    task = load_task(network, model.scale if model else scale or 4)
+    task = load_evaluation_task(network, model.scale if model else scale or 4, images, inputs)
     examples, place, missing = task.evaluation_set(images), resolve_device(device), find_missing_metrics()
     which = [metric for metric in DEFAULT_METRICS if metric not in missing]
     if model:
@@ -142,10 +156,7 @@ def evaluate_on_images(
             return task.baseline_output(batch)
         return task.predict(partial(model, **knobs(batch["input"])), batch)
 
-    rows = {
-        row.name: row.metrics
-        for row in evaluate_images(examples, restore, border=task.border, which=which, device=place)
-    }
+    rows = metrics_by_image(evaluate_images(examples, restore, border=task.border, which=which, device=place))
     return {
         "network": network,
         "images": str(images),

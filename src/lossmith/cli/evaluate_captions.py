@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from lossmith._format import print_text
+
 __all__ = ["evaluate_on_captions", "print_caption_metrics"]
 
 
@@ -80,7 +82,7 @@ def print_caption_metrics(record: dict[str, Any]) -> None:
         "fraction of samples as near to a training image as the nearest 1 % of training images are to each other."
     )
     for remark in record["remarks"]:
-        console.print(remark, markup=False)
+        print_text(console, remark)
     if "denoising" in record:
         pairs = zip(record["denoising"]["logsnr"], record["denoising"]["error"], strict=True)
         errors = ", ".join(f"{low:g}..{high:g} {error:.4f}" for (low, high), error in pairs)

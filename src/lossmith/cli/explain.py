@@ -15,7 +15,7 @@ __all__ = ["register"]
 
 EPILOG = """Example:
 
-  lossmith explain "L1 + 0.1*perceptual('vgg19', 'conv5_4')" --size 192 --batch 16"""
+  lossmith explain "L1 + 0.002*perceptual" --size 192 --batch 16"""
 
 PAIRS = ("equal", "noisy", "unrelated")
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def explain_formula(
-    formula: Annotated[str, typer.Argument(help='Loss formula, such as "L1 + 0.1*perceptual".')],
+    formula: Annotated[str, typer.Argument(help='Loss formula, such as "L1 + 0.002*perceptual".')],
     size: Annotated[int, typer.Option(min=1, help="Side of the images in pixels, for the cost.")] = 128,
     batch: Annotated[int, typer.Option(min=1, help="Number of images, for the cost.")] = 8,
 ) -> None:
@@ -42,6 +42,7 @@ def explain_formula(
 
     console, loss = Console(soft_wrap=True), parse(formula)
     print_terms(console, loss, size)
+    print_gradient_shares(console, loss)
     print_network_weights(console, loss)
     print_cost(console, loss, (batch, 3, size, size))
     console.print(f"\n{loss.citation()}" if loss.citation() else "", markup=False, highlight=False)
@@ -95,6 +96,24 @@ def measure_terms(loss: "Loss", size: int, kind: str) -> dict[str, str]:
         except MissingWeightsError:
             values[name] = "no weights"
     return values
+
+
+def print_gradient_shares(console: "Console", loss: "Loss") -> None:
+    """Print the shares of the terms in the gradient at the prediction, and the terms with hardly any effect."""
+    from lossmith.doctor.balance_checks import bind_knobs, find_imbalances, find_preset, measure_gradient_shares
+
+    if len(loss.terms) < 2:
+        return
+    report = measure_gradient_shares(bind_knobs(loss, dict.fromkeys(loss.knobs, 1.0)))
+    if report is None:  # also without the weights of a network, which are listed below
+        return
+    knobs = f" with {', '.join(f'{name}=1' for name in loss.knobs)}" if loss.knobs else ""
+    console.print(f"At the prediction of made-up images{knobs}: {report.proportion}.", markup=False, highlight=False)
+    if loss.knobs:
+        console.print("With train --calibrate, a knob of 1 gives equal gradient norms.", highlight=False)
+        return
+    for finding in find_imbalances(report, find_preset(loss)):
+        console.print(str(finding), markup=False, highlight=False)
 
 
 def print_network_weights(console: "Console", loss: "Loss") -> None:

@@ -28,16 +28,18 @@ def inpaint_image(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Image to write.")],
     device: Device = "auto",
 ) -> None:
-    """Fill a hole in an image; the pixels outside of the mask stay identical in 8 bits."""
+    """Fill a hole in an image; the pixels outside of the mask and the alpha channel stay identical in 8 bits."""
     import torch
 
     from lossmith.cli.networks import load_trained_network, resolve_device
+    from lossmith.cli.output_images import attach_alpha, check_finite_output, load_image_with_alpha, select_alpha
     from lossmith.cli.restore import check_output_file, write_image
     from lossmith.data import read_image
     from lossmith.image import to_pil
 
     check_output_file(target, (image, mask), LOSSLESS_FORMATS)
-    pixels, hole = read_image(image), read_image(mask).mean(dim=0, keepdim=True) > 0.5
+    (pixels, alpha), hole = load_image_with_alpha(image), read_image(mask).mean(dim=0, keepdim=True) > 0.5
+    alpha = select_alpha(alpha, target)
     if pixels.shape[-2:] != hole.shape[-2:]:
         (height, width), (mask_height, mask_width) = pixels.shape[-2:], hole.shape[-2:]
         raise ValueError(
@@ -51,7 +53,8 @@ def inpaint_image(
         raise ValueError(f"{network!r} is not an inpainting network; give a run of lossmith train inpainting.")
     batch = torch.cat([pixels * ~hole, hole.float()])[None].to(place)
     with torch.no_grad():
-        filled = model.to(place)(batch)[0].cpu().clamp(0, 1)
-    result = to_pil(torch.where(hole, filled, pixels))
+        filled = model.to(place)(batch)[0].cpu()
+    check_finite_output(filled, str(image))
+    result = attach_alpha(to_pil(torch.where(hole, filled, pixels)), alpha)
     write_image(result, target)
     print(f"{target}: {result.width}x{result.height} px, {100 * hole.float().mean():.1f} % filled")

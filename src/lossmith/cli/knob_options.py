@@ -34,7 +34,9 @@ def load_conditioned_network(source: str) -> "ConditionedNetwork":
 
     model = load_trained_network(source)
     if not isinstance(model, ConditionedNetwork):
-        raise ValueError(f"{source!r} has no knob; train one with --loss 'L1 + lam*perceptual' --knob lam=0.03:30.")
+        raise ValueError(
+            f"{source!r} has no knob; train one with --loss 'L1 + lam*perceptual' --knob lam=0.03:30 --calibrate."
+        )
     return model
 
 

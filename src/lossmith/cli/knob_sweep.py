@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossmith.cli.common_options import Device, InterpolateOutputs
+from lossmith._format import print_text
+from lossmith.cli.common_options import Device, Inputs, InterpolateOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
 def print_sweep(
     source: Annotated[str, typer.Argument(metavar="RUN|WEIGHTS", help="Run with a knob, or its weights.")],
     images: Annotated[Path | None, typer.Option(help="Folder of images \\[the validation images of the run].")] = None,
+    inputs: Inputs = None,
     out: Annotated[Path | None, typer.Option(help="Output folder \\[RUN/knob, or RUN/knob_ends].")] = None,
     equalise: Annotated[
         bool | None,
@@ -63,7 +65,7 @@ def print_sweep(
     network = load_conditioned_network(source).to(place)
     model = interpolate_ends(network, source) if interpolate_outputs else network
     run = Path(source) if Path(source).is_dir() else None
-    task, examples, shown = evaluation_images(network, run, images)
+    task, examples, shown = evaluation_images(network, run, images, inputs)
     metrics = select_metrics(metric)
     missing = find_missing_metrics(metrics)
     if len(missing) == len(metrics):
@@ -90,10 +92,10 @@ def print_sweep(
         file = run / "model.safetensors" if run else Path(source)
         store_slider(network, file)
         kind = " of interpolated outputs" * interpolate_outputs
-        console.print(f"{file}: the slider{kind} is equalised by {swept.distance}.", markup=False)
+        print_text(console, f"{file}: the slider{kind} is equalised by {swept.distance}.")
     print_omissions(console, missing, record["skipped"])
     for name in ("strip.png", "curve.png", "sweep.json"):
-        console.print(str(folder / name), markup=False)
+        print_text(console, str(folder / name))
 
 
 def select_metrics(names: "Sequence[str] | None") -> "list[MetricName]":
@@ -111,29 +113,29 @@ def select_metrics(names: "Sequence[str] | None") -> "list[MetricName]":
 
 
 def evaluation_images(
-    model: "ConditionedNetwork", run: Path | None, images: Path | None
+    model: "ConditionedNetwork", run: Path | None, images: Path | None, inputs: str | None
 ) -> "tuple[Task, EvaluationSet, str]":
     """Return the task, the images and their folder; by default the validation images of the run.
 
     Raises:
         ValueError: There are neither images nor a run.
     """
-    from lossmith.data import hold_out, list_images
     from lossmith.tasks import SuperResolution
     from lossmith.train import Settings
     from lossmith.train.preparation import build_task
 
     settings = Settings.read(run / "config.json") if run else None
     task = build_task(settings) if settings else SuperResolution(model.scale)
-    if images:
-        return task, task.evaluation_set(images), str(images)
     if settings is None:
-        raise ValueError("A file of weights names no images; give --images, or the run of the weights.")
-    if settings.val:
-        return task, task.evaluation_set(settings.val, limit=settings.val_count), settings.val
-    files = list_images(settings.images)
-    count = min(settings.val_count, max(1, len(files) // 10))
-    return task, task.evaluation_set(hold_out(files, count)[1], limit=settings.val_count), settings.images
+        if images is None:
+            raise ValueError("A file of weights names no images; give --images, or the run of the weights.")
+        return task, task.for_images(images, inputs=inputs).evaluation_set(images), str(images)
+    if images is None and settings.val is None:
+        held_out = task.split_images(settings.images, settings.val_count)[1]
+        return task, task.evaluation_set(held_out, limit=settings.val_count), settings.images
+    folder = str(images or settings.val)
+    task = task.for_images(folder, inputs=inputs, trained_on=settings.images, val=settings.val)
+    return task, task.evaluation_set(folder, limit=None if images else settings.val_count), folder
 
 
 def measure_knob(

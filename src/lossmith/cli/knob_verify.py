@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lossmith.cli.common_options import Device
+from lossmith._format import print_text
+from lossmith.cli.common_options import Device, Inputs
 from lossmith.cli.options_command import OptionsCommand
 
 __all__ = ["register"]
@@ -36,6 +37,7 @@ class VerifyOptions:
 
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a completed training with one knob.")]
     images: Annotated[Path, typer.Option(help="Folder of images that were used neither for training nor for tuning.")]
+    inputs: Inputs = None
     train: Annotated[
         bool,
         typer.Option("--train", help="Train the missing baseline networks, for as many steps as the run in total."),
@@ -79,6 +81,7 @@ class VerifyOptions:
         record, series = verify_knob(
             self.run,
             self.images,
+            inputs=self.inputs,
             values=self.values,
             equal=self.equal_length or [],
             shorter=self.shorter or [],
@@ -95,10 +98,10 @@ class VerifyOptions:
         if self.as_json:
             print(line)
             return
-        console.print(text, markup=False)
+        print_text(console, text)
         print_omissions(console, record["missing"], record["skipped"])
         if record["certified"] is not None:
-            console.print(str(figure), markup=False)
+            print_text(console, str(figure))
 
 
 def write_certificate(figure: Path, record: dict[str, Any], series: Any, text: str, line: str) -> None:

@@ -15,7 +15,7 @@ EPILOG = """Examples:
 
   lossmith train super-resolution --model spandrel:RealPLKSR --model-option dim=32 ...
 
-  lossmith train super-resolution --init 4xSomebody.pth --loss "L1 + 0.1*perceptual" ..."""
+  lossmith train super-resolution --init 4xSomebody.pth --loss "L1 + 0.002*perceptual" ..."""
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from lossmith.models import Restorer
     from lossmith.tasks import Task
 
-__all__ = ["find_weights_file", "load_task", "load_trained_network", "resolve_device"]
+__all__ = ["find_weights_file", "load_evaluation_task", "load_task", "load_trained_network", "resolve_device"]
 
 
 def load_trained_network(source: str | Path, scale: int | None = None) -> "Restorer":
@@ -64,6 +64,30 @@ def load_task(source: str | Path, scale: int) -> "Task":
     if name not in TASKS:
         raise ValueError(f"{str(source)!r} was trained for the task {name!r}; the tasks are {', '.join(TASKS)}.")
     return TASKS[name](scale, **TASKS[name].current_options(facts.get("options", {})))
+
+
+def load_evaluation_task(source: str | Path, scale: int, images: str | Path, inputs: str | None) -> "Task":
+    """Return the task of a network for an evaluation on a folder of images.
+
+    Args:
+        source: The run folder or the file of weights.
+        scale: Upscaling factor of the network.
+        images: The folder of target images.
+        inputs: The folder of their inputs, if they are files.
+
+    Raises:
+        ValueError: The task is not installed, or the inputs of the images are not known.
+    """
+    import json
+
+    path = Path(source)
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        trained = json.loads(config.read_text(encoding="utf-8")) if path.exists() and config.is_file() else {}
+    except ValueError:  # a file of something else beside the weights
+        trained = {}
+    folders = {"trained_on": trained.get("images"), "val": trained.get("val")} if "lossmith" in trained else {}
+    return load_task(source, scale).for_images(images, inputs=inputs, **folders)
 
 
 def resolve_device(name: str) -> str:

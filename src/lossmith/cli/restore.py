@@ -1,7 +1,7 @@
 """`lossmith restore`: a network applied to one image or to a folder of images."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +47,8 @@ def restore_images(
     """
     from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
     from lossmith.cli.networks import load_trained_network, resolve_device
+    from lossmith.cli.output_images import NonFiniteOutputError, check_finite_output
+    from lossmith.data.image_files import read_image_with_alpha
     from lossmith.models import run_tiled
 
     pairs = plan_outputs(source, target)
@@ -64,20 +66,34 @@ def restore_images(
         moved = image.to(place)
         return run_tiled(model, moved, tile=tile, knobs=knobs(moved)).cpu()
 
-    skipped = 0
+    skipped = nonfinite = 0
     for file, out in pairs:
         try:
-            image = restore_file(file, restore, model.scale)
-        except (ValueError, OSError, SyntaxError) as error:  # Pillow raises all three on unreadable files
+            pixels, alpha = read_image_with_alpha(file)
+        except ValueError as error:
             if source.is_file():
                 raise ValueError(f"{str(file)!r} cannot be read as an image: {error}.") from error
             skipped += 1
             print(f"Skipped {file}: {error}")
             continue
+        restored = restore(pixels[None])[0]
+        try:
+            check_finite_output(restored, str(file))
+        except NonFiniteOutputError as error:
+            if source.is_file():
+                raise
+            nonfinite += 1
+            print(f"Skipped {file}: {error}")
+            continue
+        image = add_upscaled_alpha(restored, alpha, model.scale)
         write_image(image, out)
         print(f"{out}: {image.width}x{image.height} px")
     if skipped == len(pairs):
         raise ValueError(f"None of the {len(pairs)} images in {str(source)!r} can be read.")
+    if nonfinite:
+        raise ValueError(
+            f"{nonfinite} of {len(pairs)} images were not written, because the network's output is not finite."
+        )
 
 
 def plan_outputs(source: Path, target: Path) -> list[tuple[Path, Path]]:
@@ -98,6 +114,8 @@ def plan_outputs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     if target.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"The output folder must lie outside of the input folder; got {str(target)!r}.")
     stems = Counter(file.with_suffix("") for file in files)
+    for left_out, reason in files.skipped:
+        print(f"Skipped {left_out}: {reason}")
     names = [file.with_suffix("") if stems[file.with_suffix("")] == 1 else file for file in files]
     outs = [target / name.relative_to(source).with_name(f"{name.name}.png") for name in names]
     return list(zip(files, outs, strict=True))
@@ -111,24 +129,21 @@ def check_output_file(out: Path, inputs: Iterable[Path], formats: Sequence[str] 
         raise ValueError(f"The output must differ from the inputs; got {str(out)!r}.")
 
 
-def restore_file(file: Path, restore: "Callable[[Tensor], Tensor]", scale: int) -> "Image":
-    """Return the restored image of a file; an alpha channel is upscaled by bicubic interpolation."""
-    from PIL import Image, ImageOps
+def add_upscaled_alpha(pixels: "Tensor", alpha: "Tensor | None", scale: int) -> "Image":
+    """Return a restored image with the alpha channel of the input, upscaled by bicubic interpolation.
 
+    Args:
+        pixels: The restored colours, (3, scale * H, scale * W).
+        alpha: The alpha channel of the input, (1, H, W); None for an opaque image.
+        scale: Upscaling factor.
+    """
     from lossmith.data import upsample
-    from lossmith.data.image_files import IMAGE_FORMATS
-    from lossmith.image import from_pil, to_pil
+    from lossmith.image import to_pil
 
-    with Image.open(file, formats=IMAGE_FORMATS) as opened:
-        image = ImageOps.exif_transpose(opened)
-        has_alpha = image.has_transparency_data
-        if has_alpha:
-            image = image.convert("RGBA")
-        pixels = from_pil(image.convert("RGB") if has_alpha else image)
-    restored = to_pil(restore(pixels[None])[0])
-    if has_alpha:
-        alpha = from_pil(image.getchannel("A"))
-        restored.putalpha(to_pil(upsample(alpha[None], scale)[0]).getchannel(0))
+    restored = to_pil(pixels)
+    if alpha is not None:
+        upscaled = upsample(alpha[None].expand(-1, 3, -1, -1), scale)
+        restored.putalpha(to_pil(upscaled[0]).getchannel(0))
     return restored
 
 

@@ -87,6 +87,7 @@ class SampleOptions:
     def sample(self, count: int) -> "Tensor":
         """Return images (N, 3, S, S) of the prompts, equally many for each, upscaled by a second network if given."""
         from lossmith.cli.networks import find_weights_file, resolve_device
+        from lossmith.cli.output_images import check_finite_output
         from lossmith.text_to_image.models.sampler import SamplerConfig
         from lossmith.text_to_image.pipeline import load_upscaler
 
@@ -103,9 +104,13 @@ class SampleOptions:
         prompts = [self.prompts[k * len(self.prompts) // count] for k in range(count)]
         seeds = range(self.seed, self.seed + count)
         images = pipeline.generate(prompts, seeds, config, device=device)
-        if upscaler is None:
-            return images
-        return upscaler.upscale(images, prompts, seeds, config, noise_level=self.noise_augmentation, device=device)
+        if upscaler is not None:
+            images = upscaler.upscale(
+                images, prompts, seeds, config, noise_level=self.noise_augmentation, device=device
+            )
+        for image, prompt, seed in zip(images, prompts, seeds, strict=True):
+            check_finite_output(image, f"{prompt}, seed {seed}")
+        return images
 
 
 def parse_interval(text: str) -> tuple[float, float]:

@@ -1,12 +1,14 @@
 """`lossmith style`: style transfer by optimization of one image, or by a trained network."""
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossmith._format import print_text
 from lossmith.cli.common_options import AsJson, Device
 from lossmith.cli.options_command import OptionsCommand
 
@@ -79,9 +81,9 @@ class StyleOptions:
 
     def execute(self) -> None:
         """Transfer the style, and write the image."""
-        import resource
         import time
 
+        from lossmith.cli.output_images import attach_alpha, select_alpha
         from lossmith.cli.restore import check_output_file, write_image
         from lossmith.image import to_pil
 
@@ -90,13 +92,16 @@ class StyleOptions:
         check_output_file(self.out, inputs)
         if self.stages is not None:
             check_output_file(self.stages, inputs, (".png",))
+        alpha = select_alpha(load_image(self.content)[1], self.out)
         output, facts = self.optimize() if self.run is None else self.apply_network(self.run)
-        write_image(to_pil(output[0]), self.out)
+        write_image(attach_alpha(to_pil(output[0]), alpha), self.out)
         height, width = output.shape[-2:]
         facts |= {"out": str(self.out), "width": width, "height": height}
         facts["seconds"] = round(time.monotonic() - start, 2)
-        facts["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # kilobytes on Linux
+        facts["peak_mb"] = measure_peak_memory()
         print(json.dumps(facts) if self.as_json else f"{self.out}: {width}x{height} px, {facts['seconds']:.0f} s")
+        if facts.get("stopped"):
+            raise KeyboardInterrupt
 
     def optimize(self) -> "tuple[Tensor, dict[str, Any]]":
         """Return the image of an optimization, and the facts of the optimization."""
@@ -119,7 +124,7 @@ class StyleOptions:
             seed=self.seed,
         )
         device = resolve_device(self.device)
-        images = [load_image(file).to(device) for file in (self.content, *self.styles)]
+        images = [load_image(file)[0].to(device) for file in (self.content, *self.styles)]
         result = optimize_image(images, loss, parse_weights(self.weights), config, remark, quiet=self.as_json)
         if self.stages is not None:
             save_stages(result, self.stages)
@@ -134,6 +139,7 @@ class StyleOptions:
         import torch
 
         from lossmith.cli.networks import load_trained_network, resolve_device
+        from lossmith.cli.output_images import check_finite_output
         from lossmith.models.conditioned import ConditionedNetwork
         from lossmith.style_transfer.colour import replace_luma
         from lossmith.style_transfer.feedforward import StyleNetwork
@@ -141,12 +147,15 @@ class StyleOptions:
 
         if self.styles or self.weights is not None or self.strength != 1:
             raise ValueError("--run has a fixed style and strength; omit the style images, --weights and --strength.")
-        model, image, device = load_trained_network(run), load_image(self.content), resolve_device(self.device)
+        model, device = load_trained_network(run), resolve_device(self.device)
+        image, _ = load_image(self.content)
         if not isinstance(model.network if isinstance(model, ConditionedNetwork) else model, StyleNetwork):
             raise ValueError(f"{run!r} is not a style-transfer network; give a run of lossmith train style.")
         resized = resize_longer_side(image, self.size or max(image.shape[-2:]))
         with torch.inference_mode():
-            output: Tensor = model.to(device)(resized.to(device)).clamp(0, 1).cpu()
+            output: Tensor = model.to(device)(resized.to(device)).cpu()
+        check_finite_output(output, str(self.content))
+        output = output.clamp(0, 1)
         return replace_luma(resized, output) if self.preserve_colour else output, {"run": run}
 
 
@@ -177,7 +186,7 @@ def optimize_image(
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if remark:
-        console.print(remark, markup=False)
+        print_text(console, remark)
     columns = BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
@@ -231,11 +240,22 @@ def select_loss(network: str | None, layers: str | None, formula: str | None) ->
     return parse(build_style_formula(network or "vgg19", style_layers)), remark
 
 
-def load_image(file: Path) -> "Tensor":
-    """Return an image (1, 3, H, W)."""
-    from lossmith.data import read_image
+def load_image(file: Path) -> "tuple[Tensor, Tensor | None]":
+    """Return the colours (1, 3, H, W) of an image, and its alpha channel (1, H, W), or None if opaque."""
+    from lossmith.cli.output_images import load_image_with_alpha
 
-    return read_image(file)[None]
+    colours, alpha = load_image_with_alpha(file)
+    return colours[None], alpha
+
+
+def measure_peak_memory() -> int | None:
+    """Return the peak memory of this process in MB; None on systems that do not measure it, such as Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes on macOS, kilobytes on Linux
 
 
 def parse_weights(text: str | None) -> list[float] | None:

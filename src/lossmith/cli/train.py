@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lossmith._format import print_text
 from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
 from lossmith.tasks import TASKS
 from lossmith.tasks.options import option, option_annotations
@@ -45,7 +46,7 @@ class RunOptions:
     out: Annotated[Path, option("Run folder; a run with the same settings resumes.", panel=RUN)]
     knob: Annotated[
         list[str] | None,
-        option("Training range of a knob of the formula, such as lam=0.03:30; may be repeated.", panel=RUN),
+        option("Training range of a knob, such as lam=0.03:30 with --calibrate; may be repeated.", panel=RUN),
     ] = None
     accelerator: Annotated[str, option("Accelerator of Lightning: auto, cpu, gpu, ...", panel=MACHINE)] = "auto"
     devices: Annotated[str, option("Number of devices, or auto.", panel=MACHINE)] = "1"
@@ -90,11 +91,13 @@ def run_training(name: str, options: Any) -> None:
 
     @rank_zero_only  # the first process owns the folder
     def report() -> None:
-        console.print(f"{options.out}: {write_report([options.out], options.out / 'report.html')}")
+        print_text(console, f"Report: {write_report([options.out], options.out / 'report.html')}")
         if step < settings.steps:
             console.print(f"Stopped and saved at step {step} of {settings.steps}. Rerun the command to resume.")
 
     report()
+    if step < settings.steps:
+        raise KeyboardInterrupt
 
 
 def settings_from_options(name: str, options: Any) -> Settings:

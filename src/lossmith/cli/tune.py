@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossmith._format import print_text
 from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
 from lossmith.cli.train import NetworkOptions, network_arguments
 from lossmith.tasks import TASKS
@@ -182,4 +183,4 @@ def report_study(folder: Path, console: "Console") -> None:
         findings.export()
         report = write_study_report(folder, folder / "report.html")
     print_summary(findings, console)
-    console.print(f"{folder}: {report}")
+    print_text(console, f"{folder}: {report}")

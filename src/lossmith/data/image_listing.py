@@ -52,13 +52,20 @@ class ImageFiles(list[Path]):
         return ImageFiles(files, self.root)
 
     def distinct(self) -> "ImageFiles":
-        """Return each file once; other names of a file, which are links, become skipped files."""
-        first: dict[str, Path] = {}
-        skipped = list(self.skipped)
+        """Return each file once, under its own path if it has one; other names of it, links, become skipped files."""
+        root = os.path.realpath(self.root)
+        names: dict[str, list[tuple[bool, int, Path]]] = {}
         for file, resolved in zip(self, resolve_files(self), strict=True):
-            if first.setdefault(resolved, file) != file:
-                skipped.append(SkippedFile(str(file), f"the file is the same as {self.name(first[resolved])!r}"))
-        return ImageFiles(first.values(), self.root, skipped)
+            is_link = resolved != f"{root}{os.sep}{self.name(file).replace('/', os.sep)}"
+            names.setdefault(resolved, []).append((is_link, len(names), file))
+        kept = {min(files)[2]: files for files in names.values()}
+        others = [
+            SkippedFile(str(link), f"the file is the same as {self.name(file)!r}")
+            for file, files in kept.items()
+            for *_, link in files
+            if link != file
+        ]
+        return ImageFiles((file for file in self if file in kept), self.root, [*self.skipped, *others])
 
     def exclude(self, others: Iterable[Path], reason: str) -> "ImageFiles":
         """Return the files that are not among others, compared by their resolved paths."""
@@ -126,18 +133,22 @@ def walk_folders(root: Path, skipped: list[SkippedFile]) -> Iterator[tuple[Path,
         skipped.append(SkippedFile(str(error.filename), f"the folder cannot be read: {(error.strerror or '').lower()}"))
 
     visited: set[str] = set()
-    for path, folders, files in os.walk(root, followlinks=True, onerror=report):
-        directory, real = Path(path), os.path.realpath(path)
-        if real in visited:  # a symbolic link to another folder of the walk
-            folders.clear()
-            continue
-        visited.add(real)
-        if directory != root and _is_output(directory, files, folders):
-            skipped.append(SkippedFile(path, "the folder is a training run or a study, whose images are outputs"))
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield directory, sorted(name for name in files if not name.startswith("."))
+    tops = [root]
+    for top in tops:  # grows by links, which come last, so that a folder is listed under its own path if it has one
+        for path, folders, files in os.walk(top, onerror=report):
+            directory, real = Path(path), os.path.realpath(path)
+            if real in visited:
+                folders.clear()
+                continue
+            visited.add(real)
+            if directory != root and _is_output(directory, files, folders):
+                skipped.append(SkippedFile(path, "the folder is a training run or a study, whose images are outputs"))
+                folders.clear()
+                continue
+            visible = sorted(name for name in folders if not name.startswith("."))
+            tops += [directory / name for name in visible if (directory / name).is_symlink()]
+            folders[:] = visible
+            yield directory, sorted(name for name in files if not name.startswith("."))
 
 
 def resolve_files(files: Iterable[Path]) -> list[str]:

@@ -1,9 +1,8 @@
-"""Checks of the balance of a loss: the share of each term in the gradient at the prediction, as `calibrate` measures it."""
+"""Checks of the balance of a loss: the shares of the terms in the gradient at the prediction, as of `calibrate`."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from inspect import signature
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,11 +13,10 @@ from lossmith.doctor.example_inputs import make_inputs
 from lossmith.doctor.report import Finding
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.snr_gate import Gate
-from lossmith.formula.term import Term
 from lossmith.formula.weight import Knob, Weight
 from lossmith.losses import presets_restoration, presets_synthesis, presets_text_to_image
 
-__all__ = ["bind_knobs", "check_balance", "find_imbalances", "measure_gradient_shares"]
+__all__ = ["bind_knobs", "check_balance", "find_imbalances", "find_preset", "measure_gradient_shares"]
 
 
 def check_balance(
@@ -81,7 +79,7 @@ def find_imbalances(report: CalibrationReport, preset: str = "") -> Iterator[Fin
             f"{format_percent(shares[strongest])}% of '{strongest}', and thus hardly any effect"
         )
         if preset:
-            suggestion = "Keep them to reproduce the paper, which starts from a trained network; else write shares."
+            suggestion = "Keep them to reproduce the paper, or write shares."
             yield Finding("note", "balance", name, f"{message}; the weights are those of {preset}().", suggestion)
         else:
             factor = float(f"{shares[strongest] / shares[name]:.2g}")
@@ -109,19 +107,16 @@ def find_preset(loss: Loss) -> str:
     """
     for module in (presets_restoration, presets_synthesis, presets_text_to_image):
         for name in module.__all__:
-            preset = getattr(module, name)
-            if all(p.default is not p.empty for p in signature(preset).parameters.values()):
-                if _published_weights(preset()) == _published_weights(loss):
-                    return str(name)
+            if _published_weights(getattr(module, name)()) == _published_weights(loss):
+                return str(name)
     return ""
 
 
 def _published_weights(loss: Loss) -> list[tuple[str, float]]:
-    return [_describe(term) for term in loss.terms if term.distance.discriminator_step is None]
-
-
-def _describe(term: Term) -> tuple[str, float]:
-    return repr(replace(term, weight=Weight())), term.weight.scale
+    """Return the text and the number of each term, whatever the weight files of its networks."""
+    terms = loss.with_network_weights("random").terms
+    compared = [term for term in terms if term.distance.discriminator_step is None]
+    return [(repr(replace(term, weight=Weight())), term.weight.scale) for term in compared]
 
 
 def _blur_images(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -85,7 +85,7 @@ def _examine(loss: Loss, inputs: Mapping[str, Tensor] | None, shape: Sequence[in
             correct.append(name)
     covered_by_others = len(uncovered) < sum("pred" in term.inputs for term in hybrid.terms)
     yield from (replace(each, severity="warning") if covered_by_others else each for each in uncovered)
-    if correct and (inputs is None or "pred" in inputs):
+    if correct and not missing and (inputs is None or "pred" in inputs):  # an untrained network has other gradients
         size = (shape[2], shape[3]) if shape else _find_size(hybrid)
         first = None if inputs is None else first_images(hybrid, inputs, min_batch_size(hybrid))
         yield from balance_checks.check_balance(hybrid, correct, first, size)

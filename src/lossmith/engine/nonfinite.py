@@ -17,7 +17,9 @@ __all__ = ["GradientFilter", "NonFiniteGuard", "TermGuard", "pad_rows"]
 @final
 @dataclass
 class GradientFilter:
-    """A point at which the gradients of some terms return to an input. It holds no graph, since the graph holds it.
+    """A point at which the gradients of some terms return to an input.
+
+    It must not refer to the autograd graph, which refers to it: a cycle would delay the release of memory.
 
     Args:
         scaled: See :class:`NonFiniteGuard`.

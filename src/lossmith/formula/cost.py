@@ -1,7 +1,8 @@
 """Cost of one step of a loss, predicted without running the step: network passes, operations and bytes.
 
 The operations are those of the networks' convolutions, which are all but a few percent of a step; pixel terms and the
-computations after a network are not counted. The bytes are those of the whole loss, measured on tensors without data.
+computations after a network are not counted. The bytes are measured on tensors
+without data; they cover all terms that read only images or masks, without the weights of the networks.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lossmith.engine.feature_cache import FeatureCache
 from lossmith.engine.nonfinite import NonFiniteGuard
-from lossmith.formula.inputs import bind_inputs, check_inputs
+from lossmith.formula.inputs import bind_inputs, check_inputs, warn_of_constant_gradient
 from lossmith.formula.term import Term, collect_term_layers
 from lossmith.formula.term_evaluation import evaluate_term, evaluate_term_with_gradient_norm, step_term_discriminator
 from lossmith.formula.weight import Weight, WeightValue
@@ -60,8 +60,10 @@ class TermSum(nn.Module, ABC):
             ValueError: An input or knob is missing, or a name is neither.
         """
         knobs = {name: named.pop(name) for name in self.knobs if name in named}
-        inputs = bind_inputs(tensors, named, self.input_names)
-        return self.weighted_total(self.feature_cache(inputs), step=step, knobs=knobs)
+        inputs = bind_inputs(tensors, named, frozenset(name for term in self.terms for name in term.input_names))
+        cache = self.feature_cache(inputs)
+        warn_of_constant_gradient(self.terms, cache.inputs)
+        return self.weighted_total(cache, step=step, knobs=knobs)
 
     def evaluate(
         self, inputs: Mapping[str, Tensor], *, guard: NonFiniteGuard | None = None, step: int | None = None

@@ -1,13 +1,15 @@
 """Checks of the inputs of a loss, before anything is computed."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence, Set
 
+import torch
 from torch import Tensor
 
 from lossmith.formula.term import Term
 from lossmith.formula.weight import WeightValue
 
-__all__ = ["bind_inputs", "check_image_batch", "check_inputs"]
+__all__ = ["bind_inputs", "check_image_batch", "check_inputs", "warn_of_constant_gradient"]
 
 
 def bind_inputs(
@@ -21,7 +23,7 @@ def bind_inputs(
         input_names: The inputs that the loss reads, for error messages.
 
     Raises:
-        ValueError: An input is given twice, is not a tensor, or is not read by the loss.
+        ValueError: An input is given twice, is not a tensor, or is not read by the loss; pred and target may be unread.
     """
     if len(tensors) > 2:
         raise ValueError(
@@ -34,13 +36,33 @@ def bind_inputs(
             raise ValueError(f"The input '{name}' is given twice, by position and by name.")
         if not isinstance(value, Tensor):
             raise ValueError(
-                _describe_non_tensor(name, value)
-                if name in input_names
-                else f"'{name}' is neither a knob nor an input of this loss; the inputs are "
-                f"{', '.join(sorted(input_names))}."
+                _describe_non_tensor(name, value) if name in input_names else _describe_unread(name, input_names)
             )
+        if name not in input_names and name not in ("pred", "target"):
+            raise ValueError(_describe_unread(name, input_names))
         inputs[name] = value
     return inputs
+
+
+def warn_of_constant_gradient(terms: Sequence[Term], inputs: Mapping[str, Tensor]) -> None:
+    """Warn if a target requires a gradient and nothing else does, since a target is a constant.
+
+    Args:
+        terms: The terms.
+        inputs: The inputs by name.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return
+    targets = {name for term in terms for parameter, name in term.inputs.items() if parameter == "target"}
+    others = {name for term in terms for parameter, name in term.inputs.items() if parameter != "target"}
+    differentiable = {name for name, tensor in inputs.items() if tensor.requires_grad}
+    trains = any(each.requires_grad for term in terms for each in term.distance.parameters())
+    if (found := sorted((targets - others) & differentiable)) and not (others & differentiable or trains):
+        warnings.warn(
+            f"The input '{found[0]}' requires a gradient and no other input does, but a target is a constant, which "
+            "gets none. Pass the prediction first, as in loss(pred, target).",
+            stacklevel=5,
+        )
 
 
 def check_inputs(terms: Sequence[Term], names: Sequence[str], inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -76,35 +98,42 @@ def _check_input(name: str, term: Term, parameter: str, input_name: str, inputs:
     if tensor.shape[:1] == (0,) and parameter not in term.optional:
         raise ValueError(f"The input '{input_name}' must have at least one image; got shape {tuple(tensor.shape)}.")
     if term.distance.reads_images and parameter not in term.distance.unlensed_inputs:
-        check_image_batch(input_name, tensor)
+        check_image_batch(input_name, tensor, term.distance.input_dims)
     elif parameter == term.parameters[0] and not tensor.is_floating_point():
         raise ValueError(f"The input '{input_name}' of '{name}' must be floating point; got {tensor.dtype}.")
 
 
-def check_image_batch(name: str, tensor: Tensor) -> None:
+def check_image_batch(name: str, tensor: Tensor, dims: Set[int] = frozenset({4})) -> None:
     """Raise ValueError unless an input is a floating-point batch of images (N, C, H, W); this reads no values.
 
     Args:
         name: The input's name.
         tensor: The input.
+        dims: The allowed numbers of dimensions.
     """
     shape = tuple(tensor.shape)
     if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would be taken for images
         raise ValueError(f"The input '{name}' is a single image, {shape}; make a batch of it with {name}[None].")
-    if len(shape) != 4:
+    if len(shape) not in dims:
         cures = {
             3: f"insert the channel with {name}[:, None], or the batch with {name}[None]",
             5: f"make the frames or slices images of the batch with {name}.transpose(1, 2).flatten(0, 1)",
         }
         cure = f" To fix this, {cures[len(shape)]}." if len(shape) in cures else ""
         raise ValueError(f"The input '{name}' must be a batch of images (N, C, H, W); got {shape}.{cure}")
-    if shape[3] == 3 and min(shape[1:3]) > 4:
+    if len(shape) == 4 and shape[3] == 3 and min(shape[1:3]) > 4:
         raise ValueError(
             f"The input '{name}' must be a batch of images (N, C, H, W); got {shape}, whose channels are last. To fix "
             f"this, move the channels with {name}.permute(0, 3, 1, 2)."
         )
     if not tensor.is_floating_point():
         raise ValueError(f"The input '{name}' must be floating point in [0, 1]; got {tensor.dtype}. Divide by 255.")
+
+
+def _describe_unread(name: str, input_names: frozenset[str]) -> str:
+    cure = ' To weight the errors by a mask, use loss.on(mask="mask").' if name == "mask" else ""
+    inputs = ", ".join(sorted(input_names))
+    return f"'{name}' is neither a knob nor an input of this loss; the inputs are {inputs}.{cure}"
 
 
 def _describe_non_tensor(name: str, value: object) -> str:

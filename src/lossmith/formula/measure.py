@@ -42,6 +42,9 @@ class Measure(nn.Module, ABC):
     """The parameters of `measure` that bypass the lens: masks, and inputs that are not images, such as latents."""
     reads_images: ClassVar[bool] = True
     """Whether the inputs are images, and not vectors, latents, logits or attention maps."""
+    input_dims: ClassVar[frozenset[int]] = frozenset({4})
+    """The numbers of dimensions that an image input may have: 4 for (N, C, H, W); a distance that compares embeddings
+    (N, D), of a network or given as inputs, adds 2."""
     example_formula: ClassVar[str | None] = None
     """The text of a formula with the loss, for a loss that needs an argument or a lens; None for the class's name."""
     example_inputs: ClassVar[Mapping[str, ExampleInput]] = {}

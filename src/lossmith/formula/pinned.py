@@ -57,7 +57,7 @@ class PinnedLoss(Loss):
         for term in loss.terms:
             lensed = {name for p, name in term.inputs.items() if p not in term.distance.unlensed_inputs}
             for name in lensed & set(inputs) if term.distance.reads_images else ():
-                check_image_batch(name, self.pinned[name])
+                check_image_batch(name, self.pinned[name], term.distance.input_dims)
         self._keep_maps(limit)
         self._required_layers = self._collect_remaining_layers()
 

@@ -15,7 +15,7 @@ from lossmith._checks import check_integer
 from lossmith.backbone import Backbone
 from lossmith.engine.feature_cache import FeatureCache
 from lossmith.engine.second_derivatives import is_transformed, link_to, refuse_second_derivative
-from lossmith.formula.inputs import bind_inputs, check_inputs
+from lossmith.formula.inputs import bind_inputs, check_inputs, warn_of_constant_gradient
 from lossmith.formula.loss import Loss
 from lossmith.formula.term_evaluation import evaluate_term
 from lossmith.formula.tiling import ImageTile, TiledTerm, refuse_tiling, split_into_tiles
@@ -72,6 +72,7 @@ class TiledLoss(nn.Module):
         knobs = {name: named.pop(name) for name in self.loss.knobs if name in named}
         inputs = bind_inputs(tensors, named, self.loss.input_names)
         check_inputs(self.loss.terms, self.loss.names, inputs)
+        warn_of_constant_gradient(self.loss.terms, inputs)
         detached = {name: tensor.detach() for name, tensor in inputs.items()}
         gradients = {name: torch.zeros_like(detached[name]) for name in self._differentiable_inputs(inputs)}
         values = []
@@ -214,9 +215,7 @@ class _WithGradients(torch.autograd.Function):
     """Attach known gradients to a value. They are scaled in place, since a copy would need the memory of an image."""
 
     @staticmethod
-    def forward(
-        ctx: Any, value: Tensor, gradients: list[Tensor], link: list[Tensor | None], *inputs: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], link: list[Tensor | None], *inputs: Tensor) -> Tensor:
         ctx.gradients, ctx.link = gradients, link[0]
         return value.clone()
 

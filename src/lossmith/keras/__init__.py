@@ -2,7 +2,7 @@
 
     from lossmith.keras import L1, TV, parse, perceptual, style
 
-    loss = L1() + 0.1 * perceptual("vgg19") + 0.05 * style("vgg19")    # or parse("L1 + 0.1*perceptual('vgg19') + ...")
+    loss = L1() + 0.002 * perceptual("vgg19") + 0.05 * style("vgg19")  # or parse("L1 + 0.002*perceptual('vgg19')")
     model.compile("adam", loss=loss, metrics=loss.metrics())           # shows every term by its name
     model.fit(inputs, images)                                          # RGB in [0, 1], in the data format of Keras
 

@@ -28,8 +28,8 @@ class KerasLoss(keras.losses.Loss):  # type: ignore[misc]
 
     .. math:: \frac{1}{N} \sum_n \sum_i w_i \, d_i(x_n, y_n)
 
-    It is written as under PyTorch, ``L1() + 0.1 * perceptual("vgg19")`` or ``parse("L1 + 0.1*perceptual")``. Its `repr`
-    is the same text, which is saved with a model. Called as ``loss(y_true, y_pred)``, it weights each image by
+    It is written as under PyTorch, ``L1() + 0.002 * perceptual("vgg19")`` or ``parse("L1 + 0.002*perceptual")``. Its
+    `repr` is the same text, which is saved with a model. Called as ``loss(y_true, y_pred)``, it weights each image by
     `sample_weight`, if given, and returns the mean.
 
     Args:
@@ -224,8 +224,8 @@ def parse_for_keras(text: str, *, data_format: str | None = None) -> KerasLoss:
         data_format: "channels_last" or "channels_first"; by default the present setting of Keras.
 
     Example:
-        >>> parse_for_keras("L1 + 0.1*perceptual('vgg19', 'conv5_4')")
-        L1() + 0.1 * L1() @ VGG("vgg19", "conv5_4")
+        >>> parse_for_keras("L1 + 0.002*perceptual('vgg19', 'conv5_4')")
+        L1() + 0.002 * L1() @ VGG("vgg19", "conv5_4")
     """
     return KerasLoss(text, data_format=data_format)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from lossmith._checks import check_choice
+from lossmith._format import print_text
 from lossmith.data import ImageFiles, list_images
 from lossmith.formula.loss import Loss
 from lossmith.knob.baselines import Baseline, list_baselines, log_spaced, only_knob, trained_values
@@ -175,7 +176,7 @@ def _train_missing(baselines: Sequence[Baseline], device: str, console: Console)
     for baseline in baselines:
         if not baseline.is_trained:
             steps = baseline.settings.steps
-            console.print(f"Training {baseline.folder}, {steps} steps", highlight=False, soft_wrap=True)
+            print_text(console, f"Training {baseline.folder}, {steps} steps")
             accelerator = "gpu" if device == "cuda" else "cpu"
             if train(baseline.settings, baseline.folder, console=console, accelerator=accelerator) < steps:
                 raise KeyboardInterrupt

@@ -45,6 +45,7 @@ class TextAlignment(Distance):
     value_range = (0.0, 2.0)
     unlensed_inputs = frozenset({"text"})
     default_gate_logsnr = 1.0
+    input_dims = frozenset({2, 4})
     example_formula = "TextAlignment @ CLIP('tiny', weights='random')"
 
     def measure(self, pred: Tensor, text: Tensor) -> Tensor:
@@ -92,6 +93,7 @@ class TextContrast(Distance):
     unlensed_inputs = frozenset({"text", "negatives", "groups"})
     is_batch_dependent = True
     default_gate_logsnr = 1.0
+    input_dims = frozenset({2, 4})
     example_formula = "TextContrast @ CLIP('tiny', weights='random')"
     example_inputs: ClassVar[Mapping[str, ExampleInput]] = {
         "negatives": ExampleInput("normal", ("features",), requires_grad=None, is_batched=False),

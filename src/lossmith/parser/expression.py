@@ -1,7 +1,7 @@
 """The parser of formulas: a walk over Python's syntax tree that calls only known names with literal arguments.
 
-Names can be written without brackets, ``L1 + 0.1*perceptual``. A free lower-case name is a knob, and ``30%`` is a share
-of the gradient.
+Names can be written without brackets, ``L1 + 0.002*perceptual``. A free lower-case name is a knob, and ``30%`` is a
+share of the gradient.
 """
 
 import ast
@@ -48,7 +48,7 @@ def parse(text: str) -> Loss:
     """Build the loss that a formula describes.
 
     Args:
-        text: A formula such as ``L1 + 0.1 * perceptual("vgg19")``; ``parse(repr(loss))`` is the same loss.
+        text: A formula such as ``L1 + 0.002 * perceptual("vgg19")``; ``parse(repr(loss))`` is the same loss.
 
     Raises:
         ExpressionError: A wrong name, argument or character; with its position and the most similar known name.
@@ -59,7 +59,7 @@ def parse(text: str) -> Loss:
     """
     text = "\n".join(text.splitlines()).strip()
     if not text:
-        raise ExpressionError('The formula is empty; write one such as "L1 + 0.1*perceptual".')
+        raise ExpressionError('The formula is empty; write one such as "L1 + 0.002*perceptual".')
     shares: dict[tuple[int, int], float] = {}
     try:
         with warnings.catch_warnings():

@@ -39,9 +39,17 @@ def save(loss: Loss, path: str | Path) -> None:
         path: The file.
 
     Raises:
+        ValueError: The text of the loss is no formula that :func:`load` could read, as for a callable.
         MissingWeightsError: A file of pretrained weights is not found.
         OSError: The file cannot be written; an earlier file is untouched.
     """
+    try:
+        is_readable = repr(parse(repr(loss))) == repr(loss)
+    except ValueError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"{loss!r} cannot be saved, since its text cannot be read again: {reason}.") from error
+    if not is_readable:
+        raise ValueError(f"{loss!r} cannot be saved, since its text is that of another loss: {parse(repr(loss))!r}.")
     recipe = {"text": repr(loss), "weights": loss.weight_hashes}
     write_text_atomically(path, json.dumps(recipe, indent=2) + "\n")
 

@@ -37,7 +37,9 @@ def _rank(metric: MetricInfo, values: dict[str, float], group: Group) -> list[st
     baseline = group.baseline.get(metric.key)
     if baseline is not None and metric.quality(baseline) > metric.quality(best):
         name, value = group.baseline_name, metric.format(baseline)
-        return [f"{name} surpasses every run in {metric.name}: {value}; the best run, {first}, has {metric.format(best)}."]
+        return [
+            f"{name} surpasses every run in {metric.name}: {value}; the best run, {first}, has {metric.format(best)}."
+        ]
     gap = metric.format(abs(best - next_best))
     if float(gap.split()[0]) == 0:
         return [f"{first} and {second} have the same {metric.name} ({metric.format(best)})."]

@@ -118,7 +118,7 @@ def model_name(config: Mapping[str, Any]) -> str:
 
 
 def path_tail(path: Any, parts: int = 2) -> str:
-    """Return the last parts of a path of any system, with slashes between them; the whole path if `parts` is 0.
+    r"""Return the last parts of a path of any system, with slashes between them; the whole path if `parts` is 0.
 
     Example:
         >>> path_tail("/data/benchmark/Set5/HR/"), path_tail(r"D:\\data\\Set5")

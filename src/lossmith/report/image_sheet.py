@@ -18,7 +18,7 @@ Crop = tuple[int, int, int, int]
 def save_image_sheet(
     images: Mapping[str, Tensor], path: Path, *, crop: Crop | None = None, zoom: int | None = None
 ) -> Path:
-    """Draw labelled images side by side as one PNG, each above an enlarged crop of the same place.
+    r"""Draw labelled images side by side as one PNG, each above an enlarged crop of the same place.
 
     Smaller images, such as the input of super-resolution, are enlarged to the size of the largest image by nearest
     neighbour interpolation, so that their pixels remain visible. Crops are enlarged in the same way.

@@ -35,7 +35,7 @@ class MetricInfo:
 
     @property
     def arrow(self) -> str:
-        """Which values are better, as a symbol."""
+        """The direction in which values are better, as a symbol."""
         return "↑" if self.ideal is None else "↓" if self.ideal == 0 else "→ 1"
 
     def quality(self, value: float) -> float:

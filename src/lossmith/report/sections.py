@@ -81,7 +81,9 @@ def _results_table(group: Group) -> str:
         knobs = f"<small>{escape(run.validated_knobs)}</small>" if run.validated_knobs else ""
         rows.append(f'<tr class="c{index % 8}"><th>{escape(run.name)}{knobs}</th>{cells}</tr>')
         for i, end in enumerate(("low", "high")):
-            if at := {m.key: value for m in metrics if (value := finite_float(run.metrics_at(end).get(m.key))) is not None}:
+            if at := {
+                m.key: value for m in metrics if (value := finite_float(run.metrics_at(end).get(m.key))) is not None
+            }:
                 name = ", ".join(f"{knob} = {ends[i]:g}" for knob, ends in run.knobs.items())
                 rows.append(_plain_row(name, at, metrics))
     return table_element(rows, head=["", *(f"{m.name} {m.arrow}" for m in metrics)], kind="score")

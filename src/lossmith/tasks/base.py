@@ -212,7 +212,7 @@ class Task(ABC):
             samples, held_out = self._train_without(files, held_out, crop=crop, seed=seed)
             files = files if held_out else list_images(images).distinct()
             examples = self.evaluation_set(held_out, limit=val_count) if held_out else None
-            notes = [describe_held_out(len(held_out), len(files), rejected)]
+            notes = describe_rejected(rejected)
         else:
             examples = self.for_images(val, trained_on=images, val=val).evaluation_set(val, limit=val_count)
             check_usable(examples, val)
@@ -305,17 +305,12 @@ def check_usable(examples: EvaluationSet, images: str) -> None:
         raise ValueError(f"None of the images in {images!r} can be used for validation.")
 
 
-def describe_held_out(count: int, training_count: int, rejected: Sequence[SkippedFile]) -> str:
-    """Return a line on the held-out images of a run without validation images of its own."""
-    images = "1 image is" if count == 1 else f"{count} images are"
-    if count:
-        line = f"{images} held out for validation, {training_count} remain; --val gives other images."
-    else:
-        line = "There is no validation: no image can be held out. --val gives images."
-    if rejected:
-        number = "1 image" if len(rejected) == 1 else f"{len(rejected)} images"
-        line += f" {number} cannot be held out; the first is {rejected[0].file!r}: {rejected[0].reason}."
-    return line
+def describe_rejected(rejected: Sequence[SkippedFile]) -> list[str]:
+    """Return a line on the images that would be held out, but cannot be evaluated on."""
+    if not rejected:
+        return []
+    number = "1 image" if len(rejected) == 1 else f"{len(rejected)} images"
+    return [f"{number} cannot be held out; the first is {rejected[0].file!r}: {rejected[0].reason}."]
 
 
 def exclude_validation_images(images: ImageFiles, val: ImageFiles) -> tuple[ImageFiles, list[str]]:

@@ -22,7 +22,7 @@ class SuperResolutionOptions(TaskOptions):
 
     help: ClassVar[str] = "Train a network for super-resolution, from a folder of high-resolution images."
     examples: ClassVar[tuple[str, ...]] = (
-        '--images photos/ --loss "L1 + 0.1*perceptual" --steps 20000 --out runs/x4',
+        '--images photos/ --loss "L1 + 0.002*perceptual" --steps 20000 --out runs/x4',
         '--images photos/ --val Set5/ --scale 2 --loss "L1" --steps 500 --crop 96 --out runs/x2',
     )
 
@@ -102,7 +102,7 @@ class InpaintingOptions(TaskOptions):
 
     help: ClassVar[str] = "Train a network for inpainting, from a folder of complete images."
     examples: ClassVar[tuple[str, ...]] = (
-        '--images photos/ --loss "L1 + 0.1*perceptual" --steps 20000 --out runs/fill',
+        '--images photos/ --loss "L1 + 0.002*perceptual" --steps 20000 --out runs/fill',
     )
 
     holes: Annotated[Literal["strokes", "boxes", "both"], option("Shape of the holes.")] = "both"

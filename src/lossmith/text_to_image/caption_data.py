@@ -1,6 +1,6 @@
 """The data of a text-to-image run: sources of captioned images, their split and their embedded captions."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -15,7 +15,7 @@ from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
 from lossmith.text_to_image.encoders import CaptionEmbeddings, load_text_encoder
 from lossmith.text_to_image.shapes.dataset import ShapesDataset
 
-__all__ = ["CaptionData", "HeldOutCaptions", "Source", "open_caption_source"]
+__all__ = ["CaptionData", "HeldOutCaptions", "Source", "identify_images", "open_caption_source"]
 
 Source = ShapesDataset | CaptionedImages
 
@@ -59,8 +59,12 @@ class CaptionData:
             val_count: Number of validation samples.
             side: Side of the images in pixels.
             seed: Random seed of the samples.
+
+        Raises:
+            ValueError: There is no usable image, or validation images are training images.
         """
         train, held_out = self.split(images, val, side)
+        check_disjoint_images(train, held_out)
         encoder = load_text_encoder(self.encoder, captions=train.captions)
         embeddings = CaptionEmbeddings(encoder, train.captions, folder=self.cache)
         standardizer = embeddings.fit_standardizer()
@@ -102,6 +106,23 @@ def open_caption_source(path: str, side: int) -> Source:
     if kind == "shapes" and not Path(path).exists():
         return ShapesDataset(side, level=level or "1")  # type: ignore[arg-type]  # checked there
     return CaptionedImages(path, side)
+
+
+def identify_images(source: Source) -> set[Hashable]:
+    """Return the identities of the images of a source: their files, or the scenes they show."""
+    if isinstance(source, ShapesDataset):
+        return {(source.level, scene) for scene in source.scenes}
+    return {entry.identity for entry in source.entries}
+
+
+def check_disjoint_images(train: Source, held_out: Source) -> None:
+    """Raise ValueError if validation images are training images."""
+    images = identify_images(held_out)
+    if both := images & identify_images(train):
+        raise ValueError(
+            f"{len(both)} of the {len(images)} validation images are also training images. Give others with --val, or "
+            "omit --val to hold some out."
+        )
 
 
 @final

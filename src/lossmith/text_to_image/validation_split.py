@@ -1,11 +1,9 @@
 """The captions that a text-to-image network is evaluated on, which exclude those that its run trained on."""
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import NamedTuple
 
-from lossmith.text_to_image.caption_data import CaptionData, Source, open_caption_source
-from lossmith.text_to_image.shapes.dataset import ShapesDataset
+from lossmith.text_to_image.caption_data import CaptionData, Source, identify_images, open_caption_source
 from lossmith.train.settings import Settings
 
 __all__ = ["ValidationSplit", "split_as_trained"]
@@ -86,13 +84,6 @@ def check_overlap(network: str, trained: Source, held_out: Source) -> list[str]:
     known = len({*held_out.captions} & {*trained.captions})
     total = len(held_out.captions)
     return [f"{network} was trained on {known} of the {total} captions, with other images."] if known else []
-
-
-def identify_images(source: Source) -> set[Hashable]:
-    """Return the identities of the images of a source: their files, or the scenes they show."""
-    if isinstance(source, ShapesDataset):
-        return {(source.level, scene) for scene in source.scenes}
-    return {entry.identity for entry in source.entries}
 
 
 def read_run_settings(network: Path) -> Settings | None:

@@ -13,12 +13,12 @@ from lossmith.train.settings import Settings
 if TYPE_CHECKING:
     from lossmith.train.fit import fit
     from lossmith.train.module import TrainingModule
-    from lossmith.train.nonfinite import NonFiniteError
+    from lossmith.train.nonfinite_monitor import NonFiniteError
     from lossmith.train.trainer import train
 
 __all__ = ["NonFiniteError", "RunFolder", "Settings", "TrainingModule", "fit", "train"]
 
-LAZY = {"NonFiniteError": "nonfinite", "TrainingModule": "module", "fit": "fit", "train": "trainer"}
+LAZY = {"NonFiniteError": "nonfinite_monitor", "TrainingModule": "module", "fit": "fit", "train": "trainer"}
 """The modules of the names that are imported on first use."""
 
 

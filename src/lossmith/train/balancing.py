@@ -1,4 +1,4 @@
-"""Balanced term weights during training: measured gradients at the network's output, at the cost of few of them."""
+"""Term weights that adapt during training to gradients at the network's output, measured every few steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final

@@ -98,7 +98,8 @@ def checkpoint_step(folder: RunFolder) -> int:
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(
-            f"{str(folder.checkpoint)!r} cannot be read ({reason}). Delete it to start again, or use another --out."
+            f"{str(folder.checkpoint)!r} cannot be read ({reason}). Use another --out, or delete the run's folder "
+            "to train again."
         ) from error
 
 

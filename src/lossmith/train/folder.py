@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,12 +77,15 @@ class RunFolder:
     def claim(self, settings: Settings, version: str) -> bool:
         """Create and lock the folder, or check that it holds the same run.
 
+        A run without a checkpoint starts again if it has written no weights. If it has logged steps, its settings must
+        be the same, and a warning says that the steps are discarded.
+
         Returns:
             Whether there is a checkpoint to resume from.
 
         Raises:
-            ValueError: The path is a file, or the folder holds other files, a run with other settings, or a run of
-                another process.
+            ValueError: The path is a file, or the folder holds other files, a run with other settings, weights without
+                a checkpoint, or a run of another process.
             OSError: The folder cannot be written.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -99,7 +103,8 @@ class RunFolder:
         can_resume = before is not None and self.checkpoint.is_file()
         if before and can_resume:
             self._check_same_settings(before, settings)
-        elif before:  # a run without a checkpoint starts again from nothing
+        elif before:
+            self._check_discardable(before, settings)
             for name in ("bicubic.json", *LOGS):
                 (self.path / name).unlink(missing_ok=True)
             for name in ("sheets", "tensorboard"):
@@ -127,6 +132,20 @@ class RunFolder:
         """Unlock the folder before this process ends."""
         if (descriptor := LOCKS.pop(self.path.resolve(), None)) is not None:
             os.close(descriptor)
+
+    def _check_discardable(self, before: Settings, now: Settings) -> None:
+        """Raise ValueError if a run without a checkpoint has results that a restart would destroy."""
+        missing = f"it cannot resume because {str(self.checkpoint)!r} is missing"
+        if self.model.exists():
+            raise ValueError(
+                f"{str(self.path)!r} holds the weights of a run, but {missing}. Use another --out, or delete the "
+                "folder to train again."
+            )
+        if any(log.is_file() and log.stat().st_size for log in (self.path / name for name in LOGS)):
+            self._check_same_settings(before, now)
+            warnings.warn(
+                f"{str(self.path)!r} has logged steps, but {missing}; the run starts again from step 0.", stacklevel=2
+            )
 
     def _check_same_settings(self, before: Settings, now: Settings) -> None:
         for name, (old, new) in before.differences(now).items():

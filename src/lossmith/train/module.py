@@ -22,7 +22,7 @@ from lossmith.formula.weight import WeightValue
 from lossmith.tasks import Task
 from lossmith.train.balancing import LossBalancer
 from lossmith.train.knob_sampling import KnobSampler, normalized_weighted_sum, weights_at
-from lossmith.train.nonfinite import CURE, MonitorReport, NonFiniteError, NonFiniteMonitor
+from lossmith.train.nonfinite_monitor import CURE, MonitorReport, NonFiniteError, NonFiniteMonitor
 from lossmith.train.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
 from lossmith.train.settings import Schedule
 from lossmith.train.task_loss import check_loss_for_task, pin_constant_inputs
@@ -88,7 +88,7 @@ class TrainingModule(LightningModule):
         self.balancer = LossBalancer(balance, loss.names) if balance else None
         self.nonfinite, self.nonfinite_report = NonFiniteMonitor(loss.names), MonitorReport()
         self.is_logged: Callable[[int], bool] = lambda step: False  # set by the log writer
-        self._pinned_loss = [loss]  # a list, so that the networks of the loss are registered once
+        self._pinned_loss = [loss]  # in a list, so that nn.Module does not register the loss twice
         self._guard: NonFiniteGuard | None = None
         self._micro_step = 0
         self._term_means = TermMeans(loss.names)

@@ -10,9 +10,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from lossmith._format import format_duration, format_percent
+from lossmith._format import format_duration, format_percent, print_text
 from lossmith.train.log import LogWriter, StepCallback
 from lossmith.train.module import TrainingModule
+from lossmith.train.validation_text import describe_last_validation
 
 __all__ = ["TrainingProgress"]
 
@@ -36,9 +37,11 @@ class TrainingProgress(StepCallback):
         self.live: Live | None = None
         self.step_times: list[float] = []
         self.reported: set[str] = set()
+        self.validation_log, self.validation_size = log_writer.folder.path / "validation.jsonl", 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar and the terms below it, in a terminal."""
+        self.validation_size = self.read_validation_size()
         if trainer.is_global_zero and self.console.is_terminal:
             self.bar.add_task("", total=trainer.max_steps, completed=trainer.global_step)
             self.live = Live(Group(self.bar, self.terms_text), console=self.console, refresh_per_second=4)
@@ -60,12 +63,19 @@ class TrainingProgress(StepCallback):
         if self.live is not None:
             self.bar.update(self.bar.task_ids[0], completed=step, description=remaining)
             self.terms_text.plain = "\n".join(textwrap.wrap(self.loss_text(), self.console.width - 1))
-        elif is_logged:
+        if is_logged and self.live is None:
             self.print("  ".join(filter(None, (f"step {step}/{trainer.max_steps}", remaining, self.loss_text()))))
+        if self.validation_size != (size := self.read_validation_size()):
+            self.validation_size = size
+            self.print(describe_last_validation(self.validation_log, step))
+
+    def read_validation_size(self) -> int:
+        """Return the size of validation.jsonl in bytes, which grows with each validation."""
+        return self.validation_log.stat().st_size if self.validation_log.is_file() else 0
 
     def print(self, line: str) -> None:
         """Print a line as it is."""
-        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print_text(self.console, line)
 
     def speed_text(self, steps_left: int) -> str:
         """Return the speed and the time that the remaining steps take at that speed."""
@@ -98,7 +108,7 @@ def format_gradient_shares(shares: Mapping[str, float]) -> str:
 
     Example:
         >>> format_gradient_shares({"L1": 0.7, "perceptual": 0.3})
-        'gradient L1 70%, perceptual 30%'
+        'gradient L1 70.0%, perceptual 30.0%'
     """
     shares_text = ", ".join(f"{name} {format_percent(share)}%" for name, share in shares.items())
     return f"gradient {shares_text}" if len(shares) > 1 else ""

@@ -34,7 +34,7 @@ class Settings:
         ValueError: A setting is out of its range; the message names the setting.
     """
 
-    loss: Annotated[str, option('Loss formula, such as "L1 + 0.1*perceptual"; see lossmith explain.', panel=RUN)]
+    loss: Annotated[str, option('Loss formula, such as "L1 + 0.002*perceptual"; see lossmith explain.', panel=RUN)]
     steps: Annotated[int, option("Optimizer steps of the whole run.", panel=RUN, min=1)]
     images: Annotated[str, option("Folder of training images; unreadable files are skipped and listed.", panel=DATA)]
 
@@ -80,7 +80,7 @@ class Settings:
     ema: Annotated[
         float,
         option(
-            "Decay of the averaged weights, which are the saved ones; 0 disables averaging.",
+            "EMA decay of the weights; the averaged weights are saved; 0 disables averaging.",
             panel=OPTIMIZER,
             min=0,
             max=1,

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lossmith import __version__
 from lossmith._files import write_atomically
+from lossmith._format import print_text
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
 from lossmith.models import Network, save_network
@@ -114,15 +115,26 @@ def start_folder(run: PreparedRun, folder: RunFolder) -> None:
 
 
 def print_start(run: PreparedRun, validation: "Sequence[Callback]", console: Console) -> None:
-    """Print the calibration, the size of the data and all warnings."""
+    """Print the calibration, what is trained and validated on, and all warnings."""
     if run.calibration is not None:
         console.print(run.calibration.to_table())
     skipped, found = len(run.data.training_set.skipped), run.data.training_count
     size = f"{found} captions" if run.task.is_generative else f"{found - skipped} training images"
-    console.print(f"{size}, {skipped} skipped", highlight=False)
+    print_text(console, f"{size}, {skipped} skipped")
+    print_text(console, describe_validation_set(run))
     missing = [f"Validation runs without {metric}. {why}" for each in validation for metric, why in _missing(each)]
     for line in [*run.warnings, *missing]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        print_text(console, line)
+
+
+def describe_validation_set(run: PreparedRun) -> str:
+    """Return what the network is validated on, and when."""
+    examples, settings = run.data.evaluation_set, run.settings
+    if examples is None:
+        return "No validation, since no image is held out; --val FOLDER validates on other images."
+    kind = "captions" if run.task.is_generative else "images"
+    source = f"of {settings.val}" if settings.val else f"held out of {settings.images}"
+    return f"Validation on {len(examples)} {kind} {source}, every {settings.val_every} steps and at the end"
 
 
 def export_network(run: PreparedRun, folder: RunFolder, module: TrainingModule, path: Path) -> None:

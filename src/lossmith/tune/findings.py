@@ -128,7 +128,7 @@ class Findings:
 
     @cached_property
     def knee_frequencies(self) -> dict[int, float]:
-        """How often each trial is the knee under bootstrap resampling of the validation images.
+        """The frequency with which each trial is the knee under bootstrap resampling of the validation images.
 
         The gain over the baseline is resampled, because images differ more in difficulty than trials differ in quality.
         """

@@ -28,7 +28,12 @@ class ProgressDisplay:
 
     def __init__(self, search: Search, study: Study, folder: Path, console: Console, trials: int) -> None:
         self.search, self.study, self.console, self.trials = search, study, console, trials
-        columns = BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+        columns = (
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+        )
         self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self.task = self.bar.add_task(f"trials; their logs are in {folder / 'logs'}", total=trials)
         self.shown = {trial.number for trial in finished_trials(study)}

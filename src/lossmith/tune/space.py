@@ -160,7 +160,7 @@ def parse_space(texts: Sequence[str], option: str, parse: Callable[[str], Range 
 
 
 def substitute(formula: str, values: Mapping[str, Any]) -> str:
-    """Return a formula with values in place of free names.
+    r"""Return a formula with values in place of free names.
 
     Example:
         >>> substitute("L1 + a * perceptual('vgg19', layers)", {"a": 0.25, "layers": ["conv1_2", "conv3_4"]})

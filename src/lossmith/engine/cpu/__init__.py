@@ -14,8 +14,8 @@ All of them agree with PyTorch's own operators to rounding. To switch them off, 
     ...     is_enabled()
     False
 
-The switch is read at every call, by `lossmith.engine.frozen.convolution` and `lossmith.formula.term_evaluation`; it
-applies to the whole process.
+The switch is read at every call, by `packed_kernels.can_use_fast_path` (for Winograd too) and `chunked.should_chunk`,
+and applies to the whole process.
 """
 
 import os

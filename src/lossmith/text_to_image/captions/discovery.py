@@ -65,7 +65,13 @@ def find_captioned_images(path: str | Path) -> tuple[list[CaptionEntry], list[Sk
         entries = (entry for tar in shards for entry in _read_shard_entries(tar))
     else:
         entries = _read_text_files(root, [folder / name for folder, names in folders for name in names])
-    found = merge_rows(entry for entry in entries if isinstance(entry, CaptionEntry) or skipped.append(entry))
+    rows: list[CaptionEntry] = []
+    for entry in entries:
+        if isinstance(entry, CaptionEntry):
+            rows.append(entry)
+        else:
+            skipped.append(entry)
+    found = merge_rows(rows)
     if not found:
         first = f" First skipped: {skipped[0].file!r}: {skipped[0].reason}." if skipped else ""
         raise ValueError(

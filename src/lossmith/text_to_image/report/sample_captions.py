@@ -7,7 +7,7 @@ from pathlib import Path
 __all__ = ["CAPTIONS_FILE", "SHEET_COLUMNS", "SHEET_NAME", "read_sample_captions"]
 
 CAPTIONS_FILE, SHEET_NAME, SHEET_COLUMNS = "samples.json", "samples", 4
-"""The file of the captions and the folder of the sheets in a run folder, and the number of images in a row of a sheet."""
+"""The file of the captions and the folder of the sheets in a run folder, and the images in a row of a sheet."""
 
 
 def read_sample_captions(folder: Path) -> Mapping[str, Sequence[Sequence[str]]]:

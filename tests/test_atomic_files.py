@@ -34,6 +34,21 @@ def test_a_failed_write_keeps_the_earlier_file_and_leaves_nothing_else(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_a_file_has_the_mode_of_the_umask_whatever_the_writer_sets(tmp_path, umask, mode):
+    def write(partial):  # as safetensors, which replaces the file by a private one
+        partial.unlink()
+        partial.touch(0o600)
+
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "model", write)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == mode
+
+
 def test_processes_that_share_a_file_use_temporary_files_of_their_own(tmp_path):
     names = []
 

@@ -1,0 +1,73 @@
+"""Images that commands write: finite values only, and the alpha channel of the input."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+__all__ = [
+    "OPAQUE_FORMATS",
+    "NonFiniteOutputError",
+    "attach_alpha",
+    "check_finite_output",
+    "load_image_with_alpha",
+    "select_alpha",
+]
+
+OPAQUE_FORMATS = (".jpg", ".jpeg", ".bmp")
+
+
+class NonFiniteOutputError(ValueError):
+    """An output of a network has NaN or infinite values, which an image file would hold as black or white."""
+
+
+def check_finite_output(output: "Tensor", image: str) -> None:
+    """Raise NonFiniteOutputError, which names the image, unless all values of a network's output are finite."""
+    if count := int((~output.isfinite()).sum()):
+        raise NonFiniteOutputError(
+            f"The network's output for {image!r} is not finite: {count} of {output.numel()} values are NaN or "
+            "infinite, so no image is written. Use other weights of the run, such as those of an earlier step."
+        )
+
+
+def load_image_with_alpha(file: Path) -> "tuple[Tensor, Tensor | None]":
+    """Return the colours (3, H, W) of an image file, and its alpha channel (1, H, W), or None if opaque.
+
+    Raises:
+        ValueError: The file is not an image that can be decoded; the message names the file and the reason.
+    """
+    from lossmith.data.image_files import read_image_with_alpha
+
+    try:
+        return read_image_with_alpha(file)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{str(file)!r} cannot be read as an image: {error}.") from error
+
+
+def select_alpha(alpha: "Tensor | None", out: Path) -> "Tensor | None":
+    """Return the alpha channel to write to a file; None for a format without alpha if the image is opaque.
+
+    Raises:
+        ValueError: The image has transparent pixels and the format has no alpha channel.
+    """
+    if alpha is None or out.suffix.lower() not in OPAQUE_FORMATS:
+        return alpha
+    if bool((alpha < 1).any()):
+        raise ValueError(f"The image has an alpha channel, which {out.suffix} does not support; use an output in .png.")
+    return None
+
+
+def attach_alpha(image: "Image", alpha: "Tensor | None") -> "Image":
+    """Return an image with an alpha channel (1, H, W), resized to the image; without one, the image itself."""
+    from PIL.Image import Resampling
+
+    from lossmith.image import to_pil
+
+    if alpha is None:
+        return image
+    channel = to_pil(alpha.expand(3, -1, -1)).getchannel(0)
+    image = image.copy()
+    image.putalpha(channel if channel.size == image.size else channel.resize(image.size, Resampling.BICUBIC))
+    return image
