@@ -10,7 +10,10 @@ import lossmith
 
 ROOT = Path(lossmith.__file__).parent
 LAYERS = (
-    ("_checks", "_files", "_filters", "_format", "_plugins", "_repr", "citations", "distributed", "image", "noise_levels", "resize"),
+    (
+        *("_checks", "_files", "_filters", "_format", "_plugins", "_repr"),
+        *("citations", "distributed", "image", "noise_levels", "resize"),
+    ),
     ("pretrained",),
     ("backbone",),
     ("lens",),

@@ -73,8 +73,8 @@ def test_no_page_loads_anything_from_the_network(site):
 
 def test_pages_opened_from_a_folder_have_a_search_index_and_a_worker(site):
     assert read(site / "search" / "search_index.js").startswith("var __index")
-    assert "../building/iframe-worker.js" in read(site / "losses" / "pixel.html")
-    assert (site / "building" / "iframe-worker.js").is_file()
+    assert "../building/iframe-worker-shim.js" in read(site / "losses" / "pixel.html")
+    assert (site / "building" / "iframe-worker-shim.js").is_file()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

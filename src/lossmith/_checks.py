@@ -2,11 +2,12 @@
 
 import difflib
 import math
+import os
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any, get_args
 
-__all__ = ["check_bool", "check_choice", "check_integer", "check_number"]
+__all__ = ["check_bool", "check_choice", "check_integer", "check_number", "check_path"]
 
 
 def check_number(
@@ -69,6 +70,24 @@ def check_bool(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False; got {value!r}.")
     return value
+
+
+def check_path(name: str, value: object) -> str | None:
+    """Return a path, or a word in its place such as "random", as text; None stays None.
+
+    Args:
+        name: The argument's name.
+        value: The given value.
+
+    Raises:
+        ValueError: The value is neither text, a path nor None.
+    """
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise ValueError(f"{name} must be a path as text, or None; got {value!r}.")
+    return path
 
 
 def check_choice(name: str, value: Any, choices: Any) -> Any:

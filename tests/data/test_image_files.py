@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lossmith.data import ImageFolder, decode_image, hold_out, list_images
+from lossmith.data import ImageFolder, decode_image, hold_out, list_images, read_image
+from lossmith.data.image_files import read_image_with_alpha
 
 
 def save_noise(path, size=(40, 32), seed=0):
@@ -160,3 +161,42 @@ def test_held_out_files_are_evenly_spaced_and_none_is_lost(tmp_path):
 def test_holding_out_all_or_no_files_raises_a_value_error(count, tmp_path):
     with pytest.raises(ValueError, match=f"from 1 to 2; got {count}"):
         hold_out([tmp_path] * 3, count)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA"])
+def test_colours_and_alpha_are_read_apart(mode, tmp_path):
+    rng = np.random.default_rng(0)
+    rgba = Image.fromarray(rng.integers(0, 256, (8, 12, 4), dtype=np.uint8), "RGBA")
+    image = rgba.convert(mode)
+    image.save(tmp_path / "a.png")
+    colours, alpha = read_image_with_alpha(tmp_path / "a.png")
+    expected = np.asarray(image.convert("RGBA")).transpose(2, 0, 1)
+    assert torch.equal((colours * 255).round().byte(), torch.from_numpy(expected[:3].copy()))
+    if image.has_transparency_data:
+        assert torch.equal((alpha * 255).round().byte(), torch.from_numpy(expected[3:].copy()))
+    else:
+        assert alpha is None
+
+
+def save_large(file):
+    Image.new("1", (20000, 20000)).save(file)
+
+
+def save_tiff_with_text_as_offset(file):
+    Image.new("RGB", (8, 8)).save(file, "TIFF")
+    content = bytearray(file.read_bytes())
+    content[content.index(b"\x11\x01") + 2] = 2  # the type of the tag StripOffsets; Pillow raises TypeError
+    file.write_bytes(content)
+
+
+def save_signature(file):
+    file.write_bytes(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize("spoil", [save_large, save_tiff_with_text_as_offset, truncate, save_signature])
+@pytest.mark.parametrize("read", [decode_image, read_image_with_alpha, read_image])
+def test_every_failure_of_a_decoder_is_a_value_error(spoil, read, tmp_path):
+    file = tmp_path / "a.png"
+    spoil(file)
+    with pytest.raises(ValueError, match=r"\w"):
+        read(file)

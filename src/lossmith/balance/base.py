@@ -17,8 +17,8 @@ __all__ = ["Balance", "Fixed", "RunningMean"]
 class Balance(nn.Module, ABC):
     r"""Base class of balancers, which adapt the weights of the terms during training.
 
-    A balancer sees numbers alone, never the network: the requested weights, the values of the terms, and the Gramian of their
-    gradients at the network's output. Gradient norms are in units of L1's gradient,
+    A balancer sees numbers alone, never the network: the requested weights, the values of the terms, and the Gramian
+    of their gradients at the network's output. Gradient norms are in units of L1's gradient,
     :math:`\|\partial L / \partial x\|_F \sqrt{NCHW}`, so that L1 has norm 1 wherever no two pixels are equal. A new
     balancer defines :meth:`initialize` and :meth:`forward`. Its `repr` is its text.
     """

@@ -69,9 +69,7 @@ def print_version(asked: bool) -> None:
 @app.callback()
 def accept_options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; allowed at any position."),
-    version: bool = typer.Option(
-        False, "--version", help="Print the version.", is_eager=True, callback=print_version
-    ),
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=print_version),
 ) -> None:
     """Accept the options before the command."""
 

@@ -25,7 +25,7 @@ def is_transformed() -> bool:
 
 @contextmanager
 def outside_transforms() -> Iterator[None]:
-    """Create tensors that outlive the caller's inference mode and transforms of `torch.func`, such as cached weights."""
+    """Leave the caller's inference mode and transforms of `torch.func`, to create tensors that outlive them."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())

@@ -61,7 +61,7 @@ class _ClampMax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return torch.where(x > ctx.maximum, grad_output.clamp_min(0), grad_output), None  # descent can only lower the input
+        return torch.where(x > ctx.maximum, grad_output.clamp_min(0), grad_output), None  # descent lowers the input
 
 
 def normalize_vectors(vectors: Tensor) -> Tensor:

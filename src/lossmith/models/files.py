@@ -14,7 +14,8 @@ from lossmith._plugins import Plugins
 from lossmith.models.base import Network, Restorer
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.slider import Slider
-from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel, import_spandrel
+from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel
+from lossmith.models.state_dicts import detect_network, read_state_dict
 
 __all__ = ["NETWORKS", "build_network", "load_network", "load_restorer", "read_header", "save_network", "update_spec"]
 
@@ -119,7 +120,7 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"There is no weight file {str(path)!r}.")
-    header, state = read_header(file), _read_state(file)
+    header, state = read_header(file), read_state_dict(file)
     model: Network
     if header:
         try:
@@ -131,7 +132,7 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} has a damaged header: {error!r}.") from error
     else:
-        model = SpandrelModel.from_weights(state, str(path))
+        model = detect_network(state, str(path))
     return _check_scale(model.eval(), scale or model.scale, str(path)), header
 
 
@@ -193,20 +194,3 @@ def _check_scale(model: Network, scale: int, source: str) -> Network:
             "scale."
         )
     return model
-
-
-def _read_state(file: Path) -> dict[str, Tensor]:
-    """Return the state dict in a file, without executing code from it."""
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix.lower() == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise many exception types
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{str(file)!r} contains no weights that can be read safely: {reason}.") from error
-    state = import_spandrel().canonicalize_state_dict(content) if isinstance(content, dict) else {}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{str(file)!r} contains no state dict, but a {type(content).__name__} of other objects.")
-    return dict(state)

@@ -188,7 +188,8 @@ class _ExpressionReader:
         try:
             signature.bind(*arguments, **keywords)
         except TypeError as error:
-            self.fail(function, f"Wrong arguments of {function.id}{_format_parameters(signature)}: {error}")
+            hint = _suggest_layer_list(function.id, signature, arguments)
+            self.fail(function, f"Wrong arguments of {function.id}{_format_parameters(signature)}: {error}{hint}")
         try:
             return self.attempt(function, lambda: found(*arguments, **keywords))
         except TypeError as error:
@@ -245,6 +246,16 @@ def _fail(text: str, message: str, line: int = 1, column: int = 0) -> NoReturn:
 def _describe(part: Any) -> str:
     kinds = ((Loss, "a loss"), (Lens, "a lens"), (Factor, "a weight"), (Weight, "a weight"), (int | float, "a number"))
     return next((kind for type_, kind in kinds if isinstance(part, type_)), "something")  # type: ignore[arg-type]
+
+
+def _suggest_layer_list(name: str, signature: inspect.Signature, arguments: list[Any]) -> str:
+    """Return a hint if several layers were given as separate arguments, else an empty text."""
+    parameters = list(signature.parameters)
+    layers = arguments[parameters.index("layers") :] if "layers" in parameters else []
+    if len(layers) < 2 or not all(isinstance(each, str) for each in layers):
+        return ""
+    before = "".join(f"{each!r}, " for each in arguments[: parameters.index("layers")])
+    return f"; several layers go in a list, as in {name}({before}{layers!r})"
 
 
 def _format_parameters(signature: inspect.Signature) -> str:

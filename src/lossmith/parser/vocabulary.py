@@ -27,6 +27,20 @@ BUILTINS: dict[str, Callable[..., Any]] = {
 """The losses, lenses, recipes, schedules, the gate, the knob and the gradient share of this package by name."""
 
 
+OTHER_NAMES = {
+    "L1": ("mae", "l1loss"),
+    "L2": ("mse", "rmse", "psnr", "l2loss"),
+    "Huber": ("smoothl1", "smoothl1loss"),
+    "Adversarial": ("gan", "lsgan", "wgan", "wgangp", "ganloss"),
+    "perceptual": ("vggloss", "contentloss"),
+    "style": ("gramloss",),
+    "FocalFrequency": ("fftloss",),
+    "InfoNCE": ("ntxent", "simclr"),
+    "KL": ("kld", "kldivergence"),
+}
+"""The names of losses in other libraries, in lower case and without underscores, by their names here."""
+
+
 def find_name(name: str) -> Callable[..., Any] | None:
     """Return the class or function with a name, from this package or from an installed one; None if there is none.
 
@@ -40,15 +54,25 @@ def find_name(name: str) -> Callable[..., Any] | None:
 
 
 def suggest_name(name: str, cutoff: float) -> str | None:
-    """Return the known name that is most similar to an unknown name.
+    """Return the known name that means the same as an unknown name in other libraries, or is most similar to it.
 
     Args:
         name: The unknown name.
         cutoff: The least similarity in [0, 1]; names that differ only in case are always similar.
     """
     names = [*BUILTINS, *_list_plugins()]
+    plain = _simplify(name)
+    for known, others in OTHER_NAMES.items():
+        if plain in others:
+            return known
+    if equal := [known for known in names if _simplify(known) in (plain, plain.removesuffix("loss"))]:
+        return equal[0]
     near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
-    return next(iter(near or [known for known in names if known.lower() == name.lower()]), None)
+    return next(iter(near), None)
+
+
+def _simplify(name: str) -> str:
+    return name.lower().replace("_", "")
 
 
 @cache
