@@ -11,8 +11,17 @@ import lossmith
 ROOT = Path(lossmith.__file__).parent
 LAYERS = (
     (
-        *("_checks", "_files", "_filters", "_format", "_plugins", "_repr"),
-        *("citations", "distributed", "image", "noise_levels", "resize"),
+        "_checks",
+        "_files",
+        "_filters",
+        "_format",
+        "_plugins",
+        "_repr",
+        "citations",
+        "distributed",
+        "image",
+        "noise_levels",
+        "resize",
     ),
     ("pretrained",),
     ("backbone",),

@@ -20,6 +20,7 @@ from lossmith import (
     perceptual,
     style,
 )
+from lossmith.parser.vocabulary import BUILTINS, OTHER_NAMES
 
 
 def draw_formula(dice: random.Random) -> str:
@@ -117,6 +118,19 @@ CARETS = [
     ("l1 + TV", "Unknown name 'l1'; did you mean 'L1'?", 0),
     ("L1 + tv", "Unknown name 'tv'; did you mean 'TV'?", 5),
     ("L1 + Percptual()", "Unknown name 'Percptual'; did you mean 'perceptual'?", 5),
+    ("MSE", "Unknown name 'MSE'; did you mean 'L2'?", 0),
+    ("L1 + 0.1*GAN", "Unknown name 'GAN'; did you mean 'Adversarial'?", 9),
+    ("L1 + gan", "Unknown name 'gan'; did you mean 'Adversarial'?", 5),
+    ("mae", "Unknown name 'mae'; did you mean 'L1'?", 0),
+    ("Perceptual", "Unknown name 'Perceptual'; did you mean 'perceptual'?", 0),
+    ("l1", "Unknown name 'l1'; did you mean 'L1'?", 0),
+    ("L1Loss() + TV", "Unknown name 'L1Loss'; did you mean 'L1'?", 0),
+    ("SSIMLoss", "Unknown name 'SSIMLoss'; did you mean 'SSIM'?", 0),
+    ("MS_SSIM", "Unknown name 'MS_SSIM'; did you mean 'MSSSIM'?", 0),
+    ("VGGLoss", "Unknown name 'VGGLoss'; did you mean 'perceptual'?", 0),
+    ("perceptual('vgg16', 'conv3_3', 'conv4_3')", "Several layers go in a list: layers=['conv3_3', 'conv4_3']", 0),
+    ("style('vgg16', 'relu1_1', 'relu2_1')", "Several layers go in a list: layers=['relu1_1', 'relu2_1']", 0),
+    ("L1 @ VGG('vgg16', 'relu1_1', 'relu2_1')", "go in a list, as in VGG('vgg16', ['relu1_1', 'relu2_1'])", 5),
     ("Foo * L1", "Unknown name 'Foo'; the names are", 0),
     ("L1 + perceptual(nett='vgg19')", "got an unexpected keyword argument 'nett'", 5),
     ("L1 + perceptual('vgg91')", "Got 'vgg91' without layers", 5),
@@ -152,6 +166,18 @@ CARETS = [
     ("step * L1", "'step' is reserved", 0),
     ("OnFrom('soon') * L1", "OnFrom step must be an integer at least 0; got 'soon'", 0),
 ]
+
+
+def test_other_names_of_losses_lead_to_known_names():
+    for known, others in OTHER_NAMES.items():
+        assert known in BUILTINS and not {name.lower() for name in BUILTINS} & set(others)
+        for other in others:
+            with pytest.raises(ExpressionError, match=f"did you mean '{known}'"):
+                parse(f"{other.upper()}()")
+
+
+def test_names_that_are_no_losses_elsewhere_are_knobs():
+    assert parse("edge * L1 + lam * content * TV").knobs == ("edge", "lam", "content")
 
 
 @pytest.mark.parametrize(("text", "message", "column"), CARETS, ids=[text for text, *_ in CARETS])

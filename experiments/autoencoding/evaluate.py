@@ -107,12 +107,12 @@ def evaluate(task: Autoencoding, model: Autoencoder | None, images: Path, title:
     metrics = []
     for row in evaluate_images(task.evaluation_set(images), restore, border=0):
         metrics.append(row.metrics)
-        if row.name in CROPS:
-            top, left, height, width = CROPS[row.name]
+        if (photograph := Path(row.name).stem) in CROPS:
+            top, left, height, width = CROPS[photograph]
             crop = (slice(None), slice(top, top + height), slice(left, left + width))
-            sheet[row.name].setdefault("truth", row.batch["target"][0][crop])
+            sheet[photograph].setdefault("truth", row.batch["target"][0][crop])
             caption = f"{row.metrics['psnr_rgb']:.1f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
-            sheet[row.name][f"{title}\n{caption}"] = row.pred[0][crop].clamp(0, 1)
+            sheet[photograph][f"{title}\n{caption}"] = row.pred[0][crop].clamp(0, 1)
     return Evaluation(len(metrics), mean_metrics(metrics), outputs)
 
 

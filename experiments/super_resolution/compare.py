@@ -105,10 +105,11 @@ def add_to_sheets(
     files = [next(folder.glob(f"{photograph}.*")) for photograph in CROPS]
     for row in evaluate_images(task.evaluation_set(files), restore, border=task.border):
         caption = f"{row.metrics['psnr_y']:.2f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
-        top, left, height, width = CROPS[row.name]
+        photograph = Path(row.name).stem
+        top, left, height, width = CROPS[photograph]
         crop = (slice(None), slice(top, top + height), slice(left, left + width))
-        sheets[row.name][f"{name}\n{caption}"] = row.pred[0][crop]
-        truths[row.name] = row.batch["target"][0][crop]
+        sheets[photograph][f"{name}\n{caption}"] = row.pred[0][crop]
+        truths[photograph] = row.batch["target"][0][crop]
 
 
 def draw_plane(scores: Scores, published: Scores) -> None:

@@ -77,7 +77,7 @@ def compare(case: Case, methods: dict[str, tuple[Restore, dict]], images: Path) 
         if method == "start":
             continue
         for row in evaluated:
-            if row.name == name:
+            if Path(row.name).stem == name:
                 caption = f"{row.metrics['psnr_rgb']:.2f} dB, LPIPS {row.metrics['lpips_alex']:.3f}"
                 title = case.loss if method == "looks" else method
                 sheet[f"{title}\n{caption}"] = row.pred[0][crop].clamp(0, 1)

@@ -36,8 +36,9 @@ def format_percent(share: float) -> str:
     """Return a share in [0, 1] in percent, with enough digits to tell it from 0 and 100.
 
     Example:
-        >>> format_percent(0.3), format_percent(0.00012), format_percent(0.99991)
-        ('30.0', '0.012', '99.99')
+        >>> format_percent(0.3), format_percent(0.00012), format_percent(0.999975)
+        ('30.0', '0.012', '99.9975')
     """
-    in_range = 0.001 <= share <= 0.999 or share in (0, 1)
-    return f"{100 * share:.1f}" if in_range else f"{100 * share:.{4 if share > 0.5 else 2}g}"
+    if 0.001 <= share <= 0.999 or share in (0, 1):
+        return f"{100 * share:.1f}"
+    return f"{100 * share:.2g}" if share < 0.5 else f"{100 - float(f'{100 * (1 - share):.2g}'):.10g}"

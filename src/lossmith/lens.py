@@ -138,6 +138,11 @@ class Features(Lens, ABC):
         if isinstance(layers, str):
             layers = (layers,)
         if not isinstance(layers, Mapping):
+            if not isinstance(layers, Sequence) or not all(isinstance(layer, str) for layer in layers):
+                raise ValueError(
+                    f"layers of {backbone.name} must be a name, a list of names, or a dict of names and weights; got "
+                    f"{layers!r}."
+                )
             layers = dict.fromkeys(layers, 1.0)
         if not layers:
             raise ValueError(f"layers of {backbone.name} must not be empty; name one, such as {backbone.layers[-1]!r}.")

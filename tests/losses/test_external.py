@@ -161,3 +161,22 @@ def test_invalid_arguments_raise(arguments, words):
 def test_an_invalid_result_raises(function, batched, words, image_pair):
     with pytest.raises(ValueError, match=words):
         External(function, batched=batched)(*image_pair())
+
+
+@pytest.mark.parametrize("data_range", [1, 255])
+def test_an_error_about_the_range_is_explained_by_the_images(data_range, image_pair):
+    x, y = image_pair()
+    loss = External(piq.SSIMLoss(data_range=data_range), data_range=data_range)
+    assert loss(x, y).isfinite()
+    with pytest.raises(ValueError, match=r"failed \(.*images reach from -\d+\.?\d* to .*x\.clamp\(0, ") as caught:
+        loss(x - 1, y)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_of_the_callable_are_unchanged(image_pair):
+    def broken(x, y):
+        raise ValueError("something else")
+
+    x, y = image_pair()
+    with pytest.raises(ValueError, match=r"^something else$"):
+        External(broken)(x.clamp(0, 1), y)

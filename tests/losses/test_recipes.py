@@ -102,7 +102,7 @@ def test_ms_ssim_l1_has_the_papers_weights():
         (lambda: perceptual("vgg19", {}), "layers of vgg19 must not be empty"),
         (lambda: perceptual("vgg19", "conv3_5"), "vgg19 has no layer 'conv3_5'"),
         (lambda: perceptual("vgg19", {"conv3_4": 0}), "weight of vgg19 layer 'conv3_4' must be positive; got 0."),
-        (lambda: style("vgg19", norm="wh"), "Gram norm must be one of 'chw', 'hw', 'none'; got 'wh'."),
+        (lambda: style("vgg19", norm="wh"), "style norm must be one of 'chw', 'hw', 'none'; got 'wh'."),
         (lambda: lpips("squeeze"), "lpips net must be one of 'alex', 'vgg'; got 'squeeze'."),
     ],
 )
@@ -149,3 +149,24 @@ def test_the_gradient_norm_of_the_default_network_is_similar_to_vgg16s(assets, m
         norms.append(torch.autograd.grad(loss(pred, clean), pred)[0].norm())
     clear_backbones()
     assert 0.5 < norms[0] / norms[1] < 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: perceptual(None), "perceptual net must be the name of a network, such as 'embedded'; got None"),
+        (lambda: perceptual(nn.ReLU()), r"perceptual net must be the name .*; got ReLU\. .*subclass lossmith\.Lens"),
+        (lambda: perceptual(nn.ReLU(), "relu"), "perceptual net must be the name .*; got ReLU"),
+        (lambda: perceptual(["vgg16"]), r"perceptual net must be the name .*; got \['vgg16'\]"),
+        (lambda: style(3, "relu1_1"), "style net must be the name of a network, .*; got 3"),
+        (lambda: lpips(nn.ReLU()), r"lpips net must be one of 'alex', 'vgg'; got ReLU\(\)"),
+        (lambda: perceptual("vgg16", 3), "layers of vgg16 must be a name, a list of names, .*; got 3"),
+        (lambda: VGG("vgg16", [3]), r"layers of vgg16 must be .*; got \[3\]"),
+        (lambda: VGG("vgg16", nn.ReLU()), r"layers of vgg16 must be .*; got ReLU\(\)"),
+        (lambda: perceptual("vgg16", weights=3), "vgg16 weights must be a path as text, or None; got 3"),
+        (lambda: perceptual("vgg16", "relu1_1", "relu2_1"), r"go in a list: layers=\['relu1_1', 'relu2_1'\]"),
+    ],
+)
+def test_an_argument_of_another_type_raises_a_value_error(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

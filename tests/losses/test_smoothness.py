@@ -85,3 +85,23 @@ def test_with_k_zero_it_is_total_variation(image_pair, assert_parity):
 def test_an_invalid_argument_raises(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_the_smoothness_of_a_depth_beside_an_rgb_image_is_that_of_kornia(channels):
+    generator = torch.Generator().manual_seed(0)
+    depth = torch.rand(2, channels, 9, 12, generator=generator, dtype=torch.float64)
+    image = torch.rand(2, 3, 9, 12, generator=generator, dtype=torch.float64)
+    if channels == 1:
+        edges = [(image.diff(dim=dim)).abs().mean(dim=1, keepdim=True) for dim in (2, 3)]
+        expected = sum((depth.diff(dim=d).abs() * (-edge).exp()).mean() for d, edge in zip((2, 3), edges, strict=True))
+        torch.testing.assert_close(EdgeAwareTV(k=1.0)(depth, image), expected)
+        torch.testing.assert_close(EdgeAwareTV(k=1.0)(depth.expand(-1, 3, -1, -1), image), expected)
+    assert EdgeAwareTV()(depth, image).isfinite()
+
+
+def test_a_depth_of_another_size_than_its_image_raises():
+    with pytest.raises(ValueError, match="the shapes must be equal"):
+        EdgeAwareTV()(torch.rand(1, 1, 9, 12), torch.rand(1, 3, 9, 11))
+    with pytest.raises(ValueError, match="the shapes must be equal"):
+        EdgeAwareTV()(torch.rand(1, 1, 9, 12), torch.rand(2, 3, 9, 12))

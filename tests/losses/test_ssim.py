@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 import torchmetrics.functional.image as tm
 
-from lossmith import MSSSIM, SSIM
+from lossmith import MSSSIM, SSIM, parse
 from lossmith.losses import ms_ssim_l1
 
 
@@ -61,6 +61,31 @@ def test_ms_ssim_l1_is_the_weighted_sum_of_its_parts(image_pair):
     torch.testing.assert_close(ms_ssim_l1()(pred, target), expected.mean())
 
 
+@pytest.mark.parametrize("side", [161, 163, 168, 175, 176, 181])
+@pytest.mark.parametrize(
+    ("odd_sides", "theirs"),
+    [
+        ("replicate", piq.multi_scale_ssim),
+        ("zeros", lambda x, y: pytorch_msssim.ms_ssim(x, y, data_range=1.0)),
+    ],
+)
+def test_padded_odd_sides_agree_with_other_libraries(odd_sides, theirs, side, image_pair):
+    pred, target = (image[..., : side + 4] for image in image_pair(side=200, dtype=torch.float64))
+    pred, target = pred[..., :side, :], target[..., :side, :]
+    loss = MSSSIM(odd_sides=odd_sides)
+    torch.testing.assert_close(1 - loss(pred, target), theirs(pred, target), rtol=1e-5, atol=1e-7)
+    assert repr(parse(repr(loss))) == f'MSSSIM(odd_sides="{odd_sides}")'
+
+
+def test_padding_is_suggested_where_it_suffices():
+    x = torch.rand(1, 3, 161, 175)
+    with pytest.raises(ValueError, match=r'at least 176 px .*161x175\. MSSSIM\(odd_sides="replicate"\) pads odd sides'):
+        MSSSIM()(x, x)
+    assert MSSSIM(odd_sides="replicate")(x, x).abs() < 1e-5
+    with pytest.raises(ValueError, match=r"at least 161 px a side; got 160x175\. MSSSIM\(4\) fits"):
+        MSSSIM(odd_sides="zeros")(x[..., :160, :], x[..., :160, :])
+
+
 def test_it_is_symmetric(image_pair):
     pred, target = image_pair()
     torch.testing.assert_close(SSIM()(pred, target), SSIM()(target, pred))
@@ -105,6 +130,9 @@ def test_an_image_that_is_too_small_raises_with_settings_that_fit(loss, message)
     [
         (lambda: SSIM(10), "SSIM window must be odd; got 10."),
         (lambda: SSIM(11.5), "SSIM window must be an integer at least 1; got 11.5."),
+        (lambda: SSIM(sigma=(1.5, 1.0)), r"SSIM sigma must be a positive finite number; got \(1.5, 1.0\)."),
+        (lambda: SSIM(k1="a"), "SSIM k1 must be a positive finite number; got 'a'."),
+        (lambda: MSSSIM(odd_sides="pad"), "MSSSIM odd_sides must be one of 'crop', 'replicate', 'zeros'; got 'pad'."),
         (lambda: SSIM(sigma=0), "SSIM sigma must be positive; got 0."),
         (lambda: MSSSIM(6), "MSSSIM scales must be an integer at least 1 and at most 5; got 6."),
         (lambda: MSSSIM(2.0), "MSSSIM scales must be an integer at least 1 and at most 5; got 2.0."),

@@ -11,6 +11,7 @@ from lossmith.cli import main
 from lossmith.data import list_images
 from lossmith.report.folder import read_run
 from lossmith.report.images import collect_images
+from lossmith.tasks import Paired
 
 SMALL = ["--crop", 32, "--batch", 2, "--steps", 1, "--workers", 0, "--accelerator", "cpu", "--loss", "L1"]
 SMALL += ["--model-option", "channels=4", "--model-option", "blocks=1"]
@@ -108,6 +109,14 @@ def test_evaluate_needs_the_inputs_of_other_images(paired_run, run_cli):
     for network in ("run", "run/model.safetensors"):
         status, printed, _ = run_cli("evaluate", paired_run / network, *words[2:], "--inputs", paired_run / "test/in")
         assert status == 0 and json.loads(printed)["n"] == 2
+
+
+def test_the_baseline_of_test_pairs_is_computed_from_their_own_inputs(paired_run):
+    true, low = (str(paired_run / "test" / part) for part in ("true", "in"))
+    task = Paired(inputs="unused").for_images(true, inputs=low)
+    for example in task.evaluation_set(true):
+        expected = np.asarray(Image.open(Path(low) / example.name)).transpose(2, 0, 1) / 255
+        np.testing.assert_allclose(task.baseline_output(example.batch)[0], expected, atol=1e-6)
 
 
 def test_training_with_validation_pairs_needs_their_inputs(paired_run, run_cli):

@@ -166,7 +166,8 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
         found = list(self.unmatched)
         for index in self._damaged.nonzero().flatten().tolist():
             try:
-                read_pair(*self.pairs[index], self.scale)  # a worker process shares only the mark, not the reason
+                target, low = self.pairs[index]
+                read_pair(target, low, self.scale)  # a worker process shares only the mark, not the reason
                 reason = "the image or its input was temporarily unreadable"
             except ValueError as error:
                 reason = str(error)
@@ -180,7 +181,8 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
             if self._damaged[candidate]:
                 continue
             try:
-                return read_pair(*self.pairs[candidate], self.scale)
+                target, low = self.pairs[candidate]
+                return read_pair(target, low, self.scale)
             except ValueError:
                 self._damaged[candidate] = 1
         raise ValueError(f"None of the {len(self.pairs)} pairs can be decoded; the first is {self.pairs[0][0]}.")

@@ -94,7 +94,8 @@ class _PrecomputedGradient(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(*tensors[: len(regions)])
-        ctx.link, ctx.regions, ctx.features = link[0], regions, [(each.shape, each.dtype) for each in tensors[len(regions) :]]
+        ctx.link, ctx.regions = link[0], regions
+        ctx.features = [(each.shape, each.dtype) for each in tensors[len(regions) :]]
         return value.clone()
 
     @staticmethod

@@ -40,6 +40,8 @@ class Measure(nn.Module, ABC):
     """Whether the value of an image is the mean or the sum of the values of its tiles; None if neither holds."""
     unlensed_inputs: ClassVar[frozenset[str]] = frozenset({"mask"})
     """The parameters of `measure` that bypass the lens: masks, and inputs that are not images, such as latents."""
+    compares_channels: ClassVar[bool] = True
+    """Whether pred and target must have equal channels, and not only equal height and width."""
     reads_images: ClassVar[bool] = True
     """Whether the inputs are images, and not vectors, latents, logits or attention maps."""
     input_dims: ClassVar[frozenset[int]] = frozenset({4})

@@ -225,6 +225,8 @@ def _check_shapes(term: Term, cache: FeatureCache, maps: Mapping[str, Maps]) -> 
     pairs = [(cache.inputs[term.inputs["pred"]], cache.inputs[term.inputs["target"]])]
     if term.sums_over_positions:
         pairs = [(map_, maps["target"][layer]) for layer, map_ in maps["pred"].items()]
+    if not term.distance.compares_channels:
+        pairs = [(pred[:, :1], target[:, :1]) for pred, target in pairs]
     if any(pred.shape != target.shape for pred, target in pairs):  # a set of shapes would be constant under compile
         raise _shape_error(term, cache)
 

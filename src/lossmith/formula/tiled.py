@@ -66,8 +66,8 @@ class TiledLoss(nn.Module):
         """
         if is_transformed():
             raise RuntimeError(
-                "A loss in tiles computes its gradient with its value, which torch.func cannot transform; transform the "
-                "loss itself, or use torch.autograd.grad."
+                "A loss in tiles computes its gradient with its value, which torch.func cannot transform; transform "
+                "the loss itself, or use torch.autograd.grad."
             )
         knobs = {name: named.pop(name) for name in self.loss.knobs if name in named}
         inputs = bind_inputs(tensors, named, self.loss.input_names)

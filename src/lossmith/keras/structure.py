@@ -19,6 +19,8 @@ def _ssim(loss: losses.SSIM, pred: Tensor, target: Tensor) -> Tensor:
 
 @register_measure(losses.MSSSIM)
 def _ms_ssim(loss: losses.MSSSIM, pred: Tensor, target: Tensor) -> Tensor:
+    if loss.odd_sides != "crop":
+        raise ValueError(f'{loss!r} is not available under Keras, which has no padded pooling; use odd_sides="crop".')
     loss.check_size(*pred.shape[1:3])
     product = ops.ones_like(pred[:, 0, 0])
     for scale, exponent in enumerate(loss.scale_weights):

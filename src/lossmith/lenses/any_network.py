@@ -1,6 +1,5 @@
 """Frozen networks of any form: modules of other libraries, whose layers are the names of their submodules."""
 
-import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor, nn
 
+from lossmith._checks import check_path
 from lossmith._repr import format_literal
 from lossmith.backbone import Backbone, check_rgb, get_backbone
 from lossmith.engine.feature_extractor import FeatureExtractor, LayerInfo, inspect_layers
@@ -47,7 +47,7 @@ class AnyNetwork(Backbone):
     def __init__(self, name: str, weights: str | None = None, *, recompute: bool = False) -> None:
         self.name = f"{self.library}.{name}"
         self.model_name = name
-        self.weights = None if weights is None else os.fspath(weights)
+        self.weights = check_path(f"{name} weights", weights)
         self.recompute = recompute
         self._sha256: str | None = None
         self._prepared: dict[tuple[torch.device, torch.dtype, frozenset[str]], Prepared] = {}

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar, final
 import numpy as np
 from torch import Tensor
 
+from lossmith._checks import check_path
 from lossmith._repr import format_literal, repr_of
 from lossmith.backbone import Backbone, get_backbone
 from lossmith.lens import Features, Maps
@@ -76,7 +77,7 @@ class ApplicationsNetwork(Backbone):
             raise ValueError(f"keras.applications has no {name!r}. {hint}")
         self.name = f"keras.{name}"
         self.model_name = name
-        self.weights = None if weights is None else os.fspath(weights)
+        self.weights = check_path(f"{name} weights", weights)
         self._constructor: Callable[..., Any] = known[name]
         self._submodels: dict[frozenset[str], Any] = {}
 

@@ -1,6 +1,5 @@
 """CLIP: images and prompts in a common embedding space."""
 
-import os
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossmith._checks import check_path
 from lossmith._repr import format_literal, repr_of
 from lossmith.backbone import get_backbone
 from lossmith.engine.feature_extractor import LayerInfo
@@ -75,7 +75,7 @@ class CLIP(Features):
                 f"{format_literal(next(iter(SHAPES)))}; got {name!r}. Give a folder as weights=."
             )
         import_transformers()
-        path = None if weights is None else os.fspath(weights)
+        path = check_path("CLIP weights", weights)
         super().__init__(get_backbone(CLIPNetwork, name, path, recompute=recompute), EMBEDDING)
 
     backbone: "CLIPNetwork"

@@ -1,6 +1,5 @@
 """The network and channel weights of DISTS: VGG-16 with anti-aliased pooling."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
@@ -8,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith._checks import check_path
 from lossmith._repr import format_literal, repr_of
 from lossmith.backbone import Backbone, get_backbone
 from lossmith.engine.frozen import count_flops, get_compute_dtype, run_frozen
@@ -157,7 +157,7 @@ class Sensitivity(Lens):
 
     def __init__(self, *, weights: str | None = None) -> None:
         super().__init__()
-        self.weights = None if weights is None else os.fspath(weights)
+        self.weights = check_path("Sensitivity weights", weights)
         self.__dict__["_channel_weights"] = {}  # bypasses nn.Module: no parent trains, moves or saves the weights
 
     @property

@@ -1,12 +1,11 @@
 """The space in which LPIPS is a squared Euclidean distance."""
 
-import os
 from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
-from lossmith._checks import check_choice
+from lossmith._checks import check_choice, check_path
 from lossmith._repr import repr_of
 from lossmith.engine.second_derivatives import is_transformed, outside_transforms
 from lossmith.lens import Lens, Maps, Tiling
@@ -58,7 +57,7 @@ class Calibrated(Lens):
     def __init__(self, net: Net, *, weights: str | None = None) -> None:
         super().__init__()
         self.net = check_choice("Calibrated net", net, Net)
-        self.weights = None if weights is None else os.fspath(weights)
+        self.weights = check_path("Calibrated weights", weights)
         self.__dict__["_heads"] = {}  # bypasses nn.Module: no parent trains, moves or saves the heads
 
     @property

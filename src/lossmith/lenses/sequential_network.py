@@ -1,6 +1,5 @@
 """Frozen sequential networks such as VGG and AlexNet: a sequence of convolutions, ReLUs and max-pools."""
 
-import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
+from lossmith._checks import check_path
 from lossmith._repr import format_literal
 from lossmith.backbone import Backbone, FeatureGeometry, check_rgb, get_backbone
 from lossmith.engine.frozen import (
@@ -49,7 +49,7 @@ class SequentialNetwork(Backbone):
 
     def __init__(self, name: str, weights: str | None = None) -> None:
         self.name = name
-        self.weights = None if weights is None else os.fspath(weights)
+        self.weights = check_path(f"{name} weights", weights)
         self._sha256: str | None = None
         self._prepared: dict[tuple[torch.device, torch.dtype], tuple[Tensor, tuple[Step, ...]]] = {}
 

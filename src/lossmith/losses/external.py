@@ -100,10 +100,26 @@ class External(Distance):
 
     def call_function(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the result of the callable if it is a tensor."""
-        value: Any = self.function(x, y)
+        try:
+            value: Any = self.function(x, y)
+        except (AssertionError, ValueError) as error:
+            if not (message := self._describe_overshoot(x, y)):
+                raise
+            raise ValueError(f"{self!r} failed ({error or type(error).__name__}). {message}") from error
         if not isinstance(value, Tensor):
             raise ValueError(f"{self!r} must return a tensor, without .item(); got a {type(value).__name__}.")
         return value
+
+    def _describe_overshoot(self, x: Tensor, y: Tensor) -> str:
+        """Return a hint at clamping if images exceed the data range, as those of an untrained network do."""
+        both = torch.cat([x.detach().flatten(), y.detach().flatten()])
+        low, high = both.min().item(), both.max().item()
+        if self.low <= low and high <= self.high:
+            return ""
+        return (
+            f"The images reach from {low:.3g} to {high:.3g}, beyond its range of {self.low:g} to {self.high:g}; clamp "
+            f"them inside the callable, as in lambda x, y: f(x.clamp({self.low:g}, {self.high:g}), y)."
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if isinstance(self.function, nn.Module):

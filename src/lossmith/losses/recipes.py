@@ -79,7 +79,7 @@ def perceptual(
         >>> perceptual("vgg19", ["conv3_3", "conv4_3"], "l2")
         L2() @ VGG("vgg19", ["conv3_3", "conv4_3"])
     """
-    check_choice("perceptual distance", distance, DistanceName)
+    _check_option("perceptual", "distance", distance, DistanceName, layers)
     return _DISTANCES[distance]() @ _build_features("perceptual", net, layers, PERCEPTUAL_LAYERS, weights)
 
 
@@ -108,6 +108,7 @@ def style(
         >>> style("vgg19", "relu4_2")
         L2() @ Gram() @ VGG("vgg19", "relu4_2")
     """
+    _check_option("style", "norm", norm, Norm, layers)
     return L2() @ Gram(norm) @ _build_features("style", net, layers, STYLE_LAYERS, weights)
 
 
@@ -196,9 +197,26 @@ def start_after(warmup: int, loss: Loss) -> Loss:
     return loss * OnFrom(warmup) if warmup else loss
 
 
+def _check_option(recipe: str, name: str, value: object, choices: object, layers: Layers | None) -> None:
+    """Raise ValueError for an unknown third argument, which may be a second layer."""
+    try:
+        check_choice(f"{recipe} {name}", value, choices)
+    except ValueError as error:
+        if not (isinstance(layers, str) and isinstance(value, str)):
+            raise
+        hint = f"Several layers go in a list: layers=[{layers!r}, {value!r}]."
+        raise ValueError(f"{error} {hint}") from None
+
+
 def _build_features(
     recipe: str, net: str, layers: Layers | None, defaults: Mapping[str, Layers], weights: str | None
 ) -> Features:
+    if not isinstance(net, str):
+        hint = " To compare features of your own module, subclass lossmith.Lens." if callable(net) else ""
+        raise ValueError(
+            f"{recipe} net must be the name of a network, such as {next(iter(defaults))!r}; got "
+            f"{type(net).__name__ if callable(net) else repr(net)}.{hint}"
+        )
     if layers is None and net not in defaults:
         raise ValueError(
             f"{recipe} has default layers for {', '.join(map(repr, defaults))}; for another network name the layers, "

@@ -85,7 +85,8 @@ class EdgeAwareTV(Distance):
     .. math:: \overline{\lvert \nabla_h x \rvert \, e^{-k \lvert \nabla_h y \rvert}}
         + \overline{\lvert \nabla_w x \rvert \, e^{-k \lvert \nabla_w y \rvert}}
 
-    with :math:`\lvert \nabla y \rvert` the mean over the target's channels. kornia's smoothness of depths has k = 1.
+    with :math:`\lvert \nabla y \rvert` the mean over the target's channels. The prediction may have other channels, as
+    a depth or disparity beside its RGB image. kornia's smoothness of depths has k = 1.
 
     References:
         | Unsupervised Monocular Depth Estimation with Left-Right Consistency (Godard et al., 2017)
@@ -102,6 +103,8 @@ class EdgeAwareTV(Distance):
         >>> EdgeAwareTV(k=10.0)(edge, edge) < 1e-4
         tensor(True)
     """
+
+    compares_channels = False
 
     def __init__(self, k: float = 10.0) -> None:
         super().__init__()

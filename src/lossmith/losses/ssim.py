@@ -1,18 +1,20 @@
 """Structural similarity at one scale and at several scales."""
 
-from typing import final
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._checks import check_integer, check_number
+from lossmith._checks import check_choice, check_integer, check_number
 from lossmith._filters import gaussian_filter
 from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Loss
 
 __all__ = ["MSSSIM", "SSIM"]
+
+OddSides = Literal["crop", "replicate", "zeros"]
 
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
@@ -80,7 +82,7 @@ class MSSSIM(Distance):
     .. math:: 1 - \frac{1}{C} \sum_c \Big(\prod_{j<M} \overline{cs_j}^{\,w_j}\Big) \overline{ssim_M}^{\,w_M}
 
     with :math:`cs` the factor of :class:`SSIM` that compares contrast and structure, and each scale half the previous
-    one (2 x 2 means; an odd last row or column is dropped). A mean below 1e-4, as opposite images have, is set to 1e-4:
+    one (2 x 2 means). A mean below 1e-4, as opposite images have, is set to 1e-4:
     its fractional power is NaN in other libraries. With fewer scales, the weights are rescaled to sum 1.
 
     References:
@@ -88,11 +90,14 @@ class MSSSIM(Distance):
         | https://www.cns.nyu.edu/pub/eero/wang03b.pdf
 
     Args:
-        scales: The number of scales, 1 to 5; five need images of at least 176 px with a window of 11.
+        scales: The number of scales, 1 to 5; five need images of at least 176 px with a window of 11, or 161 px if odd
+            sides are padded.
         window: The side of the window in pixels, odd.
         sigma: The standard deviation of the Gaussian in pixels; positive.
         k1: The stabilising constant of the comparison of luminance; positive.
         k2: The stabilising constant of the comparison of contrast; positive.
+        odd_sides: What happens to an odd side before it is halved: "crop" drops the last row or column; "replicate"
+            pads by the first ones, as piq does; "zeros" pads by zeros, as pytorch-msssim does, which darkens borders.
 
     Raises:
         ValueError: If an argument is out of range; or at the call, if an image is too small for the scales.
@@ -107,11 +112,19 @@ class MSSSIM(Distance):
     value_range = (0.0, 1.0)
 
     def __init__(
-        self, scales: int = 5, *, window: int = 11, sigma: float = 1.5, k1: float = 0.01, k2: float = 0.03
+        self,
+        scales: int = 5,
+        *,
+        window: int = 11,
+        sigma: float = 1.5,
+        k1: float = 0.01,
+        k2: float = 0.03,
+        odd_sides: OddSides = "crop",
     ) -> None:
         super().__init__()
         _check_options("MSSSIM", window, sigma, k1, k2)
         check_integer("MSSSIM scales", scales, low=1, high=len(_SCALE_WEIGHTS))
+        self.odd_sides = check_choice("MSSSIM odd_sides", odd_sides, OddSides)
         self.scales, self.window, self.sigma, self.k1, self.k2 = scales, window, sigma, k1, k2
         weights = _SCALE_WEIGHTS[:scales]
         self.scale_weights = list(weights) if scales == len(_SCALE_WEIGHTS) else [w / sum(weights) for w in weights]
@@ -126,23 +139,30 @@ class MSSSIM(Distance):
             mean = (contrast * luminance if is_last else contrast).flatten(2).mean(dim=2)
             product = product * mean.clamp_min(1e-4).pow(weight)
             if not is_last:
-                pred, target = F.avg_pool2d(pred, 2), F.avg_pool2d(target, 2)
+                pred, target = _halve(pred, self.odd_sides), _halve(target, self.odd_sides)
         return 1 - product.mean(dim=1)
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError if images of this size are too small for the scales."""
         side = min(height, width)
-        if side >> (self.scales - 1) < self.window:
-            scales = max((s for s in range(1, self.scales) if side >> (s - 1) >= self.window), default=None)
-            raise ValueError(
-                f"{self!r} needs images of at least {self.window << (self.scales - 1)} px a side; "
-                f"got {height}x{width}. "
-                + (f"MSSSIM({scales}) fits." if scales else f"SSIM({_largest_odd(side)}) fits.")
-            )
+        if side < (least := self._min_size(self.scales)):
+            scales = max((s for s in range(1, self.scales) if side >= self._min_size(s)), default=None)
+            fitting = f"MSSSIM({scales}) fits." if scales else f"SSIM({_largest_odd(side)}) fits."
+            if side > (self.window - 1) << (self.scales - 1):
+                fitting = f'MSSSIM(odd_sides="replicate") pads odd sides and fits, and so does {fitting}'
+            raise ValueError(f"{self!r} needs images of at least {least} px a side; got {height}x{width}. {fitting}")
+
+    def _min_size(self, scales: int) -> int:
+        """Return the least side in pixels of an image for a number of scales."""
+        if self.odd_sides == "crop":
+            return self.window << (scales - 1)
+        return ((self.window - 1) << (scales - 1)) + 1
 
     def __repr__(self) -> str:
         scales = [] if self.scales == len(_SCALE_WEIGHTS) else [self.scales]
-        return _window_repr(self, *scales, window=self.window, sigma=self.sigma, k1=self.k1, k2=self.k2)
+        odd_sides = None if self.odd_sides == "crop" else self.odd_sides
+        options = {"window": self.window, "sigma": self.sigma, "k1": self.k1, "k2": self.k2}
+        return _window_repr(self, *scales, **options, odd_sides=odd_sides)
 
 
 def _similarity_maps(
@@ -161,6 +181,16 @@ def _similarity_maps(
     return contrast, luminance
 
 
+def _halve(image: Tensor, odd_sides: OddSides) -> Tensor:
+    """Return the 2 x 2 means of an image."""
+    height, width = image.shape[2] % 2, image.shape[3] % 2
+    if odd_sides == "zeros":
+        return F.avg_pool2d(image, 2, padding=(height, width))
+    if odd_sides == "replicate" and (odd := max(height, width)):
+        image = F.pad(image, (odd, 0, odd, 0), mode="replicate")
+    return F.avg_pool2d(image, 2)
+
+
 def _check_options(owner: str, window: int, sigma: float, k1: float, k2: float) -> None:
     if check_integer(f"{owner} window", window, low=1) % 2 == 0:
         raise ValueError(f"{owner} window must be odd; got {window!r}.")
@@ -172,6 +202,6 @@ def _largest_odd(side: int) -> int:
     return max(1, side - (side + 1) % 2)
 
 
-def _window_repr(loss: Loss, *positional: int, **options: float) -> str:
-    defaults = {"window": 11, "sigma": 1.5, "k1": 0.01, "k2": 0.03}
+def _window_repr(loss: Loss, *positional: int, **options: float | str | None) -> str:
+    defaults = {"window": 11, "sigma": 1.5, "k1": 0.01, "k2": 0.03, "odd_sides": None}
     return repr_of(loss, *positional, **{name: v for name, v in options.items() if v != defaults[name]})

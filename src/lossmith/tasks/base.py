@@ -162,7 +162,8 @@ class Task(ABC):
 
     def check_image(self, file: Path) -> None:
         """Raise ValueError, with the reason, if an image cannot be evaluated on; it must not be held out then."""
-        check_image_size(*decode_image(file).shape[1:], MIN_SIZE)
+        height, width = decode_image(file).shape[1:]
+        check_image_size(height, width, MIN_SIZE)
 
     def for_images(
         self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None

@@ -132,7 +132,7 @@ def describe_validation_set(run: PreparedRun) -> str:
     examples, settings = run.data.evaluation_set, run.settings
     if examples is None:
         return "No validation, since no image is held out; --val FOLDER validates on other images."
-    kind = "captions" if run.task.is_generative else "images"
+    kind = ("caption" if run.task.is_generative else "image") + "s" * (len(examples) != 1)
     source = f"of {settings.val}" if settings.val else f"held out of {settings.images}"
     return f"Validation on {len(examples)} {kind} {source}, every {settings.val_every} steps and at the end"
 

@@ -122,7 +122,8 @@ class CaptionedImages:
     def split(self, fraction: float = 0.1, *, seed: int = 0) -> tuple["CaptionedImages", "CaptionedImages"]:
         """Split the images into a training part and a held-out part.
 
-        Groups, equal captions and the rows of one file stay together. At least one group is held out, whatever its size, see :func:`choose_held_out_groups`.
+        Groups, equal captions and the rows of one file stay together. At least one group is held out, whatever its
+        size, see :func:`choose_held_out_groups`.
 
         Args:
             fraction: Fraction of the images to hold out.
