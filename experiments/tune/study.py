@@ -103,12 +103,12 @@ def draw(record: dict[str, Any], file: Path) -> None:
 
 def main() -> None:
     """Train the initial network, run the study, and write the results."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--assets", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=90)
-    parser.add_argument("--start", type=int, default=1500)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assets", type=Path, required=True, help="folder with images/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the initial network and the study")
+    parser.add_argument("--trials", type=int, default=24, help="number of trials")
+    parser.add_argument("--steps", type=int, default=90, help="steps of a trial")
+    parser.add_argument("--start", type=int, default=1500, help="steps of the initial network")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     start, study, val = args.out / "start", args.out / "study", write_val_images(args.assets, args.out)

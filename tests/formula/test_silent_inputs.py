@@ -29,6 +29,14 @@ def test_an_unread_tensor_raises_as_an_unknown_knob_does(images):
             L1()(x, y, lam=value)
 
 
+def test_all_inputs_of_a_task_may_be_given_by_name_except_an_unread_mask(images):
+    x, y = images
+    inputs = {"pred": x, "target": y, "latent": torch.ones(2, 4)}
+    assert torch.equal(L1()(**inputs), L1()(x, y))
+    with pytest.raises(ValueError, match="'mask' is neither a knob nor an input"):
+        L1()(**inputs, mask=torch.ones(2, 1, 16, 16))
+
+
 def test_read_masks_and_a_target_that_is_not_read_are_accepted(images):
     x, y = images
     mask = torch.ones(2, 1, 16, 16)

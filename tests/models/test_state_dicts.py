@@ -81,7 +81,7 @@ def test_a_file_with_other_objects_is_refused_without_advice_to_load_it_unsafely
 
 
 def test_reading_a_file_allows_nothing_for_later_files(network, tmp_path):
-    before = torch.serialization.get_safe_globals()
+    before = {str(each) for each in torch.serialization.get_safe_globals()}
     torch.save({"params": network.state_dict(), "psnr": np.float64(30.0)}, tmp_path / "w.pth")
     load_network(tmp_path / "w.pth")
-    assert torch.serialization.get_safe_globals() == before
+    assert {str(each) for each in torch.serialization.get_safe_globals()} == before

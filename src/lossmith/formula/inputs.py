@@ -23,7 +23,8 @@ def bind_inputs(
         input_names: The inputs that the loss reads, for error messages.
 
     Raises:
-        ValueError: An input is given twice, is not a tensor, or is not read by the loss; pred and target may be unread.
+        ValueError: An input is given twice, is not a tensor, or is not read by the loss. All inputs of a task may be
+            given by name, ``loss(**inputs)``; only a mask must be read then.
     """
     if len(tensors) > 2:
         raise ValueError(
@@ -38,7 +39,7 @@ def bind_inputs(
             raise ValueError(
                 _describe_non_tensor(name, value) if name in input_names else _describe_unread(name, input_names)
             )
-        if name not in input_names and name not in ("pred", "target"):
+        if name not in {"pred", "target", *input_names} and (tensors or name == "mask"):
             raise ValueError(_describe_unread(name, input_names))
         inputs[name] = value
     return inputs

@@ -133,9 +133,7 @@ class Distilled(Lens):
         if list(maps) != EMBEDDED_LAYERS:
             raise ValueError(f"{self!r} expects the layers {', '.join(EMBEDDED_LAYERS)}; got {', '.join(maps)}.")
         heads = self.heads(maps)
-        return {
-            name: normalize_channels(maps[name], *head) for name, head in zip(EMBEDDED_LAYERS, heads, strict=True)
-        }
+        return {name: normalize_channels(maps[name], *head) for name, head in zip(EMBEDDED_LAYERS, heads, strict=True)}
 
     @property
     def weight_hashes(self) -> dict[str, str]:

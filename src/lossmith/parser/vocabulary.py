@@ -66,9 +66,9 @@ def suggest_name(name: str, cutoff: float) -> str | None:
         if plain in others:
             return known
     if equal := [known for known in names if _simplify(known) in (plain, plain.removesuffix("loss"))]:
-        return equal[0]
+        return str(equal[0])
     near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
-    return next(iter(near), None)
+    return str(near[0]) if near else None
 
 
 def _simplify(name: str) -> str:
