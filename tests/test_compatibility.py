@@ -88,6 +88,7 @@ def test_a_loss_loads_with_its_renamed_terms():
     assert loss.knobs == ("lam",)
 
 
+@pytest.mark.slow
 def test_a_study_resumes_and_is_reported(old, capsys):
     from lossmith.tune.search import read_search
     from lossmith.tune.study import tune

@@ -49,6 +49,7 @@ def assert_agree(found, expected, within=1e-6):
         assert_close(one, other, rtol=within, atol=within * other.abs().max().item())
 
 
+@pytest.mark.slow
 def test_a_hybrid_with_networks_is_one_graph_with_the_same_result(
     with_random_weights, compiled, counter, image_leaves, monkeypatch
 ):
@@ -64,6 +65,7 @@ def test_a_hybrid_with_networks_is_one_graph_with_the_same_result(
     assert not counters["graph_break"]
 
 
+@pytest.mark.slow
 def test_a_second_size_compiles_one_graph_for_all_sizes(with_random_weights, compiled, counter, image_leaves):
     loss = with_random_weights(parse(SHALLOW))
     loss(*image_leaves())
@@ -75,6 +77,7 @@ def test_a_second_size_compiles_one_graph_for_all_sizes(with_random_weights, com
     assert graphs == [1, 2, 2, 2, 2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weight", "variants"),
     [
@@ -93,6 +96,7 @@ def test_a_schedule_is_compiled_once_and_once_more_for_each_jump(weight, variant
     assert counter.frame_count == 1 + variants  # the first step is compiled as a constant
 
 
+@pytest.mark.slow
 def test_a_step_that_no_weight_reads_adds_one_graph(compiled, counter, image_leaves):
     run = compiled(L1() + SSIM())
     for i in range(5):
@@ -100,6 +104,7 @@ def test_a_step_that_no_weight_reads_adds_one_graph(compiled, counter, image_lea
     assert counter.frame_count == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "graphs"),
     [
@@ -117,6 +122,7 @@ def test_a_new_knob_value_is_not_compiled_again(values, graphs, compiled, counte
     assert counter.frame_count == graphs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [L1(), SSIM(), parse("FocalFrequency")], ids=repr)
 def test_a_single_distance_compiles(loss, compiled, image_leaves):
     assert_agree(step(compiled(loss), *image_leaves(16, 16)), step(loss, *image_leaves(16, 16)))
@@ -131,12 +137,14 @@ def test_a_compiled_loss_runs_under_autocast(with_random_weights, compiled, imag
     assert not torch.equal(found[1], step(loss, *image_leaves())[1])
 
 
+@pytest.mark.slow
 def test_a_pinned_loss_compiles(with_random_weights, compiled, image_leaves):
     pred, target = image_leaves()
     fixed = pinned(with_random_weights(parse(SHALLOW)), target=target)
     assert_agree(step(compiled(fixed), pred), step(fixed, pred))
 
 
+@pytest.mark.slow
 def test_a_model_with_its_loss_is_one_graph(with_random_weights, compiled, counter, image_leaves):
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 3, 3, padding=1)

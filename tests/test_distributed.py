@@ -18,6 +18,8 @@ from torch.testing import assert_close
 from lossmith import parse
 from lossmith.distributed import all_gather_with_gradient
 
+pytestmark = pytest.mark.slow
+
 LOSS = "L1 + 0.1 * perceptual('vgg16', 'conv2_1', weights='random') + 5 * style('vgg16', 'relu1_2', weights='random')"
 STEPS, WORLD, TIMEOUT = 3, 2, 90
 """Training steps, processes, and the timeout in seconds."""

@@ -93,6 +93,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page, block", BLOCKS)
 def test_each_python_block_runs_when_it_is_pasted_alone(page, block, tmp_path, monkeypatch):
     if "Timm(" in block:

@@ -66,14 +66,17 @@ assert value == loss(pred, target)
 """
 
 
+@pytest.mark.slow
 def test_formulas_and_the_doctor_know_its_losses_and_lenses(run):
     run("-c", USE)
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_its_losses_and_lenses(run):
     assert "Welsch(0.2) @ Luma()" in run("-m", "lossmith", "explain", "L1 + 0.1*Welsch(0.2) @ Luma")
 
 
+@pytest.mark.slow
 def test_its_network_and_its_task_are_listed(run):
     assert "residual" in run("-m", "lossmith", "models")
     help = run("-m", "lossmith", "train", "impulse-noise", "--help")
@@ -81,6 +84,7 @@ def test_its_network_and_its_task_are_listed(run):
     assert "--fraction" in help
 
 
+@pytest.mark.slow
 def test_its_task_trains_its_network_on_its_loss_and_is_reported(run, tmp_path):
     generator = torch.Generator().manual_seed(0)
     (tmp_path / "images").mkdir()

@@ -44,6 +44,7 @@ def photographs():
     return upsample(downsample(target, 4), 4).clamp(0, 1), target
 
 
+@pytest.mark.slow
 @HALVES
 @pytest.mark.parametrize(
     "text",

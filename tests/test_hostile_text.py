@@ -112,6 +112,7 @@ def test_hostile_text_executes_nothing_and_raises_an_expression_error(text, tmp_
     assert not (tmp_path / "RAN").exists()
 
 
+@pytest.mark.slow
 def test_random_text_gives_a_loss_that_parses_back_or_an_expression_error():
     dice = random.Random(0)
     tokens = [

@@ -44,6 +44,7 @@ def imported() -> tuple[float, list[str], bool]:
     return min((python(IMPORT) for _ in range(3)), key=lambda found: found[0])  # other processes can only slow it down
 
 
+@pytest.mark.slow
 def test_no_optional_library_is_loaded(imported):
     _, modules, _ = imported
     assert not OPTIONAL & {name.split(".")[0] for name in modules}
@@ -66,6 +67,7 @@ def test_the_import_keeps_the_random_state(imported):
     assert untouched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body", ["raise ImportError('no torchvision')", "raise RuntimeError('operator torchvision::nms')"]
 )

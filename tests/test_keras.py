@@ -12,6 +12,7 @@ TESTS = Path(__file__).parent / "keras"
 SOURCE = Path(__file__).parents[1] / "src" / "lossmith" / "keras"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_lossmith_keras_on(backend):
     keras = importlib.util.find_spec("keras")

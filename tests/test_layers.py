@@ -126,6 +126,7 @@ def test_no_files_import_each_other_in_a_circle():
     assert not circles({name: own_imports(name) & FILES.keys() for name in FILES})
 
 
+@pytest.mark.slow
 def test_no_folders_import_each_other_in_a_circle():
     folders: dict[str, set[str]] = {}
     for name, path in FILES.items():

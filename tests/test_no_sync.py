@@ -88,6 +88,7 @@ def make_loss_and_inputs(member, with_random_weights, device):
     return loss, inputs
 
 
+@pytest.mark.slow
 @every_device
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.text)
 def test_a_step_does_not_synchronise(member, device, with_random_weights):
@@ -159,6 +160,7 @@ def test_a_nonfinite_guard_does_not_synchronise(stack, image_pair, device, has_n
     assert pred.grad.isfinite().all()
 
 
+@pytest.mark.slow
 @every_device
 def test_tiles_and_gradients_do_not_synchronise(stack, image_pair, device):
     pred, target = (image.to(device) for image in image_pair(side=48))

@@ -12,6 +12,8 @@ from report.browser import CHROMIUM, dump_page
 
 from lossmith import losses
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SEARCH = """<!doctype html><body><iframe id="page" src="{url}" width="1200" height="900"></iframe>
 <pre id="found"></pre><script>

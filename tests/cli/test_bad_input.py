@@ -30,6 +30,7 @@ def test_a_missing_folder_raises(train, tmp_path):
     assert "does not exist" in one_line(error)
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_skipped_counted_and_listed(train, photos, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
@@ -97,6 +98,7 @@ def test_an_unknown_network_raises(train):
     assert "Did you mean 'edsr'?" in one_line(error)
 
 
+@pytest.mark.slow
 def test_another_scale_than_that_of_the_checkpoint_raises(run_cli, photos, trained):
     status, _, error = run_cli("evaluate", trained, "--scale", "4", "--images", photos)
     assert status == 2

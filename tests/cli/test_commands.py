@@ -14,6 +14,7 @@ def test_train_writes_a_run_and_its_report(trained):
     assert "<html" in (trained / "report.html").read_text()[:200]
 
 
+@pytest.mark.slow
 def test_train_prints_every_term_and_its_share_without_a_terminal(train):
     status, out, _ = train(loss="L1 + 0.1*TV")
     assert status == 0
@@ -25,6 +26,7 @@ def test_train_prints_every_term_and_its_share_without_a_terminal(train):
     assert "images/s" in last
 
 
+@pytest.mark.slow
 def test_train_with_more_steps_continues(train, tmp_path):
     train()
     assert train("--steps", "6")[0] == 0

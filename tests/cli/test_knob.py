@@ -49,6 +49,7 @@ def restore(run_cli, run, photos, tmp_path):
     return restore_at
 
 
+@pytest.mark.slow
 def test_a_sweep_writes_a_strip_a_curve_and_every_metric(run):
     record = json.loads((run / "knob" / "sweep.json").read_text())
     assert [knobs["lam"] for knobs in record["knobs"]] == pytest.approx([0.1, 1.0, 10.0])
@@ -65,6 +66,7 @@ def test_a_sweep_stores_the_slider_in_the_weights(run):
     assert header["task"] == "super-resolution" and header["step"] == 4
 
 
+@pytest.mark.slow
 def test_a_sweep_of_other_images_keeps_the_weights(run_cli, run, photos, tmp_path):
     before = (run / "model.safetensors").read_bytes()
     words = ["--images", photos, "--out", tmp_path / "look", "--points", "2", "--metric", "psnr_y", "--device", "cpu"]

@@ -26,6 +26,7 @@ def verify(run_cli, run, photos):
     )
 
 
+@pytest.mark.slow
 def test_without_baselines_the_curve_is_printed_as_one_line(verify, run):
     status, out, err = verify("--json", "--limit", 2)
     record = json.loads(out)
@@ -34,6 +35,7 @@ def test_without_baselines_the_curve_is_printed_as_one_line(verify, run):
     assert not (run / "verify").exists()
 
 
+@pytest.mark.slow
 def test_the_baselines_are_trained_and_the_certificate_is_kept(verify, run, photos):
     status, out, err = verify("--train", "--values", 2, "--limit", 2)
     assert (status, err) == (0, "") and "Conditioned layers: NOT certified." in out

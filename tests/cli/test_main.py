@@ -88,6 +88,7 @@ def test_explain_prints_terms_networks_cost_and_papers(capsys):
     assert "@inproceedings{simonyan2015" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("formula", "shares", "warning"),
     [
@@ -121,6 +122,7 @@ def test_explain_uses_masks_that_select_the_whole_image(capsys):
     assert values[0] == values[1]
 
 
+@pytest.mark.slow
 def test_explain_prints_instructions_for_missing_weights(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

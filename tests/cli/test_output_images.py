@@ -109,6 +109,7 @@ def test_a_format_without_alpha_takes_opaque_images_only(run_cli, files, tmp_pat
     assert (tmp_path / "out.jpg").exists() is (status == 0)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_status_130(train, monkeypatch):
     original = LogWriter.after_step
 

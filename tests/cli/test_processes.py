@@ -11,6 +11,8 @@ from lossmith.models import load_restorer
 
 from .conftest import QUICK, SMALL
 
+pytestmark = pytest.mark.slow
+
 COMMAND = """
 import sys
 import torch

@@ -28,6 +28,7 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_trains_evaluates_and_restores(folder, tmp_path, capsys, task):
     own = [str(folder) if word == "FOLDER" else word for word in TASKS[task]]

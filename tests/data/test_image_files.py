@@ -193,6 +193,7 @@ def save_signature(file):
     file.write_bytes(b"\x89PNG\r\n\x1a\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [save_large, save_tiff_with_text_as_offset, truncate, save_signature])
 @pytest.mark.parametrize("read", [decode_image, read_image_with_alpha, read_image])
 def test_every_failure_of_a_decoder_is_a_value_error(spoil, read, tmp_path):

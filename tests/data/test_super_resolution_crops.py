@@ -29,6 +29,7 @@ def test_another_seed_or_index_gives_another_crop(images):
     assert not torch.equal(crops[0]["target"], SuperResolutionCrops(images, 24, scale=4, seed=1)[0]["target"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_read_identical_crops(images, workers):
     crops = SuperResolutionCrops(images, 24, scale=2)

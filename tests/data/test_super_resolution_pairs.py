@@ -100,6 +100,7 @@ def test_images_with_equal_stems_get_different_names(tmp_path):
     assert [pair.name for pair in SuperResolutionPairs(tmp_path, 2)] == ["x/a.png", "y/a.png", "y/b.png"]
 
 
+@pytest.mark.slow
 def test_the_sample_images_are_readable_and_the_two_sets_are_disjoint():
     training, held_out = list_sample_images()
     assert len(list(SuperResolutionPairs(training, 4))) == len(training) and not set(training) & set(held_out)

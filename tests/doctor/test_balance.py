@@ -17,6 +17,7 @@ def balance_findings(text, inputs=None):
     return [(each.severity, each.term) for each in found if each.check == "balance"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -47,6 +48,7 @@ def test_the_check_of_a_batch_measures_what_calibrate_measures():
     assert f"It has {format_percent(share)}% of the gradient" in finding.message
 
 
+@pytest.mark.slow
 def test_published_weights_are_a_note():
     text = f"0.001*L1 + {SHALLOW}"
     assert find_preset(parse(text)) == ""
@@ -55,6 +57,7 @@ def test_published_weights_are_a_note():
     assert find_preset(parse("2*esrgan()")) == ""
 
 
+@pytest.mark.slow
 def test_the_note_on_published_weights_names_their_function(monkeypatch):
     from lossmith.losses import presets_restoration
 
@@ -64,6 +67,7 @@ def test_the_note_on_published_weights_names_their_function(monkeypatch):
     assert "the weights are those of esrgan()" in note.message
 
 
+@pytest.mark.slow
 def test_an_untrained_network_in_place_of_missing_weights_is_not_compared(monkeypatch):
     text = f"1e-6*L1 + {SHALLOW}"
     assert balance_findings(text) == [("warning", "L1")]

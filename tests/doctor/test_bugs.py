@@ -62,6 +62,7 @@ def test_the_bug_is_found(name, loss, severity, words):
     assert words in messages(loss, severity)[name]
 
 
+@pytest.mark.slow
 def test_every_finding_has_a_suggestion():
     for _, loss, _, _ in BUGS:
         for finding in check(loss, shape=SHAPE).findings:

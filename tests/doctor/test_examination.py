@@ -28,6 +28,7 @@ def test_a_correct_loss_has_no_findings(batch):
     assert str(check(L1() + 0.1 * SSIM(), batch)) == "L1() + 0.1 * SSIM(): no problems found."
 
 
+@pytest.mark.slow
 def test_the_loss_the_inputs_and_the_random_state_are_unchanged(batch):
     loss = (L1() + Adversarial("patch", width=4) + broken.TrainingNorm() + External(broken.Casting())).eval()
     state, before = copy.deepcopy(loss.state_dict()), {name: tensor.clone() for name, tensor in batch.items()}

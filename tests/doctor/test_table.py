@@ -92,6 +92,7 @@ def test_the_command_prints_the_table(three_losses, capsys):
     assert any(line.endswith(" SSIM") for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_the_command_prints_errors_and_exits_with_one(capsys):
     assert main(["doctor", "Contextual", "--size", "48"]) == 1
     out = capsys.readouterr().out
@@ -99,6 +100,7 @@ def test_the_command_prints_errors_and_exits_with_one(capsys):
     assert "Contextual" in out
 
 
+@pytest.mark.slow
 def test_the_command_finds_no_problems_in_a_correct_loss(capsys):
     assert main(["doctor", "L1 + 0.1*TV"]) == 0
     assert "No problems found" in capsys.readouterr().out

@@ -45,6 +45,7 @@ def run(image_pair):
     return value.detach(), pred.grad
 
 
+@pytest.mark.slow
 @needs_x86
 def test_all_cpu_kernels_run_while_the_switch_is_on(calls, image_pair):
     with cpu_kernels(True):
@@ -58,6 +59,7 @@ def test_no_cpu_kernel_runs_while_the_switch_is_off(calls, image_pair):
     assert calls == dict.fromkeys(KERNELS, 0)
 
 
+@pytest.mark.slow
 def test_values_and_gradients_do_not_depend_on_the_switch(calls, image_pair):
     with cpu_kernels(True):
         value, gradient = run(image_pair)
@@ -77,6 +79,7 @@ def test_the_switch_is_restored_after_its_context_and_after_an_error():
     assert is_enabled() is before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "expected"), [("0", "False"), ("1", "True"), (None, "True")])
 def test_an_environment_variable_sets_the_switch(value, expected):
     env = {key: each for key, each in os.environ.items() if key != "LOSSMITH_CPU_KERNELS"}

@@ -66,6 +66,7 @@ def test_values_and_gradients_equal_plain_autograd(shape, options, layers, dtype
     assert_close(gradient(ours, image), expected, rtol=rtol, atol=atol * expected.abs().max().item())
 
 
+@pytest.mark.slow
 def test_the_gradient_passes_gradcheck():
     steps, image = network(dtype=torch.float64), random_image(1, 3, 9, 10, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: tuple(run_frozen(steps, x, ALL_LAYERS).values()), image)
@@ -220,6 +221,7 @@ def test_the_packing_for_gpus_and_compilers_gives_equal_gradients(kernel, widths
     assert kept == count_saved_bytes(steps, image.shape, ALL_LAYERS, dtype=dtype, device="cuda")
 
 
+@pytest.mark.slow
 def test_compilation_needs_no_graph_break_and_one_recompilation_for_other_sizes():
     steps = network(widths=(3, 8, 8))
     sizes = [(2, 3, 12, 14), (2, 3, 16, 20), (2, 3, 18, 24)]

@@ -33,6 +33,7 @@ POINTWISE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", POINTWISE)
 def test_chunks_change_neither_value_nor_gradient(text, with_random_weights, monkeypatch):
     loss = with_random_weights(parse(text))
@@ -77,6 +78,7 @@ def flops(run):
     return counter.get_flop_counts()["Global"].get(torch.ops.aten.convolution, 0)
 
 
+@pytest.mark.slow
 def test_measuring_gradient_norms_changes_neither_value_nor_gradient(stack):
     inputs = make_inputs(stack)
     expected = torch.autograd.grad(stack(**inputs), inputs["pred"])[0]
@@ -86,6 +88,7 @@ def test_measuring_gradient_norms_changes_neither_value_nor_gradient(stack):
     torch.testing.assert_close(torch.autograd.grad(total, inputs["pred"])[0], expected, rtol=1e-10, atol=0)
 
 
+@pytest.mark.slow
 def test_any_weighting_of_evaluated_terms_has_its_own_gradient(stack):
     inputs = make_inputs(stack)
     values, _ = stack.evaluate_with_gradient_norms(inputs)
@@ -96,6 +99,7 @@ def test_any_weighting_of_evaluated_terms_has_its_own_gradient(stack):
         torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-16)
 
 
+@pytest.mark.slow
 def test_each_image_can_have_its_own_weight(stack):
     inputs = make_inputs(stack)
     values, _ = stack.evaluate_with_gradient_norms(inputs)
@@ -108,6 +112,7 @@ def test_each_image_can_have_its_own_weight(stack):
         torch.testing.assert_close(actual[i : i + 1], weights[i] * expected, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 def test_gradient_norms_are_those_at_the_features(stack):
     inputs = make_inputs(stack)
     _, norms = stack.evaluate_with_gradient_norms(inputs)
@@ -141,6 +146,7 @@ def test_one_backward_pass_replaces_one_per_term():
     assert (round(together / 1e9, 1), round(separate / 1e9, 1)) == (45.1, 127.1)
 
 
+@pytest.mark.slow
 def test_gradients_at_the_image_sum_to_that_of_the_loss(stack):
     inputs = make_inputs(stack)
     (expected,) = torch.autograd.grad(stack(**inputs), inputs["pred"])
@@ -150,6 +156,7 @@ def test_gradients_at_the_image_sum_to_that_of_the_loss(stack):
     torch.testing.assert_close(total, expected, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 def test_gradients_do_not_modify_the_inputs(stack):
     inputs = make_inputs(stack)
     inputs["pred"].requires_grad_(False)
@@ -195,6 +202,7 @@ class Scaled(Distance):
         return repr_of(self)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [Spread(), Scaled()], ids=repr)
 def test_batch_dependent_and_trainable_distances_keep_their_graph(distance):
     loss = distance @ VGG("vgg16", "relu2_1", weights="random")

@@ -119,6 +119,7 @@ def test_a_second_derivative_after_gradient_norms_is_refused(way, images):
         way(total, x.requires_grad_(), v)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [whole_hessian, check_by_differences])
 def test_a_hessian_is_refused(way, images, with_random_weights):
     loss = with_random_weights(parse("L2 + style('vgg16', 'relu1_1')"))
@@ -205,6 +206,7 @@ FUNCTIONAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", FUNCTIONAL)
 def test_functional_transforms_give_the_gradient_of_autograd(text, images, with_random_weights):
     if "Torchvision" in text:
@@ -225,6 +227,7 @@ def test_functional_transforms_give_the_gradient_of_autograd(text, images, with_
     assert_close(vmap(f)(torch.stack([x, v])), torch.stack([f(x), f(v)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["L2 + style('vgg16', 'relu1_1')", "distilled_lpips", "L2 @ Gram"])
 def test_functional_transforms_have_second_derivatives(text, images, with_random_weights):
     loss = with_random_weights(parse(text))

@@ -42,6 +42,7 @@ def max_error(actual, exact):
     return ((actual.double() - exact).abs().max() / exact.abs().max()).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("in_channels", "out_channels"), [(256, 256), (5, 3)])
 def test_both_passes_are_exact_in_float64(size, in_channels, out_channels):
@@ -58,6 +59,7 @@ def test_both_passes_are_exact_in_float64(size, in_channels, out_channels):
     assert_close(back, F.conv_transpose2d(g, weight, padding=1), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [12, 24, 48])
 def test_the_rounding_error_does_not_exceed_that_of_conv2d(side):
     x, weight = random_normal(2, 256, side, side).relu(), random_kernel(256, 256)

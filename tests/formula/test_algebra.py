@@ -280,6 +280,7 @@ def test_a_nan_pixel_affects_only_its_own_image():
     assert all(value.isfinite().tolist() == [True, False] for value in values.values())
 
 
+@pytest.mark.slow
 def test_a_hybrid_compiles_without_graph_breaks(image_pair):
     loss = L1() + 0.1 * SSIM() + Knob("lam") * TV() + 0.1 * L2() @ Gram()
     compiled = torch.compile(loss, fullgraph=True, backend="eager")

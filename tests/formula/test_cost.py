@@ -37,6 +37,7 @@ def random_inputs(loss, shape=SHAPE):
     return inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", FORMULAS)
 def test_predicted_bytes_equal_the_measured_bytes(text, with_random_weights):
     loss = with_random_weights(parse(text))
@@ -48,6 +49,7 @@ def test_predicted_bytes_equal_the_measured_bytes(text, with_random_weights):
     assert plan.peak_bytes == pytest.approx(peak, rel=1e-3)  # except for a few scalars
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", FORMULAS[3:])
 def test_predicted_operations_equal_the_counted_operations(text, with_random_weights):
     loss = with_random_weights(parse(text))

@@ -50,6 +50,7 @@ def value_and_gradient(loss, inputs):
     return value.detach(), torch.autograd.grad(value.sum(), inputs["pred"])[0]
 
 
+@pytest.mark.slow
 @every
 def test_a_full_mask_changes_nothing(loss, text, with_random_weights):
     inputs = random_inputs()
@@ -68,6 +69,7 @@ def test_an_empty_mask_gives_value_and_gradient_0(loss, text):
     assert gradient[0].abs().sum() > 0 and gradient[1].eq(0).all()
 
 
+@pytest.mark.slow
 @every
 def test_each_image_is_measured_by_its_own_mask(loss, text):
     inputs = random_inputs() | {"mask": half_mask()}
@@ -78,6 +80,7 @@ def test_each_image_is_measured_by_its_own_mask(loss, text):
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 @every
 def test_a_mask_can_be_boolean(loss, text):
     inputs = random_inputs()
@@ -85,6 +88,7 @@ def test_a_mask_can_be_boolean(loss, text):
     torch.testing.assert_close(value_and_gradient(loss, inputs | {"mask": half_mask().bool()}), expected)
 
 
+@pytest.mark.slow
 @every
 def test_values_with_gradient_norms_use_the_mask(loss, text):
     inputs = random_inputs() | {"mask": half_mask()}

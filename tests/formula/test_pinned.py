@@ -34,6 +34,7 @@ def both(image_pair, n=2):
     return pred.requires_grad_(), target
 
 
+@pytest.mark.slow
 def test_value_and_gradient_equal_those_of_the_loss(stack, image_pair):
     pred, target = both(image_pair)
     fixed = pinned(stack, target=target)
@@ -43,6 +44,7 @@ def test_value_and_gradient_equal_those_of_the_loss(stack, image_pair):
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 def test_a_pinned_input_passes_the_network_once(stack, image_pair, passes):
     pred, target = both(image_pair)
     fixed = pinned(stack, target=target)
@@ -59,6 +61,7 @@ def test_gram_matrices_are_kept_and_not_their_features(with_random_weights, imag
     )
 
 
+@pytest.mark.slow
 def test_the_value_does_not_depend_on_the_limit(stack, image_pair, passes):
     pred, target = both(image_pair)
     whole = pinned(stack, target=target)
@@ -85,6 +88,7 @@ def test_one_image_is_used_for_the_whole_batch(stack, image_pair):
     torch.testing.assert_close(pinned(stack, target=one)(pred), expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 def test_two_inputs_can_be_pinned(with_random_weights, image_pair):
     pred, target = both(image_pair, n=1)
     loss = with_random_weights(parse("gatys"))
@@ -99,6 +103,7 @@ def test_a_pinned_loss_no_longer_reads_the_input(stack, image_pair):
     assert isinstance(fixed, PinnedLoss)
 
 
+@pytest.mark.slow
 def test_gradient_norms_equal_those_of_the_loss(stack, image_pair):
     pred, target = both(image_pair)
     values, norms = pinned(stack, target=target).evaluate_with_gradient_norms({"pred": pred})

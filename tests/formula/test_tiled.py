@@ -31,6 +31,7 @@ def random_inputs(loss, height, width, n=1):
     return inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("text", FORMULAS)
 def test_value_and_gradient_equal_those_of_the_whole_image(text, size, with_random_weights):
@@ -42,6 +43,7 @@ def test_value_and_gradient_equal_those_of_the_whole_image(text, size, with_rand
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8 * float(gradients[1].abs().max()))
 
 
+@pytest.mark.slow
 def test_deep_layers_batches_and_knobs_work_in_tiles(with_random_weights):
     loss = with_random_weights(Knob("lam") * parse("lpips('vgg')") + parse("0.5 * style('vgg16', 'relu4_1')"))
     inputs = random_inputs(loss, 144, 112, n=2)
@@ -52,6 +54,7 @@ def test_deep_layers_batches_and_knobs_work_in_tiles(with_random_weights):
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8 * float(gradients[1].abs().max()))
 
 
+@pytest.mark.slow
 def test_the_style_image_can_have_another_size(with_random_weights):
     loss = with_random_weights(parse("gatys"))
     inputs = random_inputs(loss, 64, 48)
@@ -59,6 +62,7 @@ def test_the_style_image_can_have_another_size(with_random_weights):
     torch.testing.assert_close(tiled(loss, 32)(**inputs), loss(**inputs), rtol=1e-10, atol=0)
 
 
+@pytest.mark.slow
 def test_no_tile_is_larger_than_its_side_and_margins(with_random_weights, monkeypatch):
     loss = with_random_weights(parse("perceptual('vgg16', 'conv2_2') + style('vgg16', 'relu2_1')"))
     inputs = random_inputs(loss, 96, 96)

@@ -45,6 +45,7 @@ def verified(run, images):
     return verify_knob(run, images, values=2, train_missing=True, **SWD)
 
 
+@pytest.mark.slow
 def test_a_run_without_baselines_has_a_curve(run, images):
     record, series = verify_knob(run, images, **SWD)
     assert record["certified"] is None and set(series) == {"no network", "knob", INTERPOLATED_OUTPUTS}
@@ -98,6 +99,7 @@ def test_a_loss_with_fixed_knobs_keeps_its_schedules():
     assert repr(fixed) == "L1() + 2.0 * OnFrom(10) * TV()"
 
 
+@pytest.mark.slow
 def test_a_certificate_compares_the_trained_networks(verified):
     record, series = verified
     assert record["certified"] in (True, False) and record["untrained"] == []
@@ -147,6 +149,7 @@ def test_published_networks_appear_in_the_plot_of_their_metrics_only(verified, t
     assert draw_certificate(record, verified.series, tmp_path / "with.png").read_bytes() != without
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "has_published"), [(4, True), (2, False)])
 def test_a_certificate_on_a_benchmark_has_the_published_networks_of_its_protocol(
     scale, has_published, images, tmp_path, monkeypatch
@@ -177,6 +180,7 @@ def test_existing_baselines_and_metrics_are_reused(verified, run, images, monkey
     assert verify_knob(run, images, train_missing=True, **SWD).record == verified.record
 
 
+@pytest.mark.slow
 def test_other_images_of_the_same_names_are_evaluated(verified, run, images, tmp_path):
     for file in images.iterdir():
         Image.open(file).rotate(180).save(tmp_path / file.name)

@@ -88,6 +88,7 @@ def random_image(n=1, side=80, dtype=torch.float64, seed=0):
     return torch.rand(n, 3, side, side, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 def test_every_layer_equals_the_librarys_own_extractor(lens_and_reference):
     lens, extract = lens_and_reference
     x = random_image()
@@ -98,6 +99,7 @@ def test_every_layer_equals_the_librarys_own_extractor(lens_and_reference):
         torch.testing.assert_close(features, expected[layer], rtol=1e-8, atol=1e-8, msg=layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 def test_the_gradient_equals_plain_autograd(lens_and_reference, recompute):
     lens, extract = lens_and_reference
@@ -175,6 +177,7 @@ def test_a_network_of_relus_saves_bits(measure_kept_bytes):
     assert ours < theirs / 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_convnext", "test_vit"])
 def test_recomputation_saves_less_with_equal_gradients(name, measure_kept_bytes):
     layers = ["stages.1.blocks.0", "stages.3"] if name == "test_convnext" else ["blocks.1.attn.qkv", "blocks.4"]
@@ -318,6 +321,7 @@ def test_threads_do_not_mix_their_features():
     assert results == dict.fromkeys(range(4), True)
 
 
+@pytest.mark.slow
 def test_it_compiles_with_no_graph_break(image_pair):
     loss = L1() @ Timm("test_resnet", ["bn1", "layer2"], weights="random")
     pred, target = image_pair(side=64)
@@ -343,6 +347,7 @@ def test_a_plan_needs_no_weights(monkeypatch, tmp_path):
     assert plan.forward_flops > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lens", "side", "message"),
     [
@@ -500,6 +505,7 @@ def test_the_file_of_another_network_raises(kind, tmp_path):
         kind(name, "layer1", weights=path)({"pixels": random_image(dtype=torch.float32)})
 
 
+@pytest.mark.slow
 def test_old_densenet_files_are_read(tmp_path):
     model = init_weights(models.densenet121()).float()
     old = {key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): v for key, v in model.state_dict().items()}

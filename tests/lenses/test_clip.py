@@ -94,6 +94,7 @@ def embed_prompts(reference, prompts, **options):
     return reference.model.get_text_features(**tokens).pooler_output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 def test_image_embeddings_and_gradients_equal_transformers(recompute, reference, assert_parity):
     lens = CLIP("some/clip", weights=reference.folder, recompute=recompute)
@@ -262,6 +263,7 @@ def test_one_checkpoint_is_one_network(clip, reference):
     assert torch.equal(recomputing({"pixels": random_image()})[LAYER], clip({"pixels": random_image()})[LAYER])
 
 
+@pytest.mark.slow
 def test_it_compiles_with_no_graph_break(clip):
     loss, text = TextAlignment() @ clip, clip.embed(PROMPTS[:2])
     x = random_image(2, 30).requires_grad_()
@@ -287,6 +289,7 @@ def test_parameter_counts_are_those_of_openai(name, parameters):
     assert sum(weight.numel() for weight in model.parameters()) == parameters
 
 
+@pytest.mark.slow
 def test_a_plan_needs_no_weights(no_weights):
     plan = (TextAlignment() @ CLIP()).plan((2, 3, 256, 400))
     (network_pass,) = plan.passes

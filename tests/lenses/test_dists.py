@@ -42,6 +42,7 @@ def load_image(path) -> torch.Tensor:
     return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)[None].float() / 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [32, 45])
 def test_parity_with_the_authors_package_on_random_weights(
     side, weight_file, build_reference, image_pair, assert_parity
@@ -54,12 +55,14 @@ def test_parity_with_the_authors_package_on_random_weights(
     )
 
 
+@pytest.mark.slow
 def test_parity_with_the_authors_package_on_trained_weights(assets, build_reference, image_pair, assert_parity):
     reference = build_reference(assets / "weights" / "vgg16_torchvision_features.safetensors")
     pred, target = image_pair(side=64, dtype=torch.float64)
     assert_parity(dists(), lambda x, y: reference(x, y, require_grad=True, batch_average=True), pred, target)
 
 
+@pytest.mark.slow
 def test_the_gradient_passes_all_stages_while_the_authors_default_passes_only_the_pixels(
     weight_file, build_reference, image_pair
 ):
@@ -83,12 +86,14 @@ def append_weights(image: torch.Tensor, weighted: torch.Tensor) -> torch.Tensor:
     return torch.cat([image.flatten(2), weighted.detach().flatten(2)[..., -2:]], dim=2)[..., None, None]
 
 
+@pytest.mark.slow
 def test_the_authors_example_has_its_published_distance(assets):
     folder = assets / "images" / "iqa"
     value = dists()(load_image(folder / "dists_r1.png"), load_image(folder / "dists_r0.png"))
     assert value.item() == pytest.approx(0.3347, abs=5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["I03", "I04"])
 def test_images_of_tid2013_have_their_published_distances(name, assets):
     folder = assets / "images" / "iqa"

@@ -162,6 +162,7 @@ def test_every_feature_loss_works_on_the_network(loss, image_pair_with_edge):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.slow
 def test_no_folder_no_internet_and_no_torchvision_are_needed(tmp_path):
     code = """
 import socket, sys

@@ -33,6 +33,7 @@ def build_reference(monkeypatch):
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_parity_with_the_authors_package_on_random_weights(
     net, weight_file, build_reference, image_pair, assert_parity
@@ -44,6 +45,7 @@ def test_parity_with_the_authors_package_on_random_weights(
     assert_parity(lpips(net, weights=str(file)), lambda x, y: reference(x, y, normalize=True).mean(), pred, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_parity_with_the_authors_package_on_trained_weights(net, assets, build_reference, image_pair, assert_parity):
     name = {"alex": "alexnet", "vgg": "vgg16"}[net]
@@ -66,6 +68,7 @@ def test_the_authors_example_has_its_published_distance(name, assets):
     assert value.item() == pytest.approx(PUBLISHED[name], abs=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["I03", "I04", "I06", "I08", "I19"])
 def test_images_of_tid2013_have_their_published_distances(name, assets):
     folder = assets / "images" / "iqa"

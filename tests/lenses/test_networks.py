@@ -18,6 +18,7 @@ def as_channels(values):
     return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)
 
 
+@pytest.mark.slow
 def test_every_layer_of_alexnet_equals_torchvision(weight_file, image_pair):
     models = pytest.importorskip("torchvision.models")
     path = weight_file(get_backbone(alexnet.AlexNetNetwork, "alexnet", None))

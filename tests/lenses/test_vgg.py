@@ -17,6 +17,7 @@ def as_channels(values):
     return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layer_equals_torchvision(name, weight_file, image_pair):
     models = pytest.importorskip("torchvision.models")

@@ -49,6 +49,7 @@ def test_a_step_equals_that_of_pytorchs_adam(make_inputs):
         torch.testing.assert_close(loss.discriminator.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_generator_and_discriminator_converge(kind):
     """The generator adds a learned number to real images; the correct number is 0."""
@@ -130,6 +131,7 @@ def test_gp_is_computed_between_the_images(make_inputs):
     assert mix.unique().numel() == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["r1", "r2", "gp"])
 @pytest.mark.parametrize("name", ["patch", "unet"])
 def test_a_penalty_does_not_grow_with_the_resolution(penalty, name, make_inputs):
@@ -344,6 +346,7 @@ def train_in_process(rank, folder, batches):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_joint_batch(make_inputs, tmp_path):
     batches = [make_inputs(step, n=4) for step in range(2)]
     torch.multiprocessing.spawn(train_in_process, (tmp_path, batches), nprocs=2)
@@ -366,6 +369,7 @@ def evaluate_in_process(rank, folder, inputs):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_compare_logits_with_the_joint_batch(make_inputs, tmp_path):
     inputs = make_inputs(n=4)
     pred = inputs["pred"].clone().requires_grad_()

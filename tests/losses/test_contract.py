@@ -273,6 +273,7 @@ def test_every_exemption_names_a_test(member):
     assert all(test in globals() for test in member.exempt)
 
 
+@pytest.mark.slow
 @every_member
 def test_the_gradient_reaches_exactly_the_learned_inputs(loss, member):
     inputs, examples = make_inputs(loss, member, max(2, min_batch_size(loss))), member.examples(loss)
@@ -313,6 +314,7 @@ def test_equal_flat_images_give_the_minimum(loss, member):
     assert (weighted_values(loss, inputs) > minimum).all()
 
 
+@pytest.mark.slow
 @every_member
 def test_a_step_against_the_gradient_lowers_the_value(loss, member):
     inputs = make_inputs(loss, member, min_batch_size(loss), dtype=torch.float64)
@@ -322,6 +324,7 @@ def test_a_step_against_the_gradient_lowers_the_value(loss, member):
     assert loss(**{name: tensor - step.get(name, 0) for name, tensor in inputs.items()}) < before
 
 
+@pytest.mark.slow
 @every_member
 @pytest.mark.parametrize("case", FINITE_CASES)
 def test_value_and_gradient_are_finite_for_inputs_that_are(case, loss, member):
@@ -342,6 +345,7 @@ def test_a_tiny_image_gives_a_finite_value_or_a_clear_error(shape, loss, member)
         assert f"{shape[0]}x{shape[1]}" in str(error)
 
 
+@pytest.mark.slow
 @every_member
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_inputs_are_computed_in_float32(dtype, loss, member):
@@ -395,6 +399,7 @@ def test_the_state_saves_and_loads(loss, member):
     assert torch.equal(loaded(**inputs), expected)
 
 
+@pytest.mark.slow
 @every_member
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_each_term_gives_one_value_per_image(dtype, loss, member):
@@ -404,6 +409,7 @@ def test_each_term_gives_one_value_per_image(dtype, loss, member):
     assert all(value.shape == (3,) and value.dtype == expected for value in values.values())
 
 
+@pytest.mark.slow
 @every_member
 def test_the_resolution_matters_only_where_the_docstring_says_so(loss, member):
     values = []
@@ -427,6 +433,7 @@ def test_no_value_is_read_on_the_host(loss, member):
     assert value.shape == ()
 
 
+@pytest.mark.slow
 @every_member
 def test_the_distance_is_compiled_in_one_graph(loss, member):
     if any(term.lens for term in loss.terms):
@@ -439,6 +446,7 @@ def test_the_distance_is_compiled_in_one_graph(loss, member):
         torch.testing.assert_close(compiled(**arguments), term.distance.measure(**arguments))
 
 
+@pytest.mark.slow
 @every_member
 def test_the_gradient_is_the_derivative(loss, member):
     inputs = make_inputs(loss, member, min_batch_size(loss), dtype=torch.float64)
@@ -452,6 +460,7 @@ def test_the_gradient_is_the_derivative(loss, member):
     assert torch.autograd.gradcheck(scaled, leaves, fast_mode=True, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @every_member
 def test_the_doctor_finds_no_error(loss, member):
     if len(loss.terms) > 2:

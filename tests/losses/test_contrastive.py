@@ -150,6 +150,7 @@ def run_half_of_a_batch(rank, vectors, groups, store, found):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_value_and_gradient_of_one_with_the_whole_batch(vectors, tmp_path):
     groups = torch.tensor([0, 1, 2, 0, 3, 4])
     x, y, bank = (v.clone().requires_grad_() for v in vectors)

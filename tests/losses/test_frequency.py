@@ -75,6 +75,7 @@ def test_an_invalid_argument_raises(arguments, message):
         FocalFrequency(**arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [FocalFrequency(), FocalFrequency(patch_factor=2, log_matrix=True), fft_l1()])
 def test_it_compiles_without_a_graph_break(loss, image_pair):
     compiled = torch.compile(1.0 * loss, fullgraph=True, backend="aot_eager")

@@ -244,6 +244,7 @@ def build(preset) -> Hybrid:
     return preset(width=4) if "width" in inspect.signature(preset).parameters else preset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_terms_grow_with_the_resolution_only_where_the_docstring_says_so(preset, with_random_weights, image_pair):
     loss = with_random_weights(build(preset))

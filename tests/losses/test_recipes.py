@@ -47,6 +47,7 @@ def count_channels(name: str, layers: list[str]) -> dict[str, float]:
     return {layer: float(features.shape[1]) for layer, features in maps.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 @pytest.mark.parametrize(("ours", "piqs"), [("l1", "mae"), ("l2", "mse")])
 def test_perceptual_agrees_with_piqs_content_loss(name, ours, piqs, weights, modules, image_pair, assert_parity):
@@ -58,6 +59,7 @@ def test_perceptual_agrees_with_piqs_content_loss(name, ours, piqs, weights, mod
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 def test_style_agrees_with_piqs_style_loss(name, weights, modules, image_pair, assert_parity):
     theirs = piq.StyleLoss(modules(name), SEVERAL, [1.0] * 3)

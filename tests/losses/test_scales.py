@@ -143,6 +143,7 @@ ROWS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.library or 'formula'} {row.call}")
 @pytest.mark.filterwarnings("default")  # the libraries' own, at their import
 def test_value_and_gradient_agree(row, image_pair, assert_parity):

@@ -61,6 +61,7 @@ def test_ms_ssim_l1_is_the_weighted_sum_of_its_parts(image_pair):
     torch.testing.assert_close(ms_ssim_l1()(pred, target), expected.mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [161, 163, 168, 175, 176, 181])
 @pytest.mark.parametrize(
     ("odd_sides", "theirs"),

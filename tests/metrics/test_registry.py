@@ -121,6 +121,7 @@ def test_an_unknown_metric_raises_a_value_error_with_the_known_ones(pair):
         compute_metrics(*pair, border=4, metrics=["ssim"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "psnr_y", "lpips_alex"), [("Set5", 28.43, 0.3435), ("Set14", 26.09, 0.4397)])
 def test_bicubic_reaches_its_published_metrics(name, psnr_y, lpips_alex, assets, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))

@@ -186,6 +186,7 @@ def test_half_precision_approximates_full_precision(model):
     assert_close(half.float(), model(IMAGE, lam=2.0), atol=0.1, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_the_network_compiles_into_one_graph(model):
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     lam = torch.tensor([0.1, 10.0])

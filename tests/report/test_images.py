@@ -49,6 +49,7 @@ def test_images_of_one_name_with_different_truths_are_not_compared(make_run):
     assert [comparison.name for comparison in collect_images(runs)] == ["coffee", "coffee (b)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [1_500_000, 300_000, 100_000])
 def test_large_images_stay_within_the_budget(make_run, budget):
     run = make_run(photographs=(), done=0)
@@ -63,6 +64,7 @@ def test_large_images_stay_within_the_budget(make_run, budget):
     assert notes
 
 
+@pytest.mark.slow
 def test_all_images_of_a_comparison_are_cropped_at_the_same_place(make_run):
     run = make_run(photographs=(), done=0)
     sheet = run / "sheets" / "p"

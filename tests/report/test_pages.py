@@ -70,6 +70,7 @@ def test_every_table_is_in_a_box_that_scrolls(make_run, tmp_path):
     assert re.search(r"^\.scroll \{[^}]*overflow-x: auto", page, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_page_is_as_wide_as_the_screen_of_a_phone(make_run, tmp_path, count):

@@ -95,6 +95,7 @@ def test_runs_of_one_protocol_share_plots_and_images_with_a_colour_each(make_run
     assert text.count('class="gallery"') == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [{"scale": 2}, {"val": "Set14"}, {"border": 0}])
 def test_metrics_of_different_protocols_never_share_a_plot(make_run, tmp_path, other):
     text = report_of([make_run("a"), make_run("b", **other)], tmp_path)
@@ -313,6 +314,7 @@ def test_a_failing_report_keeps_the_old_page(make_run, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_log_of_fifty_thousand_lines_takes_seconds_and_a_small_page(make_run, tmp_path):
     run = make_run(photographs=(), steps=50_000, log_every=1, val_every=1000)
     started = time.perf_counter()

@@ -41,6 +41,7 @@ def run(folder, tmp_path):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", ["kl", "vq"])
 def test_a_resumed_run_equals_an_uninterrupted_one_exactly(latent, run):
     whole = run("whole", latent, steps=4)

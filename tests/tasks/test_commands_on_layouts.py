@@ -60,6 +60,7 @@ def shown_names(run):
     return {comparison.name for comparison in collect_images({0: read_run(run)})}
 
 
+@pytest.mark.slow
 def test_train_evaluate_and_restore_use_every_image_of_a_layout_once(layout, run_cli, tmp_path):
     root, names = layout
     out = root / "run"
@@ -80,6 +81,7 @@ def test_train_evaluate_and_restore_use_every_image_of_a_layout_once(layout, run
     assert "runs/old: the folder is a training run" in printed
 
 
+@pytest.mark.slow
 def test_a_paired_run_uses_the_inputs_of_the_same_paths(layout, run_cli, tmp_path):
     root, names = layout
     for seed, name in enumerate(sorted(names)):

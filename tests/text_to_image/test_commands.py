@@ -60,6 +60,7 @@ def test_calibrate_raises_on_a_network_that_is_no_diffusion_model(direct_run, im
     assert lines[0].endswith("is not a diffusion model. Give a run of lossmith train text-to-image.")
 
 
+@pytest.mark.slow
 def test_calibrate_truncates_nothing_in_a_pipe(tmp_path, run_training, capsys, monkeypatch):
     run_training(tmp_path / "run", steps=1)
     monkeypatch.setenv("COLUMNS", "80")

@@ -21,6 +21,8 @@ from lossmith import parse
 from lossmith.text_to_image import CaptionTrainingSet, Denoiser, TextToImage
 from lossmith.train import Settings, train
 
+pytestmark = pytest.mark.slow
+
 LOSS = "imagen + 0.1*Gate()*L1 + 0.02*AttentionMask('squared')"
 SETTINGS = {"loss": LOSS, "steps": 3, "batch": 4, "log_every": 1, "lr": 1e-3, "clip": 1.0}
 SETTINGS |= {"options": {"encoder": "words", "caption_dropout": 0.0}}

@@ -34,6 +34,7 @@ def measure_half_a_batch(rank, rendezvous, found):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_compare_all_images(tmp_path):
     learnt = make_inputs()[:2].clone().requires_grad_()
     values = measure_terms(False, learnt, make_inputs()[2], GROUPS)

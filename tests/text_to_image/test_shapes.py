@@ -32,6 +32,7 @@ def test_every_scene_has_distinct_captions(level, phrasings):
     assert len(shapes.captions) == len(set(shapes.captions)) == LEVELS[level] * len(phrasings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_phrases_describe_each_object(level):
     shapes = ShapesDataset(32, level=level, phrasings=(0, 1, 2, 3))
@@ -94,6 +95,7 @@ def test_clean_objects_do_not_overlap(layout, shape):
     assert not any((one * other).any() for one, other in combinations(coverages, 2))
 
 
+@pytest.mark.slow
 def test_distances_of_the_oracle_are_those_from_rendered_scenes(level):
     """Compare with rendered scenes, pixel by pixel."""
     shapes, oracle = ShapesDataset(16, level=level), ShapesOracle(16, level=level)

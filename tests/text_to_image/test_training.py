@@ -29,17 +29,20 @@ def denoising_run(tmp_path_factory, run_training):
     return out, run_training(out)
 
 
+@pytest.mark.slow
 def test_terms_of_weight_0_do_not_change_the_weights_bitwise(denoising_run, tmp_path, run_training):
     terms = "0 * L1 + 0 * Dispersive + 0 * AttentionMask + 0 * ContrastiveFlow"
     assert are_equal(run_training(tmp_path / "run", f"imagen + {terms}"), denoising_run[1])
     assert not are_equal(run_training(tmp_path / "other", "imagen + L1"), denoising_run[1])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_bitwise_the_weights_of_an_uninterrupted_run(denoising_run, tmp_path, run_training):
     shutil.copytree(denoising_run[0], tmp_path / "run")
     assert are_equal(run_training(tmp_path / "run", steps=5), run_training(tmp_path / "whole", steps=5))
 
 
+@pytest.mark.slow
 def test_a_term_on_the_prior_trains_the_prior_only(tmp_path, run_training):
     model = {"name": "denoiser", "channels": [8, 16], "heads": 1, "prior_width": 8}
     without = run_training(tmp_path / "without", model=model, clip=0.0)
@@ -50,6 +53,7 @@ def test_a_term_on_the_prior_trains_the_prior_only(tmp_path, run_training):
     assert changed == {"prior_decoder"}
 
 
+@pytest.mark.slow
 def test_a_run_under_former_names_of_options_resumes(tmp_path, run_training):
     model = {"name": "denoiser", "channels": [8, 16], "heads": 1, "prior_width": 8}
     loss, options = "imagen + L2.on(pred='prior')", {"encoder": "words", "val_fraction": 0.2, "caption_dropout": 0.2}
@@ -204,6 +208,7 @@ def test_evaluate_reports_ceiling_chance_and_floor(denoising_run, capsys):
     assert main(["evaluate", str(denoising_run[0])]) == 2
 
 
+@pytest.mark.slow
 def test_a_judge_ranks_the_captions_of_real_images_and_of_samples(denoising_run, tmp_path, capsys):
     torch.manual_seed(0)
     CaptionJudge(32).save(tmp_path / "judge.safetensors")

@@ -386,6 +386,7 @@ def state_after_two_steps(rows, average=None):
     return balancer.state_dict()
 
 
+@pytest.mark.slow
 def test_two_processes_measure_as_one(tmp_path):
     workers = torch.multiprocessing.spawn(run_process, (str(tmp_path),), nprocs=2, join=False)
     end = monotonic() + TIMEOUT

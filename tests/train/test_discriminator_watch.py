@@ -15,6 +15,7 @@ from lossmith.train.module import TrainingModule
 LOSS = "L1 + 0.1*Adversarial('patch', 'relativistic', penalty='gp', penalty_every=2, width=4)"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_discriminator_resumes_to_the_bit(run, weights, lines):
     options = {"loss": LOSS, "crop": 32, "schedule": "constant"}
     whole = run("whole", **options)
@@ -32,6 +33,7 @@ def test_a_run_with_a_discriminator_resumes_to_the_bit(run, weights, lines):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_discriminator_takes_one_step_per_optimizer_step(accumulate, run):
     folder = run(loss=LOSS, crop=32, steps=3, accumulate=accumulate)
@@ -69,6 +71,7 @@ def test_a_discriminator_can_train_before_its_term_is_active(run, passes):
     assert discriminator_state(folder)["loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 3}
 
 
+@pytest.mark.slow
 def test_an_inactive_term_does_not_change_the_training(run, weights):
     alone, beside = run("alone", loss="L1", crop=32, steps=4), run("beside", loss=LATE.format(""), crop=32, steps=4)
     assert all(torch.equal(value, weights(beside)[name]) for name, value in weights(alone).items())

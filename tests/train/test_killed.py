@@ -10,6 +10,7 @@ import torch
 from lossmith.train import RunFolder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_killed_at_random_steps_equals_the_uninterrupted_run_to_the_bit(photos, tmp_path, lines, weights):
     seed = random.randrange(10**6)

@@ -58,6 +58,7 @@ class SyncCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 def test_a_step_does_not_synchronize_with_the_device(run, monkeypatch):
     step, counter = TrainingModule.training_step, SyncCounter()
 

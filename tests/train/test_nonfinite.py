@@ -179,6 +179,7 @@ def test_the_source_of_a_crop_is_its_file(photos):
         assert items.source(index) == decoded[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 def test_an_image_on_which_the_network_overflows_leaves_the_weights_finite(run, put_nan, lines, weights, precision):
     put_nan(lambda index: index == 4, name="input")
@@ -202,12 +203,14 @@ def test_a_term_that_stays_nonfinite_stops_the_run(run, put_nan):
         run(steps=30, log_every=MAX_TERM_STEPS)
 
 
+@pytest.mark.slow
 def test_a_streak_between_two_logged_steps_counts(run, put_nan):
     put_nan(lambda index: 4 <= index < 4 + 2 * MAX_TERM_STEPS)
     with pytest.raises(NonFiniteError, match=r"at step 3 .* 10 consecutive steps"):
         run(steps=30, log_every=30, checkpoint_every=30)
 
 
+@pytest.mark.slow
 def test_single_nonfinite_steps_do_not_stop_the_run(run, put_nan, lines):
     put_nan(lambda index: index % 6 == 1)
     folder = run(steps=30, log_every=30, checkpoint_every=30)
@@ -229,6 +232,7 @@ def test_a_step_of_several_micro_batches_counts_once(run, put_nan, lines):
     assert [line.get("nonfinite") for line in lines(folder)] == [None, {"L1": 1}, None]
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_run_equals_the_uninterrupted_run(run, put_nan, lines, weights):
     put_nan(lambda index: index in (3, 8))
     whole = run("whole", log_every=1, schedule="constant")
@@ -276,6 +280,7 @@ def test_a_nonfinite_term_on_another_device_is_reported():
     assert report.messages == {"L1": "The term 'L1' was non-finite at step 5 (4-1-1.png)"}
 
 
+@pytest.mark.slow
 def test_a_finite_step_does_not_synchronize_with_the_device(run, monkeypatch):
     counter = SyncCounter()
     for name in ("training_step", "on_after_backward", "on_before_optimizer_step"):

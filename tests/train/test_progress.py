@@ -57,6 +57,7 @@ def test_the_start_says_what_is_trained_and_validated_on(output, photos, tmp_pat
     assert re.search(rf"11 training images, 0 skipped\nValidation on 1 images? held out of {photos}, every 3", output())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

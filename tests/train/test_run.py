@@ -67,22 +67,26 @@ def test_a_completed_run_stays_unchanged(run, lines, weights):
     torch.testing.assert_close(weights(again), before, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_run_continues_with_more_steps(run, lines):
     run(steps=4)
     folder = run(steps=8)
     assert [line["step"] for line in lines(folder)] == [1, 2, 4, 6, 8]
 
 
+@pytest.mark.slow
 def test_a_run_extended_at_a_constant_learning_rate_equals_the_uninterrupted_run(run, weights):
     run("broken", steps=3, schedule="constant")
     broken = run("broken", steps=6, schedule="constant")
     torch.testing.assert_close(weights(broken), weights(run("whole", schedule="constant")), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_data_loading_processes_do_not_change_the_result(run, weights):
     torch.testing.assert_close(weights(run("two", workers=2)), weights(run("none")), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_equals_one_large_batch(run, weights):
     whole = weights(run("whole", batch=4))
     parts = weights(run("parts", batch=2, accumulate=2))
@@ -102,12 +106,14 @@ def test_the_saved_weights_are_averaged(run, weights):
     assert not torch.equal(weights(folder)["head.weight"], state["model.head.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 def test_the_training_lowers_the_loss(run, precision, lines):
     folder = run(steps=60, precision=precision, val_every=60, loss="L1", lr=5e-3, batch=4, ema=0.9, log_every=60)
     assert lines(folder)[-1]["terms"]["L1"] < 0.8 * lines(folder)[0]["terms"]["L1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 def test_the_gradient_norm_is_clipped(run, precision, weights):
     def largest_update(name, clip):
@@ -117,6 +123,7 @@ def test_the_gradient_norm_is_clipped(run, precision, weights):
     assert largest_update("clipped", 1e-14) < 1e-3 * largest_update("free", 0.0)  # far below Adam's epsilon
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_a_file_and_resumes_without_the_file(run, tmp_path, lines, weights):
     first = run("first")
     file = tmp_path / "start.safetensors"

@@ -28,6 +28,7 @@ def at_step_3(monkeypatch):
     return install
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_run_after_the_current_step_with_a_checkpoint(run, at_step_3, signum):
     at_step_3(lambda: os.kill(os.getpid(), signum))
@@ -37,6 +38,7 @@ def test_a_signal_stops_the_run_after_the_current_step_with_a_checkpoint(run, at
     assert signal.getsignal(signum) is before
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_run_equals_the_uninterrupted_run_to_the_bit(run, at_step_3, monkeypatch, lines, weights):
     whole = run("whole", checkpoint_every=100)
     with monkeypatch.context():
@@ -81,6 +83,7 @@ train(Settings(**json.loads(sys.argv[1])), sys.argv[2], accelerator="cpu", devic
 """
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(run, photos, tmp_path, lines, weights):
     loss = "L1 + OnFrom(1) * 0.1*Adversarial('patch', 'relativistic', width=4, penalty='gp')"
     options = {"steps": 4, "batch": 4, "crop": 32, "loss": loss, "log_every": 1, "val_every": 100, "val_count": 1}
@@ -110,6 +113,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_process_raises(tmp_path):
     words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 from pathlib import Path
 from lossmith.train.tensorboard import tensorboard_logger
@@ -10,6 +12,7 @@ tensorboard_logger(Path({folder!r}), start=0).log_metrics({{"loss": 1.0}}, step=
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_logged_without_loading_tensorflow(tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise SystemError('TensorFlow was imported')")
     done = subprocess.run(

@@ -14,6 +14,7 @@ RESCALED = {"plain": "L1 + 0.3*L2 @ Gram", "by589824": "L1 + 0.3*L2 @ Gram('none
 BALANCE = {"loss": "L1 + 0.1*TV", "balance": "share", "schedule": "constant"}
 
 
+@pytest.mark.slow
 def test_a_run_with_a_knob_saves_a_conditioned_network(run):
     folder = run(**KNOB)
     model, header = load_restorer(folder.model)
@@ -22,12 +23,14 @@ def test_a_run_with_a_knob_saves_a_conditioned_network(run):
     assert header["loss"] == 'L1() + Knob("lam") * TV()'
 
 
+@pytest.mark.slow
 def test_a_run_with_a_knob_validates_at_the_midpoint_and_both_ends(run, lines):
     rows = lines(run(**KNOB), "validation.jsonl")
     assert all(set(row["at"]) == {"low", "high"} for row in rows)
     assert all(row["at"]["low"]["psnr_y"] != row["at"]["high"]["psnr_y"] for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [KNOB, BALANCE, {**KNOB, "balance": "share"}, {**KNOB, "calibrate": True}])
 def test_a_resumed_run_equals_the_uninterrupted_run_to_the_bit(run, weights, options):
     whole = weights(run("whole", **options))
@@ -40,6 +43,7 @@ def assert_same(one, other):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_balancer_makes_the_training_invariant_to_the_scale_of_a_term(run, weights):
     one, other = (weights(run(name, **{**BALANCE, "loss": loss})) for name, loss in RESCALED.items())
     for name, value in one.items():
@@ -53,6 +57,7 @@ def test_the_log_contains_the_balanced_weights_and_their_gradient_shares(run, li
     assert rows[-1]["weights"]["TV"] != 0.1  # the weight of the formula
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [BALANCE, {**BALANCE, "balance": "uncertainty"}, {"loss": "L1 + 0.1*TV"}, {"accumulate": 2}]
 )
@@ -63,6 +68,7 @@ def test_the_logged_loss_is_the_sum_of_the_terms_with_the_logged_weights(run, li
         )
 
 
+@pytest.mark.slow
 def test_the_logged_weights_of_a_knob_are_normalized_and_averaged_over_the_images(run, lines):
     rows = lines(run(**KNOB, batch=4))
     assert all(sum(row["weights"].values()) == pytest.approx(1, rel=1e-6) for row in rows)
@@ -74,11 +80,13 @@ def test_gradient_shares_are_those_of_the_weighted_terms(run, lines):
     assert shares == [pytest.approx({"L1#1": 0.25, "L1#2": 0.75, "L2": 0.0}, abs=1e-6)] * len(shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [BALANCE, KNOB, {"loss": "L1 + 0.1*perceptual(weights='random')", "crop": 32}])
 def test_measuring_gradient_shares_does_not_change_the_training(run, weights, options):
     assert_same(weights(run("often", **options, log_every=1)), weights(run("seldom", **options, log_every=6)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"loss": "L1 + 1*TV", "calibrate": True}, {"loss": "50%*L1 + 50%*TV"}])
 def test_a_calibrated_run_has_weights_in_units_of_equal_gradient_norms(run, options):
     folder = run(**options)
@@ -111,6 +119,7 @@ def test_an_invalid_range_raises(run, ends):
         run(loss="L1 + lam*TV", knobs={"lam": ends})
 
 
+@pytest.mark.slow
 def test_a_network_with_other_knobs_raises(run, tmp_path):
     run("first", **KNOB)
     with pytest.raises(ValueError, match=r"The network has the knobs .*0\.1.*, but the run asks for .*0\.5"):

@@ -25,6 +25,7 @@ def run_command(train_images, val_images, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_study_resumes_with_more_trials(run_command, tmp_path, capsys):
     assert run_command() == 0
     first = {trial.run: trial.metrics for trial in read_findings(tmp_path / "study").trials}
@@ -43,6 +44,7 @@ def test_a_study_resumes_with_more_trials(run_command, tmp_path, capsys):
     assert "was started with steps 3; got 4" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_command_run_twice_at_the_same_time_is_one_study(train_images, val_images, tmp_path):
     folders = ["--images", train_images, "--val", val_images, "--out", tmp_path / "study"]
     storage = ["--storage", f"journal:{tmp_path / 'study.journal'}"]

@@ -39,6 +39,7 @@ def killed(train_images, val_images, tmp_path_factory):
     return search, folder, dict(zip(("sqlite", "journal"), done.stdout.split("\n"), strict=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["sqlite", "journal"])
 def test_another_worker_resumes_the_trial_of_a_killed_worker_from_its_checkpoint(killed, storage):
     search, folder, output = killed

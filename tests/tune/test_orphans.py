@@ -48,6 +48,7 @@ def execute(folder, statement):
     return count
 
 
+@pytest.mark.slow
 def test_only_one_of_two_workers_requeues_the_trial_of_a_dead_one(make_search, tmp_path, monkeypatch):
     search = make_search(grid=1)
     study = open_study(search, tmp_path, storage=None, heartbeat=1)
@@ -87,6 +88,7 @@ def record_heartbeat_and_kill_self(trial, heartbeat):
     kill_self()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "patched",
     [

@@ -36,6 +36,7 @@ def test_the_front_consists_of_the_points_that_none_dominates(seed):
     assert [points[i] for i in front] == sorted(points[i] for i in front)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_hypervolume_is_the_fraction_of_random_points_that_are_dominated(seed, dimensions):

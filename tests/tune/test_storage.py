@@ -22,6 +22,7 @@ def test_the_database_of_a_study_is_in_the_folder_of_the_study(name, tmp_path):
     assert [trial.value for trial in reopened.trials] == [1.0]
 
 
+@pytest.mark.slow
 def test_studies_whose_folders_differ_after_a_question_mark_have_their_own_databases(tmp_path):
     for name in ("what?a", "what?b"):
         (tmp_path / name).mkdir()

@@ -51,12 +51,14 @@ def states(trials):
     return [trial.state.name for trial in trials]
 
 
+@pytest.mark.slow
 def test_a_study_has_the_given_number_of_trials_and_may_grow(make_search, tmp_path, journal, fake_trials):
     fake_trials()
     assert states(run_study(make_search(), tmp_path, journal, 7)) == ["COMPLETE"] * 7
     assert states(run_study(make_search(), tmp_path, journal, 9)) == ["COMPLETE"] * 9
 
 
+@pytest.mark.slow
 def test_a_study_in_sqlite_resumes(make_search, tmp_path, fake_trials):
     fake_trials()
     first = states(run_study(make_search(), tmp_path, None, 2))
@@ -64,6 +66,7 @@ def test_a_study_in_sqlite_resumes(make_search, tmp_path, fake_trials):
     assert states(run_study(make_search(), tmp_path, None, 3))[5:] == ["COMPLETE"]
 
 
+@pytest.mark.slow
 def test_the_first_trials_are_the_same_in_every_study(make_search, tmp_path, fake_trials):
     fake_trials()
     journals = [f"journal:{tmp_path / name}" for name in ("x", "y")]
@@ -71,12 +74,14 @@ def test_the_first_trials_are_the_same_in_every_study(make_search, tmp_path, fak
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_grid_is_run_completely(make_search, tmp_path, journal, fake_trials):
     fake_trials()
     trials = run_study(make_search(grid=2), tmp_path, journal, 4)
     assert sorted((t.params["a"], t.params["b"]) for t in trials) == [(0.01, 0.01), (0.01, 1), (10, 0.01), (10, 1)]
 
 
+@pytest.mark.slow
 def test_the_last_of_trials_that_start_at_the_same_time_are_surplus(make_search, tmp_path, journal, fake_trials):
     fake_trials()
     study = open_study(make_search(), tmp_path, storage=journal, heartbeat=1)
@@ -85,6 +90,7 @@ def test_the_last_of_trials_that_start_at_the_same_time_are_surplus(make_search,
     assert [is_surplus(study, number, 4) for number in range(6)] == [False] * 4 + [True] * 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_returns_with_the_same_parameters(
     make_search, tmp_path, journal, monkeypatch, fake_trials
 ):
@@ -101,6 +107,7 @@ def test_an_interrupted_trial_returns_with_the_same_parameters(
     assert (original_number(repeated), repeated.params) == (0, trials[0].params)
 
 
+@pytest.mark.slow
 def test_a_worker_that_others_considered_dead_continues_with_other_trials(
     make_search, tmp_path, journal, fake_trials, monkeypatch
 ):
@@ -120,6 +127,7 @@ def test_a_worker_that_others_considered_dead_continues_with_other_trials(
     assert [original_number(trial) for trial in trials].count(0) == 2
 
 
+@pytest.mark.slow
 def test_no_two_processes_take_the_same_trial_from_the_queue(make_search, tmp_path, monkeypatch):
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
@@ -146,6 +154,7 @@ def test_no_two_processes_take_the_same_trial_from_the_queue(make_search, tmp_pa
     assert sorted(map(int, (tmp_path / "taken").read_text().split())) == list(range(9))
 
 
+@pytest.mark.slow
 def test_a_journal_requeues_the_trial_of_a_killed_worker(make_search, tmp_path):
     study = open_study(make_search(), tmp_path, storage=f"journal:{tmp_path / 'j'}", heartbeat=1)
     trial = study.ask()
@@ -160,6 +169,7 @@ def test_a_journal_requeues_the_trial_of_a_killed_worker(make_search, tmp_path):
     assert original_number(study.trials[-1]) == 0 and study.trials[-1].state == TrialState.WAITING
 
 
+@pytest.mark.slow
 def test_a_repeated_trial_is_not_taken_for_that_of_its_dead_worker(make_search, tmp_path):
     study = open_study(make_search(), tmp_path, storage=f"journal:{tmp_path / 'j'}", heartbeat=1)
     first = study.ask()
@@ -184,6 +194,7 @@ def test_a_trial_that_crashes_its_worker_every_time_is_given_up(make_search, tmp
     assert len(first_attempts(study.trials)) == 1
 
 
+@pytest.mark.slow
 def test_a_dominated_trial_is_pruned_at_a_rung(make_search, tmp_path, journal, fake_trials):
     fake_trials(rungs=(2,), metrics=lambda params: (30 - params["a"], 1 - params["a"] / 100))
     trials = run_study(make_search(), tmp_path, journal, 8)
@@ -194,6 +205,7 @@ def test_a_dominated_trial_is_pruned_at_a_rung(make_search, tmp_path, journal, f
     assert all("better in every objective at step 2" in trial.user_attrs["reason"] for trial in pruned)
 
 
+@pytest.mark.slow
 def test_the_sampler_learns_of_violated_constraints_and_failed_trials(make_search, tmp_path, journal, fake_trials):
     search = make_search(constraints={"psnr_y": 29.9})
     fake_trials()

@@ -83,29 +83,28 @@ def normalized_weighted_sum(
         >>> normalized_weighted_sum(parse("L1 + lam*TV"), values, 0, {"lam": torch.tensor([1.0, 3.0])})
         tensor(2.2500)
     """
-    weights = weights_at(loss, step, knobs)
+    weights = weights_at(loss, step, knobs, count=len(next(iter(values.values()))))
     if not weights:
         return loss.weighted_sum(values, step=step, knobs=knobs)
-    count = len(next(iter(values.values())))
-    for name, weight in weights.items():
-        if isinstance(weight, Tensor) and weight.shape not in ((), (count,)):
-            raise ValueError(
-                f"The weight of '{name}' must be a number or one value per image, ({count},); "
-                f"a knob has shape {tuple(weight.shape)}."
-            )
     return torch.stack([weight * values[name] for name, weight in weights.items()]).sum(dim=0).mean()
 
 
-def weights_at(loss: Loss, step: int, knobs: Mapping[str, WeightValue] | None = None) -> dict[str, WeightValue]:
+def weights_at(
+    loss: Loss, step: int, knobs: Mapping[str, WeightValue] | None = None, *, count: int | None = None
+) -> dict[str, WeightValue]:
     """Return the weights of a step that are not 0; with knobs, over the sum of their magnitudes, per image.
 
     Args:
         loss: The loss.
         step: The training step.
         knobs: The knob values: numbers, or one value per image (N,); without knobs, the weights are those of the loss.
+        count: The number of images, to check the knobs' shapes; None does not check them.
 
     Returns:
         Numbers, or one value per image (N,), by the term's name.
+
+    Raises:
+        ValueError: A weight is neither a number nor one value per image.
 
     Example:
         >>> from lossmith import parse
@@ -114,6 +113,12 @@ def weights_at(loss: Loss, step: int, knobs: Mapping[str, WeightValue] | None = 
     """
     all_weights = {name: weight.value_at(step, knobs) for name, weight in zip(loss.names, loss.weights, strict=True)}
     weights = {name: weight for name, weight in all_weights.items() if isinstance(weight, Tensor) or weight != 0}
+    for name, weight in weights.items() if count is not None else ():
+        if isinstance(weight, Tensor) and weight.shape not in ((), (count,)):
+            raise ValueError(
+                f"The weight of '{name}' must be a number or one value per image, ({count},); "
+                f"a knob has shape {tuple(weight.shape)}."
+            )
     if not (knobs and weights):
         return weights
     magnitudes: list[WeightValue] = [w.abs() if isinstance(w, Tensor) else abs(w) for w in weights.values()]

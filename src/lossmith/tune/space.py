@@ -164,7 +164,7 @@ def substitute(formula: str, values: Mapping[str, Any]) -> str:
 
     Example:
         >>> substitute("L1 + a * perceptual('vgg19', layers)", {"a": 0.25, "layers": ["conv1_2", "conv3_4"]})
-        'L1 + 0.25 * perceptual(\\'vgg19\\', ["conv1_2", "conv3_4"])'
+        'L1 + 0.25 * perceptual(\'vgg19\', ["conv1_2", "conv3_4"])'
     """
     return NAME_OR_STRING.sub(
         lambda match: format_literal(values[match[0]]) if match[0] in values else match[0], formula
