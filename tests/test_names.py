@@ -80,7 +80,6 @@ def identifiers(tree: ast.AST) -> set[str]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", EVERYWHERE, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_no_retired_identifier_is_left(path):
     if path == Path(__file__):
