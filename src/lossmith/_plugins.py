@@ -21,7 +21,7 @@ Group = Literal["lossmith.losses", "lossmith.models", "lossmith.tasks"]
 
 @final
 class Plugins(Mapping[str, Any]):
-    """The objects of an entry-point group by name; those of lossmith come first, in the order of their declaration.
+    """The objects of an entry-point group by name; those of lossmith come first.
 
     Args:
         group: The name of the group.

@@ -30,7 +30,7 @@ class FeatureCache:
     """
 
     guard: "TermGuard | None" = None
-    """What stops non-finite gradients at the inputs; None lets all gradients pass."""
+    """The guard that stops non-finite gradients at the inputs; None lets all gradients pass."""
 
     def __init__(
         self,

@@ -80,7 +80,7 @@ def vqgan(*, width: int = 64, warmup: int = 0) -> Hybrid:
     of the gradient norms of L1 and LPIPS to that of the discriminator at the decoder's last layer (``--balance
     adaptive``). They add the discriminator after 250,000 steps, which is ``warmup=250_001``. The discriminator has
     spectral instead of batch normalisation, and a learning rate of 1e-4 instead of 4.5e-6 times the batch size. Their
-    quantiser applies beta to the other summand unless told ``legacy=False``, which is ``0.25 * VQCommitment(4.0)``.
+    quantiser applies beta to the other summand unless ``legacy=False``, which is ``0.25 * VQCommitment(4.0)``.
 
     References:
         | Taming Transformers for High-Resolution Image Synthesis (Esser et al., 2021)

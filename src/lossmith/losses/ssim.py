@@ -28,7 +28,7 @@ class SSIM(Distance):
 
     with moments under a Gaussian window, at every position where the window fits (Wang's "valid"), for each channel
     separately. The value lies in :math:`[0, 2]`. MONAI's loss is the same; kornia's, with ``padding="valid"``, is half;
-    piq downscales images above 256 px unless told not to.
+    piq downscales images above 256 px by default.
 
     References:
         | Image quality assessment: from error visibility to structural similarity (Wang et al., 2004)

@@ -93,7 +93,7 @@ class VQCommitment(Distance):
 
     on the inputs ``latents`` :math:`z`, the encoder's output, and ``codes`` :math:`e`, the selected entries of the
     codebook at each position, before the straight-through step, with their gradient. The mean is over all dimensions,
-    as in the authors' code. taming-transformers applies :math:`\beta` to the other summand unless told
+    as in the authors' code. taming-transformers applies :math:`\beta` to the other summand unless
     ``legacy=False``.
 
     References:

@@ -12,8 +12,9 @@ from lossmith.data import DegradedCrops, DegradedImages, ImageFolder, read_image
 from lossmith.style_transfer.command_options import StyleTransferOptions
 from lossmith.style_transfer.image_sizes import resize_longer_side
 from lossmith.style_transfer.loss import blend_images
-from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.base import Task
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.task_data import Batch
 
 __all__ = ["StyleTransfer"]
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from lossmith._plugins import Plugins
 from lossmith.tasks.autoencoding import Autoencoding
-from lossmith.tasks.base import Batch, EvaluationSet, Task, TaskData, TrainingSet
+from lossmith.tasks.base import Task
 from lossmith.tasks.inpainting import Inpainting
 from lossmith.tasks.options import TaskOptions, option
 from lossmith.tasks.paired import Paired
 from lossmith.tasks.restoration import Deblurring, Denoising, JPEGRepair, Restoration
 from lossmith.tasks.super_resolution import SuperResolution
+from lossmith.tasks.task_data import Batch, EvaluationSet, TaskData, TrainingSet
 
 __all__ = [
     "TASKS",

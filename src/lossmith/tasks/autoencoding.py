@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from lossmith._checks import check_choice
 from lossmith.data import DegradedCrops, DegradedImages, ImageFolder, crop_to_multiple, downsample, upsample
 from lossmith.models.autoencoder import DOWNSAMPLING_FACTORS, Autoencoder, LatentKind
-from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import AutoencodingOptions
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.task_data import Batch
 
 __all__ = ["Autoencoding"]
 

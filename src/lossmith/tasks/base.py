@@ -1,70 +1,32 @@
-"""The interface of a task: data, loss inputs, metrics and run-specific hooks."""
+"""The interface of a task: loss inputs, data, metrics and run-specific hooks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from lossmith.data import Example, ImageFiles, SkippedFile, decode_image, list_images
+from lossmith.data import ImageFiles, SkippedFile, decode_image, list_images
 from lossmith.data.example import MIN_SIZE
 from lossmith.data.image_files import check_image_size
 from lossmith.data.image_listing import hold_out_usable, summarize_skipped
 from lossmith.formula.loss import Loss
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.task_data import (
+    Batch,
+    EvaluationSet,
+    TaskData,
+    TrainingSet,
+    check_usable,
+    describe_rejected,
+    exclude_validation_images,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
-__all__ = ["Batch", "EvaluationSet", "Task", "TaskData", "TrainingSet"]
-
-Batch = Mapping[str, Tensor]
-
-
-class TrainingSet(Protocol):
-    """An endless sequence of training samples; sample k is a function of the seed and k alone."""
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return one sample, without a batch dimension."""
-
-    @property
-    def skipped(self) -> list[SkippedFile]:
-        """The files that could not be used so far."""
-
-
-class EvaluationSet(Protocol):
-    """A finite sequence of examples to evaluate on."""
-
-    def __iter__(self) -> Iterator[Example]:
-        """Yield each example: its name and a batch of one."""
-
-    def __len__(self) -> int:
-        """Return the number of examples, unusable ones included."""
-
-    @property
-    def skipped(self) -> list[SkippedFile]:
-        """The files that could not be used in the last iteration."""
-
-
-class TaskData(NamedTuple):
-    """The data of a run.
-
-    Args:
-        training_set: The training samples.
-        evaluation_set: The held-out examples; None without validation.
-        training_count: Number of training images or captions.
-        model_kwargs: Arguments of the network that depend on the data.
-        metadata: Plain values to save in the header of the weights; inference needs them.
-        message: A line to print when the run starts.
-    """
-
-    training_set: TrainingSet
-    evaluation_set: EvaluationSet | None
-    training_count: int
-    model_kwargs: Mapping[str, Any] = {}
-    metadata: Mapping[str, Any] = {}
-    message: str = ""
+__all__ = ["Task"]
 
 
 class Task(ABC):
@@ -298,26 +260,3 @@ class Task(ABC):
             group: Runs that were evaluated under one protocol, a :class:`lossmith.report.groups.Group`.
         """
         return []
-
-
-def check_usable(examples: EvaluationSet, images: str) -> None:
-    """Raise ValueError if none of the examples can be used."""
-    if next(iter(examples), None) is None:
-        raise ValueError(f"None of the images in {images!r} can be used for validation.")
-
-
-def describe_rejected(rejected: Sequence[SkippedFile]) -> list[str]:
-    """Return a line on the images that would be held out, but cannot be evaluated on."""
-    if not rejected:
-        return []
-    number = "1 image" if len(rejected) == 1 else f"{len(rejected)} images"
-    return [f"{number} cannot be held out; the first is {rejected[0].file!r}: {rejected[0].reason}."]
-
-
-def exclude_validation_images(images: ImageFiles, val: ImageFiles) -> tuple[ImageFiles, list[str]]:
-    """Return the training images that are no validation images, and a warning if no image would remain."""
-    remaining = images.exclude(val, "the image is a validation image")
-    if remaining:
-        return remaining, []
-    warning = "All training images are also validation images: the validation metrics do not measure other images."
-    return images, [warning]

@@ -10,9 +10,10 @@ from torch import Tensor
 from lossmith._checks import check_choice
 from lossmith.data import DegradedCrops, DegradedImages, ImageFolder
 from lossmith.data.masks import HoleShape, draw_mask
-from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import InpaintingOptions
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.task_data import Batch
 
 __all__ = ["Inpainting"]
 

@@ -13,9 +13,10 @@ from lossmith.data import ImageFiles, PairedCrops, PairedImages, PairMatcher, Sk
 from lossmith.data.example import MIN_SIZE
 from lossmith.data.image_listing import image_root
 from lossmith.data.paired import check_pair, read_pair
-from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import PairedOptions
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.task_data import Batch
 
 __all__ = ["Paired"]
 

@@ -21,9 +21,10 @@ from lossmith.data import (
     gaussian_kernel,
     motion_kernel,
 )
-from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import DeblurringOptions, DenoisingOptions, JPEGOptions
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.task_data import Batch
 
 __all__ = ["Deblurring", "Denoising", "JPEGRepair", "Restoration"]
 

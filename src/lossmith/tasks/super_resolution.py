@@ -19,10 +19,11 @@ from lossmith.data import (
     degrade_real_esrgan,
     upsample,
 )
-from lossmith.tasks.base import Batch, Task
+from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import SuperResolutionOptions
 from lossmith.tasks.options import TaskOptions
 from lossmith.tasks.restoration import NumberOrRange, check_range, draw_uniform
+from lossmith.tasks.task_data import Batch
 
 __all__ = ["SuperResolution"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lossmith.data import Example, SkippedFile
-from lossmith.tasks.base import TaskData
+from lossmith.tasks.task_data import TaskData
 from lossmith.text_to_image.captions.captioned_images import CaptionedImages
 from lossmith.text_to_image.captions.training_set import CaptionTrainingSet
 from lossmith.text_to_image.encoders import CaptionEmbeddings, load_text_encoder

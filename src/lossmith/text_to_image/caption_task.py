@@ -10,7 +10,8 @@ from lossmith.formula.loss import Loss
 from lossmith.models import Network
 from lossmith.report.groups import Group
 from lossmith.report.metric_info import MetricInfo
-from lossmith.tasks.base import Batch, EvaluationSet, Task, TaskData, TrainingSet
+from lossmith.tasks.base import Task
+from lossmith.tasks.task_data import Batch, EvaluationSet, TaskData, TrainingSet
 from lossmith.text_to_image.caption_data import CaptionData, HeldOutCaptions
 from lossmith.text_to_image.prepare_loss import prepare_text_to_image_loss
 from lossmith.text_to_image.report.guidance import guidance_section

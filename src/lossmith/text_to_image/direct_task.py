@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lossmith._checks import check_integer
-from lossmith.tasks.base import Batch
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.task_data import Batch
 from lossmith.text_to_image.caption_task import CaptionTask
 from lossmith.text_to_image.command_options import DirectTextToImageOptions
 from lossmith.text_to_image.encoders.embedding import TextEmbedding

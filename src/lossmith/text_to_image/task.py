@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lossmith._checks import check_choice, check_number
 from lossmith.noise_levels import output_from_x0, x0_from_output
-from lossmith.tasks.base import Batch
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.task_data import Batch
 from lossmith.text_to_image.caption_task import CaptionTask
 from lossmith.text_to_image.command_options import TextToImageOptions
 from lossmith.text_to_image.encoders.embedding import TextEmbedding
