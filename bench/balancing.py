@@ -21,7 +21,7 @@ from lossmith import parse
 from lossmith.balance import Share
 from lossmith.formula.weight import shares_to_weights
 from lossmith.models import build_network
-from lossmith.train.balancing import LossBalancer
+from lossmith.monitor.balancing import LossBalancer
 
 PERCEPTUAL = "perceptual('vgg19', 'conv5_4'{random})"
 STYLE = "style('vgg19', ['relu1_1', 'relu2_1', 'relu3_1', 'relu4_1']{random})"

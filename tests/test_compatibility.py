@@ -37,7 +37,7 @@ def read_lines(path):
 @pytest.mark.parametrize("name", TERMS)
 def test_a_run_resumes_with_the_steps_of_its_own_version(old, name):
     settings = Settings.read(old / name / "config.json")
-    assert train(replace(settings, steps=6), old / name, accelerator="cpu", workers=0) == 6
+    assert train(replace(settings, steps=6), old / name, device="cpu", workers=0) == 6
     lines, expected = read_lines(old / name / "log.jsonl"), read_lines(old / name / "continued_log.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     for line, before in zip(lines[4:], expected, strict=True):
@@ -48,7 +48,7 @@ def test_a_run_resumes_with_the_steps_of_its_own_version(old, name):
 
 def test_a_run_with_a_discriminator_resumes_its_metrics_under_the_new_key(old):
     run = old / "old_balanced_run"
-    train(replace(Settings.read(run / "config.json"), steps=6), run, accelerator="cpu", workers=0)
+    train(replace(Settings.read(run / "config.json"), steps=6), run, device="cpu", workers=0)
     before, after = read_lines(run / "continued_log.jsonl")[-1], read_lines(run / "log.jsonl")[-1]
     assert "critics" in before
     expected = current_log_line(before)["discriminators"]
@@ -61,7 +61,7 @@ def test_the_command_of_a_run_resumes_the_run(old):
     words = ["train", "super-resolution", "--images", "photos", "--val", "photos", "--scale", "2", "--steps", "5"]
     words += ["--loss", "L1 + lam*TV", "--knob", "lam=0.1:10", "--batch", "2", "--crop", "16", "--log-every", "1"]
     words += ["--val-every", "4", "--model-option", "channels=4", "--model-option", "blocks=1"]
-    assert main([*words, "--accelerator", "cpu", "--workers", "0", "--out", "old_run"]) == 0
+    assert main([*words, "--device", "cpu", "--workers", "0", "--out", "old_run"]) == 0
     assert [line["step"] for line in read_lines(old / "old_run" / "log.jsonl")] == [1, 2, 3, 4, 5]
 
 
@@ -99,7 +99,7 @@ def test_a_study_resumes_and_is_reported(old, capsys):
         database.executescript((study / "study.sql").read_text())
     database.close()
     (study / "study.sql").unlink()
-    tune(read_search(study / "study.json"), study, trials=3, hardware=Hardware("cpu", 1, 0))
+    tune(read_search(study / "study.json"), study, trials=3, hardware=Hardware("cpu", 0))
     results = [json.loads(file.read_text()) for file in study.glob("trials/*/result.json")]
     assert sorted(result["number"] for result in results) == [0, 1, 2]
     capsys.readouterr()

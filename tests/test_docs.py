@@ -119,7 +119,7 @@ def test_the_example_of_the_contributing_page_is_a_loss():
     exec(compile(block, "CONTRIBUTING.md", "exec"), names)
     example = doctest.DocTestParser().get_doctest(names["Welsch"].__doc__, names, "Welsch", None, None)
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
-    assert repr(names["Welsch"](0.25)) == "Welsch(c=0.25)"
+    assert repr(names["Welsch"](0.25)) == "Welsch(0.25)"
 
 
 @pytest.mark.parametrize("page", FRONT, ids=name_of)

@@ -14,10 +14,10 @@ OPTIONAL = {"torchvision", "lightning", "spandrel", "optuna", "diffusers", "tran
 OPTIONAL |= {"keras", "skimage", "tensorboard", "timm", "scipy", "pandas", "cv2", "typer", "rich"}
 
 IMPORT = """
-import json, sys, time, torch, warnings
+import json, sys, time, torch, warnings  # names are imported on first use: one of each module
 warnings.simplefilter("error")
 before, state, begun = set(sys.modules), torch.get_rng_state(), time.process_time()
-import lossmith
+from lossmith import *
 seconds = time.process_time() - begun  # CPU time, which other processes do not change
 print(json.dumps([seconds, sorted(set(sys.modules) - before), torch.equal(state, torch.get_rng_state())]))
 """

@@ -15,9 +15,11 @@ LAYERS = (
         "_files",
         "_filters",
         "_format",
+        "_lazy",
         "_plugins",
         "_repr",
         "citations",
+        "device",
         "distributed",
         "image",
         "noise_levels",
@@ -31,7 +33,7 @@ LAYERS = (
     ("formula",),
     ("losses", "balance"),
     ("parser",),
-    ("doctor",),
+    ("doctor", "monitor"),
     ("lossmith",),  # the package's face
     ("keras",),
     ("data", "models"),
@@ -79,8 +81,8 @@ def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
 
 
 def _has_face(package: str, name: str) -> bool:
-    """Whether a package's ``__init__`` imports the name, which then is not the module of that name."""
-    nodes = [n for n in ast.parse(FILES[package].read_text(encoding="utf-8")).body if isinstance(n, ast.ImportFrom)]
+    """Whether a package's ``__init__`` imports the name, also on first use, which then is not the module of that name."""
+    nodes = [n for n in ast.walk(ast.parse(FILES[package].read_text("utf-8"))) if isinstance(n, ast.ImportFrom)]
     return any(name in (alias.asname or alias.name for alias in node.names) for node in nodes)
 
 

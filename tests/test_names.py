@@ -14,8 +14,8 @@ REPOSITORY = Path(__file__).parents[1]
 SOURCES = sorted(ROOT.rglob("*.py"))
 EVERYWHERE = [*SOURCES, *(p for d in ("tests", "experiments", "bench") for p in (REPOSITORY / d).rglob("*.py"))]
 
-SAME_ON_PURPOSE = {"register"}
-"""The function that each command's file defines for the command line."""
+SAME_ON_PURPOSE = {"register", "lpips", "dists"}
+"""The function that each command's file defines for the command line; builders of losses, and metrics as functions."""
 
 RETIRED = {
     *("Looks", "Pull", "Guard", "Post", "Quarantine", "Meter", "Foreign", "MOODY", "Learner", "Patient", "Spoilt"),

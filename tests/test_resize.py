@@ -36,7 +36,7 @@ def test_low_resolution_images_of_the_benchmarks_are_reproduced_bit_by_bit(name,
     folder = assets / "images" / "benchmark" / name
     for file in sorted((folder / "HR").iterdir()):
         large, small = (from_pil(Image.open(f))[None] for f in (file, folder / "LRx4" / file.name))
-        assert torch.equal(downsample(crop_to_multiple(large, 4), 4, quantize=True), small), file.name
+        assert torch.equal(downsample(crop_to_multiple(large, 4), 4, levels=255), small), file.name
 
 
 @pytest.mark.parametrize("resize", [downsample, upsample])
@@ -66,7 +66,7 @@ def test_half_precision_and_autocast_lose_only_the_last_digits():
 
 
 def test_quantized_values_are_multiples_of_1_over_255():
-    small = downsample(noise(16, 16, torch.float32), 4, quantize=True)
+    small = downsample(noise(16, 16, torch.float32), 4, levels=255)
     assert torch.equal(small, quantize_8bit(small))
 
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 FIGURE = ROOT / "docs" / "images" / "layers.svg"
 PURPOSE = {
     "citations": "BibTeX of the papers",
+    "device": "devices by name",
     "distributed": "rank, all-reduce, gather",
     "image": "checks and conversion of image batches",
     "noise_levels": "diffusion schedules",

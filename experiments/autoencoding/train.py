@@ -60,7 +60,7 @@ def main() -> None:
         checkpoint_every=300,
         **RUNS[args.name],
     )
-    train(settings, args.out / args.name, accelerator="cpu", workers=0)
+    train(settings, args.out / args.name, device="cpu", workers=0)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ class Restorer:
     def degrade(self, clean: Tensor) -> Tensor:
         """Return the input of the restoration network."""
         if self.scale > 1:
-            return downsample(clean, self.scale, quantize=True)
+            return downsample(clean, self.scale, levels=255)
         noise = self.rng.standard_normal(tuple(clean.shape), dtype=np.float32)
         return clean + SIGMA * torch.from_numpy(noise)
 

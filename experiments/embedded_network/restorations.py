@@ -88,7 +88,7 @@ def restore_crops(crops: Tensor, weights: Path) -> Tensor:
         return load_file(weights / file)
 
     generator = torch.Generator().manual_seed(0)
-    small = downsample(crops, 4, quantize=True)
+    small = downsample(crops, 4, levels=255)
     imdn = run_imdn(load("sr_imdn_baseline_x4.safetensors"), small)
     srgan = run_srgan(load("sr_srgan_x4.safetensors"), small)
     compact = run_compact(load("sr_realesr_animevideov3_x4.safetensors"), small)

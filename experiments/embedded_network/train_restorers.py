@@ -162,7 +162,7 @@ class Arms:
 def degrade(task: str, clean: Tensor, seed: int) -> Tensor:
     """Return the input of the network."""
     if task == "super-resolution":
-        return downsample(clean, 4, quantize=True)
+        return downsample(clean, 4, levels=255)
     return clean + SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
 
 

@@ -73,7 +73,8 @@ def main() -> None:
         "trained": model.predict(low_resolution, verbose=0),
     }
     scores = {
-        name: round(psnr(to_channels_first(x).clip(0, 1), to_channels_first(truth)), 2) for name, x in images.items()
+        name: round(psnr(to_channels_first(x).clip(0, 1), to_channels_first(truth)).mean().item(), 2)
+        for name, x in images.items()
     }
     labels = {f"{name}\n{scores[name]} dB": to_channels_first(x)[0] for name, x in images.items()}
     with tempfile.TemporaryDirectory() as folder:

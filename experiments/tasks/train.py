@@ -53,7 +53,7 @@ def train_case(case: Case, loss: str, model: dict, images: Path, out: Path, step
         val_every=10**6,
         val_count=2,
     )
-    train(settings, out, accelerator="cpu", workers=0)
+    train(settings, out, device="cpu", workers=0)
     return out / "model.safetensors"
 
 

@@ -114,7 +114,7 @@ def train_arm(arm: str, seed: int, steps: int, folder: Path) -> None:
     start = time.process_time()
     is_shuffled = "shuffled" in arm
     with patch.object(caption_data, "CaptionEmbeddings", shuffled_embeddings) if is_shuffled else nullcontext():
-        if train(settings, folder, accelerator="cpu") < steps:
+        if train(settings, folder, device="cpu") < steps:
             raise SystemExit(f"The training of {folder} was stopped; rerun the command to resume.")
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cost = {"seconds": round(time.process_time() - start, 1), "megabytes": round(megabytes)}

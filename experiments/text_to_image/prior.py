@@ -72,7 +72,7 @@ def train_arm(arm: Arm, captions: str, val: str, steps: int, folder: Path) -> di
         **COMMON,
     )
     start = time.process_time()
-    train(settings, folder, accelerator="cpu")
+    train(settings, folder, device="cpu")
     return {"seconds": round(time.process_time() - start), "threads": torch.get_num_threads()}
 
 

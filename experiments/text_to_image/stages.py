@@ -96,7 +96,7 @@ def train_arm(arm: str, steps: int, data: Path, out: Path) -> float:
     """Train an arm and return the CPU seconds."""
     start = time.process_time()
     settings = Settings(images=str(data / "train"), val=str(data / "held"), steps=steps, **COMMON, **ARMS[arm])
-    if train(settings, out, accelerator="cpu", workers=0) < steps:
+    if train(settings, out, device="cpu", workers=0) < steps:
         raise SystemExit("The training was stopped; rerun the command to resume.")
     return time.process_time() - start
 
@@ -134,13 +134,13 @@ def evaluate(upscaled: Tensor, small: Tensor, references: References, *, has_tru
         has_truth: Whether `references.real` are the true large images of `small`.
     """
     metrics = oracle_accuracy(ShapesOracle(LARGE), upscaled, references.scenes)
-    metrics["psnr of its means to what it saw"] = psnr(downsample(upscaled), small)
+    metrics["psnr of its means to what it saw"] = psnr(downsample(upscaled), small).mean().item()
     features = [compute_image_features(images)[0] for images in (upscaled, references.others)]
     metrics["kid"] = kid(*features, subset_size=COUNT).value
     if has_truth:
         pairs = zip(upscaled, references.real, strict=True)
-        metrics["psnr"] = psnr(upscaled, references.real)
-        metrics["swd"] = float(np.mean([swd(a[None], b[None]) for a, b in pairs]))
+        metrics["psnr"] = psnr(upscaled, references.real).mean().item()
+        metrics["swd"] = float(np.mean([swd(a[None], b[None]).item() for a, b in pairs]))
     return metrics
 
 

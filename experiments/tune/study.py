@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 SIDE, VAL_COUNT = 256, 8
 FORMULA = "L1 + a*perceptual('vgg16', layer)"
 SMALL = ["--model-option", "channels=24", "--model-option", "blocks=4"]
-QUICK = ["--batch", "4", "--crop", "64", "--accelerator", "cpu", "--precision", "bf16-mixed"]
+QUICK = ["--batch", "4", "--crop", "64", "--device", "cpu", "--precision", "bf16-mixed"]
 
 
 def write_val_images(assets: Path, out: Path) -> Path:

@@ -78,7 +78,7 @@ def compute_metrics(images: Tensor, truth: Tensor) -> list[dict[str, float]]:
     """Compute PSNR on RGB and LPIPS on AlexNet of each image."""
     distances = parse("lpips").evaluate({"pred": images, "target": truth.expand_as(images)})["lpips"]
     return [
-        {"psnr": round(psnr(image[None], truth), 2), "lpips": round(value.item(), 3)}
+        {"psnr": round(psnr(image[None], truth).item(), 2), "lpips": round(value.item(), 3)}
         for image, value in zip(images, distances, strict=True)
     ]
 

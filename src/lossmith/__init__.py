@@ -19,35 +19,41 @@ The most common names are here; all losses are in :mod:`lossmith.losses` and all
 distance defines one method, ``measure(pred, target) -> (N,)``, see CONTRIBUTING.md.
 """
 
-from lossmith.backbone import Backbone
-from lossmith.balance.calibrate import calibrate
-from lossmith.doctor.examine import check
-from lossmith.formula.distance import Distance
-from lossmith.formula.loss import Hybrid, Loss
-from lossmith.formula.pinned import pinned
-from lossmith.formula.schedule import OffAfter, OnFrom, Piecewise, Ramp
-from lossmith.formula.snr_gate import Gate
-from lossmith.formula.tiled import tiled
-from lossmith.formula.weight import GradientShare, Knob, Weight
-from lossmith.lens import Features, Lens
-from lossmith.lenses import VGG, Downsample, Gram, MissingWeightsError, WrongWeightsError
-from lossmith.losses import (
-    L1,
-    L2,
-    MSSSIM,
-    SSIM,
-    TV,
-    Adversarial,
-    Charbonnier,
-    External,
-    Huber,
-    InfoNCE,
-    dists,
-    lpips,
-    perceptual,
-    style,
-)
-from lossmith.parser import ExpressionError, load, parse, save
+from typing import TYPE_CHECKING
+
+from lossmith._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from lossmith.backbone import Backbone
+    from lossmith.balance.calibrate import calibrate
+    from lossmith.doctor.examine import check
+    from lossmith.formula.distance import Distance
+    from lossmith.formula.loss import Hybrid, Loss
+    from lossmith.formula.pinned import pinned
+    from lossmith.formula.sampling import Every, Part, Window
+    from lossmith.formula.schedule import OffAfter, OnFrom, Piecewise, Ramp
+    from lossmith.formula.snr_gate import Gate
+    from lossmith.formula.tiled import tiled
+    from lossmith.formula.weight import GradientShare, Knob, Weight
+    from lossmith.lens import Features, Lens
+    from lossmith.lenses import VGG, Downsample, Gram, MissingWeightsError, WrongWeightsError
+    from lossmith.losses import (
+        L1,
+        L2,
+        MSSSIM,
+        SSIM,
+        TV,
+        Adversarial,
+        Charbonnier,
+        External,
+        Huber,
+        InfoNCE,
+        dists,
+        lpips,
+        perceptual,
+        style,
+    )
+    from lossmith.parser import ExpressionError, load, parse, register, save, unregister
 
 __version__ = "0.1.0"
 
@@ -63,6 +69,7 @@ __all__ = [
     "Charbonnier",
     "Distance",
     "Downsample",
+    "Every",
     "ExpressionError",
     "External",
     "Features",
@@ -78,9 +85,11 @@ __all__ = [
     "MissingWeightsError",
     "OffAfter",
     "OnFrom",
+    "Part",
     "Piecewise",
     "Ramp",
     "Weight",
+    "Window",
     "WrongWeightsError",
     "calibrate",
     "check",
@@ -90,7 +99,33 @@ __all__ = [
     "parse",
     "perceptual",
     "pinned",
+    "register",
     "save",
     "style",
     "tiled",
+    "unregister",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "backbone": "Backbone",
+        "balance.calibrate": "calibrate",
+        "doctor.examine": "check",
+        "formula.distance": "Distance",
+        "formula.loss": "Hybrid Loss",
+        "formula.pinned": "pinned",
+        "formula.sampling": "Every Part Window",
+        "formula.schedule": "OffAfter OnFrom Piecewise Ramp",
+        "formula.snr_gate": "Gate",
+        "formula.tiled": "tiled",
+        "formula.weight": "GradientShare Knob Weight",
+        "lens": "Features Lens",
+        "lenses": "VGG Downsample Gram MissingWeightsError WrongWeightsError",
+        "losses": "L1 L2 MSSSIM SSIM TV Adversarial Charbonnier External Huber InfoNCE dists lpips perceptual style",
+        "parser": "ExpressionError load parse register save unregister",
+        "engine": "",
+        "image": "",
+        "noise_levels": "",
+    },
+)

@@ -1,4 +1,6 @@
-"""The separable Gaussian filter. torch has none, and torchvision's always reflects the border.
+"""The separable Gaussian filter, and the root of the squares of a filter's outputs.
+
+torch has no Gaussian filter, and torchvision's always reflects the border.
 
 The kernel is computed at each call and is not a buffer, since half() of a parent module would round a buffer.
 """
@@ -7,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["gaussian_filter", "gaussian_taps"]
+__all__ = ["gaussian_filter", "gaussian_taps", "safe_sqrt"]
 
 
 def gaussian_taps(size: int, sigma: float, *, like: Tensor) -> Tensor:
@@ -46,3 +48,9 @@ def gaussian_filter(image: Tensor, size: int, sigma: float, *, pad: bool = False
     filtered = F.conv2d(padded, row, groups=channels)
     padded = F.pad(filtered, (0, 0, radius, radius), mode="replicate") if pad else filtered
     return F.conv2d(padded, row.transpose(2, 3), groups=channels)
+
+
+def safe_sqrt(squares: Tensor) -> Tensor:
+    """Return the square root, with gradient 0 at 0, where that of `sqrt` is infinite."""
+    is_nonzero = squares != 0
+    return torch.where(is_nonzero, squares, 1.0).sqrt() * is_nonzero

@@ -41,7 +41,11 @@ class Backbone(ABC):
 
     @abstractmethod
     def __call__(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Return the features (N, C, H, W) of RGB images (N, 3, H, W) in [0, 1] by layer, in float32 or float64."""
+        """Return the features (N, C, H, W) of images in [0, 1] by layer, in float32 or float64.
+
+        The images are RGB, (N, 3, H, W), or grey, (N, 1, H, W); the features of a grey image are those of the image
+        repeated three times.
+        """
 
     @abstractmethod
     def min_size(self, layers: Iterable[str]) -> int:
@@ -49,7 +53,10 @@ class Backbone(ABC):
 
     @abstractmethod
     def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
-        """Return the operations of one image's forward pass to these layers; a multiply-add counts as two."""
+        """Return the operations of one image's forward pass to these layers; a multiply-add counts as two.
+
+        A backbone with a cheaper pass for grey images takes ``channels=1`` besides.
+        """
 
     def geometry(self, height: int, width: int, layers: Iterable[str]) -> "FeatureGeometry | None":
         """Return how the features lie in an image; None if a feature can depend on the whole image."""
@@ -118,20 +125,26 @@ def clear_backbones() -> None:
     _create_backbone.cache_clear()
 
 
-def check_rgb(name: str, image: Tensor) -> None:
+def check_rgb(name: str, image: Tensor, *, grey: bool = False) -> None:
     """Raise ValueError unless images are RGB, (N, 3, H, W).
 
     Args:
         name: The network or lens that expects RGB images.
         image: The images.
+        grey: Whether grey images, (N, 1, H, W), are accepted too.
     """
     shape = tuple(image.shape)
-    if len(shape) == 4 and shape[1] == 3:
+    if len(shape) == 4 and (shape[1] == 3 or (grey and shape[1] == 1)):
         return
     if len(shape) == 4 and shape[1] == 1:
-        cure = "expand grey images with image.expand(-1, 3, -1, -1)"
-    elif shape[-1] == 3:
+        cure = "a grey image has no colours: remove the term, or repeat the band with a lens, ... @ Bands(1, 1, 1)"
+    elif len(shape) == 4 and shape[3] in (1, 3):
         cure = "move the channels with image.permute(0, 3, 1, 2)"
+    elif len(shape) == 4:
+        each = ', ... @ Bands("mean") or ... @ Bands("each")' if grey else ""
+        rgb = (3, 2, 1) if shape[1] > 2 else (1, 2, 1)
+        cure = f"say which bands are red, green and blue with a lens, such as ... @ Bands{rgb}{each}"
     else:
-        cure = "select or repeat channels"
-    raise ValueError(f"{name} expects RGB images (N, 3, H, W); got {shape}. To fix this, {cure}.")
+        cure = "pass a batch of images"
+    expected = "RGB images (N, 3, H, W)" + (" or grey images (N, 1, H, W)" if grey else "")
+    raise ValueError(f"{name} expects {expected}; got {shape}. To fix this, {cure}.")

@@ -10,6 +10,7 @@ __all__ = [
     "check_images",
     "from_pil",
     "pil_to_tensor",
+    "quantize",
     "quantize_8bit",
     "resize_mask",
     "rgb_to_luma",
@@ -59,7 +60,9 @@ def _grey_to_uint16(image: Image.Image) -> Tensor:
 
 
 def to_float(values: Tensor) -> Tensor:
-    """Convert uint8 or uint16 values to floats in [0, 1]."""
+    """Convert uint8 or uint16 values to floats in [0, 1]; floats are returned as they are."""
+    if values.is_floating_point():
+        return values
     return values.float() / (65535 if values.dtype == torch.uint16 else 255)
 
 
@@ -75,8 +78,13 @@ def from_pil(image: Image.Image) -> Tensor:
 
 def quantize_8bit(image: Tensor) -> Tensor:
     """Round an image to the nearest of 256 values in [0, 1], half up as MATLAB does."""
+    return quantize(image, 255)
+
+
+def quantize(image: Tensor, levels: int) -> Tensor:
+    """Round an image to the nearest multiple of 1 / `levels` in [0, 1], half up as MATLAB does."""
     # the small offset: a sum that is .5 in exact arithmetic can end slightly below
-    return torch.floor(image.clamp(0, 1) * 255 + (0.5 + 1e-6)) / 255
+    return torch.floor(image.clamp(0, 1) * levels + (0.5 + 1e-6)) / levels
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -16,18 +16,22 @@ import torch
 from torch import Tensor, nn
 
 from lossmith._checks import check_number
+from lossmith._repr import ReprFromArguments, format_literal
 from lossmith.backbone import Backbone
 
-__all__ = ["Chain", "Features", "Lens", "Maps", "at_least_float32", "autocast_disabled", "get_single_map"]
+__all__ = ["BandMode", "Chain", "Features", "Lens", "Maps", "at_least_float32", "autocast_disabled", "get_single_map"]
 
 Maps = dict[str, Tensor]
 Tiling = Literal["pointwise", "mean", "sum"] | None
+BandMode = Literal["each", "joint"]
+"""Whether a nonlinear function of an image takes each band by itself, or all bands of a pixel together."""
 
 
-class Lens(nn.Module, ABC):
+class Lens(ReprFromArguments, nn.Module, ABC):
     """A transform of the images that a distance compares.
 
-    A subclass defines :meth:`forward`, and a `repr` that is the lens's text in a formula.
+    A subclass defines :meth:`forward`. Its `repr`, the lens's text in a formula, is made from the arguments of the
+    constructor.
     """
 
     is_spatial: ClassVar[bool] = True
@@ -39,6 +43,16 @@ class Lens(nn.Module, ABC):
 
     citation_keys: ClassVar[tuple[str, ...]] = ()
     """The keys of the lens's sources in `lossmith.citations`."""
+
+    @property
+    def splits_channels(self) -> bool:
+        """Whether each channel becomes an image of its own; the values are then averaged over an image's channels."""
+        return False
+
+    @property
+    def min_channels(self) -> int:
+        """The least number of channels of the images."""
+        return 1
 
     @property
     def tiling(self) -> Tiling:
@@ -81,9 +95,6 @@ class Lens(nn.Module, ABC):
         if not isinstance(inner, Lens):
             return NotImplemented
         return Chain((*inner.stages, *self.stages))
-
-    @abstractmethod
-    def __repr__(self) -> str: ...
 
 
 @final
@@ -168,6 +179,9 @@ class Features(Lens, ABC):
         """Return this lens on the same network with other weights, see :meth:`Lens.with_weights`."""
         lens = copy.copy(self)
         lens.__dict__["backbone"] = self.backbone.with_weights(weights)
+        if (texts := self.__dict__.get("_argument_texts")) is not None:
+            rest = {name: text for name, text in texts.items() if name.lstrip("*") != "weights"}
+            lens.__dict__["_argument_texts"] = rest | ({} if weights is None else {"weights": format_literal(weights)})
         return lens
 
     def forward(self, maps: Maps) -> Maps:

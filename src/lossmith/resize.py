@@ -2,7 +2,7 @@
 
 The kernel is Keys's cubic with a = -1/2, widened for downsampling (anti-aliasing), with replicated borders. Pillow uses
 the same kernel; torch's `interpolate` uses a = -3/4 unless ``antialias=True``; both drop the taps
-beyond the border. ``downsample(..., quantize=True)`` reproduces the low-resolution images of Set5 and Set14 bit by
+beyond the border. ``downsample(..., levels=255)`` reproduces the low-resolution images of Set5 and Set14 bit by
 bit; recent MATLAB versions mirror the border, which changes the outermost two pixels.
 """
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.image import quantize_8bit
+from lossmith.image import quantize
 
 __all__ = ["crop_to_multiple", "downsample", "upsample"]
 
@@ -24,7 +24,7 @@ def crop_to_multiple(image: Tensor, scale: int) -> Tensor:
     return image[..., : height - height % scale, : width - width % scale]
 
 
-def downsample(image: Tensor, scale: int, *, quantize: bool = False) -> Tensor:
+def downsample(image: Tensor, scale: int, *, levels: int | None = None) -> Tensor:
     """Downsample an image by an integer factor, as MATLAB's imresize does.
 
     References:
@@ -33,7 +33,8 @@ def downsample(image: Tensor, scale: int, *, quantize: bool = False) -> Tensor:
     Args:
         image: (N, C, H, W) with H and W multiples of the scale; see :func:`crop_to_multiple`.
         scale: The factor.
-        quantize: Whether to round to 256 values as MATLAB does for 8-bit images: after the columns, and after the rows.
+        levels: Number of steps from 0 to 1 to which values are rounded, after the columns and after the rows, as MATLAB
+            does for integers: 255 for 8 bits. None rounds nothing.
 
     Returns:
         (N, C, H / scale, W / scale).
@@ -58,9 +59,9 @@ def downsample(image: Tensor, scale: int, *, quantize: bool = False) -> Tensor:
 
     def resize_columns(x: Tensor) -> Tensor:
         y = _filter_columns(x, kernel, pads, stride=scale)
-        return quantize_8bit(y) if quantize else y
+        return y if levels is None else quantize(y, levels)
 
-    work = image.double() if quantize else image  # rounding of .5 must not depend on the order of a sum
+    work = image if levels is None else image.double()  # rounding of .5 must not depend on the order of a sum
     return resize_columns(resize_columns(work).transpose(2, 3)).transpose(2, 3).to(image.dtype)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from lossmith.cli import main
 
 QUICK = ["--scale", "2", "--steps", "4", "--batch", "2", "--crop", "16", "--log-every", "2", "--workers", "0"]
-QUICK += ["--accelerator", "cpu", "--val-every", "2"]
+QUICK += ["--device", "cpu", "--val-every", "2"]
 SMALL = ["--model-option", "channels=4", "--model-option", "blocks=1"]
 
 

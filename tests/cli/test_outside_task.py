@@ -67,7 +67,7 @@ def test_the_help_lists_the_task_and_its_options(capsys, monkeypatch):
 def test_the_task_trains_with_its_options_and_evaluates(photos, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["--images", photos, "--val", photos, "--loss", "L1", "--steps", 1, "--batch", 1, "--density", 0.3]
-    command = ["train", "dehazing", *words, *SMALL, "--out", run, "--accelerator", "cpu", "--workers", 0]
+    command = ["train", "dehazing", *words, *SMALL, "--out", run, "--device", "cpu", "--workers", 0]
     assert main([str(word) for word in command]) == 0
     config = json.loads((run / "config.json").read_text())
     assert (config["task"], config["options"], config["lr"], config["crop"]) == ("dehazing", {"density": 0.3}, 2e-3, 16)

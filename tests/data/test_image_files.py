@@ -63,7 +63,7 @@ def test_a_file_instead_of_a_folder_raises_a_value_error(tmp_path):
 
 
 def test_an_empty_folder_raises_a_value_error_with_the_supported_formats(tmp_path):
-    with pytest.raises(ValueError, match=r"contains no images \(PNG, JPEG, WebP, BMP or TIFF\)"):
+    with pytest.raises(ValueError, match=r"contains no images \(PNG, JPEG, WebP, BMP, TIFF, .npy, EXR or DICOM\)"):
         list_images(tmp_path)
 
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from lossmith.data import DegradedImages, ImageFolder, PairedImages, PairMatcher, SuperResolutionPairs, list_images
-from lossmith.data.image_files import IMAGE_SUFFIXES
-from lossmith.data.image_listing import hold_out, resolve_files
+from lossmith.data.file_identity import resolve_files
+from lossmith.data.formats.files import PILLOW_SUFFIXES
+from lossmith.data.image_listing import hold_out
 from lossmith.tasks import Denoising
 
 FOLDERS = ("", "a", "a/deep", "b c", "日本", "é", "[red]", "50%", "x#?&", "HR", "frames")
@@ -117,4 +118,4 @@ def test_holding_out_files_keeps_their_names(layout):
     files = list_images(root).distinct()
     parts = hold_out(files, 2)
     assert sorted(part.name(file) for part in parts for file in part) == sorted(map(files.name, files))
-    assert {file.suffix.lower() for file in files} <= IMAGE_SUFFIXES
+    assert {file.suffix.lower() for file in files} <= PILLOW_SUFFIXES.keys()

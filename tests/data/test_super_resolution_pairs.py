@@ -16,7 +16,7 @@ def save_noise(path, height=64, width=80, seed=0):
 def test_the_low_resolution_images_of_a_benchmark_are_used(tmp_path):
     save_noise(tmp_path / "HR/a.png", 64, 80), save_noise(tmp_path / "LRx4/a.png", 16, 20, seed=9)
     (pair,) = SuperResolutionPairs(tmp_path, 4)
-    computed = downsample(pair.batch["target"], 4, quantize=True)
+    computed = downsample(pair.batch["target"], 4, levels=255)
     assert pair.name == "a.png" and pair.batch["input"].shape == (1, 3, 16, 20)
     assert not torch.equal(pair.batch["input"], computed)
 
@@ -37,7 +37,7 @@ def test_low_resolution_images_of_another_scale_are_computed(tmp_path):
     save_noise(tmp_path / "HR/a.png", 65, 82), save_noise(tmp_path / "LRx4/a.png", 16, 20)
     (pair,) = SuperResolutionPairs(tmp_path, 3)
     assert pair.batch["target"].shape == (1, 3, 63, 81)
-    assert_close(pair.batch["input"], downsample(pair.batch["target"], 3, quantize=True))
+    assert_close(pair.batch["input"], downsample(pair.batch["target"], 3, levels=255))
 
 
 def test_a_folder_of_images_gives_pairs_of_different_sizes(tmp_path):

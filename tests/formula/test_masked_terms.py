@@ -147,7 +147,7 @@ def test_a_mask_is_optional():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("L1 + TV", r"The term 'TV', TV\(\), takes no mask"),
+        ("L1 + FocalFrequency", r"The term 'FocalFrequency', FocalFrequency\(\), takes no mask"),
         ("fft_l1", "has the lens Fourier"),
     ],
 )

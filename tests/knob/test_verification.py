@@ -35,7 +35,7 @@ def run(images, tmp_path_factory):
         images=str(images), loss="L1 + lam*TV", knobs={"lam": (0.03, 3.0)}, steps=4, scale=2, batch=2, crop=16,
         val=str(images), val_count=1, model={"name": "edsr", "channels": 4, "blocks": 1},
     )  # fmt: skip
-    train(settings, out, accelerator="cpu", workers=0)
+    train(settings, out, device="cpu", workers=0)
     return out
 
 
@@ -162,7 +162,7 @@ def test_a_certificate_on_a_benchmark_has_the_published_networks_of_its_protocol
         images=str(images), loss="L1 + lam*TV", knobs={"lam": (0.03, 3.0)}, steps=1, scale=scale, batch=2, crop=16,
         val=str(images), val_count=1, model={"name": "edsr", "channels": 4, "blocks": 1},
     )  # fmt: skip
-    train(settings, tmp_path / "run", accelerator="cpu", workers=0)
+    train(settings, tmp_path / "run", device="cpu", workers=0)
     evaluated = SimpleNamespace(metrics={"psnr_y": 28.43, "lpips_alex": 0.3435})  # bicubic interpolation on Set5
     monkeypatch.setattr("lossmith.knob.evaluation_cache.evaluate_images", lambda *args, **kwargs: [evaluated])
     monkeypatch.setattr("lossmith.knob.verification.find_missing_metrics", lambda metrics: {})

@@ -104,7 +104,7 @@ def test_any_number_of_channels_is_supported():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Sobel("direction"), "Sobel part must be one of 'slopes', 'magnitude'; got 'direction'."),
+        (lambda: Sobel("direction"), "Sobel part must be one of 'slopes', 'magnitude', 'joint'; got 'direction'."),
         (lambda: Laplacian(5), "Laplacian neighbours must be one of 4, 8; got 5."),
     ],
 )

@@ -97,10 +97,6 @@ def test_dividing_by_the_caffe_unit_is_exact(image_pair, weight_file, tmp_path):
     ("image", "cure"),
     [
         (
-            torch.rand(1, 1, 32, 32),
-            r"got \(1, 1, 32, 32\)\. To fix this, expand grey images with image.expand\(-1, 3, -1, -1\)",
-        ),
-        (
             torch.rand(1, 32, 32, 3),
             r"got \(1, 32, 32, 3\)\. To fix this, move the channels with image.permute\(0, 3, 1, 2\)",
         ),
@@ -108,8 +104,8 @@ def test_dividing_by_the_caffe_unit_is_exact(image_pair, weight_file, tmp_path):
         (torch.rand(3, 32, 32), r"got \(3, 32, 32\)"),
     ],
 )
-def test_only_rgb_batches_are_accepted(image, cure):
-    with pytest.raises(ValueError, match=r"vgg16 expects RGB images \(N, 3, H, W\); " + cure):
+def test_only_rgb_and_grey_batches_are_accepted(image, cure):
+    with pytest.raises(ValueError, match=r"vgg16 expects RGB images \(N, 3, H, W\) or grey images \(N, 1, H, W\); " + cure):
         VGG("vgg16", "relu1_1", weights="random")({"pixels": image})
 
 

@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from lossmith.image import quantize_8bit
 from lossmith.losses import dists
 from lossmith.metrics import (
     DEFAULT_METRICS,
+    METRICS,
     compute_metrics,
     describe_protocol,
     find_missing_metrics,
@@ -31,7 +34,7 @@ def no_weights(monkeypatch):
     def raise_missing(*images):
         raise MissingWeightsError("No weights for alexnet were found.")
 
-    monkeypatch.setattr("lossmith.metrics.registry._loss_metric", lambda name: raise_missing)
+    monkeypatch.setattr("lossmith.metrics.network_metrics.network_loss", lambda key: raise_missing)
 
 
 def test_the_requested_metrics_are_returned_in_order(pair):
@@ -81,8 +84,13 @@ def test_every_metric_has_a_protocol():
     ("pred", "target", "message"),
     [
         (torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 36), "equal shape"),
-        (torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 32), r"\(1, 3, H, W\); got \(2, 3, 32, 32\)"),
-        (torch.zeros(1, 3, 32, 18), torch.zeros(1, 3, 32, 18), "at least 19 px for a border of 4 px; got 32x18"),
+        (torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 32), r"\(1, C, H, W\); got \(2, 3, 32, 32\)"),
+        (torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32), r"psnr needs .* \(N, 3, H, W\); got \(1, 4, 24, 24\)"),
+        (
+            torch.zeros(1, 3, 32, 18),
+            torch.zeros(1, 3, 32, 18),
+            "at least 19 px for a border of 4 px and psnr_y, .*; got 32x18",
+        ),
         (torch.full((1, 3, 32, 32), torch.nan), torch.zeros(1, 3, 32, 32), "NaN or infinite"),
     ],
 )
@@ -117,8 +125,35 @@ def test_metrics_that_share_a_backbone_with_the_loss_are_found(text, shared):
 
 
 def test_an_unknown_metric_raises_a_value_error_with_the_known_ones(pair):
-    with pytest.raises(ValueError, match=r"must be one of 'psnr_y', .*; got 'ssim'"):
+    with pytest.raises(ValueError, match="There is no metric 'ssim'; the metrics are psnr_y, psnr_rgb, ssim_y, "):
         compute_metrics(*pair, border=4, metrics=["ssim"])
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_is_best_for_the_target_itself(name, image_pair, assets, monkeypatch):
+    monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
+    pred, target = image_pair(1, 176)
+    of_pred, of_target = (compute_metrics(x, target, border=0, metrics=[name])[name] for x in (pred, target))
+    metric = METRICS[name]
+    assert metric.quality(of_target) > metric.quality(of_pred)
+    assert metric.ideal is None or of_target == pytest.approx(metric.ideal, abs=1e-6)
+
+
+def test_metrics_of_rgb_are_reported_as_missing_for_other_channels():
+    missing = find_missing_metrics(["psnr_y", "psnr_rgb", "dists"], channels=8)
+    assert missing == dict.fromkeys(("psnr_y", "dists"), "It needs RGB images; these have 8 channels.")
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_metrics_that_need_no_rgb_are_computed_for_any_channels(channels):
+    names = [metric.key for metric in METRICS.values() if not metric.needs_rgb]
+    pair = torch.rand(2, 1, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert list(compute_metrics(*pair, border=2, metrics=names)) == names
+
+
+def test_the_page_on_metrics_lists_every_metric():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == list(METRICS)
 
 
 @pytest.mark.slow

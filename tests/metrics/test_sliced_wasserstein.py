@@ -16,7 +16,7 @@ def test_the_distance_of_equal_images_is_zero():
 def test_the_distance_of_scaled_noise_is_proportional_to_the_amplitude_difference():
     image = noise()
     third, half = swd(image / 3, image), swd(image / 2, image)
-    assert third / half == pytest.approx((1 - 1 / 3) / (1 - 1 / 2), rel=1e-5)
+    assert (third / half).item() == pytest.approx((1 - 1 / 3) / (1 - 1 / 2), rel=1e-5)
 
 
 def test_noise_is_closer_to_other_noise_than_to_a_blurred_copy():
@@ -26,8 +26,8 @@ def test_noise_is_closer_to_other_noise_than_to_a_blurred_copy():
 
 def test_the_distance_is_symmetric_and_proportional_to_the_scale():
     x, y = noise(), noise(0.05, seed=1)
-    assert swd(x, y) == pytest.approx(swd(y, x), rel=1e-6)
-    assert swd(2 * x, 2 * y) == pytest.approx(2 * swd(x, y), rel=1e-5)
+    torch.testing.assert_close(swd(x, y), swd(y, x))
+    torch.testing.assert_close(swd(2 * x, 2 * y), 2 * swd(x, y), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("side", [14, 33])
@@ -38,7 +38,7 @@ def test_a_linear_ramp_has_no_detail_away_from_the_border(side):
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 13, 40), (2, 3, 20, 20), (1, 1, 20, 20)])
-def test_images_that_are_too_small_or_batched_raise_a_value_error(shape):
+@pytest.mark.parametrize("shape", [(1, 3, 13, 40), (1, 3, 40, 12)])
+def test_images_that_are_too_small_raise_a_value_error(shape):
     with pytest.raises(ValueError, match="sides of at least 14 px"):
         swd(torch.zeros(shape), torch.zeros(shape))

@@ -11,7 +11,7 @@ from lossmith.cli import main
 from lossmith.metrics import DEFAULT_METRICS
 from lossmith.models import EDSR, save_network
 from lossmith.style_transfer import StyleNetwork, StyleTransfer
-from lossmith.style_transfer.loss import FEEDFORWARD_LOSS
+from lossmith.style_transfer.command_options import FEEDFORWARD_LOSS
 
 FORMULA = 'L2.on(target="content") + 10 * (L2 @ Gram).on(target="style")'
 
@@ -135,7 +135,7 @@ def test_a_network_of_another_task_raises(files, capsys):
 def only_psnr(monkeypatch):
     """Validate without metrics by networks, whose weights take longer to load than two steps."""
     missing = {name: "is left out" for name in DEFAULT_METRICS if name != "psnr_y"}
-    monkeypatch.setattr("lossmith.train.validation.find_missing_metrics", lambda: missing)
+    monkeypatch.setattr("lossmith.train.validation.find_missing_metrics", lambda metrics: missing)
 
 
 @pytest.mark.usefixtures("only_psnr")

@@ -35,7 +35,7 @@ def run(folder, tmp_path):
         settings = {"task": "autoencoding", "scale": 1, "options": {"latent": latent}, "model": model, "batch": 2}
         settings |= {"crop": 32, "log_every": 1, "val_count": 1, "checkpoint_every": 2, "schedule": "constant"}
         settings |= {"images": str(folder), "loss": LOSSES[latent], "balance": "adaptive", **other}
-        train(Settings(**settings), tmp_path / name, accelerator="cpu", workers=0)
+        train(Settings(**settings), tmp_path / name, device="cpu", workers=0)
         return RunFolder(tmp_path / name)
 
     return make

@@ -13,7 +13,7 @@ from lossmith.report.folder import read_run
 from lossmith.report.images import collect_images
 from lossmith.tasks import Paired
 
-SMALL = ["--crop", 32, "--batch", 2, "--steps", 1, "--workers", 0, "--accelerator", "cpu", "--loss", "L1"]
+SMALL = ["--crop", 32, "--batch", 2, "--steps", 1, "--workers", 0, "--device", "cpu", "--loss", "L1"]
 SMALL += ["--model-option", "channels=4", "--model-option", "blocks=1"]
 LAYOUTS = {
     "nested with equal stems": ["1.png", "x/1.png", "y/1.png", "y/z/1.png", "y/1.jpg"],

@@ -1,8 +1,11 @@
 """Which files are which image: pairs, held-out images and validation images of the tasks."""
 
+import shutil
+
 import pytest
 import torch
 
+from lossmith.data.file_identity import find_copies
 from lossmith.image import to_pil
 from lossmith.tasks import Denoising, Paired, SuperResolution
 
@@ -129,10 +132,34 @@ def test_validation_images_inside_the_training_folder_are_not_trained_on(tmp_pat
 
 
 def test_links_to_validation_images_are_not_trained_on(tmp_path):
-    val = save_images(tmp_path / "val", ["2.png"])
+    val = save_images(tmp_path / "val", ["2.png"], seed=1)
     images = save_images(tmp_path / "images", ["0.png"])
     (tmp_path / "images/a.png").symlink_to("../val/2.png")
     assert trained_files(Denoising().load_data(images, val, val_count=16, **FEW)) == {"0.png"}
+
+
+def test_copies_of_validation_images_are_not_trained_on(tmp_path):
+    images = save_images(tmp_path / "images", ["0.png", "1.png", "2.png"])
+    val = save_images(tmp_path / "val", ["other.png"], seed=1)
+    shutil.copy(tmp_path / "images/1.png", tmp_path / "val/renamed.png")
+    data = Denoising().load_data(images, val, val_count=16, **FEW)
+    assert trained_files(data) == {"0.png", "2.png"}
+    assert f"Skipped {str(tmp_path / 'images/1.png')!r}: the image is a copy of a validation image." in data.message
+
+
+def test_copies_of_held_out_images_are_not_trained_on(tmp_path):
+    images = save_images(tmp_path, [f"{i}.png" for i in range(10)])
+    shutil.copy(tmp_path / "5.png", tmp_path / "x.png")
+    data = Denoising().load_data(images, None, val_count=16, **FEW)
+    assert loaded_names(data) == {"5.png"} and trained_files(data) == {f"{i}.png" for i in range(10)} - {"5.png"}
+
+
+def test_images_of_equal_size_and_beginning_are_no_copies(tmp_path):
+    for i, name in enumerate(("images/a.bin", "images/b.bin", "val/c.bin")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(2**17) + bytes([i % 2]))
+    images, val = ([*sorted((tmp_path / part).iterdir())] for part in ("images", "val"))
+    assert find_copies(images, val) == {images[0]: (val[0], False)}
 
 
 def test_links_of_one_image_are_on_one_side_of_the_split(tmp_path):

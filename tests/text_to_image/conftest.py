@@ -73,7 +73,7 @@ def run_training():
 
     def run(out, loss="imagen", steps=3, **more):
         settings = Settings(**{**COMMON, "loss": loss, "steps": steps, "checkpoint_every": 100, **more})
-        train(settings, out, console=Console(quiet=True), accelerator="cpu", workers=0)
+        train(settings, out, console=Console(quiet=True), device="cpu", workers=0)
         return load_network(out / "model.safetensors")[0].state_dict()
 
     return run

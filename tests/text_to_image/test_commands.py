@@ -33,7 +33,7 @@ def direct_run(images, tmp_path_factory):
     """The folder and the output of a run of the direct decoder."""
     out, printed = tmp_path_factory.mktemp("runs") / "direct", io.StringIO()
     settings = Settings(**COMMON, task="direct-text-to-image", images=str(images), loss="L1", model=DECODER)
-    train(settings, out, console=Console(file=printed, width=200), accelerator="cpu", workers=0)
+    train(settings, out, console=Console(file=printed, width=200), device="cpu", workers=0)
     return out, printed.getvalue()
 
 

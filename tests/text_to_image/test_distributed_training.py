@@ -79,7 +79,7 @@ def train_three_steps(rank=None):
 def run_process(settings, out):
     """Run the work of each process: a run of both together, and the steps with sharded weights."""
     CaptionTrainingSet.__getitem__ = get_item_with_noise
-    train(Settings(**json.loads(settings)), out, accelerator="cpu", devices=WORLD_SIZE, workers=0)
+    train(Settings(**json.loads(settings)), out, device="cpu", devices=WORLD_SIZE, workers=0)
     torch.save(train_three_steps(get_rank()), Path(out) / f"sharded_{get_rank()}.pt")
 
 

@@ -39,7 +39,7 @@ def run(photos, tmp_path):
 
     def make(name="run", workers=0, images=photos, **other) -> RunFolder:
         settings = Settings(**{**TINY, "images": str(images), **other})
-        train(settings, tmp_path / name, accelerator="cpu", workers=workers)
+        train(settings, tmp_path / name, device="cpu", workers=workers)
         return RunFolder(tmp_path / name)
 
     return make

@@ -33,7 +33,7 @@ def fork_training(settings: Settings, out: Path) -> int:
     if child := os.fork():
         return child
     with Path(os.devnull).open("w") as nowhere:
-        train(settings, out, console=Console(file=nowhere), accelerator="cpu", workers=0)
+        train(settings, out, console=Console(file=nowhere), device="cpu", workers=0)
     os._exit(0)
 
 

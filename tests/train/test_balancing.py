@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lossmith import L1, L2, TV, Distance, InfoNCE, Knob, OnFrom, parse
 from lossmith.balance import Fixed, GradNorm, Share, Uncertainty
 from lossmith.engine.nonfinite import NonFiniteGuard
-from lossmith.train.balancing import LossBalancer
+from lossmith.monitor.balancing import LossBalancer
 
 TIMEOUT = 120
 """Seconds after which two processes are considered stuck."""
@@ -275,7 +275,7 @@ def test_with_knobs_each_image_has_its_own_shares():
 def test_balancers_without_gradients_run_no_backward_pass(balance, monkeypatch):
     loss, model = (0.5 * L1() + 0.5 * L2()).double(), network()
     balancer = LossBalancer(balance, loss.names)
-    monkeypatch.setattr("lossmith.train.balancing.output_gradients", None)
+    monkeypatch.setattr("lossmith.monitor.balancing.output_gradients", None)
     scalar, values, _ = run_step(loss, balancer, model)
     weights = [0.5, 0.5] if isinstance(balance, Fixed) else [0.25 / float(v.detach().mean()) for v in values.values()]
     expected = sum(w * value.mean() for w, value in zip(weights, values.values(), strict=True))

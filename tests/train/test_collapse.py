@@ -91,7 +91,7 @@ def test_a_collapse_is_reported_on_the_console_in_the_log_and_in_the_report(phot
         model={"name": "edsr", "channels": 4, "blocks": 1},
     )
     out = io.StringIO()
-    assert train(settings, tmp_path, console=Console(file=out), accelerator="cpu", workers=0) == 24
+    assert train(settings, tmp_path, console=Console(file=out), device="cpu", workers=0) == 24
     assert out.getvalue().count("The discriminator of 'Adversarial' is always right") == 1
     assert sum("collapsed" in line for line in lines(RunFolder(tmp_path))) == 1
     write_report([tmp_path], tmp_path / "report.html")

@@ -8,7 +8,8 @@ from torch.testing import assert_close
 from lossmith import parse
 from lossmith.models import EDSR
 from lossmith.models.conditioned import ConditionedNetwork
-from lossmith.train.knob_sampling import KnobSampler, normalized_weighted_sum
+from lossmith.monitor.step_weights import normalized_weighted_sum
+from lossmith.train.knob_sampling import KnobSampler
 
 VALUES = {"L1": torch.tensor([0.1, 0.3]), "TV": torch.tensor([0.5, 0.7])}
 

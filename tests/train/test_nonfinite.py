@@ -8,8 +8,8 @@ from lossmith.engine.nonfinite import NonFiniteGuard
 from lossmith.models import build_network
 from lossmith.tasks import SuperResolution
 from lossmith.train import NonFiniteError, RunFolder, TrainingModule
-from lossmith.train.nonfinite_monitor import MAX_EMPTY_STEPS, MAX_TERM_STEPS, NonFiniteMonitor
-from lossmith.train.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
+from lossmith.monitor.nonfinite_monitor import MAX_EMPTY_STEPS, MAX_TERM_STEPS, NonFiniteMonitor
+from lossmith.monitor.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
 
 from .test_module import SyncCounter
 
@@ -256,9 +256,9 @@ def test_a_nonfinite_gradient_of_a_finite_value_is_named_and_the_run_continues()
     trainer = lightning.Trainer(max_steps=4, accelerator="cpu", enable_model_summary=False, **options)
     module.lr = 0.0  # so that the prediction of step 2 is what it was
     trainer.fit(module, torch.utils.data.DataLoader(pairs, batch_size=2))
-    module.read_terms()
-    assert module.nonfinite_report.totals["Root"] == 1
-    assert module.nonfinite_report.messages["Root"] == (
+    report = module.monitor.read().nonfinite
+    assert report.totals["Root"] == 1
+    assert report.messages["Root"] == (
         "The term 'Root' had a finite value, but a non-finite gradient, at step 2 (image 2 of the batch)"
     )
 
@@ -283,7 +283,7 @@ def test_a_nonfinite_term_on_another_device_is_reported():
 @pytest.mark.slow
 def test_a_finite_step_does_not_synchronize_with_the_device(run, monkeypatch):
     counter = SyncCounter()
-    for name in ("training_step", "on_after_backward", "on_before_optimizer_step"):
+    for name in ("training_step", "on_before_optimizer_step"):
         original = getattr(TrainingModule, name)
 
         def counted(self, *args, original=original):

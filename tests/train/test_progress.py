@@ -19,7 +19,7 @@ def output(photos, tmp_path):
     def make(name="run", images=photos, **other) -> str:
         file = StringIO()
         settings = Settings(**{**TINY, "images": str(images), **other})
-        train(settings, tmp_path / name, accelerator="cpu", workers=0, console=Console(file=file, width=300))
+        train(settings, tmp_path / name, device="cpu", workers=0, console=Console(file=file, width=300))
         return file.getvalue()
 
     return make

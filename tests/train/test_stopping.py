@@ -79,7 +79,7 @@ DEVICES = """
 import json, sys
 from lossmith.train import Settings
 from lossmith.train.trainer import train
-train(Settings(**json.loads(sys.argv[1])), sys.argv[2], accelerator="cpu", devices=2, workers=0)
+train(Settings(**json.loads(sys.argv[1])), sys.argv[2], device="cpu", devices=2, workers=0)
 """
 
 

@@ -42,7 +42,7 @@ def start_worker(search: Search, folder: Path, storage: str | None, *, pauses: b
     if pauses:
         pause_at_checkpoint()
     study = open_study(search, folder, storage=storage, heartbeat=HEARTBEAT)
-    hardware = Hardware("cpu", 1, 0)
+    hardware = Hardware("cpu", 0)
     run_trials(search, folder, study, trials=TRIALS, storage=storage, heartbeat=HEARTBEAT, hardware=hardware)
     os._exit(0)
 

@@ -11,7 +11,7 @@ from lossmith.tune.findings import read_findings
 
 FORMULA = "L1 + a*TV"
 QUICK = ["--range", "a=0.01:10", "--objectives", "psnr_y,ssim_y", "--steps", "3", "--trials", "2", "--uncalibrated"]
-QUICK += ["--scale", "2", "--batch", "2", "--crop", "16", "--accelerator", "cpu", "--model-option", "channels=4"]
+QUICK += ["--scale", "2", "--batch", "2", "--crop", "16", "--device", "cpu", "--model-option", "channels=4"]
 QUICK += ["--model-option", "blocks=1"]
 
 

@@ -66,6 +66,14 @@ PAPERS = {
         2016,
         "ECCV",
     ),
+    "kruse1993": (
+        "article",
+        "Kruse, F. A. and Lefkoff, A. B. and Boardman, J. W. and Heidebrecht, K. B. and Shapiro, A. T. and others",
+        "The Spectral Image Processing System (SIPS): interactive visualization and analysis of imaging spectrometer "
+        "data",
+        1993,
+        "Remote Sensing of Environment",
+    ),
     "ma2020": (
         "inproceedings",
         "Ma, Cheng and Rao, Yongming and Cheng, Yean and Chen, Ce and Lu, Jiwen and Zhou, Jie",

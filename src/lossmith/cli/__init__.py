@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from lossmith._plugin_files import load_plugin
 from lossmith.cli import (
     calibrate,
     demo,
@@ -15,6 +16,7 @@ from lossmith.cli import (
     inpaint,
     knob,
     models,
+    plugins,
     report,
     restore,
     sample,
@@ -52,6 +54,7 @@ for command in (
     explain,
     calibrate,
     doctor,
+    plugins,
 ):
     command.register(app)
 join_help_lines(app)
@@ -69,6 +72,12 @@ def print_version(asked: bool) -> None:
 @app.callback()
 def accept_options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; allowed at any position."),
+    plugin: str = typer.Option(
+        "",
+        metavar="FILE.py|MODULE",
+        help="Run this Python file or module first, which registers losses, lenses and networks of your own; allowed "
+        "at any position, and repeatable.",
+    ),
     version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=print_version),
 ) -> None:
     """Accept the options before the command."""
@@ -86,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     warnings.showwarning = print_warning  # type: ignore[assignment]  # the other arguments are unused
     try:
+        words = run_plugins(words)
         status = app(words, prog_name="lossmith", standalone_mode=False)
         if status == INTERRUPTED:
             raise KeyboardInterrupt
@@ -100,6 +110,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if text := format_error(error):
             print(f"lossmith: {text}", file=sys.stderr)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt | typer.Abort) else 2
+
+
+def run_plugins(words: Sequence[str]) -> list[str]:
+    """Run the plugins that a command line names, and return its other words.
+
+    Raises:
+        ValueError: A plugin cannot be run, or ``--plugin`` has no value.
+    """
+    rest: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word == "--plugin" or word.startswith("--plugin="):
+            source = word.partition("=")[2] or next(remaining, "")
+            if not source or source.startswith("-"):
+                raise ValueError("--plugin needs a Python file or a module, such as --plugin my_losses.py.")
+            load_plugin(source)
+        else:
+            rest.append(word)
+    return rest
 
 
 def format_error(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from lossmith._format import print_text
 from lossmith.cli.common_options import AsJson, Device, Scale
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from lossmith.tasks import SuperResolution, TrainingSet
@@ -66,8 +67,8 @@ def calibrate_formula(
         raise ValueError("calibrate needs --images FOLDER, or --captions for a text-to-image network.")
     from lossmith import parse
     from lossmith.balance import calibrate
-    from lossmith.cli.networks import resolve_device
     from lossmith.data import list_images
+    from lossmith.device import resolve_device
     from lossmith.tasks import SuperResolution
 
     loss, place = parse(formula), resolve_device(device)
@@ -101,7 +102,7 @@ def print_calibration(formula: str, report: Any, skipped: list[dict[str, str]]) 
     print_text(console, f"In units of equal gradient norms, as train --calibrate: {report.rescale()!r}")
 
 
-def load_upscaling(model: str, scale: int | None, device: str) -> tuple[Any, int]:
+def load_upscaling(model: str, scale: int | None, device: "torch.device") -> tuple[Any, int]:
     """Return a function that upscales images, and its factor; knobs are at their midpoints."""
     import math
     from functools import partial
@@ -119,7 +120,7 @@ def load_upscaling(model: str, scale: int | None, device: str) -> tuple[Any, int
 
 
 def calibration_inputs(
-    task: "SuperResolution", items: "TrainingSet", upscale: Any, batches: int, batch: int, device: str
+    task: "SuperResolution", items: "TrainingSet", upscale: Any, batches: int, batch: int, device: "torch.device"
 ) -> "Iterator[dict[str, Tensor]]":
     """Yield the loss inputs of some batches, with predictions that require gradients."""
     import torch

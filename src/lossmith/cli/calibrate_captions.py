@@ -14,9 +14,9 @@ def calibrate_on_captions(
     from rich.table import Table
 
     from lossmith import parse
-    from lossmith.cli.networks import resolve_device
     from lossmith.cli.sample import load_pipeline
     from lossmith.cli.tables import print_full_width
+    from lossmith.device import resolve_device
     from lossmith.text_to_image.gradients_by_noise_level import (
         format_gradient_rows,
         load_denoiser,

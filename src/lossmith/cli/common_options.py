@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "At", "Device", "Inputs", "InterpolateOutputs", "Scale"]
+__all__ = ["AsJson", "At", "Device", "Inputs", "InterpolateOutputs", "Metrics", "Scale"]
 
-Device = Annotated[str, typer.Option(help="Device: cpu, cuda, or auto (cuda if available).")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps or xpu.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Scale = Annotated[int | None, typer.Option(min=2, max=4, help="Upscaling factor \\[the checkpoint's; bicubic: 4].")]
 At = Annotated[
@@ -26,4 +26,12 @@ InterpolateOutputs = Annotated[
 Inputs = Annotated[
     str | None,
     typer.Option(help="Folder of the degraded images of --images, for a run of paired \\[those of its training]."),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Metrics, comma-separated or repeated: psnr_y, lpips_vgg, dists, swd, ...; docs/metrics.md lists them "
+        "\\[psnr_y,psnr_rgb,ssim_y,lpips_alex,texture].",
+        show_default=False,
+    ),
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lossmith.cli.common_options import At, Device, Inputs, InterpolateOutputs, Scale
+from lossmith.cli.common_options import At, Device, Inputs, InterpolateOutputs, Metrics, Scale
 from lossmith.cli.options_command import OptionsCommand
 
 __all__ = ["register"]
@@ -16,7 +16,7 @@ EPILOG = """Examples:
 
   lossmith evaluate runs/x4 --images Set5/
 
-  lossmith evaluate bicubic --scale 4 --images Set5/ --json
+  lossmith evaluate bicubic --scale 4 --images Set5/ --metric psnr_y,lpips_vgg,dists --json
 
   lossmith evaluate runs/shapes --captions shapes --guidance 1,2,3 --json"""
 
@@ -24,8 +24,9 @@ CAPTIONS = "Text-to-image networks"
 
 HELP = """Evaluate a network, or bicubic upsampling, on images: the mean of each metric and its value for each image.
 
-The metrics are PSNR and SSIM on Y, PSNR on RGB, LPIPS, DISTS and texture. The images are degraded as in the
-training of the network. In super-resolution a border as wide as the scale is excluded, as in the papers."""
+The default metrics are PSNR and SSIM on Y, PSNR on RGB, LPIPS and texture; --metric names others, such as DISTS. The
+images are degraded as in the training of the network. In super-resolution a border as wide as the scale is excluded, as
+in the papers."""
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +46,7 @@ class EvaluateOptions:
         Path | None, typer.Option(help="Folder of target images, or a folder with HR/ and LRx4/ in it.")
     ] = None
     inputs: Inputs = None
+    metric: Metrics = None
     scale: Scale = None
     at: At = None
     interpolate_outputs: InterpolateOutputs = False
@@ -90,6 +92,7 @@ class EvaluateOptions:
             self.interpolate_outputs,
             self.device,
             inputs=self.inputs,
+            metrics=self.metric,
         )
         if self.as_json:
             print(json.dumps(nonfinite_to_null(record), indent=2, allow_nan=False))
@@ -127,6 +130,7 @@ def evaluate_on_images(
     device: str,
     *,
     inputs: str | None = None,
+    metrics: list[str] | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of a network on a folder of images."""
     import sys
@@ -134,15 +138,17 @@ def evaluate_on_images(
     from functools import partial
 
     from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import load_evaluation_task, load_trained_network, resolve_device
-    from lossmith.metrics import DEFAULT_METRICS, describe_protocol, find_missing_metrics
+    from lossmith.cli.networks import load_evaluation_task, load_trained_network
+    from lossmith.device import resolve_device
+    from lossmith.metrics import DEFAULT_METRICS, describe_protocol, find_missing_metrics, parse_metrics
     from lossmith.tasks import Batch
     from lossmith.train.evaluation import evaluate_images, mean_metrics, metrics_by_image
 
+    requested = parse_metrics(metrics) if metrics else DEFAULT_METRICS
     model = None if network == "bicubic" else load_trained_network(network, scale)
     task = load_evaluation_task(network, model.scale if model else scale or 4, images, inputs)
-    examples, place, missing = task.evaluation_set(images), resolve_device(device), find_missing_metrics()
-    which = [metric for metric in DEFAULT_METRICS if metric not in missing]
+    examples, place, missing = task.evaluation_set(images), resolve_device(device), find_missing_metrics(requested)
+    which = [metric for metric in requested if metric not in missing]
     if model:
         model.to(place)
         model = interpolate_ends(model, network) if interpolate_outputs else model
@@ -203,4 +209,6 @@ def print_metrics(record: dict[str, Any]) -> None:
 
 def format_metric(name: str, value: float) -> str:
     """Return a metric with its significant digits."""
-    return f"{value:.{2 if name.startswith('psnr') else 4}f}"
+    from lossmith.metrics import METRICS
+
+    return f"{value:.{2 if METRICS[name].unit == 'dB' else 4}f}"

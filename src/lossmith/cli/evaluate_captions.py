@@ -25,8 +25,8 @@ def evaluate_on_captions(
 
     A run folder also keeps the metrics, as captions.json.
     """
-    from lossmith.cli.networks import resolve_device
     from lossmith.cli.sample import load_pipeline
+    from lossmith.device import resolve_device
     from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
     from lossmith.text_to_image.models.sampler import SamplerConfig
     from lossmith.text_to_image.run_evaluation import evaluate_run

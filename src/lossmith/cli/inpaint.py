@@ -31,10 +31,11 @@ def inpaint_image(
     """Fill a hole in an image; the pixels outside of the mask and the alpha channel stay identical in 8 bits."""
     import torch
 
-    from lossmith.cli.networks import load_trained_network, resolve_device
+    from lossmith.cli.networks import load_trained_network
     from lossmith.cli.output_images import attach_alpha, check_finite_output, load_image_with_alpha, select_alpha
     from lossmith.cli.restore import check_output_file, write_image
     from lossmith.data import read_image
+    from lossmith.device import resolve_device
     from lossmith.image import to_pil
 
     check_output_file(target, (image, mask), LOSSLESS_FORMATS)

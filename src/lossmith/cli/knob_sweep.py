@@ -12,8 +12,9 @@ from lossmith.cli.common_options import Device, Inputs, InterpolateOutputs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from lossmith.knob.slider_calibration import KnobSweep
-    from lossmith.metrics import MetricName
     from lossmith.models.conditioned import ConditionedNetwork
     from lossmith.models.output_interpolation import OutputInterpolation
     from lossmith.tasks import EvaluationSet, Task
@@ -45,7 +46,10 @@ def print_sweep(
     ] = None,
     interpolate_outputs: InterpolateOutputs = False,
     points: Annotated[int, typer.Option(min=2, help="Number of points from the low to the high end.")] = 21,
-    metric: Annotated[list[str] | None, typer.Option(help="Metric; may be repeated \\[all].")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Metrics, comma-separated or repeated \\[those of evaluate, dists and swd]."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Measure a knob from low to high, and calibrate its slider so that equal moves look equally large.
@@ -57,8 +61,8 @@ def print_sweep(
 
     from lossmith._files import write_text_atomically
     from lossmith.cli.knob_options import interpolate_ends, load_conditioned_network
-    from lossmith.cli.networks import resolve_device
     from lossmith.cli.tables import print_omissions
+    from lossmith.device import resolve_device
     from lossmith.metrics import describe_protocol, find_missing_metrics
 
     console, place = Console(highlight=False, soft_wrap=True), resolve_device(device)
@@ -98,18 +102,15 @@ def print_sweep(
         print_text(console, str(folder / name))
 
 
-def select_metrics(names: "Sequence[str] | None") -> "list[MetricName]":
-    """Return the metrics of the given names; all metrics by default, slow ones included.
+def select_metrics(names: "Sequence[str] | None") -> "list[str]":
+    """Return the metrics of the given names; the default metrics, DISTS and the patch distance by default.
 
     Raises:
         ValueError: A metric does not exist.
     """
-    from lossmith.metrics import DEFAULT_METRICS
+    from lossmith.metrics import DEFAULT_METRICS, parse_metrics
 
-    every: list[MetricName] = [*DEFAULT_METRICS, "dists", "swd"]
-    if unknown := [name for name in names or () if name not in every]:
-        raise ValueError(f"There is no metric {unknown[0]!r}; the metrics are {', '.join(every)}.")
-    return [name for name in every if name in names] if names else every
+    return parse_metrics(names) if names else [*DEFAULT_METRICS, "dists", "swd"]
 
 
 def evaluation_images(
@@ -126,6 +127,7 @@ def evaluation_images(
 
     settings = Settings.read(run / "config.json") if run else None
     task = build_task(settings) if settings else SuperResolution(model.scale)
+    task = task.with_pixels_of(run / "model.safetensors") if run else task
     if settings is None:
         if images is None:
             raise ValueError("A file of weights names no images; give --images, or the run of the weights.")
@@ -142,9 +144,9 @@ def measure_knob(
     model: "ConditionedNetwork | OutputInterpolation",
     task: "Task",
     examples: "EvaluationSet",
-    metrics: "Sequence[MetricName]",
+    metrics: "Sequence[str]",
     points: int,
-    device: str,
+    device: "torch.device",
 ) -> "KnobSweep":
     """Return the metrics at all points of the knob, with a progress bar."""
     from rich.console import Console
@@ -172,8 +174,8 @@ def draw_sweep(
     model: "ConditionedNetwork | OutputInterpolation",
     task: "Task",
     examples: "EvaluationSet",
-    metrics: "Sequence[MetricName]",
-    device: str,
+    metrics: "Sequence[str]",
+    device: "torch.device",
 ) -> None:
     """Write curve.png and strip.png."""
     from lossmith._files import write_atomically

@@ -72,8 +72,8 @@ class VerifyOptions:
         """Verify the knob, and print the certificate."""
         from rich.console import Console
 
-        from lossmith.cli.networks import resolve_device
         from lossmith.cli.tables import print_omissions
+        from lossmith.device import resolve_device
         from lossmith.knob.report.certificate import format_certificate
         from lossmith.knob.verification import DEFAULT_REALISM, check_realism_metrics, verify_knob
 

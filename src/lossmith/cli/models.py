@@ -46,14 +46,18 @@ def print_networks(as_json: AsJson = False) -> None:
 def list_networks() -> list[dict[str, Any]]:
     """Return each network: its name, a short description and its arguments."""
     import inspect
+    import warnings
 
     from lossmith.models.files import NETWORKS
     from lossmith.models.spandrel_model import SPANDREL_PREFIX, load_architectures
 
     rows = []
-    for name, network in NETWORKS.items():
+    networks, broken = NETWORKS.load_all()
+    for reason in broken.values():
+        warnings.warn(f"{reason} The other networks are listed.", stacklevel=2)
+    for name, network in networks.items():
         options = [p for p in inspect.signature(network).parameters if p != "scale"]
-        first = (inspect.getdoc(network) or "").split("\n")[0].rstrip(".")
+        first = inspect.cleandoc(network.__doc__ or "").split("\n")[0].rstrip(".")
         rows.append({"name": name, "description": first, "options": options})
     for name, network in sorted(load_architectures().items(), key=lambda pair: pair[0].lower()):
         parameters = inspect.signature(network).parameters.values()

@@ -1,4 +1,4 @@
-"""The network, the task and the device that a command line names."""
+"""The network and the task that a command line names."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from lossmith.models import Restorer
     from lossmith.tasks import Task
 
-__all__ = ["find_weights_file", "load_evaluation_task", "load_task", "load_trained_network", "resolve_device"]
+__all__ = ["find_weights_file", "load_evaluation_task", "load_task", "load_trained_network"]
 
 
 def load_trained_network(source: str | Path, scale: int | None = None) -> "Restorer":
@@ -63,7 +63,8 @@ def load_task(source: str | Path, scale: int) -> "Task":
     name = facts.get("task", SuperResolution.name)
     if name not in TASKS:
         raise ValueError(f"{str(source)!r} was trained for the task {name!r}; the tasks are {', '.join(TASKS)}.")
-    return TASKS[name](scale, **TASKS[name].current_options(facts.get("options", {})))
+    task = TASKS[name](scale, **TASKS[name].current_options(facts.get("options", {})))
+    return task.with_pixels_of(path / "model.safetensors" if path.is_dir() else path)
 
 
 def load_evaluation_task(source: str | Path, scale: int, images: str | Path, inputs: str | None) -> "Task":
@@ -88,17 +89,3 @@ def load_evaluation_task(source: str | Path, scale: int, images: str | Path, inp
         trained = {}
     folders = {"trained_on": trained.get("images"), "val": trained.get("val")} if "lossmith" in trained else {}
     return load_task(source, scale).for_images(images, inputs=inputs, **folders)
-
-
-def resolve_device(name: str) -> str:
-    """Return the device of a name; "auto" is a GPU if one is available.
-
-    Raises:
-        ValueError: The device is not available.
-    """
-    import torch
-
-    available = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("auto", "cpu", available):
-        raise ValueError(f"The device {name!r} is not available; use cpu{'' if available == 'cpu' else ' or cuda'}.")
-    return available if name == "auto" else name

@@ -46,9 +46,10 @@ def restore_images(
     Each image of a folder becomes a PNG of the same name in the same subfolder; unreadable images are listed.
     """
     from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import load_trained_network, resolve_device
+    from lossmith.cli.networks import load_trained_network
     from lossmith.cli.output_images import NonFiniteOutputError, check_finite_output
     from lossmith.data.image_files import read_image_with_alpha
+    from lossmith.device import resolve_device
     from lossmith.models import run_tiled
 
     pairs = plan_outputs(source, target)

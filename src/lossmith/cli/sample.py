@@ -86,8 +86,9 @@ class SampleOptions:
 
     def sample(self, count: int) -> "Tensor":
         """Return images (N, 3, S, S) of the prompts, equally many for each, upscaled by a second network if given."""
-        from lossmith.cli.networks import find_weights_file, resolve_device
+        from lossmith.cli.networks import find_weights_file
         from lossmith.cli.output_images import check_finite_output
+        from lossmith.device import resolve_device
         from lossmith.text_to_image.models.sampler import SamplerConfig
         from lossmith.text_to_image.pipeline import load_upscaler
 

@@ -105,7 +105,7 @@ class StyleOptions:
 
     def optimize(self) -> "tuple[Tensor, dict[str, Any]]":
         """Return the image of an optimization, and the facts of the optimization."""
-        from lossmith.cli.networks import resolve_device
+        from lossmith.device import resolve_device
         from lossmith.style_transfer.config import StyleTransferConfig
 
         if not self.styles:
@@ -138,8 +138,9 @@ class StyleOptions:
         """
         import torch
 
-        from lossmith.cli.networks import load_trained_network, resolve_device
+        from lossmith.cli.networks import load_trained_network
         from lossmith.cli.output_images import check_finite_output
+        from lossmith.device import resolve_device
         from lossmith.models.conditioned import ConditionedNetwork
         from lossmith.style_transfer.colour import replace_luma
         from lossmith.style_transfer.feedforward import StyleNetwork

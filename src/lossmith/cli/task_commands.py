@@ -1,5 +1,6 @@
 """Command groups with one command per task, whose options are the annotated fields of dataclasses."""
 
+import warnings
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields, make_dataclass
 from dataclasses import field as dataclass_field
@@ -9,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from lossmith.cli.options_command import OptionsCommand, join_help_lines
-from lossmith.tasks import TASKS
+from lossmith.tasks import TASKS, task_options
 from lossmith.tasks.options import option_annotations
 from lossmith.train.settings import DATA, MACHINE, NETWORK, OPTIMIZER, RUN, Settings
 
@@ -30,6 +31,18 @@ def task_group(build: Callable[[str], Any]) -> type[TyperGroup]:
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
             self.commands = dict.fromkeys(TASKS)  # type: ignore[assignment]  # the names, for suggestions
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            working, broken = [], dict(TASKS.refused)
+            for name in TASKS:
+                try:
+                    task_options(name)
+                    working.append(name)
+                except ValueError as error:
+                    broken.setdefault(name, str(error))
+            for reason in broken.values():
+                warnings.warn(f"{reason} The other tasks are listed.", stacklevel=2)
+            return working
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             return build(cmd_name) if cmd_name in TASKS else None
@@ -82,7 +95,7 @@ def build_command(name: str, options: type, *, help: str, epilog: str) -> Any:
 
 def task_settings(name: str, options: Any) -> dict[str, Any]:
     """Return the settings of a task's own options among those of a merged dataclass."""
-    kind, shared = TASKS[name].options, option_annotations(Settings)
+    kind, shared = task_options(name), option_annotations(Settings)
     settings = kind(**{field.name: getattr(options, field.name) for field in fields(kind)}).settings()
     own = {key: value for key, value in settings["options"].items() if key not in shared}
     return {**settings, "options": own}

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from lossmith._format import print_text
+from lossmith._plugin_files import load_plugin
 from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
-from lossmith.tasks import TASKS
+from lossmith.tasks import TASKS, task_options
 from lossmith.tasks.options import option, option_annotations
 from lossmith.train.settings import MACHINE, NETWORK, RUN, Settings
 
@@ -28,7 +29,9 @@ class NetworkOptions:
     model: Annotated[
         str | None,
         option(
-            "Network name (lossmith models lists them), or a checkpoint to fine-tune \\[the task's].", panel=NETWORK
+            "Network name (lossmith models lists them), MODULE:CLASS of your own, or a checkpoint to fine-tune "
+            "\\[the task's].",
+            panel=NETWORK,
         ),
     ] = None
     model_option: Annotated[
@@ -48,8 +51,10 @@ class RunOptions:
         list[str] | None,
         option("Training range of a knob, such as lam=0.03:30 with --calibrate; may be repeated.", panel=RUN),
     ] = None
-    accelerator: Annotated[str, option("Accelerator of Lightning: auto, cpu, gpu, ...", panel=MACHINE)] = "auto"
-    devices: Annotated[str, option("Number of devices, or auto.", panel=MACHINE)] = "1"
+    device: Annotated[str, option("auto, cpu, cuda, cuda:1 or mps.", panel=MACHINE, metavar="DEVICE")] = "auto"
+    devices: Annotated[
+        int, option("Number of processes, each with a device of its own.", panel=MACHINE, min=1)
+    ] = 1
     workers: Annotated[int | None, option("Data-loading processes \\[4 with a GPU, else 0].", panel=MACHINE, min=0)] = (
         None
     )
@@ -63,7 +68,7 @@ def register(app: typer.Typer) -> None:
 
 def build_train_command(name: str) -> Any:
     """Return the command that trains a network for a task."""
-    own = TASKS[name].options
+    own = task_options(name)
     lines = [f"  lossmith train {name} {words}" for words in own.examples]
     examples = ["Examples:" if len(lines) > 1 else "Example:", *lines] if lines else []
     options = merge_options(Settings, NetworkOptions, RunOptions, own, execute=partial(run_training, name))
@@ -84,7 +89,7 @@ def run_training(name: str, options: Any) -> None:
         settings,
         options.out,
         console=console,
-        accelerator=options.accelerator,
+        device=options.device,
         devices=options.devices,
         workers=options.workers,
     )
@@ -116,7 +121,12 @@ def network_arguments(name: str, options: NetworkOptions, of_task: dict[str, Any
         options: The options of the network.
         of_task: Arguments that the task decides; unused for a network that is named or loaded.
     """
+    from lossmith.models.spandrel_model import SPANDREL_PREFIX
+
     model = options.model
+    if model and ":" in model and not model.startswith(SPANDREL_PREFIX) and not Path(model).exists():
+        load_plugin(model.partition(":")[0])  # code that the user names, which may run
+        model = Path(model).name if ".py:" in model else model
     if options.init is not None:
         model = str(options.init / "model.safetensors" if options.init.is_dir() else options.init)
     given = dict(parse_argument(text) for text in options.model_option or [])

@@ -10,7 +10,7 @@ import typer
 from lossmith._format import print_text
 from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
 from lossmith.cli.train import NetworkOptions, network_arguments
-from lossmith.tasks import TASKS
+from lossmith.tasks import task_options
 from lossmith.tasks.options import option, option_annotations
 from lossmith.train.settings import DATA, MACHINE, OPTIMIZER, RUN, Schedule, Settings
 
@@ -80,9 +80,9 @@ class StudyOptions:
     schedule: Annotated[
         Schedule, option("Learning-rate schedule: constant, or cosine with --prune-at 1.", panel=OPTIMIZER)
     ] = "constant"
-    accelerator: Annotated[str, option("Accelerator of Lightning: auto, cpu, gpu, ...", panel=MACHINE)] = "auto"
+    device: Annotated[str, option("auto, cpu, cuda, cuda:1 or mps.", panel=MACHINE, metavar="DEVICE")] = "auto"
     workers: Annotated[
-        int, option("Worker processes on this machine; GPUs are assigned in turn.", panel=MACHINE, min=1)
+        int, option("Worker processes on this machine; accelerators are assigned in turn.", panel=MACHINE, min=1)
     ] = 1
     data_workers: Annotated[
         int | None, option("Data-loading processes of each worker \\[4 with a GPU, else 0].", panel=MACHINE, min=0)
@@ -106,8 +106,8 @@ def register(app: typer.Typer) -> None:
 
 def build_tune_command(name: str) -> Any:
     """Return the command that tunes a loss for a task."""
-    sources = Settings, NetworkOptions, TASKS[name].options, StudyOptions
-    options = merge_options(*sources, without=("calibrate", "val_every"), execute=partial(run_study, name))
+    sources = Settings, NetworkOptions, task_options(name), StudyOptions
+    options = merge_options(*sources, without=("calibrate", "val_every", "metrics"), execute=partial(run_study, name))
     return build_command(name, options, help=HELP, epilog=EPILOG)
 
 
@@ -125,7 +125,7 @@ def run_study(name: str, options: Any) -> None:
         tune(
             search,
             options.out,
-            hardware=Hardware(options.accelerator, 1, options.data_workers),
+            hardware=Hardware(options.device, options.data_workers),
             console=console,
             trials=options.trials,
             workers=options.workers,
@@ -161,7 +161,7 @@ def build_search(name: str, options: Any) -> "Search":
 def trial_settings(name: str, options: Any) -> dict[str, Any]:
     """Return the settings that all trials of a study share."""
     of_trial = {"loss", "images", "val", "steps", "lr"}
-    shared = option_annotations(Settings).keys() - of_trial - {"calibrate", "val_every", "checkpoint_every"}
+    shared = option_annotations(Settings).keys() - of_trial - {"calibrate", "val_every", "metrics", "checkpoint_every"}
     of_task = task_settings(name, options)
     model = network_arguments(name, options, of_task.get("model", {}))
     if options.init is not None or Path(model["name"]).is_file():

@@ -14,19 +14,23 @@ from lossmith.data.example import MIN_SIZE, Example
 from lossmith.data.image_files import SkippedFile, check_image_size, decode_image, raise_no_usable_images
 from lossmith.data.image_folder import ImageFolder
 from lossmith.data.image_listing import select_evenly
+from lossmith.data.missing import fill_missing
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.image import to_float
 from lossmith.resize import crop_to_multiple
 
 __all__ = ["Degradation", "DegradedCrops", "DegradedImages"]
 
 Degradation = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
-"""A function of a clean image (1, 3, H, W) in [0, 1] and a CPU generator; returns the network's input as ``"input"``
+"""A function of a clean image (1, C, H, W) in [0, 1] and a CPU generator; returns the network's input as ``"input"``
 and the parameters that were drawn, all with a batch dimension of 1."""
 
 
 @final
 class DegradedCrops(Dataset[dict[str, Tensor]]):
     """An endless sequence of random crops and their degraded versions: "target", "input" and the drawn parameters.
+
+    Samples without data are NaN in the target and filled in the input.
 
     Sample k, with its parameters and noise, is a function of the seed, k and the files alone. A run that resumes
     therefore continues the sequence exactly, with any number of workers.
@@ -48,7 +52,8 @@ class DegradedCrops(Dataset[dict[str, Tensor]]):
         symmetry = draw_flip_and_rotation(rng)
         crop = to_float(image[:, top : top + self.size, left : left + self.size])
         target = flip_and_rotate(crop, *symmetry)
-        degraded = self.degrade(target[None], torch_generator_from(rng))
+        clean = fill_missing(target) if image.is_floating_point() else target
+        degraded = self.degrade(clean[None], torch_generator_from(rng))
         return {name: tensor[0] for name, tensor in degraded.items()} | {"target": target}
 
     def source(self, index: int) -> str:
@@ -71,16 +76,23 @@ class DegradedImages:
         degrade: The degradation.
         multiple: Sides are cropped to multiples of this number of pixels.
         limit: Largest number of images, evenly spaced over the files. None uses all.
+        pixels: The samples of the files.
 
     Raises:
         ValueError: The folder does not exist or contains no image; during iteration, no image can be used.
     """
 
     def __init__(
-        self, images: str | Path | Sequence[Path], degrade: Degradation, *, multiple: int = 1, limit: int | None = None
+        self,
+        images: str | Path | Sequence[Path],
+        degrade: Degradation,
+        *,
+        multiple: int = 1,
+        limit: int | None = None,
+        pixels: PixelFormat = RGB_8BIT,
     ) -> None:
         self.files = select_evenly(images, limit)
-        self.degrade, self.multiple = degrade, multiple
+        self.degrade, self.multiple, self.pixels = degrade, multiple, pixels
         self.skipped: list[SkippedFile] = list(self.files.skipped)
 
     def __len__(self) -> int:
@@ -91,9 +103,9 @@ class DegradedImages:
         self.skipped = list(self.files.skipped)
         for index, file in enumerate(self.files):
             try:
-                target = crop_to_multiple(to_float(decode_image(file)), self.multiple)[None]
+                target = crop_to_multiple(to_float(decode_image(file, self.pixels)), self.multiple)[None]
                 check_image_size(target.shape[-2], target.shape[-1], MIN_SIZE)
-                degraded = self.degrade(target, torch_generator_from(np.random.default_rng([index])))
+                degraded = self.degrade(fill_missing(target), torch_generator_from(np.random.default_rng([index])))
                 yield Example(self.files.name(file), {**degraded, "target": target})
             except ValueError as error:
                 self.skipped.append(SkippedFile(str(file), str(error)))

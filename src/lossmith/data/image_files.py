@@ -1,31 +1,29 @@
 """Image files: decode them, with one list of reasons for those that cannot be used."""
 
-import io
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+import numpy as np
+import torch
 from torch import Tensor
 
-from lossmith.image import from_pil, pil_to_tensor, to_float
+from lossmith.data.formats.files import is_read_by_pillow, read_image_header, read_stored
+from lossmith.data.formats.pillow import GREY_MODES, open_image
+from lossmith.data.formats.stored import StoredImage, type_range
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.image import pil_to_tensor, to_float
 
 __all__ = [
     "SkippedFile",
     "check_image_size",
+    "compose_on_white",
     "decode_image",
-    "open_image",
     "raise_no_usable_images",
     "read_image",
     "read_image_size",
     "read_image_with_alpha",
 ]
-
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-"""The formats that Pillow may decode; Pillow passes others, such as EPS, to an external program."""
 
 
 class SkippedFile(NamedTuple):
@@ -35,14 +33,41 @@ class SkippedFile(NamedTuple):
     reason: str
 
 
-def decode_image(file: Path) -> Tensor:
-    """Return the stored values of an image file, (3, H, W), uint8 or uint16; see :func:`lossmith.image.pil_to_tensor`.
+def decode_image(file: Path, pixels: PixelFormat = RGB_8BIT) -> Tensor:
+    """Return the values of an image file.
+
+    Transparent images are composed on white. Grey is repeated for RGB.
+
+    Args:
+        file: The file.
+        pixels: The number of channels, and the range and transfer function of the values.
+
+    Returns:
+        (C, H, W): the stored values, uint8 or uint16, if their whole range is used; otherwise floats in [0, 1], with
+        NaN for samples without data. :func:`lossmith.image.to_float` converts both to floats in [0, 1].
 
     Raises:
-        ValueError: The file cannot be decoded; the message is the reason.
+        ValueError: The file cannot be decoded, or has another number of channels; the message is the reason.
     """
-    with open_image(file) as image:
-        return pil_to_tensor(image)
+    if pixels.keeps_samples and is_read_by_pillow(file):
+        with open_image(file) as image:
+            channels = 1 if pixels.channels == 1 and image.mode in GREY_MODES else 3
+            if image.mode != "F" and channels == pixels.channels:
+                return pil_to_tensor(image)[:channels].contiguous()
+    stored = compose_on_white(read_stored(file))
+    return pixels.stored_values(stored) if pixels.keeps(stored) else pixels.encode(stored).values
+
+
+def compose_on_white(image: StoredImage) -> StoredImage:
+    """Return an image without its alpha channel, composed on white: the largest value of integers, 1 of floats."""
+    if image.alpha is None:
+        return image
+    samples, alpha = image.samples.astype(np.float64), image.alpha.astype(np.float64)
+    ends = type_range(image.samples.dtype)
+    top = ends[1] if ends else 1.0
+    mixed = samples * (alpha / top) + top * (1 - alpha / top)
+    values = np.rint(mixed) if ends else mixed
+    return StoredImage(values.astype(image.samples.dtype), None, image.metadata)
 
 
 def read_image(file: Path, role: str = "") -> Tensor:
@@ -69,12 +94,12 @@ def read_image_with_alpha(file: Path) -> tuple[Tensor, Tensor | None]:
     Raises:
         ValueError: The file cannot be decoded; the message is the reason.
     """
-    with open_image(file) as image:
-        upright = ImageOps.exif_transpose(image)
-        if not upright.has_transparency_data:
-            return from_pil(upright), None
-        rgba = upright.convert("RGBA")
-        return from_pil(rgba.convert("RGB")), from_pil(rgba.getchannel("A"))[:1]
+    stored = read_stored(file)
+    alpha = None
+    if stored.alpha is not None:
+        top = (type_range(stored.alpha.dtype) or (0.0, 1.0))[1]
+        alpha = torch.from_numpy(stored.alpha.astype(np.float32) / np.float32(top))[None]
+    return RGB_8BIT.encode(stored).values, alpha
 
 
 def read_image_size(file: Path) -> tuple[int, int]:
@@ -83,11 +108,7 @@ def read_image_size(file: Path) -> tuple[int, int]:
     Raises:
         ValueError: The header cannot be read; the message is the reason.
     """
-    with open_image(file) as image:
-        # Pillow turns the size of a TIFF itself, and would decode a whole PNG to search for EXIF data after the pixels
-        has_header = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-        is_turned = has_header and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        return (image.width, image.height) if is_turned else (image.height, image.width)
+    return read_image_header(file)[:2]
 
 
 def check_image_size(height: int, width: int, minimum: int) -> None:
@@ -100,22 +121,3 @@ def raise_no_usable_images(count: int, skipped: Sequence[SkippedFile]) -> NoRetu
     """Raise the ValueError for `count` images of which none can be used."""
     first = f"; the first is {skipped[0].file!r}: {skipped[0].reason}" if skipped else ""
     raise ValueError(f"None of the {count} images can be used{first}.")
-
-
-@contextmanager
-def open_image(source: Path | bytes) -> Iterator[Image.Image]:
-    """Open an image file, or the content of one, with Pillow; every failure is a ValueError with a short reason."""
-    try:
-        if isinstance(source, Path) and source.is_dir():
-            raise ValueError("the folder cannot be read")
-        if not (source if isinstance(source, bytes) else source.stat().st_size):
-            raise ValueError("the file is empty")
-        opened = io.BytesIO(source) if isinstance(source, bytes) else source
-        # Pillow warns of unusual metadata, once for each image; the warnings would flood the log of a training
-        with warnings.catch_warnings(action="ignore"), Image.open(opened, formats=IMAGE_FORMATS) as image:
-            yield image
-    except UnidentifiedImageError as error:
-        raise ValueError("the content is not an image") from error
-    except Exception as error:  # Pillow's decoders raise many exception types on damaged files
-        strerror = getattr(error, "strerror", None)
-        raise ValueError(strerror.lower() if strerror else str(error) or type(error).__name__) from error

@@ -15,6 +15,7 @@ from lossmith.data.image_files import (
     raise_no_usable_images,
     read_image_size,
 )
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 
 __all__ = ["ImageFolder"]
 
@@ -30,14 +31,17 @@ class ImageFolder:
         files: The image files.
         min_size: Smallest side in pixels; smaller images are skipped.
         cache_bytes: Memory limit of decoded images in bytes, for all worker processes together.
+        pixels: The samples of the files.
 
     Raises:
         ValueError: None of the files can be used.
     """
 
-    def __init__(self, files: Iterable[Path], *, min_size: int = 1, cache_bytes: int = 2**30) -> None:
+    def __init__(
+        self, files: Iterable[Path], *, min_size: int = 1, cache_bytes: int = 2**30, pixels: PixelFormat = RGB_8BIT
+    ) -> None:
         self.files: list[Path] = []
-        self.cache_bytes, self.used_bytes = cache_bytes, 0
+        self.cache_bytes, self.used_bytes, self.pixels = cache_bytes, 0, pixels
         self._skipped: list[SkippedFile] = []
         self._cache: dict[int, Tensor] = {}
         for file in files:
@@ -55,7 +59,7 @@ class ImageFolder:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return the image at an index, or the next one that can be decoded, (3, H, W), uint8 or uint16.
+        """Return the image at an index, or the next one that can be decoded, (C, H, W); see :func:`decode_image`.
 
         Raises:
             ValueError: No image can be decoded.
@@ -75,7 +79,7 @@ class ImageFolder:
         found = list(self._skipped)
         for index in self._damaged.nonzero().flatten().tolist():
             try:
-                decode_image(self.files[index])  # a worker process shares only the mark, not the reason
+                decode_image(self.files[index], self.pixels)  # a worker process shares only the mark, not the reason
                 reason = "the file was temporarily unreadable"
             except ValueError as error:
                 reason = str(error)
@@ -92,7 +96,7 @@ class ImageFolder:
         if self._damaged[index]:
             return None
         try:
-            image = decode_image(self.files[index])
+            image = decode_image(self.files[index], self.pixels)
         except ValueError:
             self._damaged[index] = 1
             return None

@@ -5,7 +5,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lossmith.data.image_files import IMAGE_SUFFIXES, SkippedFile
+from lossmith.data.file_identity import find_copies, resolve_files
+from lossmith.data.formats.files import IMAGE_SUFFIXES, identify
+from lossmith.data.image_files import SkippedFile
 
 __all__ = [
     "ImageFiles",
@@ -13,7 +15,6 @@ __all__ = [
     "hold_out_usable",
     "image_root",
     "list_images",
-    "resolve_files",
     "select_evenly",
     "summarize_skipped",
     "walk_folders",
@@ -67,17 +68,27 @@ class ImageFiles(list[Path]):
         ]
         return ImageFiles((file for file in self if file in kept), self.root, [*self.skipped, *others])
 
-    def exclude(self, others: Iterable[Path], reason: str) -> "ImageFiles":
-        """Return the files that are not among others, compared by their resolved paths."""
-        excluded = set(resolve_files(others))
-        resolved = resolve_files(self)
-        kept = [file for file, path in zip(self, resolved, strict=True) if path not in excluded]
-        left_out = [SkippedFile(str(f), reason) for f, path in zip(self, resolved, strict=True) if path in excluded]
-        return ImageFiles(kept, self.root, [*self.skipped, *left_out])
+    def exclude(self, others: Iterable[Path], role: str, *, copies: bool = True) -> "ImageFiles":
+        """Return the files that are none of others and no copies of them, see :func:`find_copies`.
+
+        Args:
+            others: The files to leave out.
+            role: What they are, for the reasons, such as "a validation image".
+            copies: Whether to leave out files of equal content, too.
+        """
+        found = {file: each for file, each in find_copies(self, others).items() if copies or each[1]}
+        left_out = [
+            SkippedFile(str(file), f"the image is {role}" if is_same else f"the image is a copy of {role}")
+            for file, (_, is_same) in found.items()
+        ]
+        return ImageFiles((file for file in self if file not in found), self.root, [*self.skipped, *left_out])
 
 
 def list_images(folder: str | Path) -> ImageFiles:
-    """Return all image files (PNG, JPEG, WebP, BMP, TIFF) in a folder and its subfolders, sorted.
+    """Return all image files in a folder and its subfolders, sorted.
+
+    Images are PNG, JPEG, WebP, BMP, TIFF, OpenEXR and DICOM, the last one also without a suffix. NumPy arrays (.npy)
+    count only in a folder without other images, since they often hold features of the images beside them.
 
     Hidden files and folders are left out, and so are the folders of training runs and studies below the folder. If the
     folder has the subfolders ``HR`` and ``LR...``, as benchmarks with ``HR/`` and ``LRx4/`` do, only the images in
@@ -95,8 +106,12 @@ def list_images(folder: str | Path) -> ImageFiles:
         directory / name
         for directory, names in walk_folders(root, skipped)
         for name in names
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES
+        if _is_image(directory / name)
     ]
+    arrays = [file for file in found if file.suffix.lower() == ".npy"]
+    if 0 < len(arrays) < len(found):
+        found = [file for file in found if file.suffix.lower() != ".npy"]
+        skipped.append(SkippedFile(str(arrays[0]), f"{len(arrays)} arrays (.npy) beside images of other formats"))
     top = image_root(root)
     if top != root:
         others = [file for file in found if not file.relative_to(root).parts[0].startswith(("HR", "LR"))]
@@ -107,10 +122,17 @@ def list_images(folder: str | Path) -> ImageFiles:
     if not found:
         first = f" Left out: {skipped[0].file!r}: {skipped[0].reason}." if skipped else ""
         raise ValueError(
-            f"{str(folder)!r} contains no images (PNG, JPEG, WebP, BMP or TIFF). Add some, or give another folder."
-            + first
+            f"{str(folder)!r} contains no images (PNG, JPEG, WebP, BMP, TIFF, .npy, EXR or DICOM). Add some, or give "
+            "another folder." + first
         )
     return ImageFiles(sorted(found), top, skipped)
+
+
+def _is_image(file: Path) -> bool:
+    """Return whether a file counts as an image of its folder."""
+    suffix = file.suffix.lower()
+    has_no_suffix = not suffix or suffix[1:].isdigit()  # a UID such as 1.2.840.1 is a usual name of a DICOM file
+    return suffix in IMAGE_SUFFIXES or (has_no_suffix and identify(file) == "DICOM")
 
 
 def image_root(folder: str | Path) -> Path:
@@ -149,20 +171,6 @@ def walk_folders(root: Path, skipped: list[SkippedFile]) -> Iterator[tuple[Path,
             tops += [directory / name for name in visible if (directory / name).is_symlink()]
             folders[:] = visible
             yield directory, sorted(name for name in files if not name.startswith("."))
-
-
-def resolve_files(files: Iterable[Path]) -> list[str]:
-    """Return the resolved path of each file; links of one file have the same."""
-    folders: dict[Path, str] = {}
-
-    def resolve(file: Path) -> str:
-        if file.is_symlink():
-            return os.path.realpath(file)
-        if file.parent not in folders:
-            folders[file.parent] = os.path.realpath(file.parent)
-        return f"{folders[file.parent]}{os.sep}{file.name}"
-
-    return [resolve(file) for file in files]
 
 
 def hold_out(files: Sequence[Path], count: int) -> tuple[ImageFiles, ImageFiles]:

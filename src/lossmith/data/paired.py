@@ -19,7 +19,9 @@ from lossmith.data.image_files import (
     read_image_size,
 )
 from lossmith.data.image_listing import ImageFiles, list_images, select_evenly
+from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.data.super_resolution import check_crop_size
 from lossmith.image import to_float
 
@@ -38,12 +40,16 @@ class PairMatcher:
         scale: Size of a target divided by the size of its input.
         targets: Folder of the target images, to which the paths of targets are relative; None for the root of the
             targets that are matched.
+        pixels: The samples of inputs and targets.
 
     Raises:
         ValueError: The folder does not exist or contains no image.
     """
 
-    def __init__(self, inputs: str | Path, scale: int, *, targets: str | Path | None = None) -> None:
+    def __init__(
+        self, inputs: str | Path, scale: int, *, targets: str | Path | None = None, pixels: PixelFormat = RGB_8BIT
+    ) -> None:
+        self.pixels = pixels
         self.folder, self.scale = Path(inputs), scale
         self.inputs, self.targets = list_images(inputs), None if targets is None else Path(targets)
 
@@ -57,7 +63,7 @@ class PairMatcher:
         usable = []
         for target, low in pairs.items():
             try:
-                check_pair(target, low, self.scale, min_size=min_size)
+                check_pair(target, low, self.scale, min_size=min_size, pixels=self.pixels)
                 usable.append((target, low))
             except ValueError as error:
                 skipped.append(SkippedFile(str(target), str(error)))
@@ -78,7 +84,7 @@ class PairMatcher:
         listing, inputs = ImageFiles(targets, root), self.inputs
         outer, inner = root.resolve(), self.folder.resolve()
         if outer != inner and inner.is_relative_to(outer):
-            listing = listing.exclude(inputs, f"the image is an input, of {str(self.folder)!r}")
+            listing = listing.exclude(inputs, f"an input, of {str(self.folder)!r}", copies=False)
         elif outer != inner and outer.is_relative_to(inner):
             kept = (file for file in inputs if not file.resolve().is_relative_to(outer))
             inputs = ImageFiles(kept, self.folder)
@@ -86,7 +92,7 @@ class PairMatcher:
         return pairs, [*listing.skipped, *skipped]
 
 
-def check_pair(target: Path, low: Path, scale: int, *, min_size: int = 1) -> None:
+def check_pair(target: Path, low: Path, scale: int, *, min_size: int = 1, pixels: PixelFormat = RGB_8BIT) -> None:
     """Raise ValueError if the upright sizes of two files do not fit, or the target is smaller than `min_size` pixels.
 
     The sizes are those of the headers. If these do not fit, both files are decoded, since a header may lack the
@@ -95,17 +101,18 @@ def check_pair(target: Path, low: Path, scale: int, *, min_size: int = 1) -> Non
     try:
         _check_sizes(read_image_size(target), read_image_size(low), scale, min_size)
     except ValueError:
-        _check_sizes(tuple(decode_image(target).shape[1:]), tuple(decode_image(low).shape[1:]), scale, min_size)
+        sizes = (tuple(decode_image(each, pixels).shape[1:]) for each in (target, low))
+        _check_sizes(*sizes, scale, min_size)
 
 
-def read_pair(target: Path, low: Path, scale: int) -> tuple[Tensor, Tensor]:
-    """Return the stored values of a target and of its input.
+def read_pair(target: Path, low: Path, scale: int, pixels: PixelFormat = RGB_8BIT) -> tuple[Tensor, Tensor]:
+    """Return the values of a target and of its input, see :func:`decode_image`.
 
     Raises:
         ValueError: A file cannot be decoded, or the sizes do not fit; the message is the reason.
     """
     try:
-        images = decode_image(target), decode_image(low)
+        images = decode_image(target, pixels), decode_image(low, pixels)
     except ValueError as error:
         raise ValueError(f"the image or its input cannot be decoded: {error}") from error
     _check_sizes(tuple(images[0].shape[1:]), tuple(images[1].shape[1:]), scale, 1)
@@ -122,7 +129,7 @@ def _check_sizes(target: tuple[int, ...], low: tuple[int, ...], scale: int, min_
 
 @final
 class PairedCrops(Dataset[dict[str, Tensor]]):
-    """An endless sequence of random crops of pairs: ``{"input": (3, h, w), "target": (3, size, size)}``.
+    """An endless sequence of random crops of pairs: ``{"input": (C, h, w), "target": (C, size, size)}``.
 
     Sample k is a function of the seed, k and the files alone.
 
@@ -139,7 +146,7 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
     def __init__(self, targets: Sequence[Path], matcher: PairMatcher, size: int, *, seed: int = 0) -> None:
         check_crop_size(size, matcher.scale)
         self.pairs, self.unmatched = matcher.match(targets, min_size=size)
-        self.size, self.scale, self.seed = size, matcher.scale, seed
+        self.size, self.scale, self.seed, self.pixels = size, matcher.scale, seed, matcher.pixels
         # in shared memory, so that a worker process marks a damaged pair for all
         self._damaged = torch.zeros(len(self.pairs), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -153,7 +160,8 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
             "input": low[:, top : top + small, left : left + small],
             "target": target[:, top * self.scale :, left * self.scale :][:, : self.size, : self.size],
         }
-        return {name: to_float(flip_and_rotate(crop, *symmetry)) for name, crop in crops.items()}
+        crops = {name: to_float(flip_and_rotate(crop, *symmetry)) for name, crop in crops.items()}
+        return {**crops, "input": fill_missing(crops["input"])} if low.is_floating_point() else crops
 
     def source(self, index: int) -> str:
         """Return the path of the target file from which a crop is cut."""
@@ -167,7 +175,7 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
         for index in self._damaged.nonzero().flatten().tolist():
             try:
                 target, low = self.pairs[index]
-                read_pair(target, low, self.scale)  # a worker process shares only the mark, not the reason
+                read_pair(target, low, self.scale, self.pixels)  # a worker process shares only the mark, not the reason
                 reason = "the image or its input was temporarily unreadable"
             except ValueError as error:
                 reason = str(error)
@@ -182,7 +190,7 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
                 continue
             try:
                 target, low = self.pairs[candidate]
-                return read_pair(target, low, self.scale)
+                return read_pair(target, low, self.scale, self.pixels)
             except ValueError:
                 self._damaged[candidate] = 1
         raise ValueError(f"None of the {len(self.pairs)} pairs can be decoded; the first is {self.pairs[0][0]}.")
@@ -202,7 +210,7 @@ class PairedImages:
     """
 
     def __init__(self, targets: str | Path | Sequence[Path], matcher: PairMatcher, *, limit: int | None = None) -> None:
-        self.files, self.scale = select_evenly(targets, limit), matcher.scale
+        self.files, self.scale, self.pixels = select_evenly(targets, limit), matcher.scale, matcher.pixels
         self.pairs, unmatched = matcher.match(self.files, min_size=MIN_SIZE)
         self.unmatched = [*self.files.skipped, *unmatched]
         self.skipped: list[SkippedFile] = list(self.unmatched)
@@ -215,11 +223,11 @@ class PairedImages:
         self.skipped = list(self.unmatched)
         for file, low_file in self.pairs:
             try:
-                target, low = (to_float(image)[None] for image in read_pair(file, low_file, self.scale))
+                target, low = (to_float(image)[None] for image in read_pair(file, low_file, self.scale, self.pixels))
             except ValueError as error:
                 self.skipped.append(SkippedFile(str(file), str(error)))
                 continue
-            yield Example(self.files.name(file), {"input": low, "target": target})
+            yield Example(self.files.name(file), {"input": fill_missing(low), "target": target})
         damaged = self.skipped[len(self.unmatched) :]
         if len(damaged) == len(self.pairs):
             raise_no_usable_images(len(damaged), damaged)

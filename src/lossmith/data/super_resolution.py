@@ -19,7 +19,9 @@ from lossmith.data.image_files import (
 )
 from lossmith.data.image_folder import ImageFolder
 from lossmith.data.image_listing import list_images, select_evenly
+from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.image import to_float
 from lossmith.resize import crop_to_multiple, downsample
 
@@ -31,11 +33,12 @@ CROP_MARGIN = 2
 
 @final
 class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
-    """An endless sequence of random crops in two resolutions: ``{"input": (3, h, w), "target": (3, size, size)}``.
+    """An endless sequence of random crops in two resolutions: ``{"input": (C, h, w), "target": (C, size, size)}``.
 
     Sample k (image, position and one of the eight flips and rotations) is a function of the seed, k and the files
     alone. A run that resumes therefore continues the sequence exactly, with any number of workers. The low-resolution
-    crop is cut from the whole image downsampled by bicubic interpolation in 8 bits, so that it has no border effects.
+    crop is cut from the whole image downsampled by bicubic interpolation at the depth of the files, so that it has no
+    border effects.
 
     Args:
         images: The source images, each at least `size` pixels on its shorter side.
@@ -77,7 +80,7 @@ class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
         rows = slice((top - above) * scale, (top + small + CROP_MARGIN) * scale)
         columns = slice((left - before) * scale, (left + small + CROP_MARGIN) * scale)
         region = to_float(image[:, rows, columns])
-        low = downsample(region[None], scale, quantize=True)[0]
+        low = downsample(fill_missing(region)[None], scale, levels=self.images.pixels.levels)[0]
         low = low[:, above : above + small, before : before + small]
         target = region[:, above * scale :, before * scale :][:, : self.size, : self.size]
         return target, low
@@ -90,19 +93,27 @@ class SuperResolutionPairs:
     If the folder has the subfolder ``HR`` and beside it ``LRx4`` (for scale 4; files with the same relative path, or
     with "x4" at its end as in DIV2K), the low-resolution images are read from ``LRx4``, as benchmarks provide them.
     Otherwise the high-resolution image is cropped to a multiple of the scale and downsampled by MATLAB's bicubic
-    interpolation in 8 bits. Images may differ in size; unusable ones are skipped and listed.
+    interpolation at the depth of the files. Images may differ in size; unusable ones are skipped and listed.
 
     Args:
         images: A folder, or files.
         scale: The scale factor.
         limit: Largest number of pairs, evenly spaced over the files. None uses all.
+        pixels: The samples of the files.
 
     Raises:
         ValueError: The folder does not exist or contains no image; during iteration, no image can be used.
     """
 
-    def __init__(self, images: str | Path | Sequence[Path], scale: int, *, limit: int | None = None) -> None:
-        self.files, self.scale = select_evenly(images, limit), scale
+    def __init__(
+        self,
+        images: str | Path | Sequence[Path],
+        scale: int,
+        *,
+        limit: int | None = None,
+        pixels: PixelFormat = RGB_8BIT,
+    ) -> None:
+        self.files, self.scale, self.pixels = select_evenly(images, limit), scale, pixels
         self.skipped: list[SkippedFile] = list(self.files.skipped)
         self.low_resolution: dict[Path, Path] | None = None
         folder = Path(images) if isinstance(images, str | Path) else None
@@ -126,12 +137,12 @@ class SuperResolutionPairs:
 
     def _read_pair(self, file: Path) -> dict[str, Tensor]:
         check_image_size(*read_image_size(file), MIN_SIZE)
-        target = crop_to_multiple(to_float(decode_image(file)), self.scale)[None]
+        target = crop_to_multiple(to_float(decode_image(file, self.pixels)), self.scale)[None]
         if self.low_resolution is None:
-            return {"input": downsample(target, self.scale, quantize=True), "target": target}
+            return {"input": downsample(fill_missing(target), self.scale, levels=self.pixels.levels), "target": target}
         if file not in self.low_resolution:
             raise ValueError(f"LRx{self.scale} has no image of this name")
-        image = to_float(decode_image(self.low_resolution[file]))[None]
+        image = fill_missing(to_float(decode_image(self.low_resolution[file], self.pixels))[None])
         if (image.shape[-2] * self.scale, image.shape[-1] * self.scale) != target.shape[-2:]:
             raise ValueError(
                 f"the low-resolution image has {image.shape[-1]}x{image.shape[-2]} px, which is not "

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from lossmith import losses
-from lossmith._plugins import Plugins
 from lossmith.doctor.edge_cases import EDGE_CASES
 from lossmith.doctor.example_inputs import Inputs, make_inputs, with_untrained_networks
 from lossmith.formula.loss import Hybrid, Loss
+from lossmith.lens import Lens
 from lossmith.parser import parse
+from lossmith.parser.vocabulary import FORMULA_PLUGINS
 
 __all__ = ["EdgeCaseTable", "Outcome", "TableCell", "public_losses"]
 
@@ -83,7 +84,9 @@ class EdgeCaseTable:
 
 
 def public_losses(*, trained: bool = False) -> tuple[dict[str, Loss], dict[str, str]]:
-    """Build an example of every loss and recipe that a formula can name, including those of installed packages.
+    """Build an example of every loss and recipe that a formula can name, and of the lenses of other packages behind L1.
+
+    Names of installed packages and registered ones are included.
 
     Args:
         trained: Whether networks have their weights; untrained ones need no file and are the same everywhere.
@@ -92,11 +95,12 @@ def public_losses(*, trained: bool = False) -> tuple[dict[str, Loss], dict[str, 
         The losses by name, and the reasons why others could not be built.
     """
     built: dict[str, Loss] = {}
-    skipped: dict[str, str] = {}
-    known: dict[str, Any] = {name: getattr(losses, name) for name in losses.__all__} | dict(Plugins("lossmith.losses"))
+    plugins, skipped = FORMULA_PLUGINS.load_all()
+    known: dict[str, Any] = {name: getattr(losses, name) for name in losses.__all__} | plugins
     for name, factory in known.items():
+        is_lens = isinstance(factory, type) and issubclass(factory, Lens)
         try:
-            loss = parse(getattr(factory, "example_formula", None) or name)
+            loss = parse(getattr(factory, "example_formula", None) or (f"L1 @ {name}" if is_lens else name))
             if not trained:
                 loss, _ = with_untrained_networks(loss, replace_all=True)
             assert loss.weight_hashes is not None  # raises if a weight file of a head or network is missing

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lossmith.device import fork_rng
 from lossmith.doctor import balance_checks, call_checks, gradient_checks, module_checks, value_checks
 from lossmith.doctor.example_inputs import (
     Inputs,
@@ -59,8 +60,7 @@ def check(
     if shape is not None and (len(shape) != 4 or min(shape) < 1):
         raise ValueError(f"check needs the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
     device = next(iter(inputs.values())).device if inputs else torch.device("cpu")
-    devices = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.inference_mode(False), warnings.catch_warnings():
+    with fork_rng(device), torch.inference_mode(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         findings = list(_examine(loss, inputs, shape))
     return DoctorReport.from_findings(repr(loss), findings)

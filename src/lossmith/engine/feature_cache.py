@@ -3,11 +3,13 @@
 A :class:`FeatureCache` lives for one step, so that no entry can become stale.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, final
 
 from torch import Tensor
 
+from lossmith.engine.batch_subset import BatchSubset
 from lossmith.lens import Features, Lens, Maps, at_least_float32, autocast_disabled, get_single_map
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class FeatureCache:
         precomputed: Maps of constant inputs from an earlier step, with the keys of :attr:`maps`.
     """
 
+    whole: "FeatureCache | None" = None
+    """The cache of the whole batch, if this one is of a part of it."""
+    subset: BatchSubset
+    """The part of the batch, if there is a cache of the whole batch."""
     guard: "TermGuard | None" = None
     """The guard that stops non-finite gradients at the inputs; None lets all gradients pass."""
 
@@ -46,9 +52,30 @@ class FeatureCache:
 
     def with_guard(self, guard: "TermGuard") -> "FeatureCache":
         """Return a cache for one term that shares all maps with this one, and stops non-finite gradients."""
-        guarded = FeatureCache(self.inputs, self.required_layers, self.precomputed)
-        guarded.maps, guarded.guard = self.maps, guard
+        guarded = copy.copy(self)
+        guarded.guard = guard
         return guarded
+
+    def restrict_layers(self, layers: Mapping[tuple[str, str], Sequence[str]]) -> None:
+        """Compute from here on only the required layers that are among these layers."""
+        self.required_layers = {
+            key: tuple(layer for layer in required if layer in layers[key])
+            for key, required in self.required_layers.items()
+            if key in layers
+        }
+
+    def for_subset(
+        self, subset: BatchSubset, required_layers: Mapping[tuple[str, str], Sequence[str]]
+    ) -> "FeatureCache":
+        """Return a cache for a part of the batch, which uses maps of the whole batch where this cache has them.
+
+        Args:
+            subset: The part of the batch.
+            required_layers: The layers to compute for the part.
+        """
+        part = FeatureCache({name: subset.select(each) for name, each in self.inputs.items()}, required_layers)
+        part.whole, part.subset = self, subset
+        return part
 
     def __call__(self, name: str, path: LensPath, *, detached: bool) -> Maps:
         """Return an input's maps at the end of a path of lenses; compute what is not cached.
@@ -60,14 +87,13 @@ class FeatureCache:
         """
         if (precomputed := self.get_precomputed(name, path, detached=detached)) is not None:
             return precomputed
-        image = self.inputs[name].detach() if detached else self.inputs[name]
-        if self.guard is not None:
-            image = self.guard(name, path[0][0] if path else "", image)
-        maps = {"pixels": image}
+        maps = {"pixels": self._get_image(name, path, detached=detached)}
         for text, lens in path:
             key = (name, detached, text)
             if key not in self.maps:
-                if isinstance(lens, Features):
+                if (found := self._select_from_whole(key, path)) is not None:
+                    self.maps[key] = found
+                elif isinstance(lens, Features):
                     self.maps[key] = lens.backbone(get_single_map(lens, maps), self.required_layers[name, text])
                 else:
                     self.maps[key] = apply_lens(lens, maps)
@@ -76,8 +102,34 @@ class FeatureCache:
                 maps = {layer: maps[layer] for layer in lens.layers}
         return maps
 
+    def _get_image(self, name: str, path: LensPath, *, detached: bool) -> Tensor:
+        """Return an input, whose gradient passes the guard before the part of the batch is taken."""
+        if self.guard is None:
+            return self.inputs[name].detach() if detached else self.inputs[name]
+        inputs = self.inputs if self.whole is None else self.whole.inputs
+        image = inputs[name].detach() if detached else inputs[name]
+        key = path[0][0] if path else ""
+        if self.whole is None:
+            return self.guard(name, key, image)
+        return self.subset.select(self.guard(name, key and f"{key} of {id(self.maps)}", image))
+
+    def _select_from_whole(self, key: tuple[str, bool, str], path: LensPath) -> Maps | None:
+        """Return the part's rows of maps that are known for the whole batch; None if they are not."""
+        if self.whole is None or self.subset.window is not None or key not in self.whole.maps:
+            return None
+        name, detached, text = key
+        maps = self.whole.maps[key]
+        if not set(self.required_layers.get((name, text), ())) <= maps.keys():
+            return None
+        if self.guard is not None and not detached:
+            self.guard(name, path[0][0], self.whole.inputs[name])  # these gradients pass the filter of the whole batch
+        return {layer: self.subset.select_rows(each) for layer, each in maps.items()}
+
     def get_precomputed(self, name: str, path: LensPath, *, detached: bool) -> Maps | None:
         """Return the maps from an earlier step; None unless all of them are there."""
+        if self.whole is not None:
+            maps = self.whole.get_precomputed(name, path, detached=detached) if self.subset.window is None else None
+            return maps and {layer: self.subset.select_rows(each) for layer, each in maps.items()}
         if not path or (maps := self.precomputed.get((name, detached, path[-1][0]))) is None:
             return None
         last = path[-1][1]

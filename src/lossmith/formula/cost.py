@@ -5,7 +5,9 @@ computations after a network are not counted. The bytes are measured on tensors
 without data; they cover all terms that read only images or masks, without the weights of the networks.
 """
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,46 +15,33 @@ import torch
 
 from lossmith.engine.feature_cache import FeatureCache
 from lossmith.engine.memory import measure_memory
+from lossmith.formula.network_pass import NetworkPass, plan_passes
+from lossmith.formula.sampling import Every, find_factor
+from lossmith.formula.snr_gate import Gate
+from lossmith.formula.sparse_evaluation import evaluate_terms
 from lossmith.formula.term import Term, collect_term_layers
-from lossmith.formula.term_evaluation import evaluate_term_ungated
-from lossmith.lens import Chain, Features, Lens
+from lossmith.formula.weight import Weight
+from lossmith.lens import Chain, Lens
 from lossmith.lenses.vgg import VGG
 
-__all__ = ["CostPlan", "NetworkPass", "unify_vgg"]
+__all__ = ["CostPlan", "unify_vgg"]
 
-
-@dataclass(frozen=True)
-class NetworkPass:
-    """One pass of one input through one network, shared by all terms.
-
-    Args:
-        network: The network's name.
-        preceding_lenses: The lenses before the network, as text; empty if the network sees the image itself.
-        input_name: The input that passes through the network.
-        layers: The layers that any term needs.
-        terms: The names of these terms.
-        has_gradient: Whether the pass is differentiated.
-        forward_flops: Floating-point operations of the forward pass, for the batch.
-        backward_flops: Floating-point operations of the backward pass to the input; the network's weights are frozen.
-    """
-
-    network: str
-    preceding_lenses: str
-    input_name: str
-    layers: tuple[str, ...]
-    terms: tuple[str, ...]
-    has_gradient: bool
-    forward_flops: float
-    backward_flops: float
+LONGEST_PERIOD = 10_000
+"""The largest number of steps over which costs are averaged."""
 
 
 @dataclass(frozen=True)
 class CostPlan:
     """The network passes of one step, and its operations and bytes.
 
+    With lazy terms, this is the step with the most operations; the means are over a period of all lazy terms. With
+    sparse terms, the passes are of their part of the batch. Gates are taken as open and schedules as at their end.
+
     Args:
         shape: The images' shape, (N, 3, H, W).
         passes: One pass for each network and input.
+        mean_forward_flops: Floating-point operations of the forward passes, on average over steps.
+        mean_backward_flops: Floating-point operations of the backward passes, on average over steps.
         terms: The terms of the loss.
 
     Example:
@@ -62,10 +51,15 @@ class CostPlan:
         [('vgg19', 'pred', ('relu3_3', 'conv4_3')), ('vgg19', 'target', ('relu3_3', 'conv4_3'))]
         >>> round(plan.forward_flops / 1e9, 1), round(plan.backward_flops / 1e9, 1)
         (92.9, 46.5)
+        >>> plan = parse("L1 + Every(4)*perceptual('vgg19', 'conv4_3')").plan((2, 3, 192, 192))
+        >>> plan.forward_flops / plan.mean_forward_flops
+        4.0
     """
 
     shape: tuple[int, ...]
     passes: tuple[NetworkPass, ...]
+    mean_forward_flops: float
+    mean_backward_flops: float
     terms: tuple[Term, ...] = field(repr=False, compare=False)
 
     @classmethod
@@ -82,29 +76,25 @@ class CostPlan:
         """
         if len(shape) != 4 or any(side < 1 for side in shape):
             raise ValueError(f"plan needs the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
-        layers = collect_term_layers(terms)
-        users: dict[tuple[str, str, bool], tuple[Features, list[str]]] = {}
-        for name, term in zip(names, terms, strict=True):
-            for parameter, input_name in term.inputs.items():
-                for text, lens in term.path if parameter not in term.distance.unlensed_inputs else ():
-                    if isinstance(lens, Features):
-                        among = users.setdefault((text, input_name, parameter != "target"), (lens, []))[1]
-                        among += [] if name in among else [name]
-        passes = [
-            _plan_pass(lens, text, input_name, layers[input_name, text], term_names, has_gradient, shape)
-            for (text, input_name, has_gradient), (lens, term_names) in users.items()
-        ]
-        return cls(tuple(shape), tuple(passes), tuple(terms))
+        steps = _count_active_sets(dict(zip(names, terms, strict=True)))
+        planned = [(plan_passes(active, shape), count) for active, count in steps]
+        total = sum(count for _, count in planned)
+        forward, backward = (
+            sum(count * _sum_flops(passes, direction) for passes, count in planned) / total
+            for direction in ("forward_flops", "backward_flops")
+        )
+        passes = max((passes for passes, _ in planned), key=lambda each: _sum_flops(each, "forward_flops"))
+        return cls(tuple(shape), passes, forward, backward, tuple(terms))
 
     @property
     def forward_flops(self) -> float:
         """Floating-point operations of all forward passes."""
-        return sum(p.forward_flops for p in self.passes)
+        return _sum_flops(self.passes, "forward_flops")
 
     @property
     def backward_flops(self) -> float:
         """Floating-point operations of all backward passes."""
-        return sum(p.backward_flops for p in self.passes)
+        return _sum_flops(self.passes, "backward_flops")
 
     @property
     def saved_bytes(self) -> int:
@@ -124,11 +114,11 @@ class CostPlan:
             return 0, 0
         inputs = {name: torch.empty(self.shape, device="meta") for term in terms for name in term.inputs.values()}
         inputs |= {term.inputs["mask"]: inputs[term.inputs["mask"]][:, :1] for term in terms if "mask" in term.inputs}
-        layers = collect_term_layers(terms)
+        named = {str(i): replace(term, weight=_without_gates(term.weight)) for i, term in enumerate(terms)}
 
         def forward() -> torch.Tensor:
-            cache = FeatureCache(inputs, layers)
-            return torch.stack([evaluate_term_ungated(term, cache).mean() for term in terms]).sum()
+            cache = FeatureCache(inputs, collect_term_layers(terms))
+            return torch.stack([each.mean() for each in evaluate_terms(named, cache, sampled=True).values()]).sum()
 
         with torch.no_grad():
             forward()  # loads the networks, so that the loading is not measured
@@ -138,26 +128,23 @@ class CostPlan:
             return measure_memory(forward, list(inputs.values()))
 
 
-def _plan_pass(
-    lens: Features,
-    text: str,
-    input_name: str,
-    layers: tuple[str, ...],
-    term_names: Sequence[str],
-    has_gradient: bool,
-    shape: Sequence[int],
-) -> NetworkPass:
-    least = lens.backbone.min_size(layers)
-    if min(shape[2:]) < least:
-        raise ValueError(
-            f"{lens.backbone.name} needs images of at least {least} px a side for {layers[-1]}; got "
-            f"{shape[2]}x{shape[3]}."
-        )
-    forward = shape[0] * lens.backbone.flops(shape[2], shape[3], layers)
-    preceding = text.partition(" @ ")[2].removesuffix(" @ ")
-    backward = forward if has_gradient else 0.0
-    name = lens.backbone.name
-    return NetworkPass(name, preceding, input_name, layers, tuple(term_names), has_gradient, forward, backward)
+def _count_active_sets(terms: Mapping[str, Term]) -> list[tuple[dict[str, Term], int]]:
+    """Return the sets of terms that act together in some steps of a period, each with the number of these steps."""
+    factors = {name: find_factor(term.weight, Every) for name, term in terms.items()}
+    period = min(math.lcm(*(factor.k for factor in factors.values() if factor)), LONGEST_PERIOD)
+    counts: Counter[tuple[str, ...]] = Counter()
+    for step in range(period):
+        counts[tuple(name for name, factor in factors.items() if not factor or factor.value_at(step, {}))] += 1
+    return [({name: terms[name] for name in names}, count) for names, count in counts.items()]
+
+
+def _sum_flops(passes: Sequence[NetworkPass], direction: str) -> float:
+    return sum(getattr(each, direction) for each in passes)
+
+
+def _without_gates(weight: Weight) -> Weight:
+    """Return the weight without its gates, which do not change a step's memory."""
+    return Weight(weight.scale, tuple(factor for factor in weight.factors if not isinstance(factor, Gate)))
 
 
 def unify_vgg(terms: Sequence[Term]) -> tuple[Term, ...] | None:

@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from lossmith.engine.feature_cache import FeatureCache
 from lossmith.engine.nonfinite import NonFiniteGuard
+from lossmith.formula.input_range import warn_of_value_range
 from lossmith.formula.inputs import bind_inputs, check_inputs, warn_of_constant_gradient
+from lossmith.formula.sampling import Every, find_factor
+from lossmith.formula.sparse_evaluation import evaluate_terms
 from lossmith.formula.term import Term, collect_term_layers
-from lossmith.formula.term_evaluation import evaluate_term, evaluate_term_with_gradient_norm, step_term_discriminator
+from lossmith.formula.term_evaluation import evaluate_term_with_gradient_norm, step_term_discriminator
 from lossmith.formula.weight import Weight, WeightValue
 from lossmith.lens import Features, autocast_disabled
 
@@ -45,12 +48,12 @@ class TermSum(nn.Module, ABC):
         """The names of the knobs, which every call must set."""
         return tuple(dict.fromkeys(knob for weight in self.weights for knob in weight.knobs))
 
-    def forward(self, *tensors: Tensor, step: int = 0, **named: WeightValue) -> Tensor:
+    def forward(self, *tensors: Tensor, step: int | None = None, **named: WeightValue) -> Tensor:
         """Compute the weighted sum of the terms, averaged over the batch.
 
         Args:
             tensors: The inputs pred and target, (N, 3, H, W) in [0, 1], unless they are given by name.
-            step: The training step, for weights that are schedules.
+            step: The training step, for weights that are schedules; None for 0, which lazy terms refuse.
             named: Other inputs by name, and knobs by name: a number, or one value per image, (N,).
 
         Returns:
@@ -63,6 +66,7 @@ class TermSum(nn.Module, ABC):
         inputs = bind_inputs(tensors, named, frozenset(name for term in self.terms for name in term.input_names))
         cache = self.feature_cache(inputs)
         warn_of_constant_gradient(self.terms, cache.inputs)
+        warn_of_value_range(self.terms, cache.inputs)
         return self.weighted_total(cache, step=step, knobs=knobs)
 
     def evaluate(
@@ -73,17 +77,23 @@ class TermSum(nn.Module, ABC):
         Args:
             inputs: The inputs by name.
             guard: Handles non-finite values and gradients, see :class:`lossmith.engine.nonfinite.NonFiniteGuard`.
-            step: If given, only the terms of :meth:`active_terms` at this training step are computed.
+            step: If given, only the terms of :meth:`active_terms` at this training step are computed, and sparse terms
+                are computed on their part of the batch.
 
         Returns:
             One value per image, (N,), by the term's name.
         """
-        cache = self.feature_cache(inputs)
         active = self.names if step is None else self.active_terms(step)
-        terms = {name: term for name, term in self._named_terms().items() if name in active}
-        if guard is None:
-            return {name: evaluate_term(term, cache) for name, term in terms.items()}
-        return {name: evaluate_term(term, cache.with_guard(guard.for_term(name))) for name, term in terms.items()}
+        return self._evaluate_terms(self.feature_cache(inputs), active, guard, sampled=step is not None)
+
+    def _evaluate_terms(
+        self, cache: FeatureCache, names: Sequence[str], guard: NonFiniteGuard | None = None, *, sampled: bool
+    ) -> dict[str, Tensor]:
+        """Compute some terms, unweighted; networks are run up to the layers of these terms."""
+        terms = {name: term for name, term in self._named_terms().items() if name in names}
+        if len(terms) < len(self.names):
+            cache.restrict_layers(collect_term_layers(terms.values()))
+        return evaluate_terms(terms, cache, guard, sampled=sampled)
 
     def active_terms(self, step: int) -> tuple[str, ...]:
         """Return the names of the terms that a training step computes.
@@ -123,7 +133,8 @@ class TermSum(nn.Module, ABC):
         """Train the discriminators of the loss for one step; evaluation never trains them.
 
         Call this once per training step, on all processes. A loss without a discriminator returns an empty dictionary.
-        A discriminator is not trained while its term's weight is 0, unless it starts early (``since``).
+        A discriminator is not trained while its term's weight is 0, unless it starts early; that of a lazy term is
+        trained in every step.
 
         Args:
             inputs: The inputs by name.
@@ -152,7 +163,7 @@ class TermSum(nn.Module, ABC):
             if term.distance.discriminator_step is None:
                 continue
             start = term.distance.discriminator_start_step
-            if (start is not None and step >= start) or not term.weight.is_zero_at(step):
+            if (start is not None and step >= start) or not term.weight.is_mean_zero_at(step):
                 due[name] = term
         return due
 
@@ -193,16 +204,21 @@ class TermSum(nn.Module, ABC):
         return collect_term_layers(self.terms)
 
     def weighted_total(
-        self, cache: FeatureCache, *, step: int = 0, knobs: Mapping[str, WeightValue] | None = None
+        self, cache: FeatureCache, *, step: int | None = None, knobs: Mapping[str, WeightValue] | None = None
     ) -> Tensor:
-        """Compute the weighted sum of the terms; a term whose weight is the number 0 is not evaluated."""
-        terms = self._named_terms()
-        active = [name for name, term in terms.items() if not _is_zero(term.weight.value_at(step, knobs))]
-        values = {name: evaluate_term(terms[name], cache) for name in active or self.names[:1]}
-        return self.weighted_sum(values, step=step, knobs=knobs)
+        """Compute the weighted sum of the terms; a term whose weight is the number 0 is not evaluated.
+
+        In evaluation mode, lazy terms have the mean of their weight and sparse terms see the whole batch.
+        """
+        if self.training:
+            factors = self.factors_at(step, knobs)
+        else:
+            factors = {n: w.mean_at(step or 0, knobs or {}) for n, w in zip(self.names, self.weights, strict=True)}
+        active = [name for name, factor in factors.items() if not _is_zero(factor)]
+        return _sum_weighted(self._evaluate_terms(cache, active or self.names[:1], sampled=self.training), factors)
 
     def weighted_sum(
-        self, values: Mapping[str, Tensor], *, step: int = 0, knobs: Mapping[str, WeightValue] | None = None
+        self, values: Mapping[str, Tensor], *, step: int | None = None, knobs: Mapping[str, WeightValue] | None = None
     ) -> Tensor:
         """Compute the weighted sum of the values of :meth:`evaluate`, averaged over the batch.
 
@@ -210,25 +226,27 @@ class TermSum(nn.Module, ABC):
 
         Args:
             values: One value per image, (N,), by the term's name.
-            step: The training step, for weights that are schedules.
+            step: The training step, for weights that are schedules; None for 0, which lazy terms refuse.
             knobs: The values of the knobs.
 
         Returns:
             A scalar.
         """
-        parts = []
-        for name, weight in zip(self.names, self.weights, strict=True):
-            factor = weight.value_at(step, knobs)
-            if _is_zero(factor):
-                continue
-            value = values[name]
-            if isinstance(factor, Tensor) and factor.shape not in ((), value.shape):
-                raise ValueError(
-                    f"The weight of '{name}' must be a number or one value per image, {tuple(value.shape)}; a knob has "
-                    f"shape {tuple(factor.shape)}."
-                )
-            parts.append((factor * value).mean())
-        return torch.stack(parts).sum() if parts else 0.0 * next(iter(values.values())).mean()
+        return _sum_weighted(values, self.factors_at(step, knobs))
+
+    def factors_at(self, step: int | None, knobs: Mapping[str, WeightValue] | None) -> dict[str, WeightValue]:
+        """Return the value of each weight at a training step, by the term's name.
+
+        Raises:
+            ValueError: A term is lazy and the step is None.
+        """
+        named = dict(zip(self.names, self.weights, strict=True))
+        if step is None and (lazy := [name for name, weight in named.items() if find_factor(weight, Every)]):
+            raise ValueError(
+                f"The term '{lazy[0]}' acts in some steps only and needs the training step: pass step=..., or call "
+                "eval() on the loss for the mean over the steps."
+            )
+        return {name: weight.value_at(step or 0, knobs) for name, weight in named.items()}
 
     def _named_terms(self) -> dict[str, Term]:
         return dict(zip(self.names, self.terms, strict=True))
@@ -247,6 +265,22 @@ def name_terms(terms: Sequence[Term]) -> tuple[str, ...]:
             name = ".".join([name, *networks, *term.input_renames.values()])
         names.append(name)
     return tuple(f"{n}#{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names))
+
+
+def _sum_weighted(values: Mapping[str, Tensor], factors: Mapping[str, WeightValue]) -> Tensor:
+    """Return the sum of the terms' weighted batch means."""
+    parts = []
+    for name, factor in factors.items():
+        if _is_zero(factor):
+            continue
+        value = values[name]
+        if isinstance(factor, Tensor) and factor.shape not in ((), value.shape):
+            raise ValueError(
+                f"The weight of '{name}' must be a number or one value per image, {tuple(value.shape)}; a knob has "
+                f"shape {tuple(factor.shape)}."
+            )
+        parts.append((factor * value).mean())
+    return torch.stack(parts).sum() if parts else 0.0 * next(iter(values.values())).mean()
 
 
 def _is_zero(factor: WeightValue) -> bool:

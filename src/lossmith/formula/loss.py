@@ -104,13 +104,19 @@ class Loss(TermSum, ABC):
                     f"The term '{name}' has the lens {non_spatial[0]!r}, whose maps have no positions to mask."
                 )
 
-    def plan(self, shape: Sequence[int] = (1, 3, 256, 256)) -> CostPlan:
+    @property
+    def min_channels(self) -> int:
+        """The least number of channels of the images, which a lens such as ``Bands(8, 4, 3)`` needs."""
+        return max(term.min_channels for term in self.terms)
+
+    def plan(self, shape: Sequence[int] | None = None) -> CostPlan:
         """Return the cost of one step: network passes, operations and bytes.
 
         Args:
-            shape: The shape of the images, (N, 3, H, W).
+            shape: The shape of the images, (N, C, H, W); None for one image of 256 px a side, RGB unless a lens needs
+                more bands.
         """
-        return CostPlan.from_terms(self.terms, self.names, shape)
+        return CostPlan.from_terms(self.terms, self.names, shape or (1, max(3, self.min_channels), 256, 256))
 
     def citation(self) -> str:
         """Return the BibTeX entries of the losses, lenses and networks in use."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from lossmith.engine.feature_cache import FeatureCache, collect_required_layers
 from lossmith.formula.inputs import check_image_batch, check_inputs
 from lossmith.formula.loss import Loss
+from lossmith.formula.sampling import Window, find_factor
 from lossmith.formula.term import Term
 from lossmith.lens import Maps
 
@@ -79,7 +80,9 @@ class PinnedLoss(Loss):
         pairs = [
             (term, term.inputs.get("target", ""))
             for term in self.terms
-            if term.path and not (term.sums_over_positions and "mask" in term.inputs)
+            if term.path
+            and not (term.sums_over_positions and "mask" in term.inputs)
+            and find_factor(term.weight, Window) is None
         ]
         return [(term, name) for term, name in pairs if name in self.pinned]
 
@@ -90,7 +93,10 @@ class PinnedLoss(Loss):
             for term in self.loss.terms
             for parameter, name in term.inputs.items()
             if parameter not in term.distance.unlensed_inputs
-            and kept_only.get_precomputed(name, term.path, detached=parameter == "target") is None
+            and (
+                find_factor(term.weight, Window) is not None  # a window of the image has other features
+                or kept_only.get_precomputed(name, term.path, detached=parameter == "target") is None
+            )
         )
 
     @property
@@ -117,7 +123,12 @@ class PinnedLoss(Loss):
         """Check the inputs that are not pinned and return a feature cache on all inputs."""
         n = max((len(tensor) for tensor in inputs.values() if isinstance(tensor, Tensor) and tensor.dim()), default=1)
         combined = {**{name: _expand_batch(tensor, n) for name, tensor in self.pinned.items()}, **inputs}
-        kept = {key: {layer: _expand_batch(map_, n) for layer, map_ in maps.items()} for key, maps in self.kept.items()}
+        kept = {
+            key: {
+                layer: _repeat_images(map_, n if len(self.pinned[key[0]]) == 1 else 1) for layer, map_ in maps.items()
+            }
+            for key, maps in self.kept.items()
+        }
         return FeatureCache(check_inputs(self.terms, self.names, combined), self.required_layers, kept)
 
     def __repr__(self) -> str:
@@ -140,6 +151,13 @@ def pinned(loss: Loss, *, limit: int = 2**30, **inputs: Tensor) -> PinnedLoss:
 
 def _expand_batch(tensor: Tensor, n: int) -> Tensor:
     return tensor.expand(n, *tensor.shape[1:]) if len(tensor) == 1 and n > 1 else tensor
+
+
+def _repeat_images(map_: Tensor, times: int) -> Tensor:
+    """Return maps of one image, one row or one for each band, for several equal images."""
+    if times <= 1:
+        return map_
+    return map_.expand(times, *map_.shape[1:]) if len(map_) == 1 else map_.repeat(times, *(1,) * (map_.dim() - 1))
 
 
 def _count_bytes(maps: Mapping[str, Tensor]) -> int:

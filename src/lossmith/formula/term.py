@@ -7,7 +7,8 @@ from typing import final
 
 from lossmith.engine.feature_cache import build_lens_path, collect_required_layers
 from lossmith.formula.measure import Measure
-from lossmith.formula.snr_gate import LOGSNR, find_gates
+from lossmith.formula.sampling import Part, Window, find_factor
+from lossmith.formula.snr_gate import LOGSNR, Gate, find_gates
 from lossmith.formula.weight import Weight
 from lossmith.lens import Features, Lens
 
@@ -34,6 +35,7 @@ class Term:
     input_renames: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_sparse_weight()
         parameters = inspect.signature(self.distance.measure).parameters
         optional = {name for name, parameter in parameters.items() if parameter.default is None}
         inputs = {p: self.input_renames.get(p, p) for p in parameters if p not in optional or p in self.input_renames}
@@ -51,10 +53,28 @@ class Term:
             "outer_lenses": outer,
             "is_pointwise": is_pointwise and not self.distance.unlensed_inputs & inputs.keys(),
             "sums_over_positions": any(stage.tiling in ("mean", "sum") for stage in outer),
+            "is_sparse": any(isinstance(factor, Part | Window | Gate) for factor in self.weight.factors),
             "layer_weights": path[network_end - 1][1].layers if networks else {},
+            "splits_channels": any(stage.splits_channels for _, stage in path),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
+        if self.splits_channels and self.distance.is_batch_dependent:
+            splitting = next(stage for _, stage in path if stage.splits_channels)
+            raise ValueError(
+                f"{self.distance!r} compares the images of a batch with each other and cannot read each band as an "
+                f'image, {splitting!r}; use Bands("mean") or the numbers of bands.'
+            )
+
+    def _check_sparse_weight(self) -> None:
+        """Raise ValueError if a part of the batch would give the term another meaning."""
+        name = type(self.distance).__name__
+        if (part := find_factor(self.weight, Part)) and self.distance.is_batch_dependent:
+            raise ValueError(
+                f"{name} compares the images of a batch; a part of the batch gives another value. Remove {part}."
+            )
+        if (window := find_factor(self.weight, Window)) and not self.distance.reads_images:
+            raise ValueError(f"{name} reads no images, of which a window could be taken. Remove {window}.")
 
     parameters: tuple[str, ...] = field(init=False)
     """The parameters of the distance's `measure`."""
@@ -72,8 +92,17 @@ class Term:
     """Whether a lens after the network takes a mean or sum over positions, as a Gram matrix does."""
     is_pointwise: bool = field(init=False)
     """Whether the term, after the network, is a mean or sum over positions of a function of single positions."""
+    is_sparse: bool = field(init=False)
+    """Whether the term may be evaluated on a part of the batch in a training step."""
     layer_weights: Mapping[str, float] = field(init=False)
     """The weight of each layer in the term's sum over layers; empty without a network."""
+    splits_channels: bool = field(init=False)
+    """Whether a lens makes each channel an image of its own, over which the values of an image are averaged."""
+
+    @property
+    def min_channels(self) -> int:
+        """The least number of channels of the images."""
+        return self.path[0][1].min_channels if self.path else 1
 
     @property
     def reads_only_images(self) -> bool:

@@ -16,7 +16,7 @@ from lossmith.engine.local_gradients import (
     with_precomputed_gradient,
 )
 from lossmith.engine.second_derivatives import is_transformed
-from lossmith.formula.snr_gate import apply_gates
+from lossmith.formula.snr_gate import LOGSNR, apply_gates
 from lossmith.formula.term import Term
 from lossmith.image import resize_mask
 from lossmith.lens import Maps, at_least_float32, autocast_disabled
@@ -44,6 +44,11 @@ def evaluate_term_ungated(term: Term, cache: FeatureCache) -> Tensor:
     With a network, the gradient at the features is computed at once where this is possible, so that only this gradient
     is kept for the backward pass.
     """
+    return _average_channels(term, cache, _evaluate_rows(term, cache))
+
+
+def _evaluate_rows(term: Term, cache: FeatureCache) -> Tensor:
+    """Compute the value of each image, or of each of its channels if a lens splits them."""
     # len() == 0, because Dynamo cannot trace `not` of a tuple
     saves_less_without = term.distance.has_compact_backward and len(term.outer_lenses) == 0
     if term.inner_path and not saves_less_without and _can_precompute_gradient(term, cache):
@@ -61,21 +66,25 @@ def evaluate_term_with_gradient_norm(term: Term, cache: FeatureCache) -> tuple[T
     features = _features_at_network(term, cache)
     gradients: Sequence[Tensor] = ()
     if _can_precompute_gradient(term, cache):
-        value, feature_gradients = _evaluate_with_precomputed_gradient(term, cache, features)
-        gradients = [apply_gates(each.gradient, term.weight, cache.inputs) for each in feature_gradients]
-        value = apply_gates(value, term.weight, cache.inputs)
+        rows, feature_gradients = _evaluate_with_precomputed_gradient(term, cache, features)
+        gradients = [_apply_gates_to_rows(term, cache, each, len(rows)) for each in feature_gradients]
+        value = apply_gates(_average_channels(term, cache, rows), term.weight, cache.inputs)
     else:
-        value = _measure_maps(term, cache, _lensed_inputs(term, cache))
-        value = apply_gates(value, term.weight, cache.inputs)
+        rows = _measure_maps(term, cache, _lensed_inputs(term, cache))
+        value = apply_gates(_average_channels(term, cache, rows), term.weight, cache.inputs)
         leaves = [map_ for maps in features.values() for map_ in maps.values() if map_.requires_grad]
         if leaves and value.requires_grad:
             with autocast_disabled(value):
                 gradients = torch.autograd.grad(
-                    value.sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True
+                    value.sum() * (len(rows) / len(value)),
+                    leaves,
+                    retain_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
                 )
     squares = [torch.linalg.vector_norm(gradient.detach()).square() for gradient in gradients]
     norm = torch.stack(squares).sum().sqrt() if squares else value.detach().new_zeros(())
-    return value, norm / len(value)
+    return value, norm / len(rows)
 
 
 def step_term_discriminator(term: Term, cache: FeatureCache) -> dict[str, Tensor]:
@@ -87,6 +96,7 @@ def step_term_discriminator(term: Term, cache: FeatureCache) -> dict[str, Tensor
     assert term.distance.discriminator_step is not None
     with torch.no_grad():
         maps = _lensed_inputs(term, cache)
+    maps = _match_rows(term, maps)
     layers = tuple(next(iter(maps.values())))
     if len(layers) > 1:
         raise ValueError(f"The discriminator of {term!r} takes one map; the lens returns {', '.join(layers)}.")
@@ -108,6 +118,7 @@ def measure_layers(
         guard: Records non-finite values of each layer.
     """
     unlensed = term.distance.unlensed_inputs
+    maps = _match_rows(term, maps)
     values = []
     for layer in next(maps[p] for p in maps if p not in unlensed):
         arguments = {p: at_least_float32(each["pixels" if p in unlensed else layer]) for p, each in maps.items()}
@@ -121,6 +132,37 @@ def measure_layers(
         factor = term.layer_weights.get(layer, 1.0) * portion
         values.append(value if factor == 1 else value * factor)
     return torch.stack(values).sum(dim=0) if len(values) > 1 else values[0]
+
+
+def _average_channels(term: Term, cache: FeatureCache, rows: Tensor) -> Tensor:
+    """Return one value per image, (N,), the mean of its rows if a lens splits the channels."""
+    if not term.splits_channels:
+        return rows
+    name = next(name for p, name in term.inputs.items() if p not in term.distance.unlensed_inputs)
+    return rows.view(len(cache.inputs[name]), -1).mean(dim=1)
+
+
+def _match_rows(term: Term, maps: Mapping[str, Maps]) -> Mapping[str, Maps]:
+    """Return the maps with the inputs that bypass a lens repeated for each channel that the lens makes an image."""
+    if not term.splits_channels:
+        return maps
+    unlensed = {p for p in maps if p in term.distance.unlensed_inputs and term.distance.example_input(p).is_batched}
+    rows = next(len(map_) for p, each in maps.items() if p not in unlensed for map_ in each.values())
+    repeated = {p: {name: _repeat_rows(tensor, rows) for name, tensor in maps[p].items()} for p in unlensed}
+    return {p: repeated.get(p, each) for p, each in maps.items()}
+
+
+def _repeat_rows(tensor: Tensor, rows: int) -> Tensor:
+    """Return a tensor with each row repeated as often as needed for this number of rows."""
+    return tensor if len(tensor) == rows else tensor.repeat_interleave(rows // len(tensor), dim=0)
+
+
+def _apply_gates_to_rows(term: Term, cache: FeatureCache, each: FeatureGradient, rows: int) -> Tensor:
+    """Return a gradient at features, or at a part of them, times the gates of its images."""
+    if LOGSNR not in cache.inputs:
+        return each.gradient
+    logsnr = _repeat_rows(cache.inputs[LOGSNR], rows)
+    return apply_gates(each.gradient, term.weight, {LOGSNR: logsnr[each.region[0]] if each.region else logsnr})
 
 
 def _can_precompute_gradient(term: Term, cache: FeatureCache) -> bool:
@@ -160,7 +202,7 @@ def _apply_outer_lenses(term: Term, cache: FeatureCache, maps: Maps) -> Maps:
     """Apply the lenses after the network; a sum over positions is taken under the mask."""
     for lens in term.outer_lenses:
         if lens.tiling in ("mean", "sum") and "mask" in term.inputs:
-            mask = cache.inputs[term.inputs["mask"]]
+            mask = _repeat_rows(cache.inputs[term.inputs["mask"]], len(next(iter(maps.values()))))
             maps = {n: map_ * resize_mask(mask, map_, mean=lens.tiling == "mean").sqrt() for n, map_ in maps.items()}
         maps = apply_lens(lens, maps)
     return maps

@@ -15,8 +15,10 @@ from lossmith._checks import check_integer
 from lossmith.backbone import Backbone
 from lossmith.engine.feature_cache import FeatureCache
 from lossmith.engine.second_derivatives import is_transformed, link_to, refuse_second_derivative
+from lossmith.formula.input_range import warn_of_value_range
 from lossmith.formula.inputs import bind_inputs, check_inputs, warn_of_constant_gradient
 from lossmith.formula.loss import Loss
+from lossmith.formula.sampling import Part, Window, find_factor
 from lossmith.formula.term_evaluation import evaluate_term
 from lossmith.formula.tiling import ImageTile, TiledTerm, refuse_tiling, split_into_tiles
 from lossmith.formula.weight import WeightValue
@@ -37,7 +39,8 @@ class TiledLoss(nn.Module):
     overlap by their margins, which depend on the layers and make small tiles expensive.
 
     Args:
-        loss: The loss. After each network, there may be pointwise lenses, then a Gram matrix; without a Gram matrix,
+        loss: The loss. Before each network, there may be pointwise lenses, such as a selection of bands; after it,
+            pointwise lenses, then a Gram matrix; without a Gram matrix,
             the distance must be a mean or sum over positions.
         side: The side of a tile without its margin, in pixels.
 
@@ -56,9 +59,12 @@ class TiledLoss(nn.Module):
         super().__init__()
         self.loss = loss
         self.side = check_integer("The side of a tile", side, low=1)
+        for name, term in zip(loss.names, loss.terms, strict=True):
+            if sparse := find_factor(term.weight, Part) or find_factor(term.weight, Window):
+                refuse_tiling(name, f"its weight contains {sparse}, and all tiles are computed")
         self.tiled_terms = tuple(TiledTerm.from_term(n, term) for n, term in zip(loss.names, loss.terms, strict=True))
 
-    def forward(self, *tensors: Tensor, step: int = 0, **named: WeightValue) -> Tensor:
+    def forward(self, *tensors: Tensor, step: int | None = None, **named: WeightValue) -> Tensor:
         """Compute the weighted sum of the terms, averaged over the batch; see :meth:`lossmith.Loss.forward`.
 
         Raises:
@@ -73,12 +79,16 @@ class TiledLoss(nn.Module):
         inputs = bind_inputs(tensors, named, self.loss.input_names)
         check_inputs(self.loss.terms, self.loss.names, inputs)
         warn_of_constant_gradient(self.loss.terms, inputs)
+        warn_of_value_range(self.loss.terms, inputs)
         detached = {name: tensor.detach() for name, tensor in inputs.items()}
         gradients = {name: torch.zeros_like(detached[name]) for name in self._differentiable_inputs(inputs)}
         values = []
-        for network in dict.fromkeys(each.network for each in self.tiled_terms):
-            terms = [each for each in self.tiled_terms if each.network is network]
-            factors = [t.term.weight.value_at(step, knobs) / len(detached[t.input_names[0]]) for t in terms]
+        weights = self.loss.factors_at(step, knobs)
+        active = [each for each in self.tiled_terms if isinstance(weights[each.name], Tensor) or weights[each.name]]
+        for path in dict.fromkeys(each.network_path for each in active or self.tiled_terms[:1]):
+            terms = [each for each in active or self.tiled_terms[:1] if each.network_path == path]
+            network = terms[0].network
+            factors = [weights[t.name] / len(detached[t.input_names[0]]) for t in terms]
             if network is None:
                 values += self._evaluate_whole(terms, factors, detached, gradients)
             else:
@@ -122,7 +132,7 @@ class TiledLoss(nn.Module):
                 users = [i for i, each in enumerate(terms) if each.summing_lens and name in each.input_names]
                 layers = _layers_of(network, [terms[i] for i in users])
                 for tile in self._split(network, layers, inputs[name]):
-                    features = network(inputs[name][tile.window], layers)
+                    features = terms[0].extract_features(inputs[name][tile.window], layers)
                     for i in users:
                         part = terms[i].sum_tile(features, tile)
                         for p in (p for p, n in terms[i].term.inputs.items() if n == name):
@@ -156,7 +166,8 @@ class TiledLoss(nn.Module):
         for tile in self._split(network, all_layers, inputs[next(iter(users))]):
             leaves = {n: inputs[n][tile.window].clone().requires_grad_() for n in gradients if n in users}
             with torch.set_grad_enabled(bool(leaves)):
-                features = {n: network(leaves.get(n, inputs[n][tile.window]), layers[n]) for n in users}
+                images = {n: leaves.get(n, inputs[n][tile.window]) for n in users}
+                features = {n: terms[0].extract_features(image, layers[n]) for n, image in images.items()}
                 parts = [
                     (factor * each.measure_tile(features, tile)).sum()
                     for each, factor in zip(terms, factors, strict=True)

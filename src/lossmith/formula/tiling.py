@@ -1,6 +1,6 @@
 """Tiles of an image and of its features, and terms that can be computed tile by tile."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NoReturn, final
@@ -76,6 +76,7 @@ class TiledTerm:
         name: The term's name.
         term: The term.
         network: The network of the term; None for a term on pixels.
+        preceding_lenses: The lenses before the network, which act on single positions.
         pointwise_lenses: The lenses after the network that act on single positions.
         summing_lens: The lens that takes a mean or sum over positions, such as a Gram matrix; None if the
             distance does.
@@ -85,6 +86,7 @@ class TiledTerm:
     name: str
     term: Term
     network: Backbone | None
+    preceding_lenses: tuple[Lens, ...] = ()
     pointwise_lenses: tuple[Lens, ...] = ()
     summing_lens: Lens | None = None
     remaining_lenses: tuple[Lens, ...] = ()
@@ -98,10 +100,11 @@ class TiledTerm:
         """
         if not term.inner_path:
             return cls(name, term, None)
-        (_, features), *before = reversed(term.inner_path)
+        features = term.inner_path[-1][1]
         assert isinstance(features, Features)
-        if before:
-            refuse_tiling(name, f"the lens {before[-1][1]!r} comes before {features.backbone.key}")
+        preceding = tuple(lens for _, lens in term.inner_path[:-1])
+        if not_pointwise := [lens for lens in preceding if isinstance(lens, Features) or lens.tiling != "pointwise"]:
+            refuse_tiling(name, f"the lens {not_pointwise[0]!r} comes before {features.backbone.key}")
         if unlensed := sorted(term.distance.unlensed_inputs & term.inputs.keys()):
             refuse_tiling(name, f"the term reads '{unlensed[0]}' besides images")
         if term.distance.is_batch_dependent:
@@ -111,15 +114,29 @@ class TiledTerm:
         if summing is None:
             if term.distance.tiling is None:
                 refuse_tiling(name, f"{term.distance!r} is not a mean or sum over positions")
-            return cls(name, term, features.backbone, lenses)
+            return cls(name, term, features.backbone, preceding, lenses)
         if lenses[summing].tiling is None:
             refuse_tiling(name, f"the lens {lenses[summing]!r} needs all positions at once")
-        return cls(name, term, features.backbone, lenses[:summing], lenses[summing], lenses[summing + 1 :])
+        pointwise, remaining = lenses[:summing], lenses[summing + 1 :]
+        return cls(name, term, features.backbone, preceding, pointwise, lenses[summing], remaining)
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """The inputs that the term reads."""
         return tuple(dict.fromkeys(self.term.inputs.values()))
+
+    @property
+    def network_path(self) -> str:
+        """The text of the network and the lenses before it; empty for a term on pixels."""
+        return self.term.inner_path[-1][0] if self.term.inner_path else ""
+
+    def extract_features(self, image: Tensor, layers: Sequence[str]) -> Maps:
+        """Return the network's features of an image at some layers."""
+        assert self.network is not None
+        maps = {"pixels": image}
+        for lens in self.preceding_lenses:
+            maps = apply_lens(lens, maps)
+        return self.network(maps["pixels"], layers)  # a pointwise lens keeps the names of the maps
 
     def select_core(self, features: Mapping[str, Tensor], tile: ImageTile) -> Maps:
         """Return the tile's own features after the pointwise lenses."""

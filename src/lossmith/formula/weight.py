@@ -8,8 +8,9 @@ of the step :math:`t`. Weights multiply with each other and with losses and keep
 
 import keyword
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -31,9 +32,16 @@ FINAL_STEP = 10**15
 class Factor(ABC):
     """A factor of a weight besides its number: a knob, a schedule, a gate or a share of the gradient."""
 
+    unique_name: ClassVar[str | None] = None
+    """What the factor is called, if a weight can have only one of them; None if it can have several."""
+
     @abstractmethod
     def value_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
         """Return the factor's value at a training step for these knob values."""
+
+    def mean_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Return the factor's mean over the steps around a step; it differs from the value for a lazy factor."""
+        return self.value_at(step, knobs)
 
     def __mul__(self, other: object) -> "Weight":
         return Weight(1.0, (self,)) * other
@@ -69,8 +77,9 @@ class Weight:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", check_number("A weight", self.scale))
-        if len(self.factors) - len(self.factors_without_share) > 1:
-            raise ValueError(f"A weight can have one share of the gradient; got {self!r}.")
+        unique = [factor.unique_name for factor in self.factors if factor.unique_name is not None]
+        if repeated := [name for name in unique if unique.count(name) > 1]:
+            raise ValueError(f"A weight can have one {repeated[0]}; got {self!r}.")
 
     @property
     def knobs(self) -> tuple[str, ...]:
@@ -89,9 +98,9 @@ class Weight:
 
     @property
     def final_value(self) -> float:
-        """The number after the end of all schedules, with all knobs at 1 and without the share."""
+        """The mean over steps after the end of all schedules, with all knobs at 1 and without the share."""
         ones = dict.fromkeys(self.knobs, 1.0)
-        value = Weight(self.scale, self.factors_without_share).value_at(FINAL_STEP, ones)
+        value = Weight(self.scale, self.factors_without_share).mean_at(FINAL_STEP, ones)
         assert isinstance(value, float)
         return value
 
@@ -102,11 +111,30 @@ class Weight:
 
     def is_zero_at(self, step: int) -> bool:
         """Return whether the weight is 0 at a step, whatever the values of its knobs."""
+        return self._is_zero(factor.value_at(step, {}) for factor in self._factors_of_step)
+
+    def is_mean_zero_at(self, step: int) -> bool:
+        """Return whether the weight is 0 at a step and at the steps around it; a lazy term that rests is not."""
+        return self._is_zero(factor.mean_at(step, {}) for factor in self._factors_of_step)
+
+    @property
+    def _factors_of_step(self) -> tuple[Factor, ...]:
+        return tuple(factor for factor in self.factors if not isinstance(factor, Knob | GradientShare))
+
+    def _is_zero(self, factors: Iterable[WeightValue]) -> bool:
+        value: WeightValue = self.scale
+        for factor in factors:
+            value = value * factor
+        return not isinstance(value, Tensor) and value == 0
+
+    def mean_at(self, step: int, knobs: Mapping[str, WeightValue]) -> WeightValue:
+        """Return the mean of the weight over the steps around a step, for these knob values: a number, or (N,)."""
+        if self.factors and self.is_mean_zero_at(step):
+            return 0.0
         value: WeightValue = self.scale
         for factor in self.factors:
-            if not isinstance(factor, Knob | GradientShare):
-                value = value * factor.value_at(step, {})
-        return not isinstance(value, Tensor) and value == 0
+            value = value * factor.mean_at(step, knobs)
+        return value
 
     def value_at(self, step: int = 0, knobs: Mapping[str, WeightValue] | None = None) -> WeightValue:
         """Return the weight's value at a training step for these knob values: a number, or (N,)."""
@@ -192,6 +220,7 @@ class GradientShare(Factor):
         0.5 * GradientShare(30)
     """
 
+    unique_name = "share of the gradient"
     percent: float
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossmith._files import write_text_atomically
-from lossmith.metrics import MetricName, describe_protocol
+from lossmith.metrics import describe_protocol
 from lossmith.tasks import Batch, EvaluationSet, Task
 from lossmith.train.evaluation import evaluate_images, unused_name
 
@@ -34,7 +34,7 @@ class CachedEvaluator:
         self,
         task: Task,
         images: EvaluationSet,
-        metrics: Sequence[MetricName],
+        metrics: Sequence[str],
         *,
         folder: Path | None = None,
         device: torch.device | str = "cpu",

@@ -13,7 +13,7 @@ from torch import Tensor
 from lossmith._checks import check_integer
 from lossmith.formula.loss import Loss
 from lossmith.losses import SSIM, lpips
-from lossmith.metrics import DEFAULT_METRICS, MetricName, compute_metrics, find_missing_metrics
+from lossmith.metrics import DEFAULT_METRICS, compute_metrics, find_missing_metrics
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.output_interpolation import OutputInterpolation
 from lossmith.models.slider import Slider
@@ -96,7 +96,7 @@ def sweep_knob(
     images: EvaluationSet,
     *,
     points: int = 21,
-    metrics: Sequence[MetricName] = DEFAULT_METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     device: torch.device | str = "cpu",
     on_image_end: Callable[[str], object] = lambda name: None,
 ) -> KnobSweep:
@@ -139,7 +139,7 @@ def sweep_knob(
 
 
 def _evaluate_path(
-    predictions: Iterable[Tensor], target: Tensor, distance: Loss, border: int, metrics: Sequence[MetricName]
+    predictions: Iterable[Tensor], target: Tensor, distance: Loss, border: int, metrics: Sequence[str]
 ) -> tuple[list[dict[str, float]], list[float]]:
     """Return the metrics of each prediction, and the distances of neighbouring predictions."""
     rows: list[dict[str, float]] = []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from rich.console import Console
 
 from lossmith._checks import check_choice
@@ -20,7 +21,7 @@ from lossmith.knob.certificate_statistics import EvaluatedPoint
 from lossmith.knob.evaluated_series import evaluate_interpolated_outputs, evaluate_series
 from lossmith.knob.evaluation_cache import CachedEvaluator
 from lossmith.knob.interpolation import balanced_value
-from lossmith.metrics import MetricName, describe_protocol, find_missing_metrics, find_shared_backbones
+from lossmith.metrics import describe_protocol, find_missing_metrics, find_shared_backbones
 from lossmith.models import load_restorer
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.output_interpolation import OutputInterpolation
@@ -32,9 +33,9 @@ from lossmith.tune.published_results import find_published_results
 
 __all__ = ["DEFAULT_REALISM", "VerifiedKnob", "check_realism_metrics", "verify_knob"]
 
-DEFAULT_REALISM: tuple[MetricName, ...] = ("lpips_alex", "swd")
-REALISM_METRICS: tuple[MetricName, ...] = ("lpips_alex", "dists", "swd")
-ACCURACY: MetricName = "psnr_y"
+DEFAULT_REALISM: tuple[str, ...] = ("lpips_alex", "swd")
+REALISM_METRICS: tuple[str, ...] = ("lpips_alex", "dists", "swd")
+ACCURACY: str = "psnr_y"
 
 
 class VerifiedKnob(NamedTuple):
@@ -52,11 +53,11 @@ def verify_knob(
     values: int | None = None,
     equal: Sequence[float] = (),
     shorter: Sequence[int] = (),
-    realism: Sequence[MetricName] = DEFAULT_REALISM,
+    realism: Sequence[str] = DEFAULT_REALISM,
     train_missing: bool = False,
     limit: int | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     console: Console | None = None,
 ) -> VerifiedKnob:
     """Certify the knob of a run, by comparison with its trained baselines.
@@ -95,7 +96,7 @@ def verify_knob(
     if train_missing:
         _train_missing(baselines, device, console or Console())
     trained = [baseline for baseline in baselines if baseline.is_trained]
-    task = build_task(settings)
+    task = build_task(settings).with_pixels_of(weights)
     place = images if isinstance(images, str | Path) else ImageFiles(images).root
     task = task.for_images(place, inputs=inputs, trained_on=settings.images, val=settings.val)
     evaluation_set = task.evaluation_set(images, limit=limit)
@@ -130,7 +131,7 @@ def verify_knob(
     return VerifiedKnob(record, series)
 
 
-def _available_metrics(realism: Sequence[MetricName]) -> tuple[list[MetricName], dict[str, str]]:
+def _available_metrics(realism: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return the realism metrics whose weights exist, and the missing ones with reasons.
 
     Raises:
@@ -167,7 +168,7 @@ def _all_baselines(
     return list_baselines(folder, values=values, equal=sorted(all_equal), shorter=sorted(all_shorter))
 
 
-def _train_missing(baselines: Sequence[Baseline], device: str, console: Console) -> None:
+def _train_missing(baselines: Sequence[Baseline], device: torch.device | str, console: Console) -> None:
     """Train the baselines that are not trained.
 
     Raises:
@@ -177,8 +178,7 @@ def _train_missing(baselines: Sequence[Baseline], device: str, console: Console)
         if not baseline.is_trained:
             steps = baseline.settings.steps
             print_text(console, f"Training {baseline.folder}, {steps} steps")
-            accelerator = "gpu" if device == "cuda" else "cpu"
-            if train(baseline.settings, baseline.folder, console=console, accelerator=accelerator) < steps:
+            if train(baseline.settings, baseline.folder, console=console, device=device) < steps:
                 raise KeyboardInterrupt
 
 
@@ -209,7 +209,7 @@ def _published(
     return {"networks": {each.name: each.metrics for each in results}, "note": reason or results[0].source}
 
 
-def check_realism_metrics(names: Sequence[str]) -> list[MetricName]:
+def check_realism_metrics(names: Sequence[str]) -> list[str]:
     """Return realism metrics by their names, each once.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.applications import Applications
+from lossmith.lenses.bands import Bands
 from lossmith.lenses.clip import CLIP
 from lossmith.lenses.colour import Lab, YCbCr
 from lossmith.lenses.dists import PooledVGG, Sensitivity
@@ -11,6 +12,7 @@ from lossmith.lenses.fourier import Fourier
 from lossmith.lenses.gram import Gram
 from lossmith.lenses.lowpass import Blur, Downsample
 from lossmith.lenses.lpips import Calibrated
+from lossmith.lenses.module_features import ModuleFeatures
 from lossmith.lenses.squeezenet import SqueezeNet
 from lossmith.lenses.timm_models import Timm
 from lossmith.lenses.torchvision_models import Torchvision
@@ -23,6 +25,7 @@ __all__ = [
     "VGG",
     "AlexNet",
     "Applications",
+    "Bands",
     "Blur",
     "Calibrated",
     "Central",
@@ -34,6 +37,7 @@ __all__ = [
     "Lab",
     "Laplacian",
     "MissingWeightsError",
+    "ModuleFeatures",
     "PooledVGG",
     "Scharr",
     "Sensitivity",

@@ -16,6 +16,7 @@ from lossmith.engine.feature_extractor import FeatureExtractor, LayerInfo, inspe
 from lossmith.engine.frozen import get_compute_dtype
 from lossmith.engine.second_derivatives import is_transformed, outside_transforms
 from lossmith.lens import Maps, at_least_float32
+from lossmith.lenses._grey_module import find_grey_convolution, with_grey_convolution
 from lossmith.pretrained.locate import PretrainedWeights
 
 __all__ = ["AnyNetwork"]
@@ -50,7 +51,7 @@ class AnyNetwork(Backbone):
         self.weights = check_path(f"{name} weights", weights)
         self.recompute = recompute
         self._sha256: str | None = None
-        self._prepared: dict[tuple[torch.device, torch.dtype, frozenset[str]], Prepared] = {}
+        self._prepared: dict[tuple[torch.device, torch.dtype, frozenset[str], bool], Prepared] = {}
         self._min_sizes: dict[frozenset[str], int] = {}
         self.modules: dict[tuple[torch.device, torch.dtype], nn.Module] = (
             get_backbone(type(self), name, weights, recompute=False).modules if recompute else {}
@@ -126,9 +127,10 @@ class AnyNetwork(Backbone):
     def __call__(self, image: Tensor, layers: Iterable[str]) -> Maps:
         """Return the features at some layers, see :class:`lossmith.Backbone`."""
         layers = frozenset(layers)
-        check_rgb(self.name, image)
+        check_rgb(self.name, image, grey=True)
         image = at_least_float32(image)
-        mean, std, extractor = self.get_extractor(image.device, get_compute_dtype(image), layers)
+        grey = image.shape[1] == 1 and self.grey_convolution is not None
+        mean, std, extractor = self.get_extractor(image.device, get_compute_dtype(image), layers, grey=grey)
         normalized = (image - mean) / std
         if not is_transformed():  # vmap has no other memory format
             normalized = normalized.contiguous(memory_format=torch.channels_last)
@@ -157,20 +159,39 @@ class AnyNetwork(Backbone):
         return self._min_sizes[layers]
 
     @final
-    def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
+    def flops(self, height: int, width: int, layers: Iterable[str], *, channels: int = 3) -> float:
         """Return the operations of one image's convolutions and matrix products up to the deepest of these layers."""
         from torch.utils.flop_counter import FlopCounterMode  # takes 0.25 s to import and is rarely needed
 
         layers = frozenset(layers)
         with FlopCounterMode(display=False) as counter:
-            error = self._try_size(height, width, layers)
+            error = self._try_size(height, width, layers, grey=channels == 1 and self.grey_convolution is not None)
         if error is not None:
             self._check_size(height, width, layers)
         return float(counter.get_total_flops())
 
-    def get_extractor(self, device: torch.device, dtype: torch.dtype, layers: frozenset[str]) -> Prepared:
-        """Return the image mean and standard deviation, and the feature extractor, for a device and precision."""
-        key = device, dtype, layers
+    @cached_property
+    def grey_convolution(self) -> str | None:
+        """The convolution whose kernels are summed for grey images; None if grey images must be repeated.
+
+        This must be the module that takes the images themselves, whatever their size: padding or resizing before it
+        would not treat one channel as three.
+        """
+        with outside_transforms():
+            return find_grey_convolution(self.meta_module, self.image_size)
+
+    def get_extractor(
+        self, device: torch.device, dtype: torch.dtype, layers: frozenset[str], *, grey: bool = False
+    ) -> Prepared:
+        """Return the image mean and standard deviation, and the feature extractor, for a device and precision.
+
+        Args:
+            device: The device of the images.
+            dtype: The precision of the convolutions.
+            layers: The layers.
+            grey: Whether the images have one channel, see :attr:`grey_convolution`.
+        """
+        key = device, dtype, layers, grey
         if key not in self._prepared:
             with outside_transforms():
                 wide = torch.promote_types(dtype, torch.float32)
@@ -178,7 +199,11 @@ class AnyNetwork(Backbone):
                     torch.tensor(values, device=device, dtype=wide).view(1, 3, 1, 1) for values in self.normalization
                 )
                 info = {name: layer for name, layer in self.layer_info.items() if name in layers}
-                extractor = FeatureExtractor(self._get_module(device, dtype), info, recompute=self.recompute)
+                module = self._get_module(device, dtype)
+                if grey:
+                    assert self.grey_convolution is not None
+                    module, mean, std = with_grey_convolution(module, self.grey_convolution, mean, std)
+                extractor = FeatureExtractor(module, info, recompute=self.recompute)
                 self._prepared[key] = mean, std, extractor
         return self._prepared[key]
 
@@ -216,13 +241,13 @@ class AnyNetwork(Backbone):
                 nn.init.kaiming_normal_(part.weight)
         return module
 
-    def _try_size(self, height: int, width: int, layers: frozenset[str]) -> Exception | None:
+    def _try_size(self, height: int, width: int, layers: frozenset[str], *, grey: bool = False) -> Exception | None:
         """Return the error that an image of this size raises on the way to these layers; None if it passes."""
         device = torch.device("meta")
         with torch.no_grad():
-            *_, extractor = self.get_extractor(device, torch.float32, layers)
+            *_, extractor = self.get_extractor(device, torch.float32, layers, grey=grey)
             try:
-                extractor(torch.empty(1, 3, height, width, device=device))
+                extractor(torch.empty(1, 1 if grey else 3, height, width, device=device))
             except SIZE_ERRORS as error:
                 return error
         return None

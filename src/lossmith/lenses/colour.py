@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from lossmith._checks import check_choice
-from lossmith._repr import repr_of
 from lossmith.backbone import check_rgb
 from lossmith.lens import Lens, Maps
 
@@ -44,9 +43,6 @@ class _ColourSpace(Lens, ABC):
     @abstractmethod
     def convert(self, image: Tensor) -> Tensor:
         """Return images (N, 3, H, W) in this colour space."""
-
-    def __repr__(self) -> str:
-        return repr_of(self) if self.part == "all" else repr_of(self, self.part)
 
 
 @final

@@ -10,7 +10,7 @@ from torch import Tensor
 from lossmith._checks import check_path
 from lossmith._repr import format_literal, repr_of
 from lossmith.backbone import Backbone, get_backbone
-from lossmith.engine.frozen import count_flops, get_compute_dtype, run_frozen
+from lossmith.engine.frozen import as_grey, count_flops, get_compute_dtype, run_frozen
 from lossmith.engine.layers import MaxPool, Step
 from lossmith.engine.second_derivatives import outside_transforms
 from lossmith.lens import Features, Lens, Maps
@@ -90,8 +90,8 @@ class PooledVGGNetwork(Backbone):
         wanted = frozenset(layers)
         self.vgg.check_image(image, frozenset({"conv1_1"}))
         image = image if image.dtype == torch.float64 else image.float()
-        maps = {"pixels": image}
-        mean, steps = self.vgg.get_steps(image.device, get_compute_dtype(image))
+        maps = {"pixels": image.expand(-1, 3, -1, -1)}  # DISTS has a weight for each channel
+        mean, steps = self.vgg.get_steps(image.device, get_compute_dtype(image), grey=image.shape[1] == 1)
         x = image - mean
         for i, stage in enumerate(self._split_stages(steps, wanted)):
             name = stage[-1].name
@@ -102,11 +102,13 @@ class PooledVGGNetwork(Backbone):
         """Return 1: the pools pad, and round up half of an odd side."""
         return 1
 
-    def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
+    def flops(self, height: int, width: int, layers: Iterable[str], *, channels: int = 3) -> float:
         """Return the operations of one image's convolutions up to the deepest of these layers."""
         total = 0.0
-        channels = 3
-        for stage in self._split_stages(build_vgg_steps("vgg16"), frozenset(layers)):
+        steps: Iterable[Step] = build_vgg_steps("vgg16")
+        if channels == 1:
+            _, steps = as_grey(torch.zeros(1, 3, 1, 1), tuple(steps))
+        for stage in self._split_stages(steps, frozenset(layers)):
             name = stage[-1].name
             total += count_flops(stage, (1, channels, height, width), frozenset({name}))[0]
             channels, height, width = DISTS_LAYERS[name], -(-height // 2), -(-width // 2)

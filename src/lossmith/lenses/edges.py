@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._checks import check_choice
+from lossmith._filters import safe_sqrt
 from lossmith._repr import repr_of
 from lossmith.lens import Lens, Maps
 
 __all__ = ["Central", "Laplacian", "Scharr", "Sobel"]
 
-Part = Literal["slopes", "magnitude"]
+Part = Literal["slopes", "magnitude", "joint"]
 
 
 class _GradientFilter(Lens, ABC):
@@ -40,8 +41,9 @@ class _GradientFilter(Lens, ABC):
         if self.part == "slopes":
             return torch.cat([horizontal, vertical], dim=1)
         squares = horizontal.square() + vertical.square()
-        is_nonzero = squares != 0
-        return torch.where(is_nonzero, squares, 1.0).sqrt() * is_nonzero  # the root itself has no gradient at 0
+        if self.part == "joint":
+            squares = squares.mean(dim=1, keepdim=True)
+        return safe_sqrt(squares)
 
     def _smooth(self, x: Tensor) -> Tensor:
         """Return the weighted mean of each row and its neighbours, without the first and the last row."""
@@ -49,9 +51,6 @@ class _GradientFilter(Lens, ABC):
         if not weight:
             return x[..., 1:-1, :]
         return weight * (x[..., :-2, :] + x[..., 2:, :]) + (1 - 2 * weight) * x[..., 1:-1, :]
-
-    def __repr__(self) -> str:
-        return repr_of(self) if self.part == "slopes" else repr_of(self, self.part)
 
 
 @final
@@ -71,10 +70,10 @@ class Sobel(_GradientFilter):
     ============================  ===================================================
 
     Args:
-        part: "slopes" for both components, or "magnitude".
+        part: "slopes" for both components, "magnitude", or "joint" for the root mean square magnitude over the bands.
 
     Returns:
-        Maps (N, 2C, H, W), or (N, C, H, W) for the magnitude.
+        Maps (N, 2C, H, W), or (N, C, H, W) for the magnitude, (N, 1, H, W) for that of all bands.
 
     Raises:
         ValueError: An unknown part.
@@ -101,10 +100,10 @@ class Scharr(_GradientFilter):
         | https://doi.org/10.11588/heidok.00000962
 
     Args:
-        part: "slopes" for both components, or "magnitude".
+        part: "slopes" for both components, "magnitude", or "joint" for the root mean square magnitude over the bands.
 
     Returns:
-        Maps (N, 2C, H, W), or (N, C, H, W) for the magnitude.
+        Maps (N, 2C, H, W), or (N, C, H, W) for the magnitude, (N, 1, H, W) for that of all bands.
 
     Raises:
         ValueError: An unknown part.
@@ -132,10 +131,10 @@ class Central(_GradientFilter):
         | https://arxiv.org/abs/2003.13081
 
     Args:
-        part: "slopes" for both components, or "magnitude".
+        part: "slopes" for both components, "magnitude", or "joint" for the root mean square magnitude over the bands.
 
     Returns:
-        Maps (N, 2C, H, W), or (N, C, H, W) for the magnitude.
+        Maps (N, 2C, H, W), or (N, C, H, W) for the magnitude, (N, 1, H, W) for that of all bands.
 
     Raises:
         ValueError: An unknown part.

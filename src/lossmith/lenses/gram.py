@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from lossmith._checks import check_choice
-from lossmith._repr import repr_of
 from lossmith.engine.second_derivatives import is_transformed
 from lossmith.lens import Lens, Maps, Tiling
 
@@ -69,9 +68,6 @@ class Gram(Lens):
             return torch.matmul(rows.transpose(1, 2), rows) / divisor
         matrix: Tensor = _GramProduct.apply(rows)  # type: ignore[no-untyped-call]
         return matrix / divisor
-
-    def __repr__(self) -> str:
-        return repr_of(self) if self.norm == "chw" else repr_of(self, self.norm)
 
 
 class _GramProduct(torch.autograd.Function):

@@ -13,6 +13,7 @@ from lossmith._checks import check_path
 from lossmith._repr import format_literal
 from lossmith.backbone import Backbone, FeatureGeometry, check_rgb, get_backbone
 from lossmith.engine.frozen import (
+    as_grey,
     compute_shapes,
     compute_tile_margin,
     count_flops,
@@ -51,7 +52,7 @@ class SequentialNetwork(Backbone):
         self.name = name
         self.weights = check_path(f"{name} weights", weights)
         self._sha256: str | None = None
-        self._prepared: dict[tuple[torch.device, torch.dtype], tuple[Tensor, tuple[Step, ...]]] = {}
+        self._prepared: dict[tuple[torch.device, torch.dtype, bool], tuple[Tensor, tuple[Step, ...]]] = {}
 
     @property
     def fp32_until(self) -> str | None:
@@ -89,7 +90,7 @@ class SequentialNetwork(Backbone):
         layers = frozenset(layers)
         self.check_image(image, layers)
         image = image if image.dtype == torch.float64 else image.float()
-        mean, steps = self.get_steps(image.device, get_compute_dtype(image))
+        mean, steps = self.get_steps(image.device, get_compute_dtype(image), grey=image.shape[1] == 1)
         return run_frozen(steps, image - mean, layers)  # subtracted here and not in a bias: the padding is zero
 
     @final
@@ -102,9 +103,10 @@ class SequentialNetwork(Backbone):
         return side
 
     @final
-    def flops(self, height: int, width: int, layers: Iterable[str]) -> float:
+    def flops(self, height: int, width: int, layers: Iterable[str], *, channels: int = 3) -> float:
         """Return the operations of one image's convolutions up to the deepest of these layers."""
-        return float(count_flops(self.architecture, (1, 3, height, width), frozenset(layers))[0])
+        _, steps = as_grey(_as_channels(MEAN), self.architecture) if channels == 1 else (None, self.architecture)
+        return float(count_flops(steps, (1, channels, height, width), frozenset(layers))[0])
 
     @final
     def geometry(self, height: int, width: int, layers: Iterable[str]) -> FeatureGeometry:
@@ -125,8 +127,8 @@ class SequentialNetwork(Backbone):
         )
 
     def check_image(self, image: Tensor, layers: frozenset[str]) -> None:
-        """Raise ValueError if the images are not RGB or are too small for these layers."""
-        check_rgb(self.name, image)
+        """Raise ValueError if the images are neither RGB nor grey, or are too small for these layers."""
+        check_rgb(self.name, image, grey=True)
         height, width = image.shape[2:]
         if min(height, width) < (side := self.min_size(layers)):
             raise ValueError(
@@ -134,21 +136,27 @@ class SequentialNetwork(Backbone):
                 f"{', '.join(sorted(layers))}; got {height}x{width}."
             )
 
-    def get_steps(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, tuple[Step, ...]]:
+    def get_steps(
+        self, device: torch.device, dtype: torch.dtype, *, grey: bool = False
+    ) -> tuple[Tensor, tuple[Step, ...]]:
         """Return the image mean, in float32 or float64, and the steps with weights for a device and precision.
 
-        In half precision the first layers stay in float32 in the forward pass, see :attr:`fp32_until`, for every input:
-        equal images have equal features.
+        For grey images the kernels of the first convolution are summed, see :mod:`lossmith.engine.grey`. In half
+        precision the first layers stay in float32 in the forward pass, see :attr:`fp32_until`, for every input: equal
+        images have equal features.
         """
-        if (device, dtype) not in self._prepared:
+        if (device, dtype, grey) not in self._prepared and grey:
+            with outside_transforms():
+                self._prepared[device, dtype, grey] = as_grey(*self.get_steps(device, dtype))
+        elif (device, dtype, grey) not in self._prepared:
             fp32_until = self.fp32_until if dtype.itemsize < 4 else None
             on_meta = device.type == "meta"  # a cost plan needs no weights
             with outside_transforms():
                 mean, steps = (_as_channels(MEAN), self.architecture) if on_meta else self.load_steps()
                 wide = torch.promote_types(dtype, torch.float32)
                 prepared = prepare_steps(steps, device=device, dtype=dtype, fp32_until=fp32_until)
-                self._prepared[device, dtype] = mean.to(device, wide), prepared
-        return self._prepared[device, dtype]
+                self._prepared[device, dtype, grey] = mean.to(device, wide), prepared
+        return self._prepared[device, dtype, grey]
 
     def load_steps(self) -> tuple[Tensor, tuple[Step, ...]]:
         """Read the image mean and the steps with weights on the CPU, without caching them."""

@@ -23,6 +23,7 @@ from lossmith.losses.presets_synthesis import gatys, johnson, vqgan
 from lossmith.losses.presets_text_to_image import imagen, imagen_fused
 from lossmith.losses.recipes import distilled_lpips, lpips, ms_ssim_l1, perceptual, style
 from lossmith.losses.smoothness import TV, EdgeAwareTV
+from lossmith.losses.spectral import SpectralAngle
 from lossmith.losses.ssim import MSSSIM, SSIM
 from lossmith.losses.text_image import TextAlignment, TextContrast
 from lossmith.losses.vae import KL, VQCommitment
@@ -57,6 +58,7 @@ __all__ = [
     "PairwiseDiversity",
     "PatchNCE",
     "SlicedWasserstein",
+    "SpectralAngle",
     "SquaredNorm",
     "TextAlignment",
     "TextContrast",

@@ -58,9 +58,6 @@ class TextureStructure(Distance):
         structure = (x - y).square().mean(dim=2) / (variances + _EPSILON)
         return (alpha * texture + beta * structure).sum(dim=1)
 
-    def __repr__(self) -> str:
-        return "TextureStructure()"
-
 
 def dists(*, weights: str | None = None) -> Hybrid:
     r"""Build the learned perceptual distance DISTS, which tolerates the resampling of textures.

@@ -44,6 +44,8 @@ class FocalFrequency(Distance):
         ave_spectrum: Whether the spectra are averaged over the batch before the comparison.
         log_matrix: Whether :math:`\log(1 + \lvert d \rvert^\alpha)` replaces the power.
         batch_matrix: Whether weights are normalised by the maximum over the batch instead of each channel and patch.
+        joint_matrix: Whether weights are normalised by the maximum over the channels instead of each channel, so that a
+            band with small errors has small weights; not in the authors' package.
 
     Raises:
         ValueError: If an argument is out of range; or at the call, if the sides are not divisible by `patch_factor`.
@@ -66,15 +68,18 @@ class FocalFrequency(Distance):
         ave_spectrum: bool = False,
         log_matrix: bool = False,
         batch_matrix: bool = False,
+        joint_matrix: bool = False,
     ) -> None:
         super().__init__()
         check_number("FocalFrequency alpha", alpha, low=0)
         check_integer("FocalFrequency patch_factor", patch_factor, low=1)
         self.switches = {"ave_spectrum": ave_spectrum, "log_matrix": log_matrix, "batch_matrix": batch_matrix}
+        self.switches["joint_matrix"] = joint_matrix
         for name, value in self.switches.items():
             check_bool(f"FocalFrequency {name}", value)
         self.alpha, self.patch_factor = alpha, patch_factor
         self.ave_spectrum, self.log_matrix, self.batch_matrix = ave_spectrum, log_matrix, batch_matrix
+        self.joint_matrix = joint_matrix
         self.is_batch_dependent = ave_spectrum or batch_matrix
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -88,7 +93,7 @@ class FocalFrequency(Distance):
 
     def _weight_matrix(self, squares: Tensor) -> Tensor:
         """Return the weights of squared errors, in [0, 1]; 0 where all errors are 0."""
-        dims = (0, 1, 2, 3, 4) if self.batch_matrix else (3, 4)
+        dims = (0, 1, 2, 3, 4) if self.batch_matrix else (1, 3, 4) if self.joint_matrix else (3, 4)
         maximum = squares.amax(dim=dims, keepdim=True)
         is_nonzero = maximum > 0
         divisor = torch.where(is_nonzero, maximum, 1.0)

@@ -22,7 +22,7 @@ def gradient(operator: Operator = "sobel", part: Part = "slopes") -> Hybrid:
 
     Args:
         operator: "sobel", "scharr", "central" or "laplacian", which has no part.
-        part: "slopes" for both directions, or "magnitude".
+        part: "slopes" for both directions, "magnitude", or "joint" for the magnitude over all bands.
 
     Raises:
         ValueError: If the operator or the part is unknown, or a part of the Laplacian is requested.

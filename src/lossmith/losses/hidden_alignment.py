@@ -124,6 +124,3 @@ class HiddenAlignment(Distance):
         own, reference = (normalize_vectors(maps.flatten(2).transpose(1, 2)) for maps in (hidden, teacher))
         difference = own @ own.transpose(1, 2) - reference @ reference.transpose(1, 2)
         return difference.square().flatten(1).mean(dim=1)
-
-    def __repr__(self) -> str:
-        return repr_of(self)

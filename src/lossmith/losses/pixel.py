@@ -10,9 +10,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith._checks import check_number
+from lossmith._checks import check_choice, check_number
 from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
+from lossmith.lens import BandMode
 from lossmith.losses._reductions import (
     apply_mask,
     masked_mean,
@@ -48,9 +49,6 @@ class L1(Distance):
         """Compute the distance of each image, (N,)."""
         return mean_absolute_error(pred, target) if mask is None else masked_mean((pred - target).abs(), mask)
 
-    def __repr__(self) -> str:
-        return "L1()"
-
 
 @final
 class L2(Distance):
@@ -74,9 +72,6 @@ class L2(Distance):
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the distance of each image, (N,)."""
         return mean_squared_error(pred, target) if mask is None else masked_mean((pred - target).square(), mask)
-
-    def __repr__(self) -> str:
-        return "L2()"
 
 
 @final
@@ -120,6 +115,8 @@ class Charbonnier(Distance):
 
     .. math:: \frac{1}{CHW} \sum_i \sqrt{(x_i - y_i)^2 + \epsilon^2}
 
+    With ``bands="joint"``, the square is the mean square over the bands of a pixel: an error in one band makes the
+    errors of the other bands at this pixel cost less than elsewhere, so that bands are restored at the same positions.
     The value of equal images is eps, not 0. In BasicSR, ``eps=1e-12`` is added inside the root without a square, which
     is 1e-6 here. kornia's Charbonnier loss is :math:`\sqrt{d^2 + 1} - 1`, a different function.
 
@@ -131,9 +128,10 @@ class Charbonnier(Distance):
     Args:
         eps: The error at which the function turns from quadratic to linear, in units of the image range; above 1e-18,
             so that its square is positive in float32.
+        bands: "each" for the error of each band, or "joint" for the root mean square error over the bands.
 
     Raises:
-        ValueError: If eps is out of range.
+        ValueError: If eps is out of range, or `bands` is unknown.
 
     Example:
         >>> x, y = torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.3)
@@ -144,17 +142,21 @@ class Charbonnier(Distance):
     citation_keys = ("charbonnier1994",)
     tiling = "mean"
 
-    def __init__(self, eps: float = 1e-3) -> None:
+    def __init__(self, eps: float = 1e-3, *, bands: BandMode = "each") -> None:
         super().__init__()
         check_number("Charbonnier eps", eps, low=1e-18, open_low=True)
-        self.eps = eps
+        self.eps, self.bands = eps, check_choice("Charbonnier bands", bands, BandMode)
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the distance of each image, (N,)."""
-        return masked_mean(((pred - target).square() + self.eps**2).sqrt(), mask)
+        squares = (pred - target).square()
+        if self.bands == "joint":
+            squares = squares.mean(dim=1, keepdim=True)
+        return masked_mean((squares + self.eps**2).sqrt(), mask)
 
     def __repr__(self) -> str:
-        return repr_of(self, eps=None if self.eps == 1e-3 else self.eps)
+        bands = None if self.bands == "each" else self.bands
+        return repr_of(self, eps=None if self.eps == 1e-3 else self.eps, bands=bands)
 
 
 @final
@@ -217,6 +219,3 @@ class SquaredNorm(Distance):
         """Compute the distance of each image, (N,)."""
         squares = (pred - target).square()
         return (squares if mask is None else apply_mask(squares, mask)).sum(dim=non_batch_dims(squares))
-
-    def __repr__(self) -> str:
-        return "SquaredNorm()"

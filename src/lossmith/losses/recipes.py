@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from torch import nn
+
 from lossmith._checks import check_choice, check_number
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.schedule import OnFrom
@@ -11,6 +13,7 @@ from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.by_name import build_lens
 from lossmith.lenses.embedded import EMBEDDED_LAYERS, Distilled, Embedded
 from lossmith.lenses.gram import Gram, Norm
+from lossmith.lenses.module_features import ModuleFeatures
 from lossmith.lenses.lpips import LPIPS_LAYERS, Calibrated, Net
 from lossmith.lenses.vgg import VGG
 from lossmith.losses.pixel import L1, L2, SquaredNorm
@@ -46,7 +49,11 @@ STYLE_LAYERS: dict[str, Layers] = {
 
 
 def perceptual(
-    net: str = "embedded", layers: Layers | None = None, distance: DistanceName = "l1", *, weights: str | None = None
+    net: str | nn.Module = "embedded",
+    layers: Layers | None = None,
+    distance: DistanceName = "l1",
+    *,
+    weights: str | None = None,
 ) -> Hybrid:
     r"""Build the perceptual loss: the distance between features of a frozen classification network.
 
@@ -63,7 +70,8 @@ def perceptual(
         | https://arxiv.org/abs/1603.08155
 
     Args:
-        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or a name of torchvision or timm for any other.
+        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; a name of torchvision or timm for any other; or, in
+            Python, a module of your own that takes RGB images in [0, 1], see :class:`ModuleFeatures`.
         layers: A layer, several layers, or layers with their weights. The default for the five networks is one layer
             per stage, before the ReLU, with the weights of Real-ESRGAN; for "embedded", the weights give all layers
             about the same gradient norm.
@@ -84,7 +92,7 @@ def perceptual(
 
 
 def style(
-    net: str = "embedded", layers: Layers | None = None, norm: Norm = "chw", *, weights: str | None = None
+    net: str | nn.Module = "embedded", layers: Layers | None = None, norm: Norm = "chw", *, weights: str | None = None
 ) -> Hybrid:
     r"""Build the style loss: the distance between Gram matrices of features, independent of positions.
 
@@ -95,7 +103,8 @@ def style(
         | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
 
     Args:
-        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; or a name of torchvision or timm for any other.
+        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; a name of torchvision or timm for any other; or, in
+            Python, a module of your own that takes RGB images in [0, 1], see :class:`ModuleFeatures`.
         layers: A layer, several layers, or layers with their weights. The default for the five networks is one layer
             per stage, after the ReLU.
         norm: The divisor n of a Gram matrix: "chw", "hw" or "none", see :class:`Gram`.
@@ -209,13 +218,17 @@ def _check_option(recipe: str, name: str, value: object, choices: object, layers
 
 
 def _build_features(
-    recipe: str, net: str, layers: Layers | None, defaults: Mapping[str, Layers], weights: str | None
+    recipe: str, net: str | nn.Module, layers: Layers | None, defaults: Mapping[str, Layers], weights: str | None
 ) -> Features:
+    if isinstance(net, nn.Module):
+        if layers is None or weights is not None:
+            reason = "has no default layers; name them" if layers is None else "has its own weights; leave out weights"
+            raise ValueError(f"{recipe} on a module of your own {reason}. Got a {type(net).__name__}.")
+        return ModuleFeatures(net, layers)
     if not isinstance(net, str):
-        hint = " To compare features of your own module, subclass lossmith.Lens." if callable(net) else ""
         raise ValueError(
-            f"{recipe} net must be the name of a network, such as {next(iter(defaults))!r}; got "
-            f"{type(net).__name__ if callable(net) else repr(net)}.{hint}"
+            f"{recipe} net must be the name of a network, such as {next(iter(defaults))!r}, or a torch.nn.Module; got "
+            f"{type(net).__name__ if callable(net) else repr(net)}."
         )
     if layers is None and net not in defaults:
         raise ValueError(

@@ -11,6 +11,7 @@ from lossmith._filters import gaussian_filter
 from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Loss
+from lossmith.lens import BandMode
 
 __all__ = ["MSSSIM", "SSIM"]
 
@@ -27,8 +28,9 @@ class SSIM(Distance):
         {(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}, \quad c_i = K_i^2
 
     with moments under a Gaussian window, at every position where the window fits (Wang's "valid"), for each channel
-    separately. The value lies in :math:`[0, 2]`. MONAI's loss is the same; kornia's, with ``padding="valid"``, is half;
-    piq downscales images above 256 px by default.
+    separately: the mean over channels is taken last, so that there is no joint variant. A mask, (N, 1, H, W), weights
+    each position by its value at the centre of the window. The value lies in :math:`[0, 2]`. MONAI's loss is the same;
+    kornia's, with ``padding="valid"``, is half; piq downscales images above 256 px by default.
 
     References:
         | Image quality assessment: from error visibility to structural similarity (Wang et al., 2004)
@@ -57,11 +59,11 @@ class SSIM(Distance):
         _check_options("SSIM", window, sigma, k1, k2)
         self.window, self.sigma, self.k1, self.k2 = window, sigma, k1, k2
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute one minus the similarity of each image, (N,)."""
         self.check_size(*pred.shape[-2:])
         contrast, luminance = _similarity_maps(pred, target, self.window, self.sigma, self.k1, self.k2)
-        return 1 - (contrast * luminance).flatten(1).mean(dim=1)
+        return 1 - _mean_over_positions(contrast * luminance, mask).mean(dim=1)
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError if images of this size are smaller than the window."""
@@ -83,7 +85,10 @@ class MSSSIM(Distance):
 
     with :math:`cs` the factor of :class:`SSIM` that compares contrast and structure, and each scale half the previous
     one (2 x 2 means). A mean below 1e-4, as opposite images have, is set to 1e-4:
-    its fractional power is NaN in other libraries. With fewer scales, the weights are rescaled to sum 1.
+    its fractional power is NaN in other libraries. With fewer scales, the weights are rescaled to sum 1. With
+    ``bands="joint"``, the means are over positions and channels, and the product is that of all bands instead of the
+    mean of each band's product. A mask, (N, 1, H, W), is halved like the images, and weights each position by its value
+    at the centre of the window.
 
     References:
         | Multi-scale structural similarity for image quality assessment (Wang et al., 2003)
@@ -98,6 +103,7 @@ class MSSSIM(Distance):
         k2: The stabilising constant of the comparison of contrast; positive.
         odd_sides: What happens to an odd side before it is halved: "crop" drops the last row or column; "replicate"
             pads by the first ones, as piq does; "zeros" pads by zeros, as pytorch-msssim does, which darkens borders.
+        bands: "each" for the mean of the similarities of the bands, or "joint" for the similarity of all bands.
 
     Raises:
         ValueError: If an argument is out of range; or at the call, if an image is too small for the scales.
@@ -120,26 +126,30 @@ class MSSSIM(Distance):
         k1: float = 0.01,
         k2: float = 0.03,
         odd_sides: OddSides = "crop",
+        bands: BandMode = "each",
     ) -> None:
         super().__init__()
         _check_options("MSSSIM", window, sigma, k1, k2)
         check_integer("MSSSIM scales", scales, low=1, high=len(_SCALE_WEIGHTS))
         self.odd_sides = check_choice("MSSSIM odd_sides", odd_sides, OddSides)
+        self.bands = check_choice("MSSSIM bands", bands, BandMode)
         self.scales, self.window, self.sigma, self.k1, self.k2 = scales, window, sigma, k1, k2
         weights = _SCALE_WEIGHTS[:scales]
         self.scale_weights = list(weights) if scales == len(_SCALE_WEIGHTS) else [w / sum(weights) for w in weights]
 
-    def measure(self, pred: Tensor, target: Tensor) -> Tensor:
+    def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute one minus the similarity of each image, (N,)."""
         self.check_size(*pred.shape[-2:])
-        product = pred.new_ones(pred.shape[:2])
+        product = pred.new_ones(len(pred), 1)
         for scale, weight in enumerate(self.scale_weights):
             contrast, luminance = _similarity_maps(pred, target, self.window, self.sigma, self.k1, self.k2)
             is_last = scale == self.scales - 1
-            mean = (contrast * luminance if is_last else contrast).flatten(2).mean(dim=2)
+            mean = _mean_over_positions(contrast * luminance if is_last else contrast, mask)
+            mean = mean.mean(dim=1, keepdim=True) if self.bands == "joint" else mean
             product = product * mean.clamp_min(1e-4).pow(weight)
             if not is_last:
                 pred, target = _halve(pred, self.odd_sides), _halve(target, self.odd_sides)
+                mask = None if mask is None else _halve(mask, self.odd_sides)
         return 1 - product.mean(dim=1)
 
     def check_size(self, height: int, width: int) -> None:
@@ -162,7 +172,9 @@ class MSSSIM(Distance):
         scales = [] if self.scales == len(_SCALE_WEIGHTS) else [self.scales]
         odd_sides = None if self.odd_sides == "crop" else self.odd_sides
         options = {"window": self.window, "sigma": self.sigma, "k1": self.k1, "k2": self.k2}
-        return _window_repr(self, *scales, **options, odd_sides=odd_sides)
+        return _window_repr(
+            self, *scales, **options, odd_sides=odd_sides, bands=None if self.bands == "each" else self.bands
+        )
 
 
 def _similarity_maps(
@@ -179,6 +191,21 @@ def _similarity_maps(
     mu_x, mu_y = m_x + x_mean, m_y + y_mean
     luminance = (2 * mu_x * mu_y + c1) / (mu_x.square() + mu_y.square() + c1)
     return contrast, luminance
+
+
+def _mean_over_positions(similarity: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean similarity of each channel, (N, C), under the mask at the centre of each window; 1 without any.
+
+    Args:
+        similarity: The similarity at each position where the window fits, (N, C, h, w).
+        mask: (N, 1, H, W), larger than the similarity by the window without its centre; None for a plain mean.
+    """
+    if mask is None:
+        return similarity.flatten(2).mean(dim=2)
+    top, left = ((mask.shape[dim] - similarity.shape[dim]) // 2 for dim in (2, 3))
+    centres = mask[:, :, top : top + similarity.shape[2], left : left + similarity.shape[3]]
+    total = centres.sum(dim=(2, 3))
+    return torch.where(total > 0, (similarity * centres).sum(dim=(2, 3)) / torch.where(total > 0, total, 1.0), 1.0)
 
 
 def _halve(image: Tensor, odd_sides: OddSides) -> Tensor:
@@ -203,5 +230,5 @@ def _largest_odd(side: int) -> int:
 
 
 def _window_repr(loss: Loss, *positional: int, **options: float | str | None) -> str:
-    defaults = {"window": 11, "sigma": 1.5, "k1": 0.01, "k2": 0.03, "odd_sides": None}
+    defaults = {"window": 11, "sigma": 1.5, "k1": 0.01, "k2": 0.03, "odd_sides": None, "bands": None}
     return repr_of(loss, *positional, **{name: v for name, v in options.items() if v != defaults[name]})

@@ -53,9 +53,6 @@ class TextAlignment(Distance):
         embeddings = _image_embeddings(self, pred, text)
         return 1 - (normalize_vectors(embeddings) * normalize_vectors(text)).sum(dim=1)
 
-    def __repr__(self) -> str:
-        return repr_of(self)
-
 
 @final
 class TextContrast(Distance):

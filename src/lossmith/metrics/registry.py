@@ -1,149 +1,174 @@
-"""Metrics of a restored image by the protocol of the super-resolution papers, and a description of the protocol."""
+"""The metrics of restored images by name.
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import cache
-from typing import Literal
+To add a metric, write a function ``(pred, target) -> (N,)`` in a file of its own and add one :class:`Metric` to
+:data:`METRICS`. The commands, validations, studies and reports take its direction, unit and needs from there.
+"""
 
-import torch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
 from torch import Tensor
 
-from lossmith._checks import check_choice
-from lossmith.formula.loss import Loss
-from lossmith.image import quantize_8bit, rgb_to_luma
-from lossmith.losses import dists, lpips
-from lossmith.metrics.image_metrics import psnr, ssim, texture_ratio
+from lossmith.metrics.image_metrics import ms_ssim, psnr, ssim, texture_ratio
+from lossmith.metrics.metric_info import MetricInfo
+from lossmith.metrics.network_metrics import dists, lpips
 from lossmith.metrics.sliced_wasserstein import swd
-from lossmith.pretrained.locate import MissingWeightsError
 
-__all__ = [
-    "DEFAULT_METRICS",
-    "MetricName",
-    "compute_metrics",
-    "describe_protocol",
-    "find_missing_metrics",
-    "find_shared_backbones",
-]
-
-MetricName = Literal["psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture", "dists", "swd"]
-
-DEFAULT_METRICS: tuple[MetricName, ...] = ("psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture")
-"""The metrics computed by default; "dists" and "swd" take about a second for each image."""
-
-DESCRIPTIONS: dict[MetricName, str] = {
-    "psnr_y": "PSNR in dB on Y of BT.601 (16..235)",
-    "psnr_rgb": "PSNR in dB on RGB",
-    "ssim_y": "SSIM (Wang, 11 px Gaussian window, valid) on Y of BT.601",
-    "lpips_alex": "LPIPS 0.1, AlexNet; lower is better",
-    "texture": "energy of detail finer than about 6 px, relative to the truth's; 1 is right",
-    "dists": "DISTS, VGG-16; lower is better",
-    "swd": "sliced Wasserstein distance of 7 px patches, two finest Laplacian levels, in grey levels; lower is better",
-}
-"""Descriptions of the metrics. Results are comparable only if these texts, which are stored with them, are equal."""
-
-MIN_INNER_SIDE = 11
-"""Side in pixels of the SSIM window, which must fit into the image without its border."""
-
-LOSS_METRICS: dict[MetricName, Callable[[], Loss]] = {"lpips_alex": lambda: lpips("alex"), "dists": dists}
-"""The metrics that are losses of lossmith."""
+__all__ = ["DEFAULT_METRICS", "METRICS", "Metric", "parse_metrics"]
 
 
-@torch.no_grad()
-def compute_metrics(
-    pred: Tensor, target: Tensor, *, border: int, metrics: Sequence[MetricName] = DEFAULT_METRICS
-) -> dict[str, float]:
-    """Compute metrics of a restored image.
-
-    As in the papers, the images are clipped and rounded to 8 bits, and a border is left out of all metrics.
+@dataclass(frozen=True, kw_only=True)
+class Metric(MetricInfo):
+    """A metric of a restored image and its target: how to compute it, and what it needs.
 
     Args:
-        pred: One image, (1, 3, H, W).
-        target: The target, of the same shape.
-        border: Width of the border in pixels; the papers use the scale factor.
-        metrics: The metrics; those with missing weights are left out, see :func:`find_missing_metrics`.
+        compute: Returns the values (N,) of images (N, C, H, W) in [0, 1] and their targets.
+        description: The description that is stored with the values. Results are comparable only if it is equal.
+        loss: The key of :func:`lossmith.metrics.network_metrics.network_loss`, for a metric with pretrained weights.
+        needs_rgb: Whether the images must have three channels.
+        min_side: The least side in pixels of an image without its border.
+    """
 
-    Returns:
-        The values by metric.
+    compute: Callable[[Tensor, Tensor], Tensor]
+    description: str
+    loss: str = ""
+    needs_rgb: bool = False
+    min_side: int = 11
+
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric(
+            key="psnr_y",
+            name="PSNR-Y",
+            unit="dB",
+            digits=2,
+            ideal=None,
+            is_headline=True,
+            compute=partial(psnr, luma=True),
+            description="PSNR in dB on Y of BT.601 (16..235)",
+            needs_rgb=True,
+        ),
+        Metric(
+            key="psnr_rgb",
+            name="PSNR-RGB",
+            unit="dB",
+            digits=2,
+            ideal=None,
+            compute=psnr,
+            description="PSNR in dB on RGB",
+        ),
+        Metric(
+            key="ssim_y",
+            name="SSIM",
+            unit="",
+            digits=4,
+            ideal=None,
+            compute=partial(ssim, luma=True),
+            description="SSIM (Wang, 11 px Gaussian window, valid) on Y of BT.601",
+            needs_rgb=True,
+        ),
+        Metric(
+            key="ms_ssim_y",
+            name="MS-SSIM",
+            unit="",
+            digits=4,
+            ideal=None,
+            compute=partial(ms_ssim, luma=True),
+            description="MS-SSIM (Wang, five scales, 11 px Gaussian window, valid) on Y of BT.601",
+            needs_rgb=True,
+            min_side=176,
+        ),
+        Metric(
+            key="lpips_alex",
+            name="LPIPS",
+            unit="",
+            digits=3,
+            ideal=0.0,
+            network="alex",
+            is_headline=True,
+            kind="perceptual",
+            compute=lpips,
+            description="LPIPS 0.1, AlexNet; lower is better",
+            loss="lpips_alex",
+            needs_rgb=True,
+        ),
+        Metric(
+            key="lpips_vgg",
+            name="LPIPS-VGG",
+            unit="",
+            digits=3,
+            ideal=0.0,
+            network="vgg16",
+            kind="perceptual",
+            compute=partial(lpips, net="vgg"),
+            description="LPIPS 0.1, VGG-16; lower is better",
+            loss="lpips_vgg",
+            needs_rgb=True,
+        ),
+        Metric(
+            key="dists",
+            name="DISTS",
+            unit="",
+            digits=3,
+            ideal=0.0,
+            network="vgg16",
+            kind="perceptual",
+            compute=dists,
+            description="DISTS, VGG-16; lower is better",
+            loss="dists",
+            needs_rgb=True,
+        ),
+        Metric(
+            key="swd",
+            name="Patch distance",
+            unit="",
+            digits=3,
+            ideal=0.0,
+            kind="perceptual",
+            compute=swd,
+            description=(
+                "sliced Wasserstein distance of 7 px patches, two finest Laplacian levels, in grey levels; lower is "
+                "better"
+            ),
+            min_side=14,
+        ),
+        Metric(
+            key="texture",
+            name="Texture",
+            unit="",
+            digits=3,
+            ideal=1.0,
+            kind="perceptual",
+            compute=texture_ratio,
+            description="energy of detail finer than about 6 px, relative to the truth's; 1 is right",
+        ),
+    )
+}
+"""All metrics by name, accuracy before perceptual quality."""
+
+DEFAULT_METRICS: tuple[str, ...] = ("psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture")
+"""The metrics that validations and ``lossmith evaluate`` compute by default; the others take longer."""
+
+
+def parse_metrics(texts: str | Iterable[str]) -> list[str]:
+    """Return the metrics of comma-separated lists, each once.
+
+    Args:
+        texts: One list or several, such as ``"psnr_y,dists"``.
 
     Raises:
-        ValueError: The images differ in shape, are too small or not finite, or a metric is unknown.
-    """
-    if pred.shape != target.shape or pred.ndim != 4 or pred.shape[:2] != (1, 3):
-        raise ValueError(
-            f"compute_metrics needs two images of equal shape (1, 3, H, W); got {tuple(pred.shape)} and "
-            f"{tuple(target.shape)}."
-        )
-    if min(pred.shape[-2:]) < 2 * border + MIN_INNER_SIDE:
-        raise ValueError(
-            f"compute_metrics needs images with sides of at least {2 * border + MIN_INNER_SIDE} px for a border of "
-            f"{border} px; got {pred.shape[-2]}x{pred.shape[-1]}."
-        )
-    for name in metrics:
-        check_choice("A metric", name, MetricName)
-    if not bool(pred.isfinite().all()):
-        raise ValueError("compute_metrics needs a finite prediction; got NaN or infinite values.")
-    inner = (..., slice(border, -border or None), slice(border, -border or None))
-    x, y = (quantize_8bit(image.float())[inner] for image in (pred, target))
-    values: dict[str, float] = {}
-    for name in metrics:
-        with suppress(MissingWeightsError):  # reported by find_missing_metrics
-            values[name] = _compute_metric(name, x, y)
-    return values
-
-
-def _compute_metric(name: MetricName, x: Tensor, y: Tensor) -> float:
-    if name in LOSS_METRICS:
-        return float(_loss_metric(name)(x, y))
-    if name in ("psnr_y", "ssim_y"):
-        return (psnr if name == "psnr_y" else ssim)(rgb_to_luma(x), rgb_to_luma(y))
-    functions = {"psnr_rgb": psnr, "texture": texture_ratio, "swd": swd}
-    return functions[name](x, y)
-
-
-def find_missing_metrics(metrics: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
-    """Return the metrics that :func:`compute_metrics` leaves out because weights are missing, with the reasons."""
-    missing: dict[str, str] = {}
-    for name in LOSS_METRICS:
-        if name in metrics:
-            try:
-                _loss_metric(name)(*torch.zeros(2, 1, 3, 64, 64))
-            except MissingWeightsError as error:
-                missing[name] = str(error)
-    return missing
-
-
-def find_shared_backbones(loss: Loss, metrics: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
-    """Return the metrics that use a backbone of the loss, with the backbone.
-
-    A network trained on such a loss scores well on the metric regardless of the quality of its images.
+        ValueError: A metric is unknown; the message lists the known ones.
 
     Example:
-        >>> from lossmith.losses import perceptual
-        >>> find_shared_backbones(perceptual("vgg16"), ["lpips_alex", "dists"])
-        {'dists': 'vgg16'}
-        >>> find_shared_backbones(perceptual("vgg19"), ["dists"])
-        {}
+        >>> parse_metrics(["psnr_y, dists", "swd,dists"])
+        ['psnr_y', 'dists', 'swd']
     """
-    trained_on = _backbone_names(loss)
-    used = {name: _backbone_names(_loss_metric(name)) for name in LOSS_METRICS if name in metrics}
-    return {name: min(common) for name, backbones in used.items() if (common := backbones & trained_on)}
-
-
-def describe_protocol(border: int, metrics: Sequence[MetricName] = DEFAULT_METRICS) -> dict[str, str]:
-    """Return a description of each metric of :func:`compute_metrics`, to be stored with the values.
-
-    Example:
-        >>> describe_protocol(4, ["psnr_y"])
-        {'psnr_y': 'PSNR in dB on Y of BT.601 (16..235), 8 bits, border of 4 px left out'}
-    """
-    return {name: f"{DESCRIPTIONS[name]}, 8 bits, border of {border} px left out" for name in metrics}
-
-
-def _backbone_names(loss: Loss) -> set[str]:
-    """Return the names of the loss's backbones; DISTS's VGG-16 with other pooling counts as VGG-16."""
-    return {backbone.name.removesuffix("_l2pool") for backbone in loss.networks.values()}
-
-
-@cache
-def _loss_metric(name: MetricName) -> Loss:
-    return LOSS_METRICS[name]()
+    texts = [texts] if isinstance(texts, str) else texts
+    names = list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"There is no metric {name!r}; the metrics are {', '.join(METRICS)}.")
+    return names

@@ -62,6 +62,7 @@ class Autoencoder(Restorer):
         latent_channels: Number of latent channels.
         codebook_size: Number of entries of the codebook.
         blocks: Number of residual blocks at the size of the latents, in encoder and decoder each.
+        image_channels: Number of channels C of the images.
 
     Raises:
         ValueError: The scale, the kind of latents or the factor has another value, or an argument is less than 1.
@@ -90,6 +91,7 @@ class Autoencoder(Restorer):
         latent_channels: int = 4,
         codebook_size: int = 512,
         blocks: int = 2,
+        image_channels: int = 3,
     ) -> None:
         check_choice("autoencoder scale", scale, (1,))
         check_choice("autoencoder latent", latent, LatentKind)
@@ -103,14 +105,14 @@ class Autoencoder(Restorer):
         for name, value in sizes.items():
             check_integer(f"autoencoder {name}", value, low=1)
         spec = {"name": "autoencoder", "latent": latent, "downsampling": downsampling, **sizes}
-        super().__init__(1, _receptive_radius(downsampling, blocks), spec)
+        super().__init__(1, _receptive_radius(downsampling, blocks), spec, image_channels=image_channels)
         self.latent, self.downsampling, self.latent_channels = latent, downsampling, latent_channels
         widths = [channels, *[2 * channels] * _count_strided(downsampling)]
         pairs = list(itertools.pairwise(widths))
         deep = widths[-1]
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(2),
-            conv3x3(12, channels),
+            conv3x3(4 * image_channels, channels),
             *(part for a, b in pairs for part in (ResidualBlock(a), nn.Conv2d(a, b, 3, stride=2, padding=1))),
             *(ResidualBlock(deep) for _ in range(blocks)),
             RMSNormSiLU(),
@@ -122,11 +124,11 @@ class Autoencoder(Restorer):
             *(ResidualBlock(deep) for _ in range(blocks)),
             *(part for a, b in pairs[::-1] for part in (conv3x3(b, 4 * a), nn.PixelShuffle(2), ResidualBlock(a))),
             RMSNormSiLU(),
-            conv3x3(channels, 12),
+            conv3x3(channels, 4 * image_channels),
             nn.PixelShuffle(2),
         )
-        self.input_skip = nn.Conv2d(3, latent_channels, 1, bias=False)
-        self.output_skip = nn.Conv2d(latent_channels, 3, 1)
+        self.input_skip = nn.Conv2d(image_channels, latent_channels, 1, bias=False)
+        self.output_skip = nn.Conv2d(latent_channels, image_channels, 1)
         self._initialize(self.encoder[-1], self.decoder[-2])
 
     @torch.no_grad()
@@ -137,16 +139,16 @@ class Autoencoder(Restorer):
         to_latents.weight *= 0.1
         if self.latent == "kl":
             to_latents.bias[self.latent_channels :] = INITIAL_LOGVAR  # type: ignore[index]  # the convolution has a bias
-        identity = torch.eye(self.latent_channels, 3)[..., None, None]
+        identity = torch.eye(self.latent_channels, self.image_channels)[..., None, None]
         self.input_skip.weight.copy_(SKIP_GAIN * identity)  # the latents' deviation is near that of the standard normal
         self.output_skip.weight.copy_(identity.transpose(0, 1) / SKIP_GAIN)
         self.output_skip.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, image: Tensor, *, extra_outputs: dict[str, Tensor] | None = None) -> Tensor:
-        """Return the reconstructed images, (N, 3, H, W).
+        """Return the reconstructed images, (N, C, H, W).
 
         Args:
-            image: (N, 3, H, W).
+            image: (N, C, H, W).
             extra_outputs: A dictionary that receives the latents (N, C, h, w) that losses read: "mu" and "logvar", or
                 "latents", "codes", and "indices" (N, h, w).
         """

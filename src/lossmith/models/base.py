@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lossmith._checks import check_integer
 from lossmith.formula.weight import WeightValue
 
 __all__ = ["Network", "Restorer", "run_tiled"]
@@ -23,8 +24,11 @@ class Network(nn.Module):
         spec: Arguments of :func:`build_network` that build the network: ``{"name": ..., **arguments}``.
     """
 
+    image_channels: int = 3
+    """Number of channels of the images: 3 for RGB."""
+
     in_channels: int = 3
-    """Number of input channels; channels after the first 3 depend on the task, such as a mask."""
+    """Number of input channels; channels after those of the image depend on the task, such as a mask."""
 
     former_options: ClassVar[Mapping[str, str]] = {}
     """Arguments that were renamed: the name in files of earlier versions, and today's name."""
@@ -50,17 +54,25 @@ class Network(nn.Module):
 
 
 class Restorer(Network, ABC):
-    """A network from (N, 3, h, w) to (N, 3, scale h, scale w), RGB in [0, 1]; outputs may overshoot a little.
+    """A network from (N, C, h, w) to (N, C, scale h, scale w) in [0, 1]; outputs may overshoot a little.
 
     Args:
         scale: Upscaling factor.
         receptive_radius: Number of input pixels on each side of a pixel that influence its output; None if unknown.
         spec: Arguments of :func:`build_network` that build the network: ``{"name": ..., **arguments}``.
+        image_channels: Number of channels C of the images: 3 for RGB. Other numbers are added to `spec`.
     """
 
-    def __init__(self, scale: int, receptive_radius: int | None, spec: Mapping[str, Any]) -> None:
+    def __init__(
+        self, scale: int, receptive_radius: int | None, spec: Mapping[str, Any], *, image_channels: int = 3
+    ) -> None:
+        extra = self.in_channels - self.image_channels
+        if image_channels != 3:
+            check_integer(f"{spec['name']} image_channels", image_channels, low=1)
+            spec = {**spec, "image_channels": image_channels}
         super().__init__(scale, spec)
         self.receptive_radius = receptive_radius
+        self.image_channels, self.in_channels = image_channels, image_channels + extra
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:

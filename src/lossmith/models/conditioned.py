@@ -30,8 +30,9 @@ class _ForwardState(NamedTuple):
 
     knobs: Tensor
     """Knob values in [-1, 1], (1 or N, knobs, 1 or H, 1 or W)."""
-    codes: dict[tuple[int, ...], Tensor]
-    """Embeddings of the knobs by spatial size."""
+    codes: list[tuple[tuple[int, ...], Tensor]]
+    """Spatial sizes, and the embeddings of the knobs at these sizes; no dictionary, since symbolic sizes of
+    torch.export have no hash."""
     called: list[int]
     """Indices of the conditioned modules that were called."""
 
@@ -106,7 +107,8 @@ class ConditionedNetwork(Restorer):
         spec = {"name": "conditioned", "network": network.spec, "where": list(modules), "width": width}
         spec |= {"knobs": {name: list(ends) for name, ends in ranges.items()}}
         super().__init__(network.scale, network.receptive_radius, spec)
-        self.network, self.where, self.in_channels = network, tuple(modules), network.in_channels
+        self.network, self.where = network, tuple(modules)
+        self.image_channels, self.in_channels = network.image_channels, network.in_channels
         self.knobs: dict[str, tuple[float, float]] = ranges
         self.channels = tuple(modules.values())
         self.slider: Slider | None = None
@@ -136,7 +138,7 @@ class ConditionedNetwork(Restorer):
                 checked in training mode and in compiled code, because the check would wait for the GPU.
         """
         called: list[int] = []
-        self._state = _ForwardState(self.network.pad(self.normalize_knobs(image, knobs)), {}, called)
+        self._state = _ForwardState(self.network.pad(self.normalize_knobs(image, knobs)), [], called)
         try:
             output: Tensor = self.network(image)
         finally:
@@ -202,9 +204,11 @@ class ConditionedNetwork(Restorer):
         knobs, codes, called = self._state
         called.append(index)
         size = (1, 1) if knobs.shape[-2:] == (1, 1) else tuple(features.shape[-2:])
-        if size not in codes:
-            codes[size] = self._embed(knobs, size)
-        scale, shift = (HEAD_GAIN * self.heads[index](codes[size])).to(features.dtype).chunk(2, dim=1)
+        code = next((code for known, code in codes if known == size), None)
+        if code is None:
+            code = self._embed(knobs, size)
+            codes.append((size, code))
+        scale, shift = (HEAD_GAIN * self.heads[index](code)).to(features.dtype).chunk(2, dim=1)
         return torch.addcmul(shift, features, 1 + scale)
 
     def _embed(self, knobs: Tensor, size: tuple[int, ...]) -> Tensor:

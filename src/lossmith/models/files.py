@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossmith._plugin_files import check_recorded_plugins, find_plugin_object
 from lossmith._plugins import Plugins
 from lossmith.models.base import Network, Restorer
 from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.models.custom import build_custom, check_network_class
 from lossmith.models.slider import Slider
 from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel
 from lossmith.models.state_dicts import detect_network, read_state_dict
 
 __all__ = ["NETWORKS", "build_network", "load_network", "load_restorer", "read_header", "save_network", "update_spec"]
 
-NETWORKS: Mapping[str, type[Network]] = Plugins("lossmith.models")
-"""The networks by name, those of installed packages included."""
+NETWORKS = Plugins("lossmith.models", check=check_network_class)
+"""The networks by name, those of installed packages and registered ones included."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
@@ -36,8 +38,8 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
 
     Args:
         name: A name in ``NETWORKS``, such as "edsr"; "spandrel:" and the name of an architecture, such as
-            "spandrel:SwinIR"; or a weight file (.safetensors, .pth, .pt or .ckpt) of lossmith or of any architecture
-            that spandrel detects.
+            "spandrel:SwinIR"; a class of a plugin that the user has named, such as "my_package:MyNet"; or a weight file
+            (.safetensors, .pth, .pt or .ckpt) of lossmith or of any architecture that spandrel detects.
         scale: Upscaling factor.
         arguments: Arguments of the network.
 
@@ -49,10 +51,7 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
         {'name': 'edsr', 'channels': 8, 'blocks': 2}
     """
     if name in NETWORKS:
-        try:
-            return NETWORKS[name](scale, **arguments)
-        except TypeError as error:
-            raise ValueError(f"{name} does not accept an argument: {str(error).split('() ')[-1]}.") from error
+        return _construct(NETWORKS[name], name, scale, arguments)
     if name.startswith(SPANDREL_PREFIX):
         model = SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments)
         return _check_scale(model, scale, name)
@@ -60,10 +59,15 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
         if arguments:
             raise ValueError(f"{name!r} defines the arguments of its network; leave out {', '.join(arguments)}.")
         return load_network(name, scale=scale)[0]
+    if ":" in name:
+        found = find_plugin_object(name)
+        check_network_class("", name, found)
+        return _construct(found, name, scale, arguments)
     if near := difflib.get_close_matches(name, NETWORKS, n=1):
         raise ValueError(f"There is no network {name!r}. Did you mean {near[0]!r}?")
     raise ValueError(
-        f"There is no network {name!r}; use {', '.join(NETWORKS)}, {SPANDREL_PREFIX}NAME, or a weight file."
+        f"There is no network {name!r}; use {', '.join(NETWORKS)}, {SPANDREL_PREFIX}NAME, MODULE:CLASS, or a weight "
+        "file. For a network of your own, register its class in a file and add --plugin FILE."
     )
 
 
@@ -124,7 +128,7 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
     model: Network
     if header:
         try:
-            model = _build_from_spec(header["model"], int(header["scale"]), state, file)
+            model = _build_recorded(header, state, file)
             if isinstance(model, ConditionedNetwork):
                 for key, old_key in SLIDER_KEYS.items():
                     table = header.get(key) or header.get(old_key)
@@ -159,7 +163,19 @@ def update_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return a specification from a file of any version with today's names of the network and its arguments."""
     name = OLD_NETWORK_NAMES.get(spec["name"], spec["name"])
     options = {key: value for key, value in spec.items() if key != "name"}
-    return {"name": name, **(NETWORKS[name].current_options(options) if name in NETWORKS else options)}
+    current_options = getattr(NETWORKS[name], "current_options", dict) if name in NETWORKS else dict
+    return {"name": name, **current_options(options)}
+
+
+def _build_recorded(header: Mapping[str, Any], state: Mapping[str, Tensor], file: Path) -> Network:
+    """Return the network of a header, with its weights; report plugins that are missing or have changed."""
+    plugins, owner = dict(header.get("plugins") or {}), repr(str(file))
+    check_recorded_plugins(plugins, owner)
+    try:
+        return _build_from_spec(header["model"], int(header["scale"]), state, file)
+    except ValueError:
+        check_recorded_plugins(plugins, owner, required=True)
+        raise
 
 
 def _build_from_spec(spec: Mapping[str, Any], scale: int, state: Mapping[str, Tensor], file: Path) -> Network:
@@ -183,6 +199,19 @@ def _build_from_spec(spec: Mapping[str, Any], scale: int, state: Mapping[str, Te
     except RuntimeError as error:
         reason = str(error).splitlines()[1:2] or [str(error)]
         raise ValueError(f"The weights in {str(file)!r} do not match its header: {reason[0].strip()}") from error
+    return model
+
+
+def _construct(constructor: Any, name: str, scale: int, arguments: Mapping[str, Any]) -> Network:
+    """Return the network of a class; raise ValueError if it does not accept an argument."""
+    try:
+        if isinstance(constructor, type) and issubclass(constructor, Network):
+            model: Network = constructor(scale, **arguments)  # type: ignore[call-arg]  # of each subclass
+        else:
+            return build_custom(constructor, name, scale, arguments)
+    except TypeError as error:
+        raise ValueError(f"{name} does not accept an argument: {str(error).split('() ')[-1]}.") from error
+    model.spec = {**model.spec, "name": name}
     return model
 
 

@@ -28,6 +28,7 @@ class Inpainter(Restorer):
         scale: 1.
         channels: Number of channels of the first layer; each of the two downsampling layers doubles the number.
         blocks: Number of dilated layers, with rates 1, 2, 4, 8, 1, 2, ...
+        image_channels: Number of channels C of the images, without the mask.
 
     Raises:
         ValueError: The scale is not 1, or another argument is less than 1.
@@ -40,33 +41,36 @@ class Inpainter(Restorer):
     in_channels = 4
     former_modules: ClassVar[Mapping[str, str]] = {"both": "conv"}
 
-    def __init__(self, scale: int = 1, *, channels: int = 32, blocks: int = 6) -> None:
+    def __init__(self, scale: int = 1, *, channels: int = 32, blocks: int = 6, image_channels: int = 3) -> None:
         check_choice("inpainter scale", scale, (1,))
         check_integer("inpainter channels", channels, low=1)
         check_integer("inpainter blocks", blocks, low=1)
         rates = [2 ** (i % 4) for i in range(blocks)]
-        super().__init__(1, 16 + 4 * sum(rates), {"name": "inpainter", "channels": channels, "blocks": blocks})
+        spec = {"name": "inpainter", "channels": channels, "blocks": blocks}
+        super().__init__(1, 16 + 4 * sum(rates), spec, image_channels=image_channels)
         c = channels
-        self.head = GatedConv2d(4, c, kernel_size=5)
+        self.head = GatedConv2d(image_channels + 1, c, kernel_size=5)
         self.down = nn.ModuleList([GatedConv2d(c, 2 * c, stride=2), GatedConv2d(2 * c, 4 * c, stride=2)])
         self.body = nn.ModuleList(GatedConv2d(4 * c, 4 * c, dilation=rate) for rate in rates)
         self.up = nn.ModuleList([GatedConv2d(6 * c, 2 * c), GatedConv2d(3 * c, c)])
-        self.tail = nn.Conv2d(c, 3, 3, padding=1)
+        self.tail = nn.Conv2d(c, image_channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the images with their holes filled, (N, 3, H, W).
+        """Return the images with their holes filled, (N, C, H, W).
 
         Args:
-            image: (N, 4, H, W): RGB with 0 in the hole, and the mask with 1 in the hole.
+            image: (N, C + 1, H, W): the image with 0 in the hole, and the mask with 1 in the hole.
 
         Raises:
             ValueError: The input has another shape.
         """
-        if image.ndim != 4 or image.shape[1] != 4:
-            raise ValueError(f"inpainter needs images with a mask, (N, 4, H, W); got {tuple(image.shape)}.")
+        if image.ndim != 4 or image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"inpainter needs images with a mask, (N, {self.in_channels}, H, W); got {tuple(image.shape)}."
+            )
         height, width = image.shape[-2:]
         padded = F.pad(image, (0, -width % 4, 0, -height % 4), mode="replicate")
-        first = self.head(torch.cat([padded[:, :3] - 0.5 * (1 - padded[:, 3:]), padded[:, 3:]], dim=1))
+        first = self.head(torch.cat([padded[:, :-1] - 0.5 * (1 - padded[:, -1:]), padded[:, -1:]], dim=1))
         second = self.down[0](first)
         deep = self.down[1](second)
         for layer in self.body:

@@ -64,7 +64,8 @@ class OutputInterpolation(Restorer):
         spec = {"name": "output-interpolation", "network": network.spec, "balanced_value": balanced_value}
         super().__init__(network.scale, network.receptive_radius, spec)
         self.network, self.balanced_value = network, balanced_value
-        self.in_channels, self.knobs = network.in_channels, network.knobs
+        self.image_channels, self.in_channels = network.image_channels, network.in_channels
+        self.knobs = network.knobs
 
     @property
     def slider(self) -> Slider | None:

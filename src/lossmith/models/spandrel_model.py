@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -104,12 +105,28 @@ class SpandrelModel(Restorer):
 
     def pad(self, image: Tensor) -> Tensor:
         """Return the images padded on the right and below to the required sides, reflected as far as possible."""
+        if torch.compiler.is_exporting():
+            return self._pad_exported(image)
         height, width = image.shape[-2:]
         right, below = self.size_requirements.get_padding(width, height)
         if right or below:
             reflected = min(right, width - 1), min(below, height - 1)
             image = F.pad(image, (0, reflected[0], 0, reflected[1]), mode="reflect")
             image = F.pad(image, (0, right - reflected[0], 0, below - reflected[1]), mode="replicate")
+        return image
+
+    def _pad_exported(self, image: Tensor) -> Tensor:
+        """Return the images padded as by :meth:`pad`, without a branch on their sides, which are symbols in export."""
+        needs = self.size_requirements
+        if needs.none:
+            return image
+        sides = [-(-torch.sym_max(side, needs.minimum) // needs.multiple_of) for side in image.shape[-2:]]
+        if needs.square:
+            sides = [torch.sym_max(*sides)] * 2  # type: ignore[no-untyped-call]
+        for dim, side in zip((-2, -1), sides, strict=True):
+            last = image.shape[dim] - 1
+            position = torch.arange(side * needs.multiple_of, device=image.device)
+            image = image.index_select(dim, (last - (position - last).abs()).clamp(min=0))
         return image
 
 

@@ -5,6 +5,7 @@ recipes and weights with literal arguments. Nothing else in the text is executed
 """
 
 from lossmith.parser.expression import ExpressionError, parse
+from lossmith.parser.registration import register, unregister
 from lossmith.parser.saved import load, save, update_formula, update_term_name
 
-__all__ = ["ExpressionError", "load", "parse", "save", "update_formula", "update_term_name"]
+__all__ = ["ExpressionError", "load", "parse", "register", "save", "unregister", "update_formula", "update_term_name"]

@@ -194,6 +194,13 @@ class _ExpressionReader:
             return self.attempt(function, lambda: found(*arguments, **keywords))
         except TypeError as error:
             self.fail(function, f"Wrong arguments of {function.id}: {error}")
+        except ExpressionError:
+            raise
+        except Exception as error:
+            if function.id in BUILTINS:
+                raise
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            self.fail(function, f"{function.id}, which is no part of lossmith, raised {reason}")
 
     def combine(self, op: ast.operator, left: Any, right: Any, node: ast.BinOp) -> Any:
         """Apply an operator to two operands."""

@@ -1,30 +1,30 @@
-"""The names that a formula can call: those of this package, and those of installed packages.
+"""The names that a formula can call: those of this package, those of installed packages, and registered ones.
 
-Another package adds a loss, a lens or a recipe with an entry point in the group ``lossmith.losses``, see
-:mod:`lossmith._plugins`. Entry points are read when a formula contains a name that this package does not define.
+Another package adds a loss, a lens or a recipe with an entry point, see :mod:`lossmith._plugins`, and a program by
+:func:`lossmith.register`. Entry points are read when a formula contains a name that this package does not define.
 """
 
 import difflib
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from lossmith import lenses, losses
 from lossmith._plugins import Plugins
-from lossmith.formula import schedule, snr_gate, weight
+from lossmith.formula import sampling, schedule, snr_gate, weight
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import Weight
 from lossmith.lens import Lens
 
-__all__ = ["BUILTINS", "find_name", "suggest_name"]
+__all__ = ["BUILTINS", "FORMULA_PLUGINS", "check_formula_object", "find_name", "suggest_name"]
 
 BUILTINS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (losses, lenses, weight, schedule, snr_gate)
+    for module in (losses, lenses, weight, schedule, sampling, snr_gate)
     for name in module.__all__
     if not (isinstance(getattr(module, name), type) and issubclass(getattr(module, name), Exception | Weight))
 }
-"""The losses, lenses, recipes, schedules, the gate, the knob and the gradient share of this package by name."""
+"""The losses, lenses, recipes and factors of weights (schedules, lazy and sparse factors, the gate, the knob, the
+gradient share) of this package by name."""
 
 
 OTHER_NAMES = {
@@ -37,20 +37,21 @@ OTHER_NAMES = {
     "FocalFrequency": ("fftloss",),
     "InfoNCE": ("ntxent", "simclr"),
     "KL": ("kld", "kldivergence"),
+    "SpectralAngle": ("sam", "spectralanglemapper"),
 }
 """The names of losses in other libraries, in lower case and without underscores, by their names here."""
 
 
 def find_name(name: str) -> Callable[..., Any] | None:
-    """Return the class or function with a name, from this package or from an installed one; None if there is none.
+    """Return the class or function with a name, from this package, an installed or a registered one; None if none has.
 
     Raises:
-        ValueError: An installed package declares a name of this package or of another package, its object cannot be
-            imported, is not a loss, lens or function, or is a class of another name.
+        ValueError: Two installed packages declare the name, or the object cannot be imported, is not a loss, lens or
+            function, or is a class of another name.
     """
     if name in BUILTINS:
         return BUILTINS[name]
-    return _load_plugin(name) if name in _list_plugins() else None
+    return FORMULA_PLUGINS.get(name)
 
 
 def suggest_name(name: str, cutoff: float) -> str | None:
@@ -60,7 +61,7 @@ def suggest_name(name: str, cutoff: float) -> str | None:
         name: The unknown name.
         cutoff: The least similarity in [0, 1]; names that differ only in case are always similar.
     """
-    names = [*BUILTINS, *_list_plugins()]
+    names = [*BUILTINS, *FORMULA_PLUGINS]
     plain = _simplify(name)
     for known, others in OTHER_NAMES.items():
         if plain in others:
@@ -75,34 +76,22 @@ def _simplify(name: str) -> str:
     return name.lower().replace("_", "")
 
 
-@cache
-def _list_plugins() -> Plugins:
-    plugins = Plugins("lossmith.losses")
-    for name, point in plugins.declared.items():
-        if name in BUILTINS:
-            raise ValueError(
-                f"The installed package of {point.value!r} declares {name!r} in lossmith.losses, which is a name of "
-                "lossmith itself. Rename its entry point, or uninstall it."
-            )
-    return plugins
+def check_formula_object(group: str, name: str, found: Any) -> None:
+    """Raise ValueError unless an object is a loss, lens or recipe that a formula can call by its name.
+
+    Args:
+        group: "lossmith.losses" for losses and recipes, "lossmith.lenses" for lenses and functions that return one.
+        name: The name in formulas.
+        found: The object.
+    """
+    kind, base = ("a loss", Loss) if group == "lossmith.losses" else ("a lens", Lens)
+    if isinstance(found, type) and issubclass(found, Loss | Lens) and not issubclass(found, base):
+        raise ValueError(f"it is {'a lens' if kind == 'a loss' else 'a loss'}, which belongs in the other group.")
+    if not (issubclass(found, base) if isinstance(found, type) else callable(found)):
+        raise ValueError(f"it must be {kind} or a function that returns {kind}; got {found!r}.")
+    if isinstance(found, type) and found.__name__ != name:  # the repr of a loss contains the name of its class
+        raise ValueError(f"its name must be that of the class, {found.__name__!r}.")
 
 
-@cache
-def _load_plugin(name: str) -> Callable[..., Any]:
-    point = _list_plugins().declared[name]
-    try:
-        found = point.load()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{name!r} of {point.value!r} in lossmith.losses cannot be imported: {reason}.") from error
-    if isinstance(found, type):
-        if not issubclass(found, Loss | Lens):
-            raise ValueError(f"{point.value!r} in lossmith.losses must be a loss, a lens or a function; got {found!r}.")
-        if found.__name__ != name:  # the repr of a loss contains the name of its class
-            raise ValueError(
-                f"The entry point of {point.value!r} in lossmith.losses must have the name of the class, "
-                f"{found.__name__!r}; got {name!r}."
-            )
-    elif not callable(found):
-        raise ValueError(f"{point.value!r} in lossmith.losses must be a loss, a lens or a function; got {found!r}.")
-    return found  # type: ignore[no-any-return]
+FORMULA_PLUGINS = Plugins("lossmith.losses", "lossmith.lenses", check=check_formula_object, reserved=BUILTINS)
+"""The losses, lenses and recipes of installed packages, and registered ones, by name."""

@@ -1,9 +1,9 @@
 """The results of a group of runs in sentences."""
 
 from lossmith._format import format_duration
+from lossmith.metrics import METRICS, MetricInfo
 from lossmith.report.folder import Run, finite_float
 from lossmith.report.groups import Group, format_count
-from lossmith.report.metric_info import METRIC_INFOS, MetricInfo
 from lossmith.report.plot.axis import Points
 
 __all__ = ["conclusions", "format_result"]
@@ -21,7 +21,7 @@ def conclusions(group: Group) -> list[str]:
             continue  # the table shows many runs more clearly
         text = _summarize(run, group)
         sentences.append(f"{run.name}: {text}" if len(group.runs) > 1 else text[:1].upper() + text[1:])
-    for metric in METRIC_INFOS:
+    for metric in METRICS.values():
         if metric.key in RANKINGS:
             last = {name: points[-1][1] for name, run in validated.items() if (points := run.metric(metric.key))}
             sentences += _rank(metric, last, group)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Any
 
+from lossmith.metrics import METRICS, MetricInfo
 from lossmith.report.folder import Run, finite_float
-from lossmith.report.metric_info import METRIC_INFOS, MetricInfo
 from lossmith.tasks import TASKS
 
 __all__ = ["Group", "format_count", "group_runs", "model_name", "path_tail", "task_name"]
@@ -50,7 +50,7 @@ class Group:
 
     @property
     def _known_metrics(self) -> list[MetricInfo]:
-        return [*METRIC_INFOS, *(metric for name in self.tasks for metric in TASKS[name].report_metrics())]
+        return [*METRICS.values(), *(metric for name in self.tasks for metric in TASKS[name].report_metrics())]
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -5,16 +5,17 @@ from html import escape
 from typing import Any
 
 from lossmith._format import format_duration
+from lossmith.metrics import METRICS, MetricInfo
 from lossmith.report.conclusions import conclusions, format_result
 from lossmith.report.folder import Run, finite_float
 from lossmith.report.groups import Group, format_count, model_name, path_tail, task_name
-from lossmith.report.metric_info import METRIC_INFOS, MetricInfo
 from lossmith.report.plot.charts import Curve, line_chart, path_chart, share_chart
 from lossmith.report.table import table_element
 
 __all__ = ["heading", "protocol_note", "results_section", "terms_section", "tradeoff_section", "validation_section"]
 
-ACCURACY, PERCEPTUAL = METRIC_INFOS[0], METRIC_INFOS[3:]
+ACCURACY = METRICS["psnr_y"]
+PERCEPTUAL = [metric for metric in METRICS.values() if metric.kind == "perceptual"]
 """The accuracy metric and the candidates for the perceptual metric of the trade-off, the preferred one first."""
 
 

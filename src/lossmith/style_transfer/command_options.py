@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from lossmith.style_transfer.loss import FEEDFORWARD_LOSS
 from lossmith.tasks.options import TaskOptions, option
 
-__all__ = ["StyleTransferOptions"]
+__all__ = ["FEEDFORWARD_LOSS", "StyleTransferOptions"]
+
+FEEDFORWARD_LOSS = (
+    '(L2 @ VGG("vgg16", "relu2_2")).on(target="content")'
+    ' + 1e5 * (L2 @ Gram @ VGG("vgg16", ["relu1_2", "relu2_2", "relu3_3", "relu4_3"])).on(target="style")'
+    " + 5 * TV"
+)
+"""The default loss of the feed-forward network: Johnson's layers, the weights of PyTorch's example, and some TV."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from lossmith.pretrained.locate import MissingWeightsError, find_weights
 from lossmith.pretrained.sources import SOURCES
 
 __all__ = [
-    "FEEDFORWARD_LOSS",
     "blend_images",
     "build_style_formula",
     "check_style_loss",
@@ -29,12 +28,6 @@ __all__ = [
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
-FEEDFORWARD_LOSS = (
-    '(L2 @ VGG("vgg16", "relu2_2")).on(target="content")'
-    ' + 1e5 * (L2 @ Gram @ VGG("vgg16", ["relu1_2", "relu2_2", "relu3_3", "relu4_3"])).on(target="style")'
-    " + 5 * TV"
-)
-"""The default loss of the feed-forward network: Johnson's layers, the weights of PyTorch's example, and some TV."""
 
 
 def build_style_formula(net: str, layers: Sequence[str] = STYLE_LAYERS) -> str:

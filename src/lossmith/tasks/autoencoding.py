@@ -38,6 +38,7 @@ class Autoencoding(Task):
     options: ClassVar[type[TaskOptions]] = AutoencodingOptions
     baseline_name: ClassVar[str] = "bicubic"
     default_model: ClassVar[str] = "autoencoder"
+    accepts_any_image: ClassVar[bool] = True
     former_options: ClassVar[Mapping[str, str]] = {"down": "downsampling"}
     metric_titles: ClassVar[Mapping[str, str]] = {
         "perplexity": "Perplexity of the codes",
@@ -76,8 +77,8 @@ class Autoencoding(Task):
     def compute_inputs(self, model: Callable[..., Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the reconstruction, the target and the latents."""
         latents: dict[str, Tensor] = {}
-        pred = model(batch["target"], extra_outputs=latents)
-        return {"pred": pred, "target": batch["target"], "input": batch["target"], **latents}
+        pred = model(batch["input"], extra_outputs=latents)
+        return {"pred": pred, "target": batch["target"], "input": batch["input"], **latents}
 
     def extra_metrics(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return statistics of the latents, see :meth:`lossmith.models.Autoencoder.latent_metrics`."""
@@ -85,16 +86,16 @@ class Autoencoding(Task):
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
         """Return random crops of image files."""
-        return DegradedCrops(ImageFolder(files, min_size=crop), crop, copy_to_input, seed=seed)
+        return DegradedCrops(ImageFolder(files, min_size=crop, pixels=self.pixels), crop, copy_to_input, seed=seed)
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
         """Return whole images, cropped to multiples of the downsampling factor."""
-        return DegradedImages(images, copy_to_input, multiple=self.downsampling, limit=limit)
+        return DegradedImages(images, copy_to_input, multiple=self.downsampling, limit=limit, pixels=self.pixels)
 
     def baseline_output(self, batch: Batch) -> Tensor:
         """Return the image after bicubic downsampling to the size of the latents and bicubic upsampling."""
         return upsample(
-            downsample(crop_to_multiple(batch["target"], self.downsampling), self.downsampling), self.downsampling
+            downsample(crop_to_multiple(batch["input"], self.downsampling), self.downsampling), self.downsampling
         )
 
 

@@ -1,5 +1,6 @@
 """The interface of a task: loss inputs, data, metrics and run-specific hooks."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 
 from lossmith.data import ImageFiles, SkippedFile, decode_image, list_images
 from lossmith.data.example import MIN_SIZE
+from lossmith.data.find_pixels import PixelOptions, find_pixel_format
 from lossmith.data.image_files import check_image_size
 from lossmith.data.image_listing import hold_out_usable, summarize_skipped
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.formula.loss import Loss
+from lossmith.models.files import read_header
 from lossmith.tasks.options import TaskOptions
 from lossmith.tasks.task_data import (
     Batch,
@@ -59,7 +63,13 @@ class Task(ABC):
     """Names of constructor arguments in run folders and weights of earlier versions, and their names now."""
 
     in_channels: ClassVar[int] = 3
-    """Number of input channels of the networks."""
+    """Number of input channels of the networks for RGB images."""
+
+    accepts_any_image: ClassVar[bool] = False
+    """Whether the data sets of the task read images with :attr:`pixels`; otherwise they read RGB."""
+
+    pixels: PixelFormat = RGB_8BIT
+    """The samples of the image files: channels, range, transfer function; see :meth:`with_pixels`."""
 
     is_generative: ClassVar[bool] = False
     """Whether evaluation uses samples of the network instead of restored images."""
@@ -86,6 +96,43 @@ class Task(ABC):
         """Return the width in pixels of the image border that metrics leave out at a scale."""
         return 0
 
+    def with_pixels(self, pixels: PixelFormat) -> Self:
+        """Return the task for images with other samples than RGB of 8 bits.
+
+        Raises:
+            ValueError: The task reads RGB images only.
+        """
+        if pixels == self.pixels:
+            return self
+        if not self.accepts_any_image:
+            raise ValueError(f"{self.name} reads RGB images; got {pixels}.")
+        other = copy.copy(self)
+        other.pixels = pixels
+        return other
+
+    def with_pixels_of(self, weights: Path) -> Self:
+        """Return the task for the samples with which the network in a weight file was trained."""
+        record = read_header(weights).get("pixels") if weights.is_file() else None
+        return self if record is None else self.with_pixels(PixelFormat.from_record(record))
+
+    def find_pixels(self, images: str, options: PixelOptions) -> tuple[PixelFormat, list[str]]:
+        """Return the pixel format of a folder of images, and notes for the user.
+
+        Args:
+            images: The folder.
+            options: What the user states.
+
+        Raises:
+            ValueError: The images differ, or the range of floats is not stated.
+        """
+        if self.accepts_any_image:
+            return find_pixel_format(list_images(images), options, owner=f"The images in {images!r}")
+        if options != PixelOptions():
+            raise ValueError(
+                f"{self.name} reads RGB images in their full range; omit --channels, --range, --transfer and --no-data."
+            )
+        return RGB_8BIT, []
+
     # Loss inputs and predictions
 
     @abstractmethod
@@ -97,7 +144,7 @@ class Task(ABC):
         return self
 
     def constant_inputs(self) -> Mapping[str, Tensor]:
-        """Return the inputs that are equal for all batches, (1, 3, H, W); their features are computed once."""
+        """Return the inputs that are equal for all batches, (1, C, H, W); their features are computed once."""
         return {}
 
     def calibration_inputs(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -105,12 +152,12 @@ class Task(ABC):
         return inputs
 
     def predict(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
-        """Return the image that is evaluated, (N, 3, H, W)."""
+        """Return the image that is evaluated, (N, C, H, W)."""
         return self.compute_inputs(model, batch)["pred"]
 
     @abstractmethod
     def baseline_output(self, batch: Batch) -> Tensor:
-        """Return the output of a method without a network, (N, 3, H, W), as a lower bound."""
+        """Return the output of a method without a network, (N, C, H, W), as a lower bound."""
 
     # Data
 
@@ -124,7 +171,7 @@ class Task(ABC):
 
     def check_image(self, file: Path) -> None:
         """Raise ValueError, with the reason, if an image cannot be evaluated on; it must not be held out then."""
-        height, width = decode_image(file).shape[1:]
+        height, width = decode_image(file, self.pixels).shape[1:]
         check_image_size(height, width, MIN_SIZE)
 
     def for_images(
@@ -172,10 +219,11 @@ class Task(ABC):
         examples: EvaluationSet | None = None
         if val is None:
             files, held_out, rejected = self.split_images(images, val_count)
+            files, notes = exclude_validation_images(files, held_out)
             samples, held_out = self._train_without(files, held_out, crop=crop, seed=seed)
             files = files if held_out else list_images(images).distinct()
             examples = self.evaluation_set(held_out, limit=val_count) if held_out else None
-            notes = describe_rejected(rejected)
+            notes += describe_rejected(rejected)
         else:
             examples = self.for_images(val, trained_on=images, val=val).evaluation_set(val, limit=val_count)
             check_usable(examples, val)
@@ -237,7 +285,7 @@ class Task(ABC):
 
     @classmethod
     def report_metrics(cls) -> Sequence[Any]:
-        """Return the validation metrics that only this task has, :class:`lossmith.report.metric_info.MetricInfo`."""
+        """Return the validation metrics that only this task has, :class:`lossmith.metrics.MetricInfo`."""
         return ()
 
     @classmethod

@@ -40,6 +40,7 @@ class Inpainting(Task):
     baseline_name: ClassVar[str] = "mean"
     default_model: ClassVar[str] = "inpainter"
     in_channels: ClassVar[int] = 4
+    accepts_any_image: ClassVar[bool] = True
 
     def __init__(self, scale: int = 1, *, holes: HoleShape = "both") -> None:
         check_choice(f"{self.name} scale", scale, (1,))
@@ -60,17 +61,17 @@ class Inpainting(Task):
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
         """Return random crops of image files with a random mask each."""
-        return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
+        return DegradedCrops(ImageFolder(files, min_size=crop, pixels=self.pixels), crop, self.degrade, seed=seed)
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
         """Return whole images with one fixed mask each."""
-        return DegradedImages(images, self.degrade, limit=limit)
+        return DegradedImages(images, self.degrade, limit=limit, pixels=self.pixels)
 
     def baseline_output(self, batch: Batch) -> Tensor:
         """Return the image with its hole filled by the mean colour of the rest."""
         known = 1 - batch["mask"]
-        mean = (batch["target"] * known).sum(dim=(2, 3), keepdim=True) / known.sum(dim=(2, 3), keepdim=True)
-        return torch.where(known > 0, batch["target"], mean)
+        mean = (batch["input"] * known).sum(dim=(2, 3), keepdim=True) / known.sum(dim=(2, 3), keepdim=True)
+        return torch.where(known > 0, batch["input"], mean)
 
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the masked image as "input", and the "mask"."""

@@ -13,6 +13,7 @@ from lossmith.data import ImageFiles, PairedCrops, PairedImages, PairMatcher, Sk
 from lossmith.data.example import MIN_SIZE
 from lossmith.data.image_listing import image_root
 from lossmith.data.paired import check_pair, read_pair
+from lossmith.data.pixel_format import PixelFormat
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import PairedOptions
 from lossmith.tasks.options import TaskOptions
@@ -40,6 +41,7 @@ class Paired(Task):
     options: ClassVar[type[TaskOptions]] = PairedOptions
     provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
     baseline_name: ClassVar[str] = "input"
+    accepts_any_image: ClassVar[bool] = True
 
     def __init__(self, scale: int = 1, *, inputs: str, val_inputs: str | None = None) -> None:
         check_choice(f"{self.name} scale", scale, (1, 2, 3, 4))
@@ -62,7 +64,7 @@ class Paired(Task):
         Raises:
             ValueError: The folder does not exist or contains no image.
         """
-        return PairMatcher(self.inputs, self.scale, targets=self.targets)
+        return PairMatcher(self.inputs, self.scale, targets=self.targets, pixels=self.pixels)
 
     def for_images(
         self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None
@@ -89,12 +91,19 @@ class Paired(Task):
         other.inputs, other.targets = inputs, image_root(targets)
         return other
 
+    def with_pixels(self, pixels: PixelFormat) -> Self:
+        """Return the task for inputs and targets with these samples."""
+        other = super().with_pixels(pixels)
+        if other is not self:
+            other.__dict__.pop("matcher", None)
+        return other
+
     def check_image(self, file: Path) -> None:
         """Raise ValueError, with the reason, if an image cannot be evaluated on, or has no input."""
         if file not in self.input_of:
             raise ValueError(f"{self.inputs!r} contains no image of this name")
-        check_pair(file, self.input_of[file], self.scale, min_size=MIN_SIZE)
-        read_pair(file, self.input_of[file], self.scale)
+        check_pair(file, self.input_of[file], self.scale, min_size=MIN_SIZE, pixels=self.pixels)
+        read_pair(file, self.input_of[file], self.scale, self.pixels)
 
     def split_images(self, images: str, val_count: int) -> tuple[ImageFiles, ImageFiles, list[SkippedFile]]:
         """Return training images and held-out images of a folder, and the images that cannot be held out."""

@@ -4,8 +4,9 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, Self, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from lossmith.data import (
     gaussian_kernel,
     motion_kernel,
 )
+from lossmith.data.pixel_format import PixelFormat
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import DeblurringOptions, DenoisingOptions, JPEGOptions
 from lossmith.tasks.options import TaskOptions
@@ -47,6 +49,7 @@ class Restoration(Task):
 
     provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
     baseline_name: ClassVar[str] = "input"
+    accepts_any_image: ClassVar[bool] = True
 
     def __init__(self, scale: int = 1) -> None:
         check_choice(f"{self.name} scale", scale, (1,))
@@ -55,7 +58,7 @@ class Restoration(Task):
 
     @abstractmethod
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the degraded version of an image (1, 3, H, W) as "input", and the drawn parameters."""
+        """Return the degraded version of an image (1, C, H, W) as "input", and the drawn parameters."""
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction, the target and the input."""
@@ -63,15 +66,19 @@ class Restoration(Task):
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
         """Return random crops with a random degradation, see :class:`lossmith.data.DegradedCrops`."""
-        return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
+        return DegradedCrops(ImageFolder(files, min_size=crop, pixels=self.pixels), crop, self.degrade, seed=seed)
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
         """Return whole images with one fixed degradation each, see :class:`lossmith.data.DegradedImages`."""
-        return DegradedImages(images, self.degrade, limit=limit)
+        return DegradedImages(images, self.degrade, limit=limit, pixels=self.pixels)
 
     def baseline_output(self, batch: Batch) -> Tensor:
-        """Return the input, clipped to [0, 1]."""
-        return batch["input"].clamp(0, 1)
+        """Return the input, clipped to [0, 1] if the samples are integers."""
+        return self.saturate(batch["input"])
+
+    def saturate(self, image: Tensor) -> Tensor:
+        """Return an image, clipped to [0, 1] as a sensor with integer samples does; floats are returned as they are."""
+        return image.clamp(0, 1) if np.dtype(self.pixels.dtype).kind in "iu" else image
 
 
 @final
@@ -138,7 +145,7 @@ class Deblurring(Restoration):
         else:
             kernel = motion_kernel(2 * round(self.size[1] / 2) + 3, size, generator=generator)
         degraded = add_gaussian_noise(filter2d(image, kernel[None]), self.noise, generator=generator)
-        return {"input": degraded.clamp(0, 1), "size": torch.tensor([size])}
+        return {"input": self.saturate(degraded), "size": torch.tensor([size])}
 
 
 @final
@@ -160,10 +167,21 @@ class JPEGRepair(Restoration):
         super().__init__(scale)
         self.quality = check_range(f"{self.name} quality", quality, low=1, high=100)
 
+    def with_pixels(self, pixels: PixelFormat) -> Self:
+        """Return the task for grey images or RGB of 8 bits, the images of JPEG.
+
+        Raises:
+            ValueError: The images have other samples.
+        """
+        if pixels.channels not in (1, 3) or pixels.levels != 255:
+            raise ValueError(f"{self.name} needs grey or RGB images of 8 bits, as JPEG files hold them; got {pixels}.")
+        return super().with_pixels(pixels)
+
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the compressed image as "input", and "quality", (1,)."""
         quality = float(round(draw_uniform(self.quality, generator)))
-        return {"input": compress_jpeg(image, quality), "quality": torch.tensor([quality])}
+        compressed = compress_jpeg(image.expand(-1, 3, -1, -1), quality)[:, : image.shape[1]]
+        return {"input": compressed, "quality": torch.tensor([quality])}
 
 
 def check_range(

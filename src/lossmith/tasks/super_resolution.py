@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, Self, final
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from lossmith.data import (
     degrade_real_esrgan,
     upsample,
 )
+from lossmith.data.pixel_format import PixelFormat
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import SuperResolutionOptions
 from lossmith.tasks.options import TaskOptions
@@ -35,9 +36,10 @@ DegradationKind = Literal["bicubic", "blind", "mean"]
 class SuperResolution(Task):
     """Super-resolution by an integer factor.
 
-    The degradation "bicubic" is MATLAB's interpolation in 8 bits, as in all benchmarks; "blind" is Real-ESRGAN's
-    sequence of blur, resizing, noise and JPEG, see :func:`lossmith.data.degrade_real_esrgan`; "mean" averages square
-    blocks of pixels and optionally adds Gaussian noise, as the input of a super-resolution stage of text-to-image.
+    The degradation "bicubic" is MATLAB's interpolation at the depth of the files, 8 bits in all benchmarks; "blind" is
+    Real-ESRGAN's sequence of blur, resizing, noise and JPEG, see :func:`lossmith.data.degrade_real_esrgan`; "mean"
+    averages square blocks of pixels and optionally adds Gaussian noise, as the input of a super-resolution stage of
+    text-to-image.
 
     The loss inputs are "pred", "target", and "input", the low-resolution image.
 
@@ -55,6 +57,7 @@ class SuperResolution(Task):
     options: ClassVar[type[TaskOptions]] = SuperResolutionOptions
     provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
     baseline_name: ClassVar[str] = "bicubic"
+    accepts_any_image: ClassVar[bool] = True
 
     def __init__(self, scale: int, *, degradation: DegradationKind = "bicubic", noise: NumberOrRange = 0.0) -> None:
         check_choice(f"{self.name} scale", scale, (2, 3, 4))
@@ -78,17 +81,28 @@ class SuperResolution(Task):
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> SuperResolutionCrops | DegradedCrops:
         """Return random crops in two resolutions, see :class:`lossmith.data.SuperResolutionCrops`."""
+        folder = ImageFolder(files, min_size=crop, pixels=self.pixels)
         if self.degradation != "bicubic":
-            return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
-        return SuperResolutionCrops(ImageFolder(files, min_size=crop), crop, scale=self.scale, seed=seed)
+            return DegradedCrops(folder, crop, self.degrade, seed=seed)
+        return SuperResolutionCrops(folder, crop, scale=self.scale, seed=seed)
 
     def evaluation_set(
         self, images: str | Path | Sequence[Path], *, limit: int | None = None
     ) -> SuperResolutionPairs | DegradedImages:
         """Return whole images in two resolutions, see :class:`lossmith.data.SuperResolutionPairs`."""
         if self.degradation != "bicubic":
-            return DegradedImages(images, self.degrade, multiple=self.scale, limit=limit)
-        return SuperResolutionPairs(images, self.scale, limit=limit)
+            return DegradedImages(images, self.degrade, multiple=self.scale, limit=limit, pixels=self.pixels)
+        return SuperResolutionPairs(images, self.scale, limit=limit, pixels=self.pixels)
+
+    def with_pixels(self, pixels: PixelFormat) -> Self:
+        """Return the task for images with other samples; the degradation "blind" needs RGB of 8 bits.
+
+        Raises:
+            ValueError: The degradation does not suit the images.
+        """
+        if self.degradation == "blind" and (pixels.channels != 3 or pixels.levels != 255):
+            raise ValueError(f"{self.name} with the degradation blind needs RGB images of 8 bits; got {pixels}.")
+        return super().with_pixels(pixels)
 
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the low-resolution image of the degradation "blind" or "mean" as "input"."""

@@ -80,8 +80,12 @@ def describe_rejected(rejected: Sequence[SkippedFile]) -> list[str]:
 
 
 def exclude_validation_images(images: ImageFiles, val: ImageFiles) -> tuple[ImageFiles, list[str]]:
-    """Return the training images that are no validation images, and a warning if no image would remain."""
-    remaining = images.exclude(val, "the image is a validation image")
+    """Return the training images that are no validation images and no copies of them; if none remains, all of them.
+
+    Returns:
+        The images, and a warning if none would remain.
+    """
+    remaining = images.exclude(val, "a validation image")
     if remaining:
         return remaining, []
     warning = "All training images are also validation images: the validation metrics do not measure other images."

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from torch import Tensor, nn
 
 from lossmith.formula.loss import Loss
+from lossmith.metrics import MetricInfo
 from lossmith.models import Network
 from lossmith.report.groups import Group
-from lossmith.report.metric_info import MetricInfo
 from lossmith.tasks.base import Task
 from lossmith.tasks.task_data import Batch, EvaluationSet, TaskData, TrainingSet
 from lossmith.text_to_image.caption_data import CaptionData, HeldOutCaptions

@@ -1,9 +1,8 @@
 """The command-line options of the text-to-image tasks."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from lossmith.noise_levels import NoiseScheduleName, PredictionType
 from lossmith.tasks.options import TaskOptions, option
 
 __all__ = ["DirectTextToImageOptions", "TextToImageOptions"]
@@ -49,8 +48,10 @@ class TextToImageOptions(CaptionOptions):
     scale: Annotated[
         int, option("Upscaling factor of a super-resolution stage; 1 for the base stage.", min=1, max=8)
     ] = 1
-    prediction: Annotated[PredictionType, option("Parameterization of the network's output.")] = "x0"
-    noise_schedule: Annotated[NoiseScheduleName, option("Noise schedule.")] = "flow"
+    prediction: Annotated[
+        Literal["eps", "x0", "v", "flow", "edm"], option("Parameterization of the network's output.")
+    ] = "x0"
+    noise_schedule: Annotated[Literal["flow", "cosine", "edm"], option("Noise schedule.")] = "flow"
     caption_dropout: Annotated[
         float, option("Probability of an empty caption in training, for classifier-free guidance.", min=0)
     ] = 0.1

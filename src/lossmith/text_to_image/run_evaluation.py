@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lossmith.text_to_image.evaluation import evaluate_captions
 from lossmith.text_to_image.metrics.caption_judge import CaptionJudge
 from lossmith.text_to_image.models.direct_decoder import DirectDecoder
@@ -28,7 +30,7 @@ def evaluate_run(
     config: SamplerConfig,
     count: int,
     seed: int,
-    device: str,
+    device: torch.device | str,
     judge: CaptionJudge | None = None,
 ) -> dict[str, Any]:
     """Evaluate a network on captions that were held out from its training, or on a separate set.

@@ -24,6 +24,7 @@ RENAMED_STATE = (
     (r"^balancing\.known$", "balancer.measured"),
     (r"^balancing\.noted$", "balancer.reported"),
     (r"^balancing\.", "balancer."),
+    (r"^(?=(loss|balancer)\.)", "monitor."),
 )
 """Keys of the state_dict in checkpoints of version 0.1, as patterns, and their names now."""
 
@@ -118,7 +119,7 @@ class CheckpointWriter(StepCallback):
 
 def _with_current_names(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint with the keys of an earlier version renamed."""
-    state: dict[str, Any] = {}
+    state: dict[str, Any] = {"monitor._extra_state": {"steps": checkpoint["global_step"]}}
     for key, value in checkpoint["state_dict"].items():
         for pattern, name in RENAMED_STATE:
             key = re.sub(pattern, name, key)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossmith.data import Example
-from lossmith.metrics import DEFAULT_METRICS, MetricName, compute_metrics
+from lossmith.metrics import DEFAULT_METRICS, compute_metrics
 from lossmith.tasks import Batch
 
 __all__ = ["EvaluatedImage", "evaluate_images", "mean_metrics", "metrics_by_image", "unused_name"]
@@ -29,7 +29,7 @@ def evaluate_images(
     restore: Callable[[Batch], Tensor],
     *,
     border: int,
-    which: Sequence[MetricName] = DEFAULT_METRICS,
+    which: Sequence[str] = DEFAULT_METRICS,
     device: torch.device | str = "cpu",
 ) -> Iterator[EvaluatedImage]:
     """Restore and score the images of an evaluation set, one at a time.
@@ -75,5 +75,6 @@ def mean_metrics(rows: Sequence[dict[str, float]]) -> dict[str, float]:
         >>> mean_metrics([{"psnr_y": 30.0}, {"psnr_y": 32.0}, {"psnr_y": float("inf")}])
         {'psnr_y': 31.0}
     """
-    found = {name: [row[name] for row in rows if math.isfinite(row.get(name, math.nan))] for name in DEFAULT_METRICS}
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = {name: [row[name] for row in rows if math.isfinite(row.get(name, math.nan))] for name in names}
     return {name: sum(values) / len(values) for name, values in found.items() if values}

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lossmith._files import explain_write_errors, write_atomically, write_text_atomically
+from lossmith._plugin_files import check_recorded_plugins
 from lossmith.parser import update_term_name
 from lossmith.train.settings import Settings
 
@@ -73,6 +74,15 @@ class RunFolder:
     def model(self) -> Path:
         """The file of the averaged weights."""
         return self.path / "model.safetensors"
+
+    def check_plugins(self) -> None:
+        """Compare the plugins of the folder's run with those of this process; warn of one that has changed.
+
+        Raises:
+            ValueError: A plugin of the run is missing.
+        """
+        if (config := self.path / "config.json").is_file():
+            check_recorded_plugins(Settings.read(config).plugins, repr(str(self.path)), required=True)
 
     def claim(self, settings: Settings, version: str) -> bool:
         """Create and lock the folder, or check that it holds the same run.
@@ -149,7 +159,7 @@ class RunFolder:
 
     def _check_same_settings(self, before: Settings, now: Settings) -> None:
         for name, (old, new) in before.differences(now).items():
-            if name == "checkpoint_every" or (name == "steps" and new >= old):
+            if name in ("checkpoint_every", "plugins") or (name == "steps" and new >= old):
                 continue
             reason = "steps can only grow" if name == "steps" else "a run resumes with the settings of its start"
             raise ValueError(

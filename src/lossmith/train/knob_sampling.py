@@ -1,4 +1,4 @@
-"""Training over a range of term weights: the knob values of each image, and the loss that follows from them."""
+"""Training over a range of term weights: the knob values of each image."""
 
 import math
 from collections.abc import Mapping
@@ -7,11 +7,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lossmith.formula.loss import Loss
-from lossmith.formula.weight import WeightValue
 from lossmith.models.knob_values import check_knob_range
 
-__all__ = ["KnobSampler", "normalized_weighted_sum", "weights_at"]
+__all__ = ["KnobSampler"]
 
 
 @final
@@ -57,70 +55,3 @@ class KnobSampler:
             value = (math.log(low) + math.log(high / low) * v).exp()
             values[name] = value.float().to(device, non_blocking=True)
         return values
-
-
-def normalized_weighted_sum(
-    loss: Loss, values: Mapping[str, Tensor], step: int, knobs: Mapping[str, WeightValue]
-) -> Tensor:
-    r"""Return the sum of the weighted terms over the sum of their weights, per image, averaged over the batch.
-
-    .. math:: \frac{1}{N} \sum_n \frac{\sum_i w_i(\lambda_n) L_{in}}{\sum_i |w_i(\lambda_n)|}
-
-    Without the normalization, images with a high knob value would dominate every step.
-
-    Args:
-        loss: The loss, for its weights.
-        values: Its terms (N,), as ``loss.evaluate`` returns them.
-        step: The training step.
-        knobs: The knob values: numbers, or one value per image (N,).
-
-    Returns:
-        A scalar.
-
-    Example:
-        >>> from lossmith import parse
-        >>> values = {"L1": torch.tensor([1.0, 1.0]), "TV": torch.tensor([3.0, 3.0])}
-        >>> normalized_weighted_sum(parse("L1 + lam*TV"), values, 0, {"lam": torch.tensor([1.0, 3.0])})
-        tensor(2.2500)
-    """
-    weights = weights_at(loss, step, knobs, count=len(next(iter(values.values()))))
-    if not weights:
-        return loss.weighted_sum(values, step=step, knobs=knobs)
-    return torch.stack([weight * values[name] for name, weight in weights.items()]).sum(dim=0).mean()
-
-
-def weights_at(
-    loss: Loss, step: int, knobs: Mapping[str, WeightValue] | None = None, *, count: int | None = None
-) -> dict[str, WeightValue]:
-    """Return the weights of a step that are not 0; with knobs, over the sum of their magnitudes, per image.
-
-    Args:
-        loss: The loss.
-        step: The training step.
-        knobs: The knob values: numbers, or one value per image (N,); without knobs, the weights are those of the loss.
-        count: The number of images, to check the knobs' shapes; None does not check them.
-
-    Returns:
-        Numbers, or one value per image (N,), by the term's name.
-
-    Raises:
-        ValueError: A weight is neither a number nor one value per image.
-
-    Example:
-        >>> from lossmith import parse
-        >>> weights_at(parse("L1 + lam*TV"), 0, {"lam": 3.0})
-        {'L1': 0.25, 'TV': 0.75}
-    """
-    all_weights = {name: weight.value_at(step, knobs) for name, weight in zip(loss.names, loss.weights, strict=True)}
-    weights = {name: weight for name, weight in all_weights.items() if isinstance(weight, Tensor) or weight != 0}
-    for name, weight in weights.items() if count is not None else ():
-        if isinstance(weight, Tensor) and weight.shape not in ((), (count,)):
-            raise ValueError(
-                f"The weight of '{name}' must be a number or one value per image, ({count},); "
-                f"a knob has shape {tuple(weight.shape)}."
-            )
-    if not (knobs and weights):
-        return weights
-    magnitudes: list[WeightValue] = [w.abs() if isinstance(w, Tensor) else abs(w) for w in weights.values()]
-    total = sum(magnitudes[1:], start=magnitudes[0])
-    return {name: weight / total for name, weight in weights.items()}

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lossmith.formula.loss import Loss
+from lossmith.monitor.step_report import StepReport, scalars_by_path
 from lossmith.train.discriminator_monitor import DiscriminatorMonitor
 from lossmith.train.folder import RunFolder
 from lossmith.train.module import TrainingModule
@@ -46,6 +47,8 @@ class LogWriter(StepCallback):
         self.folder, self.every, self.images = folder, every, images
         self.line: dict[str, Any] = {}
         """The last line."""
+        self.report = StepReport()
+        """What the monitor has read for the last line."""
         self.seconds_before = 0.0
         self.started = self.last_time = 0.0
         self.last_step = 0
@@ -76,7 +79,7 @@ class LogWriter(StepCallback):
         self.started = self.last_time = time.monotonic()
         self.last_step = trainer.global_step
         assert isinstance(pl_module, TrainingModule)
-        pl_module.is_logged = partial(self.is_due, trainer)
+        pl_module.monitor.is_logged = partial(self.is_due, trainer)
 
     def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
         """Write a line if the step is logged."""
@@ -95,21 +98,20 @@ class LogWriter(StepCallback):
         Raises:
             NonFiniteError: A term was non-finite for too many steps in a row.
         """
-        terms = module.read_terms()
-        discriminators = module.read_discriminator_metrics()
+        self.report = report = module.monitor.read()
         optional = {
-            "discriminators": discriminators,
-            "collapsed": self.discriminators.update(step, discriminators),
+            "discriminators": report.discriminators,
+            "collapsed": self.discriminators.update(step, report.discriminators),
             "extra_metrics": module.read_extra_metrics(),
-            "nonfinite": self.nonfinite_steps(module.nonfinite_report.totals),
+            "nonfinite": self.nonfinite_steps(report.nonfinite.totals),
         }
         speed = self.images_per_second(step)
         return {
             "step": step,
-            "loss": module.read_total(),
-            "terms": terms,
-            "weights": module.read_weights(),
-            "gradient_shares": module.read_gradient_shares(),
+            "loss": report.loss,
+            "terms": report.terms,
+            "weights": report.weights,
+            "gradient_shares": report.gradient_shares,
             **{key: value for key, value in optional.items() if value},
             "lr": module.lr_factor(step - 1) * module.lr,
             "images_per_second": round(speed, 2),
@@ -133,6 +135,5 @@ class LogWriter(StepCallback):
 def to_scalars(line: Mapping[str, Any]) -> dict[str, float]:
     """Return the scalars of a log line by their names in TensorBoard."""
     scalars = {name: line[name] for name in ("loss", "lr", "images_per_second") if line[name] is not None}
-    for kind in ("terms", "weights", "gradient_shares", "discriminators", "extra_metrics"):
-        scalars |= {f"{kind}/{name}": value for name, value in line.get(kind, {}).items() if value is not None}
-    return scalars
+    kinds = ("terms", "weights", "gradient_shares", "discriminators", "extra_metrics")
+    return scalars | scalars_by_path({kind: line.get(kind, {}) for kind in kinds})

@@ -6,15 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lossmith.balance import Balance, CalibrationReport, calibrate, parse_balance
+from lossmith.data.find_pixels import PixelOptions
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import shares_to_weights
 from lossmith.models import Network, Restorer, build_network, load_network
 from lossmith.models.conditioned import ConditionedNetwork
+from lossmith.models.custom import wrap_network
+from lossmith.models.files import NETWORKS
 from lossmith.parser import parse
 from lossmith.tasks import TASKS, Task, TaskData
 from lossmith.train.first_batch import check_first_batch
@@ -22,7 +25,7 @@ from lossmith.train.folder import RunFolder
 from lossmith.train.settings import Settings
 from lossmith.train.task_loss import check_loss_for_task, pin_constant_inputs
 
-__all__ = ["PreparedRun", "build_task", "prepare_run"]
+__all__ = ["PreparedRun", "build_task", "choose_pixels", "prepare_run"]
 
 CALIBRATION_BATCHES = 8
 """Batches over which gradient norms are averaged: their ratios vary by 15 to 25 % between images."""
@@ -55,19 +58,30 @@ class PreparedRun:
     warnings: list[str]
 
 
-def prepare_run(settings: Settings, folder: RunFolder) -> PreparedRun:
+def prepare_run(settings: Settings, folder: RunFolder, network: nn.Module | None = None) -> PreparedRun:
     """Build and check everything that a run needs, without a write to its folder.
+
+    Args:
+        settings: The settings.
+        folder: The run folder.
+        network: The network to train instead of the one that the settings name.
 
     Raises:
         ValueError: The formula, the data, the network or their combination cannot be trained.
     """
     task, loss = build_task(settings), parse(settings.loss)
+    is_resumed = folder.checkpoint.is_file() and folder.model.is_file()
+    task, notes = (task.with_pixels_of(folder.model), []) if is_resumed else choose_pixels(task, settings)
     balance = None if settings.balance is None else parse_balance(settings.balance)
     check_loss_for_task(task, loss, settings.knobs)
     data = task.load_data(
         settings.images, settings.val, val_count=settings.val_count, crop=settings.crop, seed=settings.seed
     )
-    model = build_or_load_network(settings, folder, data.model_kwargs)
+    if network is not None:
+        network = wrap_network(network, settings.scale)
+        settings = replace(settings, model=network.spec)
+    model_kwargs = {**channel_arguments(task, settings.model["name"]), **data.model_kwargs}
+    model = build_or_load_network(settings, folder, model_kwargs, network)
     check_network(task, model)
     loss, warnings = task.prepare_loss(loss, model)
     task = task.with_inputs(loss.input_names)
@@ -79,12 +93,29 @@ def prepare_run(settings: Settings, folder: RunFolder) -> PreparedRun:
         loss=loss,
         balance=balance,
         calibration=None,
-        plan=loss.plan((settings.batch, 3, settings.crop, settings.crop)),
-        warnings=[*filter(None, [data.message]), *warnings],
+        plan=loss.plan((settings.batch, task.pixels.channels, settings.crop, settings.crop)),
+        warnings=[*notes, *filter(None, [data.message]), *warnings],
     )
     loss, report = numeric_loss(run, folder)
     findings = check_first_batch(task, model, loss, data.training_set, folder, settings.knobs, balance)
     return replace(run, loss=loss, calibration=report, warnings=[*run.warnings, *findings])
+
+
+def choose_pixels(task: Task, settings: Settings) -> tuple[Task, list[str]]:
+    """Return the task for the samples of its images, and notes for the user.
+
+    Raises:
+        ValueError: The images differ, or the range of floats is not stated.
+    """
+    options = PixelOptions(settings.channels, settings.range, settings.transfer, settings.no_data)  # type: ignore[arg-type]  # checked by PixelFormat
+    pixels, notes = task.find_pixels(settings.images, options)
+    return task.with_pixels(pixels), notes
+
+
+def channel_arguments(task: Task, name: str) -> dict[str, Any]:
+    """Return the argument of a network of lossmith for images that are not RGB; other networks know their channels."""
+    is_own = name in NETWORKS and task.pixels.channels != 3
+    return {"image_channels": task.pixels.channels} if is_own else {}
 
 
 def build_task(settings: Settings) -> Task:
@@ -101,16 +132,20 @@ def build_task(settings: Settings) -> Task:
         raise ValueError(f"{settings.task} does not accept an option: {str(error).split('() ')[-1]}.") from error
 
 
-def build_or_load_network(settings: Settings, folder: RunFolder, model_kwargs: Mapping[str, Any]) -> Network:
-    """Return the network to train; a run that resumes loads the network from its folder.
+def build_or_load_network(
+    settings: Settings, folder: RunFolder, model_kwargs: Mapping[str, Any], network: Network | None = None
+) -> Network:
+    """Return the network to train: the given one, that of the folder of a run that resumes, or a new one.
+
+    A checkpoint also holds the weights, which Lightning loads into a given network.
 
     Raises:
         ValueError: The network does not exist, or has other knobs than the settings.
     """
-    if folder.checkpoint.is_file() and folder.model.is_file():
+    if network is None and folder.checkpoint.is_file() and folder.model.is_file():
         return load_network(folder.model, scale=settings.scale)[0].train()
     torch.manual_seed(settings.seed)
-    model = build_network(**{"scale": settings.scale, **model_kwargs, **settings.model})
+    model = network or build_network(**{"scale": settings.scale, **model_kwargs, **settings.model})
     if settings.knobs and not isinstance(model, ConditionedNetwork):
         if not isinstance(model, Restorer):
             raise ValueError(f"The network {settings.model['name']} supports no knobs; use numbers in the formula.")
@@ -125,9 +160,10 @@ def build_or_load_network(settings: Settings, folder: RunFolder, model_kwargs: M
 
 def check_network(task: Task, model: Network) -> None:
     """Raise ValueError if a network does not suit a task."""
-    if model.in_channels != task.in_channels:
+    needed = task.in_channels - 3 + task.pixels.channels
+    if model.in_channels != needed:
         raise ValueError(
-            f"{task.name} needs a network with {task.in_channels} input channels; {model.spec['name']} has "
+            f"{task.name} needs a network with {needed} input channels; {model.spec['name']} has "
             f"{model.in_channels}. Use --model {task.default_model} or another network that fits."
         )
     task.check_model(model)

@@ -53,7 +53,7 @@ class TrainingProgress(StepCallback):
             return
         self.step_times = [*self.step_times[-50:], time.monotonic()]
         is_logged = self.log_writer.line.get("step") == step
-        for name, message in module.nonfinite_report.messages.items():
+        for name, message in self.log_writer.report.nonfinite.messages.items():
             if name not in self.reported:
                 self.reported.add(name)
                 self.print(f"{message}; it was excluded there. log.jsonl counts these steps.")

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from lossmith._checks import check_choice, check_integer, check_number
-from lossmith.models.files import update_spec
-from lossmith.models.knob_values import check_knob_range
-from lossmith.parser import update_formula
+from lossmith._plugin_files import loaded_plugins
 from lossmith.tasks import TASKS
 from lossmith.tasks.options import option, option_annotations
 
@@ -58,11 +56,37 @@ class Settings:
     log_every: Annotated[int, option("Steps between log lines.", panel=RUN, min=1)] = 20
     val_every: Annotated[int, option("Steps between validations.", panel=RUN, min=1)] = 500
     checkpoint_every: Annotated[int, option("Steps between checkpoints.", panel=RUN, min=1)] = 200
+    metrics: Annotated[
+        str | None,
+        option(
+            "Validation metrics, comma-separated, as in evaluate \\[psnr_y,psnr_rgb,ssim_y,lpips_alex,texture].",
+            "--metric",
+            panel=RUN,
+        ),
+    ] = None
 
     val: Annotated[
         str | None, option("Folder of validation images \\[a held-out part of the training images].", panel=DATA)
     ] = None
     val_count: Annotated[int, option("Maximum number of validation images.", panel=DATA, min=1)] = 16
+    channels: Annotated[
+        int | None,
+        option("Number of image channels, 1 to 16; alpha does not count \\[found from the files].", panel=DATA),
+    ] = None
+    range: Annotated[
+        str | None,
+        option(
+            "Range of the stored values, LOW:HIGH, or auto for their percentiles; floats need it "
+            "\\[that of the integer type].",
+            panel=DATA,
+        ),
+    ] = None
+    transfer: Annotated[
+        str, option("Transfer function of what the network sees: linear, srgb, log, mu-law or pq.", panel=DATA)
+    ] = "linear"
+    no_data: Annotated[
+        str | None, option("Value of samples without data, a number or nan \\[what the files declare].", panel=DATA)
+    ] = None
     batch: Annotated[int, option("Images in a micro-batch, over all devices.", panel=DATA, min=1)] = 16
     crop: Annotated[int, option("Side of the training crops in pixels of the target.", panel=DATA, min=8)] = 192
 
@@ -86,6 +110,8 @@ class Settings:
             max=1,
         ),
     ] = 0.999
+    plugins: Mapping[str, str] = field(default_factory=loaded_plugins)
+    """The SHA-256 of each plugin by its name; a resumed run needs the same plugins."""
     precision: Annotated[Precision, option("Floating-point precision.", panel=MACHINE)] = "32"
 
     def __post_init__(self) -> None:
@@ -94,8 +120,11 @@ class Settings:
         check_integer("scale", self.scale, low=1)
         if self.ema == 1:
             raise ValueError(f"ema must be less than 1; got {self.ema!r}.")
-        knobs = {name: check_knob_range(name, ends) for name, ends in self.knobs.items()}
-        object.__setattr__(self, "knobs", knobs)
+        if self.knobs:
+            from lossmith.models.knob_values import check_knob_range
+
+            knobs = {name: check_knob_range(name, ends) for name, ends in self.knobs.items()}
+            object.__setattr__(self, "knobs", knobs)
         if self.crop % self.scale:
             raise ValueError(
                 f"crop must be a multiple of the scale, {self.scale}; got {self.crop}. "
@@ -123,6 +152,9 @@ class Settings:
         Raises:
             ValueError: The file does not exist, or is not the config.json of a run.
         """
+        from lossmith.models.files import update_spec
+        from lossmith.parser import update_formula
+
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             known = {f.name for f in fields(cls)}

@@ -3,12 +3,13 @@
 from collections.abc import Collection
 
 import torch
+from torch import Tensor
 
 from lossmith.formula.loss import Loss
 from lossmith.formula.pinned import PinnedLoss
 from lossmith.tasks import Task
 
-__all__ = ["check_loss_for_task", "pin_constant_inputs"]
+__all__ = ["check_loss_for_task", "constant_loss_inputs", "pin_constant_inputs"]
 
 
 def check_loss_for_task(task: Task, loss: Loss, knobs: Collection[str] = ()) -> None:
@@ -29,7 +30,12 @@ def check_loss_for_task(task: Task, loss: Loss, knobs: Collection[str] = ()) -> 
         raise ValueError(f"The knob '{unused[0]}' has a range, but the formula does not use it: {loss!r}.")
 
 
-def pin_constant_inputs(loss: Loss, task: Task, device: torch.device | str = "cpu") -> Loss:
-    """Return the loss with the features of the task's constant inputs computed once, on a device."""
-    inputs = {name: image.to(device) for name, image in task.constant_inputs().items() if name in loss.input_names}
+def constant_loss_inputs(loss: Loss, task: Task, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Return the task's constant inputs that a loss reads, on a device."""
+    return {name: image.to(device) for name, image in task.constant_inputs().items() if name in loss.input_names}
+
+
+def pin_constant_inputs(loss: Loss, task: Task) -> Loss:
+    """Return the loss with the features of the task's constant inputs computed once."""
+    inputs = constant_loss_inputs(loss, task)
     return PinnedLoss(loss, inputs) if inputs else loss

@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
+from torch import nn
 
 from lossmith import __version__
 from lossmith._files import write_atomically
 from lossmith._format import print_text
+from lossmith.device import trainer_devices
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
+from lossmith.metrics import DEFAULT_METRICS, parse_metrics
 from lossmith.models import Network, save_network
 from lossmith.parser import load, save
-from lossmith.train.fit import fit
+from lossmith.train.fitting import fit
 from lossmith.train.folder import RunFolder
 from lossmith.train.module import TrainingModule
 from lossmith.train.preparation import PreparedRun, prepare_run
@@ -31,9 +35,10 @@ def train(
     settings: Settings,
     out: str | Path,
     *,
+    model: nn.Module | None = None,
     console: Console | None = None,
-    accelerator: str = "auto",
-    devices: int | str = 1,
+    device: str | torch.device = "auto",
+    devices: int = 1,
     workers: int | None = None,
 ) -> int:
     """Train a network in a run folder; the same call resumes the run from its checkpoint.
@@ -44,9 +49,12 @@ def train(
     Args:
         settings: The settings of the run.
         out: The run folder.
+        model: The network to train, instead of the one that the settings name; a resumed run needs it too. Any
+            module from images to images at the settings' scale, which is trained in place; the averaged weights, on
+            which validation runs, are those of the run folder.
         console: The console of the progress display; None for standard output.
-        accelerator: The accelerator in Lightning's terms: "cpu", "gpu", "auto", ...
-        devices: The number of devices, or "auto".
+        device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        devices: The number of processes, each with a device of its own.
         workers: Data-loading processes; None for 4 with a GPU and 0 on a CPU.
 
     Returns:
@@ -57,8 +65,11 @@ def train(
         OSError: The folder cannot be written.
     """
     console = console or Console()
+    trainer_devices(device, devices)  # raises before anything is prepared
     folder = RunFolder(out)
-    run = prepare_run(settings, folder)
+    folder.check_plugins()
+    run = prepare_run(settings, folder, model)
+    settings = run.settings
     validation = validation_callbacks(run, folder)
     rank_zero_only(start_folder)(run, folder)
     rank_zero_only(print_start)(run, validation, console)
@@ -84,7 +95,7 @@ def train(
         export=lambda trained, path: export_network(run, folder, trained, path),
         callbacks=validation,
         console=console,
-        accelerator=accelerator,
+        device=device,
         devices=devices,
         workers=workers,
     )
@@ -93,10 +104,13 @@ def train(
 def validation_callbacks(run: PreparedRun, folder: RunFolder) -> "list[Callback]":
     """Return the callbacks that validate the network."""
     examples, every = run.data.evaluation_set, run.settings.val_every
+    metrics = DEFAULT_METRICS if run.settings.metrics is None else parse_metrics(run.settings.metrics)
     if examples is None:
         return []
     callbacks = run.task.validation_callbacks(folder.path, examples, every)
-    return [ValidationCallback(folder, run.task, examples, every=every)] if callbacks is None else callbacks
+    if callbacks is not None:
+        return callbacks
+    return [ValidationCallback(folder, run.task, examples, every=every, metrics=metrics)]
 
 
 def start_folder(run: PreparedRun, folder: RunFolder) -> None:
@@ -146,6 +160,8 @@ def export_network(run: PreparedRun, folder: RunFolder, module: TrainingModule, 
         "options": dict(run.settings.options),
         "step": module.global_step,
         "loss": repr(run.loss),
+        "plugins": dict(run.settings.plugins),
+        **({} if run.task.pixels.is_default else {"pixels": run.task.pixels.to_record()}),
         **run.data.metadata,
     }
     write_atomically(path, lambda partial: save_network(average, partial, header))

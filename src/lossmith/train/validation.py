@@ -1,6 +1,6 @@
 """Validation during training: metrics and image sheets of the averaged weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,11 +31,21 @@ class ValidationCallback(StepCallback):
         task: The task.
         examples: The evaluation set.
         every: Steps between validations.
+        metrics: The metrics; those with missing weights are left out.
     """
 
-    def __init__(self, folder: RunFolder, task: Task, examples: EvaluationSet, *, every: int) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        task: Task,
+        examples: EvaluationSet,
+        *,
+        every: int,
+        metrics: Sequence[str] = DEFAULT_METRICS,
+    ) -> None:
         self.folder, self.task, self.examples, self.every = folder, task, examples, every
-        self.missing = find_missing_metrics()  # once, since the search for weights may take long
+        self.missing = find_missing_metrics(metrics)  # once, since the search for weights may take long
+        self.metrics = [metric for metric in metrics if metric not in self.missing]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the task's baseline, once per run."""
@@ -79,8 +89,9 @@ class ValidationCallback(StepCallback):
             also: Images of the batch to save too.
         """
         rows: dict[str, dict[str, float]] = {}
-        which = [metric for metric in DEFAULT_METRICS if metric not in self.missing]
-        for image in evaluate_images(self.examples, restore, border=self.task.border, which=which, device=device):
+        for image in evaluate_images(
+            self.examples, restore, border=self.task.border, which=self.metrics, device=device
+        ):
             name = unused_name(image.name, rows)
             if sheet and len(rows) < MAX_SHEETS:
                 self.save_images(name, {sheet: image.pred, **{role: image.batch[role] for role in also}})

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_last_validation"]
+from lossmith.metrics import METRICS
 
-HIGHER_IS_BETTER = {"psnr_y": True, "psnr_rgb": True, "ssim_y": True, "lpips_alex": False, "dists": False, "swd": False}
-"""The metrics that have a best value."""
+__all__ = ["describe_last_validation"]
 
 
 def describe_last_validation(file: Path, step: int) -> str:
@@ -41,11 +40,10 @@ def describe_validation(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _describe_best(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    if name not in HIGHER_IS_BETTER:
+    if name not in METRICS:
         return ""
-    sign = 1 if HIGHER_IS_BETTER[name] else -1
     measured = [row for row in rows if _is_number(row.get(name))]
-    best = max(measured, key=lambda row: sign * row[name])
+    best = max(measured, key=lambda row: METRICS[name].quality(row[name]))
     return " (best)" if best is rows[-1] else f" (best {_format(name, best[name])} at step {best['step']})"
 
 
@@ -54,4 +52,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _format(name: str, value: float) -> str:
-    return f"{value:.2f}" if name.startswith("psnr") else f"{value:.4g}"
+    is_decibel = name in METRICS and METRICS[name].unit == "dB"
+    return f"{value:.2f}" if is_decibel else f"{value:.4g}"

@@ -4,13 +4,14 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lossmith._files import write_text_atomically
 from lossmith.tune.files import read_json, write_json
+from lossmith.tune.image_names import unify_image_names
 from lossmith.tune.objectives import Objective, to_point
 from lossmith.tune.pareto import bootstrap_knee, find_front, find_knee, hypervolume
 from lossmith.tune.published_results import PublishedResult, find_published_results
@@ -221,12 +222,17 @@ def read_findings(folder: str | Path) -> Findings:
     record = _read_baselines(path)
     if not isinstance(record, dict):
         raise ValueError(f"The study in {str(path)!r} has not started; rerun its command.")
-    results = (read_result(file.parent) for file in (path / "trials").glob("*/result.json"))
+    read = (read_result(file.parent) for file in (path / "trials").glob("*/result.json"))
+    trials = sorted((result for result in read if result), key=lambda result: result.number)
+    baselines = record["baselines"]
+    own = [each["image_metrics"] for each in (*baselines.values(), *map(vars, trials))]
+    unified = iter(unify_image_names(own))
+    baselines = {name: {**each, "image_metrics": next(unified)} for name, each in baselines.items()}
     return Findings(
         folder=path,
         search=search,
-        trials=sorted((result for result in results if result), key=lambda result: result.number),
-        baselines=record["baselines"],
+        trials=[replace(trial, image_metrics=next(unified)) for trial in trials],
+        baselines=baselines,
         protocol=record["protocol"],
         shared_networks=record["shared_networks"],
         importance=read_json(path / "importance.json", {}),

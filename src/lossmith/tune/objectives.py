@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from lossmith._checks import check_choice
-from lossmith.metrics import MetricName
+from lossmith.metrics import METRICS
 from lossmith.tune.pareto import Point
 
 __all__ = ["Objective", "parse_constraints", "parse_objectives", "to_point"]
 
-MAXIMIZED = ("psnr_y", "psnr_rgb", "ssim_y")
-UNSUITABLE = {"texture": "its best value is 1, neither the largest nor the smallest"}
-"""The metrics that cannot be objectives, and why."""
 PSNR_TOLERANCE = 0.05
 """The least difference in dB between two PSNR values that prunes a trial."""
 RELATIVE_TOLERANCE = 0.02
@@ -28,7 +24,7 @@ class Objective:
         maximize: Whether higher is better.
     """
 
-    metric: MetricName
+    metric: str
     maximize: bool
 
     def __str__(self) -> str:
@@ -41,7 +37,7 @@ class Objective:
 
     def tolerance(self, value: float) -> float:
         """Return the least difference from a value that counts as worse when trials are pruned."""
-        return PSNR_TOLERANCE if self.metric.startswith("psnr") else RELATIVE_TOLERANCE * abs(value)
+        return PSNR_TOLERANCE if METRICS[self.metric].unit == "dB" else RELATIVE_TOLERANCE * abs(value)
 
     def violation(self, value: float, bound: float) -> float:
         """Return by how much a value is worse than a bound; at most 0 if the bound is satisfied."""
@@ -65,10 +61,13 @@ def parse_objectives(text: str) -> tuple[Objective, ...]:
     objectives: list[Objective] = []
     for part in filter(None, (each.strip() for each in text.split(","))):
         name, _, direction = part.partition(":")
-        if name in UNSUITABLE:
-            raise ValueError(f"{name} cannot be an objective: {UNSUITABLE[name]}.")
-        choices = [metric for metric in get_args(MetricName) if metric not in UNSUITABLE]
-        objective = Objective(check_choice("--objectives", name, choices), name in MAXIMIZED)
+        if name in METRICS and METRICS[name].ideal:
+            raise ValueError(
+                f"{name} cannot be an objective: its best value is {METRICS[name].ideal:g}, neither the largest nor "
+                "the smallest."
+            )
+        choices = [metric.key for metric in METRICS.values() if not metric.ideal]
+        objective = Objective(check_choice("--objectives", name, choices), METRICS[name].ideal is None)
         if direction not in ("", "max", "min") or (direction and part != str(objective)):
             raise ValueError(f"--objectives has the wrong direction in {part!r}; write {objective}.")
         if objective in objectives:

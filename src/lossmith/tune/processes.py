@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from lossmith._plugin_files import load_plugin, plugin_sources
+from lossmith.device import assign_device
 from lossmith.tune.progress import ProgressDisplay
 from lossmith.tune.search import read_search
 from lossmith.tune.storage import original_number
 from lossmith.tune.trial import TrialInterrupted
 from lossmith.tune.worker import open_study, run_trials
 
-__all__ = ["run_workers", "signal_as_interrupt", "visible_gpus"]
+__all__ = ["run_workers", "signal_as_interrupt"]
 
 
 def run_workers(study: Study, folder: Path, display: ProgressDisplay, workers: int, options: dict[str, Any]) -> None:
@@ -39,7 +42,11 @@ def run_workers(study: Study, folder: Path, display: ProgressDisplay, workers: i
     """
     context = multiprocessing.get_context("spawn")  # forked processes would share CUDA and threads
     processes = [
-        context.Process(target=_work, args=(index, workers, os.getpid(), folder, options), name=f"worker {index}")
+        context.Process(
+            target=_work,
+            args=(index, workers, os.getpid(), folder, plugin_sources(), options),
+            name=f"worker {index}",
+        )
         for index in range(1, workers + 1)
     ]
     for process in processes:
@@ -75,7 +82,9 @@ def _describe_exit(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended with an error"
 
 
-def _work(index: int, workers: int, parent: int, folder: Path, options: dict[str, Any]) -> None:
+def _work(
+    index: int, workers: int, parent: int, folder: Path, plugins: Sequence[str], options: dict[str, Any]
+) -> None:
     """Run trials in a worker process.
 
     Args:
@@ -83,6 +92,7 @@ def _work(index: int, workers: int, parent: int, folder: Path, options: dict[str
         workers: The number of workers.
         parent: The process id of the parent; the worker ends with its parent.
         folder: The study's folder.
+        plugins: The plugins that the user has named.
         options: Arguments of :func:`lossmith.tune.worker.run_trials`.
     """
     import torch
@@ -92,9 +102,11 @@ def _work(index: int, workers: int, parent: int, folder: Path, options: dict[str
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    if options["hardware"].accelerator in ("auto", "gpu", "cuda") and (gpus := visible_gpus()):
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[(index - 1) % len(gpus)]
     try:
+        device = str(assign_device(options["hardware"].device, index - 1))
+        options = {**options, "hardware": replace(options["hardware"], device=device)}
+        for source in plugins:
+            load_plugin(source)
         search = read_search(folder / "study.json")
         study = open_study(search, folder, storage=options["storage"], heartbeat=options["heartbeat"])
         run_trials(search, folder, study, should_continue=lambda: os.getppid() == parent, **options)
@@ -103,15 +115,6 @@ def _work(index: int, workers: int, parent: int, folder: Path, options: dict[str
     except (ValueError, OSError) as error:
         print(f"lossmith: worker {index}: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def visible_gpus() -> list[str]:
-    """Return the names of the GPUs that CUDA may use, without initialising CUDA."""
-    import torch
-
-    if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return devices.split(",")
-    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lossmith.metrics import MetricName, describe_protocol
+from lossmith.metrics import describe_protocol
 from lossmith.train import Settings
 
 __all__ = ["PublishedResult", "find_published_results"]
@@ -17,7 +17,7 @@ __all__ = ["PublishedResult", "find_published_results"]
 SPSR = "Structure-Preserving Super Resolution with Gradient Guidance (Ma et al., 2020), tables of the authors' code"
 SETS = {"set5": 5, "set14": 14, "bsd100": 100, "b100": 100, "urban100": 100}
 """The names of test sets in paths, and the number of their images."""
-TOLERANCES: dict[MetricName, float] = {"psnr_y": 0.1, "lpips_alex": 0.01}
+TOLERANCES: dict[str, float] = {"psnr_y": 0.1, "lpips_alex": 0.01}
 """The published metrics, and how far bicubic interpolation here may be from the published values.
 
 A larger difference means another downsampling, crop or network of the metric.

@@ -172,7 +172,7 @@ class Search:
 
 def settings_digest(settings: Settings) -> str:
     """Return a hash of training settings, which is the name of the trial's run folder."""
-    return _digest(asdict(settings))
+    return _digest({name: value for name, value in asdict(settings).items() if name != "plugins" or value})
 
 
 def _digest(record: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from lossmith.data import list_images
-from lossmith.metrics import MetricName, describe_protocol, find_missing_metrics, find_shared_backbones
-from lossmith.pretrained.locate import compute_sha256
+from lossmith.data.file_identity import find_copies
+from lossmith.metrics import describe_protocol, find_missing_metrics, find_shared_backbones
 from lossmith.train.evaluation import mean_metrics
 from lossmith.train.preparation import build_task
 from lossmith.tune.files import file_lock, write_json
@@ -117,7 +117,7 @@ def prepare_study(search: Search, folder: Path, hardware: Hardware) -> None:
             write_json(folder / BASELINES_FILE, evaluate_baselines(search, metrics, hardware))
 
 
-def evaluate_baselines(search: Search, metrics: Sequence[MetricName], hardware: Hardware) -> dict[str, Any]:
+def evaluate_baselines(search: Search, metrics: Sequence[str], hardware: Hardware) -> dict[str, Any]:
     """Return the metrics of the task's baseline and of the initial network, and descriptions of the metrics."""
     settings = search.settings(search.midpoint)
     task = build_task(settings)
@@ -134,14 +134,9 @@ def evaluate_baselines(search: Search, metrics: Sequence[MetricName], hardware: 
 
 
 def check_disjoint(images: Iterable[Path], val: Iterable[Path]) -> None:
-    """Raise ValueError if a training image and a validation image have the same content."""
-    by_size: dict[int, list[Path]] = {}
-    for file in val:
-        by_size.setdefault(file.stat().st_size, []).append(file)
-    for image in images:
-        for validation_image in by_size.get(image.stat().st_size, []):
-            if compute_sha256(image) == compute_sha256(validation_image):
-                raise ValueError(
-                    f"The validation image {str(validation_image)!r} is also a training image ({str(image)!r}). Remove "
-                    "it from one of the two folders."
-                )
+    """Raise ValueError if a training image and a validation image are one file, or have the same content."""
+    for image, (validation_image, _) in find_copies(images, val).items():
+        raise ValueError(
+            f"The validation image {str(validation_image)!r} is also a training image ({str(image)!r}). Remove it from "
+            "one of the two folders."
+        )

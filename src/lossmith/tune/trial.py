@@ -11,6 +11,7 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import Tensor
 
+from lossmith.device import resolve_device
 from lossmith.models import load_restorer
 from lossmith.tasks import Batch
 from lossmith.train import RunFolder, Settings
@@ -47,16 +48,14 @@ class TrialInterrupted(Exception):
 
 @dataclass(frozen=True)
 class Hardware:
-    """The devices on which trials run, as :func:`lossmith.train.train` takes it.
+    """The device on which trials run, as :func:`lossmith.train.train` takes it.
 
     Args:
-        accelerator: The accelerator of Lightning.
-        devices: The number of devices, or their names.
+        device: The name of the device.
         data_workers: The number of data-loading processes; None for the default.
     """
 
-    accelerator: str = "auto"
-    devices: int | str = 1
+    device: str = "auto"
     data_workers: int | None = None
 
 
@@ -173,9 +172,9 @@ def _train_to_step(settings: Settings, run: Path, hardware: Hardware, console: C
     """
     from lossmith.train import train
 
-    options: dict[str, Any] = {"accelerator": hardware.accelerator, "devices": hardware.devices}
     try:
-        if train(settings, run, console=console, workers=hardware.data_workers, **options) < settings.steps:
+        options: dict[str, Any] = {"device": hardware.device, "workers": hardware.data_workers}
+        if train(settings, run, console=console, **options) < settings.steps:
             raise TrialInterrupted
     finally:
         RunFolder(run).release()  # one worker trains many runs
@@ -190,13 +189,12 @@ def evaluate_weights(search: Search, settings: Settings, weights: Path | None, h
         weights: The weights of the network; None for the task's baseline.
         hardware: Where to evaluate.
     """
-    import torch
+    from lossmith.train.preparation import build_task, choose_pixels
 
-    from lossmith.train.preparation import build_task
-
-    task = build_task(settings).for_images(search.val, trained_on=search.images, val=search.val)
-    has_gpu = hardware.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    device = torch.device("cuda" if has_gpu else "cpu")
+    task = build_task(settings)
+    task = choose_pixels(task, settings)[0] if weights is None else task.with_pixels_of(weights)
+    task = task.for_images(search.val, trained_on=search.images, val=search.val)
+    device = resolve_device(hardware.device)
     restore: Callable[[Batch], Tensor] = task.baseline_output
     if weights is not None:
         restore = partial(task.predict, load_restorer(weights, scale=settings.scale)[0].to(device))

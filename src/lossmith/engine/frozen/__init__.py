@@ -2,9 +2,10 @@
 
 from lossmith.engine.frozen.cost import count_flops, count_saved_bytes
 from lossmith.engine.frozen.execute import get_compute_dtype, run_frozen
-from lossmith.engine.frozen.steps import compute_shapes, compute_tile_margin, prepare_steps
+from lossmith.engine.frozen.steps import as_grey, compute_shapes, compute_tile_margin, prepare_steps
 
 __all__ = [
+    "as_grey",
     "compute_shapes",
     "compute_tile_margin",
     "count_flops",

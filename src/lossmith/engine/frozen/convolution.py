@@ -26,6 +26,8 @@ def run_conv(x: Tensor, conv: PreparedConv, *, with_bias: bool = True) -> Tensor
         y = packed_kernels.packed_conv2d(x, conv.packed_weight, bias, conv.padding, conv.stride)
     else:
         y = F.conv2d(x, conv.weight, bias, conv.stride, conv.padding)
+    if conv.border is not None and with_bias:
+        y = conv.border.add_(y, x.shape[2], x.shape[3])
     return y.contiguous(memory_format=torch.channels_last)
 
 
@@ -59,7 +61,8 @@ def run_conv_backward(g: Tensor, conv: PreparedConv, size: tuple[int, int]) -> T
 def run_conv_with_all_derivatives(x: Tensor, conv: PreparedConv) -> Tensor:
     """Return the convolution by the same kernels, for the transforms of `torch.func`."""
     y: Tensor = _LinearConv.apply(x.to(conv.weight.dtype), conv, (x.shape[2], x.shape[3]), False)  # type: ignore[no-untyped-call]
-    return y + conv.bias.view(-1, 1, 1)
+    y = y + conv.bias.view(-1, 1, 1)
+    return y if conv.border is None else y + conv.border(x.shape[2], x.shape[3], y.dtype)
 
 
 class _LinearConv(torch.autograd.Function):

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from lossmith.engine.cpu.packed_kernels import pack_kernel
 from lossmith.engine.cpu.winograd import transform_kernel
+from lossmith.engine.grey import BorderCorrection, sum_channels
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
 
 __all__ = [
     "PreparedConv",
+    "as_grey",
     "check_layers",
     "compute_shapes",
     "compute_tile_margin",
@@ -118,9 +120,11 @@ class PreparedConv(Conv):
 
     Args:
         backward_weight: The kernel in the precision of the backward pass.
+        border: A correction of the outputs at the border; None for none.
     """
 
     backward_weight: Tensor = field(kw_only=True)
+    border: BorderCorrection | None = field(default=None, kw_only=True)
 
     @cached_property
     def packed_weight(self) -> Tensor:
@@ -167,6 +171,36 @@ def prepare_steps(
             step = _prepare_conv(step, torch.device(device or step.weight.device), forward, dtype)
         prepared.append(step)
     return tuple(prepared)
+
+
+def as_grey(mean: Tensor, steps: Sequence[Step]) -> tuple[Tensor, tuple[Step, ...]]:
+    """Return the mean and the steps of a network for grey images, which equal those for the repeated image.
+
+    All steps but the first convolution are shared; see :mod:`lossmith.engine.grey`.
+
+    Args:
+        mean: The mean that is subtracted from RGB images, (1, 3, 1, 1).
+        steps: The steps, the first a convolution of three channels; prepared, unless only the shapes are of interest.
+
+    Returns:
+        The mean that is subtracted from grey images, (1, 1, 1, 1), and the steps.
+    """
+    first, *rest = steps
+    assert isinstance(first, Conv)
+    grey_mean = mean.mean(dim=1, keepdim=True)
+    if not isinstance(first, PreparedConv):
+        return grey_mean, (replace(first, weight=first.weight[:, :1]), *rest)
+    if first.weight.is_meta:  # a cost plan needs no weights
+        shapes = {"weight": first.weight[:, :1], "backward_weight": first.backward_weight[:, :1]}
+        return grey_mean, (replace(first, **shapes), *rest)
+    weight, bias, border = sum_channels(first.weight, first.bias, torch.ones_like(mean).double(), grey_mean - mean)
+    prepared = _prepare_conv(
+        Conv(first.name, weight, bias, first.stride, first.padding),
+        weight.device,
+        weight.dtype,
+        first.backward_weight.dtype,
+    )
+    return grey_mean, (replace(prepared, border=BorderCorrection(border, first.stride, first.padding)), *rest)
 
 
 def _prepare_conv(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lossmith.image import to_pil
 from lossmith.knob.slider_calibration import KnobSweep
-from lossmith.metrics import MetricName, compute_metrics
+from lossmith.metrics import compute_metrics
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.output_interpolation import OutputInterpolation
 from lossmith.report.plot.axis import fit_axis
@@ -64,7 +64,7 @@ def draw_sweep_strip(
     images: EvaluationSet,
     path: Path,
     *,
-    metrics: Sequence[MetricName],
+    metrics: Sequence[str],
     device: torch.device | str,
 ) -> Path:
     """Draw the first images at seven slider positions, beside ground truth and input; see :func:`draw_strip`.

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lossmith.data.image_files import IMAGE_SUFFIXES, SkippedFile
+from lossmith.data.formats.files import PILLOW_SUFFIXES
+from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import list_images, walk_folders
 from lossmith.text_to_image.captions.shards import TarMember, read_shard
 
@@ -128,7 +129,7 @@ def _read_table(table: Path) -> Iterator[CaptionEntry | SkippedFile]:
             except ValueError as error:
                 yield SkippedFile(f"{table}, line {number}", str(error))
     for file in sorted(table.parent.iterdir()):
-        if file.suffix.lower() in IMAGE_SUFFIXES and file not in listed and not file.name.startswith("."):
+        if file.suffix.lower() in PILLOW_SUFFIXES and file not in listed and not file.name.startswith("."):
             yield SkippedFile(str(file), f"{METADATA} has no line for the image")
 
 

@@ -5,7 +5,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from lossmith.data.image_files import open_image
+from lossmith.data.formats.pillow import open_image
 from lossmith.image import pil_to_tensor
 
 __all__ = ["decode_with_mask"]

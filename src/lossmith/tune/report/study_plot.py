@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from lossmith.report.metric_info import METRIC_INFOS, MetricInfo
+from lossmith.metrics import METRICS, MetricInfo
 from lossmith.report.plot.axis import PlotAxis, fit_axis
 from lossmith.report.plot.labels import separate_labels
 from lossmith.report.plot.png_scatter import staircase
@@ -23,10 +23,7 @@ Place = tuple[float, float]
 
 def metric_info(objective: Objective) -> MetricInfo:
     """Return the name and format of an objective's metric."""
-    known = {info.key: info for info in METRIC_INFOS}
-    return known.get(objective.metric) or MetricInfo(
-        objective.metric, objective.metric, "", 3, None if objective.maximize else 0.0
-    )
+    return METRICS[objective.metric]
 
 
 def plot_objectives(

@@ -1,4 +1,4 @@
-"""The means of a loss's terms over the images, micro-batches and devices of a step."""
+"""The means of a loss's terms over the images, micro-batches and processes of a step."""
 
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -22,37 +22,37 @@ class TermMeans:
         self.evaluated: tuple[str, ...] = self.names
         """The terms that were evaluated in the last micro-batch."""
         self.total = 0.0
-        """The minimized scalar, averaged over the micro-batches and devices that :meth:`read` was given."""
-        self._sums: list[Tensor] = []
-        self._totals: list[Tensor] = []
+        """The minimized scalar, averaged over the micro-batches and processes that :meth:`read` was given."""
+        self.count = 0
+        """The number of micro-batches."""
+        self.device = torch.device("cpu")
+        """The device of the sums."""
+        self._sums = torch.zeros(0)
 
     def clear(self) -> None:
         """Begin a new step."""
-        self._sums.clear()
-        self._totals.clear()
+        self.count = 0
 
-    def add(self, values: Mapping[str, Tensor], nonfinite: Mapping[str, Tensor], device: torch.device) -> None:
+    def add(self, values: Mapping[str, Tensor], nonfinite: Mapping[str, Tensor], total: Tensor) -> None:
         """Add a micro-batch.
 
         Args:
             values: The terms (N,), zero for images with a non-finite value.
             nonfinite: Whether each image has a non-finite value, (N,), by term.
-            device: The device of the sums; a step may evaluate no term.
+            total: The minimized scalar.
         """
-        zero = torch.zeros((), device=device)
+        zero = torch.zeros((), device=total.device)
         sums = [values[name].detach().sum() if name in values else zero for name in self.names]
         counts = [(~nonfinite[name]).sum() if name in nonfinite else zero for name in self.names]
-        self._sums.append(torch.stack([torch.stack(sums), torch.stack(counts)]))
+        new = torch.stack([*sums, *counts, total.detach()]).double()
+        self._sums = self._sums + new if self.count else new
+        self.count += 1
+        self.device = new.device
         self.evaluated = tuple(values)
 
-    def add_total(self, total: Tensor) -> None:
-        """Add the minimized scalar of a micro-batch."""
-        self._totals.append(total.detach())
-
     def packed(self) -> Tensor:
-        """Return sums, numbers of finite images and minimized scalar of the step as a flat tensor, for one transfer."""
-        sums = torch.stack(self._sums).double().sum(dim=0).flatten()
-        return torch.cat([sums, torch.stack(self._totals).double().mean().view(1)])
+        """Return sums, numbers of finite images and minimized scalar of the step as a flat float64 tensor."""
+        return torch.cat([self._sums[:-1], self._sums[-1:] / self.count])
 
     def read(self, devices: Sequence[Sequence[float]]) -> dict[str, float | None]:
         """Return the mean of each evaluated term from what :meth:`packed` returned on each device.

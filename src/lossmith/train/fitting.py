@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader
 
+from lossmith.device import trainer_devices
 from lossmith.tasks import TrainingSet
 from lossmith.train.checkpoint import AtomicCheckpointIO, CheckpointWriter
 from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
@@ -38,8 +39,8 @@ def fit(
     export: Callable[[TrainingModule, Path], object],
     callbacks: Sequence[Callback] = (),
     console: Console | None = None,
-    devices: int | str = "auto",
-    accelerator: str = "auto",
+    device: str | torch.device = "auto",
+    devices: int = 1,
     workers: int | None = None,
 ) -> int:
     """Train a module from the step of its folder's checkpoint.
@@ -52,16 +53,16 @@ def fit(
         export: Writes the averaged weights to a file.
         callbacks: Callbacks that run before the checkpoint is written.
         console: The console of the progress display; None for standard output.
-        devices: The number of devices, or "auto".
-        accelerator: The accelerator in Lightning's terms: "cpu", "gpu", "auto", ...
+        device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        devices: The number of processes, each with a device of its own.
         workers: Data-loading processes; None for 4 with a GPU and 0 on a CPU, where they would compete for cores.
 
     Returns:
         The last step; less than ``settings.steps`` if the run was interrupted.
 
     Raises:
-        ValueError: The checkpoint cannot be read, a term stayed non-finite, or the accelerator, the devices or the
-            precision are not available.
+        ValueError: The checkpoint cannot be read, a term stayed non-finite, or the devices or the precision are
+            not available.
         OSError: The folder cannot be written.
     """
     start = checkpoint_step(folder)
@@ -76,10 +77,10 @@ def fit(
     )
     with suppress_warnings():
         trainer = build_trainer(
-            folder, settings, [log, *callbacks, progress, checkpoints], accelerator, devices, start=start
+            folder, settings, [log, *callbacks, progress, checkpoints], trainer_devices(device, devices), start=start
         )
         loader = build_loader(items, settings, trainer, start=start, workers=workers)
-        module.nonfinite.image_names = file_names(items, settings, trainer)
+        module.monitor.name_images(file_names(items, settings, trainer))
         with raise_plain_errors():
             trainer.fit(module, loader, ckpt_path=folder.checkpoint if start else None)
     return trainer.global_step
@@ -107,20 +108,18 @@ def build_trainer(
     folder: RunFolder,
     settings: Settings,
     callbacks: list[Callback],
-    accelerator: str,
-    devices: int | str,
+    devices: Mapping[str, Any],
     *,
     start: int,
 ) -> Trainer:
     """Return Lightning's trainer, which counts steps instead of epochs and writes to the run folder alone.
 
     Raises:
-        ValueError: The accelerator, the devices or the precision are not available.
+        ValueError: The devices or the precision are not available.
     """
     try:
         trainer = Trainer(
-            accelerator=accelerator,
-            devices=devices,
+            **devices,
             precision=settings.precision,
             max_steps=settings.steps,
             max_epochs=-1,
@@ -139,7 +138,9 @@ def build_trainer(
             benchmark=True,  # all batches of a run have the same shape
         )
     except (MisconfigurationException, RuntimeError, TypeError) as error:
-        raise ValueError(f"{devices} devices of {accelerator} are not available: {error}") from error
+        raise ValueError(
+            f"{devices['devices']} devices of {devices['accelerator']} are not available: {error}"
+        ) from error
     if trainer.precision not in (settings.precision, f"{settings.precision}-true"):
         raise ValueError(f"Precision {settings.precision} is not available on this device; use bf16-mixed or 32.")
     return trainer
@@ -161,14 +162,17 @@ def build_loader(
     )
 
 
-def file_names(items: TrainingSet, settings: Settings, trainer: Trainer) -> Callable[[int, int], Sequence[str]] | None:
-    """Return a function from a micro-batch and a rank to the files of its images; None if the samples have no files."""
+def file_names(
+    items: TrainingSet, settings: Settings, trainer: Trainer
+) -> Callable[[int, int, int], Sequence[str]] | None:
+    """Return a function from step, micro-batch and rank to the files of the images; None if samples have no files."""
     source = getattr(items, "source", None)
     if source is None:
         return None
 
-    def names(micro_step: int, rank: int) -> list[str]:
-        sampler = EndlessBatchSampler(settings.batch, start=micro_step, rank=rank, world=trainer.world_size)
+    def names(step: int, micro_batch: int, rank: int) -> list[str]:
+        start = step * settings.accumulate + micro_batch
+        sampler = EndlessBatchSampler(settings.batch, start=start, rank=rank, world=trainer.world_size)
         return [Path(source(index)).name for index in next(iter(sampler))]
 
     return names

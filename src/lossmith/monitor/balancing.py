@@ -11,7 +11,7 @@ from lossmith.balance.gramian import gradient_gramian, output_gradients
 from lossmith.engine.second_derivatives import link_to, refuse_second_derivative
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import WeightValue
-from lossmith.train.knob_sampling import weights_at
+from lossmith.monitor.step_weights import weights_at
 
 __all__ = ["LossBalancer"]
 
@@ -28,7 +28,7 @@ class LossBalancer(nn.Module):
     A term that does not depend on the output alone, such as one with a learned temperature, is weighted as a value. A
     term without a path to the output, such as the KL divergence of a latent, keeps the weight of the formula. With
     knobs, each image's weights are divided by their sum, as in
-    :func:`lossmith.train.knob_sampling.normalized_weighted_sum`.
+    :func:`lossmith.monitor.step_weights.normalized_weighted_sum`.
 
     The state is a few numbers per term and belongs in the checkpoint.
 

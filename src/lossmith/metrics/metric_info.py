@@ -1,9 +1,10 @@
-"""How the report names, formats and compares validation metrics."""
+"""How the commands, the report and the studies name, format and compare a metric."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["METRIC_INFOS", "MetricInfo"]
+__all__ = ["MetricInfo"]
 
 
 @dataclass(frozen=True)
@@ -11,13 +12,15 @@ class MetricInfo:
     """Name, format and direction of a validation metric.
 
     Args:
-        key: The key in validation.jsonl.
-        name: The name on the page.
+        key: The name on the command line and the key in validation.jsonl; unique among the metrics of all tasks.
+        name: The name on pages.
         unit: The unit; "" for none.
         digits: Decimal places.
         ideal: The best possible value; None if higher is always better.
         network: Part of the name of the network that the metric uses; "" for none.
         is_headline: Whether the summary of a run names the metric.
+        kind: "distortion" compares images pixel by pixel; "perceptual" tolerates what a viewer does not see, and is
+            plotted against distortion.
     """
 
     key: str
@@ -27,6 +30,7 @@ class MetricInfo:
     ideal: float | None
     network: str = ""
     is_headline: bool = False
+    kind: Literal["distortion", "perceptual"] = "distortion"
 
     @property
     def direction(self) -> str:
@@ -54,14 +58,3 @@ class MetricInfo:
     def best_point(self, points: Iterable[tuple[float, float]]) -> tuple[float, float]:
         """Return the point (step, value) with the best value; the earliest one of equals."""
         return max(points, key=lambda point: self.quality(point[1]))
-
-
-METRIC_INFOS = (
-    MetricInfo("psnr_y", "PSNR-Y", "dB", 2, None, is_headline=True),
-    MetricInfo("psnr_rgb", "PSNR-RGB", "dB", 2, None),
-    MetricInfo("ssim_y", "SSIM", "", 4, None),
-    MetricInfo("lpips_alex", "LPIPS", "", 3, 0.0, "alex", is_headline=True),
-    MetricInfo("dists", "DISTS", "", 3, 0.0, "vgg16"),
-    MetricInfo("texture", "Texture", "", 3, 1.0),
-)
-"""The image metrics of restoration, accuracy before perceptual quality; a task may add metrics of its own."""

@@ -19,10 +19,21 @@ def zero_nonfinite_gradients(weights: Iterable[nn.Parameter]) -> Tensor | None:
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     if not gradients:
         return None
-    broken = ~torch.nn.utils.get_total_norm(gradients, torch.inf).isfinite()
+    norm = torch.nn.utils.get_total_norm(gradients, torch.inf)
+    broken = ~_whole(norm).isfinite()
     for gradient in gradients:
-        gradient.masked_fill_(broken, 0.0)
+        _own_part(gradient).masked_fill_(broken, 0.0)
     return broken
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Return a tensor whose parts lie on several processes, as with FSDP; all processes must call this."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that lies on this process."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def replace_nonfinite_images(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

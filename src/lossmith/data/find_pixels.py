@@ -1,0 +1,234 @@
+"""The pixel format of a data set, found from its files and from what the user states."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from lossmith.data.formats.files import read_image_header, read_stored
+from lossmith.data.formats.stored import ImageHeader, StoredImage, type_range
+from lossmith.data.image_files import compose_on_white
+from lossmith.data.pixel_format import PixelFormat
+from lossmith.data.transfer import TransferName
+
+__all__ = ["PixelOptions", "find_pixel_format", "parse_no_data", "parse_value_range"]
+
+MAX_SAMPLED_FILES = 64
+MAX_SAMPLED_PIXELS = 2**16
+"""Number of pixels of a file of which percentiles are taken."""
+PERCENTILES = (0.1, 99.9)
+SMALL_SHARE = 0.25
+"""Share of a range below which a note says that the samples use little of it."""
+
+
+class PixelOptions(NamedTuple):
+    """What a user states about the samples of a data set; None for what is found from the files.
+
+    Args:
+        channels: Number of channels.
+        range: ``"low:high"``, or "auto" for the 0.1th and the 99.9th percentile.
+        transfer: The transfer function.
+        no_data: The value of samples without data, a number or "nan".
+    """
+
+    channels: int | None = None
+    range: str | None = None
+    transfer: TransferName = "linear"
+    no_data: str | None = None
+
+
+NOTHING_STATED = PixelOptions()
+
+
+def parse_value_range(text: str) -> tuple[float, float]:
+    """Return the two ends in the value of ``--range``.
+
+    Raises:
+        ValueError: The text is not ``low:high``.
+
+    Example:
+        >>> parse_value_range("-1024:3071")
+        (-1024.0, 3071.0)
+    """
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(f"--range must be LOW:HIGH, such as 0:1, or auto; got {text!r}.") from None
+    return low, high
+
+
+def parse_no_data(text: str | None) -> float | None:
+    """Return the number in the value of ``--no-data``; "nan" is one.
+
+    Raises:
+        ValueError: The text is no number.
+    """
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise ValueError(f"--no-data must be a number or nan; got {text!r}.") from None
+
+
+def find_pixel_format(
+    files: Iterable[Path], options: PixelOptions = NOTHING_STATED, *, owner: str = "The images"
+) -> tuple[PixelFormat, list[str]]:
+    """Return the pixel format of image files, and notes on samples that it does not hold.
+
+    Args:
+        files: The files; unreadable ones are passed over.
+        options: What the user states.
+        owner: The data set, for messages.
+
+    Raises:
+        ValueError: The files differ in bands or type, or the range of floats is not stated.
+    """
+    headers = _read_headers(files)
+    no_data = parse_no_data(options.no_data)
+    if not headers:
+        ends = None if options.range in (None, "auto") else parse_value_range(options.range)
+        channels = options.channels or 3
+        return PixelFormat(channels=channels, value_range=ends, transfer=options.transfer, no_data=no_data), []
+    channels, notes = _find_channels(headers, options.channels, owner)
+    used = {file: header for file, header in headers.items() if header.bands in (channels, 1 if channels == 3 else 0)}
+    dtype = _find_type(used, options.range, owner)
+    draft = PixelFormat(channels=channels, dtype=dtype, no_data=no_data)
+    if options.range == "auto":
+        ends = _find_percentiles(used, draft, positive=options.transfer == "log")
+    else:
+        ends = parse_value_range(options.range) if options.range else _declared_range(used, dtype, owner)
+    pixels = PixelFormat(channels=channels, dtype=dtype, value_range=ends, transfer=options.transfer, no_data=no_data)
+    if not (dtype == "uint8" and pixels.keeps_samples):
+        notes += [f"Samples: {pixels}.", *_describe_samples(used, pixels)]
+    return pixels, notes
+
+
+def _read_headers(files: Iterable[Path]) -> dict[Path, ImageHeader]:
+    headers: dict[Path, ImageHeader] = {}
+    for file in files:
+        try:
+            headers[file] = read_image_header(file)
+        except ValueError:
+            continue
+    return headers
+
+
+def _find_channels(headers: dict[Path, ImageHeader], stated: int | None, owner: str) -> tuple[int, list[str]]:
+    """Return the number of channels; grey images in a folder of RGB are repeated."""
+    counts = Counter(header.bands for header in headers.values())
+    if stated is not None:
+        if stated not in counts and not (stated == 3 and 1 in counts):
+            raise ValueError(f"{owner} have {_list_counts(headers, 'bands')}; --channels is {stated}.")
+        return stated, []
+    if len(counts) == 1:
+        return next(iter(counts)), []
+    if set(counts) == {1, 3}:
+        return 3, [f"{counts[1]} of {len(headers)} images are grey; they are repeated as RGB."]
+    raise ValueError(
+        f"{owner} differ in the number of bands: {_list_counts(headers, 'bands')}. Give a folder with equal bands, or "
+        "--channels N to use those with N bands."
+    )
+
+
+def _find_type(headers: dict[Path, ImageHeader], stated_range: str | None, owner: str) -> str:
+    """Return the type of the samples; differing types need a common range."""
+    types = {header.dtype for header in headers.values()}
+    has_range = stated_range is not None or all(header.value_range is not None for header in headers.values())
+    if len(types) > 1 and not has_range:
+        raise ValueError(
+            f"{owner} differ in depth: {_list_counts(headers, 'dtype')}. Give a folder with equal depth, or the common "
+            "range of their values with --range LOW:HIGH."
+        )
+    return str(np.result_type(*types))
+
+
+def _list_counts(headers: dict[Path, ImageHeader], name: str) -> str:
+    """Return how many images have each value of a field, with an example."""
+    counts = Counter(getattr(header, name) for header in headers.values())
+    examples = {getattr(header, name): file.name for file, header in reversed(headers.items())}
+    unit = "" if name == "dtype" else " bands"
+    return ", ".join(f"{value}{unit} in {count} ({examples[value]!r})" for value, count in counts.most_common())
+
+
+def _declared_range(headers: dict[Path, ImageHeader], dtype: str, owner: str) -> tuple[float, float] | None:
+    """Return the union of the ranges that headers declare; None for the full range of an integer type.
+
+    Raises:
+        ValueError: The type has no range of its own.
+    """
+    declared = [header.value_range for header in headers.values()]
+    if all(declared):
+        ends = min(each[0] for each in declared if each), max(each[1] for each in declared if each)
+        return None if ends == type_range(dtype) else ends
+    if type_range(dtype) is None:
+        raise ValueError(
+            f"{owner} are {dtype}, whose values have no range of their own. Give --range LOW:HIGH, such as "
+            "--range 0:1, or --range auto for their percentiles."
+        )
+    return None
+
+
+def _sample_files(files: Sequence[Path]) -> list[Path]:
+    step = max(1, len(files) // MAX_SAMPLED_FILES)
+    return list(files)[::step][:MAX_SAMPLED_FILES]
+
+
+def _readable(files: Sequence[Path], pixels: PixelFormat) -> Iterable[tuple[Path, StoredImage, Any]]:
+    """Yield some of the images, and which of their samples have no data."""
+    for file in _sample_files(files):
+        try:
+            image = compose_on_white(read_stored(file))
+        except ValueError:
+            continue
+        try:
+            yield file, image, pixels.missing_samples(image)
+        except ValueError as error:
+            raise ValueError(f"{str(file)!r}: {error}.") from error
+
+
+def _find_percentiles(headers: dict[Path, ImageHeader], pixels: PixelFormat, *, positive: bool) -> tuple[float, float]:
+    """Return the range between two percentiles of the samples, rounded to six digits."""
+    parts = []
+    for _, image, missing in _readable(list(headers), pixels):
+        values = image.samples.reshape(image.bands, -1).astype(np.float64)
+        if missing is not None:
+            values = np.where(missing.reshape(missing.shape[0], -1)[: image.bands], np.nan, values)
+        step = max(1, values.shape[1] // MAX_SAMPLED_PIXELS)
+        values = values[:, ::step].ravel()
+        parts.append(values[np.isfinite(values) & ((values > 0) | (not positive))])
+    joined = np.concatenate(parts) if parts else np.zeros(0)
+    if not joined.size:
+        raise ValueError("--range auto needs finite samples; got none. Give --range LOW:HIGH.")
+    low, high = (float(f"{value:.6g}") for value in np.percentile(joined, PERCENTILES))
+    if not low < high:
+        raise ValueError(f"--range auto needs samples that differ; all are about {low:g}. Give --range LOW:HIGH.")
+    return low, high
+
+
+def _describe_samples(headers: dict[Path, ImageHeader], pixels: PixelFormat) -> list[str]:
+    """Return lines on samples outside of the range, on those without data, and on a range that is hardly used."""
+    clipped = missing = total = files = 0
+    least, most = np.inf, -np.inf
+    for file, image, _ in _readable(list(headers), pixels):
+        try:
+            encoded = pixels.encode(image)
+        except ValueError as error:
+            raise ValueError(f"{str(file)!r}: {error}.") from error
+        files += 1
+        clipped, missing, total = clipped + encoded.clipped, missing + encoded.missing, total + encoded.values.numel()
+        finite = encoded.values[torch.isfinite(encoded.values)]
+        if finite.numel():
+            least, most = min(least, float(finite.min())), max(most, float(finite.max()))
+    of = f"of {total} samples of {files} images"
+    low, high = pixels.ends
+    notes = [f"{clipped} {of} lie outside of {low:g}:{high:g} and are clipped to it."] if clipped else []
+    notes += [f"{missing} {of} have no data."] if missing else []
+    if 0 < most - least < SMALL_SHARE and pixels.transfer == "linear":
+        first, last = (low + value * (high - low) for value in (least, most))
+        notes.append(
+            f"The samples of {files} images lie between {first:g} and {last:g}, {100 * (most - least):.0f} % of the "
+            f"range {low:g}:{high:g}; --range auto, or --range {first:g}:{last:g}, uses all of it."
+        )
+    return notes

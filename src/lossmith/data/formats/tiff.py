@@ -1,0 +1,259 @@
+"""TIFF of any depth and up to 16 bands, with tifffile; Pillow reads 8-bit files of other colour spaces."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lossmith.data.formats.pillow import open_image, read_pillow
+from lossmith.data.formats.stored import (
+    ImageHeader,
+    ImageMetadata,
+    Samples,
+    StoredImage,
+    apply_orientation,
+    check_bands,
+    explain_read_errors,
+    missing_library,
+)
+
+__all__ = [
+    "has_plain_samples",
+    "import_tifffile",
+    "page_metadata",
+    "read_tiff",
+    "read_tiff_header",
+    "select_page",
+    "tiff_options",
+    "write_tiff",
+]
+
+ORIENTATION, NO_DATA = 274, 42113
+PIXEL_SCALE, TIE_POINTS, TRANSFORMATION = 33550, 33922, 34264
+KEPT_TAGS = (315, 33432, PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, 34735, 34736, 34737, 42112, NO_DATA)
+"""Tags that are copied: artist, copyright, and those of GeoTIFF and GDAL."""
+UNASSOCIATED_ALPHA, ASSOCIATED_ALPHA = 2, 1
+CONVERTED_BY_PILLOW = ("PALETTE", "YCBCR", "SEPARATED", "CIELAB", "ICCLAB")
+REDUCED, MASK = 1, 4
+"""Flags of pages that are overviews or masks of another page."""
+CENTIMETRE = 3
+INCHES_PER_CENTIMETRE = 2.54
+
+
+def has_plain_samples(file: Path) -> bool:
+    """Return whether a TIFF has one page of at most 8 bits, grey or colour, with or without alpha, which Pillow reads.
+
+    Without tifffile, other files raise ValueError.
+    """
+    try:
+        tifffile = import_tifffile()
+    except ValueError as error:
+        with open_image(file) as image:
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            bits, is_single = max(np.atleast_1d(tags.get(258, 1))), image.n_frames == 1  # type: ignore[attr-defined]
+            if bits > 8 or not is_single or image.mode == "RGBX":
+                raise error
+        return True
+    with explain_read_errors(), tifffile.TiffFile(file) as opened:
+        if len(opened.pages) > 1:
+            return False
+        page = opened.pages[0]
+        extra = [int(each) for each in page.extrasamples or ()]
+        is_unsigned = max(np.atleast_1d(page.bitspersample)) <= 8 and page.sampleformat in (1, 4)
+        is_alpha = not extra or extra in ([UNASSOCIATED_ALPHA], [ASSOCIATED_ALPHA])
+        is_colour = page.samplesperpixel - len(extra) in (1, 3) or page.photometric.name == "SEPARATED"
+        return bool(is_unsigned and is_alpha and is_colour and page.imagedepth == 1)
+
+
+def import_tifffile() -> Any:
+    """Return the module tifffile.
+
+    Raises:
+        ValueError: It is not installed.
+    """
+    try:
+        import tifffile
+    except ImportError as error:
+        raise missing_library("TIFF of more than 8 bits or 3 bands", "tifffile", "images") from error
+    return tifffile
+
+
+def read_tiff_header(file: Path, page: int | None = None) -> ImageHeader:
+    """Return the header of a TIFF that Pillow does not read."""
+    with explain_read_errors(), import_tifffile().TiffFile(file) as opened:
+        chosen = select_page(opened, page)
+        height, width, samples = _shape(chosen)
+        is_turned = _orientation(chosen) in (5, 6, 7, 8)
+        bands = 3 if chosen.photometric.name == "PALETTE" else samples - (_alpha_kind(chosen) is not None)
+        size = (width, height) if is_turned else (height, width)
+        return ImageHeader(*size, check_bands(bands), _dtype(chosen), no_data=page_metadata(chosen).no_data)
+
+
+def read_tiff(file: Path, page: int | None = None) -> StoredImage:
+    """Return the content of a TIFF; white-is-zero integers are inverted, and palettes are resolved.
+
+    Args:
+        file: The file.
+        page: The page, from 1; overviews and masks are no pages.
+
+    Raises:
+        ValueError: tifffile or a codec is not installed, the file is damaged, or it has several pages and none is
+            chosen.
+    """
+    with explain_read_errors(), import_tifffile().TiffFile(file) as opened:
+        chosen = select_page(opened, page)
+        metadata, kind = page_metadata(chosen), chosen.photometric.name
+        if kind in CONVERTED_BY_PILLOW and max(np.atleast_1d(chosen.bitspersample)) <= 8:
+            if chosen.index:
+                raise ValueError(f"page {page} is {kind} and not the first; convert it to RGB")
+            return dataclasses.replace(read_pillow(file), metadata=metadata)
+        height, width, bands = _shape(chosen)
+        values = chosen.asarray()
+        planes = values.reshape(height, width, bands) if chosen.planarconfig == 1 else values
+        planes = np.moveaxis(planes, -1, 0) if chosen.planarconfig == 1 else planes.reshape(bands, height, width)
+        if kind == "PALETTE":
+            planes = np.asarray(chosen.colormap)[:, planes[0]]
+        elif kind in ("SEPARATED", "CIELAB", "YCBCR") and planes.dtype.itemsize > 1:
+            raise ValueError(f"{kind} with {planes.dtype} is not supported; convert the image to RGB")
+        if planes.dtype == bool:
+            planes = planes.astype(np.uint8) * 255
+        if kind == "MINISWHITE" and planes.dtype.kind == "u":
+            planes = np.iinfo(planes.dtype).max - planes
+        alpha_kind, orientation = _alpha_kind(chosen), _orientation(chosen)
+    planes = apply_orientation(planes, orientation)
+    if alpha_kind is None:
+        check_bands(len(planes))
+        return StoredImage(planes, None, metadata)
+    alpha, samples = planes[-1], planes[:-1]
+    check_bands(len(samples))
+    return StoredImage(_divide_by_alpha(samples, alpha) if alpha_kind == ASSOCIATED_ALPHA else samples, alpha, metadata)
+
+
+def select_page(opened: Any, page: int | None) -> Any:
+    """Return a page of an opened TIFF.
+
+    Raises:
+        ValueError: The file has several pages and none is chosen, or has no page of this number.
+    """
+    pages = [each for each in (opened.pages[i] for i in range(len(opened.pages))) if not each.subfiletype & 5]
+    if not pages:
+        raise ValueError("the file has no page")
+    if page is None and len(pages) > 1:
+        raise ValueError(f"the file has {len(pages)} pages; choose one with --page 1 to {len(pages)}")
+    if not 1 <= (page or 1) <= len(pages):
+        raise ValueError(f"the file has {len(pages)} pages; got --page {page}")
+    chosen = pages[(page or 1) - 1]
+    if chosen.dtype is None or chosen.dtype.kind not in "biuf":
+        raise ValueError(f"samples of {chosen.dtype or 'an unknown type'} are not supported")
+    return chosen
+
+
+def _shape(page: Any) -> tuple[int, int, int]:
+    """Return height, width and number of samples of a page, before its orientation is applied."""
+    if page.imagedepth != 1:
+        raise ValueError("volumes in one page are not supported")
+    return page.imagelength, page.imagewidth, page.samplesperpixel
+
+
+def _dtype(page: Any) -> str:
+    if page.photometric.name == "PALETTE" and page.bitspersample > 8:
+        return "uint16"
+    return "uint8" if page.dtype == bool else str(page.dtype.newbyteorder("=").name)
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get(ORIENTATION)
+    return int(tag.value) if tag is not None and 1 <= int(tag.value) <= 8 else 1
+
+
+def _alpha_kind(page: Any) -> int | None:
+    """Return the kind of the alpha channel if the last sample of a page is one."""
+    kinds = [int(each) for each in page.extrasamples or ()]
+    return kinds[-1] if kinds and kinds[-1] in (UNASSOCIATED_ALPHA, ASSOCIATED_ALPHA) else None
+
+
+def _divide_by_alpha(samples: Samples, alpha: Samples) -> Samples:
+    """Return samples that were multiplied by alpha, divided by it; samples under full transparency are 0."""
+    top = float(np.iinfo(alpha.dtype).max) if alpha.dtype.kind in "iu" else 1.0
+    values = samples * np.where(alpha > 0, top / np.maximum(alpha, 1e-9), 0)
+    if alpha.dtype.kind in "iu":
+        values = np.rint(values).clip(0, top)
+    return values.astype(samples.dtype)
+
+
+def page_metadata(page: Any) -> ImageMetadata:
+    """Return what a page carries beside its samples."""
+    tags = [(t.code, int(t.dtype), t.count, t.value) for code in KEPT_TAGS if (t := page.tags.get(code)) is not None]
+    resolution = page.get_resolution(unit="INCH") if 282 in page.tags and page.resolutionunit != 1 else None
+    return ImageMetadata(
+        format="TIFF",
+        icc_profile=page.iccprofile if page.photometric.name in ("RGB", "MINISBLACK") else None,
+        resolution=None if resolution is None else (float(resolution[0]), float(resolution[1])),
+        no_data=_no_data(page),
+        tags=tuple(tags),
+        is_compressed=page.compression != 1,
+    )
+
+
+def _no_data(page: Any) -> float | None:
+    """Return the no-data value that GDAL wrote."""
+    tag = page.tags.get(NO_DATA)
+    try:
+        return None if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def tiff_options(image: ImageMetadata, samples: int, *, has_alpha: bool, scale: int = 1) -> dict[str, Any]:
+    """Return the arguments of tifffile for an image.
+
+    Args:
+        image: The metadata of the image that was read.
+        samples: Number of samples of a pixel, with alpha.
+        has_alpha: Whether the last sample is alpha.
+        scale: Factor by which the image was enlarged; georeferences follow.
+    """
+    is_rgb = samples - has_alpha == 3
+    extra = [0] * (samples - has_alpha - (3 if is_rgb else 1)) + [UNASSOCIATED_ALPHA] * has_alpha
+    tags = [_scaled_tag(tag, scale) for tag in image.tags]
+    options: dict[str, Any] = {
+        "photometric": "rgb" if is_rgb else "minisblack",
+        "planarconfig": "contig" if samples > 1 else None,
+        "extrasamples": extra or None,
+        "compression": "zlib" if image.is_compressed else None,
+        "metadata": None,
+        "software": False,
+        "extratags": [(*tag, True) for tag in tags],
+        "iccprofile": image.icc_profile,
+    }
+    if image.resolution is not None:
+        options |= {"resolution": image.resolution, "resolutionunit": "INCH"}
+    return options
+
+
+def _scaled_tag(tag: tuple[int, int, int, Any], scale: int) -> tuple[int, int, int, Any]:
+    """Return a tag of GeoTIFF for an image that is enlarged by a factor."""
+    code, kind, count, value = tag
+    if scale == 1:
+        return tag
+    if code == PIXEL_SCALE:
+        value = tuple(v / scale if i < 2 else v for i, v in enumerate(value))
+    elif code == TIE_POINTS:
+        value = tuple(v * scale if i % 6 < 2 else v for i, v in enumerate(value))
+    elif code == TRANSFORMATION:
+        value = tuple(v / scale if i % 4 < 2 else v for i, v in enumerate(value))
+    return code, kind, count, value
+
+
+def write_tiff(out: Path, image: StoredImage) -> None:
+    """Write a TIFF with the metadata of the file that was read.
+
+    Raises:
+        ValueError: tifffile is not installed.
+    """
+    planes = image.samples if image.alpha is None else np.concatenate([image.samples, image.alpha[None]])
+    options = tiff_options(image.metadata, len(planes), has_alpha=image.alpha is not None)
+    values = planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1)
+    with import_tifffile().TiffWriter(out, bigtiff=values.nbytes > 2**31) as opened:
+        opened.write(np.ascontiguousarray(values), **options)

@@ -1,0 +1,98 @@
+"""Devices by name, for all commands and the trainer: which one a name stands for, and what it can do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["assign_device", "fork_rng", "resolve_device", "to_double", "trainer_devices"]
+
+TRAINER_TYPES = ("cpu", "cuda", "mps")
+"""The types of devices on which Lightning trains."""
+NO_FLOAT64 = ("mps",)
+"""The types of devices without double precision."""
+
+
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
+    """Return the device of a name: the machine's accelerator for "auto", or the CPU without one.
+
+    Args:
+        name: "auto", "cpu", or an accelerator of torch, "cuda", "cuda:1", "mps", "xpu", ...
+
+    Raises:
+        ValueError: The device is unknown, or this machine does not have it.
+
+    Example:
+        >>> resolve_device("cpu")
+        device(type='cpu')
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:1, mps or xpu; got {name!r}.") from None
+    if device.type == "cpu":
+        return device
+    if accelerator is None or device.type != accelerator.type:
+        others = "cpu" if accelerator is None else f"cpu or {accelerator.type}"
+        raise ValueError(f"The device {str(name)!r} is not available on this machine; use {others}.")
+    if device.index is not None and device.index >= (count := torch.accelerator.device_count()):
+        last = f"{device.type}:{count - 1}"
+        raise ValueError(f"There is no device {str(name)!r}; the last one of this machine is {last}.")
+    return device
+
+
+def assign_device(name: str, index: int) -> torch.device:
+    """Return the device of a worker process, so that several workers use the accelerators in turn.
+
+    Args:
+        name: The name of a device, as for :func:`resolve_device`.
+        index: The number of the worker, from 0.
+
+    Raises:
+        ValueError: The device is unknown, or this machine does not have it.
+    """
+    device = resolve_device(name)
+    if device.type == "cpu" or device.index is not None:
+        return device
+    return torch.device(device.type, index % torch.accelerator.device_count())
+
+
+def trainer_devices(name: str | torch.device, count: int) -> dict[str, Any]:
+    """Return the arguments ``accelerator`` and ``devices`` of Lightning's trainer.
+
+    Args:
+        name: The name of a device, as for :func:`resolve_device`.
+        count: The number of processes, each with a device of its own; on a CPU they share the cores.
+
+    Raises:
+        ValueError: The device is unknown or not available, Lightning cannot train on it, or there are fewer.
+    """
+    device = resolve_device(name)
+    if device.type not in TRAINER_TYPES:
+        raise ValueError(f"Training runs on {', '.join(TRAINER_TYPES)}; got the device {str(device)!r}.")
+    if device.index is not None and count > 1:
+        raise ValueError(f"The device {str(device)!r} is one; with --devices {count} use {device.type}.")
+    if device.type != "cpu" and count > torch.accelerator.device_count():
+        raise ValueError(f"This machine has {torch.accelerator.device_count()} {device.type} devices; got {count}.")
+    return {"accelerator": device.type, "devices": count if device.index is None else [device.index]}
+
+
+@contextmanager
+def fork_rng(device: torch.device) -> Iterator[None]:
+    """Restore the random states of the CPU and of a device at the end of the block."""
+    if device.type in ("cpu", "meta"):
+        with torch.random.fork_rng(devices=[]):
+            yield
+    else:
+        with torch.random.fork_rng(devices=[device.index or 0], device_type=device.type):
+            yield
+
+
+def to_double(tensor: Tensor) -> Tensor:
+    """Return a tensor in double precision, moved to the CPU if its device has none."""
+    return (tensor.cpu() if tensor.device.type in NO_FLOAT64 else tensor).to(torch.float64)

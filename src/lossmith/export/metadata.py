@@ -1,0 +1,72 @@
+"""What a program that runs an exported graph must know of it: sizes, range, channels, knobs, origin."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lossmith import __version__
+from lossmith.export.program import TracedNetwork, describe_network
+from lossmith.export.verification import Verification
+from lossmith.models import ConditionedNetwork, OutputInterpolation
+from lossmith.parser import parse
+
+__all__ = ["describe_graph"]
+
+COPIED = ("task", "options", "step", "loss", "license")
+"""Keys of a weight file's header that are copied."""
+
+
+def describe_graph(traced: TracedNetwork, header: Mapping[str, Any], checked: Verification) -> dict[str, Any]:
+    """Return the metadata of a graph as plain values.
+
+    Args:
+        traced: The network and its graph.
+        header: The header of its weight file; empty if unknown.
+        checked: The comparison of the graph with the network.
+    """
+    model = traced.model
+    batch = "batch" if traced.has_dynamic_batch else 1
+    metadata: dict[str, Any] = {
+        "lossmith": __version__,
+        "architecture": describe_network(model),
+        "scale": model.scale,
+        "channels": ["R", "G", "B", "mask"][: model.in_channels] if model.in_channels <= 4 else model.in_channels,
+        "range": [0.0, 1.0],
+        "input": {"name": "image", "shape": [batch, model.in_channels, "height", "width"]},
+        "output": {"name": "restored", "shape": [batch, 3, f"{model.scale} height", f"{model.scale} width"]},
+        "overlap": model.receptive_radius,
+        "knobs": {name: _describe_knob(traced, *ends) for name, ends in traced.knobs.items()},
+        "fixed_knobs": dict(traced.fixed_knobs),
+        "verification": {
+            "runtime": checked.runtime,
+            "worst_absolute_error": checked.worst_error,
+            "sizes": [list(size) for size in checked.sizes],
+            "knob_fractions": list(checked.places),
+        },
+    }
+    metadata |= {key: header[key] for key in COPIED if key in header}
+    if citation := _cite(header.get("loss")):
+        metadata["citation"] = citation
+    return metadata
+
+
+def _describe_knob(traced: TracedNetwork, low: float, high: float) -> dict[str, Any]:
+    """Return the range of a knob, its shape, and the values at the positions of the slider."""
+    model = traced.model
+    knob: dict[str, Any] = {
+        "range": [low, high],
+        "spacing": "logarithmic",
+        "shape": ["1 or batch"] if traced.knob_input == "image" else ["1 or batch", 1, "height", "width"],
+    }
+    slider = model.slider if isinstance(model, ConditionedNetwork | OutputInterpolation) else None
+    if slider is not None:
+        values = [low * (high / low) ** fraction for fraction in slider.fractions]
+        knob["slider"] = {"positions": list(slider.positions), "values": values}
+    return knob
+
+
+def _cite(loss: str | None) -> str:
+    """Return the BibTeX entries of a formula; empty if the formula is unknown or of a package that is absent."""
+    try:
+        return parse(loss).citation() if loss else ""
+    except ValueError:
+        return ""

@@ -1,0 +1,159 @@
+"""A network as a graph of torch.export: symbolic height, width and batch, and an input for each knob."""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from lossmith._checks import check_number
+from lossmith.models import ConditionedNetwork, Network, OutputInterpolation, Restorer
+
+__all__ = ["KnobInput", "TracedNetwork", "check_fixed_knobs", "describe_network", "knob_ranges", "trace_network"]
+
+KnobInput = Literal["image", "map"]
+
+EXAMPLE_SHAPE = (2, 40, 56)
+"""Batch, height and width of the traced example: unequal, not 1, and multiples of the windows of most networks."""
+
+
+@final
+@dataclass(frozen=True)
+class TracedNetwork:
+    """A network and its graph.
+
+    Args:
+        model: The network, in eval mode on the CPU.
+        program: The graph, with the input "image" and one input for each knob.
+        knob_input: Kind of the knob inputs: "image", one number for each image, or "map".
+        fixed_knobs: Knob values that are constants of the graph.
+        has_dynamic_batch: Whether the batch size is free; else it is 1.
+    """
+
+    model: Restorer
+    program: ExportedProgram
+    knob_input: KnobInput
+    fixed_knobs: Mapping[str, float]
+    has_dynamic_batch: bool
+
+    @property
+    def knobs(self) -> dict[str, tuple[float, float]]:
+        """The range of each knob that is an input of the graph."""
+        return {} if self.fixed_knobs else knob_ranges(self.model)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the inputs of the graph."""
+        return ["image", *self.knobs]
+
+    def dynamic_axes(self) -> tuple[Any, ...]:
+        """Return the name of each symbolic axis, for each argument of the graph."""
+        image = {2: "height", 3: "width"} | ({0: "batch"} if self.has_dynamic_batch else {})
+        knob = {0: "knob_batch"} if self.has_dynamic_batch else {}
+        if self.knob_input == "map":
+            knob |= {2: "height", 3: "width"}
+        return (image, tuple(knob for _ in self.knobs)) if self.knobs else (image,)
+
+
+class _KnobArguments(nn.Module):
+    """A network whose knobs are positional arguments, limited to their ranges."""
+
+    def __init__(self, model: Restorer, knobs: Mapping[str, tuple[float, float]], fixed: Mapping[str, float]) -> None:
+        super().__init__()
+        self.model, self.knobs, self.fixed = model, dict(knobs), dict(fixed)
+
+    def forward(self, image: Tensor, *values: Tensor) -> Tensor:
+        """Return the restored images."""
+        pairs = zip(self.knobs.items(), values, strict=True)
+        knobs = {name: value.clamp(low, high) for (name, (low, high)), value in pairs}
+        restored: Tensor = self.model(image, **self.fixed, **knobs)
+        return restored
+
+
+def trace_network(
+    model: Network, *, knob_input: KnobInput = "image", fixed_knobs: Mapping[str, float] | None = None
+) -> TracedNetwork:
+    """Return the graph of a network.
+
+    The batch size is free unless the network's code depends on it; then it is 1.
+
+    Args:
+        model: The network; it is copied.
+        knob_input: Kind of the knob inputs: "image" for one number for each image, (N,), or "map", (N, 1, H, W).
+        fixed_knobs: Values of all knobs, which become constants of the graph.
+
+    Raises:
+        ValueError: The network does not map images to images, or cannot be traced with symbolic sizes.
+    """
+    if not isinstance(model, Restorer):
+        raise ValueError(
+            f"{describe_network(model)} cannot be exported, because it does not map images to images; "
+            "use lossmith sample."
+        )
+    model = copy.deepcopy(model).eval().cpu().float()
+    fixed = dict(fixed_knobs or {})
+    reasons: list[str] = []
+    for has_dynamic_batch in (True, False):
+        traced = TracedNetwork(model, None, knob_input, fixed, has_dynamic_batch)  # type: ignore[arg-type]
+        graph = _KnobArguments(model, traced.knobs, fixed)
+        try:
+            program = _trace(graph, _example_inputs(traced), traced.dynamic_axes())
+        except Exception as error:  # torch.export raises many types, some of them private
+            reasons.append(_reason(error))
+        else:
+            return TracedNetwork(model, program, knob_input, fixed, has_dynamic_batch)
+    raise ValueError(
+        f"{describe_network(model)} cannot be exported: its code depends on the size of the image ({reasons[-1]})."
+    )
+
+
+def describe_network(model: Network) -> str:
+    """Return the name of a network, with that of the network inside of a conditioned one."""
+    inner = getattr(model, "network", None)
+    name = str(model.spec.get("name", type(model).__name__))
+    return f"{name}({describe_network(inner)})" if isinstance(inner, Network) else name
+
+
+def knob_ranges(model: Network) -> dict[str, tuple[float, float]]:
+    """Return the range of each knob of a network; empty without knobs."""
+    return dict(model.knobs) if isinstance(model, ConditionedNetwork | OutputInterpolation) else {}
+
+
+def check_fixed_knobs(model: Network, values: Mapping[str, float]) -> None:
+    """Raise ValueError if the values are not one number in its range for each knob; no value at all is valid."""
+    if not values:
+        return
+    conditioned = model.network if isinstance(model, OutputInterpolation) else model
+    if not isinstance(conditioned, ConditionedNetwork):
+        raise ValueError(f"{describe_network(model)} has no knob; got the value of {min(values)!r}.")
+    for name, value in values.items():
+        check_number(f"fixed_knobs {name!r}", value)
+    conditioned.normalize_knobs(torch.zeros(1, model.in_channels, 1, 1), values)
+
+
+def _example_inputs(traced: TracedNetwork) -> tuple[Tensor, ...]:
+    batch, height, width = EXAMPLE_SHAPE
+    batch = batch if traced.has_dynamic_batch else 1
+    shape = (batch,) if traced.knob_input == "image" else (batch, 1, height, width)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(batch, traced.model.in_channels, height, width, generator=generator)
+    return image, *(torch.full(shape, (low * high) ** 0.5) for low, high in traced.knobs.values())
+
+
+@torch.no_grad()
+def _trace(graph: nn.Module, example: Sequence[Tensor], axes: tuple[Any, ...]) -> ExportedProgram:
+    """Return the graph of a module; every named axis becomes a symbol."""
+    dynamic = torch.utils._pytree.tree_map(lambda name: Dim.DYNAMIC, axes)
+    with warnings.catch_warnings(action="ignore"):  # about the code of the architectures
+        return torch.export.export(graph, tuple(example), dynamic_shapes=dynamic)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error of torch.export that says something, shortened."""
+    lines = [line.strip(" -") for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Constraints violated", "The following call"))]
+    return (told[0] if told else type(error).__name__)[:160]

@@ -1,0 +1,376 @@
+"""A loss in a training loop: one object for a loop of any framework, and for `lossmith train`."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from lossmith._checks import check_integer
+from lossmith.balance import Balance, parse_balance
+from lossmith.balance.gramian import output_gradients
+from lossmith.distributed import all_reduce_mean, rank_and_world_size
+from lossmith.engine.nonfinite import NonFiniteGuard
+from lossmith.formula.input_range import warn_of_value_range
+from lossmith.formula.inputs import bind_inputs, warn_of_constant_gradient
+from lossmith.formula.loss import Loss
+from lossmith.formula.pinned import PinnedLoss
+from lossmith.formula.weight import WeightValue, shares_to_weights
+from lossmith.monitor.balancing import LossBalancer
+from lossmith.monitor.nonfinite_monitor import MonitorReport, NonFiniteError, NonFiniteMonitor
+from lossmith.monitor.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
+from lossmith.monitor.optimizer_hooks import attach_hooks
+from lossmith.monitor.step_report import StepReport, finite_means, gather_rows, stack_scalars
+from lossmith.monitor.step_weights import normalized_weighted_sum, weights_at
+from lossmith.monitor.term_means import TermMeans
+from lossmith.parser import parse
+
+__all__ = ["LossMonitor"]
+
+MICRO_BATCHES = 2**20
+"""Multiplier of the step in the number of a micro-batch; an upper bound of the micro-batches in a step."""
+
+MANY_CALLS = 1000
+"""Calls in one step after which a missing optimizer is suspected."""
+
+
+@final
+class LossMonitor(nn.Module):
+    """A loss for a training loop: it guards, balances and logs every term.
+
+    A call returns the scalar on which to call backward. The monitor
+
+    - excludes non-finite terms and gradients image by image, so that they do not reach the network's weights, and
+      names the term, the layer and the image;
+    - applies schedules, counting optimizer steps rather than calls, so that gradient accumulation needs no change;
+    - balances the terms, and trains the discriminators of the loss after each step;
+    - keeps each term's value, weight and share of the gradient on the device until :meth:`metrics` reads them.
+
+    No call waits for the device. In evaluation mode, and without gradients, a call returns the weighted sum alone.
+    With knobs, each image's weights are divided by the sum of their magnitudes, as in ``lossmith train``.
+
+    Args:
+        loss: The loss, or its formula.
+        optimizer: The optimizer of the network, see :meth:`attach`; None to attach it later.
+        balance: The balancer of the term weights, or its text, such as "share"; None keeps the formula's weights.
+        log_every: Steps between two logged steps; the first step is logged too.
+        scaler: The gradient scaler of a training in fp16, which must see overflows of the gradient.
+
+    Raises:
+        ValueError: The formula, the balancer or an option is invalid, or a weight is a share that nothing measures.
+
+    Example:
+        >>> from lossmith import LossMonitor
+        >>> model = torch.nn.Conv2d(3, 3, 3, padding=1)
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> monitor = LossMonitor("L1 + 0.1*TV", optimizer, log_every=1)
+        >>> x, y = torch.rand(2, 4, 3, 16, 16)
+        >>> monitor(model(x), y).backward()
+        >>> optimizer.step()
+        >>> sorted(monitor.metrics())  # doctest: +NORMALIZE_WHITESPACE
+        ['gradient_shares/L1', 'gradient_shares/TV', 'loss', 'terms/L1', 'terms/TV', 'weights/L1', 'weights/TV']
+    """
+
+    def __init__(
+        self,
+        loss: Loss | str,
+        optimizer: Optimizer | None = None,
+        *,
+        balance: Balance | str | None = None,
+        log_every: int = 20,
+        scaler: GradScaler | None = None,
+    ) -> None:
+        super().__init__()
+        loss = parse(loss) if isinstance(loss, str) else loss
+        if not isinstance(loss, Loss):
+            raise ValueError(f"LossMonitor loss must be a loss or a formula; got a {type(loss).__name__}.")
+        balance = parse_balance(balance) if isinstance(balance, str) else balance
+        if any(weight.share is not None for weight in loss.weights):
+            if balance is None or not balance.weights_are_shares:
+                raise ValueError(
+                    f'A gradient share in {loss!r} needs balance="share", or numbers: '
+                    "calibrate(loss, batches).resolve_shares()."
+                )
+            loss = loss.reweighted(shares_to_weights(loss.weights))
+        self.loss = loss
+        self.balancer = LossBalancer(balance, loss.names) if balance else None
+        self.log_every = check_integer("LossMonitor log_every", log_every, low=1)
+        self.is_logged: Callable[[int], bool] = self._is_nth
+        """Whether a step, counted from 1, is logged."""
+        self.is_scaled = scaler is not None and scaler.is_enabled()
+        """Whether fp16 gradients are scaled; the scaler then skips steps with non-finite gradients."""
+        self.steps = 0
+        """The number of completed optimizer steps."""
+        self.should_log = False
+        """Whether a step that is logged has just been completed, and :meth:`metrics` has not been called since."""
+        self.nonfinite = NonFiniteMonitor(loss.names)
+        self.average: Callable[[Tensor], Tensor] = all_reduce_mean
+        """Returns the mean of a tensor over all processes."""
+        self._evaluated = [loss]  # in a list, so that nn.Module does not register the loss twice
+        self._term_means = TermMeans(loss.names)
+        self._guard: NonFiniteGuard | None = None
+        self._micro_batch = 0  # in the current step
+        self._broken: Tensor | None = None
+        self._inputs: dict[str, Tensor] = {}
+        self._weights: dict[str, WeightValue] = {}
+        self._weighted_norms: dict[str, Tensor] = {}
+        self._discriminator_norms: dict[str, Tensor] = {}
+        self._discriminator_metrics: dict[str, Tensor] = {}
+        self._reported: set[str] = set()
+        self._hooks: list[RemovableHandle] = []
+        if optimizer is not None:
+            self.attach(optimizer)
+
+    def attach(self, *optimizers: Optimizer) -> None:
+        """Follow the steps of the network's optimizer by its hooks; an earlier one is detached.
+
+        Before a step, all gradients of the optimizer are set to zero if one of them is non-finite; after it, the
+        monitor counts the step and trains the discriminators.
+
+        Args:
+            optimizers: The optimizers of the network; the last one completes a step. A wrapper with the attribute
+                ``optimizer``, such as that of Accelerate or Lightning, is removed.
+
+        Raises:
+            ValueError: An argument is no optimizer of PyTorch.
+        """
+        self.detach()
+        self._hooks = attach_hooks(optimizers, self.before_optimizer_step, self.after_optimizer_step)
+
+    def detach(self) -> None:
+        """Remove the hooks of :meth:`attach`."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def pin(self, **inputs: Tensor) -> None:
+        """Fix some inputs for all calls, and compute their features once; see :func:`lossmith.pinned`."""
+        self._evaluated = [PinnedLoss(self.loss, inputs)]
+
+    def forward(self, *tensors: Tensor, **named: WeightValue) -> Tensor:
+        """Return the scalar on which to call backward: the weighted sum of the terms, averaged over the batch.
+
+        Args:
+            tensors: The inputs pred and target, (N, 3, H, W) in [0, 1], unless they are given by name.
+            named: Other inputs by name, and knobs by name: a number, or one value per image, (N,).
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: An input or a knob is missing, or a name is neither.
+        """
+        knobs = {name: named.pop(name) for name in self.loss.knobs if name in named}
+        inputs = bind_inputs(tensors, named, self._evaluated[0].input_names)
+        checked = self._evaluated[0].feature_cache(inputs).inputs
+        warn_of_constant_gradient(self.loss.terms, checked)
+        warn_of_value_range(self.loss.terms, checked)
+        return self.total(inputs, knobs)
+
+    def total(self, inputs: Mapping[str, Tensor], knobs: Mapping[str, WeightValue] | None = None) -> Tensor:
+        """Return what a call returns, for inputs and knobs by name; inputs that the loss does not read are ignored."""
+        knobs = knobs or {}
+        if not (self.training and torch.is_grad_enabled()):
+            return self._weighted_sum(self._evaluated[0].evaluate(inputs, step=self.steps), inputs, knobs)
+        self._finish_micro_batch()
+        guard = NonFiniteGuard(scaled=self.is_scaled)
+        values = guard.zero_nonfinite(self._evaluated[0].evaluate(inputs, guard=guard, step=self.steps))
+        guard.shared_filters.clear()  # which hold the graph
+        total = self._weighted_sum(values, inputs, knobs)
+        if self._micro_batch == 0:
+            self._term_means.clear()
+            self.should_log = False
+        self._term_means.add(values, guard.nonfinite_values, total)
+        self._guard = guard
+        if self.is_logged(self.steps + 1):
+            self._measure_gradients(values, inputs.get("pred"), knobs)
+        if self.loss.due_discriminators(self.steps + 1):
+            self._inputs = {name: each.detach() for name, each in inputs.items()}
+        self._micro_batch += 1
+        if self._micro_batch == MANY_CALLS and not self.steps:
+            warnings.warn(
+                f"LossMonitor was called {MANY_CALLS} times without an optimizer step: give it the optimizer, "
+                "LossMonitor(loss, optimizer), so that it counts steps.",
+                stacklevel=3,
+            )
+        return total
+
+    def _weighted_sum(
+        self, values: Mapping[str, Tensor], inputs: Mapping[str, Tensor], knobs: Mapping[str, WeightValue]
+    ) -> Tensor:
+        """Return the scalar to minimize."""
+        if self.balancer is not None:
+            average = self.average
+            total: Tensor = self.balancer(self.loss, values, inputs, step=self.steps, knobs=knobs, average=average)
+            return total
+        if knobs:
+            return normalized_weighted_sum(self.loss, values, step=self.steps, knobs=knobs)
+        return self.loss.weighted_sum(values, step=self.steps)
+
+    def _measure_gradients(
+        self, values: Mapping[str, Tensor], pred: Tensor | None, knobs: Mapping[str, WeightValue]
+    ) -> None:
+        """Keep the weights in use, and the norm of each term's gradient at the prediction, in units of L1's."""
+        weights = (
+            weights_at(self.loss, self.steps, knobs)
+            if self.balancer is None
+            else self.balancer.current_weights(self.loss, self.steps, knobs)
+        )
+        due = self.loss.due_discriminators(self.steps)
+        measured = {name: value for name, value in values.items() if name in weights or name in due}
+        gradients = output_gradients(measured, pred) if pred is not None and pred.requires_grad else {}
+        self._weights = {n: w.detach() if isinstance(w, Tensor) else w for n, w in weights.items()}
+        self._weighted_norms = {n: _weighted_norm(each, weights[n]) for n, each in gradients.items() if n in weights}
+        self._discriminator_norms = {
+            f"{name}.gradient_norm": _weighted_norm(gradients[name], 1.0) for name in due if name in gradients
+        }
+
+    def _finish_micro_batch(self) -> None:
+        """Count the non-finite values and gradients of the last micro-batch, after its backward pass."""
+        if self._guard is None:
+            return
+        named = zip(self.loss.names, self.loss.weights, strict=True)
+        weighted = [name for name, weight in named if not weight.is_zero_at(self.steps)]
+        self.nonfinite.record_micro_step(self._guard, weighted, self._last_micro_batch)
+        self._guard = None
+
+    @property
+    def _last_micro_batch(self) -> int:
+        return self.steps * MICRO_BATCHES + max(self._micro_batch - 1, 0)
+
+    def name_images(self, names: Callable[[int, int, int], Sequence[str]] | None) -> None:
+        """Set the function that returns the images' names for messages.
+
+        Args:
+            names: From the step, counted from 0, the number of the micro-batch in the step and the rank of the process
+                to the names of the images; None for their positions in the batch.
+        """
+
+        def names_of_key(key: int, rank: int) -> Sequence[str]:
+            assert names is not None
+            step, micro_batch = divmod(key, MICRO_BATCHES)
+            return names(step, micro_batch, rank)
+
+        self.nonfinite.image_names = names_of_key if names else None
+
+    def before_optimizer_step(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Set all gradients to zero if one of them is non-finite; for loops without :meth:`attach`.
+
+        Args:
+            parameters: The parameters of the optimizer.
+        """
+        self._finish_micro_batch()
+        broken = None if self.is_scaled else zero_nonfinite_gradients(parameters)
+        self._broken = broken if self._broken is None or broken is None else self._broken | broken
+
+    def after_optimizer_step(self) -> None:
+        """Count the step and train the discriminators that are due; for loops without :meth:`attach`."""
+        self._finish_micro_batch()
+        self.nonfinite.record_step(self._broken, self._last_micro_batch)
+        self._broken = None
+        self.steps += 1
+        self._discriminator_metrics = {}
+        if self._micro_batch and self.loss.due_discriminators(self.steps):
+            inputs = replace_nonfinite_images(self._inputs)
+            self._discriminator_metrics = self.loss.step_discriminators(inputs, step=self.steps)
+        self.should_log = self.is_logged(self.steps)
+        if self.should_log:
+            self._discriminator_metrics |= self._discriminator_norms
+        self._inputs = {}
+        self._micro_batch = 0
+
+    def read(self) -> StepReport:
+        """Return the numbers of the last step, averaged over the processes, with one wait for the device.
+
+        All processes must call this.
+
+        Raises:
+            NonFiniteError: A term was non-finite for too many steps in a row.
+        """
+        if not self._term_means.count:
+            return StepReport()
+        device, names = self._term_means.device, self.loss.names
+        norms = {name: 0.0 for name in names if name not in self._weights} | self._weighted_norms
+        counts = self.nonfinite.packed()
+        parts = {
+            "terms": self._term_means.packed(),
+            "nonfinite": torch.cat([each.double() for each in counts]) if counts else stack_scalars([], device),
+            "weights": stack_scalars([self._weights.get(name, 0.0) for name in names], device),
+            "norms": stack_scalars([norms.get(name, math.nan) for name in names], device),
+            "discriminators": stack_scalars(list(self._discriminator_metrics.values()), device),
+        }
+        rows = gather_rows(parts)
+        nonfinite = self.nonfinite.read(rows["nonfinite"], MICRO_BATCHES)
+        if nonfinite.stop is not None:
+            raise NonFiniteError(nonfinite.stop)
+        terms = self._term_means.read(rows["terms"])
+        total = self._term_means.total
+        means = dict(zip(names, finite_means(rows["norms"]), strict=True))
+        finite = {name: norm for name, norm in means.items() if math.isfinite(norm)}
+        sum_of_norms = sum(finite.values())
+        return StepReport(
+            terms=terms,
+            loss=total if math.isfinite(total) else None,
+            weights=dict(zip(names, finite_means(rows["weights"]), strict=True)),
+            gradient_shares={name: norm / sum_of_norms if sum_of_norms else 0.0 for name, norm in finite.items()},
+            discriminators=dict(zip(self._discriminator_metrics, finite_means(rows["discriminators"]), strict=True)),
+            nonfinite=nonfinite,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Return the scalars of the last step for a logger, averaged over the processes, with one wait for the device.
+
+        All processes must call this. The first time that a term was non-finite, a warning names it.
+
+        Returns:
+            "loss", and by the term's name "terms/...", "weights/...", "gradient_shares/...", "discriminators/..." and
+            "nonfinite/...", the number of steps so far in which a term was non-finite; see :class:`StepReport`.
+
+        Raises:
+            NonFiniteError: A term was non-finite for too many steps in a row.
+        """
+        self.should_log = False
+        report = self.read()
+        self._warn_of_nonfinite_terms(report.nonfinite)
+        return report.scalars()
+
+    def _warn_of_nonfinite_terms(self, report: MonitorReport) -> None:
+        for name, message in report.messages.items():
+            if name not in self._reported and rank_and_world_size()[0] == 0:
+                warnings.warn(f"{message}; it was excluded there.", stacklevel=3)
+            self._reported.add(name)
+
+    def _is_nth(self, step: int) -> bool:
+        return step == 1 or step % self.log_every == 0
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return the number of steps, the part of the state that is not a tensor."""
+        return {"steps": self.steps}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Restore the number of steps."""
+        self.steps = int(state["steps"])
+        self._micro_batch, self._guard = 0, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a copy, which follows no optimizer and begins a new step."""
+        pending: dict[str, Any] = {"_hooks": [], "_guard": None, "_broken": None, "_inputs": {}, "_micro_batch": 0}
+        return {**self.__dict__, **pending}
+
+    def __repr__(self) -> str:
+        balance = f", balance={self.balancer.balance!r}" if self.balancer else ""
+        return f"LossMonitor({self.loss!r}{balance}, log_every={self.log_every})"
+
+
+def _weighted_norm(gradient: Tensor, weight: WeightValue) -> Tensor:
+    """Return the root mean square of a weighted gradient (N, C, H, W), in units of L1's; a weight may be (N,)."""
+    gradient = gradient.float()
+    if isinstance(weight, Tensor) and weight.dim():
+        is_per_image = len(weight) == len(gradient)
+        weight = weight.view(-1, *(1,) * (gradient.dim() - 1)) if is_per_image else weight.abs().mean()
+    return (gradient * weight).square().mean().sqrt()
