@@ -40,7 +40,7 @@ class BatchSubset:
         """Return the rows of maps that belong to the images; a lens may give several rows for each image."""
         if len(maps) == self.batch_size:
             return self.select_images(maps)
-        return _select(maps.unflatten(0, (self.batch_size, -1)), 0, self.images).flatten(0, 1)
+        return _select(maps.view(self.batch_size, -1, *maps.shape[1:]), 0, self.images).flatten(0, 1)
 
     def select(self, tensor: Tensor) -> Tensor:
         """Return the images' rows, and the window of them if the tensor is (N, C, H, W)."""

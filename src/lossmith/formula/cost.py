@@ -38,7 +38,7 @@ class CostPlan:
     sparse terms, the passes are of their part of the batch. Gates are taken as open and schedules as at their end.
 
     Args:
-        shape: The images' shape, (N, 3, H, W).
+        shape: The images' shape, (N, C, H, W).
         passes: One pass for each network and input.
         mean_forward_flops: Floating-point operations of the forward passes, on average over steps.
         mean_backward_flops: Floating-point operations of the backward passes, on average over steps.
@@ -69,13 +69,13 @@ class CostPlan:
         Args:
             terms: The terms.
             names: The terms' names.
-            shape: The images' shape, (N, 3, H, W).
+            shape: The images' shape, (N, C, H, W).
 
         Raises:
             ValueError: The shape is not of this form, or smaller than a network allows.
         """
         if len(shape) != 4 or any(side < 1 for side in shape):
-            raise ValueError(f"plan needs the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
+            raise ValueError(f"plan needs the shape of a batch, (N, C, H, W); got {tuple(shape)}.")
         steps = _count_active_sets(dict(zip(names, terms, strict=True)))
         planned = [(plan_passes(active, shape), count) for active, count in steps]
         total = sum(count for _, count in planned)

@@ -160,7 +160,7 @@ class TermSum(nn.Module, ABC):
         """Return the terms whose discriminator is trained at a step, by name."""
         due = {}
         for name, term in self._named_terms().items():
-            if term.distance.discriminator_step is None:
+            if term.distance.discriminator_step is None or step % term.distance.discriminator_every:
                 continue
             start = term.distance.discriminator_start_step
             if (start is not None and step >= start) or not term.weight.is_mean_zero_at(step):

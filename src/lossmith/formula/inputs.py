@@ -9,7 +9,7 @@ from torch import Tensor
 from lossmith.formula.term import Term
 from lossmith.formula.weight import WeightValue
 
-__all__ = ["bind_inputs", "check_image_batch", "check_inputs", "warn_of_constant_gradient"]
+__all__ = ["bind_inputs", "check_axes", "check_image_batch", "check_inputs", "warn_of_constant_gradient"]
 
 
 def bind_inputs(
@@ -113,15 +113,7 @@ def check_image_batch(name: str, tensor: Tensor, dims: Set[int] = frozenset({4})
         dims: The allowed numbers of dimensions.
     """
     shape = tuple(tensor.shape)
-    if len(shape) == 3 and shape[0] in (1, 3, 4):  # its rows would be taken for images
-        raise ValueError(f"The input '{name}' is a single image, {shape}; make a batch of it with {name}[None].")
-    if len(shape) not in dims:
-        cures = {
-            3: f"insert the channel with {name}[:, None], or the batch with {name}[None]",
-            5: f"make the frames or slices images of the batch with {name}.transpose(1, 2).flatten(0, 1)",
-        }
-        cure = f" To fix this, {cures[len(shape)]}." if len(shape) in cures else ""
-        raise ValueError(f"The input '{name}' must be a batch of images (N, C, H, W); got {shape}.{cure}")
+    check_axes(name, shape, dims)
     if len(shape) == 4 and shape[3] == 3 and min(shape[1:3]) > 4:
         raise ValueError(
             f"The input '{name}' must be a batch of images (N, C, H, W); got {shape}, whose channels are last. To fix "
@@ -129,6 +121,33 @@ def check_image_batch(name: str, tensor: Tensor, dims: Set[int] = frozenset({4})
         )
     if not tensor.is_floating_point():
         raise ValueError(f"The input '{name}' must be floating point in [0, 1]; got {tensor.dtype}. Divide by 255.")
+
+
+def check_axes(
+    name: str, shape: tuple[int | None, ...], dims: Set[int] = frozenset({4}), *, channels_last: bool = False
+) -> None:
+    """Raise ValueError, with the cure, unless an input has the axes of a batch of images.
+
+    Args:
+        name: The input's name.
+        shape: The input's shape; None for an axis whose length is not known.
+        dims: The allowed numbers of axes.
+        channels_last: Whether a batch is (N, H, W, C), as in Keras, and not (N, C, H, W).
+    """
+    if len(shape) == 3 and shape[-1 if channels_last else 0] in (1, 3, 4):  # its rows would be taken for images
+        raise ValueError(f"The input '{name}' is a single image, {shape}; make a batch of it with {name}[None].")
+    if len(shape) in dims:
+        return
+    frames = (
+        f"ops.reshape({name}, (-1, *{name}.shape[2:]))" if channels_last else f"{name}.transpose(1, 2).flatten(0, 1)"
+    )
+    cures = {
+        3: f"insert the channel with {name}[{'..., None' if channels_last else ':, None'}], or the batch with {name}[None]",
+        5: f"make the frames or slices images of the batch with {frames}",
+    }
+    cure = f" To fix this, {cures[len(shape)]}." if len(shape) in cures else ""
+    layout = "(N, H, W, C)" if channels_last else "(N, C, H, W)"
+    raise ValueError(f"The input '{name}' must be a batch of images {layout}; got {shape}.{cure}")
 
 
 def _describe_unread(name: str, input_names: frozenset[str]) -> str:

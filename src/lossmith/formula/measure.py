@@ -22,6 +22,8 @@ class Measure(nn.Module, ABC):
     """For an adversarial loss: train the discriminator for one step on the inputs of `measure`, return logs."""
     discriminator_start_step: int | None = None
     """For an adversarial loss: the step from which the discriminator is trained even while the term's weight is 0."""
+    discriminator_every: int = 1
+    """For an adversarial loss: the number of training steps from one step of the discriminator to the next."""
     citation_keys: ClassVar[tuple[str, ...]] = ()
     """The keys of the papers to cite in `lossmith.citations`, or BibTeX entries."""
     value_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))

@@ -96,7 +96,7 @@ def step_term_discriminator(term: Term, cache: FeatureCache) -> dict[str, Tensor
     assert term.distance.discriminator_step is not None
     with torch.no_grad():
         maps = _lensed_inputs(term, cache)
-    maps = _match_rows(term, maps)
+    maps = dict(_match_rows(term, maps))
     layers = tuple(next(iter(maps.values())))
     if len(layers) > 1:
         raise ValueError(f"The discriminator of {term!r} takes one map; the lens returns {', '.join(layers)}.")

@@ -26,6 +26,7 @@ _DEFAULTS: dict[str, Any] = {
     "betas": (0.9, 0.99),
     "seed": 0,
     "discriminator_start_step": None,
+    "discriminator_every": 1,
 }
 _CITATION_KEYS = {
     "vanilla": "goodfellow2014",
@@ -71,8 +72,10 @@ class AdversarialBase(Distance, ABC):
         betas: Sequence[float] = (0.9, 0.99),
         seed: int = 0,
         discriminator_start_step: int | None = None,
+        discriminator_every: int = 1,
     ) -> None:
         super().__init__()
+        self.discriminator_every = check_integer("discriminator_every", discriminator_every, low=1)
         if discriminator_start_step is not None:
             check_integer("discriminator_start_step", discriminator_start_step, low=0)
         options: dict[str, Any] = {"penalty": penalty, "gamma": gamma, "penalty_every": penalty_every}
@@ -80,6 +83,7 @@ class AdversarialBase(Distance, ABC):
         options |= {"lr": lr, "betas": betas, "seed": seed}
         self.discriminator_trainer = DiscriminatorTrainer(discriminator, kind, **options)
         options |= {"betas": tuple(betas), "discriminator_start_step": discriminator_start_step}
+        options |= {"discriminator_every": discriminator_every}
         self.options = {name: value for name, value in options.items() if value != _DEFAULTS[name]}
         self.positional: list[Any] = [] if discriminator == "unet" and kind == "vanilla" else [discriminator]
         self.positional += [] if kind == "vanilla" else [kind]
@@ -103,9 +107,10 @@ class AdversarialBase(Distance, ABC):
         """Raise ValueError if the discriminator cannot process the image."""
         discriminator = self.discriminator
         if image.ndim != 4 or image.shape[1] != discriminator.channels:
+            cure = f"Set channels={image.shape[1]}" if image.ndim == 4 else "Pass a batch of images"
             raise ValueError(
-                f"{self!r} needs images (N, {discriminator.channels}, H, W); got {tuple(image.shape)}. "
-                "Set channels=..., or remove the lens."
+                f"{self!r} needs images (N, {discriminator.channels}, H, W); got {tuple(image.shape)}. {cure}, or use "
+                "another lens, such as ... @ Bands(3, 2, 1)."
             )
         height, width = image.shape[-2:]
         if min(height, width) < discriminator.min_size:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith._checks import check_choice, check_number
+from lossmith.formula.snr_gate import HOST_LOGSNR
 from lossmith.noise_levels import output_from_x0, x0_from_output
 from lossmith.tasks.options import TaskOptions
 from lossmith.tasks.task_data import Batch
@@ -97,7 +98,9 @@ class TextToImage(CaptionTask):
         assert isinstance(model, Denoiser)
         target, schedule = batch["target"], model.noise_schedule
         clean = 2 * target - 1
-        t = batch["time"] if "time" in batch else schedule.sample_times(clean)
+        # drawn on the host, so that networks skip images with closed gates without a wait for the device
+        host_t = None if "time" in batch else schedule.sample_times(torch.empty(len(clean)))
+        t = batch["time"] if host_t is None else host_t.to(clean.device, non_blocking=True)
         noise = batch["noise"] if "noise" in batch else torch.randn_like(clean)
         dropped = torch.rand(len(clean), device=clean.device) < self.caption_dropout
         low_res = self.draw_low_res(clean, model.scale) if model.scale > 1 else {}
@@ -125,6 +128,7 @@ class TextToImage(CaptionTask):
             "group": batch["group"],
             "conditioned": ~dropped,
             "text": batch["pooled"],
+            **({} if host_t is None else {HOST_LOGSNR: schedule.logsnr(host_t)}),
             **self._captured_inputs(output, batch, ~dropped),
         }
 

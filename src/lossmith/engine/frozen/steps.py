@@ -191,8 +191,10 @@ def as_grey(mean: Tensor, steps: Sequence[Step]) -> tuple[Tensor, tuple[Step, ..
     if not isinstance(first, PreparedConv):
         return grey_mean, (replace(first, weight=first.weight[:, :1]), *rest)
     if first.weight.is_meta:  # a cost plan needs no weights
-        shapes = {"weight": first.weight[:, :1], "backward_weight": first.backward_weight[:, :1]}
-        return grey_mean, (replace(first, **shapes), *rest)
+        return grey_mean, (
+            replace(first, weight=first.weight[:, :1], backward_weight=first.backward_weight[:, :1]),
+            *rest,
+        )
     weight, bias, border = sum_channels(first.weight, first.bias, torch.ones_like(mean).double(), grey_mean - mean)
     prepared = _prepare_conv(
         Conv(first.name, weight, bias, first.stride, first.padding),

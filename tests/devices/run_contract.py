@@ -1,0 +1,99 @@
+"""Run losses on the simulated accelerator, forward and backward, and print what was found as JSON, a line per loss.
+
+    python tests/devices/run_contract.py PRECISION KIND
+
+PRECISION is "fp32", or "bf16" or "fp16" for autocast. KIND is "all" for the losses of the contract, "networks" for
+those with a network, or "broken" for losses that break a rule.
+"""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "losses")]
+import simulated  # noqa: E402
+from test_contract import MEMBERS, Member, make_inputs, min_batch_size  # noqa: E402
+
+from lossmith import Distance, parse  # noqa: E402
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ReadsAValue(Distance):
+    def measure(self, pred, target):
+        return (pred - target).flatten(1).mean(dim=1) / (pred - target).abs().max().item()
+
+
+class MixesDevices(Distance):
+    def measure(self, pred, target):
+        return (pred - target).flatten(1).mean(dim=1) * torch.ones(1)
+
+
+class UsesDoublePrecision(Distance):
+    def measure(self, pred, target):
+        return (pred - target).double().flatten(1).mean(dim=1).float()
+
+
+class LosesTheFormat(Distance):
+    def measure(self, pred, target):
+        kernel = torch.ones(3, 3, 3, 3, device=pred.device)
+        return torch.conv2d((pred - target).contiguous(), kernel).flatten(1).mean(dim=1)
+
+
+BROKEN = (ReadsAValue(), MixesDevices(), UsesDoublePrecision(), LosesTheFormat())
+
+
+def run(loss, member, precision):
+    """Return what was found for one loss."""
+    inputs = make_inputs(loss, member, max(2, min_batch_size(loss)))
+    if "broken" not in sys.argv:
+        with torch.no_grad():
+            loss.evaluate(inputs)  # reads the weights of all networks
+    first = next(iter(inputs))
+    with simulated.simulation() as log:
+        simulated.move(loss)
+        for lens in loss.modules():
+            simulated.copy_kept_weights(lens)
+        fake = {name: torch.empty_like(each, device=simulated.DEVICE) for name, each in inputs.items()}
+        for name, each in fake.items():
+            fake[name] = each.contiguous(memory_format=torch.channels_last) if each.dim() == 4 else each
+        fake[first].requires_grad_()
+        log.clear()
+        with torch.autocast(simulated.DEVICE, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+            value = loss(**fake)
+        (gradient,) = torch.autograd.grad(value, fake[first])
+    return {
+        "devices": sorted({each.device.type for each in (value, gradient)}),
+        "dtype": str(value.dtype).removeprefix("torch."),
+        "has_float64": "float64" in log.dtypes,
+        "has_half": bool({"bfloat16", "float16"} & log.dtypes),
+        "has_network": bool(loss.networks),
+        "converted": log.converted,
+        "operators": dict(log.operators),
+    }
+
+
+def main(precision, kind):
+    simulated.set_up()
+    if kind == "broken":
+        pairs = [(loss, Member(type(loss).__name__)) for loss in BROKEN]
+    else:
+        pairs = [(parse(member.text), member) for member in MEMBERS]
+    for loss, member in pairs:
+        if kind == "networks" and not loss.networks:
+            continue
+        try:
+            found = run(loss.with_network_weights("random") if loss.networks else loss, member, precision)
+        except Exception as error:
+            own = [each for each in traceback.extract_tb(error.__traceback__) if "lossmith" in each.filename]
+            where = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+            found = {"error": f"{where} {type(error).__name__}: {error}".partition("\n")[0][:300]}
+        print(json.dumps({"loss": member.text, **found}), flush=True)
+    simulated.leave(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,195 @@
+"""A simulated accelerator: a device that computes nothing, and checks devices, precisions and memory formats.
+
+PyTorch's key for devices of other packages, PrivateUse1, is given a device module in Python, and `FakeTensorMode` runs
+each operator by its meta kernel. An operator on tensors of two devices raises, and so does one whose result depends on
+values, such as ``item``. What this cannot show: the values, the kernels of a real device, and their speed.
+
+The device is set up once per process and has no clean exit, so that the tests run this file as a script.
+"""
+
+import contextlib
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.overrides import TorchFunctionMode
+from torch.utils import backend_registration
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+DEVICE = "gpu"
+HALF = {
+    *("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose2d.input", "linear", "matmul", "mm", "bmm"),
+    *("addmm", "addbmm", "baddbmm", "mv", "scaled_dot_product_attention"),
+}
+"""The operators that autocast runs in half precision; those of a CUDA device in the networks of this package."""
+FULL = {
+    *("layer_norm", "group_norm", "native_layer_norm", "softmax.int", "log_softmax.int", "cosine_similarity"),
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "binary_cross_entropy_with_logits"),
+    *("norm.Scalar", "norm.ScalarOpt_dim", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "exp", "log", "sum", "prod"),
+    *("rsqrt", "reciprocal", "softplus", "erfinv", "expm1", "log1p", "acos", "asin", "cumsum", "dist", "renorm"),
+}
+"""The operators that autocast runs in float32."""
+
+
+class DeviceModule:
+    """What PyTorch asks the module of a device for."""
+
+    get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16, torch.float16])
+    is_available = is_initialized = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 1)
+    current_device = staticmethod(lambda: 0)
+    _is_in_bad_fork = staticmethod(lambda: False)
+    manual_seed_all = staticmethod(lambda seed: None)
+
+
+def set_up() -> None:
+    """Register the device and its autocast kernels."""
+    backend_registration._setup_privateuseone_for_python_backend(DEVICE, DeviceModule)
+    nn.Module._apply = apply_by_replacement(nn.Module._apply)
+    others = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
+    others.fallback(torch.library.fallthrough_kernel)
+    library = torch.library.Library("aten", "IMPL", "AutocastPrivateUse1")
+    for names, dtype in ((HALF, None), (FULL, torch.float32)):
+        for name in names:
+            library.impl(name, functools.partial(_run_in, _find_operator(name), dtype))
+    _LIBRARIES.extend([library, others])
+    from lossmith.lenses.any_network import AnyNetwork
+    from lossmith.pretrained import locate
+
+    locate._read = outside_simulation(locate._read)
+    AnyNetwork._init_random = moved(AnyNetwork._init_random)
+
+
+_LIBRARIES: list[torch.library.Library] = []
+
+
+def _find_operator(name: str) -> Callable[..., object]:
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+
+def _run_in(operator: Callable[..., object], dtype: torch.dtype | None, *args: object, **kwargs: object) -> object:
+    """Run an operator with its floating-point arguments in a precision; None for that of autocast."""
+    wanted = dtype or torch.get_autocast_dtype(DEVICE)
+
+    def cast(tensor: Tensor) -> Tensor:
+        is_cast = tensor.is_floating_point() and tensor.device.type == DEVICE and tensor.dtype != torch.float64
+        return tensor.to(wanted) if is_cast else tensor
+
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)):
+        args, kwargs = tree_map_only(Tensor, cast, (args, kwargs))
+        return operator(*args, **kwargs)
+
+
+def outside_simulation(function: Callable[..., object]) -> Callable[..., object]:
+    """Return a function that computes on real tensors even inside the simulation, as the reading of a file does."""
+
+    @functools.wraps(function)
+    def run(*args: object, **kwargs: object) -> object:
+        with unset_fake_temporarily():
+            return function(*args, **kwargs)
+
+    return run
+
+
+def apply_by_replacement(apply: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Return `Module._apply` that, inside the simulation, makes new parameters: simulated ones cannot be changed."""
+
+    def replace(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        if detect_fake_mode() is None:
+            return apply(module, function, recurse)
+        for each in module.modules():
+            for name, parameter in each._parameters.items():
+                if parameter is not None:
+                    each._parameters[name] = nn.Parameter(function(parameter.detach()), parameter.requires_grad)
+            each._buffers.update({name: function(each) for name, each in each._buffers.items() if each is not None})
+        return module
+
+    return replace
+
+
+def moved(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Return a function that builds a module on the CPU and, inside the simulation, moves it to the device."""
+
+    @functools.wraps(function)
+    def build(*args: object, **kwargs: object) -> nn.Module:
+        is_simulated = detect_fake_mode() is not None
+        module = outside_simulation(function)(*args, **kwargs)
+        if is_simulated:
+            move(module)
+        return module
+
+    return build
+
+
+class OperatorLog(TorchDispatchMode):
+    """Records the operators on the device and the dtypes of their results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Counter[str] = Counter()
+        self.dtypes: set[str] = set()
+        self.converted = 0  # convolutions of maps that are not channels last
+
+    def clear(self) -> None:
+        """Forget all operators."""
+        self.operators.clear()
+        self.dtypes.clear()
+        self.converted = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default and args[0].dim() == 4:
+            is_last = any(each.is_contiguous(memory_format=torch.channels_last) for each in args[:2])
+            self.converted += not is_last
+            if is_last:  # as on a real device; the meta kernel loses the format
+                result = torch.empty_like(result, memory_format=torch.channels_last)
+        tensors = [each for each in tree_leaves((args, result)) if isinstance(each, Tensor)]
+        if any(each.device.type == DEVICE for each in tensors):
+            self.operators[func.name()] += 1
+            self.dtypes |= {str(each.dtype).removeprefix("torch.") for each in tensors if each.device.type == DEVICE}
+        return result
+
+
+class TensorsFromNumbers(TorchFunctionMode):
+    """Makes tensors of Python numbers on the CPU and moves them: a device in Python cannot make them itself."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in (torch.tensor, torch.as_tensor) and torch.device(kwargs.get("device") or "cpu").type == DEVICE:
+            return func(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def simulation() -> Iterator[OperatorLog]:
+    """Run what is inside on simulated tensors; yield the log of the operators."""
+    with FakeTensorMode(allow_non_fake_inputs=True), TensorsFromNumbers(), OperatorLog() as log:
+        yield log
+
+
+def move(module: nn.Module) -> None:
+    """Put empty simulated tensors in the place of the parameters and buffers of a module."""
+    module._apply(lambda tensor: torch.empty_like(tensor, device=DEVICE))
+
+
+def copy_kept_weights(lens: object) -> None:
+    """Add, to what a lens keeps for the CPU by (device, ...), the same for the simulated device."""
+    for kept in vars(lens).values():
+        if not (isinstance(kept, dict) and kept and all(isinstance(key, tuple) for key in kept)):
+            continue
+        for (device, *rest), value in list(kept.items()):
+            if device == torch.device("cpu"):
+                empty = tree_map_only(Tensor, lambda each: torch.empty_like(each, device=DEVICE), value)
+                kept[torch.device(DEVICE, 0), *rest] = empty
+
+
+def leave(code: int) -> None:
+    """End the process at once."""
+    os._exit(code)

@@ -1,0 +1,88 @@
+"""Every loss runs on an accelerator, as far as a device that computes nothing can show; see `simulated.py`."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torchgen
+import yaml
+
+pytestmark = pytest.mark.slow
+
+FOLDER = Path(__file__).parent
+EVERY_RUN = [("fp32", "all"), ("bf16", "all"), ("fp16", "networks")]
+every_run = pytest.mark.parametrize(("precision", "kind"), EVERY_RUN)
+
+
+@cache
+def run_contract(precision, kind):
+    """Return what was found for each loss; a process of its own, since the device cannot be taken away again."""
+    command = [sys.executable, str(FOLDER / "run_contract.py"), precision, kind]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert process.returncode == 0, process.stderr[-2000:]
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+def names_where(rows, condition):
+    return [row["loss"] for row in rows if condition(row)]
+
+
+@every_run
+def test_no_loss_mixes_devices_or_waits_for_a_value(precision, kind):
+    rows = run_contract(precision, kind)
+    assert len(rows) >= (100 if kind == "all" else 20)
+    assert {row["loss"]: row["error"] for row in rows if "error" in row} == {}
+    assert names_where(rows, lambda row: row["devices"] != ["gpu"]) == []
+
+
+@every_run
+def test_no_loss_needs_double_precision(precision, kind):
+    rows = run_contract(precision, kind)
+    assert names_where(rows, lambda row: row["has_float64"]) == []
+    assert names_where(rows, lambda row: row["dtype"] != "float32") == []
+
+
+@every_run
+def test_no_convolution_converts_the_memory_format(precision, kind):
+    assert names_where(run_contract(precision, kind), lambda row: row["converted"]) == []
+
+
+@pytest.mark.parametrize(("precision", "kind"), EVERY_RUN[1:])
+def test_autocast_runs_all_networks_and_nothing_else_in_half_precision(precision, kind):
+    rows = run_contract(precision, kind)
+    assert names_where(rows, lambda row: row["has_network"] and not row["has_half"]) == []
+    assert names_where(rows, lambda row: row["has_half"] and not row["has_network"]) == []
+
+
+@every_run
+@pytest.mark.parametrize("device", ["CUDA", "MPS"])
+def test_every_operator_has_a_kernel_on_the_device(device, precision, kind):
+    kernels = read_kernels()
+    operators = {name for row in run_contract(precision, kind) for name in row["operators"] if name[:6] == "aten::"}
+    assert len(operators) > 50
+    missing = [n for n in operators if not any(device in key or "Composite" in key for key in kernels[n])]
+    assert missing == []
+
+
+def read_kernels():
+    """Return the dispatch keys for which each operator of PyTorch has a kernel."""
+    path = Path(torchgen.__file__).parent / "packaged/ATen/native/native_functions.yaml"
+    functions = {f"aten::{each['func'].partition('(')[0]}": each for each in yaml.safe_load(path.read_text())}
+    keys = {}
+    for name, function in functions.items():
+        delegate = (
+            functions[f"aten::{function['structured_delegate']}"] if "structured_delegate" in function else function
+        )
+        keys[name] = [key for keys in delegate.get("dispatch", {"Composite": ""}) for key in keys.split(",")]
+    return keys
+
+
+def test_the_simulation_finds_losses_that_break_a_rule():
+    rows = {row["loss"]: row for row in run_contract("fp32", "broken")}
+    assert "DataDependentOutputException" in rows["ReadsAValue"]["error"]
+    assert "device" in rows["MixesDevices"]["error"]
+    assert rows["UsesDoublePrecision"]["has_float64"]
+    assert rows["LosesTheFormat"]["converted"] == 1
