@@ -22,6 +22,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences PyTorch's profiler, 
 import torch
 from hybrid.compare import PRECISIONS, compare_contenders
 from hybrid.figure import draw
+from hybrid.measure import read_cpu_name
 from hybrid.summary import compute_ratios, measure_bf16_cosines, measure_term_costs
 from hybrid.tables import format_result, update_document
 from hybrid.workloads import SUGGESTED, build_workloads, make_inputs
@@ -144,14 +145,6 @@ def describe_conditions(args):
         "repetitions": args.repetitions,
         "load_start": os.getloadavg()[0],
     }
-
-
-def read_cpu_name():
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "an unknown processor"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "a processor")
 
 
 def log(*texts):

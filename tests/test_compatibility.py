@@ -90,6 +90,7 @@ def test_a_loss_loads_with_its_renamed_terms():
 
 @pytest.mark.slow
 def test_a_study_resumes_and_is_reported(old, capsys):
+    from lossmith.tune.findings import read_findings
     from lossmith.tune.search import read_search
     from lossmith.tune.study import tune
     from lossmith.tune.trial import Hardware
@@ -105,3 +106,7 @@ def test_a_study_resumes_and_is_reported(old, capsys):
     capsys.readouterr()
     assert main(["report", "old_study"]) == 0
     assert "L1 + a*TV" in (study / "report.html").read_text()
+    findings = read_findings(study)
+    images = {frozenset(trial.image_metrics) for trial in findings.trials if trial.state == "complete"}
+    assert images == {frozenset(findings.baselines["bicubic"]["image_metrics"])} == {frozenset({"a.png", "b.png"})}
+    assert findings.knee_frequencies

@@ -72,7 +72,7 @@ def test_a_device_that_the_machine_does_not_have_is_refused(machine, kind, name,
 )
 def test_the_trainer_gets_the_devices(machine, kind, name, count, expected):
     machine(kind)
-    assert trainer_devices(name, count) == expected
+    assert trainer_devices(name, count) == {**expected, "num_nodes": 1}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,15 @@ def test_devices_on_which_no_training_runs_are_refused(machine, kind, name, coun
     machine(kind)
     with pytest.raises(ValueError, match=message):
         trainer_devices(name, count)
+
+
+def test_several_nodes_without_a_launcher_are_refused(machine, monkeypatch):
+    machine("cpu")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match=r"A training on 2 nodes needs a launcher .*: torchrun, or srun"):
+        trainer_devices("cpu", 1, 2)
+    monkeypatch.setenv("RANK", "1")
+    assert trainer_devices("cpu", 1, 2)["num_nodes"] == 2
 
 
 def test_workers_use_the_accelerators_in_turn(machine):

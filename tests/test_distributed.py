@@ -99,12 +99,23 @@ def gather_both_ways(rank):
     return found
 
 
+def second_derivative(rank):
+    """Return the gradient of a squared gradient norm of one function of all rows, with half of it on each process."""
+    rows = torch.randn(2, 3, generator=torch.Generator().manual_seed(rank), dtype=torch.float64).requires_grad_()
+    gathered = all_gather_with_gradient(rows)
+    value = (gathered[rank::WORLD] @ gathered.T).pow(3).sum()  # another part on each process
+    (gradient,) = torch.autograd.grad(value, rows, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), rows)
+    return rows.detach(), gradient.detach(), second
+
+
 def work(rank, folder):
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=TIMEOUT))
     try:
         torch.save(gather_both_ways(rank), Path(folder) / f"gathered{rank}.pt")
+        torch.save(second_derivative(rank), Path(folder) / f"second{rank}.pt")
         torch.save({wrapper.__name__: wrapper(rank) for wrapper in WRAPPERS}, Path(folder) / f"{rank}.pt")
     finally:
         destroy_process_group()
@@ -126,7 +137,8 @@ def trained(tmp_path_factory):
     gathered = [torch.load(folder / f"gathered{rank}.pt", weights_only=True) for rank in range(WORLD)]
     found = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
     states = {wrapper.__name__: [each[wrapper.__name__] for each in found] for wrapper in WRAPPERS}
-    return {**states, "gathered": gathered}
+    second = [torch.load(folder / f"second{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    return {**states, "gathered": gathered, "second": second}
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +177,13 @@ def test_gathered_rows_and_gradients_equal_those_of_torch(trained):
     for ours, theirs in trained["gathered"]:
         for found, expected in zip(ours, theirs, strict=True):
             assert torch.equal(found, expected)
+
+
+def test_the_gradient_through_gathered_rows_is_differentiable(trained):
+    rows, gradients, seconds = (torch.cat(parts) for parts in zip(*trained["second"], strict=True))
+    rows.requires_grad_()
+    value = sum((rows[rank::WORLD] @ rows.T).pow(3).sum() for rank in range(WORLD))
+    (gradient,) = torch.autograd.grad(value, rows, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), rows)
+    assert_close(gradients, gradient.detach())
+    assert_close(seconds, second)

@@ -1,11 +1,11 @@
-"""The package of docs/extending.md beside lossmith: formulas, the doctor, training and reports know its names."""
+"""The package of examples/plugin beside lossmith: formulas, the doctor, training and reports know its names."""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,9 @@ import torch
 
 from lossmith.image import to_pil
 
-PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "extending.md"
+PACKAGE = ROOT / "examples" / "plugin"
 
 
 def blocks(language: str) -> list[str]:
@@ -22,17 +24,19 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """A folder with the module and the metadata of the page's distribution, as pip installs them."""
+    """A folder into which pip has installed a copy of the package."""
+    pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("site")
-    (project,) = map(tomllib.loads, blocks("toml"))
-    (folder / "lossmith_example.py").write_text("".join(blocks("python")), "utf-8")
-    metadata = folder / "lossmith_example-0.1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: lossmith-example\nVersion: 0.1\n", "utf-8")
-    groups = project["project"]["entry-points"].items()
-    lines = [line for group, names in groups for line in (f"[{group}]", *(f"{n} = {v}" for n, v in names.items()))]
-    (metadata / "entry_points.txt").write_text("\n".join(lines), "utf-8")
+    copy = shutil.copytree(PACKAGE, tmp_path_factory.mktemp("source") / "plugin")
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(folder)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(copy)], check=True, capture_output=True)
     return folder
+
+
+def test_the_page_shows_the_files_of_the_package():
+    assert blocks("toml") == [(PACKAGE / "pyproject.toml").read_text("utf-8")]
+    files = [PACKAGE / "lossmith_example" / f"{name}.py" for name in ("losses", "lenses", "networks", "tasks")]
+    assert blocks("python")[-4:] == [file.read_text("utf-8") for file in files]
 
 
 @pytest.fixture
@@ -74,6 +78,19 @@ def test_formulas_and_the_doctor_know_its_losses_and_lenses(run):
 @pytest.mark.slow
 def test_the_command_line_knows_its_losses_and_lenses(run):
     assert "Welsch(0.2) @ Luma()" in run("-m", "lossmith", "explain", "L1 + 0.1*Welsch(0.2) @ Luma")
+
+
+@pytest.mark.slow
+def test_the_plugins_are_listed_with_package_and_version(run):
+    rows = json.loads(run("-m", "lossmith", "plugins", "--json"))
+    of_package = [(row["kind"], row["name"], row["version"]) for row in rows if row["package"] == "lossmith-example"]
+    assert of_package == [
+        ("lens", "Luma", "0.1"),
+        ("loss", "Welsch", "0.1"),
+        ("task", "impulse-noise", "0.1"),
+        ("network", "residual", "0.1"),
+    ]
+    assert not any(row["error"] for row in rows)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ LAYERS = (
         "_filters",
         "_format",
         "_lazy",
+        "_plugin_files",
         "_plugins",
         "_repr",
         "citations",
@@ -32,12 +33,12 @@ LAYERS = (
     ("lenses",),
     ("formula",),
     ("losses", "balance"),
-    ("parser",),
+    ("adapters", "parser"),
     ("doctor", "monitor"),
     ("lossmith",),  # the package's face
     ("keras",),
     ("data", "models"),
-    ("metrics", "tasks"),
+    ("export", "metrics", "tasks"),
     ("train",),
     ("report",),
     ("style_transfer", "tune"),
@@ -53,6 +54,7 @@ WITHIN = {("resize", "image"), ("noise_levels", "_checks")}
 OPTIONAL = {
     *("torchvision", "lightning", "spandrel", "matplotlib", "lpips", "skimage", "optuna", "diffusers", "tensorboard"),
     *("timm", "transformers", "mkdocs", "keras", "moocore", "scipy", "torchmetrics"),
+    *("tifffile", "imagecodecs", "OpenEXR", "pydicom"),
 }
 LOADED_WITH_ITS_USER = ("train", "tune", "keras", "text_to_image.sample_callback")
 """What nobody imports without their optional library."""

@@ -73,7 +73,7 @@ class SynchronisationForbidden:
 
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=cuda)])
+every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[cuda, pytest.mark.device])])
 
 
 def make_loss_and_inputs(member, with_random_weights, device):

@@ -130,6 +130,7 @@ CARETS = [
     ("VGGLoss", "Unknown name 'VGGLoss'; did you mean 'perceptual'?", 0),
     ("perceptual('vgg16', 'conv3_3', 'conv4_3')", "Several layers go in a list: layers=['conv3_3', 'conv4_3']", 0),
     ("style('vgg16', 'relu1_1', 'relu2_1')", "Several layers go in a list: layers=['relu1_1', 'relu2_1']", 0),
+    ("perceptual('vgg16', 'conv3_3', 'conv4_3', 'l1')", "as in perceptual('vgg16', ['conv3_3', 'conv4_3'])", 0),
     ("L1 @ VGG('vgg16', 'relu1_1', 'relu2_1')", "go in a list, as in VGG('vgg16', ['relu1_1', 'relu2_1'])", 5),
     ("Foo * L1", "Unknown name 'Foo'; the names are", 0),
     ("L1 + perceptual(nett='vgg19')", "got an unexpected keyword argument 'nett'", 5),

@@ -22,16 +22,17 @@ class ConvolutionFloor:
         loss: The loss, a lossmith formula; its plan lists the passes.
         shape: (N, 3, H, W).
         dtype: The precision of the convolutions.
+        device: The device of the tensors.
     """
 
-    def __init__(self, loss, shape, dtype=torch.float32):
+    def __init__(self, loss, shape, dtype=torch.float32, device="cpu"):
         self.forward_passes, self.backward_passes = [], []
         networks = {network.name: network for network in loss.networks.values()}
         calls = {}
         for each in loss.plan(shape).passes:
             key = each.network, each.layers
             if key not in calls:
-                calls[key] = build_convolutions(networks[each.network], each.layers, shape, dtype)
+                calls[key] = build_convolutions(networks[each.network], each.layers, shape, dtype, device)
             self.forward_passes.append(calls[key])
             if each.has_gradient:
                 self.backward_passes.append(calls[key])
@@ -61,20 +62,20 @@ class ConvolutionFloor:
             return middle - start, time.perf_counter() - middle
 
 
-def build_convolutions(network, layers, shape, dtype):
+def build_convolutions(network, layers, shape, dtype, device):
     """Return for each convolution its input, the gradient of its output, and the convolution itself."""
     generator = torch.Generator().manual_seed(0)
 
     def make_tensor(size):
-        return torch.randn(size, generator=generator).to(dtype, memory_format=torch.channels_last)
+        return torch.randn(size, generator=generator).to(device, dtype, memory_format=torch.channels_last)
 
     _, steps = network.get_steps(torch.device("cpu"), torch.float32)
     steps = truncate_steps(steps, layers)
     calls, input_shape = [], tuple(shape)
     for step, output_shape in zip(steps, compute_shapes(steps, shape), strict=True):
         if isinstance(step, Conv):
-            weight = step.weight.to(dtype, memory_format=torch.channels_last)
-            conv = Conv(step.name, weight, step.bias.to(dtype), step.stride, step.padding)
+            weight = step.weight.to(device, dtype, memory_format=torch.channels_last)
+            conv = Conv(step.name, weight, step.bias.to(device, dtype), step.stride, step.padding)
             x = make_tensor(input_shape)
             calls.append((x.relu() if calls else x, make_tensor(output_shape), conv))
         input_shape = output_shape

@@ -3,6 +3,7 @@
 import gc
 import statistics
 import time
+from pathlib import Path
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -122,3 +123,12 @@ def count_operations(contender, inputs):
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return forward.get_total_flops(), backward.get_total_flops()
+
+
+def read_cpu_name():
+    """Return the name of the processor, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "an unknown processor"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "a processor")

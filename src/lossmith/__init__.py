@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lossmith.doctor.examine import check
     from lossmith.formula.distance import Distance
     from lossmith.formula.loss import Hybrid, Loss
+    from lossmith.formula.no_data import mask_no_data, mask_terms
     from lossmith.formula.pinned import pinned
     from lossmith.formula.sampling import Every, Part, Window
     from lossmith.formula.schedule import OffAfter, OnFrom, Piecewise, Ramp
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         perceptual,
         style,
     )
+    from lossmith.monitor import LossMonitor
     from lossmith.parser import ExpressionError, load, parse, register, save, unregister
 
 __version__ = "0.1.0"
@@ -82,6 +84,7 @@ __all__ = [
     "Knob",
     "Lens",
     "Loss",
+    "LossMonitor",
     "MissingWeightsError",
     "OffAfter",
     "OnFrom",
@@ -96,6 +99,8 @@ __all__ = [
     "dists",
     "load",
     "lpips",
+    "mask_no_data",
+    "mask_terms",
     "parse",
     "perceptual",
     "pinned",
@@ -114,6 +119,7 @@ __getattr__, __dir__ = lazy_names(
         "doctor.examine": "check",
         "formula.distance": "Distance",
         "formula.loss": "Hybrid Loss",
+        "formula.no_data": "mask_no_data mask_terms",
         "formula.pinned": "pinned",
         "formula.sampling": "Every Part Window",
         "formula.schedule": "OffAfter OnFrom Piecewise Ramp",
@@ -123,6 +129,7 @@ __getattr__, __dir__ = lazy_names(
         "lens": "Features Lens",
         "lenses": "VGG Downsample Gram MissingWeightsError WrongWeightsError",
         "losses": "L1 L2 MSSSIM SSIM TV Adversarial Charbonnier External Huber InfoNCE dists lpips perceptual style",
+        "monitor": "LossMonitor",
         "parser": "ExpressionError load parse register save unregister",
         "engine": "",
         "image": "",

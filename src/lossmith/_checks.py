@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any, get_args
 
-__all__ = ["check_bool", "check_choice", "check_integer", "check_number", "check_path"]
+__all__ = ["MAX_SEED", "check_bool", "check_choice", "check_integer", "check_number", "check_path"]
+
+MAX_SEED = 2**32 - 1
+"""The largest random seed that NumPy, Lightning and torch accept."""
 
 
 def check_number(

@@ -4,8 +4,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-__all__ = ["format_duration", "format_percent", "print_text"]
+__all__ = ["format_duration", "format_percent", "print_table", "print_text"]
+
+MAX_WIDTH = 10_000
+"""Characters; no table is wider."""
 
 
 def print_text(console: "Console", text: str) -> None:
@@ -16,6 +20,45 @@ def print_text(console: "Console", text: str) -> None:
     from rich.text import Text
 
     console.print(Text(text), soft_wrap=True)
+
+
+def print_table(console: "Console", table: "Table") -> None:
+    """Print a table with every cell as it is: lines break between words, and no word or number is shortened.
+
+    A terminal gets a table of its width, without frames if they need too much room; a pipe gets one line per row,
+    except in columns with a `max_width`. Rich itself would shorten words to the width, which is 80 in a pipe, and
+    interpret brackets as markup.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    plain = Console(
+        file=console.file,
+        width=MAX_WIDTH,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        force_terminal=console.is_terminal,
+        color_system=console.color_system,  # type: ignore[arg-type]  # one of its names
+    )
+    cells = [[Measurement.get(plain, plain.options, cell) for cell in (c.header, *c.cells)] for c in table.columns]
+    least = [max(cell.minimum for cell in column) for column in cells]
+    widths = [max(cell.maximum for cell in column) for column in cells]
+    for i, column in enumerate(table.columns):
+        widths[i] = column.width = max(least[i], min(widths[i], column.max_width or MAX_WIDTH))
+        column.max_width = None
+    frame = Measurement.get(plain, plain.options, table).maximum - sum(widths)
+    if console.is_terminal and frame + sum(least) > console.width:
+        table.box, table.padding, frame = None, (0, 1, 0, 0), len(widths)
+    if console.is_terminal:
+        room = max(console.width - frame, sum(least))
+        while sum(widths) > room:
+            widest = max(range(len(widths)), key=lambda i: (widths[i] - least[i], widths[i]))
+            widths[widest] -= 1
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width
+    plain.width = frame + sum(widths)
+    plain.print(table)
 
 
 def format_duration(seconds: float) -> str:

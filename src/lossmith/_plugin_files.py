@@ -94,7 +94,7 @@ def find_plugin_object(name: str) -> Any:
     Raises:
         ValueError: The plugin was not named by the user, or has no such object.
     """
-    source, _, attribute = name.partition(":")
+    source, _, attribute = name.rpartition(":")  # a path may begin with a drive
     if source not in _LOADED:
         raise ValueError(
             f"{name!r} is code of {source!r}, which runs only if it is named: add --plugin {source}, if you trust it."

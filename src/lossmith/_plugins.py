@@ -17,7 +17,7 @@ from typing import Any, Literal, final, get_args
 
 __all__ = ["REGISTERED", "Group", "Plugins", "origin_of"]
 
-Group = Literal["lossmith.losses", "lossmith.lenses", "lossmith.models", "lossmith.tasks", "lossmith.task_options"]
+Group = Literal["lossmith.losses", "lossmith.lenses", "lossmith.models", "lossmith.tasks", "lossmith.task_options", "lossmith.optimizers"]
 
 REGISTERED: dict[str, dict[str, Any]] = {group: {} for group in get_args(Group)}
 """The objects that this process has registered, by group and name."""

@@ -1,5 +1,6 @@
 """Devices by name, for all commands and the trainer: which one a name stands for, and what it can do."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ __all__ = ["assign_device", "fork_rng", "resolve_device", "to_double", "trainer_
 
 TRAINER_TYPES = ("cpu", "cuda", "mps")
 """The types of devices on which Lightning trains."""
+LAUNCHER_VARIABLES = {"RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"}
+"""The variables by which torchrun, SLURM and LSF tell a process its rank."""
 NO_FLOAT64 = ("mps",)
 """The types of devices without double precision."""
 
@@ -62,24 +65,34 @@ def assign_device(name: str, index: int) -> torch.device:
     return torch.device(device.type, index % torch.accelerator.device_count())
 
 
-def trainer_devices(name: str | torch.device, count: int) -> dict[str, Any]:
-    """Return the arguments ``accelerator`` and ``devices`` of Lightning's trainer.
+def trainer_devices(name: str | torch.device, count: int, nodes: int = 1) -> dict[str, Any]:
+    """Return the arguments ``accelerator``, ``devices`` and ``num_nodes`` of Lightning's trainer.
 
     Args:
         name: The name of a device, as for :func:`resolve_device`.
-        count: The number of processes, each with a device of its own; on a CPU they share the cores.
+        count: The number of processes on a machine, each with a device of its own; on a CPU they share the cores.
+        nodes: The number of machines.
 
     Raises:
-        ValueError: The device is unknown or not available, Lightning cannot train on it, or there are fewer.
+        ValueError: The device is unknown or not available, Lightning cannot train on it, there are fewer, or a launcher
+            has not started the processes of several machines.
     """
     device = resolve_device(name)
+    if nodes > 1 and not LAUNCHER_VARIABLES & os.environ.keys():
+        raise ValueError(
+            f"A training on {nodes} nodes needs a launcher that runs this command on each of them: torchrun, or srun."
+        )
     if device.type not in TRAINER_TYPES:
         raise ValueError(f"Training runs on {', '.join(TRAINER_TYPES)}; got the device {str(device)!r}.")
     if device.index is not None and count > 1:
         raise ValueError(f"The device {str(device)!r} is one; with --devices {count} use {device.type}.")
     if device.type != "cpu" and count > torch.accelerator.device_count():
         raise ValueError(f"This machine has {torch.accelerator.device_count()} {device.type} devices; got {count}.")
-    return {"accelerator": device.type, "devices": count if device.index is None else [device.index]}
+    return {
+        "accelerator": device.type,
+        "devices": count if device.index is None else [device.index],
+        "num_nodes": nodes,
+    }
 
 
 @contextmanager

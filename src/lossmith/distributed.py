@@ -77,7 +77,7 @@ def row_offset(n: int) -> int:
 
 
 class _AllGather(torch.autograd.Function):
-    """A gather with a gradient.
+    """A gather with a gradient, which is differentiable itself: the backward pass is a sum over processes, and back.
 
     torch.distributed.nn.functional.all_gather has the same values and gradients, but is deprecated in torch 2.14, and
     its replacement is a private module.
@@ -92,6 +92,20 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        rows: Tensor = _ReduceScatter.apply(grad_output, ctx.n)  # type: ignore[no-untyped-call]
+        return rows
+
+
+class _ReduceScatter(torch.autograd.Function):
+    """The rows of this process of a sum over processes: the transpose of a gather, which is its derivative in turn."""
+
+    @staticmethod
+    def forward(ctx: Any, gathered: Tensor, n: int) -> Tensor:
         # the incoming gradient may be shared with other nodes of the graph
-        total = all_reduce_sum(grad_output.clone(memory_format=torch.contiguous_format))
-        return total[row_offset(ctx.n) :][: ctx.n]
+        total = all_reduce_sum(gathered.clone(memory_format=torch.contiguous_format))
+        return total[row_offset(n) :][:n]
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        gathered: Tensor = _AllGather.apply(grad_output)  # type: ignore[no-untyped-call]
+        return gathered, None

@@ -148,7 +148,7 @@ def resize_mask(mask: Tensor, features: Tensor, *, mean: bool = False) -> Tensor
     return covered / torch.where(fraction > 0, fraction, 1.0)
 
 
-def check_images(name: str, images: Tensor, **like: Tensor) -> None:
+def check_images(name: str, images: Tensor, *, channels: int | None = 3, **like: Tensor) -> None:
     """Raise ValueError, with the cure, if a tensor is not an image batch.
 
     The check waits for the device: call it before the first step, not in every step. Values up to 0.25 outside [0, 1]
@@ -157,10 +157,11 @@ def check_images(name: str, images: Tensor, **like: Tensor) -> None:
     Args:
         name: The name of the batch for the message.
         images: The batch.
+        channels: The number of channels; None for any.
         like: Other batches by name that must have the same shape: ``check_images("pred", x, target=y)``.
 
     Raises:
-        ValueError: The batch is not a finite float tensor (N, 3, H, W), RGB, in [0, 1], or shapes differ.
+        ValueError: The batch is not a finite float tensor (N, C, H, W) in [0, 1], or shapes differ.
 
     Example:
         >>> check_images("target", torch.rand(1, 3, 8, 8) * 255)
@@ -176,8 +177,9 @@ def check_images(name: str, images: Tensor, **like: Tensor) -> None:
     if images.ndim != 4:
         cure = "Add the batch dimension with image[None]." if images.ndim == 3 else "Pass a batch of images."
         raise ValueError(f"{name} must have 4 dimensions, (N, 3, H, W); got {shape}. {cure}")
-    if images.shape[1] != 3:
-        raise ValueError(f"{name} must have 3 channels, (N, 3, H, W); got {shape}. {_channel_cure(images)}")
+    if channels is not None and images.shape[1] != channels:
+        cure = _channel_cure(images) if channels == 3 else "Check the network and the images."
+        raise ValueError(f"{name} must have {channels} channels, (N, {channels}, H, W); got {shape}. {cure}")
     if not images.is_floating_point():
         cure = "Convert it with x.float() / 255." if images.dtype == torch.uint8 else "Convert it to floats in [0, 1]."
         raise ValueError(
@@ -208,18 +210,30 @@ def _check_values(name: str, images: Tensor) -> None:
     values = images.detach()
     nonfinite = (~values.isfinite()).sum()
     finite = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    count, low, high = torch.stack([nonfinite.double(), finite.min().double(), finite.max().double()]).tolist()
+    is_integer = (finite == finite.round()).all()
+    numbers = [nonfinite, is_integer, finite.min(), finite.max(), finite.mean()]
+    count, integer, low, high, mean = torch.stack([each.double() for each in numbers]).tolist()
     if count:
         raise ValueError(
             f"{name} must be finite; {count:.0f} of {images.numel()} values are NaN or infinite. Check the images, or "
-            "the network if it is a prediction."
+            "the network if it is a prediction; if NaN marks missing data, use mask_no_data."
         )
-    if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
-        return
-    if low >= -OVERSHOOT * 255 and high > 8:
-        cure = "Divide by 255."
-    elif low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT:
-        cure = "The range looks like [-1, 1]: use (x + 1) / 2."
-    else:
-        cure = "Undo the normalisation; only lenses normalise."
-    raise ValueError(f"{name} must be in [0, 1]; got values from {low:.3g} to {high:.3g}. {cure}")
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        cure = _range_cure(low, high, mean, bool(integer))
+        raise ValueError(f"{name} must be in [0, 1]; got values from {low:.3g} to {high:.3g}. {cure}")
+
+
+def _range_cure(low: float, high: float, mean: float, is_integer: bool) -> str:
+    """Return how to bring values to [0, 1], from what their distribution looks like."""
+    is_positive = low >= 0 or (not is_integer and low >= -OVERSHOOT * high)  # resampling overshoots
+    if is_positive and 8 < high <= 255 * (1 + OVERSHOOT) and (is_integer or mean > 8):
+        return "Divide by 255."
+    if is_positive and 255 < high <= 65535 * (1 + OVERSHOOT) and (is_integer or mean > 2048):
+        return "Divide by the largest value that the data can have: 65535 for 16 bits, 4095 for 12 bits."
+    if low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT:
+        return "The range looks like [-1, 1]: use (x + 1) / 2."
+    if low >= -OVERSHOOT:
+        return "If the values are HDR or physical, divide by their largest value, or encode them, as by a mu-law."
+    if is_integer:
+        return "Map the range of the data to [0, 1]: (x - low) / (high - low)."
+    return "Undo the normalisation; only lenses normalise."

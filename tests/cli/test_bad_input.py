@@ -169,7 +169,7 @@ def test_transparency_in_an_opaque_format_raises(run_cli, trained, tmp_path):
     Image.new("RGBA", (20, 20), (9, 9, 9, 99)).save(tmp_path / "glass.png")
     status, _, error = run_cli("restore", trained, tmp_path / "glass.png", tmp_path / "big.jpg")
     assert status == 2
-    assert "use an output in .png" in one_line(error)
+    assert "and an alpha channel; use .png" in one_line(error)
 
 
 @pytest.mark.parametrize("words", [["--precision", "half"], ["--schedule", "step"], ["--ema", "1"], ["--crop", "17"]])

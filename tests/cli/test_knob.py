@@ -21,7 +21,7 @@ def run(photos, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.hub.download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
         patch.setattr(
-            "lossmith.knob.slider_calibration.find_missing_metrics", lambda which: {"lpips_alex": "no weights"}
+            "lossmith.knob.slider_calibration.find_missing_metrics", lambda which, **_: {"lpips_alex": "no weights"}
         )
         assert main([str(word) for word in words]) == 0
         model, header = load_restorer(out / "model.safetensors")

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from lossmith.cli import main
+from lossmith.cli.knob_verify import choose_figure
 
 from .conftest import QUICK, SMALL
 
@@ -42,6 +43,15 @@ def test_the_baselines_are_trained_and_the_certificate_is_kept(verify, run, phot
     kept = run / "verify" / f"certificate_{photos.name}.txt"
     assert kept.read_text() in out and kept.with_suffix(".png").is_file()
     assert verify("--json", "--limit", 2)[1] == kept.with_suffix(".json").read_text()
+
+
+def test_a_certificate_replaces_none_on_other_images_of_the_same_folder_name(tmp_path):
+    found = []
+    for images in (tmp_path / "a/test", tmp_path / "b/test", tmp_path / "a/test"):
+        figure = choose_figure(tmp_path, images)
+        figure.with_suffix(".json").write_text(json.dumps({"images": str(images)}))
+        found.append(figure.name)
+    assert found == ["certificate_test.png", "certificate_b_test.png", "certificate_test.png"]
 
 
 @pytest.mark.parametrize(

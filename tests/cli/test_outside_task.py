@@ -56,8 +56,8 @@ def test_the_help_lists_the_task_and_its_options(capsys, monkeypatch):
     assert "Train a network that removes haze." in capsys.readouterr().out
     assert main(["train", "dehazing", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "--density" in text and "Density of the haze. [default: 0.5]" in text
-    assert "[default: 0.002]" in text  # of --lr
+    assert "--density" in text and "Density of the haze. [default: 0.5; 0<=x<=1]" in text
+    assert "[default: 0.002; x>=0]" in text  # of --lr
     assert "--side" in text and "--crop" not in text
     assert main(["tune", "dehazing", "--help"]) == 0
     assert "--density" in capsys.readouterr().out

@@ -71,6 +71,8 @@ def test_a_wrong_data_format_raises(loss):
     [
         ({"pred": X}, "The term 'L1' reads the input 'target'; the inputs are pred"),
         ({"pred": X[0], "target": X[0]}, "is a single image, .*; make a batch of it with pred\\[None\\]"),
+        ({"pred": X[None], "target": X[None]}, "must be a batch of images \\(N, H, W, C\\); got .* ops.reshape"),
+        ({"pred": X[..., 0], "target": X[..., 0]}, "insert the channel with pred\\[..., None\\]"),
         ({"pred": X, "target": X[:, :8]}, "the shapes must be equal"),
         ({"pred": X.astype("uint8"), "target": X}, "must be floating point in \\[0, 1\\]; got uint8. Divide by 255"),
         ({"pred": "x.png", "target": X}, "'pred' must be a .* tensor or an array; got a str"),
@@ -85,7 +87,7 @@ def test_inputs_that_cannot_be_compared_raise(inputs, message):
     ("text", "message"),
     [
         ("FocalFrequency", "runs only under PyTorch; the losses under Keras are Charbonnier, EdgeAwareTV"),
-        ("L1 @ Sobel", "runs only under PyTorch; the lenses under Keras are Calibrated, Distilled, Gram"),
+        ("L1 @ Sobel", "runs only under PyTorch; the lenses under Keras are Bands, Calibrated, Distilled, Gram"),
         ("InfoNCE(learnable=True)", "leave out learnable"),
         ("InfoNCE(gather=True)", "leave out gather"),
         ("L1.on(mask='mask')", "has a mask"),
@@ -120,8 +122,8 @@ def test_images_that_a_network_cannot_take_raise():
     loss = parse("L1 @ VGG('vgg16', 'pool4', weights='random')")
     with raises("vgg16 expects images of at least 16 px a side for these layers; got 8x16"):
         loss(X[:, :8], X[:, :8])
-    with raises("expand grey images with keras.ops.repeat"):
-        loss(X[..., :1], X[..., :1])
+    with raises("say which bands are red, green and blue with a lens"):
+        loss(X[..., :2], X[..., :2])
     with raises("SSIM\\(5\\) fits"):
         SSIM()(X[:, :6], X[:, :6])
 

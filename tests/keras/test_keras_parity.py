@@ -38,6 +38,31 @@ def test_pixel_and_structure_losses_agree(text, assert_parity, image_pair):
     assert_parity(text, *image_pair())
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "L1 + SSIM(7)",
+        "Charbonnier(bands='joint')",
+        "TV(bands='joint')",
+        "TV('isotropic', bands='joint')",
+        "MSSSIM(2, window=5, bands='joint')",
+        "Huber @ Bands('each')",
+        "L2 @ VGG('vgg16', 'conv1_2', weights='random') @ Bands('mean')",
+        "L2 @ VGG('vgg16', 'conv1_2', weights='random') @ Bands('each')",
+        "L2 @ VGG('vgg16', 'conv1_2', weights='random') @ Bands(1, 1, 1)",
+    ],
+)
+def test_losses_of_other_bands_agree(text, channels, assert_parity, image_pair, use_float64):
+    pair = image_pair(dtype="float64")
+    pred, target = (np.concatenate([image, image[..., ::-1] ** 2], axis=-1)[..., :channels] for image in pair)
+    assert_parity(text, pred, target)
+
+
+def test_the_spectral_angle_agrees(assert_parity, image_pair):
+    assert_parity("SpectralAngle", *image_pair())
+
+
 @pytest.mark.parametrize("text", ["InfoNCE", "InfoNCE(0.5, directions='pred', include_positive=False)"])
 def test_info_nce_agrees(text, assert_parity):
     pred, target = np.random.default_rng(0).standard_normal((2, 5, 16)).astype("float32")

@@ -16,7 +16,7 @@ from lossmith.tasks import SuperResolution
 def missing_lpips(monkeypatch):
     """LPIPS is missing, as on a machine without its weights."""
     missing = {"lpips_alex": "no weights"}
-    monkeypatch.setattr("lossmith.knob.slider_calibration.find_missing_metrics", lambda metrics: missing)
+    monkeypatch.setattr("lossmith.knob.slider_calibration.find_missing_metrics", lambda metrics, **_: missing)
 
 
 @pytest.fixture

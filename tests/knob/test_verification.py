@@ -165,7 +165,7 @@ def test_a_certificate_on_a_benchmark_has_the_published_networks_of_its_protocol
     train(settings, tmp_path / "run", device="cpu", workers=0)
     evaluated = SimpleNamespace(metrics={"psnr_y": 28.43, "lpips_alex": 0.3435})  # bicubic interpolation on Set5
     monkeypatch.setattr("lossmith.knob.evaluation_cache.evaluate_images", lambda *args, **kwargs: [evaluated])
-    monkeypatch.setattr("lossmith.knob.verification.find_missing_metrics", lambda metrics: {})
+    monkeypatch.setattr("lossmith.knob.verification.find_missing_metrics", lambda metrics, **_: {})
     monkeypatch.setattr("lossmith.knob.verification.find_shared_backbones", lambda loss, metrics: {})
     published = verify_knob(tmp_path / "run", folder, realism=["lpips_alex"]).record["published"]
     assert ("ESRGAN" in published["networks"]) is has_published

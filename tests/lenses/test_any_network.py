@@ -377,13 +377,12 @@ def test_an_unsupported_image_size_raises_with_the_networks_name(lens, side, mes
 @pytest.mark.parametrize(
     ("shape", "cure"),
     [
-        ((1, 1, 64, 64), "expand grey images with"),
         ((1, 64, 64, 3), "move the channels with"),
-        ((1, 4, 64, 64), "select or repeat channels"),
+        ((1, 4, 64, 64), r"say which bands are red, green and blue with a lens, such as ... @ Bands\(3, 2, 1\)"),
     ],
 )
-def test_only_rgb_batches_are_accepted(shape, cure):
-    with pytest.raises(ValueError, match=rf"timm.test_resnet.r160_in1k expects RGB images \(N, 3, H, W\); .*{cure}"):
+def test_only_rgb_and_grey_batches_are_accepted(shape, cure):
+    with pytest.raises(ValueError, match=rf"timm.test_resnet.r160_in1k expects RGB images .*; got .*{cure}"):
         Timm("test_resnet", "layer1", weights="random")({"pixels": torch.rand(shape)})
 
 

@@ -105,7 +105,8 @@ def test_dividing_by_the_caffe_unit_is_exact(image_pair, weight_file, tmp_path):
     ],
 )
 def test_only_rgb_and_grey_batches_are_accepted(image, cure):
-    with pytest.raises(ValueError, match=r"vgg16 expects RGB images \(N, 3, H, W\) or grey images \(N, 1, H, W\); " + cure):
+    expected = r"vgg16 expects RGB images \(N, 3, H, W\) or grey images \(N, 1, H, W\); "
+    with pytest.raises(ValueError, match=expected + cure):
         VGG("vgg16", "relu1_1", weights="random")({"pixels": image})
 
 

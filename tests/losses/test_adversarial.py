@@ -243,7 +243,7 @@ def test_an_invalid_argument_raises(make, message):
     ("shape", "message"),
     [
         ((1, 3, 40, 23), r'Adversarial\("patch", width=4\) needs images of at least 24 px a side; got 40x23.'),
-        ((1, 1, 40, 40), r"needs images \(N, 3, H, W\); got \(1, 1, 40, 40\). Set channels=..., or remove the lens"),
+        ((1, 1, 40, 40), r"needs images \(N, 3, H, W\); got \(1, 1, 40, 40\). Set channels=1, or use another lens"),
         ((2, 40, 40), r"images \(N, [C3], H, W\); got \(2, 40, 40\)"),
     ],
 )

@@ -119,6 +119,27 @@ def test_a_learnable_temperature_has_the_gradient_of_its_logarithm(vectors):
     torch.testing.assert_close(loss.temperature.log_scale.grad, expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("loss", "names", "fraction"),
+    [
+        (CLIPLoss(0.5, learnable=False), ("image", "text"), 1.0),
+        (InfoNCE(0.5), ("pred", "target"), 0.5),
+        (InfoNCE(0.5, directions="pred"), ("pred", "target"), None),
+    ],
+)
+def test_two_views_in_exchanged_order_give_the_nt_xent_loss(vectors, loss, names, fraction):
+    leaves = [each.clone().requires_grad_() for each in vectors[:2]]
+    z = F.normalize(torch.cat(leaves), dim=1)
+    logits = (z @ z.T / 0.5).fill_diagonal_(-math.inf)
+    expected = F.cross_entropy(logits, torch.arange(12).roll(6))  # as in SimCLR
+    views = dict(zip(names, (torch.cat(leaves), torch.cat(leaves[::-1])), strict=True))
+    value = loss.on(groups="samples")(**views, samples=torch.arange(6).repeat(2))
+    torch.testing.assert_close(value, expected)
+    if fraction is not None:
+        gradients, wanted = (torch.autograd.grad(each, leaves) for each in (value, expected))
+        torch.testing.assert_close(gradients, tuple(fraction * each for each in wanted))
+
+
 def test_a_learnable_temperature_is_clamped_at_a_hundredth_and_can_rise_again():
     temperature = Temperature("loss", 0.07, True)
     temperature.log_scale.data.fill_(9.0)

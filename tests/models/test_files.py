@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_another_scale_raises_a_value_error(model, tmp_path):
     ("name", "arguments", "message"),
     [
         ("esdr", {}, "There is no network 'esdr'. Did you mean 'edsr'"),
-        ("resnet", {}, "use .*edsr, inpainter, .*spandrel:NAME, or a weight file"),
+        ("resnet", {}, "use .*edsr, inpainter, .*spandrel:NAME, .*or a weight file"),
         ("edsr", {"width": 3}, "edsr does not accept an argument: .*'width'"),
         ("gone.pth", {}, "There is no weight file 'gone.pth'"),
         ("gone.pth", {"channels": 3}, "defines the arguments of its network; leave out channels"),
@@ -137,3 +138,13 @@ def test_weights_of_an_earlier_version_are_loaded(model, old_spec, old_modules, 
     again, _ = load_restorer(tmp_path / "m.safetensors")
     assert again.spec == model.spec
     assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no umask")
+def test_a_saved_network_has_the_mode_of_the_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        save_network(EDSR(2, channels=4, blocks=1), tmp_path / "new.safetensors", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new.safetensors").stat().st_mode & 0o777 == 0o644

@@ -65,7 +65,7 @@ def test_a_detected_network_is_detected_again_after_saving(tmp_path):
         ("Compact", {"width": 3}, "Compact has no argument 'width'; it has .*num_feat"),
         ("Compact", {"num_feat": "many"}, "Compact cannot be built with"),
         ("Compact", {"upscale": 2}, "has the upscaling factor 2; the required factor is 4"),
-        ("Compact", {"num_in_ch": 1, "num_out_ch": 1, **COMPACT}, "1 input and 1 output channels; .*map RGB to RGB"),
+        ("Compact", {"num_in_ch": 1, "num_out_ch": 3, **COMPACT}, "1 input and 3 output channels; .*as many channels"),
     ],
 )
 def test_a_wrong_architecture_raises_a_value_error(name, arguments, message):
@@ -97,3 +97,28 @@ def test_a_published_checkpoint_reaches_its_published_psnr(assets, tmp_path):
         for pair in pairs
     ]
     assert sum(found) / len(found) == pytest.approx(28.25, abs=0.02)
+
+
+@pytest.mark.parametrize("side", [9, 16])
+@pytest.mark.parametrize("name", ["SwinIR", "Swin2SR"])
+def test_windows_that_do_not_divide_the_crop_are_padded(name, side):
+    arguments = {"depths": [2], "embed_dim": 12, "num_heads": [2]}  # windows of 7 px, the default
+    model = build_network(f"spandrel:{name}", 4, **arguments)
+    assert model(IMAGE[..., :1, :1].expand(2, 3, side, side)).shape == (2, 3, 4 * side, 4 * side)
+
+
+def test_an_architecture_that_fails_on_a_crop_names_its_windows():
+    model = build_network("spandrel:HAT", 4, depths=[1], num_heads=[6])
+    message = r"spandrel:HAT fails on inputs of 9x7 px, batch 1: .*windows have 7 px: .*a multiple of 7, or set"
+    with pytest.raises(ValueError, match=message):
+        model(IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [("RRDBNet", "spandrel:ESRGAN"), ("swinir", "spandrel:SwinIR"), ("SRVGGNetCompact", "spandrel:Compact")],
+)
+@pytest.mark.parametrize("prefix", ["", "spandrel:"])
+def test_an_unknown_name_of_an_architecture_suggests_the_known_one(prefix, name, suggestion):
+    with pytest.raises(ValueError, match=rf"[Dd]id you mean '{suggestion}'\?"):
+        build_network(prefix + name, 4)

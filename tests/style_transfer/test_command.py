@@ -135,7 +135,7 @@ def test_a_network_of_another_task_raises(files, capsys):
 def only_psnr(monkeypatch):
     """Validate without metrics by networks, whose weights take longer to load than two steps."""
     missing = {name: "is left out" for name in DEFAULT_METRICS if name != "psnr_y"}
-    monkeypatch.setattr("lossmith.train.validation.find_missing_metrics", lambda metrics: missing)
+    monkeypatch.setattr("lossmith.train.validation.find_missing_metrics", lambda metrics, **_: missing)
 
 
 @pytest.mark.usefixtures("only_psnr")

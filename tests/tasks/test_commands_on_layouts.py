@@ -11,10 +11,12 @@ from lossmith.cli import main
 from lossmith.data import list_images
 from lossmith.report.folder import read_run
 from lossmith.report.images import collect_images
-from lossmith.tasks import Paired
+from lossmith.tasks import Paired, SuperResolution
+from lossmith.tune.findings import read_findings
 
-SMALL = ["--crop", 32, "--batch", 2, "--steps", 1, "--workers", 0, "--device", "cpu", "--loss", "L1"]
-SMALL += ["--model-option", "channels=4", "--model-option", "blocks=1"]
+TINY = ["--crop", 32, "--batch", 2, "--device", "cpu"]
+TINY += ["--model-option", "channels=4", "--model-option", "blocks=1"]
+SMALL = [*TINY, "--steps", 1, "--workers", 0, "--loss", "L1"]
 LAYOUTS = {
     "nested with equal stems": ["1.png", "x/1.png", "y/1.png", "y/z/1.png", "y/1.jpg"],
     "one name in many scenes": ["a/frames/1.png", "b/frames/1.png", "c/frames/1.png"],
@@ -32,10 +34,8 @@ def save_image(path, seed=0, side=48):
     Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(path)
 
 
-@pytest.fixture(params=LAYOUTS)
-def layout(request, tmp_path):
-    """A folder of images with links, hidden files, empty folders and the outputs of a run in it."""
-    root, names = tmp_path / "images", LAYOUTS[request.param]
+def make_layout(root, names):
+    """Write images, with links, hidden files, empty folders and the outputs of a run among them."""
     for seed, name in enumerate(names):
         save_image(root / name, seed)
     save_image(root / ".hidden.png"), save_image(root / "runs/old/sheets/1.png/truth.png")
@@ -44,6 +44,11 @@ def layout(request, tmp_path):
     (root / "zz.png").symlink_to(names[0])
     (root / "loop").symlink_to(".")
     return root, {*names}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request, tmp_path):
+    return make_layout(tmp_path / "images", LAYOUTS[request.param])
 
 
 @pytest.fixture
@@ -91,6 +96,70 @@ def test_a_paired_run_uses_the_inputs_of_the_same_paths(layout, run_cli, tmp_pat
     assert run_cli(*words)[0] == 0
     status, printed, _ = run_cli("evaluate", out, "--images", root, "--json", "--device", "cpu")
     assert status == 0 and {*json.loads(printed)["image_metrics"]} == names
+
+
+@pytest.fixture(scope="module")
+def inpainting_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inpainting")
+    for seed in range(2):
+        save_image(folder / f"images/{seed}.png", seed)
+    words = ["train", "inpainting", "--images", folder / "images", "--out", folder / "run", *SMALL[:6], *SMALL[10:]]
+    assert main([*map(str, words)]) == 0
+    return folder / "run"
+
+
+def test_inpaint_fills_each_image_of_a_layout_by_its_own_path(layout, inpainting_run, run_cli, tmp_path):
+    root, names = layout
+    mask = np.zeros((48, 48), np.uint8)
+    mask[8:16, 8:16] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for name in (min(names), max(names)):
+        out = tmp_path / "filled" / f"{name}.png"
+        status, printed, _ = run_cli("inpaint", inpainting_run, root / name, tmp_path / "mask.png", out)
+        assert status == 0 and str(out) in printed
+        before, after = (np.asarray(Image.open(file).convert("RGB")) for file in (root / name, out))
+        assert (before[mask == 0] == after[mask == 0]).all() and (before != after).any()
+    status, _, error = run_cli("inpaint", inpainting_run, root / name, tmp_path / "mask.png", root / name)
+    assert status == 2 and "must" in error
+
+
+def test_calibrate_reads_every_image_of_a_layout_once(layout, run_cli, monkeypatch):
+    root, names = layout
+    read, training_set = [], SuperResolution.training_set
+    monkeypatch.setattr(
+        SuperResolution,
+        "training_set",
+        lambda self, files, **rest: read.extend(files) or training_set(self, files, **rest),
+    )
+    words = ["--images", root, "--crop", 32, "--batches", 1, "--batch", 2, "--scale", 2, "--json", "--device", "cpu"]
+    status, printed, error = run_cli("calibrate", "L1 + 0.1*TV", *words)
+    assert status == 0 and sorted(read) == sorted(root / name for name in names), error
+    left_out = {Path(each["file"]).relative_to(root).as_posix() for each in json.loads(printed)["skipped"]}
+    assert left_out == {"zz.png", "runs/old"}
+
+
+def test_the_first_trial_of_a_study_uses_every_image_of_all_layouts_once(run_cli, tmp_path):
+    root, names = make_layout(tmp_path / "images", sorted({name for names in LAYOUTS.values() for name in names}))
+    for seed, name in enumerate(sorted(names)):
+        save_image(tmp_path / "val" / name, 100 + seed)
+    study = root / "study"
+    words = ["tune", "denoising", "L1 + a*TV", "--range", "a=0.1:1", "--images", root, "--out", study, "--trials", 1]
+    words += ["--objectives", "psnr_y,ssim_y", "--prune-at", 1, "--steps", 1, "--uncalibrated", "--val-count", 99, *TINY]
+    status, _, error = run_cli(*words, "--val", tmp_path / "val")
+    assert (status, error) == (0, "")
+    findings = read_findings(study)
+    assert {*findings.trials[0].image_metrics} == {*findings.baselines["input"]["image_metrics"]} == names
+    (log,) = (study / "logs").glob("*.log")
+    assert f"{len(names)} training images" in log.read_text()
+
+
+def test_a_study_refuses_a_copy_of_a_training_image_as_validation_image(run_cli, tmp_path):
+    for seed in range(2):
+        save_image(tmp_path / f"images/{seed}.png", seed)
+    save_image(tmp_path / "val/other.png", 1)
+    words = ["--images", tmp_path / "images", "--val", tmp_path / "val", "--steps", 1, "--out", tmp_path / "study"]
+    status, _, error = run_cli("tune", "denoising", "L1 + a*TV", "--range", "a=0.1:1", *words, *TINY)
+    assert status == 2 and "other.png' is also a training image" in error
 
 
 @pytest.fixture

@@ -165,6 +165,13 @@ def test_a_network_that_cannot_be_a_super_resolution_stage_raises(network):
         RestorationPipeline(network)
 
 
+def test_a_super_resolution_stage_keeps_nonfinite_values_which_the_command_refuses():
+    network = build_network("edsr", 2, channels=4, blocks=1)
+    torch.nn.init.constant_(network.tail.bias, torch.inf)
+    images = RestorationPipeline(network).upscale(torch.zeros(1, 3, 8, 8), [""], [0], None)
+    assert not images.isfinite().any()
+
+
 def test_training_runs_in_bf16_with_checkpointing_and_accumulation(tmp_path, run_training):
     model = {"name": "denoiser", "channels": [8, 16], "heads": 1, "checkpointing": True}
     weights = run_training(tmp_path / "run", precision="bf16-mixed", accumulate=2, steps=1, model=model)

@@ -23,7 +23,7 @@ def test_a_run_with_a_discriminator_resumes_to_the_bit(run, weights, lines):
     broken = run("broken", **options)
     assert all(torch.equal(value, weights(broken)[name]) for name, value in weights(whole).items())
     states = [torch.load(folder.checkpoint, weights_only=True)["state_dict"] for folder in (whole, broken)]
-    assert states[0]["loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 6}
+    assert states[0]["monitor.loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 6}
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]) if isinstance(value, torch.Tensor) else value == states[1][name]
     assert lines(whole)[-1]["discriminators"].keys() >= {
@@ -38,7 +38,7 @@ def test_a_run_with_a_discriminator_resumes_to_the_bit(run, weights, lines):
 def test_the_discriminator_takes_one_step_per_optimizer_step(accumulate, run):
     folder = run(loss=LOSS, crop=32, steps=3, accumulate=accumulate)
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
-    assert state["loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 3}
+    assert state["monitor.loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 3}
 
 
 LATE = "L1 + OnFrom(4) * 0.1*Adversarial('patch', 'relativistic', width=4{})"
@@ -59,7 +59,7 @@ def passes(monkeypatch):
 def test_a_discriminator_neither_runs_nor_trains_before_its_term_is_active(run, passes, lines):
     folder = run(loss=LATE.format(""), crop=32, steps=6, log_every=1)
     assert len(passes) == 2 * 4  # in two steps: the prediction and the target for the network, and for the critic
-    assert discriminator_state(folder)["loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 2}
+    assert discriminator_state(folder)["monitor.loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 2}
     found = lines(folder)
     assert ["Adversarial" in line["terms"] for line in found] == [False] * 4 + [True] * 2
     assert ["discriminators" in line for line in found] == [False] * 4 + [True] * 2
@@ -68,7 +68,7 @@ def test_a_discriminator_neither_runs_nor_trains_before_its_term_is_active(run, 
 def test_a_discriminator_can_train_before_its_term_is_active(run, passes):
     folder = run(loss=LATE.format(", discriminator_start_step=3"), crop=32, steps=6)
     assert len(passes) == 2 * 2 + 3 * 2
-    assert discriminator_state(folder)["loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 3}
+    assert discriminator_state(folder)["monitor.loss.losses.1.discriminator_trainer._extra_state"] == {"steps": 3}
 
 
 @pytest.mark.slow

@@ -92,6 +92,16 @@ def test_weights_without_a_checkpoint_are_never_overwritten(tmp_path, other):
     assert Settings.read(folder.path / "config.json") == make_settings()
 
 
+def test_a_run_that_was_killed_within_its_first_checkpoint_starts_again(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(make_settings(), "0")
+    folder.append("log.jsonl", {"step": 10})
+    folder.mark_first_checkpoint()
+    folder.model.write_bytes(b"weights")
+    with pytest.warns(UserWarning, match="starts again from step 0"):
+        assert folder.claim(make_settings(), "0") is False
+
+
 @pytest.mark.parametrize("log", ["log.jsonl", "validation.jsonl"])
 def test_logged_steps_without_a_checkpoint_are_discarded_only_by_the_same_settings(tmp_path, log):
     folder = RunFolder(tmp_path / "run")

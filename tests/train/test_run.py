@@ -134,8 +134,15 @@ def test_fine_tuning_starts_from_a_file_and_resumes_without_the_file(run, tmp_pa
     assert lines(run("second", steps=2, lr=1e-12, ema=0.0, model={"name": str(file)}))[-1]["step"] == 2
 
 
+def test_a_run_that_diverges_before_its_first_checkpoint_says_so(run, tmp_path):
+    with pytest.raises(NonFiniteError, match=r"lower the learning rate .* No checkpoint was saved before\."):
+        run(loss="L2", lr=1e30, schedule="constant", steps=50, checkpoint_every=50, log_every=50, clip=0.0)
+    assert not RunFolder(tmp_path / "run").checkpoint.is_file()
+
+
 def test_a_nonfinite_term_is_named_and_does_not_overwrite_the_checkpoint(run, tmp_path):
-    with pytest.raises(NonFiniteError, match=r"The term 'L2' was not finite for any image in 3 consecutive steps"):
+    message = r"The term 'L2' was not finite for any image in 3 consecutive steps.* The last checkpoint is of step 1\."
+    with pytest.raises(NonFiniteError, match=message):
         run(loss="0*TV + L2", lr=1e30, schedule="constant", steps=50, checkpoint_every=1, log_every=50, clip=0.0)
     state = torch.load(RunFolder(tmp_path / "run").checkpoint, weights_only=True)
     assert state["global_step"] == 1  # the last step with finite terms

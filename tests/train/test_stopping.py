@@ -100,7 +100,7 @@ def test_two_devices_train_as_one(run, photos, tmp_path, lines, weights):
         assert together["terms"] == pytest.approx(alone["terms"], rel=1e-5)
     states = [torch.load(folder.checkpoint, weights_only=True)["state_dict"] for folder in (one, two)]
     for name in ("exp_avg", "exp_avg_sq"):  # the discriminator's Adam, from which its weights follow
-        apart, joint = (state[f"loss.losses.1.discriminator_trainer.{name}"] for state in states)
+        apart, joint = (state[f"monitor.loss.losses.1.discriminator_trainer.{name}"] for state in states)
         torch.testing.assert_close(apart, joint, rtol=1e-3, atol=1e-6)
 
 

@@ -85,7 +85,7 @@ def test_a_training_image_among_the_validation_images_is_rejected(
 def test_invalid_options_are_rejected_in_one_line(run_command, capsys, monkeypatch, options, message):
     missing = {"lpips_alex": "No weights."}  # although another test of this process may have loaded the weights
     monkeypatch.setattr(
-        "lossmith.tune.study.find_missing_metrics", lambda names: {n: missing[n] for n in names if n in missing}
+        "lossmith.tune.study.find_missing_metrics", lambda names, **_: {n: missing[n] for n in names if n in missing}
     )
     assert run_command(*options) == 2
     error = capsys.readouterr().err

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from lossmith._checks import check_choice
@@ -58,8 +59,10 @@ class LibraryLoss(Distance, ABC):
 
     def measure(self, pred: Tensor, target: Tensor) -> Tensor:
         """Compute the library's value of each image, (N,)."""
+        is_nan = pred.isnan().flatten(1).any(dim=1) | target.isnan().flatten(1).any(dim=1)  # which the libraries refuse
+        pred, target = (_clamp(image.where(~is_nan.view(-1, 1, 1, 1), 0)) for image in (pred, target))
         try:
-            return self.external.measure(_clamp(pred), _clamp(target))
+            return self.external.measure(pred, target).where(~is_nan, torch.nan)
         except (AssertionError, RuntimeError, IndexError) as error:
             raise ValueError(
                 f"{self!r} failed on {tuple(pred.shape)}: {(str(error).splitlines() or [''])[0]}"

@@ -49,7 +49,7 @@ class Piq(LibraryLoss):
         )
     )
     is_batched = True
-    example_formula = 'Piq("GMSDLoss")'
+    example_formula = 'Piq("VIFLoss")'
 
     def build(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Return piq's module, without a reduction over the batch."""

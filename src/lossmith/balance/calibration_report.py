@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from lossmith._format import format_percent
+from lossmith._format import format_percent, print_table, print_text
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import GradientShare, Weight, shares_to_weights
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.table import Table
 
 __all__ = ["CalibrationReport", "TermCalibration"]
 
@@ -143,27 +143,25 @@ class CalibrationReport:
             "notes": self.notes,
         }
 
-    def to_table(self) -> "RenderableType":
-        """Return rich tables: one row per term, and the cosines."""
-        from rich.console import Group
-        from rich.markup import escape
+    def to_tables(self) -> "list[Table]":
+        """Return tables: one row per term, and the cosines; print them by :func:`lossmith._format.print_table`."""
         from rich.table import Table
 
         title = f"{self.source}: {self.num_images} images" if self.source else f"{self.num_images} images"
-        table = Table(title=escape(title), title_justify="left")
+        table = Table(title=title, title_justify="left")
         for head in ("term", "weight"):
-            table.add_column(head, overflow="fold")
+            table.add_column(head)
         for head in ("value", "norm", "±", "share", "equal weight"):
             table.add_column(head, justify="right", no_wrap=True)
         cosines = Table("cosine")
         for term in self.terms:
-            cosines.add_column(escape(term.name), justify="right", overflow="fold")
+            cosines.add_column(term.name, justify="right")
         for term, row in zip(self.terms, self.cosines, strict=True):
             numbers = [f"{term.value:.4g}", _format_number(term.norm), f"{100 * term.relative_std:.0f}%"]
             numbers += ["-" if term.share is None else f"{format_percent(term.share)}%"]
-            table.add_row(escape(term.name), escape(term.weight), *numbers, _format_number(term.equal_weight))
-            cosines.add_row(escape(term.name), *("-" if cosine is None else f"{cosine:+.2f}" for cosine in row))
-        return Group(table, cosines) if len(self.terms) > 1 else table
+            table.add_row(term.name, term.weight, *numbers, _format_number(term.equal_weight))
+            cosines.add_row(term.name, *("-" if cosine is None else f"{cosine:+.2f}" for cosine in row))
+        return [table, cosines] if len(self.terms) > 1 else [table]
 
     def __str__(self) -> str:
         from io import StringIO
@@ -171,7 +169,11 @@ class CalibrationReport:
         from rich.console import Console
 
         out = StringIO()
-        Console(file=out, width=120).print(self.to_table(), *self.notes, sep="\n")
+        console = Console(file=out)
+        for table in self.to_tables():
+            print_table(console, table)
+        for note in self.notes:
+            print_text(console, note)
         return out.getvalue().rstrip()
 
 

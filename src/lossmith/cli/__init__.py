@@ -13,6 +13,8 @@ from lossmith.cli import (
     doctor,
     evaluate,
     explain,
+    export,
+    import_recipe,
     inpaint,
     knob,
     models,
@@ -24,20 +26,18 @@ from lossmith.cli import (
     train,
     tune,
 )
-from lossmith.cli.options_command import join_help_lines
+from lossmith.cli.help_format import CommandApp
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130  # typer's exit status after Ctrl-C
 
-app = typer.Typer(
+app = CommandApp(
     name="lossmith",
     help="Write the loss of an image network as one formula, train with it, and measure its effect.",
     epilog='Start with: lossmith explain "L1 + 0.002*perceptual"  and  lossmith train super-resolution --help',
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for command in (
     demo,
@@ -48,16 +48,17 @@ for command in (
     style,
     sample,
     models,
+    export,
     knob,
     tune,
     report,
     explain,
     calibrate,
     doctor,
+    import_recipe,
     plugins,
 ):
     command.register(app)
-join_help_lines(app)
 
 
 def print_version(asked: bool) -> None:

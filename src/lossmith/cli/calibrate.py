@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossmith._format import print_text
+from lossmith._checks import MAX_SEED
+from lossmith._format import print_table, print_text
 from lossmith.cli.common_options import AsJson, Device, Scale
+from lossmith.cli.pixel_options import NoData, Range, Transfer, task_for_images
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lossmith.tasks import SuperResolution, TrainingSet
+    from lossmith.tasks import Task, TrainingSet
 
 __all__ = ["register"]
 
@@ -45,7 +47,10 @@ def calibrate_formula(
     batches: Annotated[int, typer.Option(min=1, help="Number of batches.")] = 8,
     batch: Annotated[int, typer.Option(min=1, help="Crops in a batch.")] = 8,
     crop: Annotated[int, typer.Option(min=1, help="Side of the crops in pixels of the target.")] = 96,
-    seed: Annotated[int, typer.Option(help="Random seed for the crops.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Random seed for the crops.")] = 0,
+    value_range: Range = None,
+    transfer: Transfer = None,
+    no_data: NoData = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -67,13 +72,15 @@ def calibrate_formula(
         raise ValueError("calibrate needs --images FOLDER, or --captions for a text-to-image network.")
     from lossmith import parse
     from lossmith.balance import calibrate
+    from lossmith.cli.networks import find_weights_file
     from lossmith.data import list_images
     from lossmith.device import resolve_device
     from lossmith.tasks import SuperResolution
 
     loss, place = parse(formula), resolve_device(device)
     upscale, factor = load_upscaling(model, scale, place)
-    task = SuperResolution(factor)
+    weights = None if model == "bicubic" else find_weights_file(model)
+    task = task_for_images(SuperResolution(factor), images, weights, value_range, transfer, no_data)
     files = list_images(images).distinct()
     items = task.training_set(files, crop=crop, seed=seed)
     source = f"x{factor} by {model}, crops of {crop} px of {images}"
@@ -93,7 +100,8 @@ def print_calibration(formula: str, report: Any, skipped: list[dict[str, str]]) 
     from lossmith.cli.tables import print_omissions
 
     console = Console(soft_wrap=True, highlight=False)
-    console.print(report.to_table())
+    for table in report.to_tables():
+        print_table(console, table)
     print_text(console, f"The weights of {formula} are {report.proportion} on these images.")
     for note in report.notes:
         print_text(console, note)
@@ -120,7 +128,7 @@ def load_upscaling(model: str, scale: int | None, device: "torch.device") -> tup
 
 
 def calibration_inputs(
-    task: "SuperResolution", items: "TrainingSet", upscale: Any, batches: int, batch: int, device: "torch.device"
+    task: "Task", items: "TrainingSet", upscale: Any, batches: int, batch: int, device: "torch.device"
 ) -> "Iterator[dict[str, Tensor]]":
     """Yield the loss inputs of some batches, with predictions that require gradients."""
     import torch

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from lossmith._format import print_table
+
 __all__ = ["calibrate_on_captions"]
 
 
@@ -15,7 +17,6 @@ def calibrate_on_captions(
 
     from lossmith import parse
     from lossmith.cli.sample import load_pipeline
-    from lossmith.cli.tables import print_full_width
     from lossmith.device import resolve_device
     from lossmith.text_to_image.gradients_by_noise_level import (
         format_gradient_rows,
@@ -37,4 +38,4 @@ def calibrate_on_captions(
         table = Table("log-SNR", *(f"{low:g}..{high:g}" for low, high in found["logsnr"]), title=title)
         for row in format_gradient_rows(found, kind):
             table.add_row(*row)
-        print_full_width(console, table)
+        print_table(console, table)

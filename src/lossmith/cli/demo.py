@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossmith._format import print_text
+from lossmith._checks import MAX_SEED
+from lossmith._format import print_table, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ def run_demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs, the comparison and the report.")] = Path(
         "lossmith-demo"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for weights, crops and their order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Random seed for weights, crops and their order.")] = 0,
 ) -> None:
     """Train a network with L1 and with a formula, and compare the results.
 
@@ -121,7 +122,9 @@ def compare_runs(console: "Console", runs: dict[str, Path], images: list[Path], 
     which = [metric for metric in DEFAULT_METRICS if metric not in missing]
     panels = {}
     for name, restore in methods.items():
-        rows = list(evaluate_images(task.evaluation_set(images), restore, border=task.border, which=which))
+        rows = list(
+            evaluate_images(task.evaluation_set(images), restore, border=task.border, which=which, pixels=task.pixels)
+        )
         means = mean_metrics([row.metrics for row in rows])
         with torch.no_grad():
             distances = [float(own_distance(row.pred.clamp(0, 1), row.batch["target"])) for row in rows]
@@ -129,5 +132,5 @@ def compare_runs(console: "Console", runs: dict[str, Path], images: list[Path], 
         values = [means["psnr_y"], means["ssim_y"], realism_value, means["texture"]]
         table.add_row(name, *(f"{value:.{digits}f}" for value, digits in zip(values, (2, 3, 3, 2), strict=True)))
         panels[f"{name}\nPSNR-Y {rows[0].metrics['psnr_y']:.2f} dB"] = rows[0].pred[0]
-    console.print(table)
+    print_table(console, table)
     save_image_sheet(panels | {"truth": rows[0].batch["target"][0]}, file, crop=DETAIL)

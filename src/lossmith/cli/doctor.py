@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossmith._format import print_text
+from lossmith._format import print_table, print_text
 from lossmith.cli.common_options import AsJson
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ def check_formula(
     formula: Annotated[str | None, typer.Argument(help='Loss formula, such as "L1 + 0.002*perceptual".')] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Side of the test images in pixels \\[one that fits the loss].")
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, help="Number of bands of the test images \\[3, or as many as a lens needs].")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Run every built-in loss on every edge case.")] = False,
     pretrained: Annotated[
@@ -64,7 +67,9 @@ def check_formula(
     from lossmith import parse
     from lossmith.doctor import check
 
-    report = check(parse(formula or ""), shape=None if size is None else (2, 3, size, size))
+    loss = parse(formula or "")
+    bands = channels or max(3, loss.min_channels)
+    report = check(loss, shape=None if size is None else (2, bands, size, size), channels=bands)
     if as_json:
         print(json.dumps(report.as_dict()))
     else:
@@ -74,18 +79,20 @@ def check_formula(
 
 def print_findings(console: "Console", report: "DoctorReport") -> None:
     """Print one row per finding, errors first."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     print_text(console, report.loss)
     if not report.findings:
         console.print("No problems found.")
         return
-    table = Table("", "term", "finding", "remedy", show_lines=True)
+    table = Table("", "term", show_lines=True)
+    for head in ("finding", "remedy"):
+        table.add_column(head, max_width=60)
     for each in report.findings:
-        severity = f"[{COLOURS[each.severity]}]{each.severity}[/]"
-        table.add_row(severity, *(escape(text) for text in (each.term or "all", each.message, each.suggestion)))
-    console.print(table)
+        severity = Text(each.severity, style=COLOURS[each.severity])
+        table.add_row(severity, each.term or "all", each.message, each.suggestion)
+    print_table(console, table)
 
 
 def print_edge_cases(console: "Console", table: "EdgeCaseTable", networks: str) -> None:

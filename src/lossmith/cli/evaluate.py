@@ -7,8 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from lossmith._checks import MAX_SEED
+from lossmith._format import print_table
 from lossmith.cli.common_options import At, Device, Inputs, InterpolateOutputs, Metrics, Scale
 from lossmith.cli.options_command import OptionsCommand
+from lossmith.cli.pixel_options import NoData, Range, Transfer
 
 __all__ = ["register"]
 
@@ -50,6 +53,9 @@ class EvaluateOptions:
     scale: Scale = None
     at: At = None
     interpolate_outputs: InterpolateOutputs = False
+    value_range: Range = None
+    transfer: Transfer = None
+    no_data: NoData = None
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: mean, each image, protocol, skipped files.")] = (
         False
     )
@@ -75,7 +81,10 @@ class EvaluateOptions:
             help="File of a CaptionJudge, which ranks 100 captions for each sample.", rich_help_panel=CAPTIONS
         ),
     ] = None
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for captions and noise.", rich_help_panel=CAPTIONS)] = 0
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=MAX_SEED, help="Random seed for captions and noise.", rich_help_panel=CAPTIONS),
+    ] = 0
 
     def execute(self) -> None:
         """Evaluate the network on images or on captions, and print the metrics."""
@@ -93,6 +102,7 @@ class EvaluateOptions:
             self.device,
             inputs=self.inputs,
             metrics=self.metric,
+            samples=(self.value_range, self.transfer, self.no_data),
         )
         if self.as_json:
             print(json.dumps(nonfinite_to_null(record), indent=2, allow_nan=False))
@@ -131,14 +141,28 @@ def evaluate_on_images(
     *,
     inputs: str | None = None,
     metrics: list[str] | None = None,
+    samples: tuple[str | None, str | None, str | None] = (None, None, None),
 ) -> dict[str, Any]:
-    """Return the metrics of a network on a folder of images."""
+    """Return the metrics of a network on a folder of images.
+
+    Args:
+        network: The run, the file of weights, or "bicubic".
+        images: The folder of target images.
+        scale: Upscaling factor; None for the network's.
+        at: The values of ``--at``.
+        interpolate_outputs: Whether the outputs at both ends of the knob are interpolated.
+        device: The device.
+        inputs: The folder of the inputs, if they are files.
+        metrics: The values of ``--metric``.
+        samples: The values of ``--range``, ``--transfer`` and ``--no-data``.
+    """
     import sys
     from contextlib import redirect_stdout
     from functools import partial
 
     from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import load_evaluation_task, load_trained_network
+    from lossmith.cli.networks import find_weights_file, load_evaluation_task, load_trained_network
+    from lossmith.cli.pixel_options import task_for_images
     from lossmith.device import resolve_device
     from lossmith.metrics import DEFAULT_METRICS, describe_protocol, find_missing_metrics, parse_metrics
     from lossmith.tasks import Batch
@@ -147,7 +171,9 @@ def evaluate_on_images(
     requested = parse_metrics(metrics) if metrics else DEFAULT_METRICS
     model = None if network == "bicubic" else load_trained_network(network, scale)
     task = load_evaluation_task(network, model.scale if model else scale or 4, images, inputs)
-    examples, place, missing = task.evaluation_set(images), resolve_device(device), find_missing_metrics(requested)
+    task = task_for_images(task, images, find_weights_file(network) if model else None, *samples)
+    examples, place = task.evaluation_set(images), resolve_device(device)
+    missing = find_missing_metrics(requested, channels=task.pixels.channels)
     which = [metric for metric in requested if metric not in missing]
     if model:
         model.to(place)
@@ -162,7 +188,9 @@ def evaluate_on_images(
             return task.baseline_output(batch)
         return task.predict(partial(model, **knobs(batch["input"])), batch)
 
-    rows = metrics_by_image(evaluate_images(examples, restore, border=task.border, which=which, device=place))
+    rows = metrics_by_image(
+        evaluate_images(examples, restore, border=task.border, which=which, device=place, pixels=task.pixels)
+    )
     return {
         "network": network,
         "images": str(images),
@@ -173,7 +201,7 @@ def evaluate_on_images(
         "n": len(rows),
         "mean": mean_metrics(list(rows.values())),
         "image_metrics": rows,
-        "protocol": describe_protocol(task.border, which),
+        "protocol": describe_protocol(task.border, which, task.pixels),
         "missing": missing,
         "skipped": [file._asdict() for file in examples.skipped],
     }
@@ -191,7 +219,7 @@ def print_metrics(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lossmith.cli.tables import print_full_width, print_omissions
+    from lossmith.cli.tables import print_omissions
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(record["mean"])
@@ -203,7 +231,7 @@ def print_metrics(record: dict[str, Any]) -> None:
     table.add_section()
     means = (format_metric(name, record["mean"][name]) for name in names)
     table.add_row(f"mean of {record['n']}", *means, style="bold")
-    print_full_width(console, table)
+    print_table(console, table)
     print_omissions(console, record["missing"], record["skipped"])
 
 

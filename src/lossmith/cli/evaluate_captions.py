@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lossmith._format import print_text
+from lossmith._format import print_table, print_text
 
 __all__ = ["evaluate_on_captions", "print_caption_metrics"]
 
@@ -58,7 +58,6 @@ def print_caption_metrics(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lossmith.cli.tables import print_full_width
 
     console = Console(highlight=False, soft_wrap=True)
     names = list(record.get("chance", {}))
@@ -76,7 +75,7 @@ def print_caption_metrics(record: dict[str, Any]) -> None:
         if line in record:
             table.add_row(line, *(f"{record[line].get(name, float('nan')):.3f}" for name in names), "", "", "", "")
     table.add_row("real", *("" for _ in names), f"{record['floor']['value']:.4f}", "", "", "")
-    print_full_width(console, table)
+    print_table(console, table)
     console.print(
         "train/held: distance to the nearest training image over the distance to the nearest held-out image; copies: "
         "fraction of samples as near to a training image as the nearest 1 % of training images are to each other."

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossmith._format import print_table
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -44,7 +46,7 @@ def explain_formula(
     print_terms(console, loss, size)
     print_gradient_shares(console, loss)
     print_network_weights(console, loss)
-    print_cost(console, loss, (batch, 3, size, size))
+    print_cost(console, loss, (batch, max(3, loss.min_channels), size, size))
     console.print(f"\n{loss.citation()}" if loss.citation() else "", markup=False, highlight=False)
 
 
@@ -60,7 +62,7 @@ def print_terms(console: "Console", loss: "Loss", size: int) -> None:
         console.print(f"{name}: {text}", markup=False, highlight=False)
         cells = (each[name] for each in values)
         table.add_row(name, repr(term.weight), ", ".join(term.inputs.values()), format_range(term), *cells)
-    console.print(table)
+    print_table(console, table)
     if others := [name for name, term in named if not term.reads_only_images]:
         console.print(f"No values for {', '.join(others)}: the inputs are not images.", highlight=False)
 
@@ -78,7 +80,7 @@ def measure_terms(loss: "Loss", size: int, kind: str) -> dict[str, str]:
     from lossmith import Hybrid, MissingWeightsError, Weight
 
     generator = torch.Generator().manual_seed(0)
-    shape = (1, 3, max(size, 32), max(size, 32))
+    shape = (1, max(3, loss.min_channels), max(size, 32), max(size, 32))
     image, other = (torch.rand(shape, generator=generator) for _ in range(2))
     noisy = (image + 0.05 * torch.randn(shape, generator=generator)).clamp(0, 1)
     inputs = dict.fromkeys(loss.input_names, image)
@@ -145,7 +147,7 @@ def print_cost(console: "Console", loss: "Loss", shape: tuple[int, int, int, int
             network = f"{row.network} @ {row.preceding_lenses}" if row.preceding_lenses else row.network
             flops = (f"{each / 1e9:.1f}" for each in (row.forward_flops, row.backward_flops))
             table.add_row(network, row.input_name, ", ".join(row.layers), ", ".join(row.terms), *flops)
-        console.print(table)
+        print_table(console, table)
     elif not any(term.reads_only_images for term in loss.terms):
         console.print("The loss reads no images, so its cost does not depend on an image size.")
         return

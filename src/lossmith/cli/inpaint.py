@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lossmith.cli.common_options import Device
+from lossmith.cli.pixel_options import NoData, Page, Range, Transfer
 
 __all__ = ["register"]
 
@@ -13,7 +14,7 @@ EPILOG = """Example:
 
   lossmith inpaint runs/fill image.png mask.png filled.png"""
 
-LOSSLESS_FORMATS = (".png", ".tif", ".tiff", ".bmp")
+LOSSLESS_FORMATS = (".png", ".tif", ".tiff", ".bmp", ".npy", ".exr", ".dcm")
 
 
 def register(app: typer.Typer) -> None:
@@ -26,23 +27,36 @@ def inpaint_image(
     image: Annotated[Path, typer.Argument(help="Image.")],
     mask: Annotated[Path, typer.Argument(help="Mask of the image's size, white where the network fills.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Image to write.")],
+    value_range: Range = None,
+    transfer: Transfer = None,
+    no_data: NoData = None,
+    page: Page = None,
     device: Device = "auto",
 ) -> None:
-    """Fill a hole in an image; the pixels outside of the mask and the alpha channel stay identical in 8 bits."""
+    """Fill a hole in an image; the pixels outside of the mask, the alpha channel and the depth stay as they are."""
     import torch
 
-    from lossmith.cli.networks import load_trained_network
-    from lossmith.cli.output_images import attach_alpha, check_finite_output, load_image_with_alpha, select_alpha
-    from lossmith.cli.restore import check_output_file, write_image
+    from lossmith.cli.networks import find_weights_file, load_trained_network
+    from lossmith.cli.output_images import (
+        NonFiniteOutputError,
+        check_finite_output,
+        check_output_file,
+        write_stored_atomically,
+    )
+    from lossmith.cli.pixel_options import image_pixels, network_pixels
     from lossmith.data import read_image
+    from lossmith.data.formats.files import read_stored
+    from lossmith.data.restored_image import describe_counts, restore_samples
     from lossmith.device import resolve_device
-    from lossmith.image import to_pil
 
     check_output_file(target, (image, mask), LOSSLESS_FORMATS)
-    (pixels, alpha), hole = load_image_with_alpha(image), read_image(mask).mean(dim=0, keepdim=True) > 0.5
-    alpha = select_alpha(alpha, target)
-    if pixels.shape[-2:] != hole.shape[-2:]:
-        (height, width), (mask_height, mask_width) = pixels.shape[-2:], hole.shape[-2:]
+    try:
+        stored = read_stored(image, page)
+    except ValueError as error:
+        raise ValueError(f"{str(image)!r} cannot be read as an image: {error}.") from error
+    hole = read_image(mask).mean(dim=0, keepdim=True) > 0.5
+    if stored.samples.shape[-2:] != hole.shape[-2:]:
+        (height, width), (mask_height, mask_width) = stored.samples.shape[-2:], hole.shape[-2:]
         raise ValueError(
             f"The mask must have the image's size, {width}x{height} px; {str(mask)!r} has "
             f"{mask_width}x{mask_height} px."
@@ -50,12 +64,28 @@ def inpaint_image(
     if not bool(hole.any()):
         raise ValueError(f"The mask {str(mask)!r} is empty; paint the pixels to fill in white.")
     model, place = load_trained_network(network), resolve_device(device)
-    if model.in_channels != 4:
+    if model.in_channels != model.image_channels + 1:
         raise ValueError(f"{network!r} is not an inpainting network; give a run of lossmith train inpainting.")
-    batch = torch.cat([pixels * ~hole, hole.float()])[None].to(place)
-    with torch.no_grad():
-        filled = model.to(place)(batch)[0].cpu()
-    check_finite_output(filled, str(image))
-    result = attach_alpha(to_pil(torch.where(hole, filled, pixels)), alpha)
-    write_image(result, target)
-    print(f"{target}: {result.width}x{result.height} px, {100 * hole.float().mean():.1f} % filled")
+    pixels = network_pixels(find_weights_file(network), model, value_range, transfer, no_data)
+    pixels = image_pixels(pixels, stored, value_range, transfer)
+
+    def fill(values: "torch.Tensor") -> "torch.Tensor":
+        batch = torch.cat([values * ~hole, hole.float()[None]], dim=1).to(place)
+        with torch.no_grad():
+            filled = model.to(place)(batch).cpu()
+        check_finite_output(filled, str(image))
+        return torch.where(hole, filled, values)
+
+    try:
+        restored, counts = restore_samples(stored, fill, pixels)
+    except NonFiniteOutputError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{str(image)!r} cannot be filled: {str(error).removesuffix('.')}.") from error
+    write_stored_atomically(target, restored)
+    height, width = restored.samples.shape[-2:]
+    print(
+        "; ".join(
+            [f"{target}: {width}x{height} px, {100 * hole.float().mean():.1f} % filled", *describe_counts(counts)]
+        )
+    )

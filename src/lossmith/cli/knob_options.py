@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from lossmith.models import Restorer
     from lossmith.models.conditioned import ConditionedNetwork
     from lossmith.models.output_interpolation import OutputInterpolation
+    from lossmith.models.textured_edsr import TexturedEDSR
 
-    KnobNetwork = ConditionedNetwork | OutputInterpolation
+    KnobNetwork = ConditionedNetwork | OutputInterpolation | TexturedEDSR
     KnobValues = Callable[[Tensor], dict[str, WeightValue]]
 
 __all__ = ["interpolate_ends", "load_conditioned_network", "parse_knob_settings"]
@@ -51,8 +52,11 @@ def interpolate_ends(model: "Restorer", source: str) -> "OutputInterpolation":
     from lossmith.models.conditioned import ConditionedNetwork
     from lossmith.models.files import read_header
     from lossmith.models.output_interpolation import OutputInterpolation
+    from lossmith.models.textured_edsr import TexturedEDSR
     from lossmith.parser import parse
 
+    if isinstance(model, TexturedEDSR):
+        raise ValueError(f"{source!r} always interpolates its outputs; omit --interpolate-outputs.")
     if not isinstance(model, ConditionedNetwork):
         raise ValueError(f"{source!r} has no knob; omit --interpolate-outputs.")
     loss = read_header(find_weights_file(source)).get("loss")
@@ -64,15 +68,17 @@ def interpolate_ends(model: "Restorer", source: str) -> "OutputInterpolation":
 def parse_knob_settings(model: "Restorer", at: "Sequence[str]", source: str) -> "KnobValues":
     """Return a function from an image (1, 3, H, W) to the knob values of all --at options.
 
-    A slider position is printed with the metrics that were measured there.
+    A slider position is printed with the metrics that were measured there. A network with a texture branch has a
+    default position.
 
     Raises:
         ValueError: The network has no knob, a knob has no value, or an option cannot be parsed or satisfied.
     """
     from lossmith.models.conditioned import ConditionedNetwork
     from lossmith.models.output_interpolation import OutputInterpolation
+    from lossmith.models.textured_edsr import DEFAULT_REALISM, TexturedEDSR
 
-    if not isinstance(model, ConditionedNetwork | OutputInterpolation):
+    if not isinstance(model, ConditionedNetwork | OutputInterpolation | TexturedEDSR):
         if at:
             raise ValueError(f"{source!r} has no knob; omit --at.")
         return lambda image: {}
@@ -91,6 +97,9 @@ def parse_knob_settings(model: "Restorer", at: "Sequence[str]", source: str) -> 
             if name not in model.knobs:
                 raise ValueError(f"{source!r} has no knob {name!r}; its knobs are {', '.join(model.knobs)}.")
             values[name] = parse_value(text, number)
+    if not at and isinstance(model, TexturedEDSR):
+        values = model.knobs_at(DEFAULT_REALISM)
+        print_position(model, DEFAULT_REALISM, values)
     if unset := [name for name in model.knobs if name not in values]:
         low, high = model.knobs[unset[0]]
         raise ValueError(f"{source!r} has the knob {unset[0]!r}, {low:g} to {high:g}; set it with {FORMS}.")

@@ -92,7 +92,7 @@ class VerifyOptions:
             console=console,
         )
         text, line = format_certificate(record), json.dumps(record, allow_nan=False)
-        figure = self.run / "verify" / f"certificate_{self.images.resolve().name}.png"
+        figure = choose_figure(self.run / "verify", self.images)
         if record["certified"] is not None:
             write_certificate(figure, record, series, text, line)
         if self.as_json:
@@ -102,6 +102,24 @@ class VerifyOptions:
         print_omissions(console, record["missing"], record["skipped"])
         if record["certified"] is not None:
             print_text(console, str(figure))
+
+
+def choose_figure(folder: Path, images: Path) -> Path:
+    """Return the file of the certificate on a folder of images, which replaces no certificate on other images.
+
+    The file is named by the images' folder. If the certificate of this name is on other images, the name of the parent
+    folder precedes, and so on.
+    """
+    parts = [part for part in images.resolve().parts if part.strip("/\\")]
+    for count in range(1, len(parts) + 1):
+        figure = folder / f"certificate_{'_'.join(parts[-count:])}.png".replace(":", "")
+        try:
+            record = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return figure
+        if Path(record.get("images", "")).resolve() == images.resolve():
+            return figure
+    return figure
 
 
 def write_certificate(figure: Path, record: dict[str, Any], series: Any, text: str, line: str) -> None:

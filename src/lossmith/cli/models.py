@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from lossmith._format import print_table
 from lossmith.cli.common_options import AsJson
 
 __all__ = ["register"]
@@ -36,11 +37,12 @@ def print_networks(as_json: AsJson = False) -> None:
         print(json.dumps(rows, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("--model", "description", "--model-option", title_justify="left")
+    table = Table("--model", "description")
+    table.add_column("--model-option", max_width=60)
     last = [row["name"] for row in rows if ":" not in row["name"]][-1]
     for row in rows:
         table.add_row(row["name"], row["description"], ", ".join(row["options"]), end_section=row["name"] == last)
-    console.print(table)
+    print_table(console, table)
 
 
 def list_networks() -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def load_task(source: str | Path, scale: int) -> "Task":
     name = facts.get("task", SuperResolution.name)
     if name not in TASKS:
         raise ValueError(f"{str(source)!r} was trained for the task {name!r}; the tasks are {', '.join(TASKS)}.")
-    task = TASKS[name](scale, **TASKS[name].current_options(facts.get("options", {})))
+    task: Task = TASKS[name](scale, **TASKS[name].current_options(facts.get("options", {})))
     return task.with_pixels_of(path / "model.safetensors" if path.is_dir() else path)
 
 

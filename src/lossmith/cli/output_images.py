@@ -1,5 +1,7 @@
-"""Images that commands write: finite values only, and the alpha channel of the input."""
+"""Images that commands write: file names, finite values only, and the alpha channel of the input."""
 
+import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,15 +9,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from lossmith.data.formats.stored import StoredImage
+
 __all__ = [
     "OPAQUE_FORMATS",
     "NonFiniteOutputError",
     "attach_alpha",
     "check_finite_output",
+    "check_output_file",
     "load_image_with_alpha",
     "select_alpha",
+    "write_image",
+    "write_stored_atomically",
 ]
 
+OUTPUT_FORMATS = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".npy", ".exr", ".dcm")
+PILLOW_FORMATS = OUTPUT_FORMATS[:7]
 OPAQUE_FORMATS = (".jpg", ".jpeg", ".bmp")
 
 
@@ -71,3 +80,48 @@ def attach_alpha(image: "Image", alpha: "Tensor | None") -> "Image":
     image = image.copy()
     image.putalpha(channel if channel.size == image.size else channel.resize(image.size, Resampling.BICUBIC))
     return image
+
+
+def check_output_file(out: Path, inputs: Iterable[Path], formats: Sequence[str] = OUTPUT_FORMATS) -> None:
+    """Raise ValueError if an output file has none of the formats, or is an input."""
+    if out.suffix.lower() not in formats:
+        raise ValueError(f"The output must end in one of {', '.join(formats)}; got {str(out)!r}.")
+    if out.resolve() in {file.resolve() for file in inputs}:
+        raise ValueError(f"The output must differ from the inputs; got {str(out)!r}.")
+
+
+def write_stored_atomically(out: Path, image: "StoredImage") -> None:
+    """Write an image at its own depth in the format of the file name.
+
+    Raises:
+        ValueError: The format cannot hold the image; the message names those that can.
+    """
+    from lossmith._files import write_atomically
+    from lossmith.data.formats.files import check_suffix, write_stored
+    from lossmith.data.formats.stored import type_range
+
+    if image.alpha is not None and out.suffix.lower() in OPAQUE_FORMATS:
+        top = (type_range(image.alpha.dtype) or (0, 1))[1]
+        image = dataclasses.replace(image, alpha=None) if bool((image.alpha >= top).all()) else image
+    check_suffix(out.suffix, image)
+    write_atomically(out, lambda partial: write_stored(partial, image, out.suffix))
+
+
+def write_image(image: "Image", out: Path) -> None:
+    """Write an image of 8 bits in the format of the file name.
+
+    Raises:
+        ValueError: The image has transparent pixels and the format has no alpha channel, or the format is not one of
+            Pillow's.
+    """
+    from PIL import Image
+
+    from lossmith._files import write_atomically
+
+    if image.mode == "RGBA" and out.suffix.lower() in OPAQUE_FORMATS:
+        raise ValueError(f"The image has an alpha channel, which {out.suffix} does not support; use an output in .png.")
+    form = Image.registered_extensions().get(out.suffix.lower())
+    if form is None or out.suffix.lower() not in PILLOW_FORMATS:
+        raise ValueError(f"An image of 8 bits is written as {', '.join(PILLOW_FORMATS)}; got {str(out)!r}.")
+    options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
+    write_atomically(out, lambda partial: image.save(partial, format=form, **options))

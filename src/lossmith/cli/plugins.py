@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lossmith._format import print_text
+from lossmith._format import print_table, print_text
 from lossmith.cli.common_options import AsJson
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ KINDS = {
     "lossmith.lenses": "lens",
     "lossmith.models": "network",
     "lossmith.tasks": "task",
+    "lossmith.optimizers": "optimizer",
 }
 """The kind of the objects of each entry-point group."""
 
@@ -41,8 +42,6 @@ def print_plugins(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lossmith.cli.tables import print_full_width
-
     rows = list_plugins()
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -54,7 +53,7 @@ def print_plugins(as_json: AsJson = False) -> None:
     table = Table("kind", "name", "package", "version", "object", title_justify="left")
     for row in rows:
         table.add_row(row["kind"], row["name"], row["package"], row["version"], row["object"])
-    print_full_width(console, table)
+    print_table(console, table)
     for row in rows:
         if row["error"]:
             print_text(console, f"Cannot be used: {row['error']}")
@@ -68,12 +67,14 @@ def list_plugins() -> list[dict[str, str]]:
     from lossmith.models.files import NETWORKS
     from lossmith.parser.vocabulary import FORMULA_PLUGINS
     from lossmith.tasks import TASKS
+    from lossmith.train.settings import OPTIMIZERS
 
-    return [row for plugins in (FORMULA_PLUGINS, NETWORKS, TASKS) for row in describe_plugins(plugins)]
+    rows = [row for plugins in (FORMULA_PLUGINS, NETWORKS, TASKS, OPTIMIZERS) for row in describe_plugins(plugins)]
+    return sorted(rows, key=lambda row: (row["package"] == "registered", row["package"], row["name"]))
 
 
 def describe_plugins(plugins: "Plugins") -> list[dict[str, str]]:
-    """Return the rows of some groups: entry points in the order of packages and names, then registered objects."""
+    """Return the rows of some groups."""
     from lossmith._plugins import REGISTERED
 
     _, broken = plugins.load_all()
@@ -81,7 +82,6 @@ def describe_plugins(plugins: "Plugins") -> list[dict[str, str]]:
     for point in plugins.foreign:
         package, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
         rows.append((KINDS[point.group], point.name, package, version, point.value, broken.get(point.name, "")))
-    rows.sort(key=lambda row: (row[2], row[1]))
     for group in plugins.groups:
         for name, found in REGISTERED[group].items():
             rows.append((KINDS[group], name, "registered", "", f"{found.__module__}:{found.__qualname__}", ""))

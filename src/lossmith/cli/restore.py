@@ -1,19 +1,25 @@
 """`lossmith restore`: a network applied to one image or to a folder of images."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossmith._files import portable_key
 from lossmith.cli.common_options import At, Device, InterpolateOutputs
+from lossmith.cli.pixel_options import NoData, Page, Range, Transfer
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["check_output_file", "register", "write_image"]
+    from lossmith.data.pixel_format import PixelFormat
+    from lossmith.data.restored_image import RestoredImage
+
+__all__ = ["register"]
 
 EPILOG = """Examples:
 
@@ -21,10 +27,9 @@ EPILOG = """Examples:
 
   lossmith restore RealESRGAN_x4plus.pth photos/ large/ --device cuda
 
-  lossmith restore runs/knob photos/ large/ --at "psnr>=28" --tile 512"""
+  lossmith restore runs/ct slices/ denoised/
 
-OUTPUT_FORMATS = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
-OPAQUE_FORMATS = (".jpg", ".jpeg", ".bmp")
+  lossmith restore runs/knob photos/ large/ --at "psnr>=28" --tile 512"""
 
 
 def register(app: typer.Typer) -> None:
@@ -38,128 +43,231 @@ def restore_images(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Image to write, or folder.")],
     at: At = None,
     interpolate_outputs: InterpolateOutputs = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the texture of a network with noise; \\[from the image].")
+    ] = None,
     tile: Annotated[int, typer.Option(min=16, help="Tile size for large images in pixels.")] = 256,
+    value_range: Range = None,
+    transfer: Transfer = None,
+    no_data: NoData = None,
+    page: Page = None,
     device: Device = "auto",
 ) -> None:
-    """Restore images of any size; transparency is kept, and an input is never overwritten.
+    """Restore images of any size; depth, bands, transparency and metadata are kept, and no input is overwritten.
 
-    Each image of a folder becomes a PNG of the same name in the same subfolder; unreadable images are listed.
+    Each image of a folder gets the same name in the same subfolder: TIFF, .npy, EXR and DICOM keep their format, other
+    images become PNG. Unreadable images are listed.
     """
     from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import load_trained_network
+    from lossmith.cli.networks import find_weights_file, load_trained_network
     from lossmith.cli.output_images import NonFiniteOutputError, check_finite_output
-    from lossmith.data.image_files import read_image_with_alpha
+    from lossmith.cli.pixel_options import network_pixels
     from lossmith.device import resolve_device
     from lossmith.models import run_tiled
 
-    pairs = plan_outputs(source, target)
+    outputs, is_named = plan_outputs(source, target)
     place = resolve_device(device)
     model = load_trained_network(network).to(place)
-    if model.in_channels != 3:
-        raise ValueError(
-            f"{network!r} takes {model.in_channels} input channels, not an RGB image. For an inpainting network use "
-            "lossmith inpaint."
-        )
+    if model.in_channels != model.image_channels:
+        raise ValueError(f"{network!r} takes a mask beside the image; use lossmith inpaint.")
+    pixels = network_pixels(find_weights_file(network), model, value_range, transfer, no_data)
     model = interpolate_ends(model, network) if interpolate_outputs else model
     knobs = parse_knob_settings(model, at or [], network)
+    if seed is not None and not model.uses_noise:
+        raise ValueError(f"{network!r} uses no noise; omit --seed.")
 
-    def restore(image: "Tensor") -> "Tensor":
+    has_map = any(Path(text.partition("=")[2] or text).is_file() for text in at or [])
+
+    def restore(image: "Tensor", name: str, origin: tuple[int, int] | None = None) -> "Tensor":
+        if has_map and origin is not None:
+            raise ValueError("a map of the knob needs the whole image; omit --at, or give a number")
         moved = image.to(place)
-        return run_tiled(model, moved, tile=tile, knobs=knobs(moved)).cpu()
+        # regions of one image share a seed, which the content of each cannot give
+        noise_seed = 0 if seed is None and origin is not None else seed
+        output = run_tiled(model, moved, tile=tile, knobs=knobs(moved), seed=noise_seed, origin=origin or (0, 0)).cpu()
+        check_finite_output(output, name)
+        return output
 
+    job = RestoringJob(restore, pixels, model.scale, model.receptive_radius, tile, value_range, transfer, page)
     skipped = nonfinite = 0
-    for file, out in pairs:
+    for file, out in outputs:
         try:
-            pixels, alpha = read_image_with_alpha(file)
-        except ValueError as error:
-            if source.is_file():
-                raise ValueError(f"{str(file)!r} cannot be read as an image: {error}.") from error
-            skipped += 1
-            print(f"Skipped {file}: {error}")
-            continue
-        restored = restore(pixels[None])[0]
-        try:
-            check_finite_output(restored, str(file))
+            print(job.run(file, out, has_suffix=is_named))
         except NonFiniteOutputError as error:
             if source.is_file():
                 raise
             nonfinite += 1
             print(f"Skipped {file}: {error}")
-            continue
-        image = add_upscaled_alpha(restored, alpha, model.scale)
-        write_image(image, out)
-        print(f"{out}: {image.width}x{image.height} px")
-    if skipped == len(pairs):
-        raise ValueError(f"None of the {len(pairs)} images in {str(source)!r} can be read.")
+        except UnreadableImageError as error:
+            if source.is_file():
+                raise ValueError(f"{str(file)!r} cannot be {error.purpose}: {error}.") from error
+            skipped += 1
+            print(f"Skipped {file}: {error}")
+    if skipped == len(outputs):
+        raise ValueError(f"None of the {len(outputs)} images in {str(source)!r} can be restored.")
     if nonfinite:
         raise ValueError(
-            f"{nonfinite} of {len(pairs)} images were not written, because the network's output is not finite."
+            f"{nonfinite} of {len(outputs)} images were not written, because the network's output is not finite."
         )
 
 
-def plan_outputs(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Return each input and its output file.
+class UnreadableImageError(ValueError):
+    """An image cannot be read, or does not suit the network; the message is the reason.
+
+    Args:
+        error: The reason.
+        purpose: What cannot be done: "read as an image" or "restored".
+    """
+
+    def __init__(self, error: ValueError, purpose: str) -> None:
+        super().__init__(str(error).removesuffix("."))
+        self.purpose = purpose
+
+
+@dataclass(frozen=True)
+class RestoringJob:
+    """A network, and how files are read for it.
+
+    Args:
+        restore: Returns the output for an input (1, C, H, W), whose file is named; a third argument is the row and
+            column of the input's first pixel in the image.
+        pixels: The samples that the network takes.
+        scale: Upscaling factor of the network.
+        radius: Receptive radius of the network in input pixels; None if it is unknown.
+        tile: Side of a tile in pixels.
+        value_range: The value of ``--range``.
+        transfer: The value of ``--transfer``.
+        page: The value of ``--page``.
+    """
+
+    restore: "Callable[..., Tensor]"
+    pixels: "PixelFormat"
+    scale: int
+    radius: int | None
+    tile: int
+    value_range: str | None
+    transfer: str | None
+    page: int | None
+
+    def run(self, file: Path, out: Path, *, has_suffix: bool) -> str:
+        """Restore a file, and return the line to print.
+
+        Args:
+            file: The input.
+            out: The output.
+            has_suffix: Whether the suffix decides the format; otherwise, that of the format that suits the image is
+                added.
+        """
+        from lossmith.cli.output_images import check_output_file, write_stored_atomically
+        from lossmith.data.formats.files import natural_suffix
+        from lossmith.data.restored_image import describe_counts
+
+        large = self._run_in_regions(file, out if has_suffix else out.with_name(f"{out.name}.tif"))
+        if large is not None:
+            return large
+        image, counts = self._restore_whole(file)
+        if not has_suffix:
+            out = out.with_name(out.name + natural_suffix(image))
+            check_output_file(out, [file])
+        write_stored_atomically(out, image)
+        height, width = image.samples.shape[-2:]
+        return "; ".join([f"{out}: {width}x{height} px", *describe_counts(counts)])
+
+    def _restore_whole(self, file: Path) -> "RestoredImage":
+        """Restore a file in memory.
+
+        Raises:
+            UnreadableImageError: It cannot be read, or does not suit the network.
+        """
+        from lossmith.cli.output_images import NonFiniteOutputError
+        from lossmith.cli.pixel_options import image_pixels
+        from lossmith.data.formats.files import read_stored
+        from lossmith.data.restored_image import restore_samples
+
+        try:
+            image = read_stored(file, self.page)
+        except ValueError as error:
+            raise UnreadableImageError(error, "read as an image") from error
+        try:
+            pixels = image_pixels(self.pixels, image, self.value_range, self.transfer)
+            return restore_samples(image, lambda x: self.restore(x, str(file)), pixels, scale=self.scale)
+        except NonFiniteOutputError:
+            raise
+        except ValueError as error:
+            raise UnreadableImageError(error, "restored") from error
+
+    def _run_in_regions(self, file: Path, out: Path) -> str | None:
+        """Restore a large TIFF region by region, and return the line to print; None for other files."""
+        from lossmith.cli.output_images import NonFiniteOutputError, check_output_file
+        from lossmith.cli.restore_regions import is_large_tiff, restore_regions
+
+        if self.value_range == "auto" or not is_large_tiff(file, self.page):
+            return None
+        if out.suffix.lower() not in (".tif", ".tiff"):
+            raise ValueError(
+                f"An image of this size is written as TIFF; give an output in .tif instead of {str(out)!r}."
+            )
+        check_output_file(out, [file])
+        try:
+            height, width, notes = restore_regions(
+                file,
+                out,
+                lambda image, origin: self.restore(image, str(file), origin),
+                self.pixels,
+                scale=self.scale,
+                tile=self.tile,
+                radius=self.radius,
+                page=self.page,
+            )
+        except NonFiniteOutputError:
+            raise
+        except ValueError as error:
+            raise UnreadableImageError(error, "restored by regions") from error
+        return "; ".join([f"{out}: {width}x{height} px", *notes])
+
+
+def plan_outputs(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], bool]:
+    """Return each input and its output file, and whether the outputs have a suffix; otherwise, the images decide it.
 
     Raises:
         ValueError: An output would overwrite an input, or has no image format.
     """
+    from lossmith.cli.output_images import check_output_file
     from lossmith.data import list_images
 
     if source.is_file():
-        out = target / f"{source.stem}.png" if target.is_dir() else target
-        check_output_file(out, [source])
-        return [(source, out)]
+        if target.is_dir():
+            return [(source, target / source.stem)], False
+        check_output_file(target, [source])
+        return [(source, target)], True
     files = list_images(source)
     if target.exists() and not target.is_dir():
         raise ValueError(f"The output for a folder of images must be a folder; {str(target)!r} is a file.")
     if target.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"The output folder must lie outside of the input folder; got {str(target)!r}.")
-    stems = Counter(file.with_suffix("") for file in files)
     for left_out, reason in files.skipped:
         print(f"Skipped {left_out}: {reason}")
-    names = [file.with_suffix("") if stems[file.with_suffix("")] == 1 else file for file in files]
-    outs = [target / name.relative_to(source).with_name(f"{name.name}.png") for name in names]
-    return list(zip(files, outs, strict=True))
+    names = name_outputs([file.relative_to(source) for file in files])
+    return [(file, target / name) for file, name in zip(files, names, strict=True)], False
 
 
-def check_output_file(out: Path, inputs: Iterable[Path], formats: Sequence[str] = OUTPUT_FORMATS) -> None:
-    """Raise ValueError if an output file has none of the formats, or is an input."""
-    if out.suffix.lower() not in formats:
-        raise ValueError(f"The output must end in one of {', '.join(formats)}; got {str(out)!r}.")
-    if out.resolve() in {file.resolve() for file in inputs}:
-        raise ValueError(f"The output must differ from the inputs; got {str(out)!r}.")
+def name_outputs(files: Sequence[Path]) -> list[Path]:
+    """Return a name for the output of each input, without a suffix, all different where case does not count, too.
 
+    A name is that of the input without the suffix; the suffix stays if inputs differ by it alone, and a number follows
+    if they still have one name.
 
-def add_upscaled_alpha(pixels: "Tensor", alpha: "Tensor | None", scale: int) -> "Image":
-    """Return a restored image with the alpha channel of the input, upscaled by bicubic interpolation.
-
-    Args:
-        pixels: The restored colours, (3, scale * H, scale * W).
-        alpha: The alpha channel of the input, (1, H, W); None for an opaque image.
-        scale: Upscaling factor.
+    Example:
+        >>> [str(name) for name in name_outputs([Path("a.jpg"), Path("a.png"), Path("A.PNG"), Path("b.png")])]
+        ['a.jpg', 'a.png', 'A.PNG (2)', 'b']
     """
-    from lossmith.data import upsample
-    from lossmith.image import to_pil
-
-    restored = to_pil(pixels)
-    if alpha is not None:
-        upscaled = upsample(alpha[None].expand(-1, 3, -1, -1), scale)
-        restored.putalpha(to_pil(upscaled[0]).getchannel(0))
-    return restored
-
-
-def write_image(image: "Image", out: Path) -> None:
-    """Write an image in the format of the file name.
-
-    Raises:
-        ValueError: The image has transparent pixels and the format has no alpha channel.
-    """
-    from PIL import Image
-
-    from lossmith._files import write_atomically
-
-    if image.mode == "RGBA" and out.suffix.lower() in OPAQUE_FORMATS:
-        raise ValueError(f"The image has an alpha channel, which {out.suffix} does not support; use an output in .png.")
-    form = Image.registered_extensions()[out.suffix.lower()]
-    options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
-    write_atomically(out, lambda partial: image.save(partial, format=form, **options))
+    stems = Counter(portable_key(str(file.with_suffix(""))) for file in files)
+    used: set[str] = set()
+    names = []
+    for file in files:
+        stem = file.with_suffix("")
+        numbered = (file.with_name(f"{file.name} ({number})") for number in itertools.count(2))
+        candidates = itertools.chain([stem] if stems[portable_key(str(stem))] == 1 else [], [file], numbered)
+        names.append(next(name for name in candidates if portable_key(str(name)) not in used))
+        used.add(portable_key(str(names[-1])))
+    return names

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossmith._checks import MAX_SEED
 from lossmith.cli.common_options import Device
 from lossmith.cli.options_command import OptionsCommand
 
@@ -44,7 +45,9 @@ class SampleOptions:
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more prompts.")]
     out: Annotated[Path, typer.Option(help="Image to write, a grid of several images.")] = Path("sample.png")
     grid: Annotated[str | None, typer.Option(help="Rows x columns \\[a row of 4 for each prompt].")] = None
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the first image; each further image adds 1.")] = 0
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Random seed of the first image; each further image adds 1.")
+    ] = 0
     guidance: Annotated[float, typer.Option(min=0, help="Weight of classifier-free guidance; 1 disables guidance.")] = (
         2.0
     )
@@ -70,7 +73,7 @@ class SampleOptions:
 
     def execute(self) -> None:
         """Sample the images, and write them to a file."""
-        from lossmith.cli.restore import check_output_file, write_image
+        from lossmith.cli.output_images import check_output_file, write_image
         from lossmith.image import to_pil
         from lossmith.text_to_image.pipeline import make_image_grid
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossmith._checks import MAX_SEED
 from lossmith._format import print_text
 from lossmith.cli.common_options import AsJson, Device
 from lossmith.cli.options_command import OptionsCommand
@@ -75,7 +76,7 @@ class StyleOptions:
         int, typer.Option(help="Tile size in pixels for images beyond the memory; 0 disables tiles.", min=0)
     ] = 0
     stages: Annotated[Path | None, typer.Option(help="PNG of the results at all sizes.")] = None
-    seed: Annotated[int, typer.Option(help="Random seed of the initial noise.", min=0)] = 0
+    seed: Annotated[int, typer.Option(help="Random seed of the initial noise.", min=0, max=MAX_SEED)] = 0
     device: Device = "auto"
     as_json: AsJson = False
 
@@ -83,8 +84,7 @@ class StyleOptions:
         """Transfer the style, and write the image."""
         import time
 
-        from lossmith.cli.output_images import attach_alpha, select_alpha
-        from lossmith.cli.restore import check_output_file, write_image
+        from lossmith.cli.output_images import attach_alpha, check_output_file, select_alpha, write_image
         from lossmith.image import to_pil
 
         start = time.monotonic()

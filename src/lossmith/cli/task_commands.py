@@ -7,9 +7,9 @@ from dataclasses import field as dataclass_field
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from lossmith.cli.options_command import OptionsCommand, join_help_lines
+from lossmith.cli.help_format import CommandApp, HelpGroup
+from lossmith.cli.options_command import OptionsCommand
 from lossmith.tasks import TASKS, task_options
 from lossmith.tasks.options import option_annotations
 from lossmith.train.settings import DATA, MACHINE, NETWORK, OPTIMIZER, RUN, Settings
@@ -20,14 +20,14 @@ PANELS = ("Search", RUN, DATA, "Task", NETWORK, OPTIMIZER, MACHINE)
 """The panels of the help, in their order."""
 
 
-def task_group(build: Callable[[str], Any]) -> type[TyperGroup]:
+def task_group(build: Callable[[str], Any]) -> type[HelpGroup]:
     """Return the class of a group whose commands are the tasks; a task is imported when its command is requested.
 
     Args:
         build: Returns the command of a task's name.
     """
 
-    class TaskGroup(TyperGroup):
+    class TaskGroup(HelpGroup):
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
             self.commands = dict.fromkeys(TASKS)  # type: ignore[assignment]  # the names, for suggestions
@@ -87,9 +87,8 @@ def _panel_order(annotation: Any) -> int:
 
 def build_command(name: str, options: type, *, help: str, epilog: str) -> Any:
     """Return a command of a dataclass of options with a method ``execute``."""
-    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    app = CommandApp()
     app.command(name, cls=OptionsCommand, help=help, epilog=epilog)(options)
-    join_help_lines(app)
     return typer.main.get_command(app)
 
 

@@ -10,16 +10,33 @@ import typer
 
 from lossmith._format import print_text
 from lossmith._plugin_files import load_plugin
+from lossmith.cli.config_file import use_config_file
+from lossmith.cli.help_format import CommandApp
 from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
 from lossmith.tasks import TASKS, task_options
 from lossmith.tasks.options import option, option_annotations
-from lossmith.train.settings import MACHINE, NETWORK, RUN, Settings
+from lossmith.train.settings import MACHINE, NETWORK, OPTIMIZER, RUN, Settings
 
 __all__ = ["NetworkOptions", "network_arguments", "register"]
 
 FILES = """Writes a run folder: settings, log.jsonl with every term, validation metrics, image sheets, TensorBoard,
 checkpoints, the averaged weights (model.safetensors) and report.html. Ctrl-C saves a checkpoint."""
 RESUME = "Rerun the command to resume after Ctrl-C or kill -9, or with larger --steps to continue."
+
+
+def load_named_network(context: typer.Context, model: str | None) -> str | None:
+    """Run the code that ``--model MODULE:CLASS`` names on the command line, and not in a file of options.
+
+    Raises:
+        ValueError: The code cannot be run.
+    """
+    from lossmith.models.spandrel_model import SPANDREL_PREFIX
+
+    source = context.get_parameter_source("model")
+    is_code = model and ":" in Path(model).name and not model.startswith(SPANDREL_PREFIX) and not Path(model).exists()
+    if model and is_code and source is not None and source.name == "COMMANDLINE":
+        load_plugin(model.rpartition(":")[0])
+    return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +49,7 @@ class NetworkOptions:
             "Network name (lossmith models lists them), MODULE:CLASS of your own, or a checkpoint to fine-tune "
             "\\[the task's].",
             panel=NETWORK,
+            callback=load_named_network,
         ),
     ] = None
     model_option: Annotated[
@@ -51,10 +69,28 @@ class RunOptions:
         list[str] | None,
         option("Training range of a knob, such as lam=0.03:30 with --calibrate; may be repeated.", panel=RUN),
     ] = None
+    optimizer_option: Annotated[
+        list[str] | None,
+        option('Argument of the optimizer, name=value, such as "betas=[0.9,0.99]"; may be repeated.', panel=OPTIMIZER),
+    ] = None
+    config: Annotated[
+        Path | None,
+        option(
+            "File of options, run.toml or the config.json of a run; options of the command line replace its values.",
+            panel=RUN,
+            callback=use_config_file,
+            is_eager=True,
+        ),
+    ] = None
     device: Annotated[str, option("auto, cpu, cuda, cuda:1 or mps.", panel=MACHINE, metavar="DEVICE")] = "auto"
-    devices: Annotated[
-        int, option("Number of processes, each with a device of its own.", panel=MACHINE, min=1)
+    devices: Annotated[int, option("Number of processes, each with a device of its own.", panel=MACHINE, min=1)] = 1
+    nodes: Annotated[
+        int, option("Number of machines, each of which runs this command under torchrun or srun.", panel=MACHINE, min=1)
     ] = 1
+    logger: Annotated[
+        list[str] | None,
+        option("Logger: tensorboard, wandb, trackio, mlflow or csv; may be repeated \\[tensorboard].", panel=RUN),
+    ] = None
     workers: Annotated[int | None, option("Data-loading processes \\[4 with a GPU, else 0].", panel=MACHINE, min=0)] = (
         None
     )
@@ -62,7 +98,7 @@ class RunOptions:
 
 def register(app: typer.Typer) -> None:
     """Add the commands, one per task."""
-    tasks = typer.Typer(cls=task_group(build_train_command), no_args_is_help=True, help="Train a network with a loss.")
+    tasks = CommandApp(cls=task_group(build_train_command), no_args_is_help=True, help="Train a network with a loss.")
     app.add_typer(tasks, name="train", rich_help_panel="Networks")
 
 
@@ -91,6 +127,8 @@ def run_training(name: str, options: Any) -> None:
         console=console,
         device=options.device,
         devices=options.devices,
+        nodes=options.nodes,
+        loggers=options.logger or ["tensorboard"],
         workers=options.workers,
     )
 
@@ -110,6 +148,9 @@ def settings_from_options(name: str, options: Any) -> Settings:
     given: dict[str, Any] = {each: getattr(options, each) for each in option_annotations(Settings)}
     of_task = task_settings(name, options)
     given |= {"task": name, "knobs": dict(parse_knob(text) for text in options.knob or [])}
+    given["optimizer_options"] = dict(
+        parse_argument(text, "--optimizer-option") for text in options.optimizer_option or []
+    )
     return Settings(**{**given, **of_task, "model": network_arguments(name, options, of_task.get("model", {}))})
 
 
@@ -121,12 +162,9 @@ def network_arguments(name: str, options: NetworkOptions, of_task: dict[str, Any
         options: The options of the network.
         of_task: Arguments that the task decides; unused for a network that is named or loaded.
     """
-    from lossmith.models.spandrel_model import SPANDREL_PREFIX
-
     model = options.model
-    if model and ":" in model and not model.startswith(SPANDREL_PREFIX) and not Path(model).exists():
-        load_plugin(model.partition(":")[0])  # code that the user names, which may run
-        model = Path(model).name if ".py:" in model else model
+    if model and ".py:" in model:
+        model = Path(model).name  # by which the plugin is known
     if options.init is not None:
         model = str(options.init / "model.safetensors" if options.init.is_dir() else options.init)
     given = dict(parse_argument(text) for text in options.model_option or [])
@@ -143,11 +181,11 @@ def parse_knob(text: str) -> tuple[str, tuple[float, float]]:
     return name, (low, high)
 
 
-def parse_argument(text: str) -> tuple[str, Any]:
-    """Return an argument of a network from ``name=value``; the value is JSON, or a string."""
+def parse_argument(text: str, flag: str = "--model-option") -> tuple[str, Any]:
+    """Return an argument of a network or an optimizer from ``name=value``; the value is JSON, or a string."""
     name, equals, value = text.partition("=")
     if not (equals and name.isidentifier()):
-        raise ValueError(f"--model-option must be name=value, such as channels=32; got {text!r}.")
+        raise ValueError(f"{flag} must be name=value, such as channels=32; got {text!r}.")
     try:
         return name, json.loads(value)
     except ValueError:

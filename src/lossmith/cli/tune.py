@@ -1,5 +1,7 @@
 """`lossmith tune`: a search for weights, layers and learning rate, by metrics that the loss does not contain."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossmith._format import print_text
+from lossmith.cli.help_format import CommandApp
 from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
 from lossmith.cli.train import NetworkOptions, network_arguments
 from lossmith.tasks import task_options
@@ -75,6 +78,9 @@ class StudyOptions:
 
     images: Annotated[Path, option("Folder of training images.", panel=DATA)]
     val: Annotated[Path, option("Folder of validation images, none of which may be a training image.", panel=DATA)]
+    range: Annotated[
+        str | None, option("Range of the stored values, as --range of lossmith train.", "--data-range", panel=DATA)
+    ] = None
     checkpoint_every: Annotated[int, option("Steps between checkpoints \\[a tenth of a trial].", panel=RUN, min=0)] = 0
     lr: Annotated[str, option("Learning rate of AdamW, or its range, 1e-4:1e-3.", panel=OPTIMIZER)] = "5e-4"
     schedule: Annotated[
@@ -96,7 +102,7 @@ class StudyOptions:
 
 def register(app: typer.Typer) -> None:
     """Add the commands, one per task."""
-    tasks = typer.Typer(
+    tasks = CommandApp(
         cls=task_group(build_tune_command),
         no_args_is_help=True,
         help="Search for weights, layers and learning rate.",
@@ -115,10 +121,16 @@ def run_study(name: str, options: Any) -> None:
     """Run or resume a study with the options of its command, and write its report."""
     from rich.console import Console
 
+    from lossmith.tasks import TASKS
     from lossmith.tune.findings import has_findings
     from lossmith.tune.study import tune
     from lossmith.tune.trial import Hardware
 
+    if TASKS[name].is_generative:
+        raise ValueError(
+            f"tune compares restored images with their originals, and {name} has samples: train one run per loss, and "
+            "compare them with lossmith evaluate --captions and lossmith report."
+        )
     search = build_search(name, options)
     console = Console(highlight=False, soft_wrap=True)
     try:
@@ -163,12 +175,29 @@ def trial_settings(name: str, options: Any) -> dict[str, Any]:
     of_trial = {"loss", "images", "val", "steps", "lr"}
     shared = option_annotations(Settings).keys() - of_trial - {"calibrate", "val_every", "metrics", "checkpoint_every"}
     of_task = task_settings(name, options)
+    of_task["options"] = absolute_folders(of_task["options"], task_options(name).folders, options.out)
     model = network_arguments(name, options, of_task.get("model", {}))
     if options.init is not None or Path(model["name"]).is_file():
         model["name"] = str(Path(model["name"]).resolve())  # trials may run in another working folder
     settings: dict[str, Any] = {each: getattr(options, each) for each in shared}
     settings |= {"task": name, **of_task, "model": model, "calibrate": not options.uncalibrated}
     return settings | ({"checkpoint_every": options.checkpoint_every} if options.checkpoint_every else {})
+
+
+def absolute_folders(of_task: dict[str, Any], folders: Sequence[str], study: Path) -> dict[str, Any]:
+    """Return the options of a task with absolute folders, since workers may run in another working folder.
+
+    Args:
+        of_task: The options.
+        folders: The names of those that are folders.
+        study: The study's folder; a study that was started with relative folders keeps them.
+    """
+    from lossmith.tune.search import read_search
+
+    with suppress(ValueError):  # a new study
+        if read_search(study / "study.json").training.get("options") == of_task:
+            return of_task
+    return of_task | {name: str(Path(of_task[name]).resolve()) for name in folders if of_task.get(name)}
 
 
 def report_study(folder: Path, console: "Console") -> None:

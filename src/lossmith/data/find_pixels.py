@@ -1,9 +1,10 @@
 """The pixel format of a data set, found from its files and from what the user states."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +13,8 @@ from lossmith.data.formats.files import read_image_header, read_stored
 from lossmith.data.formats.stored import ImageHeader, StoredImage, type_range
 from lossmith.data.image_files import compose_on_white
 from lossmith.data.pixel_format import PixelFormat
-from lossmith.data.transfer import TransferName
 
-__all__ = ["PixelOptions", "find_pixel_format", "parse_no_data", "parse_value_range"]
+__all__ = ["PixelOptions", "find_pixel_format", "parse_no_data", "parse_value_range", "percentile_range"]
 
 MAX_SAMPLED_FILES = 64
 MAX_SAMPLED_PIXELS = 2**16
@@ -36,7 +36,7 @@ class PixelOptions(NamedTuple):
 
     channels: int | None = None
     range: str | None = None
-    transfer: TransferName = "linear"
+    transfer: str = "linear"
     no_data: str | None = None
 
 
@@ -90,16 +90,27 @@ def find_pixel_format(
     if not headers:
         ends = None if options.range in (None, "auto") else parse_value_range(options.range)
         channels = options.channels or 3
-        return PixelFormat(channels=channels, value_range=ends, transfer=options.transfer, no_data=no_data), []
+        return PixelFormat(channels=channels, value_range=ends, transfer=options.transfer, no_data=no_data), []  # type: ignore[arg-type]
     channels, notes = _find_channels(headers, options.channels, owner)
     used = {file: header for file, header in headers.items() if header.bands in (channels, 1 if channels == 3 else 0)}
     dtype = _find_type(used, options.range, owner)
+    no_data = _declared_no_data(used) if no_data is None else no_data
+    if no_data is None:
+        no_data = next((header.no_data for header in used.values() if header.no_data is not None), None)
     draft = PixelFormat(channels=channels, dtype=dtype, no_data=no_data)
     if options.range == "auto":
-        ends = _find_percentiles(used, draft, positive=options.transfer == "log")
+        ends = percentile_range(_readable(list(used), draft), draft, positive=options.transfer == "log")
     else:
         ends = parse_value_range(options.range) if options.range else _declared_range(used, dtype, owner)
-    pixels = PixelFormat(channels=channels, dtype=dtype, value_range=ends, transfer=options.transfer, no_data=no_data)
+    window = next((header.window for header in used.values() if header.window), None)
+    pixels = PixelFormat(
+        channels=channels,
+        dtype=dtype,
+        value_range=ends,
+        transfer=options.transfer,  # type: ignore[arg-type]  # checked by the class
+        no_data=no_data,
+        window=window,
+    )
     if not (dtype == "uint8" and pixels.keeps_samples):
         notes += [f"Samples: {pixels}.", *_describe_samples(used, pixels)]
     return pixels, notes
@@ -170,34 +181,52 @@ def _declared_range(headers: dict[Path, ImageHeader], dtype: str, owner: str) ->
     return None
 
 
-def _sample_files(files: Sequence[Path]) -> list[Path]:
+def _declared_no_data(headers: dict[Path, ImageHeader]) -> float | None:
+    """Return the no-data value of the files; NaN if they declare several, each of which holds for its own file."""
+    declared = {header.no_data for header in headers.values() if header.no_data is not None}
+    return declared.pop() if len(declared) == 1 else math.nan if declared else None
+
+
+def _readable(files: Sequence[Path], pixels: PixelFormat) -> Iterator[StoredImage]:
+    """Yield some of the images.
+
+    Raises:
+        ValueError: An image has samples that no rule covers.
+    """
     step = max(1, len(files) // MAX_SAMPLED_FILES)
-    return list(files)[::step][:MAX_SAMPLED_FILES]
-
-
-def _readable(files: Sequence[Path], pixels: PixelFormat) -> Iterable[tuple[Path, StoredImage, Any]]:
-    """Yield some of the images, and which of their samples have no data."""
-    for file in _sample_files(files):
+    for file in list(files)[::step][:MAX_SAMPLED_FILES]:
         try:
             image = compose_on_white(read_stored(file))
         except ValueError:
             continue
         try:
-            yield file, image, pixels.missing_samples(image)
+            pixels.missing_samples(image)
         except ValueError as error:
             raise ValueError(f"{str(file)!r}: {error}.") from error
+        yield image
 
 
-def _find_percentiles(headers: dict[Path, ImageHeader], pixels: PixelFormat, *, positive: bool) -> tuple[float, float]:
-    """Return the range between two percentiles of the samples, rounded to six digits."""
+def percentile_range(
+    images: Iterable[StoredImage], pixels: PixelFormat, *, positive: bool = False
+) -> tuple[float, float]:
+    """Return the range between the 0.1th and the 99.9th percentile of samples, rounded to six digits.
+
+    Args:
+        images: The images.
+        pixels: Which samples have no data.
+        positive: Whether only samples above 0 count.
+
+    Raises:
+        ValueError: There are no such samples, or all are equal.
+    """
     parts = []
-    for _, image, missing in _readable(list(headers), pixels):
+    for image in images:
         values = image.samples.reshape(image.bands, -1).astype(np.float64)
+        missing = pixels.missing_samples(image)
         if missing is not None:
-            values = np.where(missing.reshape(missing.shape[0], -1)[: image.bands], np.nan, values)
-        step = max(1, values.shape[1] // MAX_SAMPLED_PIXELS)
-        values = values[:, ::step].ravel()
-        parts.append(values[np.isfinite(values) & ((values > 0) | (not positive))])
+            values = np.where(missing[: image.bands].reshape(image.bands, -1), np.nan, values)
+        sampled = values[:, :: max(1, values.shape[1] // MAX_SAMPLED_PIXELS)].ravel()
+        parts.append(sampled[np.isfinite(sampled) & ((sampled > 0) | (not positive))])
     joined = np.concatenate(parts) if parts else np.zeros(0)
     if not joined.size:
         raise ValueError("--range auto needs finite samples; got none. Give --range LOW:HIGH.")
@@ -211,11 +240,8 @@ def _describe_samples(headers: dict[Path, ImageHeader], pixels: PixelFormat) -> 
     """Return lines on samples outside of the range, on those without data, and on a range that is hardly used."""
     clipped = missing = total = files = 0
     least, most = np.inf, -np.inf
-    for file, image, _ in _readable(list(headers), pixels):
-        try:
-            encoded = pixels.encode(image)
-        except ValueError as error:
-            raise ValueError(f"{str(file)!r}: {error}.") from error
+    for image in _readable(list(headers), pixels):
+        encoded = pixels.encode(image)
         files += 1
         clipped, missing, total = clipped + encoded.clipped, missing + encoded.missing, total + encoded.values.numel()
         finite = encoded.values[torch.isfinite(encoded.values)]

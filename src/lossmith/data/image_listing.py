@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lossmith.data.file_identity import find_copies, resolve_files
@@ -45,7 +46,8 @@ class ImageFiles(list[Path]):
     def name(self, file: Path) -> str:
         """Return the identity of a file: its path relative to the root, with forward slashes."""
         if not file.is_relative_to(self.root):
-            file = Path(os.path.relpath(file, self.root))
+            with suppress(ValueError):  # another drive
+                file = Path(os.path.relpath(file, self.root))
         return file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else file.as_posix()
 
     def select(self, files: Iterable[Path]) -> "ImageFiles":

@@ -101,8 +101,8 @@ def check_pair(target: Path, low: Path, scale: int, *, min_size: int = 1, pixels
     try:
         _check_sizes(read_image_size(target), read_image_size(low), scale, min_size)
     except ValueError:
-        sizes = (tuple(decode_image(each, pixels).shape[1:]) for each in (target, low))
-        _check_sizes(*sizes, scale, min_size)
+        target_size, low_size = (tuple(decode_image(each, pixels).shape[1:]) for each in (target, low))
+        _check_sizes(target_size, low_size, scale, min_size)
 
 
 def read_pair(target: Path, low: Path, scale: int, pixels: PixelFormat = RGB_8BIT) -> tuple[Tensor, Tensor]:

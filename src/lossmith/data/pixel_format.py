@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ class PixelFormat:
         transfer: The transfer function from the position in the range to what a network sees.
         no_data: The value of samples without data, in addition to the value that a file declares; NaN for samples that
             are not finite. None accepts no such samples but the declared ones.
+        window: The values that displays show black and white; None for percentiles of each image. No network sees it.
 
     Raises:
         ValueError: An argument is out of range.
@@ -53,6 +54,7 @@ class PixelFormat:
     value_range: tuple[float, float] | None = None
     transfer: TransferName = "linear"
     no_data: float | None = None
+    window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check_integer("channels", self.channels, low=1, high=MAX_BANDS)
@@ -137,6 +139,12 @@ class PixelFormat:
         """
         return torch.from_numpy(np.ascontiguousarray(self._match_channels(image.samples)))
 
+    def encode_values(self, values: Tensor) -> Tensor:
+        """Return what a network sees of values in the data's own units, clipped to the range."""
+        low, high = self.ends
+        position = ((values.double() - low) / (high - low)).clamp(0, 1)
+        return encode_transfer(position, self.transfer, high / low if low > 0 else 1.0)
+
     def decode(self, values: Tensor, ends: tuple[float, float] | None = None) -> Tensor:
         """Return the values in the data's own units of what a network gives, in double precision."""
         low, high = ends or self.ends
@@ -180,8 +188,8 @@ class PixelFormat:
     def to_record(self) -> dict[str, Any]:
         """Return the format as plain values, for the header of weights."""
         record = asdict(self)
-        if self.value_range is not None:
-            record["value_range"] = list(self.value_range)
+        for name in ("value_range", "window"):
+            record[name] = None if record[name] is None else list(record[name])
         if self.no_data is not None and math.isnan(self.no_data):
             record["no_data"] = "nan"
         return record
@@ -189,12 +197,10 @@ class PixelFormat:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "PixelFormat":
         """Return the format of :meth:`to_record`."""
-        ends, no_data = record.get("value_range"), record.get("no_data")
-        known = {name: record[name] for name in ("channels", "dtype", "transfer") if name in record}
-        return replace(
-            cls(value_range=None if ends is None else (ends[0], ends[1]), **known),
-            no_data=None if no_data is None else float(no_data),
-        )
+        no_data = record.get("no_data")
+        known: dict[str, Any] = {name: record[name] for name in ("channels", "dtype", "transfer") if name in record}
+        known |= {name: tuple(record[name]) for name in ("value_range", "window") if record.get(name) is not None}
+        return cls(no_data=None if no_data is None else float(no_data), **known)
 
     def __str__(self) -> str:
         channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"

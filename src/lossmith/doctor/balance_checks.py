@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossmith._format import format_percent
 from lossmith.balance import CalibrationReport, calibrate
-from lossmith.doctor.example_inputs import make_inputs
+from lossmith.doctor.example_inputs import find_image_inputs, make_inputs
 from lossmith.doctor.report import Finding
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.snr_gate import Gate
@@ -20,7 +20,11 @@ __all__ = ["bind_knobs", "check_balance", "find_imbalances", "find_preset", "mea
 
 
 def check_balance(
-    loss: Loss, names: Collection[str], inputs: Mapping[str, Tensor] | None, size: tuple[int, int]
+    loss: Loss,
+    names: Collection[str],
+    inputs: Mapping[str, Tensor] | None,
+    size: tuple[int, int],
+    channels: int | None = None,
 ) -> Iterator[Finding]:
     """Check that no term has less than 1 % of the gradient at the prediction, or another one more than 99 %.
 
@@ -31,6 +35,7 @@ def check_balance(
         names: The terms to compare.
         inputs: The inputs; None for made-up images.
         size: The size of made-up images.
+        channels: The number of channels of made-up images; None for RGB, or more where a lens needs them.
     """
     compared = [
         term
@@ -39,13 +44,16 @@ def check_balance(
     ]
     if len(compared) < 2:
         return
-    report = measure_gradient_shares(Hybrid(compared), inputs, size)
+    report = measure_gradient_shares(Hybrid(compared), inputs, size, channels)
     if report is not None:
         yield from find_imbalances(report, find_preset(loss))
 
 
 def measure_gradient_shares(
-    loss: Loss, inputs: Mapping[str, Tensor] | None = None, size: tuple[int, int] = (64, 64)
+    loss: Loss,
+    inputs: Mapping[str, Tensor] | None = None,
+    size: tuple[int, int] = (64, 64),
+    channels: int | None = None,
 ) -> CalibrationReport | None:
     """Measure the gradient shares of the terms; None if there is no prediction, or a term cannot be measured.
 
@@ -53,9 +61,11 @@ def measure_gradient_shares(
         loss: The loss.
         inputs: The inputs; None for made-up images with large shapes and little noise.
         size: The size of made-up images.
+        channels: The number of channels of made-up images; None for RGB, or more where a lens needs them.
     """
     if inputs is None:
-        inputs = _blur_images(make_inputs(loss, size))
+        inputs = make_inputs(loss, size, channels=channels)
+        inputs = _blur_images(inputs, find_image_inputs(loss, inputs))
     if "pred" not in inputs:
         return None
     try:
@@ -119,9 +129,9 @@ def _published_weights(loss: Loss) -> list[tuple[str, float]]:
     return [(repr(replace(term, weight=Weight())), term.weight.scale) for term in compared]
 
 
-def _blur_images(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def _blur_images(inputs: dict[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
     """Replace noise by large shapes with little noise, since networks respond weakly to pure noise."""
-    images = {n: t for n, t in inputs.items() if t.dim() == 4 and t.shape[1] == 3 and min(t.shape[2:]) >= 16}
+    images = {n: t for n, t in inputs.items() if n in names and min(t.shape[2:]) >= 16}
     blurred = {
         n: F.interpolate(F.adaptive_avg_pool2d(t, 8) * 4 - 1.5, t.shape[2:], mode="bilinear", align_corners=False)
         for n, t in images.items()

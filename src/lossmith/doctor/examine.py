@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -18,7 +19,7 @@ from lossmith.doctor.example_inputs import (
     with_untrained_networks,
 )
 from lossmith.doctor.probe import TermProbe, copy_loss
-from lossmith.doctor.report import DoctorReport, Finding, describe_error
+from lossmith.doctor.report import DoctorReport, Finding, split_cure
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.term import Term
 from lossmith.formula.weight import Weight
@@ -30,7 +31,11 @@ _SIDES = (64, 96, 192)
 
 
 def check(
-    loss: Loss, inputs: Mapping[str, Tensor] | None = None, *, shape: Sequence[int] | None = None
+    loss: Loss,
+    inputs: Mapping[str, Tensor] | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    channels: int | None = None,
 ) -> DoctorReport:
     """Examine a loss before a training, on a copy in training mode.
 
@@ -41,8 +46,10 @@ def check(
     Args:
         loss: The loss.
         inputs: The inputs of the loss by name; None for made-up inputs.
-        shape: The shape (N, 3, H, W) of made-up images; by default two images of the first of 64, 96 and 192 px a side
+        shape: The shape (N, C, H, W) of made-up images; by default two images of the first of 64, 96 and 192 px a side
             that every term accepts.
+        channels: The number of channels of made-up images without a shape; None for RGB, or more where a lens needs
+            them.
 
     Returns:
         The findings, errors first; call `raise_if_broken()` to stop a training before its first step.
@@ -58,15 +65,18 @@ def check(
         'Divide by 255.'
     """
     if shape is not None and (len(shape) != 4 or min(shape) < 1):
-        raise ValueError(f"check needs the shape of a batch, (N, 3, H, W); got {tuple(shape)}.")
+        raise ValueError(f"check needs the shape of a batch, (N, C, H, W); got {tuple(shape)}.")
+    channels = shape[1] if shape else channels
     device = next(iter(inputs.values())).device if inputs else torch.device("cpu")
     with fork_rng(device), torch.inference_mode(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        findings = list(_examine(loss, inputs, shape))
+        findings = list(_examine(loss, inputs, shape, channels))
     return DoctorReport.from_findings(repr(loss), findings)
 
 
-def _examine(loss: Loss, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Iterator[Finding]:
+def _examine(
+    loss: Loss, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None, channels: int | None
+) -> Iterator[Finding]:
     hybrid, missing = with_untrained_networks(loss)
     hybrid = copy_loss(hybrid).train()
     for message in missing:
@@ -78,32 +88,40 @@ def _examine(loss: Loss, inputs: Mapping[str, Tensor] | None, shape: Sequence[in
     correct: list[str] = []
     uncovered: list[Finding] = []
     for name, term in zip(hybrid.names, hybrid.terms, strict=True):
-        findings = _examine_term(name, term, inputs, shape)
+        findings = _examine_term(name, term, inputs, shape, channels)
         yield from (finding for finding in findings if finding.check != "coverage")
         uncovered += (finding for finding in findings if finding.check == "coverage")
         if not any(finding.severity == "error" for finding in findings):
             correct.append(name)
     covered_by_others = len(uncovered) < sum("pred" in term.inputs for term in hybrid.terms)
-    yield from (replace(each, severity="warning") if covered_by_others else each for each in uncovered)
+    for finding in uncovered:
+        is_intended = covered_by_others and finding.severity == "note"
+        severity = "warning" if covered_by_others or finding.severity == "note" else finding.severity
+        yield from () if is_intended else (replace(finding, severity=severity),)
     if correct and not missing and (inputs is None or "pred" in inputs):  # an untrained network has other gradients
-        size = (shape[2], shape[3]) if shape else _find_size(hybrid)
+        size = (shape[2], shape[3]) if shape else _find_size(hybrid, channels)
         first = None if inputs is None else first_images(hybrid, inputs, min_batch_size(hybrid))
-        yield from balance_checks.check_balance(hybrid, correct, first, size)
+        yield from balance_checks.check_balance(hybrid, correct, first, size, channels)
 
 
 def _examine_term(
-    name: str, term: Term, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None
+    name: str,
+    term: Term,
+    inputs: Mapping[str, Tensor] | None,
+    shape: Sequence[int] | None,
+    channels: int | None,
 ) -> list[Finding]:
     """Return the findings about one term, including those before an exception."""
     findings: list[Finding] = []
     loss = Hybrid([replace(term, weight=Weight())])
     try:
-        noise = _make_noise(loss, inputs, shape)
+        noise = _make_noise(loss, inputs, shape, channels)
         for finding in _run_checks(TermProbe(name, term, noise, tuple(find_image_inputs(loss, noise)))):
             findings.append(finding)
     except Exception as error:  # an external callable may raise any exception
-        message = f"The term raises an exception for ordinary images: {describe_error(error)}"
-        suggestion = "Call the term on such images; the remaining checks could not run."
+        reason, cure = split_cure(error)
+        message = f"The term raises an exception for ordinary images: {reason}"
+        suggestion = cure or "Call the term on such images; the remaining checks could not run."
         findings.append(Finding("error", "exception", name, message, suggestion))
     return findings
 
@@ -136,12 +154,15 @@ def _run_checks(probe: TermProbe) -> Iterator[Finding]:
     yield from module_checks.check_dtype(probe)
 
 
-def _make_noise(loss: Hybrid, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None) -> Inputs:
+def _make_noise(
+    loss: Hybrid, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None, channels: int | None
+) -> Inputs:
     """Return noise of the given shapes for the images of one term, and its other inputs as given."""
     if inputs is None:
         if shape is None:
-            return make_inputs(loss, _find_size(loss))
-        return make_inputs(loss, (shape[2], shape[3]), batch_size=max(shape[0], min_batch_size(loss)))
+            return make_inputs(loss, _find_size(loss, channels), channels=channels)
+        batch_size = max(shape[0], min_batch_size(loss))
+        return make_inputs(loss, (shape[2], shape[3]), batch_size=batch_size, channels=channels)
     ordered = sorted(loss.input_names, key=lambda name: name != "pred")
     noise = first_images(loss, {name: inputs[name] for name in ordered}, min_batch_size(loss))
     images = find_image_inputs(loss, noise)
@@ -151,6 +172,8 @@ def _make_noise(loss: Hybrid, inputs: Mapping[str, Tensor] | None, shape: Sequen
     target = noise.get("target")
     if "pred" in images and target is not None and target.shape == noise["pred"].shape:
         noise["pred"] = (noise["pred"] + target) / 2
+    for name in {term.inputs["mask"] for term in loss.terms if "mask" in term.inputs}:
+        noise[name] = torch.ones_like(noise[name])  # a given mask may be empty
     sizes = {tuple(tensor.shape[2:]) for tensor in noise.values() if tensor.dim() == 4}
     if len(sizes) == 1 and all(tensor.dim() == 4 for tensor in noise.values()):
         (size,) = sizes
@@ -161,10 +184,13 @@ def _make_noise(loss: Hybrid, inputs: Mapping[str, Tensor] | None, shape: Sequen
     return noise
 
 
-def _find_size(loss: Hybrid) -> tuple[int, int]:
+def _find_size(loss: Hybrid, channels: int | None) -> tuple[int, int]:
     """Return the first size of images that the loss accepts."""
-    side = next((side for side in _SIDES if _accepts(loss, make_inputs(loss, (side, side)))), _SIDES[0])
-    return side, side
+    for side in _SIDES:
+        with suppress(ValueError):  # a lens takes no such images, which is reported by the checks of its term
+            if _accepts(loss, make_inputs(loss, (side, side), channels=channels)):
+                return side, side
+    return _SIDES[0], _SIDES[0]
 
 
 def _accepts(loss: Hybrid, inputs: Inputs) -> bool:

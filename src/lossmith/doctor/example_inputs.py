@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 Inputs = dict[str, Tensor]
+IMAGE = ExampleInput().shape
 
 
 def min_batch_size(loss: Loss) -> int:
@@ -29,26 +30,35 @@ def min_batch_size(loss: Loss) -> int:
     return 3 if any(term.distance.is_batch_dependent for term in loss.terms) else 2
 
 
-def make_inputs(loss: Loss, size: tuple[int, int], *, batch_size: int | None = None, seed: int = 0) -> Inputs:
+def make_inputs(
+    loss: Loss,
+    size: tuple[int, int],
+    *,
+    batch_size: int | None = None,
+    channels: int | None = None,
+    seed: int = 0,
+) -> Inputs:
     """Draw seeded inputs for a loss; "pred" is the mean of the target and noise, as in an early training.
 
     Args:
         loss: The loss.
         size: The height and width of the images.
         batch_size: The number of images; None for :func:`min_batch_size`.
+        channels: The number of channels of images; None for RGB, or more where a lens needs them.
         seed: The random seed.
 
     Returns:
         The inputs by name: "pred" first, then inputs that receive a gradient, then the others.
     """
     generator = torch.Generator().manual_seed(seed)
+    channels = channels or max(3, loss.min_channels)
     inputs: Inputs = {}
     references: set[str] = set()  # inputs without a gradient, which the prediction is compared with
     for term in loss.terms:
         for parameter, name in sorted(term.inputs.items(), key=lambda item: item[0] != "target"):
             example = term.distance.example_input(parameter)
             if name not in inputs:
-                shape = (batch_size or min_batch_size(loss), *_resolve_shape(example, term, size))
+                shape = (batch_size or min_batch_size(loss), *_resolve_shape(example, term, size, channels))
                 inputs[name] = _draw(example, shape, generator)
                 target = inputs.get(term.inputs.get("target", ""))
                 if parameter == "pred" and target is not None and target.shape == inputs[name].shape:
@@ -58,17 +68,18 @@ def make_inputs(loss: Loss, size: tuple[int, int], *, batch_size: int | None = N
     return {name: inputs[name] for name in sorted(inputs, key=lambda name: (name != "pred", name in references))}
 
 
-def _resolve_shape(example: ExampleInput, term: Term, size: tuple[int, int]) -> tuple[int, ...]:
+def _resolve_shape(example: ExampleInput, term: Term, size: tuple[int, int], channels: int) -> tuple[int, ...]:
     height, width = (max(1, side // example.downscale) for side in size)
     sides = {"height": height, "width": width}
     if "features" in example.shape:
-        sides["features"] = _count_features(term, size)
-    return tuple(sides[side] if isinstance(side, str) else side for side in example.shape)
+        sides["features"] = _count_features(term, size, channels)
+    shape = tuple(sides[side] if isinstance(side, str) else side for side in example.shape)
+    return (channels, *shape[1:]) if example.shape == IMAGE else shape
 
 
-def _count_features(term: Term, size: tuple[int, int]) -> int:
+def _count_features(term: Term, size: tuple[int, int], channels: int) -> int:
     """Return the number of values that the lens of a term gives for an image."""
-    maps = {"pixels": torch.zeros(1, 3, *size)}
+    maps = {"pixels": torch.zeros(1, channels, *size)}
     with torch.no_grad():
         for lens in term.lens.stages if term.lens else ():
             maps = lens(maps)

@@ -5,7 +5,16 @@ from typing import Any, Literal, Self, final
 
 import torch
 
-__all__ = ["BrokenLossError", "DoctorReport", "Finding", "Severity", "describe_error", "dtype_name", "join_names"]
+__all__ = [
+    "BrokenLossError",
+    "DoctorReport",
+    "Finding",
+    "Severity",
+    "describe_error",
+    "dtype_name",
+    "join_names",
+    "split_cure",
+]
 
 Severity = Literal["error", "warning", "note"]
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -95,6 +104,12 @@ def describe_error(error: Exception) -> str:
     words = " ".join(str(error).split())
     words = words if len(words) <= 200 else f"{words[:200]} ..."
     return words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
+
+
+def split_cure(error: Exception) -> tuple[str, str]:
+    """Return the description of an exception, and the cure that it states; "" without a cure."""
+    reason, _, cure = " ".join(str(error).split()).partition(" To fix this, ")
+    return describe_error(type(error)(reason) if cure else error), f"{cure[:1].upper()}{cure[1:]}"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

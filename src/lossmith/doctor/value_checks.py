@@ -26,12 +26,18 @@ _NETWORK_OUTPUTS = ("pred", "other", "prior")
 
 
 def check_input_range(loss: Loss, inputs: Mapping[str, Tensor]) -> Iterator[Finding]:
-    """Check that given images are RGB in [0, 1]; for outputs of a network, this is a warning."""
+    """Check that given images are in [0, 1]; for outputs of a network, this is a warning.
+
+    Inputs with another number of channels than photographs may be features or depths: of their values, only those of
+    integers are reported, and NaN.
+    """
     for name in find_image_inputs(loss, inputs):
-        if inputs[name].shape[1] not in (3, 4) and inputs[name].shape[-1] not in (3, 4):
-            continue  # features, or intentionally grey
+        image = inputs[name]
+        may_be_features = image.shape[1] not in (3, 4) and image.shape[-1] not in (3, 4)
+        if may_be_features and bool(image.isfinite().all()) and not bool((image == image.round()).all()):
+            continue
         try:
-            check_images(f"The input '{name}'", inputs[name])
+            check_images(f"The input '{name}'", image, channels=None)
         except ValueError as error:
             message, _, suggestion = str(error).partition(". ")
             severity = "warning" if name in _NETWORK_OUTPUTS else "error"

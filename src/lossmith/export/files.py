@@ -1,12 +1,9 @@
-"""Files of exported networks: ONNX, and the .pt2 of torch.export; each is compared with the network before it exists."""
+"""Files of exported networks, in ONNX or as .pt2 of torch.export, each compared with its network."""
 
-import contextlib
 import importlib
 import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -17,7 +14,7 @@ from torch import Tensor
 from lossmith._checks import check_choice, check_integer, check_number
 from lossmith._files import write_atomically, write_text_atomically
 from lossmith.export.metadata import describe_graph
-from lossmith.export.program import KnobInput, TracedNetwork, check_fixed_knobs, describe_network, trace_network
+from lossmith.export.program import KnobInput, TracedNetwork, check_fixed_knobs, describe_network, quiet, trace_network
 from lossmith.export.verification import Verification, verify_graph
 from lossmith.models import Network
 
@@ -116,7 +113,7 @@ def _write_onnx(
 ) -> tuple[Verification, dict[str, Any]]:
     onnxruntime = _import("onnxruntime")
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 traced.program,
                 input_names=traced.input_names,
@@ -127,17 +124,13 @@ def _write_onnx(
             )
     except Exception as error:  # operators without a translation raise private types
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"{describe_network(traced.model)} cannot be exported to ONNX: {reason[0][:200]}."
-        ) from error
+        raise ValueError(f"{describe_network(traced.model)} cannot be exported to ONNX: {reason[0][:200]}.") from error
     assert program is not None
     proto = program.model_proto
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # warnings are about graph optimizations that are left out
+    options.log_severity_level = 4  # errors are raised as well
     try:
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ValueError(
             f"{describe_network(traced.model)} cannot be exported: ONNX Runtime refuses its graph at opset {opset} "
@@ -188,17 +181,3 @@ def _import(name: str) -> Any:
         raise ValueError(
             f"An export to ONNX needs {name}, which cannot be imported ({error}): pip install -e '.[onnx]'."
         ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the progress lines, the warnings and the log of PyTorch's exporter."""
-    loggers = {logger: logger.level for logger in map(logging.getLogger, ("torch.onnx", "onnxscript", "onnx_ir"))}
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for logger, level in loggers.items():
-            logger.setLevel(level)

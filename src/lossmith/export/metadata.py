@@ -6,7 +6,6 @@ from typing import Any
 from lossmith import __version__
 from lossmith.export.program import TracedNetwork, describe_network
 from lossmith.export.verification import Verification
-from lossmith.models import ConditionedNetwork, OutputInterpolation
 from lossmith.parser import parse
 
 __all__ = ["describe_graph"]
@@ -34,7 +33,7 @@ def describe_graph(traced: TracedNetwork, header: Mapping[str, Any], checked: Ve
         "input": {"name": "image", "shape": [batch, model.in_channels, "height", "width"]},
         "output": {"name": "restored", "shape": [batch, 3, f"{model.scale} height", f"{model.scale} width"]},
         "overlap": model.receptive_radius,
-        "knobs": {name: _describe_knob(traced, *ends) for name, ends in traced.knobs.items()},
+        "knobs": {name: _describe_knob(traced, name) for name in traced.knobs},
         "fixed_knobs": dict(traced.fixed_knobs),
         "verification": {
             "runtime": checked.runtime,
@@ -49,18 +48,18 @@ def describe_graph(traced: TracedNetwork, header: Mapping[str, Any], checked: Ve
     return metadata
 
 
-def _describe_knob(traced: TracedNetwork, low: float, high: float) -> dict[str, Any]:
-    """Return the range of a knob, its shape, and the values at the positions of the slider."""
-    model = traced.model
+def _describe_knob(traced: TracedNetwork, name: str) -> dict[str, Any]:
+    """Return the range of a knob, its shape, and its values at the positions of the slider."""
+    model: Any = traced.model
+    low, high = traced.knobs[name]
     knob: dict[str, Any] = {
         "range": [low, high],
-        "spacing": "logarithmic",
+        "spacing": "logarithmic" if low > 0 else "linear",
         "shape": ["1 or batch"] if traced.knob_input == "image" else ["1 or batch", 1, "height", "width"],
     }
-    slider = model.slider if isinstance(model, ConditionedNetwork | OutputInterpolation) else None
-    if slider is not None:
-        values = [low * (high / low) ** fraction for fraction in slider.fractions]
-        knob["slider"] = {"positions": list(slider.positions), "values": values}
+    if model.slider is not None:
+        values = [float(model.knobs_at_fraction(fraction)[name]) for fraction in model.slider.fractions]
+        knob["slider"] = {"positions": list(model.slider.positions), "values": values}
     return knob
 
 

@@ -1,19 +1,35 @@
 """A network as a graph of torch.export: symbolic height, width and batch, and an input for each knob."""
 
+import contextlib
 import copy
+import dataclasses
+import io
+import logging
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
+from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from lossmith._checks import check_number
-from lossmith.models import ConditionedNetwork, Network, OutputInterpolation, Restorer
+from lossmith.models import Network, Restorer
+from lossmith.models.spandrel_model import SpandrelModel
 
-__all__ = ["KnobInput", "TracedNetwork", "check_fixed_knobs", "describe_network", "knob_ranges", "trace_network"]
+__all__ = [
+    "KnobInput",
+    "TracedNetwork",
+    "check_fixed_knobs",
+    "describe_network",
+    "knob_ranges",
+    "quiet",
+    "trace_network",
+]
 
 KnobInput = Literal["image", "map"]
 
@@ -95,6 +111,13 @@ def trace_network(
             "use lossmith sample."
         )
     model = copy.deepcopy(model).eval().cpu().float()
+    _fuse_convolutions(model)
+    try:
+        _declare_padding(model)
+    except Exception as error:  # architectures raise many types
+        raise ValueError(
+            f"{describe_network(model)} cannot be exported: it does not run ({_reason(error)})."
+        ) from error
     fixed = dict(fixed_knobs or {})
     reasons: list[str] = []
     for has_dynamic_batch in (True, False):
@@ -111,6 +134,40 @@ def trace_network(
     )
 
 
+def _fuse_convolutions(model: nn.Module) -> None:
+    """Let the convolutions of SPAN fuse their weights once, and not in each pass, which torch.export cannot trace."""
+    for module in model.modules():
+        if callable(update := getattr(module, "update_params", None)):
+            update()
+            module.update_params = lambda: None  # type: ignore[assignment]
+
+
+@torch.no_grad()
+def _declare_padding(model: Restorer) -> None:
+    """Let the images be padded before a network of spandrel that pads them itself, in a branch on their size.
+
+    The multiple is read off the sides to which the network pads images of some sizes.
+    """
+    for network in model.modules():
+        if not isinstance(network, SpandrelModel):
+            continue
+        padded: list[int] = []
+        original = F.pad
+
+        def record(image: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any) -> Tensor:
+            output = original(image, pad, *args, **kwargs)  # noqa: B023
+            if image.ndim == 4 and image.shape[1] == 3 and tuple(pad[::2]) == (0, 0):
+                padded.extend(output.shape[-2:])  # noqa: B023
+            return output
+
+        with mock.patch.object(F, "pad", record):
+            for side in (37, 43, 53):
+                network(torch.zeros(1, 3, side, side))
+        if padded:
+            multiple = math.lcm(math.gcd(*padded), network.size_requirements.multiple_of)
+            network.size_requirements = dataclasses.replace(network.size_requirements, multiple_of=multiple)
+
+
 def describe_network(model: Network) -> str:
     """Return the name of a network, with that of the network inside of a conditioned one."""
     inner = getattr(model, "network", None)
@@ -120,19 +177,19 @@ def describe_network(model: Network) -> str:
 
 def knob_ranges(model: Network) -> dict[str, tuple[float, float]]:
     """Return the range of each knob of a network; empty without knobs."""
-    return dict(model.knobs) if isinstance(model, ConditionedNetwork | OutputInterpolation) else {}
+    return dict(getattr(model, "knobs", {}))
 
 
 def check_fixed_knobs(model: Network, values: Mapping[str, float]) -> None:
     """Raise ValueError if the values are not one number in its range for each knob; no value at all is valid."""
-    if not values:
-        return
-    conditioned = model.network if isinstance(model, OutputInterpolation) else model
-    if not isinstance(conditioned, ConditionedNetwork):
-        raise ValueError(f"{describe_network(model)} has no knob; got the value of {min(values)!r}.")
-    for name, value in values.items():
-        check_number(f"fixed_knobs {name!r}", value)
-    conditioned.normalize_knobs(torch.zeros(1, model.in_channels, 1, 1), values)
+    ranges = knob_ranges(model)
+    if unknown := [name for name in values if name not in ranges]:
+        has = f"the knobs {', '.join(ranges)}" if ranges else "no knob"
+        raise ValueError(f"{describe_network(model)} has no knob {unknown[0]!r}; it has {has}.")
+    for name, (low, high) in ranges.items() if values else ():
+        if name not in values:
+            raise ValueError(f"fixed_knobs must set all knobs; {name!r}, {low:g} to {high:g}, has no value.")
+        check_number(f"The knob {name!r}", values[name], low=low, high=high)
 
 
 def _example_inputs(traced: TracedNetwork) -> tuple[Tensor, ...]:
@@ -141,15 +198,30 @@ def _example_inputs(traced: TracedNetwork) -> tuple[Tensor, ...]:
     shape = (batch,) if traced.knob_input == "image" else (batch, 1, height, width)
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(batch, traced.model.in_channels, height, width, generator=generator)
-    return image, *(torch.full(shape, (low * high) ** 0.5) for low, high in traced.knobs.values())
+    return image, *(torch.full(shape, (low + high) / 2) for low, high in traced.knobs.values())
 
 
 @torch.no_grad()
 def _trace(graph: nn.Module, example: Sequence[Tensor], axes: tuple[Any, ...]) -> ExportedProgram:
     """Return the graph of a module; every named axis becomes a symbol."""
     dynamic = torch.utils._pytree.tree_map(lambda name: Dim.DYNAMIC, axes)
-    with warnings.catch_warnings(action="ignore"):  # about the code of the architectures
+    with quiet():
         return torch.export.export(graph, tuple(example), dynamic_shapes=dynamic)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress the progress lines, the warnings and the log of PyTorch's exporters."""
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _reason(error: Exception) -> str:

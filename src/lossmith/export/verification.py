@@ -14,7 +14,7 @@ __all__ = ["SIZES", "Verification", "verify_graph"]
 SIZES = ((1, 24, 32), (1, 17, 45), (2, 40, 24), (3, 33, 33), (1, 64, 48))
 """Batch, height and width of the compared images: odd ones, and several images at once."""
 PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Fractions of the logarithmic ranges of the knobs."""
+"""Fractions of the ranges of the knobs."""
 
 Runner = Callable[[Mapping[str, Tensor]], Tensor]
 """Runs a graph on its inputs by name."""
@@ -29,7 +29,7 @@ class Verification:
         worst_error: Largest absolute difference of an output value.
         runtime: What ran the graph.
         sizes: Compared sizes, (batch, height, width).
-        places: Fractions of the logarithmic knob ranges that were compared; empty without knob inputs.
+        places: Fractions of the knobs' ranges that were compared; empty without knob inputs.
     """
 
     worst_error: float
@@ -55,24 +55,26 @@ def verify_graph(traced: TracedNetwork, run: Runner, runtime: str, tolerance: fl
     worst, name = 0.0, describe_network(traced.model)
     for inputs, where in _cases(traced, sizes, places):
         with torch.no_grad():
-            expected = traced.model(inputs["image"], **traced.fixed_knobs, **_expand(inputs))
+            expected = traced.model(inputs["image"], **traced.fixed_knobs, **_knobs_of(inputs))
         try:
             found = run(inputs)
         except Exception as error:  # runtimes raise many types
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"{name} cannot be exported: its graph fails for {where} in {runtime} ({reason}).") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            raise ValueError(
+                f"{name} cannot be exported: its graph fails for {where} in {runtime} ({reason})."
+            ) from error
         if found.shape != expected.shape:
             raise ValueError(
-                f"{name} cannot be exported: its graph returns the shape {tuple(found.shape)} for {where} in {runtime}, "
-                f"and the network {tuple(expected.shape)}."
+                f"{name} cannot be exported: at {where} its graph returns the shape {tuple(found.shape)} in {runtime}; "
+                f"that of the network is {tuple(expected.shape)}."
             )
-        error = float((found - expected).abs().max())
-        if not error <= tolerance:  # true for NaN
+        difference = float((found - expected).abs().max())
+        if not difference <= tolerance:  # true for NaN
             raise ValueError(
-                f"{name} was not exported: for {where} its graph in {runtime} differs from the network by {error:.2g}; "
-                f"the tolerance is {tolerance:g}."
+                f"{name} was not exported: at {where} its graph in {runtime} differs from the network by "
+                f"{difference:.2g}; the tolerance is {tolerance:g}."
             )
-        worst = max(worst, error)
+        worst = max(worst, difference)
     return Verification(worst, runtime, sizes, places)
 
 
@@ -87,20 +89,19 @@ def _cases(
         if not places:
             yield {"image": image}, size
         for place in places:
-            values = {name: _knob_values(traced, place, ends, image) for name, ends in traced.knobs.items()}
-            yield {"image": image, **values}, f"{size} at {place:g} of the knobs' ranges"
+            yield {"image": image, **_knob_values(traced, place, image)}, f"{size}, {place:.0%} of the knobs' ranges"
 
 
-def _knob_values(traced: TracedNetwork, place: float, ends: tuple[float, float], image: Tensor) -> Tensor:
-    """Return values of a knob that differ between images, or between the columns of a map."""
-    low, high = ends
-    count, width = len(image), image.shape[-1]
+def _knob_values(traced: TracedNetwork, place: float, image: Tensor) -> dict[str, Tensor]:
+    """Return knob values that begin at a fraction of the ranges and differ between images, or columns of a map."""
+    count, height, width = len(image), *image.shape[-2:]
     if traced.knob_input == "map":
-        fraction = torch.linspace(place, 1 - place, width).expand(count, 1, image.shape[-2], width).contiguous()
+        fraction = torch.linspace(place, 1 - place, width).expand(count, 1, height, width).contiguous()
     else:
-        fraction = torch.linspace(place, 1 - place, count) if count > 1 else torch.tensor([place])
-    return (low * (high / low) ** fraction).clamp(low, high)
+        fraction = torch.linspace(place, 1 - place, count)
+    values: dict[str, Tensor] = traced.model.knobs_at_fraction(fraction)  # type: ignore[operator]  # it has knobs
+    return values
 
 
-def _expand(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _knobs_of(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in inputs.items() if name != "image"}

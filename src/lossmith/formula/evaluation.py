@@ -14,6 +14,7 @@ from lossmith.formula.sampling import Every, find_factor
 from lossmith.formula.sparse_evaluation import evaluate_terms
 from lossmith.formula.term import Term, collect_term_layers
 from lossmith.formula.term_evaluation import evaluate_term_with_gradient_norm, step_term_discriminator
+from lossmith.formula.term_maps import measure_term_maps
 from lossmith.formula.weight import Weight, WeightValue
 from lossmith.lens import Features, autocast_disabled
 
@@ -94,6 +95,37 @@ class TermSum(nn.Module, ABC):
         if len(terms) < len(self.names):
             cache.restrict_layers(collect_term_layers(terms.values()))
         return evaluate_terms(terms, cache, guard, sampled=sampled)
+
+    def maps(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+        """Compute where each term is large: its values before the mean over positions, unweighted.
+
+        The mean of a map is the term's value, for each image; over several layers, the sum of the means. Under a mask,
+        the values are those times the mask, and the term's value is their sum over that of the mask.
+
+        Args:
+            inputs: The inputs by name.
+
+        Returns:
+            A map (N, C or 1, h, w) of the size of its layer by the term's name, or by ``"<term>.<layer>"`` if the term
+            has several layers. None for a term that is no mean over positions, such as total variation, a Gram matrix,
+            MS-SSIM, an adversarial or a contrastive loss.
+
+        Example:
+            >>> from lossmith import L1, SSIM, TV
+            >>> images = {"pred": torch.zeros(1, 3, 16, 16), "target": torch.ones(1, 3, 16, 16)}
+            >>> {name: None if m is None else tuple(m.shape) for name, m in (L1() + SSIM() + TV()).maps(images).items()}
+            {'L1': (1, 3, 16, 16), 'SSIM': (1, 3, 6, 6), 'TV': None}
+        """
+        cache = self.feature_cache(inputs)
+        maps: dict[str, Tensor | None] = {}
+        with torch.no_grad():
+            for name, term in self._named_terms().items():
+                found = measure_term_maps(term, cache)
+                if found is None or len(found) == 1:
+                    maps[name] = None if found is None else next(iter(found.values()))
+                else:
+                    maps |= {f"{name}.{layer}": each for layer, each in found.items()}
+        return maps
 
     def active_terms(self, step: int) -> tuple[str, ...]:
         """Return the names of the terms that a training step computes.

@@ -138,11 +138,12 @@ def check_axes(
         raise ValueError(f"The input '{name}' is a single image, {shape}; make a batch of it with {name}[None].")
     if len(shape) in dims:
         return
-    frames = (
-        f"ops.reshape({name}, (-1, *{name}.shape[2:]))" if channels_last else f"{name}.transpose(1, 2).flatten(0, 1)"
-    )
+    if channels_last:
+        channel, frames = f"{name}[..., None]", f"ops.reshape({name}, (-1, *{name}.shape[2:]))"
+    else:
+        channel, frames = f"{name}[:, None]", f"{name}.transpose(1, 2).flatten(0, 1)"
     cures = {
-        3: f"insert the channel with {name}[{'..., None' if channels_last else ':, None'}], or the batch with {name}[None]",
+        3: f"insert the channel with {channel}, or the batch with {name}[None]",
         5: f"make the frames or slices images of the batch with {frames}",
     }
     cure = f" To fix this, {cures[len(shape)]}." if len(shape) in cures else ""

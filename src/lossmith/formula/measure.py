@@ -18,6 +18,8 @@ class Measure(nn.Module, ABC):
     """
 
     measure: Callable[..., Tensor]
+    measure_map: Callable[..., Tensor] | None = None
+    """For a mean over positions: compute the values before the mean, (N, C or 1, h, w), without a mask."""
     discriminator_step: Callable[..., dict[str, Tensor]] | None = None
     """For an adversarial loss: train the discriminator for one step on the inputs of `measure`, return logs."""
     discriminator_start_step: int | None = None

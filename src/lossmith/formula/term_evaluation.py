@@ -28,6 +28,9 @@ __all__ = [
     "evaluate_term",
     "evaluate_term_ungated",
     "evaluate_term_with_gradient_norm",
+    "fit_mask",
+    "lensed_inputs",
+    "match_rows",
     "measure_layers",
     "step_term_discriminator",
 ]
@@ -55,7 +58,7 @@ def _evaluate_rows(term: Term, cache: FeatureCache) -> Tensor:
         features = _features_at_network(term, cache)
         if torch.is_grad_enabled() and any(map_.requires_grad for maps in features.values() for map_ in maps.values()):
             return _evaluate_with_precomputed_gradient(term, cache, features)[0]
-    return _measure_maps(term, cache, _lensed_inputs(term, cache))
+    return _measure_maps(term, cache, lensed_inputs(term, cache))
 
 
 def evaluate_term_with_gradient_norm(term: Term, cache: FeatureCache) -> tuple[Tensor, Tensor]:
@@ -70,7 +73,7 @@ def evaluate_term_with_gradient_norm(term: Term, cache: FeatureCache) -> tuple[T
         gradients = [_apply_gates_to_rows(term, cache, each, len(rows)) for each in feature_gradients]
         value = apply_gates(_average_channels(term, cache, rows), term.weight, cache.inputs)
     else:
-        rows = _measure_maps(term, cache, _lensed_inputs(term, cache))
+        rows = _measure_maps(term, cache, lensed_inputs(term, cache))
         value = apply_gates(_average_channels(term, cache, rows), term.weight, cache.inputs)
         leaves = [map_ for maps in features.values() for map_ in maps.values() if map_.requires_grad]
         if leaves and value.requires_grad:
@@ -95,8 +98,8 @@ def step_term_discriminator(term: Term, cache: FeatureCache) -> dict[str, Tensor
     """
     assert term.distance.discriminator_step is not None
     with torch.no_grad():
-        maps = _lensed_inputs(term, cache)
-    maps = dict(_match_rows(term, maps))
+        maps = lensed_inputs(term, cache)
+    maps = dict(match_rows(term, maps))
     layers = tuple(next(iter(maps.values())))
     if len(layers) > 1:
         raise ValueError(f"The discriminator of {term!r} takes one map; the lens returns {', '.join(layers)}.")
@@ -118,12 +121,12 @@ def measure_layers(
         guard: Records non-finite values of each layer.
     """
     unlensed = term.distance.unlensed_inputs
-    maps = _match_rows(term, maps)
+    maps = match_rows(term, maps)
     values = []
     for layer in next(maps[p] for p in maps if p not in unlensed):
         arguments = {p: at_least_float32(each["pixels" if p in unlensed else layer]) for p, each in maps.items()}
         if "mask" in term.inputs:
-            _fit_mask(term, arguments)
+            fit_mask(term, arguments)
         with autocast_disabled(next(iter(arguments.values()))):
             value = term.distance.measure(**arguments)
         if guard is not None:
@@ -142,7 +145,7 @@ def _average_channels(term: Term, cache: FeatureCache, rows: Tensor) -> Tensor:
     return rows.view(len(cache.inputs[name]), -1).mean(dim=1)
 
 
-def _match_rows(term: Term, maps: Mapping[str, Maps]) -> Mapping[str, Maps]:
+def match_rows(term: Term, maps: Mapping[str, Maps]) -> Mapping[str, Maps]:
     """Return the maps with the inputs that bypass a lens repeated for each channel that the lens makes an image."""
     if not term.splits_channels:
         return maps
@@ -183,7 +186,8 @@ def _features_at_network(term: Term, cache: FeatureCache) -> dict[str, Maps]:
     return {p: cache(name, term.inner_path, detached=False) for p, name in term.inputs.items() if p not in constant}
 
 
-def _lensed_inputs(term: Term, cache: FeatureCache) -> dict[str, Maps]:
+def lensed_inputs(term: Term, cache: FeatureCache) -> dict[str, Maps]:
+    """Return the maps that the distance gets for each parameter."""
     return {p: _lensed_input(term, cache, p) for p in term.inputs}
 
 
@@ -278,7 +282,7 @@ def _shape_error(term: Term, cache: FeatureCache) -> ValueError:
     return ValueError(f"{term!r} compares {shapes}; the shapes must be equal.")
 
 
-def _fit_mask(term: Term, arguments: Maps) -> None:
+def fit_mask(term: Term, arguments: Maps) -> None:
     """Resize the mask to the maps; remove the mask if a lens has applied it before."""
     if term.sums_over_positions:
         del arguments["mask"]

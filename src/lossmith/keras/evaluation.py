@@ -80,7 +80,11 @@ def _evaluate_term(term: Term, cache: KerasFeatureCache) -> Tensor:
         value = measure(term.distance, **arguments)
         layer_weight = term.layer_weights.get(layer, 1.0)
         values.append(value if layer_weight == 1 else value * layer_weight)
-    return sum(values[1:], start=values[0])
+    total = sum(values[1:], start=values[0])
+    if not term.splits_channels:
+        return total
+    image = cache.inputs[next(name for p, name in term.inputs.items() if p not in unlensed)]
+    return ops.mean(ops.reshape(total, (ops.shape(image)[0], -1)), axis=1)
 
 
 def _check_shapes(term: Term, cache: KerasFeatureCache) -> None:

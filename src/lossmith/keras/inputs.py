@@ -1,10 +1,11 @@
 """Checks and layout of the inputs of a loss under Keras."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import keras
 
+from lossmith.formula.inputs import check_axes
 from lossmith.formula.loss import Loss
 from lossmith.keras.registry import Tensor
 
@@ -55,7 +56,7 @@ def check_keras_inputs(formula: Loss, inputs: Mapping[str, Any], data_format: st
             is_image = term.distance.reads_images and parameter not in term.distance.unlensed_inputs
             check_tensor(input_name, inputs[input_name], is_image)
             if is_image:
-                _check_batch_shape(input_name, tuple(inputs[input_name].shape), data_format)
+                _check_batch_shape(input_name, tuple(inputs[input_name].shape), data_format, term.distance.input_dims)
 
 
 def to_channels_last(value: Any, data_format: str) -> Tensor:
@@ -69,10 +70,9 @@ def to_channels_last(value: Any, data_format: str) -> Tensor:
     return tensor
 
 
-def _check_batch_shape(name: str, shape: tuple[int | None, ...], data_format: str) -> None:
+def _check_batch_shape(name: str, shape: tuple[int | None, ...], data_format: str, dims: Set[int]) -> None:
     is_last = data_format == "channels_last"
-    if len(shape) == 3 and shape[-1 if is_last else 0] in (1, 3, 4):  # its rows would be taken for images
-        raise ValueError(f"The input '{name}' is a single image, {shape}; make a batch of it with {name}[None].")
+    check_axes(name, shape, dims, channels_last=is_last)
     if len(shape) != 4:
         return
     channels, other = (shape[3], shape[1]) if is_last else (shape[1], shape[3])

@@ -4,11 +4,26 @@ import torch
 from keras import ops
 
 from lossmith.keras.registry import Maps, Tensor, register_lens
-from lossmith.lenses import Calibrated, Distilled, Gram
+from lossmith.lenses import Bands, Calibrated, Distilled, Gram
 from lossmith.lenses.embedded import EMBEDDED_LAYERS
 from lossmith.lenses.lpips import LPIPS_LAYERS
 
 __all__: list[str] = []
+
+
+@register_lens(Bands)
+def _bands(lens: Bands, maps: Maps) -> Maps:
+    return {name: _select_bands(lens, image) for name, image in maps.items()}
+
+
+def _select_bands(lens: Bands, image: Tensor) -> Tensor:
+    if lens.mode == "mean":
+        return ops.mean(image, axis=-1, keepdims=True)
+    if lens.mode == "each":
+        _, height, width, _ = ops.shape(image)
+        return ops.reshape(ops.transpose(image, (0, 3, 1, 2)), (-1, height, width, 1))
+    lens.check_bands(image.shape[-1])
+    return ops.stack([image[..., number - 1] for number in lens.numbers], axis=-1)
 
 
 @register_lens(Gram)

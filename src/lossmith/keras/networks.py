@@ -25,11 +25,11 @@ def run_sequential_network(network: SequentialNetwork, image: Tensor, layers: Se
 
     Args:
         network: The network.
-        image: (N, H, W, 3) in [0, 1].
+        image: (N, H, W, 3), or grey, (N, H, W, 1), which is repeated, in [0, 1].
         layers: The layers.
 
     Raises:
-        ValueError: The images are not RGB, or smaller than the layers allow.
+        ValueError: The images are neither RGB nor grey, or smaller than the layers allow.
     """
     _check_rgb_image(network.name, image, network.min_size(layers))
     mean, kernels = _load_kernels(network, keras.backend.standardize_dtype(image.dtype))
@@ -84,12 +84,14 @@ def _load_kernels(network: SequentialNetwork, dtype: str) -> tuple[Tensor, Kerne
 def _check_rgb_image(name: str, image: Tensor, min_size: int) -> None:
     """Raise ValueError if a network cannot take images (N, H, W, C)."""
     shape = tuple(image.shape)
-    if len(shape) != 4 or shape[3] != 3:
-        is_grey = len(shape) == 4 and shape[3] == 1
-        cure = "expand grey images with keras.ops.repeat(image, 3, axis=-1)" if is_grey else "pass three channels"
-        if len(shape) == 4 and shape[1] == 3:
+    if len(shape) != 4 or shape[3] not in (1, 3):
+        cure = "say which bands are red, green and blue with a lens, such as ... @ Bands(3, 2, 1)"
+        if len(shape) == 4 and shape[1] in (1, 3):
             cure = 'pass data_format="channels_first" to the loss'
-        raise ValueError(f"{name} expects RGB images (N, H, W, 3); got {shape}. To fix this, {cure}.")
+        elif len(shape) != 4:
+            cure = "pass a batch of images"
+        expected = "RGB images (N, H, W, 3) or grey images (N, H, W, 1)"
+        raise ValueError(f"{name} expects {expected}; got {shape}. To fix this, {cure}.")
     if any(side is not None and side < min_size for side in shape[1:3]):
         raise ValueError(
             f"{name} expects images of at least {min_size} px a side for these layers; got {shape[1]}x{shape[2]}."

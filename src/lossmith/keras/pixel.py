@@ -25,7 +25,10 @@ def _lp(loss: losses.Lp, pred: Tensor, target: Tensor) -> Tensor:
 
 @register_measure(losses.Charbonnier)
 def _charbonnier(loss: losses.Charbonnier, pred: Tensor, target: Tensor) -> Tensor:
-    return _mean(ops.sqrt(ops.square(pred - target) + loss.eps**2))
+    squares = ops.square(pred - target)
+    if loss.bands == "joint":
+        squares = ops.mean(squares, axis=-1, keepdims=True)
+    return _mean(ops.sqrt(squares + loss.eps**2))
 
 
 @register_measure(losses.Huber)
@@ -45,10 +48,27 @@ def _tv(loss: losses.TV, pred: Tensor) -> Tensor:
     reduce = _sum if loss.per == "image" else _mean
     if loss.kind == "isotropic":
         squares = ops.square(down[:, :, :-1]) + ops.square(right[:, :-1])
-        return reduce(squares if loss.squared else _sqrt(squares))
+        return reduce(squares if loss.squared else _sqrt(_join_bands(loss, squares)))
     if loss.squared:
         return reduce(ops.square(down)) + reduce(ops.square(right))
+    if loss.bands == "joint":
+        return sum(reduce(_sqrt(_join_bands(loss, ops.square(each)))) for each in (down, right))
     return reduce(_absolute(down)) + reduce(_absolute(right))
+
+
+def _join_bands(loss: losses.TV, squares: Tensor) -> Tensor:
+    if loss.bands == "each":
+        return squares
+    return (ops.sum if loss.per == "image" else ops.mean)(squares, axis=-1, keepdims=True)
+
+
+@register_measure(losses.SpectralAngle)
+def _spectral_angle(loss: losses.SpectralAngle, pred: Tensor, target: Tensor) -> Tensor:
+    loss.check_bands(pred.shape[-1])
+    u, v = (_normalize(image) for image in (pred, target))
+    difference, total = (_sqrt(ops.sum(ops.square(each), axis=-1, keepdims=True)) for each in (u - v, u + v))
+    total = ops.where((difference == 0) & (total == 0), 1.0, total)
+    return _mean(2 * ops.arctan2(difference, total))
 
 
 @register_measure(losses.EdgeAwareTV)
@@ -78,6 +98,13 @@ def _sum(errors: Tensor) -> Tensor:
 def _differences(image: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the differences of each pixel to the pixel below and to the right."""
     return image[:, 1:] - image[:, :-1], image[:, :, 1:] - image[:, :, :-1]
+
+
+def _normalize(spectra: Tensor) -> Tensor:
+    """Return spectra of length 1; a spectrum of zeros stays 0."""
+    squares = ops.sum(ops.square(spectra), axis=-1, keepdims=True)
+    is_nonzero = squares != 0
+    return spectra * ops.where(is_nonzero, ops.rsqrt(ops.where(is_nonzero, squares, 1.0)), 0.0)
 
 
 def _sqrt(squares: Tensor) -> Tensor:

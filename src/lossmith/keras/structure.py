@@ -22,11 +22,12 @@ def _ms_ssim(loss: losses.MSSSIM, pred: Tensor, target: Tensor) -> Tensor:
     if loss.odd_sides != "crop":
         raise ValueError(f'{loss!r} is not available under Keras, which has no padded pooling; use odd_sides="crop".')
     loss.check_size(*pred.shape[1:3])
-    product = ops.ones_like(pred[:, 0, 0])
+    product = ops.ones_like(pred[:, 0, 0, :1] if loss.bands == "joint" else pred[:, 0, 0])
     for scale, exponent in enumerate(loss.scale_weights):
         contrast, luminance = _similarity_maps(loss, pred, target)
         is_last = scale == loss.scales - 1
         mean = ops.mean(contrast * luminance if is_last else contrast, axis=(1, 2))
+        mean = ops.mean(mean, axis=1, keepdims=True) if loss.bands == "joint" else mean
         product = product * ops.power(ops.maximum(mean, 1e-4), exponent)
         if not is_last:
             pred, target = (ops.average_pool(x, 2, 2, "valid", data_format="channels_last") for x in (pred, target))

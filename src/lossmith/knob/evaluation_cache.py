@@ -49,7 +49,9 @@ class CachedEvaluator:
             identity: What distinguishes the network and its knob value from all others, such as hashes of weights.
             model: The network, from the input to the output; None for the task's baseline.
         """
-        key = json.dumps([[str(part) for part in identity], describe_protocol(self.task.border, self.metrics)])
+        key = json.dumps(
+            [[str(part) for part in identity], describe_protocol(self.task.border, self.metrics, self.task.pixels)]
+        )
         file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json" if self.folder else None
         cached: ImageMetrics = json.loads(file.read_text()) if file and file.is_file() else {}
         found: ImageMetrics = {}
@@ -61,7 +63,12 @@ class CachedEvaluator:
             digest = _batch_digest(example.batch)
             if digest not in cached:
                 (evaluated,) = evaluate_images(
-                    [example], restore, border=self.task.border, which=self.metrics, device=self.device
+                    [example],
+                    restore,
+                    border=self.task.border,
+                    which=self.metrics,
+                    device=self.device,
+                    pixels=self.task.pixels,
                 )
                 cached[digest] = evaluated.metrics
                 if file:

@@ -118,7 +118,7 @@ def sweep_knob(
         ValueError: `points` is less than 2, or no image can be used.
     """
     check_integer("points", points, low=2)
-    missing = find_missing_metrics([*metrics, "lpips_alex"])
+    missing = find_missing_metrics([*metrics, "lpips_alex"], channels=task.pixels.channels)
     distance, name = (SSIM(), "root of 1 - SSIM") if "lpips_alex" in missing else (lpips("alex"), "root of LPIPS-Alex")
     available = [metric for metric in metrics if metric not in missing]
     fractions = tuple(i / (points - 1) for i in range(points))
@@ -130,7 +130,7 @@ def sweep_knob(
         moved = {key: tensor.to(device) for key, tensor in batch.items()}
         predictions = (task.predict(partial(model, **values), moved) for values in knobs)
         image_metrics[image], step_distances[image] = _evaluate_path(
-            predictions, moved["target"], distance.to(device), task.border, available
+            predictions, moved["target"], distance.to(device), task, available
         )
         on_image_end(image)
     if not image_metrics:
@@ -139,14 +139,14 @@ def sweep_knob(
 
 
 def _evaluate_path(
-    predictions: Iterable[Tensor], target: Tensor, distance: Loss, border: int, metrics: Sequence[str]
+    predictions: Iterable[Tensor], target: Tensor, distance: Loss, task: Task, metrics: Sequence[str]
 ) -> tuple[list[dict[str, float]], list[float]]:
     """Return the metrics of each prediction, and the distances of neighbouring predictions."""
     rows: list[dict[str, float]] = []
     steps: list[float] = []
     previous: Tensor | None = None
     for pred in predictions:
-        rows.append(compute_metrics(pred, target, border=border, metrics=metrics))
+        rows.append(compute_metrics(pred, target, border=task.border, metrics=metrics, pixels=task.pixels))
         clipped = pred.float().clamp(0, 1)
         if previous is not None:
             steps.append(math.sqrt(max(float(distance(clipped, previous)), 0.0)))

@@ -70,8 +70,9 @@ def _find_first_convolution(module: nn.Module, side: int) -> str | None:
 def _is_plain(part: nn.Module) -> bool:
     if type(part) is not nn.Conv2d or part.groups != 1 or part.padding_mode != "zeros":
         return False
-    pairs = (part.kernel_size, part.stride, part.padding)
-    return isinstance(part.padding, tuple) and part.dilation == (1, 1) and all(a == b for a, b in pairs)
+    padding = part.padding
+    is_square = all(sides[0] == sides[1] for sides in (part.kernel_size, part.stride, padding))
+    return not isinstance(padding, str) and part.dilation == (1, 1) and is_square
 
 
 @final

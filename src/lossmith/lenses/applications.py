@@ -98,9 +98,14 @@ class ApplicationsNetwork(Backbone):
         return run_in_thread(self._load)
 
     def extract_features(self, image: Any, layers: Sequence[str]) -> dict[str, Any]:
-        """Return the features (N, H, W, C) of a Keras tensor (N, H, W, 3) in [0, 1] at some layers."""
-        if len(image.shape) != 4 or image.shape[3] != 3:
-            raise ValueError(f"{self.name} expects RGB images (N, H, W, 3); got {tuple(image.shape)}.")
+        """Return the features (N, H, W, C) of a Keras tensor (N, H, W, 3) or (N, H, W, 1) in [0, 1] at some layers."""
+        if len(image.shape) != 4 or image.shape[3] not in (1, 3):
+            raise ValueError(
+                f"{self.name} expects RGB images (N, H, W, 3) or grey images (N, H, W, 1); got {tuple(image.shape)}. "
+                "Select bands with a lens, such as ... @ Bands(3, 2, 1)."
+            )
+        if image.shape[3] == 1:
+            image = import_keras().ops.repeat(image, 3, axis=3)
         key = frozenset(layers)
         if key not in self._submodels:
             model = self.model

@@ -15,7 +15,9 @@ Mode = Literal["mean", "each"]
 
 @final
 class Bands(Lens):
-    """The bands of an image by their numbers, their mean, or each band as a grey image.
+    r"""The bands of an image by their numbers, their mean, or each band as a grey image.
+
+    .. math:: (x_1, \dots, x_C) \mapsto (x_{b_1}, \dots, x_{b_K}), \quad \frac1C \sum_c x_c, \quad \text{or each } x_c
 
     A network that was trained on photographs sees an image of any number of bands through this lens:
 
@@ -87,7 +89,11 @@ class Bands(Lens):
             return image.mean(dim=1, keepdim=True)
         if self.mode == "each":
             return image.flatten(0, 1)[:, None]
-        if image.shape[1] < self.min_channels:
-            bands = f"{image.shape[1]} band{'s' if image.shape[1] > 1 else ''}"
-            raise ValueError(f"{self!r} needs images of at least {self.min_channels} bands; got {bands}.")
+        self.check_bands(image.shape[1])
         return torch.stack([image[:, number - 1] for number in self.numbers], dim=1)
+
+    def check_bands(self, bands: int) -> None:
+        """Raise ValueError for images with fewer bands than the largest number."""
+        if bands < self.min_channels:
+            got = f"{bands} band{'s' if bands > 1 else ''}"
+            raise ValueError(f"{self!r} needs images of at least {self.min_channels} bands; got {got}.")

@@ -67,9 +67,14 @@ class ModuleFeatures(Features):
             raise ValueError(f"ModuleFeatures needs a torch.nn.Module; got a {type(module).__name__}.")
         for name, values in (("mean", mean), ("std", std)):
             if len(values) != 3 or (name == "std" and not all(value > 0 for value in values)):
-                raise ValueError(f"ModuleFeatures {name} must be three numbers, of RGB; got {values!r}.")
+                raise ValueError(
+                    f"ModuleFeatures {name} must be three numbers{', all positive' * (name == 'std')}; got {values!r}."
+                )
         check_integer("ModuleFeatures image_size", image_size, low=1)
-        super().__init__(_share_network(module, tuple(mean), tuple(std), image_size), layers)
+        network = _share_network(module, tuple(mean), tuple(std), image_size)
+        if not network.layers:
+            raise ValueError(f"ModuleFeatures needs a module with submodules, its layers; got {module!r}.")
+        super().__init__(network, layers)
 
     backbone: "ModuleNetwork"
 

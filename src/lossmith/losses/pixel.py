@@ -47,7 +47,11 @@ class L1(Distance):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the distance of each image, (N,)."""
-        return mean_absolute_error(pred, target) if mask is None else masked_mean((pred - target).abs(), mask)
+        return mean_absolute_error(pred, target) if mask is None else masked_mean(self.measure_map(pred, target), mask)
+
+    def measure_map(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the absolute errors."""
+        return (pred - target).abs()
 
 
 @final
@@ -71,7 +75,11 @@ class L2(Distance):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the distance of each image, (N,)."""
-        return mean_squared_error(pred, target) if mask is None else masked_mean((pred - target).square(), mask)
+        return mean_squared_error(pred, target) if mask is None else masked_mean(self.measure_map(pred, target), mask)
+
+    def measure_map(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the squared errors."""
+        return (pred - target).square()
 
 
 @final
@@ -103,7 +111,11 @@ class Lp(Distance):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the distance of each image, (N,)."""
-        return masked_mean((pred - target).abs().pow(self.p), mask)
+        return masked_mean(self.measure_map(pred, target), mask)
+
+    def measure_map(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the powers of the absolute errors."""
+        return (pred - target).abs().pow(self.p)
 
     def __repr__(self) -> str:
         return repr_of(self, self.p)
@@ -149,10 +161,14 @@ class Charbonnier(Distance):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the distance of each image, (N,)."""
+        return masked_mean(self.measure_map(pred, target), mask)
+
+    def measure_map(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the distance of each value, or with joint bands of each pixel."""
         squares = (pred - target).square()
         if self.bands == "joint":
             squares = squares.mean(dim=1, keepdim=True)
-        return masked_mean((squares + self.eps**2).sqrt(), mask)
+        return (squares + self.eps**2).sqrt()
 
     def __repr__(self) -> str:
         bands = None if self.bands == "each" else self.bands
@@ -191,7 +207,11 @@ class Huber(Distance):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the distance of each image, (N,)."""
-        return masked_mean(torch.nn.functional.huber_loss(pred, target, reduction="none", delta=self.delta), mask)
+        return masked_mean(self.measure_map(pred, target), mask)
+
+    def measure_map(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute the distance of each value."""
+        return torch.nn.functional.huber_loss(pred, target, reduction="none", delta=self.delta)
 
     def __repr__(self) -> str:
         return repr_of(self, delta=None if self.delta == 0.1 else self.delta)

@@ -48,9 +48,13 @@ class SpectralAngle(Distance):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the mean angle of each image, (N,)."""
-        if pred.shape[1] < 2:
-            raise ValueError(f"{self!r} needs images of at least 2 bands; got 1 band. Remove the term for grey images.")
+        self.check_bands(pred.shape[1])
         u, v = (normalize_vectors(image.movedim(1, -1)) for image in (pred, target))
         difference, total = (safe_sqrt(each.square().sum(dim=-1)) for each in (u - v, u + v))
         total = torch.where((difference == 0) & (total == 0), 1.0, total)  # atan2(0, 0) has no gradient
         return masked_mean(2 * torch.atan2(difference, total)[:, None], mask)
+
+    def check_bands(self, bands: int) -> None:
+        """Raise ValueError for images of one band."""
+        if bands < 2:
+            raise ValueError(f"{self!r} needs images of at least 2 bands; got 1 band. Remove the term for grey images.")

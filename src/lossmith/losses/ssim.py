@@ -61,9 +61,16 @@ class SSIM(Distance):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute one minus the similarity of each image, (N,)."""
+        return 1 - _mean_over_positions(self._compare(pred, target), mask).mean(dim=1)
+
+    def measure_map(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compute one minus the similarity at each position where the window fits."""
+        return 1 - self._compare(pred, target)
+
+    def _compare(self, pred: Tensor, target: Tensor) -> Tensor:
         self.check_size(*pred.shape[-2:])
         contrast, luminance = _similarity_maps(pred, target, self.window, self.sigma, self.k1, self.k2)
-        return 1 - _mean_over_positions(contrast * luminance, mask).mean(dim=1)
+        return contrast * luminance
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError if images of this size are smaller than the window."""

@@ -4,7 +4,9 @@ The functions compute one value per image, ``(pred, target) -> (N,)``; :data:`ME
 with their direction, unit and needs.
 """
 
+from lossmith.metrics.artefacts import colour_shift, grid_strength
 from lossmith.metrics.features import compute_image_features
+from lossmith.metrics.hdr import psnr_mu, psnr_pu, pu21_encode
 from lossmith.metrics.image_metrics import ms_ssim, psnr, ssim, texture_ratio
 from lossmith.metrics.metric_info import MetricInfo
 from lossmith.metrics.network_metrics import dists, lpips
@@ -16,22 +18,30 @@ from lossmith.metrics.protocol import (
 )
 from lossmith.metrics.registry import DEFAULT_METRICS, METRICS, Metric, parse_metrics
 from lossmith.metrics.sliced_wasserstein import swd
+from lossmith.metrics.spectral import ergas, sam
 
 __all__ = [
     "DEFAULT_METRICS",
     "METRICS",
     "Metric",
     "MetricInfo",
+    "colour_shift",
     "compute_image_features",
     "compute_metrics",
     "describe_protocol",
     "dists",
+    "ergas",
     "find_missing_metrics",
     "find_shared_backbones",
+    "grid_strength",
     "lpips",
     "ms_ssim",
     "parse_metrics",
     "psnr",
+    "psnr_mu",
+    "psnr_pu",
+    "pu21_encode",
+    "sam",
     "ssim",
     "swd",
     "texture_ratio",

@@ -1,12 +1,14 @@
 """The preparation of two image batches for a metric."""
 
+import torch
 from torch import Tensor
 
 from lossmith._checks import check_integer, check_number
 from lossmith.device import to_double
+from lossmith.formula.no_data import mask_no_data
 from lossmith.image import rgb_to_luma
 
-__all__ = ["DataRange", "prepare_images"]
+__all__ = ["DataRange", "fill_missing_pixels", "mean_over_valid", "prepare_images"]
 
 DataRange = float | tuple[float, float]
 """The largest value, from 0 on, or the least and the largest value that the images can have."""
@@ -27,7 +29,7 @@ def prepare_images(
     Args:
         owner: The metric, for messages.
         pred: (N, C, H, W).
-        target: The target, of the same shape.
+        target: The target, of the same shape; NaN marks samples without data.
         data_range: The range of the values; values outside of it are kept.
         border: Width in pixels of the border that is left out.
         luma: Whether to convert RGB to the luma of BT.601 in studio range, (N, 1, H, W).
@@ -52,3 +54,16 @@ def prepare_images(
     inner = (..., slice(border, pred.shape[-2] - border), slice(border, pred.shape[-1] - border))
     x, y = ((to_double(image[inner]) - low) / (high - low) for image in (pred, target))
     return (rgb_to_luma(x), rgb_to_luma(y)) if luma else (x, y)
+
+
+def fill_missing_pixels(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the target with NaN replaced by the prediction, and the mask of the other pixels; None without NaN."""
+    if not bool(target.isnan().any()):
+        return target, None
+    return mask_no_data(target, pred)
+
+
+def mean_over_valid(values: Tensor, target: Tensor, dims: tuple[int, ...] = (1, 2, 3)) -> Tensor:
+    """Return the mean of values where the target is not NaN; NaN without any such value."""
+    valid = ~target.isnan()
+    return torch.where(valid, values, 0.0).sum(dim=dims) / valid.sum(dim=dims)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lossmith._filters import gaussian_filter
 from lossmith.losses import MSSSIM, SSIM
-from lossmith.metrics._images import DataRange, prepare_images
+from lossmith.metrics._images import DataRange, fill_missing_pixels, mean_over_valid, prepare_images
 
 __all__ = ["ms_ssim", "psnr", "ssim", "texture_ratio"]
 
@@ -38,7 +38,7 @@ def psnr(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, border: i
         tensor([20.], dtype=torch.float64)
     """
     x, y = prepare_images("psnr", pred, target, data_range=data_range, border=border, luma=luma)
-    return -10 * (x - y).square().flatten(1).mean(dim=1).log10()
+    return -10 * mean_over_valid((x - y).square(), y).log10()
 
 
 def ssim(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, border: int = 0, luma: bool = False) -> Tensor:
@@ -65,7 +65,8 @@ def ssim(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, border: i
         tensor([1., 1.], dtype=torch.float64)
     """
     x, y = prepare_images("ssim", pred, target, data_range=data_range, border=border, luma=luma)
-    return 1 - SSIM().measure(x, y)
+    y, mask = fill_missing_pixels(x, y)
+    return 1 - SSIM().measure(x, y, mask)
 
 
 def ms_ssim(
@@ -92,7 +93,8 @@ def ms_ssim(
         tensor([1.], dtype=torch.float64)
     """
     x, y = prepare_images("ms_ssim", pred, target, data_range=data_range, border=border, luma=luma)
-    return 1 - MSSSIM().measure(x, y)
+    y, mask = fill_missing_pixels(x, y)
+    return 1 - MSSSIM().measure(x, y, mask)
 
 
 def texture_ratio(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, border: int = 0) -> Tensor:
@@ -123,6 +125,7 @@ def texture_ratio(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, 
     """
     is_rgb = pred.ndim == 4 and pred.shape[1] == 3
     x, y = prepare_images("texture_ratio", pred, target, data_range=data_range, border=border, luma=is_rgb)
+    y, _ = fill_missing_pixels(x, y)
     pred_energy, target_energy = (_high_pass(image).square().flatten(1).mean(dim=1) for image in (x, y))
     return torch.where(target_energy > MIN_TEXTURE_ENERGY, pred_energy / target_energy, torch.nan)
 

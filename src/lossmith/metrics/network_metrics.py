@@ -8,7 +8,7 @@ from torch import Tensor
 from lossmith import losses
 from lossmith.formula.loss import Loss
 from lossmith.lenses.lpips import Net
-from lossmith.metrics._images import DataRange, prepare_images
+from lossmith.metrics._images import DataRange, fill_missing_pixels, prepare_images
 
 __all__ = ["dists", "lpips", "network_loss"]
 
@@ -64,6 +64,6 @@ def network_loss(key: str) -> Loss:
 
 def _measure(key: str, pred: Tensor, target: Tensor, data_range: DataRange, border: int) -> Tensor:
     pair = prepare_images(key.partition("_")[0], pred, target, data_range=data_range, border=border, channels=3)
-    x, y = (image.to(device=pred.device, dtype=torch.float32) for image in pair)
+    x, y = (image.to(pred.device, torch.float32) for image in (pair[0], fill_missing_pixels(*pair)[0]))
     loss = network_loss(key)
     return torch.stack([loss(a[None], b[None]) for a, b in zip(x, y, strict=True)])

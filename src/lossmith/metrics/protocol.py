@@ -6,8 +6,9 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.formula.loss import Loss
-from lossmith.image import quantize_8bit
+from lossmith.image import quantize, quantize_8bit
 from lossmith.metrics.network_metrics import network_loss
 from lossmith.metrics.registry import DEFAULT_METRICS, METRICS, parse_metrics
 from lossmith.pretrained.locate import MissingWeightsError
@@ -17,17 +18,25 @@ __all__ = ["compute_metrics", "describe_protocol", "find_missing_metrics", "find
 
 @torch.no_grad()
 def compute_metrics(
-    pred: Tensor, target: Tensor, *, border: int, metrics: Sequence[str] = DEFAULT_METRICS
+    pred: Tensor,
+    target: Tensor,
+    *,
+    border: int,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    pixels: PixelFormat = RGB_8BIT,
 ) -> dict[str, float]:
-    """Compute metrics of a restored image.
+    """Compute metrics of a restored image in the range of its data.
 
-    As in the papers, the images are clipped and rounded to 8 bits, and a border is left out of all metrics.
+    As in the papers, the images are clipped and rounded to 8 bits, and a border is left out of all metrics. Integer
+    samples of another depth or range are rounded to their own values; floats are neither clipped nor rounded. A
+    transfer function is undone before.
 
     Args:
         pred: One image, (1, C, H, W).
         target: The target, of the same shape.
         border: Width of the border in pixels; the papers use the scale factor.
         metrics: The metrics; those with missing weights are left out, see :func:`find_missing_metrics`.
+        pixels: The samples of the images.
 
     Returns:
         The values by metric.
@@ -50,12 +59,20 @@ def compute_metrics(
     if not bool(pred.isfinite().all()):
         raise ValueError("compute_metrics needs a finite prediction; got NaN or infinite values.")
     inner = (..., slice(border, -border or None), slice(border, -border or None))
-    x, y = (quantize_8bit(image.float())[inner] for image in (pred, target))
+    x, y = (_stored_positions(image.float(), pixels)[inner] for image in (pred, target))
     values: dict[str, float] = {}
     for metric in used:
         with suppress(MissingWeightsError):  # reported by find_missing_metrics
             values[metric.key] = float(metric.compute(x, y))
     return values
+
+
+def _stored_positions(image: Tensor, pixels: PixelFormat) -> Tensor:
+    """Return the positions in the range of the samples that a file would hold."""
+    if pixels.levels == RGB_8BIT.levels:
+        return quantize_8bit(image)
+    linear = pixels.to_linear(image)
+    return linear if pixels.levels is None else quantize(linear.double(), pixels.levels)
 
 
 def find_missing_metrics(metrics: Sequence[str] = DEFAULT_METRICS, *, channels: int = 3) -> dict[str, str]:
@@ -69,6 +86,8 @@ def find_missing_metrics(metrics: Sequence[str] = DEFAULT_METRICS, *, channels: 
     for name in metrics:
         if METRICS[name].needs_rgb and channels != 3:
             missing[name] = f"It needs RGB images; these have {channels} channels."
+        elif channels < METRICS[name].min_channels:
+            missing[name] = f"It needs images of at least {METRICS[name].min_channels} bands; these have {channels}."
         elif METRICS[name].loss:
             try:
                 METRICS[name].compute(*torch.zeros(2, 1, 3, 64, 64))
@@ -94,14 +113,17 @@ def find_shared_backbones(loss: Loss, metrics: Sequence[str] = DEFAULT_METRICS) 
     return {name: min(common) for name, backbones in used.items() if (common := backbones & trained_on)}
 
 
-def describe_protocol(border: int, metrics: Sequence[str] = DEFAULT_METRICS) -> dict[str, str]:
+def describe_protocol(
+    border: int, metrics: Sequence[str] = DEFAULT_METRICS, pixels: PixelFormat = RGB_8BIT
+) -> dict[str, str]:
     """Return a description of each metric of :func:`compute_metrics`, to be stored with the values.
 
     Example:
         >>> describe_protocol(4, ["psnr_y"])
         {'psnr_y': 'PSNR in dB on Y of BT.601 (16..235), 8 bits, border of 4 px left out'}
     """
-    return {name: f"{METRICS[name].description}, 8 bits, border of {border} px left out" for name in metrics}
+    depth = "8 bits" if pixels.levels == RGB_8BIT.levels else str(pixels)
+    return {name: f"{METRICS[name].description}, {depth}, border of {border} px left out" for name in metrics}
 
 
 def _backbone_names(loss: Loss) -> set[str]:

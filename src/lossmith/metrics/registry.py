@@ -10,10 +10,13 @@ from functools import partial
 
 from torch import Tensor
 
+from lossmith.metrics.artefacts import colour_shift, grid_strength
+from lossmith.metrics.hdr import psnr_mu, psnr_pu
 from lossmith.metrics.image_metrics import ms_ssim, psnr, ssim, texture_ratio
 from lossmith.metrics.metric_info import MetricInfo
 from lossmith.metrics.network_metrics import dists, lpips
 from lossmith.metrics.sliced_wasserstein import swd
+from lossmith.metrics.spectral import ergas, sam
 
 __all__ = ["DEFAULT_METRICS", "METRICS", "Metric", "parse_metrics"]
 
@@ -27,6 +30,7 @@ class Metric(MetricInfo):
         description: The description that is stored with the values. Results are comparable only if it is equal.
         loss: The key of :func:`lossmith.metrics.network_metrics.network_loss`, for a metric with pretrained weights.
         needs_rgb: Whether the images must have three channels.
+        min_channels: The least number of channels of the images.
         min_side: The least side in pixels of an image without its border.
     """
 
@@ -34,8 +38,11 @@ class Metric(MetricInfo):
     description: str
     loss: str = ""
     needs_rgb: bool = False
+    min_channels: int = 1
     min_side: int = 11
 
+
+GRID_DESCRIPTION = "strength of a pattern that repeats every 4 px, in grey levels of 255, in blocks of 32 px"
 
 METRICS: dict[str, Metric] = {
     metric.key: metric
@@ -80,6 +87,43 @@ METRICS: dict[str, Metric] = {
             description="MS-SSIM (Wang, five scales, 11 px Gaussian window, valid) on Y of BT.601",
             needs_rgb=True,
             min_side=176,
+        ),
+        Metric(
+            key="psnr_mu",
+            name="PSNR-μ",
+            unit="dB",
+            digits=2,
+            ideal=None,
+            compute=psnr_mu,
+            description="PSNR in dB after the mu-law (5000) of linear values in 0..1",
+        ),
+        Metric(
+            key="psnr_pu",
+            name="PSNR-PU",
+            unit="dB",
+            digits=2,
+            ideal=None,
+            compute=psnr_pu,
+            description="PSNR in dB in PU21 (banding and glare, peak 256), with 1000 cd/m2 for the largest value",
+        ),
+        Metric(
+            key="sam",
+            name="SAM",
+            unit="°",
+            digits=2,
+            ideal=0.0,
+            compute=partial(sam, degrees=True),
+            description="mean spectral angle in degrees; lower is better",
+            min_channels=2,
+        ),
+        Metric(
+            key="ergas",
+            name="ERGAS",
+            unit="",
+            digits=3,
+            ideal=0.0,
+            compute=ergas,
+            description="ERGAS with a ratio of 1, to be divided by the scale factor; lower is better",
         ),
         Metric(
             key="lpips_alex",
@@ -144,6 +188,36 @@ METRICS: dict[str, Metric] = {
             kind="perceptual",
             compute=texture_ratio,
             description="energy of detail finer than about 6 px, relative to the truth's; 1 is right",
+        ),
+        Metric(
+            key="grid",
+            name="Grid",
+            unit="",
+            digits=2,
+            ideal=0.0,
+            compute=grid_strength,
+            description=GRID_DESCRIPTION,
+            min_side=32,
+        ),
+        Metric(
+            key="grid_p90",
+            name="Grid, worst tenth",
+            unit="",
+            digits=2,
+            ideal=0.0,
+            compute=partial(grid_strength, quantile=0.9),
+            description=f"{GRID_DESCRIPTION}, ninetieth percentile of the blocks",
+            min_side=32,
+        ),
+        Metric(
+            key="colour",
+            name="Colour shift",
+            unit="",
+            digits=2,
+            ideal=0.0,
+            compute=colour_shift,
+            description="distance of the mean colours in CIELAB; lower is better",
+            needs_rgb=True,
         ),
     )
 }

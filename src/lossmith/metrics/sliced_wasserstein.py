@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.metrics._images import DataRange, prepare_images
+from lossmith.metrics._images import DataRange, fill_missing_pixels, prepare_images
 
 __all__ = ["swd"]
 
@@ -47,7 +47,8 @@ def swd(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, border: in
         >>> swd(noise, noise), swd(noise.flip(3), noise) < 2, swd(0.5 * noise, noise) > 5
         (tensor([0.], dtype=torch.float64), tensor([True]), tensor([True]))
     """
-    x, y = (image.float() for image in prepare_images("swd", pred, target, data_range=data_range, border=border))
+    x, y = prepare_images("swd", pred, target, data_range=data_range, border=border)
+    x, y = x.float(), fill_missing_pixels(x, y)[0].float()
     if min(x.shape[-2:]) < 2 * PATCH_SIZE:
         raise ValueError(f"swd needs images with sides of at least {2 * PATCH_SIZE} px; got {tuple(x.shape)}.")
     vectors = torch.randn(PROJECTIONS, x.shape[1] * PATCH_SIZE**2, generator=torch.Generator().manual_seed(0))

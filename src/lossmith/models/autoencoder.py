@@ -12,6 +12,7 @@ from lossmith._checks import check_choice, check_integer
 from lossmith.models._layers import ResidualBlock, RMSNormSiLU, conv3x3
 from lossmith.models.base import Restorer
 from lossmith.models.codebook import Codebook
+from lossmith.models.padding import crop_to, next_multiple, pad_to
 
 __all__ = ["DOWNSAMPLING_FACTORS", "Autoencoder", "LatentKind"]
 
@@ -168,7 +169,7 @@ class Autoencoder(Restorer):
                 sampled = mu + (logvar.float().clamp(-30, MAX_LOGVAR) / 2).exp() * torch.randn_like(mu)
         if extra_outputs is not None:
             extra_outputs.update(outputs)
-        return self.decode(sampled)[..., :height, :width]
+        return crop_to(self.decode(sampled), height, width)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the images (N, 3, f h, f w) of latents (N, C, h, w) for the downsampling factor f."""
@@ -218,8 +219,8 @@ class Autoencoder(Restorer):
 
     def pad(self, image: Tensor) -> Tensor:
         """Return the images with their right and lower edges replicated up to a multiple of the downsampling factor."""
-        height, width = image.shape[-2:]
-        return F.pad(image, (0, -width % self.downsampling, 0, -height % self.downsampling), mode="replicate")
+        height, width = (next_multiple(side, self.downsampling) for side in image.shape[-2:])
+        return pad_to(image, height, width, "replicate")
 
 
 def _count_strided(downsampling: int) -> int:

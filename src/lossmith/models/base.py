@@ -1,7 +1,7 @@
 """Base classes of networks that produce images, and inference in tiles."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lossmith._checks import check_integer
 from lossmith.formula.weight import WeightValue
+from lossmith.models.position_noise import content_seed
 
 __all__ = ["Network", "Restorer", "run_tiled"]
 
@@ -63,6 +64,9 @@ class Restorer(Network, ABC):
         image_channels: Number of channels C of the images: 3 for RGB. Other numbers are added to `spec`.
     """
 
+    uses_noise: ClassVar[bool] = False
+    """Whether the output depends on noise; `forward` then takes its ``seed``, and the ``origin`` of a tile."""
+
     def __init__(
         self, scale: int, receptive_radius: int | None, spec: Mapping[str, Any], *, image_channels: int = 3
     ) -> None:
@@ -91,6 +95,8 @@ def run_tiled(
     tile: int = 256,
     overlap: int | None = None,
     knobs: Mapping[str, WeightValue] | None = None,
+    seed: int | None = None,
+    origin: Sequence[int] = (0, 0),
 ) -> Tensor:
     """Restore large images in tiles, with a memory use that does not depend on their size.
 
@@ -104,6 +110,8 @@ def run_tiled(
         tile: Side of a tile without its margin, in input pixels.
         overlap: Width of the margin in input pixels; None for the network's receptive radius, or 32 if it is unknown.
         knobs: Knob values of the network; maps are cropped with the images.
+        seed: Seed of the noise of a network that uses noise; None for a hash of each image.
+        origin: Row and column of the first pixel, if the images are themselves tiles of larger ones.
 
     Returns:
         (N, 3, scale H, scale W), on the device of the images.
@@ -117,6 +125,7 @@ def run_tiled(
         raise ValueError(f"run_tiled needs tile >= 1 and overlap >= 0; got {tile} and {overlap}.")
     if overlap >= max(image.shape[-2:]):  # each margin would cover the whole image, which one tile processes once
         tile = max(image.shape[-2:])
+    seeds = content_seed(image) if model.uses_noise and seed is None else seed
     scale, (height, width) = model.scale, image.shape[-2:]
     output = image.new_empty(*image.shape[:-2], height * scale, width * scale)
     for top in range(0, height, tile):
@@ -127,7 +136,9 @@ def run_tiled(
                 name: value[..., rows, columns] if isinstance(value, Tensor) and value.ndim == 4 else value
                 for name, value in (knobs or {}).items()
             }
-            part = model(image[..., rows, columns], **tile_knobs)
+            place = (origin[0] + top - above, origin[1] + left - before)
+            noise = {"seed": seeds, "origin": place} if model.uses_noise else {}
+            part = model(image[..., rows, columns], **tile_knobs, **noise)
             part = part[..., above * scale :, before * scale :][..., : tile * scale, : tile * scale]
             region = output[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
             region.copy_(part)

@@ -71,7 +71,7 @@ class Codebook(nn.Module):
                 flat_indices = distances.argmin(dim=1)
                 if self.training:
                     self.update_usage(flat_indices)
-            indices = flat_indices.view(len(latents), *latents.shape[2:])
+            indices = flat_indices.view(latents.shape[0], *latents.shape[2:])  # len() is no symbol in torch.export
             codes = F.embedding(indices, self.entries).permute(0, 3, 1, 2)
             return QuantizedLatents(exact + (codes - exact).detach(), codes, indices)
 

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossmith._files import write_atomically
 from lossmith._plugin_files import check_recorded_plugins, find_plugin_object
 from lossmith._plugins import Plugins
+from lossmith.models.band_adapter import BandAdapter, adapt_channels
 from lossmith.models.base import Network, Restorer
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.custom import build_custom, check_network_class
 from lossmith.models.slider import Slider
-from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel
+from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel, suggest_architecture
 from lossmith.models.state_dicts import detect_network, read_state_dict
 
 __all__ = ["NETWORKS", "build_network", "load_network", "load_restorer", "read_header", "save_network", "update_spec"]
@@ -41,7 +43,8 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
             "spandrel:SwinIR"; a class of a plugin that the user has named, such as "my_package:MyNet"; or a weight file
             (.safetensors, .pth, .pt or .ckpt) of lossmith or of any architecture that spandrel detects.
         scale: Upscaling factor.
-        arguments: Arguments of the network.
+        arguments: Arguments of the network. For spandrel's architectures and weight files, ``image_channels`` adapts
+            the network to images of this number of channels, see :class:`lossmith.models.BandAdapter`.
 
     Raises:
         ValueError: The network or the file does not exist, an argument is invalid, or the network has another scale.
@@ -53,18 +56,21 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
     if name in NETWORKS:
         return _construct(NETWORKS[name], name, scale, arguments)
     if name.startswith(SPANDREL_PREFIX):
+        channels = arguments.pop("image_channels", None)
         model = SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments)
-        return _check_scale(model, scale, name)
+        return adapt_channels(_check_scale(model, scale, name), channels or model.image_channels)
     if Path(name).suffix.lower() in WEIGHT_SUFFIXES:
+        channels = arguments.pop("image_channels", None)
         if arguments:
             raise ValueError(f"{name!r} defines the arguments of its network; leave out {', '.join(arguments)}.")
-        return load_network(name, scale=scale)[0]
+        loaded = load_network(name, scale=scale)[0]
+        return adapt_channels(loaded, channels or loaded.image_channels)
     if ":" in name:
         found = find_plugin_object(name)
         check_network_class("", name, found)
         return _construct(found, name, scale, arguments)
-    if near := difflib.get_close_matches(name, NETWORKS, n=1):
-        raise ValueError(f"There is no network {name!r}. Did you mean {near[0]!r}?")
+    if near := suggest_architecture(name) or next(iter(difflib.get_close_matches(name, NETWORKS, n=1)), None):
+        raise ValueError(f"There is no network {name!r}. Did you mean {near!r}?")
     raise ValueError(
         f"There is no network {name!r}; use {', '.join(NETWORKS)}, {SPANDREL_PREFIX}NAME, MODULE:CLASS, or a weight "
         "file. For a network of your own, register its class in a file and add --plugin FILE."
@@ -73,6 +79,8 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
 
 def save_network(model: Network, path: str | Path, metadata: Mapping[str, Any]) -> None:
     """Write the weights of a network as safetensors, with a header from which the network can be rebuilt.
+
+    The file replaces an earlier one once it is complete, with the permissions of new files.
 
     Args:
         model: The network.
@@ -87,9 +95,9 @@ def save_network(model: Network, path: str | Path, metadata: Mapping[str, Any]) 
     for key, old_key in SLIDER_KEYS.items():
         header.pop(key, None)
         header.pop(old_key, None)
-        if (slider := getattr(model, key, None) if isinstance(model, ConditionedNetwork) else None) is not None:
+        if isinstance(slider := getattr(model, key, None), Slider):
             header[key] = asdict(slider)
-    save_file(state, path, {"lossmith": json.dumps(header)})
+    write_atomically(path, lambda partial: save_file(state, partial, {"lossmith": json.dumps(header)}))
 
 
 def load_restorer(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[str, Any]]:
@@ -129,8 +137,8 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
     if header:
         try:
             model = _build_recorded(header, state, file)
-            if isinstance(model, ConditionedNetwork):
-                for key, old_key in SLIDER_KEYS.items():
+            for key, old_key in SLIDER_KEYS.items():
+                if hasattr(model, key):
                     table = header.get(key) or header.get(old_key)
                     setattr(model, key, Slider.from_header(table) if table else None)
         except (KeyError, TypeError, AttributeError) as error:
@@ -188,6 +196,11 @@ def _build_from_spec(spec: Mapping[str, Any], scale: int, state: Mapping[str, Te
         network = _build_from_spec(arguments.pop("network"), scale, inner, file)
         assert isinstance(network, Restorer)
         model = ConditionedNetwork(network, arguments.pop("knobs"), **arguments)
+    elif name == "band-adapter":
+        inner = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        network = _build_from_spec(arguments.pop("network"), scale, inner, file)
+        assert isinstance(network, Restorer)
+        model = BandAdapter(network, **{"image_channels": 3, **arguments})
     elif name.startswith(SPANDREL_PREFIX) and not arguments:
         return SpandrelModel.from_weights({k.removeprefix("network."): v for k, v in state.items()}, str(file))
     elif name.startswith(SPANDREL_PREFIX):  # the arguments may have the same names as those of build_network

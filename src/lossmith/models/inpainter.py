@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lossmith._checks import check_choice, check_integer
 from lossmith.models.base import Restorer
+from lossmith.models.padding import crop_to, next_multiple, pad_to
 
 __all__ = ["Inpainter"]
 
@@ -69,7 +70,7 @@ class Inpainter(Restorer):
                 f"inpainter needs images with a mask, (N, {self.in_channels}, H, W); got {tuple(image.shape)}."
             )
         height, width = image.shape[-2:]
-        padded = F.pad(image, (0, -width % 4, 0, -height % 4), mode="replicate")
+        padded = self.pad(image)
         first = self.head(torch.cat([padded[:, :-1] - 0.5 * (1 - padded[:, -1:]), padded[:, -1:]], dim=1))
         second = self.down[0](first)
         deep = self.down[1](second)
@@ -78,7 +79,12 @@ class Inpainter(Restorer):
         for skip, layer in zip((second, first), self.up, strict=True):
             deep = layer(torch.cat([F.interpolate(deep, scale_factor=2, mode="nearest"), skip], dim=1))
         filled: Tensor = 0.5 + self.tail(deep)
-        return filled[..., :height, :width]
+        return crop_to(filled, height, width)
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Return the images with their right and lower edges replicated up to a multiple of 4."""
+        height, width = (next_multiple(side, 4) for side in image.shape[-2:])
+        return pad_to(image, height, width, "replicate")
 
 
 class GatedConv2d(nn.Module):

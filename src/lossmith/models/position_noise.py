@@ -47,8 +47,10 @@ def position_noise(
         True
     """
     channels, height, width = size
-    numbers = (torch.arange(start, start + length, device=seeds.device) for start, length in
-               ((stream * channels, channels), (origin[0], height), (origin[1], width)))
+    numbers = (
+        torch.arange(start, start + length, device=seeds.device)
+        for start, length in ((stream * channels, channels), (origin[0], height), (origin[1], width))
+    )
     state = seeds.long()
     for number in numbers:
         state = _hash(state.unsqueeze(-1) + GOLDEN * (number + 1))

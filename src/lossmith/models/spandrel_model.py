@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith.models.base import Restorer
+from lossmith.models.padding import crop_to, next_multiple, pad_to
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
-__all__ = ["SPANDREL_PREFIX", "SpandrelModel", "import_spandrel", "load_architectures"]
+__all__ = ["SPANDREL_PREFIX", "SpandrelModel", "import_spandrel", "load_architectures", "suggest_architecture"]
 
 SPANDREL_PREFIX = "spandrel:"
 SCALE_ARGUMENTS = {"scale", "upscale", "upscaling", "upscaling_factor"}
@@ -38,7 +38,7 @@ class SpandrelModel(Restorer):
         network: The network, if it is another instance than the description's.
 
     Raises:
-        ValueError: The network does not map RGB to RGB.
+        ValueError: The network has other numbers of input and output channels.
     """
 
     def __init__(
@@ -46,11 +46,13 @@ class SpandrelModel(Restorer):
     ) -> None:
         channels = description.input_channels, description.output_channels
         name = str(description.architecture.id)
-        if channels != (3, 3):
+        if channels[0] != channels[1]:
             raise ValueError(
-                f"{name} has {channels[0]} input and {channels[1]} output channels; networks must map RGB to RGB."
+                f"{name} has {channels[0]} input and {channels[1]} output channels; networks must return as many "
+                "channels as they take."
             )
         super().__init__(description.scale, None, spec)
+        self.image_channels = self.in_channels = channels[0]  # part of the architecture's own arguments
         self.network = description.model if network is None else network
         self.network.train()
         self.size_requirements = description.size_requirements
@@ -75,11 +77,18 @@ class SpandrelModel(Restorer):
             raise ValueError(f"{name} has no argument {min(unknown)!r}; it has {', '.join(parameters)}.")
         scales = {} if SCALE_ARGUMENTS & set(arguments) else {n: scale for n in SCALE_ARGUMENTS if n in parameters}
         arguments = scales | dict(arguments)
+        window = arguments.get("window_size", _default_of(parameters, "window_size"))
+        side = _default_of(parameters, "img_size")
+        if isinstance(window, int) and isinstance(side, int) and side % window:
+            arguments = {"img_size": next_multiple(side, window)} | arguments  # the default must fit the windows
+        if scale > 1 and _default_of(parameters, "upsampler") == "":
+            arguments = {"upsampler": "pixelshuffle"} | arguments  # the default keeps the size
         try:
             with warnings.catch_warnings(action="ignore"):  # deprecation warnings that the user cannot fix
                 network = constructor(**arguments)
         except Exception as error:  # architectures raise different exception types
-            raise ValueError(f"{name} cannot be built with {arguments}: {error}") from error
+            hint = _window_hint({"name": name, **arguments})
+            raise ValueError(f"{name} cannot be built with {arguments}: {error}.{hint}") from error
         spec = {"name": SPANDREL_PREFIX + name, **arguments}
         return cls(describe_weights(network.state_dict(), name), spec, network)
 
@@ -100,34 +109,64 @@ class SpandrelModel(Restorer):
     def forward(self, image: Tensor) -> Tensor:
         """Return the restored images."""
         height, width = image.shape[-2:]
-        output: Tensor = self.call(self.network, self.pad(image))
-        return output[..., : height * self.scale, : width * self.scale]
+        padded = self.pad(image)
+        if padded is image:
+            padded = image.clone()  # RCAN scales its input in place
+        try:
+            output: Tensor = self.call(self.network, padded)
+        except (RuntimeError, ValueError) as error:  # the shapes of windows, or a batch normalisation of one value
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = (str(error).splitlines() or [""])[0].rstrip(".")
+            raise ValueError(
+                f"{self.spec['name']} fails on inputs of {height}x{width} px, batch {len(image)}: {reason}."
+                f"{_window_hint(self.spec)}"
+            ) from error
+        return crop_to(output, height * self.scale, width * self.scale)
 
     def pad(self, image: Tensor) -> Tensor:
         """Return the images padded on the right and below to the required sides, reflected as far as possible."""
-        if torch.compiler.is_exporting():
-            return self._pad_exported(image)
-        height, width = image.shape[-2:]
-        right, below = self.size_requirements.get_padding(width, height)
-        if right or below:
-            reflected = min(right, width - 1), min(below, height - 1)
-            image = F.pad(image, (0, reflected[0], 0, reflected[1]), mode="reflect")
-            image = F.pad(image, (0, right - reflected[0], 0, below - reflected[1]), mode="replicate")
-        return image
-
-    def _pad_exported(self, image: Tensor) -> Tensor:
-        """Return the images padded as by :meth:`pad`, without a branch on their sides, which are symbols in export."""
         needs = self.size_requirements
         if needs.none:
             return image
-        sides = [-(-torch.sym_max(side, needs.minimum) // needs.multiple_of) for side in image.shape[-2:]]
+        height, width = (
+            next_multiple(torch.sym_max(side, needs.minimum), needs.multiple_of) for side in image.shape[-2:]
+        )
         if needs.square:
-            sides = [torch.sym_max(*sides)] * 2  # type: ignore[no-untyped-call]
-        for dim, side in zip((-2, -1), sides, strict=True):
-            last = image.shape[dim] - 1
-            position = torch.arange(side * needs.multiple_of, device=image.device)
-            image = image.index_select(dim, (last - (position - last).abs()).clamp(min=0))
-        return image
+            height = width = torch.sym_max(height, width)  # type: ignore[assignment]  # symbols under torch.export
+        return pad_to(image, height, width, "reflect")
+
+
+def _window_hint(arguments: Mapping[str, Any]) -> str:
+    """Return the cure for sides that do not fit the windows of an architecture; "" without windows."""
+    name = str(arguments.get("name", "")).removeprefix(SPANDREL_PREFIX)
+    constructor = load_architectures().get(name)
+    parameters = inspect.signature(constructor).parameters if constructor else {}
+    window = arguments.get("window_size", _default_of(parameters, "window_size"))
+    if not isinstance(window, int):
+        return ""
+    return (
+        f" Its windows have {window} px: train with a --crop whose size at the input, crop / scale, is a multiple of "
+        f"{window}, or set --model-option window_size=8."
+    )
+
+
+def _default_of(parameters: Mapping[str, inspect.Parameter], name: str) -> Any:
+    """Return the default of a parameter; None without such a parameter."""
+    return parameters[name].default if name in parameters else None
+
+
+def suggest_architecture(name: str) -> str | None:
+    """Return the name for ``build_network`` of an architecture, for its name without prefix or its class."""
+    try:
+        constructors = load_architectures()
+    except ValueError:  # spandrel is not installed
+        return None
+    plain = name.lower()
+    for known, constructor in constructors.items():
+        if plain in (known.lower(), constructor.__name__.lower()):
+            return SPANDREL_PREFIX + known
+    return None
 
 
 def import_spandrel() -> Any:
@@ -183,5 +222,7 @@ def find_architecture(name: str) -> Any:
     """
     constructors = load_architectures()
     if name not in constructors:
-        raise ValueError(f"spandrel has no architecture {name!r}; it has {', '.join(sorted(constructors))}.")
+        near = suggest_architecture(name)
+        known = f"did you mean {near!r}?" if near else f"it has {', '.join(sorted(constructors))}."
+        raise ValueError(f"spandrel has no architecture {name!r}; {known}")
     return constructors[name]

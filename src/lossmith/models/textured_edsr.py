@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith._checks import check_choice, check_integer
+from lossmith._checks import check_integer
 from lossmith.formula.weight import WeightValue
 from lossmith.models._layers import conv3x3
 from lossmith.models.base import Restorer
@@ -16,7 +16,10 @@ from lossmith.models.edsr import EDSR
 from lossmith.models.position_noise import content_seed, position_noise
 from lossmith.models.slider import Slider, position_to_fraction
 
-__all__ = ["TexturedEDSR"]
+__all__ = ["DEFAULT_REALISM", "TexturedEDSR"]
+
+DEFAULT_REALISM = 0.5
+"""The place of the knob that is used when none is given."""
 
 NOISE_CHANNELS = 4
 """Number of noise values at each position of a resolution."""
@@ -31,8 +34,8 @@ class TexturedEDSR(Restorer):
     .. math:: y = a(x) + \rho \, t\big(h(x), a(x), z\big), \quad \rho \in [0, 1]
 
     where :math:`a` is an :class:`EDSR` with features :math:`h` and :math:`z` is noise. With :math:`a` trained for
-    accuracy, and :math:`a + t` for realism while :math:`a` is frozen, the outputs for all :math:`\rho` lie on a straight
-    line from the most accurate to the most realistic output, on which the optimal compromises lie for a squared error
+    accuracy, and :math:`a + t` for realism while :math:`a` is frozen, the outputs for all :math:`\rho` lie on a
+    straight line from the accurate to the realistic output, as the optimal compromises do for the squared error
     (Freirich et al.). Both ends need one pass, and the values in between no further pass.
 
     The branch upsamples features by bilinear interpolation, in steps of 2, and its input at full size is :math:`a(x)`.
@@ -99,7 +102,7 @@ class TexturedEDSR(Restorer):
     def forward(
         self,
         image: Tensor,
-        realism: WeightValue = 1.0,
+        realism: WeightValue = DEFAULT_REALISM,
         *,
         seed: int | Tensor | None = None,
         origin: Sequence[int] = (0, 0),
@@ -138,9 +141,7 @@ class TexturedEDSR(Restorer):
         """Return the knob value at a fraction of its range, from 0 to 1."""
         return {"realism": fraction}
 
-    def _forward_parts(
-        self, image: Tensor, seed: int | Tensor | None, origin: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
+    def _forward_parts(self, image: Tensor, seed: int | Tensor | None, origin: Sequence[int]) -> tuple[Tensor, Tensor]:
         features = self.accurate.extract_features(image)
         accurate = self.accurate.reconstruct(image, features)
         seeds = None
@@ -155,10 +156,13 @@ class TexturedEDSR(Restorer):
         value = torch.as_tensor(realism, dtype=torch.float32, device=image.device)
         if value.ndim == 4:
             if value.shape != (len(image), 1, *image.shape[-2:]):
-                raise ValueError(f"A map of realism must be {(len(image), 1, *image.shape[-2:])}; got {tuple(value.shape)}.")
+                raise ValueError(
+                    f"A map of realism must be {(len(image), 1, *image.shape[-2:])}; got {tuple(value.shape)}."
+                )
         elif value.shape not in ((), (len(image),)):
             raise ValueError(
-                f"realism must be a number, one for each of the {len(image)} images, or a map; got {tuple(value.shape)}."
+                f"realism must be a number, one for each of the {len(image)} images, or a map; got "
+                f"{tuple(value.shape)}."
             )
         if not (self.training or torch.compiler.is_compiling()) and not bool(((value >= 0) & (value <= 1)).all()):
             raise ValueError(f"realism must be from 0 to 1; got {realism if value.ndim == 0 else 'other values'}.")
@@ -182,7 +186,9 @@ class TextureBranch(nn.Module):
         count = round(math.log2(scale))
         self.body = nn.ModuleList(_residual(channels) for _ in range(blocks))
         self.stages = nn.ModuleList(
-            TextureStage(channels if i == 0 else width, width, 1 if i < count - 1 else 2, image_channels=3 * (i == count - 1))
+            TextureStage(
+                channels if i == 0 else width, width, 1 if i < count - 1 else 2, image_channels=3 * (i == count - 1)
+            )
             for i in range(count)
         )
         self.tail = conv3x3(width, 3)

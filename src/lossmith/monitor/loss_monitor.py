@@ -7,6 +7,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -152,6 +153,7 @@ class LossMonitor(nn.Module):
         """Fix some inputs for all calls, and compute their features once; see :func:`lossmith.pinned`."""
         self._evaluated = [PinnedLoss(self.loss, inputs)]
 
+    @_disable_dynamo  # torch.compiler.disable, which imports Dynamo at once; the number of steps is no constant
     def forward(self, *tensors: Tensor, **named: WeightValue) -> Tensor:
         """Return the scalar on which to call backward: the weighted sum of the terms, averaged over the batch.
 
@@ -189,7 +191,7 @@ class LossMonitor(nn.Module):
         self._guard = guard
         if self.is_logged(self.steps + 1):
             self._measure_gradients(values, inputs.get("pred"), knobs)
-        if self.loss.due_discriminators(self.steps + 1):
+        if self.loss.due_discriminators(self.steps):
             self._inputs = {name: each.detach() for name, each in inputs.items()}
         self._micro_batch += 1
         if self._micro_batch == MANY_CALLS and not self.steps:
@@ -273,11 +275,11 @@ class LossMonitor(nn.Module):
         self._finish_micro_batch()
         self.nonfinite.record_step(self._broken, self._last_micro_batch)
         self._broken = None
-        self.steps += 1
         self._discriminator_metrics = {}
         if self._micro_batch and self.loss.due_discriminators(self.steps):
             inputs = replace_nonfinite_images(self._inputs)
             self._discriminator_metrics = self.loss.step_discriminators(inputs, step=self.steps)
+        self.steps += 1
         self.should_log = self.is_logged(self.steps)
         if self.should_log:
             self._discriminator_metrics |= self._discriminator_norms
@@ -348,13 +350,13 @@ class LossMonitor(nn.Module):
     def _is_nth(self, step: int) -> bool:
         return step == 1 or step % self.log_every == 0
 
-    def get_extra_state(self) -> dict[str, int]:
-        """Return the number of steps, the part of the state that is not a tensor."""
-        return {"steps": self.steps}
+    def get_extra_state(self) -> Tensor:
+        """Return the number of steps."""
+        return torch.tensor(self.steps)
 
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Restore the number of steps."""
-        self.steps = int(state["steps"])
+        self.steps = int(state)
         self._micro_batch, self._guard = 0, None
 
     def __getstate__(self) -> dict[str, Any]:

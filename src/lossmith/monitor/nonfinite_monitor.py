@@ -37,7 +37,7 @@ MAX_FILES = 3
 Counts = dict[str, list[float]]
 
 NETWORK, NOTHING = -2, -1  # rows behind those of the terms
-CURE = "the last checkpoint was saved before. Check the images, or lower the learning rate or the weight of the term."
+CURE = "check the images, or lower the learning rate or the weight of the term."
 
 
 class NonFiniteError(ValueError):

@@ -10,7 +10,7 @@ import operator
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import Factor, GradientShare, Knob, Weight
@@ -258,7 +258,9 @@ def _describe(part: Any) -> str:
 def _suggest_layer_list(name: str, signature: inspect.Signature, arguments: list[Any]) -> str:
     """Return a hint if several layers were given as separate arguments, else an empty text."""
     parameters = list(signature.parameters)
-    layers = arguments[parameters.index("layers") :] if "layers" in parameters else []
+    choices = [choice for each in signature.parameters.values() for choice in get_args(each.annotation)]
+    given = arguments[parameters.index("layers") :] if "layers" in parameters else []
+    layers = [each for each in given if not isinstance(each, str) or each not in choices]  # 'l1' is a distance
     if len(layers) < 2 or not all(isinstance(each, str) for each in layers):
         return ""
     before = "".join(f"{each!r}, " for each in arguments[: parameters.index("layers")])

@@ -39,7 +39,8 @@ def _gallery(group: Group, comparison: ImageComparison) -> str:
         figures.append(_figure(variant, name, f"{comparison.name}, {name}", hidden))
     name, (x, y) = escape(comparison.name), comparison.focus
     focus = f'data-x="{x:.3f}" data-y="{y:.3f}"'
-    images = "".join(figures) + _caption_grid(comparison.captions)
+    shown = f'<p class="note">{escape(comparison.display)}</p>' if comparison.display else ""
+    images = shown + "".join(figures) + _caption_grid(comparison.captions)
     return f'<div class="gallery" data-name="{name}" {focus}><h3>{name}</h3>{images}</div>'
 
 
@@ -61,7 +62,7 @@ def _caption_grid(captions: Sequence[Sequence[str]]) -> str:
 
 def _figure(variant: ImageVariant, name: str, alt: str, hidden: str) -> str:
     colour = f' data-colour="{variant.run % 8}"' if variant.run is not None else ""
-    side = variant.role if variant.run is None else f"run{variant.run}"
+    side = escape(variant.role) if variant.run is None else f"run{variant.run}"
     step = "" if variant.step is None else f" <small>step {format_count(variant.step)}</small>"
     kind = "" if variant.run is None else f' class="c{variant.run % 8}"'
     return (

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops
 
+from lossmith.data.display import describe_display
 from lossmith.report.folder import Run
 from lossmith.train.folder import sheet_image
 
@@ -24,7 +26,7 @@ class ImageVariant:
     """One image of a comparison.
 
     Args:
-        role: "input", the name of the task's baseline, "run" or "truth".
+        role: "input", the name of the task's baseline, "run", "difference" or "truth".
         file: The file.
         run: The index of the run, if the image is the output of one.
         step: The step of the run.
@@ -48,6 +50,7 @@ class ImageComparison:
         name: The name of the image.
         variants: The images.
         focus: Where the loupe starts, as fractions of width and height.
+        display: How samples of another depth or number of bands are shown; "" for RGB of 8 bits.
         captions: The captions of an image that is a grid of images, row by row; empty for one image.
     """
 
@@ -55,6 +58,7 @@ class ImageComparison:
     variants: list[ImageVariant] = field(default_factory=list)
     focus: tuple[float, float] = (0.5, 0.5)
     captions: Sequence[Sequence[str]] = ()
+    display: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,10 @@ def collect_images(runs: Mapping[int, Run]) -> list[ImageComparison]:
             image = sheet_image(sheet.name)
             name = image if is_unique else f"{image} ({run.name})"
             captions = run.captions.get(sheet.name, [])
-            variants = comparisons.setdefault((sheet.name, digest), ImageComparison(name, captions=captions)).variants
+            new = ImageComparison(name, captions=captions, display=read_display(sheet))
+            variants = comparisons.setdefault((sheet.name, digest), new).variants
+            if (file := sheet / "difference.png").is_file():
+                variants.append(ImageVariant(f"difference {run.name}" if len(runs) > 1 else "difference", file))
             for role in dict.fromkeys(("input", run.baseline_name, "truth")):
                 if (file := sheet / f"{role}.png").is_file() and not any(each.role == role for each in variants):
                     variants.append(ImageVariant(role, file))
@@ -108,9 +115,19 @@ def collect_images(runs: Mapping[int, Run]) -> list[ImageComparison]:
     return list(comparisons.values())
 
 
+def read_display(sheet: Path) -> str:
+    """Return how the images of a folder in ``sheets`` are shown; "" for RGB of 8 bits."""
+    try:
+        return describe_display(json.loads((sheet / "display.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def _rank(variant: ImageVariant) -> int:
-    """Return the place on the page: first the input, then the baseline, the runs and the truth."""
-    return {"input": 0, "run": 2, "truth": 3}.get(variant.role, 1)
+    """Return the place on the page: first the input, then the baseline, the runs, their differences and the truth."""
+    if variant.role.startswith("difference"):
+        return 3
+    return {"input": 0, "run": 2, "truth": 4}.get(variant.role, 1)
 
 
 def embed_images(comparisons: Sequence[ImageComparison], budget: int) -> tuple[list[ImageComparison], list[str]]:

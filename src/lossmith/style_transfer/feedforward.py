@@ -3,11 +3,11 @@
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith._checks import check_integer
 from lossmith.models.base import Restorer
+from lossmith.models.padding import crop_to, next_multiple, pad_to
 
 __all__ = ["StyleNetwork"]
 
@@ -72,10 +72,15 @@ class StyleNetwork(Restorer):
         height, width = image.shape[-2:]
         if min(height, width) < MIN_SIDE:
             raise ValueError(f"style-network needs images of at least {MIN_SIDE} px a side; got {height}x{width}.")
-        features = self.down(F.pad(image, (0, -width % 4, 0, -height % 4), mode="reflect"))
+        features = self.down(self.pad(image))
         for block in self.body:
             features = features + block(features)
-        return torch.sigmoid(self.tail(self.up(features)))[..., :height, :width]
+        return crop_to(torch.sigmoid(self.tail(self.up(features))), height, width)
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Return the images with their right and lower edges reflected up to a multiple of 4."""
+        height, width = (next_multiple(side, 4) for side in image.shape[-2:])
+        return pad_to(image, height, width, "reflect")
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1) -> nn.Sequential:

@@ -78,11 +78,12 @@ class Autoencoding(Task):
         """Return the reconstruction, the target and the latents."""
         latents: dict[str, Tensor] = {}
         pred = model(batch["input"], extra_outputs=latents)
-        return {"pred": pred, "target": batch["target"], "input": batch["input"], **latents}
+        return self.mask_inputs({"pred": pred, "target": batch["target"], "input": batch["input"], **latents})
 
     def extra_metrics(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return statistics of the latents, see :meth:`lossmith.models.Autoencoder.latent_metrics`."""
-        return model.latent_metrics(dict(inputs)) if isinstance(model, Autoencoder) else {}
+        latents = model.latent_metrics(dict(inputs)) if isinstance(model, Autoencoder) else {}
+        return {**super().extra_metrics(model, inputs), **latents}
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
         """Return random crops of image files."""

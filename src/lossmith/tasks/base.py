@@ -15,6 +15,7 @@ from lossmith.data.image_files import check_image_size
 from lossmith.data.image_listing import hold_out_usable, summarize_skipped
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.formula.loss import Loss
+from lossmith.formula.no_data import mask_no_data, mask_terms
 from lossmith.models.files import read_header
 from lossmith.tasks.options import TaskOptions
 from lossmith.tasks.task_data import (
@@ -74,7 +75,10 @@ class Task(ABC):
     is_generative: ClassVar[bool] = False
     """Whether evaluation uses samples of the network instead of restored images."""
 
-    metric_titles: ClassVar[Mapping[str, str]] = {}
+    metric_titles: ClassVar[Mapping[str, str]] = {
+        "valid": "Fraction of pixels with data",
+        "empty_targets": "Targets without data",
+    }
     """The titles of :meth:`extra_metrics` in the report."""
 
     scale: int
@@ -138,6 +142,23 @@ class Task(ABC):
     @abstractmethod
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Run the network on a batch and return the loss inputs, one for each name in :attr:`provided_inputs`."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of all loss inputs: :attr:`provided_inputs`, and "valid" if samples of the images have no data."""
+        return self.provided_inputs if self.pixels.no_data is None else (*self.provided_inputs, "valid")
+
+    def mask_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return loss inputs in which pixels of the target without data do not count.
+
+        If the images have such samples, NaN in the target is replaced by the prediction, "valid" is the mask of the
+        other pixels, (N, 1, H, W), and a "mask" of the task is 0 there too; see :func:`lossmith.mask_no_data`.
+        """
+        if self.pixels.no_data is None:
+            return dict(inputs)
+        target, valid = mask_no_data(inputs["target"], inputs["pred"])
+        masks = {"mask": inputs["mask"] * valid} if "mask" in inputs else {}
+        return {**inputs, "target": target, "valid": valid, **masks}
 
     def with_inputs(self, names: Collection[str]) -> Self:
         """Return the task for a loss that reads only these inputs; a task may skip the computation of the others."""
@@ -252,7 +273,8 @@ class Task(ABC):
     def prepare_loss(self, loss: Loss, model: nn.Module) -> tuple[Loss, list[str]]:
         """Return the loss with the settings that only the task knows, and warnings to print before training.
 
-        A task overrides this method to set arguments of terms that depend on the network or on the noise schedule. The
+        If samples of the images have no data, terms that take a mask get the mask of the valid pixels. A task overrides
+        this method to set arguments of terms that depend on the network or on the noise schedule. The
         result is the loss that is trained, saved as loss.json and used when the run resumes.
 
         Args:
@@ -262,7 +284,7 @@ class Task(ABC):
         Raises:
             ValueError: The loss does not suit the task or the network.
         """
-        return loss, []
+        return (loss if self.pixels.no_data is None else mask_terms(loss, "valid")), []
 
     def extra_metrics(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return scalars to log beside the terms.
@@ -270,8 +292,15 @@ class Task(ABC):
         Args:
             model: The network.
             inputs: The loss inputs of the current step.
+
+        Returns:
+            If samples of the images have no data, the fraction of pixels with data, and the number of targets without
+            any, for which masked terms are 0.
         """
-        return {}
+        if "valid" not in inputs:
+            return {}
+        fractions = inputs["valid"].flatten(1).mean(dim=1)
+        return {"valid": fractions.mean(), "empty_targets": (fractions == 0).sum()}
 
     def validation_callbacks(self, folder: Path, evaluation: EvaluationSet, every: int) -> "list[Callback] | None":
         """Return the Lightning callbacks that validate a run; None for the image metrics of restoration.

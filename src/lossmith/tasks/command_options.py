@@ -119,6 +119,8 @@ class PairedOptions(TaskOptions):
         "--out runs/paired",
     )
 
+    folders: ClassVar[tuple[str, ...]] = ("inputs", "val_inputs")
+
     inputs: Annotated[str, option("Folder of the degraded images, named as the targets in --images.")]
     val_inputs: Annotated[
         str | None, option("Folder of the degraded images of --val \\[--inputs, if --val lies in --images].")

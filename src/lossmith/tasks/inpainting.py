@@ -50,9 +50,10 @@ class Inpainting(Task):
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction and its combinations with the target, see the class."""
-        mask, target = batch["mask"], batch["target"]
+        mask = batch["mask"]
         pred = model(torch.cat([batch["input"], mask], dim=1))
-        inputs = {"pred": pred, "target": target, "input": batch["input"], "mask": mask}
+        inputs = self.mask_inputs({"pred": pred, "target": batch["target"], "input": batch["input"], "mask": mask})
+        target = inputs["target"]
         return {**inputs, "filled": torch.where(mask > 0, pred, target), "kept": torch.where(mask > 0, target, pred)}
 
     def predict(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:

@@ -54,6 +54,9 @@ class TaskOptions:
     examples: ClassVar[tuple[str, ...]] = ()
     """Arguments of example commands, shown below the help."""
 
+    folders: ClassVar[tuple[str, ...]] = ()
+    """The options that are folders of files, which a study stores as absolute paths."""
+
     def settings(self) -> dict[str, Any]:
         """Return the settings that the options stand for.
 

@@ -112,7 +112,8 @@ class Paired(Task):
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction, the target and the input."""
-        return {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
+        inputs = {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
+        return self.mask_inputs(inputs)
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> PairedCrops:
         """Return random crops of pairs, see :class:`lossmith.data.PairedCrops`."""

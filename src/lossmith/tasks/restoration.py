@@ -62,7 +62,8 @@ class Restoration(Task):
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction, the target and the input."""
-        return {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
+        inputs = {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
+        return self.mask_inputs(inputs)
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
         """Return random crops with a random degradation, see :class:`lossmith.data.DegradedCrops`."""

@@ -77,7 +77,8 @@ class SuperResolution(Task):
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction, the target and the input."""
-        return {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
+        inputs = {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
+        return self.mask_inputs(inputs)
 
     def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> SuperResolutionCrops | DegradedCrops:
         """Return random crops in two resolutions, see :class:`lossmith.data.SuperResolutionCrops`."""

@@ -43,7 +43,7 @@ def evaluate_captions(
     guidance: Sequence[float] = (2.0,),
     config: SamplerConfig | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     judge: CaptionJudge | None = None,
 ) -> dict[str, Any]:
     """Evaluate samples of held-out captions, for several guidance scales.
@@ -187,7 +187,7 @@ def _evaluate_samples(
     references: _References,
     *,
     seed: int,
-    device: str,
+    device: str | torch.device,
 ) -> dict[str, Any]:
     """Generate an image for each prompt and return the metrics."""
     count = len(prompts)

@@ -187,7 +187,8 @@ class RestorationPipeline:
                 "super-resolution stage of lossmith train text-to-image."
             )
         model = self.model.to(device)
-        return torch.cat([model(part.to(device)).clamp(0, 1).cpu() for part in torch.split(images, BATCH_SIZE)])
+        outputs = torch.cat([model(part.to(device)).cpu() for part in torch.split(images, BATCH_SIZE)])
+        return torch.where(outputs.isfinite(), outputs.clamp(0, 1), outputs)  # the caller refuses non-finite values
 
 
 def load_upscaler(file: str | Path) -> TextToImagePipeline | RestorationPipeline:

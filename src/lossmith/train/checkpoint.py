@@ -103,6 +103,7 @@ class CheckpointWriter(StepCallback):
         if not module.check_weights():
             return
         if trainer.is_global_zero:
+            self.folder.mark_first_checkpoint()
             self.export(module, self.folder.model)
         trainer.save_checkpoint(self.folder.checkpoint)
 
@@ -119,7 +120,7 @@ class CheckpointWriter(StepCallback):
 
 def _with_current_names(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint with the keys of an earlier version renamed."""
-    state: dict[str, Any] = {"monitor._extra_state": {"steps": checkpoint["global_step"]}}
+    state: dict[str, Any] = {"monitor._extra_state": torch.tensor(checkpoint["global_step"])}
     for key, value in checkpoint["state_dict"].items():
         for pattern, name in RENAMED_STATE:
             key = re.sub(pattern, name, key)

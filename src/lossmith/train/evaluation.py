@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossmith.data import Example
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.metrics import DEFAULT_METRICS, compute_metrics
 from lossmith.tasks import Batch
 
@@ -31,21 +32,24 @@ def evaluate_images(
     border: int,
     which: Sequence[str] = DEFAULT_METRICS,
     device: torch.device | str = "cpu",
+    pixels: PixelFormat = RGB_8BIT,
 ) -> Iterator[EvaluatedImage]:
     """Restore and score the images of an evaluation set, one at a time.
 
     Args:
         examples: The evaluation set.
-        restore: Returns the restored image (1, 3, H, W) of a batch of one.
+        restore: Returns the restored image (1, C, H, W) of a batch of one.
         border: The width in pixels of the border that the metrics exclude.
         which: The metrics.
         device: The device.
+        pixels: The samples of the images.
     """
     for name, batch in examples:
         moved = {key: tensor.to(device) for key, tensor in batch.items()}
         with torch.no_grad():
             pred = restore(moved)
-        yield EvaluatedImage(name, moved, pred, compute_metrics(pred, moved["target"], border=border, metrics=which))
+        metrics = compute_metrics(pred, moved["target"], border=border, metrics=which, pixels=pixels)
+        yield EvaluatedImage(name, moved, pred, metrics)
 
 
 def metrics_by_image(images: Iterable[EvaluatedImage]) -> dict[str, dict[str, float]]:

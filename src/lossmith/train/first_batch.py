@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lossmith.balance import Balance, Fixed
+from lossmith.data.missing import fill_missing
 from lossmith.doctor import check
 from lossmith.doctor.balance_checks import bind_knobs, check_balance
 from lossmith.formula.loss import Loss
@@ -51,7 +52,7 @@ def check_first_batch(
     """
     batch = first_batch(loss, items)
     for name in image_inputs(loss) & batch.keys():  # a network's own input may be noisy beyond [0, 1]
-        check_images(name, batch[name])
+        check_images(name, fill_missing(batch[name]), channels=task.pixels.channels)
     model.eval()
     with torch.no_grad():
         midpoints = {name: math.sqrt(low * high) for name, (low, high) in knobs.items()}

@@ -6,6 +6,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,21 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from torch.utils.data import DataLoader
 
 from lossmith.device import trainer_devices
+from lossmith.monitor.nonfinite_monitor import NonFiniteError
 from lossmith.tasks import TrainingSet
 from lossmith.train.checkpoint import AtomicCheckpointIO, CheckpointWriter
 from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
 from lossmith.train.folder import RunFolder
 from lossmith.train.log import LogWriter
+from lossmith.train.loggers import ImageLogger, build_loggers, finish_loggers, log_configuration
 from lossmith.train.module import TrainingModule
 from lossmith.train.progress import TrainingProgress
 from lossmith.train.settings import Settings
-from lossmith.train.tensorboard import tensorboard_logger
 
 __all__ = ["fit"]
 
@@ -41,7 +44,9 @@ def fit(
     console: Console | None = None,
     device: str | torch.device = "auto",
     devices: int = 1,
+    nodes: int = 1,
     workers: int | None = None,
+    loggers: Sequence[str] = ("tensorboard",),
 ) -> int:
     """Train a module from the step of its folder's checkpoint.
 
@@ -54,8 +59,10 @@ def fit(
         callbacks: Callbacks that run before the checkpoint is written.
         console: The console of the progress display; None for standard output.
         device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        devices: The number of processes, each with a device of its own.
+        devices: The number of processes on a machine, each with a device of its own.
+        nodes: The number of machines.
         workers: Data-loading processes; None for 4 with a GPU and 0 on a CPU, where they would compete for cores.
+        loggers: The names of the loggers, besides log.jsonl, see :mod:`lossmith.train.loggers`.
 
     Returns:
         The last step; less than ``settings.steps`` if the run was interrupted.
@@ -76,13 +83,16 @@ def fit(
         folder, every=settings.checkpoint_every, poll_every=settings.log_every, export=export, console=console
     )
     with suppress_warnings():
-        trainer = build_trainer(
-            folder, settings, [log, *callbacks, progress, checkpoints], trainer_devices(device, devices), start=start
-        )
+        opened = build_loggers(loggers, folder, start=start)
+        log_configuration(opened, {**asdict(settings), "loss": repr(module.loss)}, is_resumed=start > 0)
+        images_callback = ImageLogger(folder, every=settings.val_every)
+        every_callback = [log, *callbacks, images_callback, progress, checkpoints]
+        trainer = build_trainer(folder, settings, every_callback, opened, trainer_devices(device, devices, nodes))
         loader = build_loader(items, settings, trainer, start=start, workers=workers)
         module.monitor.name_images(file_names(items, settings, trainer))
-        with raise_plain_errors():
+        with raise_plain_errors(), name_checkpoint(folder):
             trainer.fit(module, loader, ckpt_path=folder.checkpoint if start else None)
+        finish_loggers(opened)
     return trainer.global_step
 
 
@@ -108,9 +118,8 @@ def build_trainer(
     folder: RunFolder,
     settings: Settings,
     callbacks: list[Callback],
+    loggers: list[Logger],
     devices: Mapping[str, Any],
-    *,
-    start: int,
 ) -> Trainer:
     """Return Lightning's trainer, which counts steps instead of epochs and writes to the run folder alone.
 
@@ -126,7 +135,7 @@ def build_trainer(
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip or None,
             callbacks=callbacks,
-            logger=tensorboard_logger(folder.path, start=start),
+            logger=loggers,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder.path,
             use_distributed_sampler=False,  # EndlessBatchSampler divides batches among the devices
@@ -181,6 +190,17 @@ def file_names(
 def ignore_sigint(worker: int) -> None:
     """Leave Ctrl-C to the training process; for data-loading processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def name_checkpoint(folder: RunFolder) -> Iterator[None]:
+    """Add the last checkpoint, if there is one, to the message of a training that diverged."""
+    try:
+        yield
+    except NonFiniteError as error:
+        step = checkpoint_step(folder)
+        saved = f"The last checkpoint is of step {step}." if step else "No checkpoint was saved before."
+        raise NonFiniteError(f"{error} {saved}") from error
 
 
 @contextmanager

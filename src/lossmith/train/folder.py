@@ -14,21 +14,17 @@ appended line by line, and truncated to the checkpoint when the run resumes.
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lossmith._files import explain_write_errors, write_atomically, write_text_atomically
+from lossmith._files import explain_write_errors, lock_file, write_atomically, write_text_atomically
 from lossmith._plugin_files import check_recorded_plugins
 from lossmith.parser import update_term_name
 from lossmith.train.settings import Settings
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["RunFolder", "current_log_line", "sheet_image", "sheet_name"]
 
@@ -37,6 +33,9 @@ LOCKS: dict[Path, int] = {}
 
 LOGS = ("log.jsonl", "validation.jsonl")
 
+ESCAPED = '%/\\:*?"<>|'
+RESERVED_NAMES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))}
+"""Names of devices on Windows, with any suffix."""
 MAX_NAME_BYTES = 200
 """The longest name of a sheet's folder; file systems allow 255 bytes."""
 
@@ -74,6 +73,20 @@ class RunFolder:
     def model(self) -> Path:
         """The file of the averaged weights."""
         return self.path / "model.safetensors"
+
+    def mark_first_checkpoint(self) -> None:
+        """Create the unfinished file of the first checkpoint, before the weights of its step are written.
+
+        A run that is killed before the checkpoint is complete can start again, unlike a run that has lost it.
+        """
+        if not self.checkpoint.is_file():
+            with explain_write_errors(self.checkpoint):
+                self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+                self._unfinished_checkpoint.touch()
+
+    @property
+    def _unfinished_checkpoint(self) -> Path:
+        return self.checkpoint.with_name(f"{self.checkpoint.name}.partial")
 
     def check_plugins(self) -> None:
         """Compare the plugins of the folder's run with those of this process; warn of one that has changed.
@@ -117,7 +130,7 @@ class RunFolder:
             self._check_discardable(before, settings)
             for name in ("bicubic.json", *LOGS):
                 (self.path / name).unlink(missing_ok=True)
-            for name in ("sheets", "tensorboard"):
+            for name in ("sheets", "tensorboard", "wandb", "mlflow", "csv"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
         write_atomically(config, lambda partial: settings.write(partial, version))
         return can_resume
@@ -125,18 +138,14 @@ class RunFolder:
     def _lock(self) -> None:
         """Exclude other processes until this process ends."""
         path = self.path.resolve()
-        if fcntl is None or path in LOCKS:
+        if path in LOCKS:
             return
         LOCKS[path] = os.open(path / ".lock", os.O_CREAT | os.O_WRONLY)
-        try:
-            fcntl.lockf(LOCKS[path], fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by data-loading processes
-        except BlockingIOError:
+        if not lock_file(LOCKS[path], wait=False):  # a lock that data-loading processes do not inherit
             os.close(LOCKS.pop(path))
             raise ValueError(
                 f"Another process is training in {str(self.path)!r}. Wait for it to end, or use another --out."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+            )
 
     def release(self) -> None:
         """Unlock the folder before this process ends."""
@@ -146,7 +155,7 @@ class RunFolder:
     def _check_discardable(self, before: Settings, now: Settings) -> None:
         """Raise ValueError if a run without a checkpoint has results that a restart would destroy."""
         missing = f"it cannot resume because {str(self.checkpoint)!r} is missing"
-        if self.model.exists():
+        if self.model.exists() and not self._unfinished_checkpoint.exists():
             raise ValueError(
                 f"{str(self.path)!r} holds the weights of a run, but {missing}. Use another --out, or delete the "
                 "folder to train again."
@@ -191,13 +200,19 @@ class RunFolder:
 def sheet_name(image: str) -> str:
     """Return the name of the folder in ``sheets`` for the identity of an image, a relative path.
 
-    Separators are written as in URLs. A name that is too long for a folder ends in a hash.
+    Separators, and what Windows allows in no name, are written as in URLs. A name that is too long for a folder ends in
+    a hash.
 
     Example:
         >>> sheet_name("x/50% a.png"), sheet_image(sheet_name("x/50% a.png"))
         ('x%2F50%25 a.png', 'x/50% a.png')
+        >>> sheet_name("con.png"), sheet_name("3:4?")
+        ('%63on.png', '3%3A4%3F')
     """
-    name = image.replace("%", "%25").replace("/", "%2F")
+    name = "".join(f"%{ord(c):02X}" if c in ESCAPED or c < " " else c for c in image)
+    if name.partition(".")[0].upper() in RESERVED_NAMES or name.endswith((".", " ")):
+        index = len(name) - 1 if name.endswith((".", " ")) else 0
+        name = f"{name[:index]}%{ord(name[index]):02X}{name[index + 1 :]}"
     encoded = name.encode("utf-8", errors="surrogateescape")
     if len(encoded) <= MAX_NAME_BYTES:
         return name
@@ -207,7 +222,7 @@ def sheet_name(image: str) -> str:
 
 def sheet_image(name: str) -> str:
     """Return the identity of the image of a folder in ``sheets``."""
-    return name.replace("%2F", "/").replace("%25", "%")
+    return re.sub("%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), name)
 
 
 def is_line_up_to(line: str, step: int) -> bool:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,13 @@ from lossmith.monitor.nonfinite_monitor import CURE
 from lossmith.monitor.step_report import stack_scalars
 from lossmith.tasks import Task
 from lossmith.train.knob_sampling import KnobSampler
+from lossmith.train.optimizers import (
+    build_optimizer,
+    evaluation_weights,
+    has_evaluation_mode,
+    start_training_mode,
+)
+from lossmith.train.schedules import lr_factor
 from lossmith.train.settings import Schedule
 from lossmith.train.task_loss import check_loss_for_task, constant_loss_inputs
 
@@ -41,11 +48,16 @@ class TrainingModule(LightningModule):
         model: The network.
         loss: The loss.
         steps: Optimizer steps of the run, for the learning-rate schedule.
-        lr: Peak learning rate of AdamW.
-        schedule: "cosine" or "constant".
+        lr: Peak learning rate.
+        optimizer: Name of the optimizer, see :func:`lossmith.train.optimizers.build_optimizer`.
+        optimizer_options: Further arguments of the optimizer.
+        schedule: "cosine", "constant" or "multistep", see :func:`lossmith.train.schedules.lr_factor`.
+        milestones: Steps of "multistep".
+        gamma: Factor of "multistep".
         warmup: Steps of linear learning-rate warm-up.
-        weight_decay: Weight decay of AdamW; 0 is Adam.
-        ema: The decay :math:`\beta` of the averaged weights; 0 disables averaging.
+        weight_decay: Weight decay of the optimizer.
+        ema: The decay :math:`\beta` of the averaged weights; 0 disables averaging. A schedule-free optimizer averages
+            by itself, and its averages are used instead.
         seed: Random seed of the steps.
         knobs: The range of each knob of the loss. The network takes the knobs as keyword arguments, see
             :class:`lossmith.models.conditioned.ConditionedNetwork`.
@@ -63,7 +75,11 @@ class TrainingModule(LightningModule):
         *,
         steps: int,
         lr: float = 5e-4,
+        optimizer: str = "adamw",
+        optimizer_options: Mapping[str, Any] | None = None,
         schedule: Schedule = "cosine",
+        milestones: Sequence[int] = (),
+        gamma: float = 0.5,
         warmup: int = 0,
         weight_decay: float = 0.0,
         ema: float = 0.999,
@@ -78,8 +94,11 @@ class TrainingModule(LightningModule):
         self.model = model.to(memory_format=torch.channels_last)
         # AveragedModel of torch.optim.swa_utils copies at its first update and reads its counter from the device
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.steps, self.lr, self.schedule, self.warmup = steps, lr, schedule, warmup
-        self.weight_decay, self.ema, self.seed = weight_decay, ema, seed
+        self.lr, self.weight_decay, self.ema, self.seed = lr, weight_decay, ema, seed
+        self.optimizer_name, self.optimizer_options = optimizer, dict(optimizer_options or {})
+        self.lr_factor = partial(
+            lr_factor, schedule, steps=steps, warmup=warmup, milestones=tuple(milestones), gamma=gamma
+        )
         self.knob_sampler = KnobSampler(knobs) if knobs else None
         self.knob_midpoints = {name: math.sqrt(low * high) for name, (low, high) in (knobs or {}).items()}
         self._last_inputs: dict[str, Tensor] = {}
@@ -101,6 +120,8 @@ class TrainingModule(LightningModule):
     def on_train_start(self) -> None:
         """Count from the step of the checkpoint."""
         self.monitor.steps = self.global_step
+        for optimizer in self.trainer.optimizers:
+            start_training_mode(optimizer)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Return the weighted sum of the terms; the monitor keeps each term on the device."""
@@ -123,7 +144,15 @@ class TrainingModule(LightningModule):
         """Update the network, then the discriminators and the averaged weights."""
         super().optimizer_step(*args, **kwargs)  # runs the micro-batches of the step and frees their graphs
         self.monitor.after_optimizer_step()
-        decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))  # includes this step
+        for optimizer in self.trainer.optimizers:
+            if has_evaluation_mode(optimizer):
+                with evaluation_weights(optimizer, self.model.parameters()):
+                    self._update_average(0.0)
+                return
+        self._update_average(min(self.ema, (1 + self.global_step) / (10 + self.global_step)))
+
+    def _update_average(self, decay: float) -> None:
+        """Move the averaged weights towards those of the network; copy the buffers."""
         with torch.no_grad():
             update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             update(list(self.average.parameters()), list(self.model.parameters()), 0)
@@ -131,10 +160,17 @@ class TrainingModule(LightningModule):
                 averaged.copy_(current)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return AdamW and its learning-rate schedule."""
+        """Return the optimizer and its learning-rate schedule."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         fused = not self.uses_grad_scaler  # Lightning cannot clip a fused optimizer with fp16's scaler
-        optimizer = torch.optim.AdamW(weights, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
+        optimizer = build_optimizer(
+            self.optimizer_name,
+            weights,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            options=self.optimizer_options,
+            allow_fused=fused,
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -150,13 +186,6 @@ class TrainingModule(LightningModule):
                 nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
             return
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def lr_factor(self, step: int) -> float:
-        """Return the learning rate of a step as a fraction of the peak."""
-        warmup = min(1.0, (step + 1) / (self.warmup + 1))
-        if self.schedule == "constant":
-            return warmup
-        return warmup * (1 + math.cos(math.pi * min(1.0, step / self.steps))) / 2
 
     def read_extra_metrics(self) -> dict[str, float]:
         """Return the task's metrics of the last batch on this device; the call synchronizes with the device."""

@@ -18,10 +18,12 @@ from lossmith.models import Network, Restorer, build_network, load_network
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.custom import wrap_network
 from lossmith.models.files import NETWORKS
+from lossmith.models.spandrel_model import SPANDREL_PREFIX
 from lossmith.parser import parse
 from lossmith.tasks import TASKS, Task, TaskData
 from lossmith.train.first_batch import check_first_batch
 from lossmith.train.folder import RunFolder
+from lossmith.train.optimizers import build_optimizer, has_evaluation_mode
 from lossmith.train.settings import Settings
 from lossmith.train.task_loss import check_loss_for_task, pin_constant_inputs
 
@@ -83,6 +85,7 @@ def prepare_run(settings: Settings, folder: RunFolder, network: nn.Module | None
     model_kwargs = {**channel_arguments(task, settings.model["name"]), **data.model_kwargs}
     model = build_or_load_network(settings, folder, model_kwargs, network)
     check_network(task, model)
+    check_optimizer(settings, model)
     loss, warnings = task.prepare_loss(loss, model)
     task = task.with_inputs(loss.input_names)
     run = PreparedRun(
@@ -107,15 +110,15 @@ def choose_pixels(task: Task, settings: Settings) -> tuple[Task, list[str]]:
     Raises:
         ValueError: The images differ, or the range of floats is not stated.
     """
-    options = PixelOptions(settings.channels, settings.range, settings.transfer, settings.no_data)  # type: ignore[arg-type]  # checked by PixelFormat
+    options = PixelOptions(settings.channels, settings.range, settings.transfer, settings.no_data)
     pixels, notes = task.find_pixels(settings.images, options)
     return task.with_pixels(pixels), notes
 
 
 def channel_arguments(task: Task, name: str) -> dict[str, Any]:
-    """Return the argument of a network of lossmith for images that are not RGB; other networks know their channels."""
-    is_own = name in NETWORKS and task.pixels.channels != 3
-    return {"image_channels": task.pixels.channels} if is_own else {}
+    """Return the argument of a network for images that are not RGB; published networks are adapted."""
+    is_known = name in NETWORKS or ":" not in name or name.startswith(SPANDREL_PREFIX)
+    return {"image_channels": task.pixels.channels} if is_known and task.pixels.channels != 3 else {}
 
 
 def build_task(settings: Settings) -> Task:
@@ -127,7 +130,8 @@ def build_task(settings: Settings) -> Task:
     if settings.task not in TASKS:
         raise ValueError(f"There is no task {settings.task!r}; the tasks are {', '.join(TASKS)}.")
     try:
-        return TASKS[settings.task](settings.scale, **settings.options)
+        task: Task = TASKS[settings.task](settings.scale, **settings.options)
+        return task
     except TypeError as error:
         raise ValueError(f"{settings.task} does not accept an option: {str(error).split('() ')[-1]}.") from error
 
@@ -156,6 +160,22 @@ def build_or_load_network(
             "Use the same ranges."
         )
     return model.train()
+
+
+def check_optimizer(settings: Settings, model: Network) -> None:
+    """Raise ValueError if the optimizer cannot be built, or does not suit the learning-rate schedule."""
+    optimizer = build_optimizer(
+        settings.optimizer,
+        model.parameters(),
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        options=settings.optimizer_options,
+    )
+    if has_evaluation_mode(optimizer) and settings.schedule != "constant":
+        raise ValueError(
+            f"The optimizer {settings.optimizer} averages its weights in place of a falling learning rate; use "
+            f"--schedule constant; got {settings.schedule}."
+        )
 
 
 def check_network(task: Task, model: Network) -> None:

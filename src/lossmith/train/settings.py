@@ -7,15 +7,20 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from lossmith._checks import check_choice, check_integer, check_number
+from lossmith._checks import MAX_SEED, check_choice, check_integer, check_number
 from lossmith._plugin_files import loaded_plugins
+from lossmith._plugins import Plugins
 from lossmith.tasks import TASKS
 from lossmith.tasks.options import option, option_annotations
+from lossmith.train.schedules import parse_milestones
 
-__all__ = ["Precision", "Schedule", "Settings"]
+__all__ = ["OPTIMIZERS", "Precision", "Schedule", "Settings"]
 
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "constant", "multistep"]
+
+OPTIMIZERS = Plugins("lossmith.optimizers")
+"""The optimizers by name, those of installed packages included."""
 
 RUN, DATA, NETWORK, OPTIMIZER, MACHINE = "Run", "Data", "Network", "Optimizer", "Machine"
 """The panels of the help."""
@@ -52,7 +57,7 @@ class Settings:
     calibrate: Annotated[
         bool, option("Interpret weights in units of equal gradient norms, measured before the first step.", panel=RUN)
     ] = False
-    seed: Annotated[int, option("Random seed for weights, crops and their order.", panel=RUN, min=0)] = 0
+    seed: Annotated[int, option("Random seed for weights, crops and their order.", panel=RUN, min=0, max=MAX_SEED)] = 0
     log_every: Annotated[int, option("Steps between log lines.", panel=RUN, min=1)] = 20
     val_every: Annotated[int, option("Steps between validations.", panel=RUN, min=1)] = 500
     checkpoint_every: Annotated[int, option("Steps between checkpoints.", panel=RUN, min=1)] = 200
@@ -93,12 +98,27 @@ class Settings:
     model: Mapping[str, Any] = field(default_factory=lambda: {"name": "edsr"})
     """The name of the network, or a file of weights, and the network's arguments, such as ``{"name": "edsr"}``."""
 
-    lr: Annotated[float, option("Peak learning rate of AdamW.", panel=OPTIMIZER, min=0)] = 5e-4
+    optimizer: Annotated[
+        str,
+        option("Optimizer: adamw, adam, sgd, rmsprop, nadam, radam, muon or schedule-free-adamw.", panel=OPTIMIZER),
+    ] = "adamw"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the optimizer, such as ``{"betas": [0.9, 0.99]}``."""
+    lr: Annotated[float, option("Peak learning rate.", panel=OPTIMIZER, min=0)] = 5e-4
     schedule: Annotated[
-        Schedule, option("Learning-rate schedule: cosine decay to 0 at the last step, or constant.", panel=OPTIMIZER)
+        Schedule,
+        option(
+            "Learning-rate schedule: cosine decay to 0 at the last step, constant, or multistep: times --gamma at each "
+            "of the --milestones.",
+            panel=OPTIMIZER,
+        ),
     ] = "cosine"
+    milestones: Annotated[
+        str | None, option("Steps of the schedule multistep, such as 50000,80000.", panel=OPTIMIZER)
+    ] = None
+    gamma: Annotated[float, option("Factor of the schedule multistep.", panel=OPTIMIZER, min=0, max=1)] = 0.5
     warmup: Annotated[int, option("Steps of linear learning-rate warm-up.", panel=OPTIMIZER, min=0)] = 0
-    weight_decay: Annotated[float, option("Weight decay of AdamW; 0 is Adam.", panel=OPTIMIZER, min=0)] = 0.0
+    weight_decay: Annotated[float, option("Weight decay of the optimizer.", panel=OPTIMIZER, min=0)] = 0.0
     clip: Annotated[float, option("Maximum gradient norm; 0 disables clipping.", panel=OPTIMIZER, min=0)] = 0.0
     accumulate: Annotated[int, option("Gradient-accumulation steps.", panel=OPTIMIZER, min=1)] = 1
     ema: Annotated[
@@ -118,6 +138,10 @@ class Settings:
         for name, annotation in option_annotations(Settings).items():
             _check_option(name, getattr(self, name), annotation)
         check_integer("scale", self.scale, low=1)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        if (self.schedule == "multistep") != bool(parse_milestones(self.milestones)):
+            given = f"got {self.schedule} and milestones {self.milestones}"
+            raise ValueError(f"milestones belong to the schedule multistep, which needs them; {given}.")
         if self.ema == 1:
             raise ValueError(f"ema must be less than 1; got {self.ema!r}.")
         if self.knobs:
@@ -174,6 +198,6 @@ def _check_option(name: str, value: Any, annotation: Any) -> None:
     if get_origin(kind) is Literal:
         check_choice(name, value, kind)
     elif kind is int:
-        check_integer(name, value, low=info.min)
+        check_integer(name, value, low=info.min, high=info.max)
     elif kind is float:
         check_number(name, value, low=info.min, high=math.inf if info.max is None else info.max)

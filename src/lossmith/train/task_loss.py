@@ -16,10 +16,10 @@ def check_loss_for_task(task: Task, loss: Loss, knobs: Collection[str] = ()) -> 
     """Raise ValueError if a loss reads an input that the task does not provide, or has other knobs than those given."""
     for name, term in zip(loss.names, loss.terms, strict=True):
         for read in term.inputs.values():
-            if read not in task.provided_inputs:
+            if read not in task.input_names:
                 raise ValueError(
                     f"The term '{name}' reads the input '{read}', which {task.name} does not provide; it provides "
-                    f"{', '.join(task.provided_inputs)}. Remove the term, or apply it to another input with .on(...)."
+                    f"{', '.join(task.input_names)}. Remove the term, or apply it to another input with .on(...)."
                 )
     if unset := [name for name in loss.knobs if name not in knobs]:
         raise ValueError(

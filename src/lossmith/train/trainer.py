@@ -11,7 +11,7 @@ from torch import nn
 
 from lossmith import __version__
 from lossmith._files import write_atomically
-from lossmith._format import print_text
+from lossmith._format import print_table, print_text
 from lossmith.device import trainer_devices
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
@@ -20,8 +20,10 @@ from lossmith.models import Network, save_network
 from lossmith.parser import load, save
 from lossmith.train.fitting import fit
 from lossmith.train.folder import RunFolder
+from lossmith.train.loggers import check_loggers
 from lossmith.train.module import TrainingModule
 from lossmith.train.preparation import PreparedRun, prepare_run
+from lossmith.train.schedules import parse_milestones
 from lossmith.train.settings import Settings
 from lossmith.train.validation import ValidationCallback
 
@@ -39,7 +41,9 @@ def train(
     console: Console | None = None,
     device: str | torch.device = "auto",
     devices: int = 1,
+    nodes: int = 1,
     workers: int | None = None,
+    loggers: Sequence[str] = ("tensorboard",),
 ) -> int:
     """Train a network in a run folder; the same call resumes the run from its checkpoint.
 
@@ -54,8 +58,10 @@ def train(
             which validation runs, are those of the run folder.
         console: The console of the progress display; None for standard output.
         device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        devices: The number of processes, each with a device of its own.
+        devices: The number of processes on a machine, each with a device of its own.
+        nodes: The number of machines, on each of which a launcher runs the same call; they share the folder.
         workers: Data-loading processes; None for 4 with a GPU and 0 on a CPU.
+        loggers: "tensorboard", "wandb", "trackio", "mlflow" or "csv", besides log.jsonl; see docs/commands.md.
 
     Returns:
         The last step; less than ``settings.steps`` if the run was interrupted.
@@ -65,8 +71,9 @@ def train(
         OSError: The folder cannot be written.
     """
     console = console or Console()
-    trainer_devices(device, devices)  # raises before anything is prepared
+    trainer_devices(device, devices, nodes)  # raises before anything is prepared
     folder = RunFolder(out)
+    loggers = check_loggers(loggers)
     folder.check_plugins()
     run = prepare_run(settings, folder, model)
     settings = run.settings
@@ -79,7 +86,11 @@ def train(
         run.loss,
         steps=settings.steps,
         lr=settings.lr,
+        optimizer=settings.optimizer,
+        optimizer_options=settings.optimizer_options,
         schedule=settings.schedule,
+        milestones=parse_milestones(settings.milestones),
+        gamma=settings.gamma,
         warmup=settings.warmup,
         weight_decay=settings.weight_decay,
         ema=settings.ema,
@@ -97,7 +108,9 @@ def train(
         console=console,
         device=device,
         devices=devices,
+        nodes=nodes,
         workers=workers,
+        loggers=loggers,
     )
 
 
@@ -131,9 +144,11 @@ def start_folder(run: PreparedRun, folder: RunFolder) -> None:
 def print_start(run: PreparedRun, validation: "Sequence[Callback]", console: Console) -> None:
     """Print the calibration, what is trained and validated on, and all warnings."""
     if run.calibration is not None:
-        console.print(run.calibration.to_table())
+        for table in run.calibration.to_tables():
+            print_table(console, table)
     skipped, found = len(run.data.training_set.skipped), run.data.training_count
-    size = f"{found} captions" if run.task.is_generative else f"{found - skipped} training images"
+    usable = found - skipped
+    size = f"{found} captions" if run.task.is_generative else f"{usable} training image{'s' * (usable != 1)}"
     print_text(console, f"{size}, {skipped} skipped")
     print_text(console, describe_validation_set(run))
     missing = [f"Validation runs without {metric}. {why}" for each in validation for metric, why in _missing(each)]

@@ -1,5 +1,6 @@
 """Validation during training: metrics and image sheets of the averaged weights."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -8,7 +9,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lossmith._files import write_atomically
+from lossmith._files import write_atomically, write_text_atomically
+from lossmith.data.display import choose_display, show_difference
 from lossmith.image import to_pil
 from lossmith.metrics import DEFAULT_METRICS, find_missing_metrics
 from lossmith.tasks import Batch, EvaluationSet, Task
@@ -44,7 +46,7 @@ class ValidationCallback(StepCallback):
         metrics: Sequence[str] = DEFAULT_METRICS,
     ) -> None:
         self.folder, self.task, self.examples, self.every = folder, task, examples, every
-        self.missing = find_missing_metrics(metrics)  # once, since the search for weights may take long
+        self.missing = find_missing_metrics(metrics, channels=task.pixels.channels)  # once, since this may take long
         self.metrics = [metric for metric in metrics if metric not in self.missing]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -90,18 +92,34 @@ class ValidationCallback(StepCallback):
         """
         rows: dict[str, dict[str, float]] = {}
         for image in evaluate_images(
-            self.examples, restore, border=self.task.border, which=self.metrics, device=device
+            self.examples, restore, border=self.task.border, which=self.metrics, device=device, pixels=self.task.pixels
         ):
             name = unused_name(image.name, rows)
             if sheet and len(rows) < MAX_SHEETS:
-                self.save_images(name, {sheet: image.pred, **{role: image.batch[role] for role in also}})
+                images = {sheet: image.pred, **{role: image.batch[role] for role in also}}
+                self.save_images(name, images, image.batch["target"])
             rows[name] = image.metrics
         return {"n": len(rows), **mean_metrics(list(rows.values()))}
 
-    def save_images(self, name: str, images: Mapping[str, Tensor]) -> None:
-        """Save images (1, 3, H, W) of one example by their roles."""
-        for role, image in images.items():
-            file = self.folder.path / "sheets" / sheet_name(name) / f"{'truth' if role == 'target' else role}.png"
+    def save_images(self, name: str, images: Mapping[str, Tensor], target: Tensor) -> None:
+        """Save images (1, C, H, W) of one example by their roles.
+
+        Images of other samples than RGB of 8 bits are shown through one mapping, written to display.json, and the
+        difference of the prediction from the target, which the mapping may hide, is saved too.
+        """
+        pixels, folder = self.task.pixels, self.folder.path / "sheets" / sheet_name(name)
+        shown = dict(images)
+        if not pixels.is_default:
+            display = choose_display(target[0], pixels)
+            shown = {role: display.render(image[0])[None] for role, image in images.items()}
+            pred = next(iter(images.values()))
+            record = display.to_record()
+            if pred.shape == target.shape:
+                difference, record["difference"] = show_difference(pred[0], target[0], display)
+                shown["difference"] = difference[None]
+            write_text_atomically(folder / "display.json", json.dumps(record, indent=2) + "\n")
+        for role, image in shown.items():
+            file = folder / f"{'truth' if role == 'target' else role}.png"
             write_atomically(file, partial(_save_png, image))
 
 

@@ -2,16 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lossmith._files import write_text_atomically
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from lossmith._files import lock_file, write_text_atomically
 
 __all__ = ["file_lock", "read_json", "write_json"]
 
@@ -34,7 +29,5 @@ def file_lock(path: Path) -> Iterator[None]:
     """Hold the lock ``path.lock``, after waiting for other processes; without effect on file systems without locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("a") as file:
-        if fcntl is not None:
-            with suppress(OSError):
-                fcntl.lockf(file, fcntl.LOCK_EX)
+        lock_file(file.fileno(), wait=True)
         yield

@@ -225,14 +225,12 @@ def read_findings(folder: str | Path) -> Findings:
     read = (read_result(file.parent) for file in (path / "trials").glob("*/result.json"))
     trials = sorted((result for result in read if result), key=lambda result: result.number)
     baselines = record["baselines"]
-    own = [each["image_metrics"] for each in (*baselines.values(), *map(vars, trials))]
-    unified = iter(unify_image_names(own))
-    baselines = {name: {**each, "image_metrics": next(unified)} for name, each in baselines.items()}
+    unified = iter(unify_image_names([each["image_metrics"] for each in (*baselines.values(), *map(vars, trials))]))
     return Findings(
         folder=path,
         search=search,
+        baselines={name: {**each, "image_metrics": next(unified)} for name, each in baselines.items()},
         trials=[replace(trial, image_metrics=next(unified)) for trial in trials],
-        baselines=baselines,
         protocol=record["protocol"],
         shared_networks=record["shared_networks"],
         importance=read_json(path / "importance.json", {}),

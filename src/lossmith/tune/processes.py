@@ -44,7 +44,7 @@ def run_workers(study: Study, folder: Path, display: ProgressDisplay, workers: i
     processes = [
         context.Process(
             target=_work,
-            args=(index, workers, os.getpid(), folder, plugin_sources(), options),
+            args=(index, workers, folder, plugin_sources(), options),
             name=f"worker {index}",
         )
         for index in range(1, workers + 1)
@@ -82,15 +82,12 @@ def _describe_exit(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended with an error"
 
 
-def _work(
-    index: int, workers: int, parent: int, folder: Path, plugins: Sequence[str], options: dict[str, Any]
-) -> None:
+def _work(index: int, workers: int, folder: Path, plugins: Sequence[str], options: dict[str, Any]) -> None:
     """Run trials in a worker process.
 
     Args:
         index: The number of the worker, from 1.
         workers: The number of workers.
-        parent: The process id of the parent; the worker ends with its parent.
         folder: The study's folder.
         plugins: The plugins that the user has named.
         options: Arguments of :func:`lossmith.tune.worker.run_trials`.
@@ -109,12 +106,18 @@ def _work(
             load_plugin(source)
         search = read_search(folder / "study.json")
         study = open_study(search, folder, storage=options["storage"], heartbeat=options["heartbeat"])
-        run_trials(search, folder, study, should_continue=lambda: os.getppid() == parent, **options)
+        run_trials(search, folder, study, should_continue=parent_is_alive, **options)
     except (TrialInterrupted, KeyboardInterrupt):
         sys.exit(0)
     except (ValueError, OSError) as error:
         print(f"lossmith: worker {index}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def parent_is_alive() -> bool:
+    """Return whether the process that started this one runs; on Windows the id of a parent does not tell."""
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
 
 
 @contextmanager

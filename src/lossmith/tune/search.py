@@ -20,6 +20,12 @@ __all__ = ["SamplerName", "Search", "read_search", "settings_digest"]
 SamplerName = Literal["tpe", "nsga2"]
 STUDY_SETTINGS = ("images", "loss", "steps", "val", "val_every")
 """The settings of a training that the study sets."""
+FIRST_SETTINGS = {
+    *("accumulate", "balance", "batch", "calibrate", "checkpoint_every", "clip", "crop", "ema", "images", "knobs"),
+    *("log_every", "loss", "lr", "model", "options", "precision", "scale", "schedule", "seed", "steps", "task", "val"),
+    *("val_count", "val_every", "warmup", "weight_decay"),
+}
+"""The settings of a training in version 0.1."""
 RENAMED_KEYS = {"axes": "objectives", "rungs": "prune_at", "floors": "constraints"}
 """Keys of study.json in version 0.1, and their names now."""
 
@@ -171,8 +177,13 @@ class Search:
 
 
 def settings_digest(settings: Settings) -> str:
-    """Return a hash of training settings, which is the name of the trial's run folder."""
-    return _digest({name: value for name, value in asdict(settings).items() if name != "plugins" or value})
+    """Return a hash of training settings, which is the name of the trial's run folder.
+
+    Settings that version 0.1 did not have count only if they are not the defaults, so that its studies resume.
+    """
+    defaults = {each.name: each.default for each in fields(Settings)}
+    record = {n: v for n, v in asdict(settings).items() if n in FIRST_SETTINGS or (v != defaults[n] and v != {})}
+    return _digest(record)
 
 
 def _digest(record: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from optuna.storages import (
     RetryHeartbeatStaleTrialCallback,
     fail_stale_trials,
 )
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
@@ -76,7 +76,9 @@ def open_storage(url: str | None, folder: Path, *, heartbeat: int) -> BaseStorag
     """
     url = url or _sqlite_url(folder / "study.db")  # not in WAL mode, in which a worker reads an outdated queue
     if is_journal(url):
-        return JournalStorage(JournalFileBackend(url.removeprefix(JOURNAL_PREFIX)))
+        file = url.removeprefix(JOURNAL_PREFIX)
+        lock = JournalFileOpenLock(file) if os.name == "nt" else None  # Windows users may not create links
+        return JournalStorage(JournalFileBackend(file, lock_obj=lock))
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None  # several processes write
     try:
         with silence_optuna():

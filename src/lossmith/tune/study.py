@@ -11,7 +11,7 @@ from lossmith.data import list_images
 from lossmith.data.file_identity import find_copies
 from lossmith.metrics import describe_protocol, find_missing_metrics, find_shared_backbones
 from lossmith.train.evaluation import mean_metrics
-from lossmith.train.preparation import build_task
+from lossmith.train.preparation import build_task, choose_pixels
 from lossmith.tune.files import file_lock, write_json
 from lossmith.tune.findings import BASELINES_FILE, has_findings
 from lossmith.tune.importance import parameter_importance
@@ -120,7 +120,7 @@ def prepare_study(search: Search, folder: Path, hardware: Hardware) -> None:
 def evaluate_baselines(search: Search, metrics: Sequence[str], hardware: Hardware) -> dict[str, Any]:
     """Return the metrics of the task's baseline and of the initial network, and descriptions of the metrics."""
     settings = search.settings(search.midpoint)
-    task = build_task(settings)
+    task = choose_pixels(build_task(settings), settings)[0]
     rows = {task.baseline_name: evaluate_weights(search, settings, None, hardware)}
     if Path(start := str(settings.model["name"])).is_file():
         rows["start"] = evaluate_weights(search, settings, Path(start), hardware)
@@ -130,7 +130,11 @@ def evaluate_baselines(search: Search, metrics: Sequence[str], hardware: Hardwar
     shared: dict[str, str] = {}
     for params in grid_points(search.space, 1):  # with all options of layers and networks
         shared |= find_shared_backbones(search.trial_loss(params), metrics)
-    return {"baselines": baselines, "protocol": describe_protocol(task.border, metrics), "shared_networks": shared}
+    return {
+        "baselines": baselines,
+        "protocol": describe_protocol(task.border, metrics, task.pixels),
+        "shared_networks": shared,
+    }
 
 
 def check_disjoint(images: Iterable[Path], val: Iterable[Path]) -> None:

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from lossmith._format import print_table
 from lossmith.tune.findings import Findings
 
 __all__ = ["describe_findings", "print_summary"]
@@ -19,7 +20,7 @@ def print_summary(findings: Findings, console: Console) -> None:
         style = "bold" if trial is findings.knee else None
         table.add_row(*row, f"{findings.knee_frequencies.get(trial.number, 0):.0%}", trial.run, style=style)
     if findings.front:
-        console.print(table)
+        print_table(console, table)
     for text in describe_findings(findings):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 

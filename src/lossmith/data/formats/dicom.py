@@ -29,7 +29,13 @@ def read_dicom_header(file: Path) -> ImageHeader:
         dtype, value_range = _value_type(dataset)
         bands = check_bands(int(dataset.get("SamplesPerPixel", 1)))
         return ImageHeader(
-            int(dataset.Rows), int(dataset.Columns), bands, dtype, value_range, _padding(dataset, value_range)
+            int(dataset.Rows),
+            int(dataset.Columns),
+            bands,
+            dtype,
+            value_range,
+            _padding(dataset, value_range),
+            _window(dataset),
         )
 
 
@@ -54,10 +60,10 @@ def read_dicom(file: Path, page: int | None = None) -> StoredImage:
         raise ValueError("palettes of DICOM are not supported")
     if "ModalityLUTSequence" in dataset:
         raise ValueError("a modality look-up table is not supported; only slope and intercept are")
-    import pydicom.pixels
+    from pydicom.pixels.utils import pixel_array
 
     with explain_read_errors(), warnings.catch_warnings(action="ignore"):
-        stored = pydicom.pixels.pixel_array(dataset, index=(page or 1) - 1)
+        stored = pixel_array(dataset, index=(page or 1) - 1)
         dtype, value_range = _value_type(dataset)
         values = _rescale(stored, dataset, dtype)
     samples = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
@@ -117,6 +123,15 @@ def _padding(dataset: Any, value_range: tuple[float, float] | None) -> float | N
     slope, intercept = _slope_and_intercept(dataset)
     value = float(padding) * slope + intercept
     return value if value_range is None or value_range[0] <= value <= value_range[1] else None
+
+
+def _window(dataset: Any) -> tuple[float, float] | None:
+    """Return the first window of a data set, as its lowest and its highest value."""
+    ends = dataset.get("WindowCenter"), dataset.get("WindowWidth")
+    if None in ends:
+        return None
+    centre, width = (float(np.atleast_1d(np.asarray(each, dtype=float))[0]) for each in ends)
+    return (centre - width / 2, centre + width / 2) if width > 0 else None
 
 
 def write_dicom(out: Path, image: StoredImage) -> None:

@@ -16,6 +16,7 @@ from lossmith.data.formats.tiff import has_plain_samples, read_tiff, read_tiff_h
 __all__ = [
     "IMAGE_SUFFIXES",
     "PILLOW_SUFFIXES",
+    "check_suffix",
     "identify",
     "is_read_by_pillow",
     "natural_suffix",
@@ -152,6 +153,16 @@ def natural_suffix(image: StoredImage) -> str:
     return form if form in suitable_suffixes(image) else suitable_suffixes(image)[0]
 
 
+def check_suffix(suffix: str, image: StoredImage) -> None:
+    """Raise ValueError if the files of a suffix cannot hold an image; the message names those that can."""
+    if suffix.lower() not in suitable_suffixes(image):
+        alpha = " and an alpha channel" if image.alpha is not None else ""
+        bands = "1 band" if image.bands == 1 else f"{image.bands} bands"
+        raise ValueError(
+            f"{suffix} cannot hold {bands} of {image.samples.dtype}{alpha}; use {', '.join(suitable_suffixes(image))}."
+        )
+
+
 def write_stored(out: Path, image: StoredImage, suffix: str | None = None) -> None:
     """Write an image in the format of a suffix, with the metadata that the format can hold.
 
@@ -164,12 +175,7 @@ def write_stored(out: Path, image: StoredImage, suffix: str | None = None) -> No
         ValueError: The format cannot hold the image; the message names those that can.
     """
     form = (suffix or out.suffix).lower()
-    if form not in suitable_suffixes(image):
-        alpha = " and an alpha channel" if image.alpha is not None else ""
-        raise ValueError(
-            f"{form} cannot hold {image.bands} bands of {image.samples.dtype}{alpha}; use "
-            f"{', '.join(suitable_suffixes(image))}."
-        )
+    check_suffix(form, image)
     if form == ".npy":
         write_npy(out, image)
     elif form == ".exr":

@@ -114,7 +114,9 @@ def write_exr(out: Path, image: StoredImage) -> None:
         ValueError: OpenEXR is not installed.
     """
     library = _import_openexr()
-    source = image.metadata.source if image.metadata.format == "EXR" else {"header": {}, "names": [], "alpha": "A"}
+    source: dict[str, Any] = {"header": {}, "names": [], "alpha": "A"}
+    if image.metadata.format == "EXR":
+        source = image.metadata.source
     header = {k: v for k, v in source["header"].items() if k not in ("channels", "dataWindow", "displayWindow", "name")}
     lossless = (library.NO_COMPRESSION, library.RLE_COMPRESSION, library.ZIPS_COMPRESSION, library.PIZ_COMPRESSION)
     if header.get("compression") not in lossless:

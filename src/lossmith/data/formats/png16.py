@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lossmith.data.formats.pillow import open_image, read_pillow_header
 from lossmith.data.formats.stored import (
     ImageHeader,
     ImageMetadata,
+    Samples,
     StoredImage,
     apply_orientation,
     explain_read_errors,
@@ -23,6 +25,10 @@ __all__ = ["is_deep_png", "read_png16", "read_png16_header", "write_png16"]
 GREY_ALPHA, RGB, RGB_ALPHA = 4, 2, 6
 """Colour types of PNG."""
 METRES_PER_INCH = 0.0254
+ADAM7_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row, first column, row step and column step of each pass of an interlaced image."""
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+INTERLACE_PLACE = 28
 HEADER_END = 33
 """Length of the signature and of the chunk IHDR in bytes."""
 
@@ -50,12 +56,46 @@ def read_png16(file: Path) -> StoredImage:
         info, has_exif = dict(image.info), "exif" in image.info
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
     with explain_read_errors():
-        values = np.asarray(imagecodecs.png_decode(file.read_bytes()))
+        content = file.read_bytes()
+        is_interlaced = content[INTERLACE_PLACE] == 1
+        values = _decode_interlaced(content) if is_interlaced else np.asarray(imagecodecs.png_decode(content))
     planes = apply_orientation(np.moveaxis(values, -1, 0), orientation)
     has_alpha = len(planes) in (2, 4)
     dpi = info.get("dpi")
     metadata = ImageMetadata(format="PNG", icc_profile=info.get("icc_profile"), resolution=dpi if dpi else None)
     return StoredImage(planes[:-1] if has_alpha else planes, planes[-1] if has_alpha else None, metadata)
+
+
+def _decode_interlaced(content: bytes) -> Samples:
+    """Return the samples (H, W, C) of an interlaced PNG, whose seven passes are decoded as one PNG each.
+
+    imagecodecs decodes no interlaced PNG.
+    """
+    width, height, depth, kind = struct.unpack(">IIBB", content[16:26])
+    channels = {RGB: 3, GREY_ALPHA: 2, RGB_ALPHA: 4}[kind]
+    rows = zlib.decompress(b"".join(data for name, data in _read_chunks(content) if name == b"IDAT"))
+    values = np.empty((height, width, channels), np.uint16)
+    position = 0
+    for top, left, down, across in ADAM7_PASSES:
+        part = values[top::down, left::across]
+        if not part.size:
+            continue
+        length = part.shape[0] * (1 + part.shape[1] * channels * depth // 8)
+        header = struct.pack(">IIBBBBB", part.shape[1], part.shape[0], depth, kind, 0, 0, 0)
+        data = zlib.compress(rows[position : position + length], 0)
+        chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+        part[:] = _import_imagecodecs().png_decode(SIGNATURE + chunks)
+        position += length
+    return values
+
+
+def _read_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name and the data of each chunk of a PNG."""
+    position = len(SIGNATURE)
+    while position + 8 <= len(content):
+        length, name = struct.unpack(">I4s", content[position : position + 8])
+        yield name, content[position + 8 : position + 8 + length]
+        position += 12 + length
 
 
 def write_png16(out: Path, image: StoredImage) -> None:

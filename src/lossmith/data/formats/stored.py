@@ -37,6 +37,8 @@ class ImageHeader(NamedTuple):
     value_range: tuple[float, float] | None = None
     """The range that the file declares; None for that of an integer type, and for floats."""
     no_data: float | None = None
+    window: tuple[float, float] | None = None
+    """The values that the file asks to show black and white."""
 
 
 @dataclass(frozen=True, kw_only=True)

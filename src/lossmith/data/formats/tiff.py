@@ -19,11 +19,13 @@ from lossmith.data.formats.stored import (
 )
 
 __all__ = [
+    "alpha_kind",
     "has_plain_samples",
     "import_tifffile",
     "page_metadata",
     "read_tiff",
     "read_tiff_header",
+    "scale_tag",
     "select_page",
     "tiff_options",
     "write_tiff",
@@ -44,16 +46,14 @@ INCHES_PER_CENTIMETRE = 2.54
 def has_plain_samples(file: Path) -> bool:
     """Return whether a TIFF has one page of at most 8 bits, grey or colour, with or without alpha, which Pillow reads.
 
-    Without tifffile, other files raise ValueError.
+    Raises:
+        ValueError: tifffile is not installed, and the file needs it.
     """
     try:
         tifffile = import_tifffile()
     except ValueError as error:
-        with open_image(file) as image:
-            tags = image.tag_v2  # type: ignore[attr-defined]
-            bits, is_single = max(np.atleast_1d(tags.get(258, 1))), image.n_frames == 1  # type: ignore[attr-defined]
-            if bits > 8 or not is_single or image.mode == "RGBX":
-                raise error
+        if not _is_read_by_pillow(file):
+            raise error
         return True
     with explain_read_errors(), tifffile.TiffFile(file) as opened:
         if len(opened.pages) > 1:
@@ -64,6 +64,16 @@ def has_plain_samples(file: Path) -> bool:
         is_alpha = not extra or extra in ([UNASSOCIATED_ALPHA], [ASSOCIATED_ALPHA])
         is_colour = page.samplesperpixel - len(extra) in (1, 3) or page.photometric.name == "SEPARATED"
         return bool(is_unsigned and is_alpha and is_colour and page.imagedepth == 1)
+
+
+def _is_read_by_pillow(file: Path) -> bool:
+    """Return whether Pillow alone reads all samples of a TIFF."""
+    try:
+        with open_image(file) as image:
+            bits = np.atleast_1d(image.tag_v2.get(258, 1))  # type: ignore[attr-defined]
+            return bool(max(bits) <= 8 and image.n_frames == 1 and image.mode != "RGBX")  # type: ignore[attr-defined]
+    except ValueError:
+        return False
 
 
 def import_tifffile() -> Any:
@@ -85,7 +95,7 @@ def read_tiff_header(file: Path, page: int | None = None) -> ImageHeader:
         chosen = select_page(opened, page)
         height, width, samples = _shape(chosen)
         is_turned = _orientation(chosen) in (5, 6, 7, 8)
-        bands = 3 if chosen.photometric.name == "PALETTE" else samples - (_alpha_kind(chosen) is not None)
+        bands = 3 if chosen.photometric.name == "PALETTE" else samples - (alpha_kind(chosen) is not None)
         size = (width, height) if is_turned else (height, width)
         return ImageHeader(*size, check_bands(bands), _dtype(chosen), no_data=page_metadata(chosen).no_data)
 
@@ -110,8 +120,9 @@ def read_tiff(file: Path, page: int | None = None) -> StoredImage:
             return dataclasses.replace(read_pillow(file), metadata=metadata)
         height, width, bands = _shape(chosen)
         values = chosen.asarray()
-        planes = values.reshape(height, width, bands) if chosen.planarconfig == 1 else values
-        planes = np.moveaxis(planes, -1, 0) if chosen.planarconfig == 1 else planes.reshape(bands, height, width)
+        is_separate = chosen.planarconfig == 2
+        planes = values.reshape((bands, height, width) if is_separate else (height, width, bands))
+        planes = planes if is_separate else np.moveaxis(planes, -1, 0)
         if kind == "PALETTE":
             planes = np.asarray(chosen.colormap)[:, planes[0]]
         elif kind in ("SEPARATED", "CIELAB", "YCBCR") and planes.dtype.itemsize > 1:
@@ -120,14 +131,16 @@ def read_tiff(file: Path, page: int | None = None) -> StoredImage:
             planes = planes.astype(np.uint8) * 255
         if kind == "MINISWHITE" and planes.dtype.kind == "u":
             planes = np.iinfo(planes.dtype).max - planes
-        alpha_kind, orientation = _alpha_kind(chosen), _orientation(chosen)
+        kind_of_alpha, orientation = alpha_kind(chosen), _orientation(chosen)
     planes = apply_orientation(planes, orientation)
-    if alpha_kind is None:
+    if kind_of_alpha is None:
         check_bands(len(planes))
         return StoredImage(planes, None, metadata)
     alpha, samples = planes[-1], planes[:-1]
     check_bands(len(samples))
-    return StoredImage(_divide_by_alpha(samples, alpha) if alpha_kind == ASSOCIATED_ALPHA else samples, alpha, metadata)
+    return StoredImage(
+        _divide_by_alpha(samples, alpha) if kind_of_alpha == ASSOCIATED_ALPHA else samples, alpha, metadata
+    )
 
 
 def select_page(opened: Any, page: int | None) -> Any:
@@ -167,7 +180,7 @@ def _orientation(page: Any) -> int:
     return int(tag.value) if tag is not None and 1 <= int(tag.value) <= 8 else 1
 
 
-def _alpha_kind(page: Any) -> int | None:
+def alpha_kind(page: Any) -> int | None:
     """Return the kind of the alpha channel if the last sample of a page is one."""
     kinds = [int(each) for each in page.extrasamples or ()]
     return kinds[-1] if kinds and kinds[-1] in (UNASSOCIATED_ALPHA, ASSOCIATED_ALPHA) else None
@@ -205,18 +218,16 @@ def _no_data(page: Any) -> float | None:
         return None
 
 
-def tiff_options(image: ImageMetadata, samples: int, *, has_alpha: bool, scale: int = 1) -> dict[str, Any]:
+def tiff_options(image: ImageMetadata, samples: int, *, has_alpha: bool) -> dict[str, Any]:
     """Return the arguments of tifffile for an image.
 
     Args:
         image: The metadata of the image that was read.
         samples: Number of samples of a pixel, with alpha.
         has_alpha: Whether the last sample is alpha.
-        scale: Factor by which the image was enlarged; georeferences follow.
     """
     is_rgb = samples - has_alpha == 3
     extra = [0] * (samples - has_alpha - (3 if is_rgb else 1)) + [UNASSOCIATED_ALPHA] * has_alpha
-    tags = [_scaled_tag(tag, scale) for tag in image.tags]
     options: dict[str, Any] = {
         "photometric": "rgb" if is_rgb else "minisblack",
         "planarconfig": "contig" if samples > 1 else None,
@@ -224,7 +235,7 @@ def tiff_options(image: ImageMetadata, samples: int, *, has_alpha: bool, scale: 
         "compression": "zlib" if image.is_compressed else None,
         "metadata": None,
         "software": False,
-        "extratags": [(*tag, True) for tag in tags],
+        "extratags": [(*tag, True) for tag in image.tags],
         "iccprofile": image.icc_profile,
     }
     if image.resolution is not None:
@@ -232,7 +243,7 @@ def tiff_options(image: ImageMetadata, samples: int, *, has_alpha: bool, scale: 
     return options
 
 
-def _scaled_tag(tag: tuple[int, int, int, Any], scale: int) -> tuple[int, int, int, Any]:
+def scale_tag(tag: tuple[int, int, int, Any], scale: int) -> tuple[int, int, int, Any]:
     """Return a tag of GeoTIFF for an image that is enlarged by a factor."""
     code, kind, count, value = tag
     if scale == 1:

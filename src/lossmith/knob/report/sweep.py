@@ -1,16 +1,19 @@
 """Figures of a knob's sweep: a strip of images, and curves of accuracy against realism metrics."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from lossmith._files import write_text_atomically
+from lossmith.data.display import choose_display
 from lossmith.image import to_pil
 from lossmith.knob.slider_calibration import KnobSweep
 from lossmith.metrics import compute_metrics
@@ -69,6 +72,8 @@ def draw_sweep_strip(
 ) -> Path:
     """Draw the first images at seven slider positions, beside ground truth and input; see :func:`draw_strip`.
 
+    How images of other samples than RGB of 8 bits are shown is written beside the file, as JSON.
+
     Args:
         model: The network, on the device.
         task: The task of the network.
@@ -82,18 +87,24 @@ def draw_sweep_strip(
     """
     positions = [i / (COLUMNS - 1) for i in range(COLUMNS)]
     rows: dict[str, list[SweepCell]] = {}
+    displays: dict[str, dict[str, Any]] = {}
     for given_name, batch in islice(images, ROWS):
         name = unused_name(given_name, rows)
         moved = {key: tensor.to(device) for key, tensor in batch.items()}
         target = moved["target"]
-        rows[name] = [SweepCell("truth", target[0]), SweepCell("input", moved["input"][0], ", ".join(metrics[:2]))]
+        display = choose_display(target[0], task.pixels)
+        displays[name] = display.to_record()
+        given = SweepCell("input", display.render(moved["input"][0]), ", ".join(metrics[:2]))
+        rows[name] = [SweepCell("truth", display.render(target[0])), given]
         for position in positions:
             knobs = model.knobs_at(position)
             pred = task.predict(partial(model, **knobs), moved)
-            values = compute_metrics(pred, target, border=task.border, metrics=metrics[:2])
+            values = compute_metrics(pred, target, border=task.border, metrics=metrics[:2], pixels=task.pixels)
             heading = "\n".join([f"slider {position:.2f}", *(f"{knob} = {value:.3g}" for knob, value in knobs.items())])
             caption = "  ".join(f"{v:.{2 if metric.startswith('psnr') else 3}f}" for metric, v in values.items())
-            rows[name].append(SweepCell(heading, pred[0], caption))
+            rows[name].append(SweepCell(heading, display.render(pred[0]), caption))
+    if not task.pixels.is_default:
+        write_text_atomically(path.with_suffix(".json"), json.dumps(displays, indent=2) + "\n")
     return draw_strip(rows, path)
 
 

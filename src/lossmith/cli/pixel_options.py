@@ -1,0 +1,116 @@
+"""The options that say how the samples of image files become what a network sees."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lossmith.data.formats.stored import StoredImage
+    from lossmith.data.pixel_format import PixelFormat
+    from lossmith.models import Network
+    from lossmith.tasks import Task
+
+__all__ = ["NoData", "Page", "Range", "Transfer", "image_pixels", "network_pixels", "task_for_images"]
+
+SAMPLES = "Samples"
+
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        help="Range of the stored values, LOW:HIGH, or auto for their percentiles \\[that of the training].",
+        rich_help_panel=SAMPLES,
+    ),
+]
+Transfer = Annotated[
+    str | None,
+    typer.Option(
+        help="Transfer function: linear, srgb, log, mu-law or pq \\[that of the training].", rich_help_panel=SAMPLES
+    ),
+]
+NoData = Annotated[
+    str | None,
+    typer.Option(
+        help="Value of samples without data, a number or nan \\[what the files declare].", rich_help_panel=SAMPLES
+    ),
+]
+Page = Annotated[
+    int | None,
+    typer.Option(help="Page of a file with several pages, from 1.", min=1, rich_help_panel=SAMPLES),
+]
+
+
+def network_pixels(
+    weights: Path, model: "Network", value_range: str | None, transfer: str | None, no_data: str | None
+) -> "PixelFormat":
+    """Return the samples that a network was trained on, with what the options state instead.
+
+    Args:
+        weights: The file of the network's weights.
+        model: The network, which has the number of channels.
+        value_range: The value of ``--range``; "auto" is left to :func:`image_pixels`.
+        transfer: The value of ``--transfer``.
+        no_data: The value of ``--no-data``.
+
+    Raises:
+        ValueError: A value is invalid.
+    """
+    from lossmith.data.find_pixels import parse_no_data, parse_value_range
+    from lossmith.data.pixel_format import PixelFormat
+    from lossmith.models.files import read_header
+
+    pixels = replace(PixelFormat.from_record(read_header(weights).get("pixels", {})), channels=model.image_channels)
+    if value_range not in (None, "auto"):
+        pixels = replace(pixels, value_range=parse_value_range(value_range))
+    if transfer is not None and value_range != "auto":
+        pixels = replace(pixels, transfer=transfer)  # type: ignore[arg-type]  # checked by the class
+    return pixels if no_data is None else replace(pixels, no_data=parse_no_data(no_data))
+
+
+def task_for_images(
+    task: "Task", images: Path, weights: Path | None, value_range: str | None, transfer: str | None, no_data: str | None
+) -> "Task":
+    """Return the task for the samples of a folder of images; notes on them go to standard error.
+
+    Args:
+        task: The task.
+        images: The folder.
+        weights: The weights of the network that is evaluated, which decide the samples; None to find them from the
+            files. Grey and RGB of 8 bits are then read as RGB.
+        value_range: The value of ``--range``.
+        transfer: The value of ``--transfer``.
+        no_data: The value of ``--no-data``.
+
+    Raises:
+        ValueError: The images differ, or the range of floats is not stated.
+    """
+    from lossmith.data.find_pixels import PixelOptions
+
+    task = task if weights is None else task.with_pixels_of(weights)
+    is_stated = value_range is not None or transfer is not None or no_data is not None
+    if not (is_stated or (weights is None and task.accepts_any_image)):
+        return task
+    channels = None if weights is None else task.pixels.channels
+    options = PixelOptions(channels, value_range, transfer or task.pixels.transfer, no_data)
+    pixels, notes = task.find_pixels(str(images), options)
+    if not is_stated and pixels.dtype == "uint8" and pixels.channels in (1, 3):
+        return task
+    for note in notes:
+        print(note, file=sys.stderr)
+    return task.with_pixels(pixels)
+
+
+def image_pixels(
+    pixels: "PixelFormat", image: "StoredImage", value_range: str | None, transfer: str | None
+) -> "PixelFormat":
+    """Return the samples of an image for a network; ``--range auto`` takes the percentiles of the image."""
+    from lossmith.data.find_pixels import percentile_range
+
+    if value_range != "auto":
+        return pixels
+    name = transfer or pixels.transfer
+    ends = percentile_range([image], pixels, positive=name == "log")
+    return replace(pixels, value_range=ends, transfer=name)  # type: ignore[arg-type]
