@@ -36,11 +36,11 @@ LAYERS = (
     ("adapters", "parser"),
     ("doctor", "monitor"),
     ("lossmith",),  # the package's face
-    ("keras",),
+    ("integrations", "keras"),
     ("data", "models"),
     ("export", "metrics", "tasks"),
     ("train",),
-    ("report",),
+    ("importer", "report"),
     ("style_transfer", "tune"),
     ("knob",),
     ("text_to_image",),
@@ -52,11 +52,13 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 WITHIN = {("resize", "image"), ("noise_levels", "_checks")}
 """Imports within the lowest layer."""
 OPTIONAL = {
+    *("onnx", "onnxruntime", "onnxscript", "schedulefree"),
     *("torchvision", "lightning", "spandrel", "matplotlib", "lpips", "skimage", "optuna", "diffusers", "tensorboard"),
     *("timm", "transformers", "mkdocs", "keras", "moocore", "scipy", "torchmetrics"),
+    *("accelerate", "wandb", "trackio", "mlflow"),
     *("tifffile", "imagecodecs", "OpenEXR", "pydicom"),
 }
-LOADED_WITH_ITS_USER = ("train", "tune", "keras", "text_to_image.sample_callback")
+LOADED_WITH_ITS_USER = ("integrations", "train", "tune", "keras", "text_to_image.sample_callback")
 """What nobody imports without their optional library."""
 
 

@@ -291,3 +291,24 @@ def test_a_network_object_trains_and_resumes(tmp_path, images):
 
 def test_plugins_lists_the_adapters_of_lossmith_as_none_of_others():
     assert not [row for row in list_plugins() if row["package"] == "lossmith"]
+
+
+def test_a_file_of_options_never_runs_the_code_that_it_names(tmp_path, monkeypatch, images, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("evil.py").write_text("open('RAN', 'w')")
+    Path("run.toml").write_text('model = "evil.py:Net"\nplugins = ["evil.py"]\n')
+    words = ["train", "super-resolution", "--images", images, "--loss", "L1", *QUICK, "--out", "run"]
+    assert main([*words, "--config", "run.toml"]) == 2
+    Path("run.toml").write_text('model = "evil.py:Net"\n')
+    assert main([*words, "--config", "run.toml"]) == 2
+    assert "runs only if it is named: add --plugin evil.py" in capsys.readouterr().err
+    assert not Path("RAN").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["Cubed.measure", "Cubed.__init__(3)", "my.Cubed", "lossmith_plugin_my.Cubed", "main()"]
+)
+def test_a_formula_reaches_nothing_of_a_plugin_but_its_names(text, plugin):
+    _plugin_files.load_plugin("my.py")
+    with pytest.raises(ExpressionError):
+        parse(text)

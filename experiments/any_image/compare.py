@@ -139,8 +139,8 @@ def compare_bands(folder: Path, steps: int) -> dict[str, dict[str, float]]:
         bands = make_bands(file, i)
         write_stored(folder / "native" / f"{i}.tif", StoredImage(bands, None, ImageMetadata(format="TIFF")))
         for j, triple in enumerate(TRIPLES):
-            picture = to_8bit(bands[list(triple)], SPECTRAL)
-            Image.fromarray(np.moveaxis(picture, 0, -1)).save(folder / "habit" / f"{i}_{j}.png")
+            scaled = to_8bit(bands[list(triple)], SPECTRAL)
+            Image.fromarray(np.moveaxis(scaled, 0, -1)).save(folder / "habit" / f"{i}_{j}.png")
     for i, file in enumerate(held_out):
         bands = StoredImage(make_bands(file, 100 + i), None, ImageMetadata(format="TIFF"))
         write_stored(folder / "test" / f"{i}.tif", bands)

@@ -1,4 +1,4 @@
-"""Packages whose names are imported on first use, so that ``--help`` and ``--version`` do not import torch (PEP 562)."""
+"""Packages whose names are imported on first use, so that ``--help`` and ``--version`` need no torch (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Mapping

@@ -39,7 +39,8 @@ def _format_arguments(bound: inspect.BoundArguments) -> dict[str, str]:
     """Return the texts of the arguments that differ from their defaults; the names of positional ones begin with *."""
     _, *parameters = bound.signature.parameters.values()  # without self
     spreads = any(p.kind is p.VAR_POSITIONAL and bound.arguments.get(p.name) for p in parameters)
-    texts, is_positional = {}, True
+    texts: dict[str, str] = {}
+    is_positional = True
     for parameter in parameters:
         value = bound.arguments.get(parameter.name, parameter.default)
         if parameter.kind is parameter.VAR_POSITIONAL:

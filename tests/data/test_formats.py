@@ -242,3 +242,10 @@ def test_a_format_that_cannot_hold_an_image_is_refused_with_those_that_can(tmp_p
     image = StoredImage(random_samples(0, (5, 8, 9), "uint16"), None, ImageMetadata(format="TIFF"))
     with pytest.raises(ValueError, match=r"\.png cannot hold 5 bands of uint16; use \.tif, \.tiff, \.npy\."):
         write_stored(tmp_path / "out.png", image)
+
+
+def test_the_no_data_value_of_a_photograph_of_8_bits_is_read_from_its_header(tmp_path):
+    tags = [(42113, 2, 0, "7", True)]
+    tifffile.imwrite(tmp_path / "in.tif", random_samples(0, (9, 8, 3), "uint8"), metadata=None, extratags=tags)
+    assert read_image_header(tmp_path / "in.tif").no_data == 7
+    assert read_stored(tmp_path / "in.tif").metadata.no_data == 7

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,26 @@ def test_the_next_usable_file_replaces_an_unusable_one_that_would_be_held_out(co
     assert [file.name for file in validation] == held_out
     assert sorted(each.file for each in unusable) == rejected
     assert sorted([*training, *validation]) == files
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+@pytest.mark.parametrize("name", ["pipe.png", "pipe"])
+def test_a_pipe_is_left_out_and_not_waited_for(tmp_path, name):
+    save_image(tmp_path / "a.png")
+    os.mkfifo(tmp_path / name)
+    files = list_images(tmp_path)
+    assert names_of(files) == ["a.png"]
+    assert files.skipped == [(str(tmp_path / name), "not a file but a pipe, a socket or a device")]
+
+
+def test_images_in_formats_that_are_not_read_are_counted(tmp_path):
+    save_image(tmp_path / "a.png")
+    for name in ("x/1.HEIC", "2.gif", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"content")
+    (skipped,) = list_images(tmp_path).skipped
+    assert skipped.file == str(tmp_path / "2.gif")
+    assert skipped.reason == "images in formats that are not read (.gif, .heic), 2 in all; convert them to PNG"
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"contains no images .* Left out: .*\.gif"):
+        list_images(tmp_path)

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -62,6 +61,8 @@ def set_up() -> None:
     from lossmith.lenses.any_network import AnyNetwork
     from lossmith.pretrained import locate
 
+    torch.tensor, torch.as_tensor = make_on_cpu(torch.tensor), make_on_cpu(torch.as_tensor)
+    torch.randint = draw_on_host(torch.randint)
     locate._read = outside_simulation(locate._read)
     AnyNetwork._init_random = moved(AnyNetwork._init_random)
 
@@ -157,20 +158,33 @@ class OperatorLog(TorchDispatchMode):
         return result
 
 
-class TensorsFromNumbers(TorchFunctionMode):
-    """Makes tensors of Python numbers on the CPU and moves them: a device in Python cannot make them itself."""
+def make_on_cpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function that makes tensors of Python numbers on the CPU and moves them, as the device cannot."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func in (torch.tensor, torch.as_tensor) and torch.device(kwargs.get("device") or "cpu").type == DEVICE:
-            return func(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)
-        return func(*args, **kwargs)
+    @functools.wraps(function)
+    def make(*args: object, device: torch.device | str | None = None, **kwargs: object) -> Tensor:
+        if torch.device(device or "cpu").type != DEVICE:
+            return function(*args, device=device, **kwargs)
+        return function(*args, device="cpu", **kwargs).to(DEVICE)
+
+    return make
+
+
+def draw_on_host(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `torch.randint`, which draws a single number of the host really even inside the simulation."""
+
+    @functools.wraps(function)
+    def draw(*args: object, **kwargs: object) -> Tensor:
+        is_host_number = args[-1] == () and "device" not in kwargs
+        return (outside_simulation(function) if is_host_number else function)(*args, **kwargs)
+
+    return draw
 
 
 @contextlib.contextmanager
 def simulation() -> Iterator[OperatorLog]:
     """Run what is inside on simulated tensors; yield the log of the operators."""
-    with FakeTensorMode(allow_non_fake_inputs=True), TensorsFromNumbers(), OperatorLog() as log:
+    with FakeTensorMode(allow_non_fake_inputs=True), OperatorLog() as log:
         yield log
 
 

@@ -163,6 +163,12 @@ def test_a_mask_is_cut_with_the_images():
     torch.testing.assert_close(loss(pred, target, mask=mask), parse("L1").on(mask="mask")(pred, target, mask=mask))
 
 
+def test_inputs_that_a_term_does_not_read_have_any_size():
+    pred, target = images(2)
+    inputs = {"pred": pred, "target": target, "input": torch.rand(2, 3, 16, 12), "labels": torch.zeros(5)}
+    assert parse("L1 + Window(32)*L2 + Part(0.5)*L2").evaluate(inputs, step=0)["L2#1"].shape == (2,)
+
+
 def test_inputs_of_several_sizes_have_no_window():
     loss = parse("Window(8)*style('vgg16', 'relu1_1', weights='random')")
     with pytest.raises(ValueError, match="Window needs inputs of equal height and width; those of 'style' are 32x32"):

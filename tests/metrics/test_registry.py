@@ -129,7 +129,11 @@ def test_an_unknown_metric_raises_a_value_error_with_the_known_ones(pair):
         compute_metrics(*pair, border=4, metrics=["ssim"])
 
 
-@pytest.mark.parametrize("name", METRICS)
+NO_REFERENCE = {"grid", "grid_p90"}
+"""Metrics of a prediction alone, for which the target is not always the best image."""
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name not in NO_REFERENCE])
 def test_a_metric_is_best_for_the_target_itself(name, image_pair, assets, monkeypatch):
     monkeypatch.setenv("LOSSMITH_WEIGHTS", str(assets / "weights"))
     pred, target = image_pair(1, 176)
@@ -147,7 +151,7 @@ def test_metrics_of_rgb_are_reported_as_missing_for_other_channels():
 @pytest.mark.parametrize("channels", [1, 8])
 def test_metrics_that_need_no_rgb_are_computed_for_any_channels(channels):
     names = [metric.key for metric in METRICS.values() if not metric.needs_rgb and channels >= metric.min_channels]
-    pair = torch.rand(2, 1, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+    pair = torch.rand(2, 1, channels, 48, 48, generator=torch.Generator().manual_seed(0))
     assert list(compute_metrics(*pair, border=2, metrics=names)) == names
 
 

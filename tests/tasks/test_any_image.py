@@ -120,6 +120,8 @@ def test_every_task_trains_and_restores_images_of_five_bands(name, tmp_path, cap
     if name != "paired":
         assert main(["evaluate", str(tmp_path / "run"), "--images", str(folder), "--json"]) == 0
         assert '"psnr_rgb"' in capsys.readouterr().out
+        assert main(["evaluate", str(tmp_path / "run"), "--images", str(folder), "--range", "0:4000"]) == 0
+        assert "lie outside of 0:4000 and are clipped to it" in capsys.readouterr().err
     if name != "inpainting":
         assert main(["restore", str(tmp_path / "run"), str(folder), str(tmp_path / "out")]) == 0
         assert len(list((tmp_path / "out").glob("*.tif"))) == 3

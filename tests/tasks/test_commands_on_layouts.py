@@ -144,7 +144,8 @@ def test_the_first_trial_of_a_study_uses_every_image_of_all_layouts_once(run_cli
         save_image(tmp_path / "val" / name, 100 + seed)
     study = root / "study"
     words = ["tune", "denoising", "L1 + a*TV", "--range", "a=0.1:1", "--images", root, "--out", study, "--trials", 1]
-    words += ["--objectives", "psnr_y,ssim_y", "--prune-at", 1, "--steps", 1, "--uncalibrated", "--val-count", 99, *TINY]
+    words += ["--objectives", "psnr_y,ssim_y", "--prune-at", 1]
+    words += ["--steps", 1, "--uncalibrated", "--val-count", 99, *TINY]
     status, _, error = run_cli(*words, "--val", tmp_path / "val")
     assert (status, error) == (0, "")
     findings = read_findings(study)

@@ -7,7 +7,7 @@ import torch
 
 from lossmith.data.file_identity import find_copies
 from lossmith.image import to_pil
-from lossmith.tasks import Denoising, Paired, SuperResolution
+from lossmith.tasks import Autoencoding, Deblurring, Denoising, JPEGRepair, Paired, SuperResolution
 
 FEW = {"crop": 32, "seed": 0}
 
@@ -77,10 +77,21 @@ def test_a_part_of_the_training_folder_keeps_its_inputs(tmp_path):
 
 
 def test_a_task_that_computes_its_inputs_refuses_a_folder_of_inputs():
-    with pytest.raises(ValueError, match="denoising computes the inputs from the images; omit --inputs"):
-        Denoising().for_images("images", inputs="inputs")
+    with pytest.raises(ValueError, match="autoencoding computes the inputs from the images; omit --inputs"):
+        Autoencoding().for_images("images", inputs="inputs")
     task = SuperResolution(2)
     assert task.for_images("images") is task
+
+
+@pytest.mark.parametrize("task", [Denoising(), Deblurring(), JPEGRepair(), SuperResolution(2)], ids=lambda t: t.name)
+def test_a_restoration_is_evaluated_on_pairs_of_files(tmp_path, task):
+    for part, side in (("true", 96), ("in", 96 // task.scale)):
+        save_images(tmp_path / part, ["a.png", "b.png"], side=side, seed=side)
+    paired = task.for_images(tmp_path / "true", inputs=str(tmp_path / "in"))
+    examples = list(paired.evaluation_set(tmp_path / "true"))
+    assert [each.name for each in examples] == ["a.png", "b.png"]
+    assert examples[0].batch["input"].shape[-1] * task.scale == examples[0].batch["target"].shape[-1] == 96
+    assert paired.border == task.border
 
 
 def spoil(file, kind, partner):

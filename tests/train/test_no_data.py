@@ -1,6 +1,5 @@
 """Trainings on images with samples without data."""
 
-import json
 import math
 
 import numpy as np
@@ -59,7 +58,7 @@ def test_a_pixel_without_data_changes_neither_value_nor_gradient(task):
 @pytest.mark.slow
 def test_a_run_with_missing_data_has_no_non_finite_step(run, scans, lines):
     folder = run(
-        "scans",
+        "run",
         images=scans,
         task="denoising",
         scale=1,
@@ -69,7 +68,7 @@ def test_a_run_with_missing_data_has_no_non_finite_step(run, scans, lines):
         val_count=1,
     )
     rows = lines(folder)
-    assert all(math.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
-    assert not any("nonfinite" in json.dumps(row) for row in rows)
-    assert 0 < rows[-1]["valid"] < 1
+    assert all(math.isfinite(value) for row in rows for value in row["terms"].values())
+    assert not any(row.get("nonfinite") for row in rows)
+    assert min(row["extra_metrics"]["valid"] for row in rows) < 1
     assert 'mask="valid"' in (folder.path / "loss.json").read_text().replace("\\", "")

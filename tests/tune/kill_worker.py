@@ -81,5 +81,7 @@ def main(record: str, folder: Path, storage: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]) / "sqlite", None)
-    main(sys.argv[1], Path(sys.argv[2]) / "journal", f"journal:{sys.argv[2]}/journal.log")
+    record, parent, *urls = sys.argv[1:]
+    storages = {"database": urls[0]} if urls else {"sqlite": None, "journal": f"journal:{parent}/journal.log"}
+    for name, storage in storages.items():
+        main(record, Path(parent) / name, storage)

@@ -25,7 +25,7 @@ InterpolateOutputs = Annotated[
 ]
 Inputs = Annotated[
     str | None,
-    typer.Option(help="Folder of the degraded images of --images, for a run of paired \\[those of its training]."),
+    typer.Option(help="Folder of the degraded images of --images, matched by name \\[degraded as in the training]."),
 ]
 Metrics = Annotated[
     list[str] | None,

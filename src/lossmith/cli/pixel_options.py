@@ -87,17 +87,28 @@ def task_for_images(
     Raises:
         ValueError: The images differ, or the range of floats is not stated.
     """
-    from lossmith.data.find_pixels import PixelOptions
+    from lossmith.data import list_images
+    from lossmith.data.find_pixels import PixelOptions, describe_samples, parse_no_data, parse_value_range
 
     task = task if weights is None else task.with_pixels_of(weights)
     is_stated = value_range is not None or transfer is not None or no_data is not None
-    if not (is_stated or (weights is None and task.accepts_any_image)):
+    if not (is_stated or task.accepts_any_image):
         return task
-    channels = None if weights is None else task.pixels.channels
-    options = PixelOptions(channels, value_range, transfer or task.pixels.transfer, no_data)
-    pixels, notes = task.find_pixels(str(images), options)
-    if not is_stated and pixels.dtype == "uint8" and pixels.channels in (1, 3):
-        return task
+    pixels = task.pixels
+    if weights is None or value_range == "auto":
+        channels = None if weights is None else pixels.channels
+        found, notes = task.find_pixels(str(images), PixelOptions(channels, value_range, transfer or "linear", no_data))
+        if not is_stated and found.dtype == "uint8" and found.channels in (1, 3):
+            return task
+        pixels = found
+    else:
+        stated = {
+            "value_range": None if value_range is None else parse_value_range(value_range),
+            "transfer": transfer,
+            "no_data": parse_no_data(no_data),
+        }
+        pixels = replace(pixels, **{name: value for name, value in stated.items() if value is not None})  # type: ignore[arg-type]
+        notes = [] if pixels.keeps_samples else describe_samples(list_images(images), pixels)
     for note in notes:
         print(note, file=sys.stderr)
     return task.with_pixels(pixels)

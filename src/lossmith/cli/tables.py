@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_omissions"]
 
+
 def print_omissions(console: "Console", missing: Mapping[str, str], skipped: Iterable[Mapping[str, str]]) -> None:
     """Print the metrics that are not computed and the files that were skipped, with the reasons."""
     for metric, reason in missing.items():

@@ -1,4 +1,4 @@
-"""How images of any depth and number of bands are shown: one mapping to RGB of 8 bits, stored beside the images."""
+"""The display of images of any depth and number of bands: one mapping to RGB of 8 bits, stored beside the images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -14,7 +14,14 @@ from lossmith.data.formats.stored import ImageHeader, StoredImage, type_range
 from lossmith.data.image_files import compose_on_white
 from lossmith.data.pixel_format import PixelFormat
 
-__all__ = ["PixelOptions", "find_pixel_format", "parse_no_data", "parse_value_range", "percentile_range"]
+__all__ = [
+    "PixelOptions",
+    "describe_samples",
+    "find_pixel_format",
+    "parse_no_data",
+    "parse_value_range",
+    "percentile_range",
+]
 
 MAX_SAMPLED_FILES = 64
 MAX_SAMPLED_PIXELS = 2**16
@@ -25,7 +32,7 @@ SMALL_SHARE = 0.25
 
 
 class PixelOptions(NamedTuple):
-    """What a user states about the samples of a data set; None for what is found from the files.
+    """The statements of a user about the samples of a data set; None for a value that is found from the files.
 
     Args:
         channels: Number of channels.
@@ -112,7 +119,7 @@ def find_pixel_format(
         window=window,
     )
     if not (dtype == "uint8" and pixels.keeps_samples):
-        notes += [f"Samples: {pixels}.", *_describe_samples(used, pixels)]
+        notes += [f"Samples: {pixels}.", *describe_samples(list(used), pixels)]
     return pixels, notes
 
 
@@ -197,6 +204,7 @@ def _readable(files: Sequence[Path], pixels: PixelFormat) -> Iterator[StoredImag
     for file in list(files)[::step][:MAX_SAMPLED_FILES]:
         try:
             image = compose_on_white(read_stored(file))
+            pixels.stored_values(image)
         except ValueError:
             continue
         try:
@@ -236,25 +244,33 @@ def percentile_range(
     return low, high
 
 
-def _describe_samples(headers: dict[Path, ImageHeader], pixels: PixelFormat) -> list[str]:
-    """Return lines on samples outside of the range, on those without data, and on a range that is hardly used."""
-    clipped = missing = total = files = 0
+def describe_samples(files: Sequence[Path], pixels: PixelFormat) -> list[str]:
+    """Return lines on samples outside of the range, on those without data, and on a range that is hardly used.
+
+    Args:
+        files: The files, of which up to 64 are read; unreadable ones and those of other bands are passed over.
+        pixels: The samples.
+
+    Raises:
+        ValueError: An image has samples that are not finite, and no rule says what they mean.
+    """
+    clipped = missing = total = images = 0
     least, most = np.inf, -np.inf
-    for image in _readable(list(headers), pixels):
+    for image in _readable(files, pixels):
         encoded = pixels.encode(image)
-        files += 1
+        images += 1
         clipped, missing, total = clipped + encoded.clipped, missing + encoded.missing, total + encoded.values.numel()
         finite = encoded.values[torch.isfinite(encoded.values)]
         if finite.numel():
             least, most = min(least, float(finite.min())), max(most, float(finite.max()))
-    of = f"of {total} samples of {files} images"
+    of = f"of {total} samples of {images} images"
     low, high = pixels.ends
     notes = [f"{clipped} {of} lie outside of {low:g}:{high:g} and are clipped to it."] if clipped else []
     notes += [f"{missing} {of} have no data."] if missing else []
     if 0 < most - least < SMALL_SHARE and pixels.transfer == "linear":
         first, last = (low + value * (high - low) for value in (least, most))
         notes.append(
-            f"The samples of {files} images lie between {first:g} and {last:g}, {100 * (most - least):.0f} % of the "
+            f"The samples of {images} images lie between {first:g} and {last:g}, {100 * (most - least):.0f} % of the "
             f"range {low:g}:{high:g}; --range auto, or --range {first:g}:{last:g}, uses all of it."
         )
     return notes

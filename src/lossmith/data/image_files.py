@@ -52,7 +52,7 @@ def decode_image(file: Path, pixels: PixelFormat = RGB_8BIT) -> Tensor:
     if pixels.keeps_samples and is_read_by_pillow(file):
         with open_image(file) as image:
             channels = 1 if pixels.channels == 1 and image.mode in GREY_MODES else 3
-            if image.mode != "F" and channels == pixels.channels:
+            if channels == pixels.channels:
                 return pil_to_tensor(image)[:channels].contiguous()
     stored = compose_on_white(read_stored(file))
     return pixels.stored_values(stored) if pixels.keeps(stored) else pixels.encode(stored).values

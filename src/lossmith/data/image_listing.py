@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,11 @@ __all__ = [
     "summarize_skipped",
     "walk_folders",
 ]
+
+UNREAD_SUFFIXES = frozenset(
+    (".avif", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jxl", ".ppm", ".psd", ".tga")
+)
+"""Suffixes of images that are left out with a word, since whoever has them expects them to be used."""
 
 
 class ImageFiles(list[Path]):
@@ -104,12 +110,12 @@ def list_images(folder: str | Path) -> ImageFiles:
         problem = "is a file" if root.exists() else "does not exist"
         raise ValueError(f"Expected a folder of images; {str(folder)!r} {problem}. Give the folder that contains them.")
     skipped: list[SkippedFile] = []
-    found = [
-        directory / name
-        for directory, names in walk_folders(root, skipped)
-        for name in names
-        if _is_image(directory / name)
-    ]
+    files = [directory / name for directory, names in walk_folders(root, skipped) for name in names]
+    found = [file for file in files if _is_image(file)]
+    if unread := sorted(file for file in files if file.suffix.lower() in UNREAD_SUFFIXES):
+        kinds = ", ".join(sorted({file.suffix.lower() for file in unread}))
+        reason = f"images in formats that are not read ({kinds}), {len(unread)} in all; convert them to PNG"
+        skipped.append(SkippedFile(str(unread[0]), reason))
     arrays = [file for file in found if file.suffix.lower() == ".npy"]
     if 0 < len(arrays) < len(found):
         found = [file for file in found if file.suffix.lower() != ".npy"]
@@ -135,6 +141,17 @@ def _is_image(file: Path) -> bool:
     suffix = file.suffix.lower()
     has_no_suffix = not suffix or suffix[1:].isdigit()  # a UID such as 1.2.840.1 is a usual name of a DICOM file
     return suffix in IMAGE_SUFFIXES or (has_no_suffix and identify(file) == "DICOM")
+
+
+def _is_regular(file: Path, skipped: list[SkippedFile]) -> bool:
+    """Return whether a name is that of a file; a read of a pipe or a socket would wait for ever."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:  # a broken link, which its reader reports
+        return True
+    if not stat.S_ISREG(mode):
+        skipped.append(SkippedFile(str(file), "not a file but a pipe, a socket or a device"))
+    return stat.S_ISREG(mode)
 
 
 def image_root(folder: str | Path) -> Path:
@@ -172,7 +189,10 @@ def walk_folders(root: Path, skipped: list[SkippedFile]) -> Iterator[tuple[Path,
             visible = sorted(name for name in folders if not name.startswith("."))
             tops += [directory / name for name in visible if (directory / name).is_symlink()]
             folders[:] = visible
-            yield directory, sorted(name for name in files if not name.startswith("."))
+            yield (
+                directory,
+                [name for name in sorted(files) if not name.startswith(".") and _is_regular(directory / name, skipped)],
+            )
 
 
 def hold_out(files: Sequence[Path], count: int) -> tuple[ImageFiles, ImageFiles]:

@@ -1,4 +1,4 @@
-"""How the samples of image files become what a network sees: channels, range, transfer function, no-data."""
+"""The map of stored samples to the numbers that a network sees: channels, range, transfer function, no-data."""
 
 import math
 from collections.abc import Mapping

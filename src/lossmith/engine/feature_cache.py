@@ -65,15 +65,16 @@ class FeatureCache:
         }
 
     def for_subset(
-        self, subset: BatchSubset, required_layers: Mapping[tuple[str, str], Sequence[str]]
+        self, subset: BatchSubset, names: Iterable[str], required_layers: Mapping[tuple[str, str], Sequence[str]]
     ) -> "FeatureCache":
         """Return a cache for a part of the batch, which uses maps of the whole batch where this cache has them.
 
         Args:
             subset: The part of the batch.
+            names: The names of the inputs.
             required_layers: The layers to compute for the part.
         """
-        part = FeatureCache({name: subset.select(each) for name, each in self.inputs.items()}, required_layers)
+        part = FeatureCache({name: subset.select(self.inputs[name]) for name in names}, required_layers)
         part.whole, part.subset = self, subset
         return part
 

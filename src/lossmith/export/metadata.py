@@ -10,7 +10,7 @@ from lossmith.parser import parse
 
 __all__ = ["describe_graph"]
 
-COPIED = ("task", "options", "step", "loss", "license")
+COPIED = ("task", "options", "step", "loss", "pixels", "license")
 """Keys of a weight file's header that are copied."""
 
 
@@ -28,10 +28,10 @@ def describe_graph(traced: TracedNetwork, header: Mapping[str, Any], checked: Ve
         "lossmith": __version__,
         "architecture": describe_network(model),
         "scale": model.scale,
-        "channels": ["R", "G", "B", "mask"][: model.in_channels] if model.in_channels <= 4 else model.in_channels,
+        "channels": _name_channels(model.image_channels, model.in_channels - model.image_channels),
         "range": [0.0, 1.0],
         "input": {"name": "image", "shape": [batch, model.in_channels, "height", "width"]},
-        "output": {"name": "restored", "shape": [batch, 3, f"{model.scale} height", f"{model.scale} width"]},
+        "output": {"name": "restored", "shape": [batch, model.image_channels, f"{model.scale} height", f"{model.scale} width"]},
         "overlap": model.receptive_radius,
         "knobs": {name: _describe_knob(traced, name) for name in traced.knobs},
         "fixed_knobs": dict(traced.fixed_knobs),
@@ -46,6 +46,12 @@ def describe_graph(traced: TracedNetwork, header: Mapping[str, Any], checked: Ve
     if citation := _cite(header.get("loss")):
         metadata["citation"] = citation
     return metadata
+
+
+def _name_channels(image: int, extra: int) -> list[str]:
+    """Return the name of each input channel; a channel beside those of the image is a mask."""
+    names = {1: ["grey"], 3: ["R", "G", "B"]}.get(image, [f"band {i + 1}" for i in range(image)])
+    return names + ["mask"] * extra
 
 
 def _describe_knob(traced: TracedNetwork, name: str) -> dict[str, Any]:

@@ -111,9 +111,10 @@ def trace_network(
             "use lossmith sample."
         )
     model = copy.deepcopy(model).eval().cpu().float()
-    _fuse_convolutions(model)
+    prepared = copy.deepcopy(model)  # the graph is compared with the network as it is
+    _fuse_convolutions(prepared)
     try:
-        _declare_padding(model)
+        _declare_padding(prepared)
     except Exception as error:  # architectures raise many types
         raise ValueError(
             f"{describe_network(model)} cannot be exported: it does not run ({_reason(error)})."
@@ -122,7 +123,7 @@ def trace_network(
     reasons: list[str] = []
     for has_dynamic_batch in (True, False):
         traced = TracedNetwork(model, None, knob_input, fixed, has_dynamic_batch)  # type: ignore[arg-type]
-        graph = _KnobArguments(model, traced.knobs, fixed)
+        graph = _KnobArguments(prepared, traced.knobs, fixed)
         try:
             program = _trace(graph, _example_inputs(traced), traced.dynamic_axes())
         except Exception as error:  # torch.export raises many types, some of them private
@@ -156,13 +157,13 @@ def _declare_padding(model: Restorer) -> None:
 
         def record(image: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any) -> Tensor:
             output = original(image, pad, *args, **kwargs)  # noqa: B023
-            if image.ndim == 4 and image.shape[1] == 3 and tuple(pad[::2]) == (0, 0):
+            if image.ndim == 4 and image.shape[1] == network.in_channels and tuple(pad[::2]) == (0, 0):
                 padded.extend(output.shape[-2:])  # noqa: B023
             return output
 
         with mock.patch.object(F, "pad", record):
             for side in (37, 43, 53):
-                network(torch.zeros(1, 3, side, side))
+                network(torch.zeros(1, network.in_channels, side, side))
         if padded:
             multiple = math.lcm(math.gcd(*padded), network.size_requirements.multiple_of)
             network.size_requirements = dataclasses.replace(network.size_requirements, multiple_of=multiple)

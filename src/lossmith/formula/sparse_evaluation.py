@@ -71,7 +71,8 @@ def evaluate_terms(
         part, subset = cache, None
         if kind != WHOLE:
             subset = _draw_subset(kind, among, cache.inputs, open_images)
-            part = cache.for_subset(subset, collect_term_layers(among.values()))
+            names = frozenset(name for term in among.values() for name in term.input_names)
+            part = cache.for_subset(subset, names, collect_term_layers(among.values()))
         for name, term in among.items():
             if subset is None:
                 values[name] = evaluate_term(term, cache.with_guard(guard.for_term(name)) if guard else cache)

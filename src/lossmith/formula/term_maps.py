@@ -18,7 +18,8 @@ def measure_term_maps(term: Term, cache: FeatureCache) -> dict[str, Tensor] | No
         None if the distance is no mean over positions, or a lens removes the positions.
     """
     distance = term.distance
-    if distance.measure_map is None or not all(stage.is_spatial for _, stage in term.path):
+    is_spatial = all(stage.is_spatial for _, stage in term.path) and not term.sums_over_positions
+    if distance.measure_map is None or not is_spatial:
         return None
     inputs, unlensed = match_rows(term, lensed_inputs(term, cache)), distance.unlensed_inputs
     count = len(next(iter(cache.inputs[name] for p, name in term.inputs.items() if p not in unlensed)))

@@ -23,7 +23,7 @@ def content_seed(image: Tensor) -> Tensor:
         False
     """
     values = (image.detach().float().clamp(0, 1) * 255).round().long().flatten(1)
-    factors = _hash(torch.arange(values.shape[1], device=image.device))
+    factors = _hash(torch.arange(1, values.shape[1] + 1, device=image.device))
     return _hash((values * factors).sum(dim=1) & MASK)
 
 

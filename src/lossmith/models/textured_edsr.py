@@ -146,7 +146,7 @@ class TexturedEDSR(Restorer):
         accurate = self.accurate.reconstruct(image, features)
         seeds = None
         if seed is not None:
-            seeds = torch.as_tensor(seed, device=image.device).expand(len(image))
+            seeds = torch.as_tensor(seed, device=image.device).expand(image.shape[0])
         elif not self.training:
             seeds = content_seed(image)
         return accurate, self.texture(features, accurate, seeds, origin)
@@ -155,13 +155,13 @@ class TexturedEDSR(Restorer):
         """Return the knob as a tensor that broadcasts to the output."""
         value = torch.as_tensor(realism, dtype=torch.float32, device=image.device)
         if value.ndim == 4:
-            if value.shape != (len(image), 1, *image.shape[-2:]):
+            if value.shape != (image.shape[0], 1, *image.shape[-2:]):
                 raise ValueError(
-                    f"A map of realism must be {(len(image), 1, *image.shape[-2:])}; got {tuple(value.shape)}."
+                    f"A map of realism must be {(image.shape[0], 1, *image.shape[-2:])}; got {tuple(value.shape)}."
                 )
-        elif value.shape not in ((), (len(image),)):
+        elif value.shape not in ((), (image.shape[0],)):
             raise ValueError(
-                f"realism must be a number, one for each of the {len(image)} images, or a map; got "
+                f"realism must be a number, one for each of the {image.shape[0]} images, or a map; got "
                 f"{tuple(value.shape)}."
             )
         if not (self.training or torch.compiler.is_compiling()) and not bool(((value >= 0) & (value <= 1)).all()):

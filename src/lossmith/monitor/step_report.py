@@ -59,7 +59,7 @@ def scalars_by_path(groups: Mapping[str, Mapping[str, float | None]]) -> dict[st
 def stack_scalars(values: Sequence[WeightValue], device: torch.device) -> Tensor:
     """Stack numbers and the means of tensors as float64, without a wait for the device."""
     scalars = [
-        value.detach().mean().double()
+        value.detach().double().mean()
         if isinstance(value, Tensor)
         else torch.full((), value, dtype=torch.float64, device=device)
         for value in values

@@ -50,7 +50,8 @@ class Group:
 
     @property
     def _known_metrics(self) -> list[MetricInfo]:
-        return [*METRICS.values(), *(metric for name in self.tasks for metric in TASKS[name].report_metrics())]
+        own = {metric.key: metric for name in self.tasks for metric in TASKS[name].report_metrics()}
+        return [*{**METRICS, **own}.values()]  # a task's "colour" is not that of images
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

@@ -95,9 +95,8 @@ class Autoencoding(Task):
 
     def baseline_output(self, batch: Batch) -> Tensor:
         """Return the image after bicubic downsampling to the size of the latents and bicubic upsampling."""
-        return upsample(
-            downsample(crop_to_multiple(batch["input"], self.downsampling), self.downsampling), self.downsampling
-        )
+        image = crop_to_multiple(batch.get("input", batch["target"]), self.downsampling)
+        return upsample(downsample(image, self.downsampling), self.downsampling)
 
 
 def copy_to_input(image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -197,7 +197,7 @@ class Task(ABC):
 
     def for_images(
         self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None
-    ) -> Self:
+    ) -> "Task":
         """Return the task for an evaluation on a folder of images; a task whose inputs are files overrides this method.
 
         Args:

@@ -19,7 +19,7 @@ from lossmith.tasks.command_options import PairedOptions
 from lossmith.tasks.options import TaskOptions
 from lossmith.tasks.task_data import Batch
 
-__all__ = ["Paired"]
+__all__ = ["Paired", "pair_images"]
 
 
 @final
@@ -126,6 +126,17 @@ class Paired(Task):
     def baseline_output(self, batch: Batch) -> Tensor:
         """Return the input, upsampled by bicubic interpolation if the target is larger."""
         return batch["input"] if self.scale == 1 else upsample(batch["input"], self.scale)
+
+
+def pair_images(task: Task, images: str | Path, inputs: str) -> Paired:
+    """Return a task with the scale and the samples of another one, for an evaluation on inputs that are files.
+
+    Args:
+        task: The task, whose network maps the input to the target.
+        images: The folder of target images.
+        inputs: The folder of their inputs.
+    """
+    return Paired(task.scale, inputs=inputs).with_pixels(task.pixels).for_images(images, inputs=inputs)
 
 
 def _contains(folder: str | Path, other: str | Path) -> bool:

@@ -26,6 +26,7 @@ from lossmith.data.pixel_format import PixelFormat
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import DeblurringOptions, DenoisingOptions, JPEGOptions
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.paired import pair_images
 from lossmith.tasks.task_data import Batch
 
 __all__ = ["Deblurring", "Denoising", "JPEGRepair", "Restoration"]
@@ -59,6 +60,12 @@ class Restoration(Task):
     @abstractmethod
     def degrade(self, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the degraded version of an image (1, C, H, W) as "input", and the drawn parameters."""
+
+    def for_images(
+        self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None
+    ) -> Task:
+        """Return the task, or :class:`lossmith.tasks.Paired` if the inputs of the images are files."""
+        return self if inputs is None else pair_images(self, images, inputs)
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction, the target and the input."""

@@ -23,6 +23,7 @@ from lossmith.data.pixel_format import PixelFormat
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import SuperResolutionOptions
 from lossmith.tasks.options import TaskOptions
+from lossmith.tasks.paired import pair_images
 from lossmith.tasks.restoration import NumberOrRange, check_range, draw_uniform
 from lossmith.tasks.task_data import Batch
 
@@ -74,6 +75,12 @@ class SuperResolution(Task):
     def metric_border(cls, scale: int) -> int:
         """Return the scale, as in the papers."""
         return scale
+
+    def for_images(
+        self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None
+    ) -> Task:
+        """Return the task, or :class:`lossmith.tasks.Paired` if the inputs of the images are files."""
+        return self if inputs is None else pair_images(self, images, inputs)
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction, the target and the input."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lossmith.balance import Balance, CalibrationReport, calibrate, parse_balance
-from lossmith.data.find_pixels import PixelOptions
+from lossmith.data import list_images
+from lossmith.data.find_pixels import PixelOptions, describe_samples
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import shares_to_weights
@@ -112,6 +113,9 @@ def choose_pixels(task: Task, settings: Settings) -> tuple[Task, list[str]]:
     """
     options = PixelOptions(settings.channels, settings.range, settings.transfer, settings.no_data)
     pixels, notes = task.find_pixels(settings.images, options)
+    if settings.val is not None and not pixels.keeps_samples:
+        found = describe_samples(list_images(settings.val), pixels)
+        notes = [*notes, *(f"Validation: {note}" for note in found if note not in notes)]
     return task.with_pixels(pixels), notes
 
 

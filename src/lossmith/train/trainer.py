@@ -103,7 +103,7 @@ def train(
         run.data.training_set,
         folder,
         settings,
-        export=lambda trained, path: export_network(run, folder, trained, path),
+        export=lambda trained, path: save_averaged_network(run, folder, trained, path),
         callbacks=validation,
         console=console,
         device=device,
@@ -166,7 +166,7 @@ def describe_validation_set(run: PreparedRun) -> str:
     return f"Validation on {len(examples)} {kind} {source}, every {settings.val_every} steps and at the end"
 
 
-def export_network(run: PreparedRun, folder: RunFolder, module: TrainingModule, path: Path) -> None:
+def save_averaged_network(run: PreparedRun, folder: RunFolder, module: TrainingModule, path: Path) -> None:
     """Write the averaged weights with a header that says how they were trained."""
     average = module.average
     assert isinstance(average, Network)

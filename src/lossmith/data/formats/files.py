@@ -11,7 +11,7 @@ from lossmith.data.formats.openexr import read_exr, read_exr_header, write_exr
 from lossmith.data.formats.pillow import open_image, read_pillow, read_pillow_header, write_pillow
 from lossmith.data.formats.png16 import is_deep_png, read_png16, read_png16_header, write_png16
 from lossmith.data.formats.stored import ImageHeader, StoredImage
-from lossmith.data.formats.tiff import has_plain_samples, read_tiff, read_tiff_header, write_tiff
+from lossmith.data.formats.tiff import has_plain_samples, parse_no_data_tag, read_tiff, read_tiff_header, write_tiff
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -89,7 +89,8 @@ def read_image_header(file: Path, page: int | None = None) -> ImageHeader:
     if kind == "tiff" and not has_plain_samples(file):
         return read_tiff_header(file, page)
     with open_image(file) as image:
-        return read_pillow_header(image)
+        header = read_pillow_header(image)
+        return header._replace(no_data=parse_no_data_tag(image.tag_v2)) if kind == "tiff" else header  # type: ignore[attr-defined]
 
 
 def read_stored(file: Path, page: int | None = None) -> StoredImage:
@@ -130,18 +131,18 @@ def _has_tifffile() -> bool:
 def suitable_suffixes(image: StoredImage) -> list[str]:
     """Return the suffixes of the files that hold an image without loss of depth, bands or alpha."""
     bands, dtype, has_alpha = image.bands, image.samples.dtype, image.alpha is not None
-    is_picture = bands in (1, 3)
+    is_grey_or_rgb = bands in (1, 3)
     found = []
-    if dtype in (np.uint8, np.uint16) and is_picture:
+    if dtype in (np.uint8, np.uint16) and is_grey_or_rgb:
         found.append(".png")
     found += [".tif", ".tiff"]
     if not has_alpha:
         found.append(".npy")
     if dtype in (np.float16, np.float32, np.uint32):
         found.append(".exr")
-    if image.metadata.format == "DICOM" and is_picture and "BitsStored" in image.metadata.source:
+    if image.metadata.format == "DICOM" and is_grey_or_rgb and "BitsStored" in image.metadata.source:
         found += [".dcm", ".dicom"]
-    if dtype == np.uint8 and is_picture:
+    if dtype == np.uint8 and is_grey_or_rgb:
         found.append(".webp")
         found += [] if has_alpha else [".bmp", ".jpg", ".jpeg"]
     return found

@@ -102,14 +102,14 @@ def write_pillow(out: Path, form: str, image: StoredImage) -> None:
         image: The image.
     """
     samples, metadata = image.samples, image.metadata
-    picture = Image.fromarray(np.ascontiguousarray(samples[0] if len(samples) == 1 else samples.transpose(1, 2, 0)))
-    if form == "WEBP" and picture.mode == "L":
-        picture = picture.convert("RGB")
+    pil_image = Image.fromarray(np.ascontiguousarray(samples[0] if len(samples) == 1 else samples.transpose(1, 2, 0)))
+    if form == "WEBP" and pil_image.mode == "L":
+        pil_image = pil_image.convert("RGB")
     if image.alpha is not None:
-        picture.putalpha(Image.fromarray(np.ascontiguousarray(image.alpha)))
+        pil_image.putalpha(Image.fromarray(np.ascontiguousarray(image.alpha)))
     options: dict[str, Any] = {"quality": LOSSY_QUALITY} if form in ("JPEG", "WEBP") else {}
     if metadata.icc_profile and form != "BMP":
         options["icc_profile"] = metadata.icc_profile
     if metadata.resolution and form != "WEBP":
         options["dpi"] = metadata.resolution
-    picture.save(out, format=form, **options)
+    pil_image.save(out, format=form, **options)

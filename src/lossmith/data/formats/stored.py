@@ -28,7 +28,7 @@ Samples = NDArray[Any]
 
 
 class ImageHeader(NamedTuple):
-    """What the header of an image file tells: the size of the upright image, bands without alpha, type and range."""
+    """The header of an image file: the size of the upright image, bands without alpha, type and range."""
 
     height: int
     width: int
@@ -43,7 +43,7 @@ class ImageHeader(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMetadata:
-    """What an image file carries beside its samples.
+    """The metadata of an image file beside its samples.
 
     Args:
         format: "PNG", "JPEG", "WEBP", "BMP", "TIFF", "NPY", "EXR" or "DICOM".

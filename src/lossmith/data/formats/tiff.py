@@ -1,6 +1,7 @@
 """TIFF of any depth and up to 16 bands, with tifffile; Pillow reads 8-bit files of other colour spaces."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "has_plain_samples",
     "import_tifffile",
     "page_metadata",
+    "parse_no_data_tag",
     "read_tiff",
     "read_tiff_header",
     "scale_tag",
@@ -203,18 +205,17 @@ def page_metadata(page: Any) -> ImageMetadata:
         format="TIFF",
         icc_profile=page.iccprofile if page.photometric.name in ("RGB", "MINISBLACK") else None,
         resolution=None if resolution is None else (float(resolution[0]), float(resolution[1])),
-        no_data=_no_data(page),
+        no_data=parse_no_data_tag({code: value for code, _, _, value in tags}),
         tags=tuple(tags),
         is_compressed=page.compression != 1,
     )
 
 
-def _no_data(page: Any) -> float | None:
-    """Return the no-data value that GDAL wrote."""
-    tag = page.tags.get(NO_DATA)
+def parse_no_data_tag(tags: Mapping[int, Any]) -> float | None:
+    """Return the no-data value that GDAL wrote among the tags of a page, by their codes."""
     try:
-        return None if tag is None else float(str(tag.value).strip("\0 "))
-    except ValueError:
+        return float(str(tags[NO_DATA]).strip("\0 "))
+    except (KeyError, ValueError):
         return None
 
 
