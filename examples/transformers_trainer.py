@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from lossmith import LossMonitor
-from lossmith.integrations.transformers import MonitorCallback
+from lossmith.integrations.transformers import MonitorTrainerCallback
 
 
 class Denoiser(torch.nn.Module):
@@ -43,7 +43,7 @@ def main() -> None:
     )
     trainer = Trainer(Denoiser(), arguments, train_dataset=dataset)
     monitor = LossMonitor("L1 + 0.1*SSIM", log_every=50)  # 1
-    MonitorCallback(trainer, monitor, output="reconstruction")  # 2
+    MonitorTrainerCallback(trainer, monitor, output="reconstruction")  # 2
     trainer.train()
 
 

@@ -4,9 +4,9 @@
 
 DIR of --images has the photographs of images.json, see collect.py. --select names a folder of other photographs, by
 whose squares of 240 px the best checkpoint is chosen: the lowest LPIPS with a grid of at most 0.7 in the worst tenth of
-the blocks and a colour shift of at most 1. Rerun the command to resume; both numbers of steps and the loss may change in
-between. One core, bf16, seed 0; the training needs no weight files, the choice needs those of LPIPS and DISTS. Writes
-model.safetensors (the averaged weights of the best checkpoint, fp16), last.pt, log.jsonl, and an image of each
+the blocks and a colour shift of at most 1. Rerun the command to resume; both numbers of steps and the loss may change
+in between. One core, bf16, seed 0; the training needs no weight files, the choice needs those of LPIPS and DISTS.
+Writes model.safetensors (the averaged weights of the best checkpoint, fp16), last.pt, log.jsonl, and an image of each
 validation: accurate, realistic and true squares.
 """
 

@@ -5,9 +5,9 @@ A package adds a name with an entry point in its pyproject.toml::
     [project.entry-points."lossmith.losses"]
     Welsch = "my_package:Welsch"
 
-The groups are ``lossmith.losses`` (losses and recipes for formulas), ``lossmith.lenses``, ``lossmith.models`` and
-``lossmith.tasks``; in the first two, the name is that of the class or function. An object is imported at its first use.
-A program adds names by :func:`lossmith.register`, for as long as it runs.
+The groups are ``lossmith.losses`` (losses and recipes for formulas), ``lossmith.lenses``, ``lossmith.models``,
+``lossmith.tasks`` and ``lossmith.optimizers``; in the first two, the name is that of the class or function. An object
+is imported at its first use. A program adds names by :func:`lossmith.register`, for as long as it runs.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,7 +17,14 @@ from typing import Any, Literal, final, get_args
 
 __all__ = ["REGISTERED", "Group", "Plugins", "origin_of"]
 
-Group = Literal["lossmith.losses", "lossmith.lenses", "lossmith.models", "lossmith.tasks", "lossmith.task_options", "lossmith.optimizers"]
+Group = Literal[
+    "lossmith.losses",
+    "lossmith.lenses",
+    "lossmith.models",
+    "lossmith.tasks",
+    "lossmith.task_options",
+    "lossmith.optimizers",
+]
 
 REGISTERED: dict[str, dict[str, Any]] = {group: {} for group in get_args(Group)}
 """The objects that this process has registered, by group and name."""

@@ -19,7 +19,7 @@ imagecodecs, tifffile = pytest.importorskip("imagecodecs"), pytest.importorskip(
 
 TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 few = settings(
-    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 FLOAT_RANGE = (-3.0, 7.0)
 
@@ -63,6 +63,7 @@ def assert_identity_keeps(file, folder, expected=None, *, channels=None, **range
             np.testing.assert_array_equal(again.alpha, image.alpha, err_msg=suffix)
 
 
+@pytest.mark.slow
 @few
 @given(
     dtype=st.sampled_from(TYPES),
@@ -102,6 +103,7 @@ def test_the_identity_keeps_every_tiff(
     assert_identity_keeps(tmp_path / "in.tif", tmp_path, planes[:bands])
 
 
+@pytest.mark.slow
 @few
 @given(
     depth=st.sampled_from([8, 16]),
@@ -156,6 +158,7 @@ def test_the_identity_keeps_palettes_with_transparency(tmp_path):
     assert_identity_keeps(tmp_path / "in.png", tmp_path)
 
 
+@pytest.mark.slow
 @few
 @given(
     dtype=st.sampled_from(TYPES),

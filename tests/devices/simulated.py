@@ -159,13 +159,15 @@ class OperatorLog(TorchDispatchMode):
 
 
 def make_on_cpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function that makes tensors of Python numbers on the CPU and moves them, as the device cannot."""
+    """Return a function that makes tensors of Python numbers, which the device in Python cannot make."""
 
     @functools.wraps(function)
     def make(*args: object, device: torch.device | str | None = None, **kwargs: object) -> Tensor:
         if torch.device(device or "cpu").type != DEVICE:
             return function(*args, device=device, **kwargs)
-        return function(*args, device="cpu", **kwargs).to(DEVICE)
+        if isinstance(args[0], Tensor):
+            return args[0].to(DEVICE, kwargs.get("dtype"))
+        return torch.empty_like(outside_simulation(function)(*args, device="cpu", **kwargs), device=DEVICE)
 
     return make
 

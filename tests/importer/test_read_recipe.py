@@ -200,6 +200,24 @@ def test_the_status_says_how_much_is_carried_over(change, status, read):
     assert read(BASICSR.replace(*change)).status == status
 
 
+@pytest.mark.parametrize("name", ["dataroot_gt: data/HR", "dataroot_gt: [data/HR]"])
+def test_a_folder_cannot_be_another_option_of_the_command(name, read):
+    recipe = read(BASICSR.replace("dataroot_gt: data/HR", name.replace("data/HR", "'--plugin=evil.py'")))
+    assert not any("evil.py" in word for word in recipe.command)
+    assert settings_of(recipe).images == "IMAGES"
+
+
+def test_the_noise_of_a_denoiser_is_a_number_or_a_range(read):
+    denoiser = KAIR.replace('"blindsr"', '"ffdnet"').replace('"scale": 4', '"scale": 1')
+
+    def sigma(value):
+        return read(denoiser.replace('"lq_patchsize": 24', f'"H_size": 64, "sigma": {value}'), "x.json")
+
+    assert settings_of(sigma("[0, 75]")).options["sigma"] == [0.0, 75.0]
+    assert settings_of(sigma("15")).options["sigma"] == 15.0
+    assert settings_of(sigma('"--plugin=evil.py"')).options["sigma"] == 25.0
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_text_of_the_loss_parses_back(name, read):
     loss = read(FILES[name], name).loss

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lossmith import L1, check, parse, pinned, tiled
 from lossmith.engine.frozen import as_grey, count_flops, prepare_steps, run_frozen
-from lossmith.lenses import VGG, AlexNet, Bands, Embedded, PooledVGG, SqueezeNet, Torchvision, vgg
+from lossmith.lenses import VGG, AlexNet, Bands, Embedded, ModuleFeatures, PooledVGG, SqueezeNet, Torchvision, vgg
 
 PERCEPTUAL = "perceptual('vgg16', ['relu1_2', 'relu2_2'], weights='random')"
 STYLE = "style('vgg16', 'relu1_2', weights='random')"
@@ -190,6 +190,25 @@ def test_a_grey_network_shares_all_weights_but_the_first():
 
 def _with_weights():
     return vgg.VGG("vgg16", "relu1_1", weights="random").backbone.load_steps()[1]
+
+
+class Skip(torch.nn.Module):
+    """A module that uses the image twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = torch.nn.Conv2d(3, 3, 3, padding=1), torch.nn.Conv2d(3, 2, 1)
+
+    def forward(self, image):
+        return self.out(image + self.conv(image))
+
+
+def test_a_module_that_uses_the_image_twice_gets_the_repeated_one():
+    lens = ModuleFeatures(Skip(), "out", mean=(0.1, 0.2, 0.6), std=(0.2, 0.3, 0.4), image_size=16)
+    assert lens.backbone.grey_convolution is None
+    grey = noise(1, 1, 16, 16, dtype=torch.float32)
+    maps, repeated = lens({"pixels": grey}), lens({"pixels": grey.expand(-1, 3, -1, -1)})
+    torch.testing.assert_close(maps, repeated)
 
 
 def test_a_transform_of_a_grey_image_takes_the_same_border():

@@ -9,7 +9,7 @@ import typer
 
 from lossmith._checks import MAX_SEED
 from lossmith._format import print_table
-from lossmith.cli.common_options import At, Device, Inputs, InterpolateOutputs, Metrics, Scale
+from lossmith.cli.common_options import At, Device, Inputs, InterpolateOutputs, Metrics, Scale, WhichWeights
 from lossmith.cli.options_command import OptionsCommand
 from lossmith.cli.pixel_options import NoData, Range, Transfer
 
@@ -43,7 +43,9 @@ class EvaluateOptions:
 
     network: Annotated[
         str,
-        typer.Argument(metavar="RUN|CHECKPOINT|bicubic", help="Run folder, file of weights, or bicubic upsampling."),
+        typer.Argument(
+            metavar="RUN|CHECKPOINT|bicubic", help="Run folder, file of weights, lossmith-x4, or bicubic upsampling."
+        ),
     ]
     images: Annotated[
         Path | None, typer.Option(help="Folder of target images, or a folder with HR/ and LRx4/ in it.")
@@ -53,6 +55,7 @@ class EvaluateOptions:
     scale: Scale = None
     at: At = None
     interpolate_outputs: InterpolateOutputs = False
+    weights: WhichWeights = None
     value_range: Range = None
     transfer: Transfer = None
     no_data: NoData = None
@@ -103,6 +106,7 @@ class EvaluateOptions:
             inputs=self.inputs,
             metrics=self.metric,
             samples=(self.value_range, self.transfer, self.no_data),
+            weights=self.weights,
         )
         if self.as_json:
             print(json.dumps(nonfinite_to_null(record), indent=2, allow_nan=False))
@@ -142,6 +146,7 @@ def evaluate_on_images(
     inputs: str | None = None,
     metrics: list[str] | None = None,
     samples: tuple[str | None, str | None, str | None] = (None, None, None),
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of a network on a folder of images.
 
@@ -155,24 +160,36 @@ def evaluate_on_images(
         inputs: The folder of the inputs, if they are files.
         metrics: The values of ``--metric``.
         samples: The values of ``--range``, ``--transfer`` and ``--no-data``.
+        weights: The value of ``--weights``.
     """
     import sys
     from contextlib import redirect_stdout
     from functools import partial
 
     from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import find_weights_file, load_evaluation_task, load_trained_network
+    from lossmith.cli.networks import find_weights_file, load_evaluation_task, load_trained_network, select_weights
     from lossmith.cli.pixel_options import task_for_images
     from lossmith.device import resolve_device
-    from lossmith.metrics import DEFAULT_METRICS, describe_protocol, find_missing_metrics, parse_metrics
+    from lossmith.metrics import (
+        ARTEFACT_METRICS,
+        default_metrics,
+        describe_protocol,
+        find_missing_metrics,
+        parse_metrics,
+    )
     from lossmith.tasks import Batch
     from lossmith.train.evaluation import evaluate_images, mean_metrics, metrics_by_image
 
-    requested = parse_metrics(metrics) if metrics else DEFAULT_METRICS
+    name, network = (
+        network,
+        network if network == "bicubic" else str(find_weights_file(select_weights(network, weights))),
+    )
     model = None if network == "bicubic" else load_trained_network(network, scale)
     task = load_evaluation_task(network, model.scale if model else scale or 4, images, inputs)
     task = task_for_images(task, images, find_weights_file(network) if model else None, *samples)
     examples, place = task.evaluation_set(images), resolve_device(device)
+    requested = parse_metrics(metrics) if metrics else default_metrics(task.scale)
+    optional = () if metrics else ARTEFACT_METRICS
     missing = find_missing_metrics(requested, channels=task.pixels.channels)
     which = [metric for metric in requested if metric not in missing]
     if model:
@@ -189,10 +206,19 @@ def evaluate_on_images(
         return task.predict(partial(model, **knobs(batch["input"])), batch)
 
     rows = metrics_by_image(
-        evaluate_images(examples, restore, border=task.border, which=which, device=place, pixels=task.pixels)
+        evaluate_images(
+            examples,
+            restore,
+            border=task.border,
+            which=which,
+            device=place,
+            pixels=task.pixels,
+            scale=task.scale,
+            optional=optional,
+        )
     )
     return {
-        "network": network,
+        "network": name,
         "images": str(images),
         "task": task.name,
         "scale": task.scale,
@@ -201,8 +227,8 @@ def evaluate_on_images(
         "n": len(rows),
         "mean": mean_metrics(list(rows.values())),
         "image_metrics": rows,
-        "protocol": describe_protocol(task.border, which, task.pixels),
-        "missing": missing,
+        "protocol": describe_protocol(task.border, which, task.pixels, task.scale),
+        "missing": {metric: why for metric, why in missing.items() if metric not in optional},
         "skipped": [file._asdict() for file in examples.skipped],
     }
 
@@ -227,7 +253,7 @@ def print_metrics(record: dict[str, Any]) -> None:
     for name in names:
         table.add_column(name, justify="right")
     for image, metrics in record["image_metrics"].items():
-        table.add_row(image, *(format_metric(name, metrics[name]) for name in names))
+        table.add_row(image, *(format_metric(name, metrics[name]) if name in metrics else "" for name in names))
     table.add_section()
     means = (format_metric(name, record["mean"][name]) for name in names)
     table.add_row(f"mean of {record['n']}", *means, style="bold")

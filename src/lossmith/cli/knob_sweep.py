@@ -85,7 +85,7 @@ def print_sweep(
         "interpolate_outputs": interpolate_outputs,
         **swept.to_record(),
         "positions": model.slider.positions,
-        "protocol": describe_protocol(task.border, used, task.pixels),
+        "protocol": describe_protocol(task.border, used, task.pixels, task.scale),
         "missing": missing,
         "skipped": [file._asdict() for file in examples.skipped],
     }

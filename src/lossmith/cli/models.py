@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def print_networks(as_json: AsJson = False) -> None:
-    """List the networks that can be trained: those of lossmith, and all architectures of spandrel.
+    """List the networks: those of lossmith, its trained networks, and all architectures of spandrel.
 
     To fine-tune a published checkpoint of a spandrel architecture, give the file as --init.
     """
@@ -51,6 +51,7 @@ def list_networks() -> list[dict[str, Any]]:
     import warnings
 
     from lossmith.models.files import NETWORKS
+    from lossmith.models.shipped import SHIPPED_NETWORKS
     from lossmith.models.spandrel_model import SPANDREL_PREFIX, load_architectures
 
     rows = []
@@ -61,9 +62,23 @@ def list_networks() -> list[dict[str, Any]]:
         options = [p for p in inspect.signature(network).parameters if p != "scale"]
         first = inspect.cleandoc(network.__doc__ or "").split("\n")[0].rstrip(".")
         rows.append({"name": name, "description": first, "options": options})
+    rows += [{"name": name, "description": describe_shipped(name), "options": []} for name in SHIPPED_NETWORKS]
     for name, network in sorted(load_architectures().items(), key=lambda pair: pair[0].lower()):
         parameters = inspect.signature(network).parameters.values()
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
         options = [p.name for p in parameters if p.kind in kinds and p.name != "self"]
         rows.append({"name": SPANDREL_PREFIX + name, "description": "architecture of spandrel", "options": options})
     return rows
+
+
+def describe_shipped(name: str) -> str:
+    """Return what a trained network of the package is, its size, its SHA-256 and its licence."""
+    from lossmith.models.shipped import LICENCE, SHIPPED_NETWORKS, find_shipped_file
+    from lossmith.pretrained.locate import compute_sha256
+
+    try:
+        file = find_shipped_file(name)
+    except ValueError:
+        return f"{SHIPPED_NETWORKS[name]}; its file is missing, reinstall lossmith"
+    size = file.stat().st_size / 1e6
+    return f"{SHIPPED_NETWORKS[name]}, trained; {size:.2f} MB, SHA-256 {compute_sha256(file)[:16]}, {LICENCE}"

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from lossmith.models import Restorer
     from lossmith.tasks import Task
 
-__all__ = ["find_weights_file", "load_evaluation_task", "load_task", "load_trained_network"]
+__all__ = ["find_weights_file", "load_evaluation_task", "load_task", "load_trained_network", "select_weights"]
 
 
 def load_trained_network(source: str | Path, scale: int | None = None) -> "Restorer":
@@ -22,12 +22,14 @@ def load_trained_network(source: str | Path, scale: int | None = None) -> "Resto
 
 
 def find_weights_file(source: str | Path) -> Path:
-    """Return the file of weights in a run folder, or the file itself.
+    """Return the file of weights in a run folder, the file itself, or that of a network of the package.
 
     Raises:
         ValueError: There is no such run or file.
     """
-    path = Path(source)
+    from lossmith.models.shipped import resolve_weights
+
+    path = resolve_weights(source)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ValueError(
@@ -42,6 +44,41 @@ def find_weights_file(source: str | Path) -> Path:
             f"There is no run or file {str(source)!r}. Give the --out of a training, or a file of weights."
         )
     return path
+
+
+def select_weights(source: str, weights: str | None) -> str:
+    """Return the file of the best or of the last weights of a run, and print which by default; other sources as given.
+
+    By default, a run with a rule that selects the best weights is used with these.
+
+    Args:
+        source: The run folder, or another name of a network.
+        weights: "best", "last", or None for the default.
+
+    Raises:
+        ValueError: The best weights of a run are requested, and there are none.
+    """
+    import json
+    import sys
+
+    from lossmith.models.files import read_header
+
+    folder = Path(source)
+    if not (folder / "config.json").is_file():
+        if weights is not None:
+            raise ValueError(f"--weights {weights} needs a run folder; got {source!r}.")
+        return source
+    best = folder / "best.safetensors"
+    rule = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("select")
+    if weights == "last" or (weights is None and not best.is_file()):
+        return str(find_weights_file(source))
+    if not best.is_file():
+        reason = "no validation was completed yet" if rule else 'it was trained without --select "METRIC, BOUNDS"'
+        raise ValueError(f"The run {source!r} has no best weights: {reason}. Use --weights last.")
+    if weights is None:
+        step = read_header(best).get("step")
+        print(f"Weights of step {step}, the best by {rule!r}; --weights last uses the last.", file=sys.stderr)
+    return str(best)
 
 
 def load_task(source: str | Path, scale: int) -> "Task":

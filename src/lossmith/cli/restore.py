@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossmith._files import portable_key
-from lossmith.cli.common_options import At, Device, InterpolateOutputs
+from lossmith.cli.common_options import At, Device, InterpolateOutputs, WhichWeights
 from lossmith.cli.pixel_options import NoData, Page, Range, Transfer
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 EPILOG = """Examples:
+
+  lossmith restore photo.jpg large.png --at 0.8
 
   lossmith restore runs/x4 small.jpg large.png
 
@@ -38,11 +40,17 @@ def register(app: typer.Typer) -> None:
 
 
 def restore_images(
-    network: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="Run folder or file of weights.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, or folder of images.")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Image to write, or folder.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN|CHECKPOINT] INPUT OUTPUT",
+            help="Run folder or file of weights \\[lossmith-x4, the x4 upscaler of the package]; image, or folder of "
+            "images; image to write, or folder.",
+        ),
+    ],
     at: At = None,
     interpolate_outputs: InterpolateOutputs = False,
+    weights: WhichWeights = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the texture of a network with noise; \\[from the image].")
     ] = None,
@@ -59,14 +67,16 @@ def restore_images(
     images become PNG. Unreadable images are listed.
     """
     from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import find_weights_file, load_trained_network
+    from lossmith.cli.networks import find_weights_file, load_trained_network, select_weights
     from lossmith.cli.output_images import NonFiniteOutputError, check_finite_output
     from lossmith.cli.pixel_options import network_pixels
     from lossmith.device import resolve_device
     from lossmith.models import run_tiled
 
+    network, source, target = split_arguments(arguments)
     outputs, is_named = plan_outputs(source, target)
     place = resolve_device(device)
+    network = select_weights(network, weights)
     model = load_trained_network(network).to(place)
     if model.in_channels != model.image_channels:
         raise ValueError(f"{network!r} takes a mask beside the image; use lossmith inpaint.")
@@ -109,6 +119,25 @@ def restore_images(
         raise ValueError(
             f"{nonfinite} of {len(outputs)} images were not written, because the network's output is not finite."
         )
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[str, Path, Path]:
+    """Return the network, by default that of the package, the input and the output of a command line.
+
+    Raises:
+        ValueError: There are not two or three arguments.
+    """
+    from lossmith.models.shipped import DEFAULT_UPSCALER
+
+    if len(arguments) not in (2, 3):
+        raise ValueError(f"restore needs [RUN|CHECKPOINT] INPUT OUTPUT; got {' '.join(arguments)!r}.")
+    from lossmith.models.files import WEIGHT_SUFFIXES
+
+    first = Path(arguments[0])
+    if len(arguments) == 2 and ((first / "config.json").is_file() or first.suffix.lower() in WEIGHT_SUFFIXES):
+        raise ValueError(f"restore with the network {arguments[0]!r} needs INPUT OUTPUT; got {arguments[1]!r} alone.")
+    network = arguments[0] if len(arguments) == 3 else DEFAULT_UPSCALER
+    return network, Path(arguments[-2]), Path(arguments[-1])
 
 
 class UnreadableImageError(ValueError):

@@ -69,7 +69,7 @@ def restore_samples(
         counts[AVERAGED] += output[0].numel()
         output, network_input = output.double().mean(dim=0, keepdim=True), network_input[:, :1]
     if encoded.clipped and scale > 1:
-        counts[f"of the input clipped to {format_range(pixels.range_of(image))}"] += encoded.clipped
+        counts[f"of the input clipped to {_format_ends(pixels.range_of(image))}"] += encoded.clipped
     if pixels.keeps(image):
         samples, clipped = store_values(output, pixels.range_of(image), image.samples.dtype)
     else:
@@ -77,7 +77,7 @@ def restore_samples(
         samples, clipped = _to_type(values, image)
     if clipped:
         limits = image.metadata.value_range or type_range(image.samples.dtype)
-        counts[f"clipped to {format_range(limits) if limits else image.samples.dtype}"] += clipped
+        counts[f"clipped to {_format_ends(limits) if limits else image.samples.dtype}"] += clipped
     if encoded.missing:
         missing = pixels.missing_samples(image)
         assert missing is not None
@@ -154,6 +154,6 @@ def scale_metadata(metadata: ImageMetadata, scale: int) -> ImageMetadata:
     )
 
 
-def format_range(ends: tuple[float, float]) -> str:
+def _format_ends(ends: tuple[float, float]) -> str:
     """Return a range as ``low:high``."""
     return f"{ends[0]:g}:{ends[1]:g}"

@@ -63,7 +63,7 @@ def export_network(
     Args:
         model: The network; it is not changed.
         path: The file, which ends in .onnx or .pt2. ``PATH.json`` with the metadata is written beside an ONNX file; the
-            metadata of a .pt2 file is its extra file "lossmith.json".
+            metadata of a .pt2 file is its extra file "metadata.json".
         header: The header of the network's weight file, see :func:`lossmith.models.load_network`.
         opset: The version of ONNX's operators, 18 to 23.
         knob_input: "image" for knobs with one number for each image, (N,), or in ONNX one for all, (1,); "map" for maps
@@ -77,8 +77,10 @@ def export_network(
         OSError: The file cannot be written.
 
     Example:
+        >>> import tempfile
         >>> from lossmith.models import EDSR
-        >>> report = export_network(EDSR(2, channels=4, blocks=1), tmp_path / "x2.pt2")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = export_network(EDSR(2, channels=4, blocks=1), f"{folder}/x2.pt2")
         >>> report.metadata["scale"], report.verification.worst_error < 1e-5
         (2, True)
     """
@@ -165,7 +167,7 @@ def _write_pt2(
     checked = verify_graph(traced, run, f"torch.export {torch.__version__.partition('+')[0]}", tolerance)
     metadata = describe_graph(traced, header, checked)
     with partial.open("wb") as file:  # the name ends in .partial, which torch.export.save refuses
-        torch.export.save(traced.program, file, extra_files={"lossmith.json": json.dumps(metadata)})
+        torch.export.save(traced.program, file, extra_files={"metadata.json": json.dumps(metadata)})
     return checked, metadata
 
 

@@ -23,15 +23,18 @@ def describe_graph(traced: TracedNetwork, header: Mapping[str, Any], checked: Ve
         checked: The comparison of the graph with the network.
     """
     model = traced.model
-    batch = "batch" if traced.has_dynamic_batch else 1
+    batch, scale = "batch" if traced.has_dynamic_batch else 1, model.scale
     metadata: dict[str, Any] = {
         "lossmith": __version__,
         "architecture": describe_network(model),
-        "scale": model.scale,
+        "scale": scale,
         "channels": _name_channels(model.image_channels, model.in_channels - model.image_channels),
         "range": [0.0, 1.0],
         "input": {"name": "image", "shape": [batch, model.in_channels, "height", "width"]},
-        "output": {"name": "restored", "shape": [batch, model.image_channels, f"{model.scale} height", f"{model.scale} width"]},
+        "output": {
+            "name": "restored",
+            "shape": [batch, model.image_channels, f"{scale} height", f"{scale} width"],
+        },
         "overlap": model.receptive_radius,
         "knobs": {name: _describe_knob(traced, name) for name in traced.knobs},
         "fixed_knobs": dict(traced.fixed_knobs),

@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-import dataclasses
+import inspect
 import io
 import logging
 import math
@@ -147,26 +147,26 @@ def _fuse_convolutions(model: nn.Module) -> None:
 def _declare_padding(model: Restorer) -> None:
     """Let the images be padded before a network of spandrel that pads them itself, in a branch on their size.
 
-    The multiple is read off the sides to which the network pads images of some sizes.
+    Mode and multiple are those with which the network pads images of some sizes.
     """
     for network in model.modules():
         if not isinstance(network, SpandrelModel):
             continue
-        padded: list[int] = []
-        original = F.pad
+        images = [network.pad(torch.zeros(1, network.in_channels, side, side)) for side in (37, 43, 53)]
+        with mock.patch.object(F, "pad", wraps=F.pad) as pad:
+            for image in images:
+                network.call(network.network, image)
+        calls = [inspect.signature(F.pad).bind(*call.args, **call.kwargs) for call in pad.call_args_list]
+        found = [call.arguments for call in calls if _is_padding_of_images(network, call.arguments)]
+        if found:
+            sides = [each["input"].shape[-1] + each["pad"][1] for each in found]
+            network.inner_padding = math.gcd(*sides), found[0].get("mode", "constant")
 
-        def record(image: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any) -> Tensor:
-            output = original(image, pad, *args, **kwargs)  # noqa: B023
-            if image.ndim == 4 and image.shape[1] == network.in_channels and tuple(pad[::2]) == (0, 0):
-                padded.extend(output.shape[-2:])  # noqa: B023
-            return output
 
-        with mock.patch.object(F, "pad", record):
-            for side in (37, 43, 53):
-                network(torch.zeros(1, network.in_channels, side, side))
-        if padded:
-            multiple = math.lcm(math.gcd(*padded), network.size_requirements.multiple_of)
-            network.size_requirements = dataclasses.replace(network.size_requirements, multiple_of=multiple)
+def _is_padding_of_images(network: SpandrelModel, arguments: Mapping[str, Any]) -> bool:
+    """Return whether the arguments of ``F.pad`` extend images on the right and below."""
+    image, pad = arguments["input"], tuple(arguments["pad"])
+    return image.ndim == 4 and image.shape[1] == network.in_channels and len(pad) == 4 and pad[::2] == (0, 0)
 
 
 def describe_network(model: Network) -> str:

@@ -23,7 +23,7 @@ __all__ = ["LOSSES", "Context", "Translate", "adversarial", "translate_loss"]
 @final
 @dataclass(frozen=True)
 class Context:
-    """What a loss of a recipe depends on beside its own options.
+    """The settings of a recipe on which its losses depend beside their own options.
 
     Args:
         crop: The side of the crops in pixels of the target; 0 if unknown.

@@ -10,7 +10,7 @@ from lossmith.importer.setup import TrainingSetup
 from lossmith.models.spandrel_model import SCALE_ARGUMENTS, SPANDREL_PREFIX, load_architectures
 from lossmith.train.settings import OPTIMIZERS
 
-__all__ = ["build_command"]
+__all__ = ["add_command"]
 
 ARCHITECTURES = {"rrdbnet": "ESRGAN", "srvggnetcompact": "Compact", "rrdb": "ESRGAN"}
 """Architectures of spandrel by other names."""
@@ -22,7 +22,7 @@ FIXED = {"num_in_ch", "num_out_ch", "in_nc", "out_nc", "in_chans", "num_grow_ch"
 """Arguments that the architectures fix or that do not change the network."""
 
 
-def build_command(recipe: ImportedRecipe, setup: TrainingSetup, images: str | None) -> None:
+def add_command(recipe: ImportedRecipe, setup: TrainingSetup, images: str | None) -> None:
     """Add to a recipe the words of the command that trains with it, and what it cannot express.
 
     Args:
@@ -57,11 +57,9 @@ def _task_words(setup: TrainingSetup, images: str | None, notes: list[str]) -> l
         return []
     kind = setup.dataset
     if kind in ("dncnn", "dnpatch", "fdncnn", "ffdnet", "drunet"):
-        sigma = setup.data.get("sigma", 25)
-        level = f"{sigma[0]}:{sigma[1]}" if isinstance(sigma, list) and len(sigma) == 2 else str(sigma)
-        return ["denoising", "--images", folder, "--sigma", level]
+        return ["denoising", "--images", folder, "--sigma", _level(setup.data.get("sigma"), 25)]
     if kind == "jpeg":
-        return ["jpeg", "--images", folder, "--quality", str(setup.data.get("quality_factor", 40))]
+        return ["jpeg", "--images", folder, "--quality", _level(setup.data.get("quality_factor"), 40)]
     if kind in ("realesrgandataset", "blindsr", "otf", "realesrganpaireddataset") or kind.startswith("otf"):
         if setup.scale == 1 or inputs is not None:
             return ["paired", "--images", folder, "--inputs", inputs or "INPUTS", "--scale", str(setup.scale)]
@@ -72,6 +70,13 @@ def _task_words(setup: TrainingSetup, images: str | None, notes: list[str]) -> l
     return ["super-resolution", "--images", folder, "--scale", str(setup.scale)]
 
 
+def _level(value: Any, default: int) -> str:
+    """Return a number, or the two ends of a range, as the value of an option."""
+    numbers = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int | float)]
+    numbers = [each for each in numbers if 0 <= each <= 1000] or [default]
+    return ":".join(f"{each:g}" for each in numbers[:2])
+
+
 def _folder(data: Mapping[str, Any], keys: tuple[str, ...], notes: list[str]) -> str | None:
     """Return a folder of a dataset, the first if there are several."""
     for key in keys:
@@ -80,7 +85,9 @@ def _folder(data: Mapping[str, Any], keys: tuple[str, ...], notes: list[str]) ->
             if len(value) > 1:
                 notes.append(f"{key} names {len(value)} folders; the command has the first.")
             value = value[0]
-        if isinstance(value, str) and value.strip():
+        if isinstance(value, str) and value.strip().startswith("-"):
+            notes.append(f"{key} begins with a dash and is left out of the command.")  # it would be another option
+        elif isinstance(value, str) and value.strip():
             if value.rstrip("/").endswith(".lmdb"):
                 notes.append(f"{key} is an LMDB database; give the folder of its images.")
             return value.strip()

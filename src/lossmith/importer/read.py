@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lossmith.importer.basicsr import LOSSES, Context, Translate, translate_loss
-from lossmith.importer.command import build_command
+from lossmith.importer.command import add_command
 from lossmith.importer.config_files import read_config_file
 from lossmith.importer.kair import translate_kair
 from lossmith.importer.recipe import Framework, ImportedRecipe, LeftOut, Section
@@ -53,7 +53,7 @@ def read_recipe(path: str | Path, *, images: str | None = None) -> ImportedRecip
     recipe.notes = setup.notes
     try:
         if recipe.loss is not None:
-            build_command(recipe, setup, images)
+            add_command(recipe, setup, images)
     except LeftOut as reason:
         recipe.notes.append(f"There is no command: {reason}.")
     return recipe
@@ -89,7 +89,7 @@ def translate_sections(
     for name, options in _loss_sections(train):
         try:
             section = Section(name, options)
-            if any(section.number(key, 1.0) == 0 for key in ("loss_weight",)):
+            if section.number("loss_weight", 1.0) == 0:
                 continue
             recipe.terms.append(translate_loss(name, options, context, losses))
         except LeftOut as reason:

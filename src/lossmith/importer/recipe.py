@@ -68,7 +68,7 @@ class ImportedRecipe:
 
     @property
     def status(self) -> Literal["whole", "with deviations", "in part", "none"]:
-        """How much of the loss was carried over."""
+        """The degree to which the loss was carried over."""
         if not self.terms:
             return "none"
         if self.left_out:

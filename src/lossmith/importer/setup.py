@@ -16,7 +16,7 @@ ITERATIONS = 500_000
 
 @dataclass
 class TrainingSetup:
-    """What a recipe says about data, network and optimiser.
+    """The data, network and optimiser of a recipe.
 
     Args:
         scale: Upscaling factor.

@@ -31,7 +31,7 @@ def _criterion(section: Section, default: str = "l1") -> Loss:
     return distances[kind]
 
 
-def translate_perceptual(section: Section, context: Context) -> tuple[Loss, list[str]]:
+def translate_vgg_features(section: Section, context: Context) -> tuple[Loss, list[str]]:
     """Translate perceptualloss on convolutions of VGG-19; its projected distributions have no counterpart."""
     layers, weight = section.weights("layer_weights", PERCEPTUAL_LAYERS), section.number("loss_weight", 1.0)
     distance = _criterion(section, "charbonnier")
@@ -185,8 +185,8 @@ def translate_neosr_gan(section: Section, context: Context) -> tuple[Loss, list[
 
 TRAINNER_LOSSES: dict[str, Translate] = {
     **basicsr.LOSSES,
-    "perceptualloss": translate_perceptual,
-    "perceptualfp16loss": translate_perceptual,
+    "perceptualloss": translate_vgg_features,
+    "perceptualfp16loss": translate_vgg_features,
     "mssimloss": translate_msssim,
     "ssimloss": translate_ssim,
     "colorloss": translate_colour,

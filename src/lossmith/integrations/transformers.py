@@ -11,13 +11,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from lossmith._files import write_atomically
 from lossmith.monitor import LossMonitor
 
-__all__ = ["MonitorCallback"]
+__all__ = ["MonitorTrainerCallback"]
 
 STATE_FILE = "loss_monitor.pt"
 
 
 @final
-class MonitorCallback(TrainerCallback):
+class MonitorTrainerCallback(TrainerCallback):
     """A callback that gives a Trainer the loss of a monitor, and logs its metrics.
 
     The target of a batch is its ``labels``; the dataset's items have this key. The monitor follows the optimizer, the
@@ -32,7 +32,7 @@ class MonitorCallback(TrainerCallback):
 
     Example:
         trainer = Trainer(model, args, train_dataset=dataset)
-        MonitorCallback(trainer, LossMonitor("L1 + 0.1*SSIM"), output="reconstruction")
+        MonitorTrainerCallback(trainer, LossMonitor("L1 + 0.1*SSIM"), output="reconstruction")
         trainer.train()
     """
 
@@ -70,7 +70,7 @@ class MonitorCallback(TrainerCallback):
         if not isinstance(first, Tensor):
             raise ValueError(
                 f"The model's output has no tensor {self.output or 'at its first place'!r}; name the prediction with "
-                "MonitorCallback(..., output=...)."
+                "MonitorTrainerCallback(..., output=...)."
             )
         return first
 

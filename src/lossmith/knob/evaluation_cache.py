@@ -50,7 +50,10 @@ class CachedEvaluator:
             model: The network, from the input to the output; None for the task's baseline.
         """
         key = json.dumps(
-            [[str(part) for part in identity], describe_protocol(self.task.border, self.metrics, self.task.pixels)]
+            [
+                [str(part) for part in identity],
+                describe_protocol(self.task.border, self.metrics, self.task.pixels, self.task.scale),
+            ]
         )
         file = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json" if self.folder else None
         cached: ImageMetrics = json.loads(file.read_text()) if file and file.is_file() else {}
@@ -69,6 +72,7 @@ class CachedEvaluator:
                     which=self.metrics,
                     device=self.device,
                     pixels=self.task.pixels,
+                    scale=self.task.scale,
                 )
                 cached[digest] = evaluated.metrics
                 if file:

@@ -146,7 +146,9 @@ def _evaluate_path(
     steps: list[float] = []
     previous: Tensor | None = None
     for pred in predictions:
-        rows.append(compute_metrics(pred, target, border=task.border, metrics=metrics, pixels=task.pixels))
+        rows.append(
+            compute_metrics(pred, target, border=task.border, metrics=metrics, pixels=task.pixels, scale=task.scale)
+        )
         clipped = pred.float().clamp(0, 1)
         if previous is not None:
             steps.append(math.sqrt(max(float(distance(clipped, previous)), 0.0)))

@@ -110,7 +110,7 @@ def verify_knob(
         series[INTERPOLATED_OUTPUTS] = points
     shared = find_shared_backbones(loss, metrics)
     found = certify_knob(series, realism=metrics, accuracy=ACCURACY, shared=shared, thresholds=thresholds)
-    protocol = describe_protocol(task.border, [ACCURACY, *metrics], task.pixels)
+    protocol = describe_protocol(task.border, [ACCURACY, *metrics], task.pixels, task.scale)
     record = {
         "run": str(run),
         "images": str(images) if isinstance(images, str | Path) else [str(file) for file in images],

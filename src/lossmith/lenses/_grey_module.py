@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lossmith.engine.grey import BorderCorrection, sum_channels
 
@@ -56,15 +57,29 @@ def _find_first_convolution(module: nn.Module, side: int) -> str | None:
             readers.append(name if _is_plain(part) else "")
 
     hooks = [part.register_forward_pre_hook(partial(record, name)) for name, part in module.named_modules() if name]
+    uses = _UseCounter(image)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), uses:
             module(image)
     except Exception:  # a module raises anything for a size that it does not support
-        return readers[0] if readers and all(readers) else None
+        pass
     finally:
         for hook in hooks:
             hook.remove()
-    return readers[0] if len(readers) == 1 and readers[0] else None
+    return readers[0] if len(readers) == 1 and readers[0] and uses.count == 1 else None
+
+
+class _UseCounter(TorchFunctionMode):
+    """Counts the operations on an image; a skip connection besides the convolution would treat one channel as three."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.image, self.count = image, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_query = getattr(func, "__name__", "") in ("__get__", "size", "dim")
+        self.count += not is_query and any(each is self.image for each in args)
+        return func(*args, **(kwargs or {}))
 
 
 def _is_plain(part: nn.Module) -> bool:

@@ -16,11 +16,19 @@ from lossmith.metrics.protocol import (
     find_missing_metrics,
     find_shared_backbones,
 )
-from lossmith.metrics.registry import DEFAULT_METRICS, METRICS, Metric, parse_metrics
+from lossmith.metrics.registry import (
+    ARTEFACT_METRICS,
+    DEFAULT_METRICS,
+    METRICS,
+    Metric,
+    default_metrics,
+    parse_metrics,
+)
 from lossmith.metrics.sliced_wasserstein import swd
 from lossmith.metrics.spectral import ergas, sam
 
 __all__ = [
+    "ARTEFACT_METRICS",
     "DEFAULT_METRICS",
     "METRICS",
     "Metric",
@@ -28,6 +36,7 @@ __all__ = [
     "colour_shift",
     "compute_image_features",
     "compute_metrics",
+    "default_metrics",
     "describe_protocol",
     "dists",
     "ergas",

@@ -10,7 +10,7 @@ from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.formula.loss import Loss
 from lossmith.image import quantize, quantize_8bit
 from lossmith.metrics.network_metrics import network_loss
-from lossmith.metrics.registry import DEFAULT_METRICS, METRICS, parse_metrics
+from lossmith.metrics.registry import DEFAULT_METRICS, METRICS, Metric, parse_metrics
 from lossmith.pretrained.locate import MissingWeightsError
 
 __all__ = ["compute_metrics", "describe_protocol", "find_missing_metrics", "find_shared_backbones"]
@@ -24,6 +24,7 @@ def compute_metrics(
     border: int,
     metrics: Sequence[str] = DEFAULT_METRICS,
     pixels: PixelFormat = RGB_8BIT,
+    scale: int = 4,
 ) -> dict[str, float]:
     """Compute metrics of a restored image in the range of its data.
 
@@ -37,6 +38,8 @@ def compute_metrics(
         border: Width of the border in pixels; the papers use the scale factor.
         metrics: The metrics; those with missing weights are left out, see :func:`find_missing_metrics`.
         pixels: The samples of the images.
+        scale: Upscaling factor, which is the period in pixels of the patterns that ``grid`` measures; 4 for factors
+            without such a pattern.
 
     Returns:
         The values by metric.
@@ -63,8 +66,13 @@ def compute_metrics(
     values: dict[str, float] = {}
     for metric in used:
         with suppress(MissingWeightsError):  # reported by find_missing_metrics
-            values[metric.key] = float(metric.compute(x, y))
+            values[metric.key] = float(metric.compute(x, y, **_period(metric, scale)))
     return values
+
+
+def _period(metric: Metric, scale: int) -> dict[str, int]:
+    """Return the argument ``period`` of a metric that takes one."""
+    return {"period": scale if 2 <= scale <= 16 else 4} if metric.is_periodic else {}
 
 
 def _stored_positions(image: Tensor, pixels: PixelFormat) -> Tensor:
@@ -114,7 +122,7 @@ def find_shared_backbones(loss: Loss, metrics: Sequence[str] = DEFAULT_METRICS) 
 
 
 def describe_protocol(
-    border: int, metrics: Sequence[str] = DEFAULT_METRICS, pixels: PixelFormat = RGB_8BIT
+    border: int, metrics: Sequence[str] = DEFAULT_METRICS, pixels: PixelFormat = RGB_8BIT, scale: int = 4
 ) -> dict[str, str]:
     """Return a description of each metric of :func:`compute_metrics`, to be stored with the values.
 
@@ -123,7 +131,8 @@ def describe_protocol(
         {'psnr_y': 'PSNR in dB on Y of BT.601 (16..235), 8 bits, border of 4 px left out'}
     """
     depth = "8 bits" if pixels.levels == RGB_8BIT.levels else str(pixels)
-    return {name: f"{METRICS[name].description}, {depth}, border of {border} px left out" for name in metrics}
+    descriptions = {name: METRICS[name].description.format(**_period(METRICS[name], scale)) for name in metrics}
+    return {name: f"{text}, {depth}, border of {border} px left out" for name, text in descriptions.items()}
 
 
 def _backbone_names(loss: Loss) -> set[str]:

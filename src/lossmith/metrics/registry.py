@@ -18,7 +18,7 @@ from lossmith.metrics.network_metrics import dists, lpips
 from lossmith.metrics.sliced_wasserstein import swd
 from lossmith.metrics.spectral import ergas, sam
 
-__all__ = ["DEFAULT_METRICS", "METRICS", "Metric", "parse_metrics"]
+__all__ = ["ARTEFACT_METRICS", "DEFAULT_METRICS", "METRICS", "Metric", "default_metrics", "parse_metrics"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +32,19 @@ class Metric(MetricInfo):
         needs_rgb: Whether the images must have three channels.
         min_channels: The least number of channels of the images.
         min_side: The least side in pixels of an image without its border.
+        is_periodic: Whether `compute` takes the period of a pattern in pixels, which is the scale of an upscaler.
     """
 
-    compute: Callable[[Tensor, Tensor], Tensor]
+    compute: Callable[..., Tensor]
     description: str
     loss: str = ""
     needs_rgb: bool = False
     min_channels: int = 1
     min_side: int = 11
+    is_periodic: bool = False
 
 
-GRID_DESCRIPTION = "strength of a pattern that repeats every 4 px, in grey levels of 255, in blocks of 32 px"
+GRID_DESCRIPTION = "strength of a pattern that repeats every {period} px, in grey levels of 255, in blocks of 32 px"
 
 METRICS: dict[str, Metric] = {
     metric.key: metric
@@ -198,6 +200,7 @@ METRICS: dict[str, Metric] = {
             compute=grid_strength,
             description=GRID_DESCRIPTION,
             min_side=32,
+            is_periodic=True,
         ),
         Metric(
             key="grid_p90",
@@ -208,6 +211,7 @@ METRICS: dict[str, Metric] = {
             compute=partial(grid_strength, quantile=0.9),
             description=f"{GRID_DESCRIPTION}, ninetieth percentile of the blocks",
             min_side=32,
+            is_periodic=True,
         ),
         Metric(
             key="colour",
@@ -225,6 +229,19 @@ METRICS: dict[str, Metric] = {
 
 DEFAULT_METRICS: tuple[str, ...] = ("psnr_y", "psnr_rgb", "ssim_y", "lpips_alex", "texture")
 """The metrics that validations and ``lossmith evaluate`` compute by default; the others take longer."""
+
+ARTEFACT_METRICS: tuple[str, ...] = ("grid", "grid_p90", "colour")
+"""The metrics of artefacts of upscalers, which are computed by default too."""
+
+
+def default_metrics(scale: int) -> tuple[str, ...]:
+    """Return the default metrics of a network with an upscaling factor.
+
+    Example:
+        >>> default_metrics(1) == DEFAULT_METRICS, default_metrics(4)[-3:]
+        (True, ('grid', 'grid_p90', 'colour'))
+    """
+    return DEFAULT_METRICS if scale == 1 else DEFAULT_METRICS + ARTEFACT_METRICS
 
 
 def parse_metrics(texts: str | Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from lossmith.models.band_adapter import BandAdapter, adapt_channels
 from lossmith.models.base import Network, Restorer
 from lossmith.models.conditioned import ConditionedNetwork
 from lossmith.models.custom import build_custom, check_network_class
+from lossmith.models.shipped import SHIPPED_NETWORKS, resolve_weights
 from lossmith.models.slider import Slider
 from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel, suggest_architecture
 from lossmith.models.state_dicts import detect_network, read_state_dict
@@ -40,8 +41,9 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
 
     Args:
         name: A name in ``NETWORKS``, such as "edsr"; "spandrel:" and the name of an architecture, such as
-            "spandrel:SwinIR"; a class of a plugin that the user has named, such as "my_package:MyNet"; or a weight file
-            (.safetensors, .pth, .pt or .ckpt) of lossmith or of any architecture that spandrel detects.
+            "spandrel:SwinIR"; a class of a plugin that the user has named, such as "my_package:MyNet"; "lossmith-x4",
+            the trained network of the package; or a weight file (.safetensors, .pth, .pt or .ckpt) of lossmith or of
+            any architecture that spandrel detects.
         scale: Upscaling factor.
         arguments: Arguments of the network. For spandrel's architectures and weight files, ``image_channels`` adapts
             the network to images of this number of channels, see :class:`lossmith.models.BandAdapter`.
@@ -59,7 +61,7 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
         channels = arguments.pop("image_channels", None)
         model = SpandrelModel.from_architecture(name.removeprefix(SPANDREL_PREFIX), scale, arguments)
         return adapt_channels(_check_scale(model, scale, name), channels or model.image_channels)
-    if Path(name).suffix.lower() in WEIGHT_SUFFIXES:
+    if Path(name).suffix.lower() in WEIGHT_SUFFIXES or name in SHIPPED_NETWORKS:
         channels = arguments.pop("image_channels", None)
         if arguments:
             raise ValueError(f"{name!r} defines the arguments of its network; leave out {', '.join(arguments)}.")
@@ -69,11 +71,14 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
         found = find_plugin_object(name)
         check_network_class("", name, found)
         return _construct(found, name, scale, arguments)
-    if near := suggest_architecture(name) or next(iter(difflib.get_close_matches(name, NETWORKS, n=1)), None):
+    if near := suggest_architecture(name) or next(
+        iter(difflib.get_close_matches(name, [*NETWORKS, *SHIPPED_NETWORKS], n=1)), None
+    ):
         raise ValueError(f"There is no network {name!r}. Did you mean {near!r}?")
+    known = ", ".join([*NETWORKS, *SHIPPED_NETWORKS])
     raise ValueError(
-        f"There is no network {name!r}; use {', '.join(NETWORKS)}, {SPANDREL_PREFIX}NAME, MODULE:CLASS, or a weight "
-        "file. For a network of your own, register its class in a file and add --plugin FILE."
+        f"There is no network {name!r}; use {known}, {SPANDREL_PREFIX}NAME, MODULE:CLASS, or a weight file. For a "
+        "network of your own, register its class in a file and add --plugin FILE."
     )
 
 
@@ -119,7 +124,8 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
     """Return the network in a weight file, in eval mode on the CPU, and the file's header.
 
     Args:
-        path: A file of :func:`save_network`, or a checkpoint that spandrel detects.
+        path: A file of :func:`save_network`, a checkpoint that spandrel detects, or the name of a network of the
+            package, "lossmith-x4".
         scale: Required upscaling factor; None accepts any.
 
     Returns:
@@ -129,7 +135,7 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
         ValueError: The file does not exist or cannot be read, its architecture is unknown, or the network has another
             scale.
     """
-    file = Path(path)
+    file = resolve_weights(path)
     if not file.is_file():
         raise ValueError(f"There is no weight file {str(path)!r}.")
     header, state = read_header(file), read_state_dict(file)

@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["crop_to", "next_multiple", "pad_to"]
+__all__ = ["PadMode", "crop_to", "next_multiple", "pad_to"]
+
+
+PadMode = Literal["constant", "reflect", "replicate"]
 
 
 def next_multiple(side: int, multiple: int) -> int:
@@ -14,14 +17,14 @@ def next_multiple(side: int, multiple: int) -> int:
     return (side + multiple - 1) // multiple * multiple  # no negative number, whose quotient ONNX rounds up
 
 
-def pad_to(image: Tensor, height: int, width: int, mode: Literal["reflect", "replicate"]) -> Tensor:
+def pad_to(image: Tensor, height: int, width: int, mode: PadMode) -> Tensor:
     """Return images padded on the right and below.
 
     Args:
         image: (N, C, h, w).
         height: Height of the result.
         width: Width of the result.
-        mode: "replicate", or "reflect" as far as possible, then "replicate".
+        mode: "constant" for zeros, "replicate", or "reflect" as far as possible, then "replicate".
     """
     if torch.compiler.is_exporting():
         return _gather(_gather(image, -2, height, mode), -1, width, mode)
@@ -31,7 +34,7 @@ def pad_to(image: Tensor, height: int, width: int, mode: Literal["reflect", "rep
             reflected = min(right, image.shape[-1] - 1), min(below, image.shape[-2] - 1)
             image = F.pad(image, (0, reflected[0], 0, reflected[1]), mode="reflect")
             right, below = right - reflected[0], below - reflected[1]
-        image = F.pad(image, (0, right, 0, below), mode="replicate")
+        image = F.pad(image, (0, right, 0, below), mode="constant" if mode == "constant" else "replicate")
     return image
 
 
@@ -49,5 +52,8 @@ def _gather(image: Tensor, dim: int, side: int, mode: str) -> Tensor:
     """
     last = image.shape[dim] - 1
     position = torch.arange(side, device=image.device)
+    if mode == "constant":
+        is_inside = (position <= last).view((-1, 1) if dim == -2 else (-1,))
+        return image.index_select(dim, position.clamp(max=last)) * is_inside
     index = (last - (position - last).abs()).clamp(min=0) if mode == "reflect" else position.clamp(max=last)
     return image.index_select(dim, index)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.models.base import Restorer
-from lossmith.models.padding import crop_to, next_multiple, pad_to
+from lossmith.models.padding import PadMode, crop_to, next_multiple, pad_to
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -56,6 +56,8 @@ class SpandrelModel(Restorer):
         self.network = description.model if network is None else network
         self.network.train()
         self.size_requirements = description.size_requirements
+        self.inner_padding: tuple[int, PadMode] | None = None
+        """A multiple to which the architecture pads images itself, and how; if set, the images are padded before."""
         self.call = description._call_fn  # calling the descriptor itself would clip and discard the gradient
 
     @classmethod
@@ -112,6 +114,10 @@ class SpandrelModel(Restorer):
         padded = self.pad(image)
         if padded is image:
             padded = image.clone()  # RCAN scales its input in place
+        if self.inner_padding is not None:
+            multiple, mode = self.inner_padding
+            rows, columns = (next_multiple(side, multiple) for side in padded.shape[-2:])
+            padded = pad_to(padded, rows, columns, mode)
         try:
             output: Tensor = self.call(self.network, padded)
         except (RuntimeError, ValueError) as error:  # the shapes of windows, or a batch normalisation of one value

@@ -110,8 +110,6 @@ class LossMonitor(nn.Module):
         self.should_log = False
         """Whether a step that is logged has just been completed, and :meth:`metrics` has not been called since."""
         self.nonfinite = NonFiniteMonitor(loss.names)
-        self.average: Callable[[Tensor], Tensor] = all_reduce_mean
-        """Returns the mean of a tensor over all processes."""
         self._evaluated = [loss]  # in a list, so that nn.Module does not register the loss twice
         self._term_means = TermMeans(loss.names)
         self._guard: NonFiniteGuard | None = None
@@ -207,7 +205,7 @@ class LossMonitor(nn.Module):
     ) -> Tensor:
         """Return the scalar to minimize."""
         if self.balancer is not None:
-            average = self.average
+            average = all_reduce_mean
             total: Tensor = self.balancer(self.loss, values, inputs, step=self.steps, knobs=knobs, average=average)
             return total
         if knobs:
@@ -268,7 +266,8 @@ class LossMonitor(nn.Module):
         """
         self._finish_micro_batch()
         broken = None if self.is_scaled else zero_nonfinite_gradients(parameters)
-        self._broken = broken if self._broken is None or broken is None else self._broken | broken
+        if broken is not None:
+            self._broken = broken if self._broken is None else self._broken | broken
 
     def after_optimizer_step(self) -> None:
         """Count the step and train the discriminators that are due; for loops without :meth:`attach`."""
@@ -297,7 +296,8 @@ class LossMonitor(nn.Module):
         if not self._term_means.count:
             return StepReport()
         device, names = self._term_means.device, self.loss.names
-        norms = {name: 0.0 for name in names if name not in self._weights} | self._weighted_norms
+        is_measured = bool(self._weights)  # not before the first logged step after a start or a resumption
+        norms = {name: 0.0 for name in names if is_measured and name not in self._weights} | self._weighted_norms
         counts = self.nonfinite.packed()
         parts = {
             "terms": self._term_means.packed(),
@@ -318,7 +318,7 @@ class LossMonitor(nn.Module):
         return StepReport(
             terms=terms,
             loss=total if math.isfinite(total) else None,
-            weights=dict(zip(names, finite_means(rows["weights"]), strict=True)),
+            weights=dict(zip(names, finite_means(rows["weights"]), strict=True)) if is_measured else {},
             gradient_shares={name: norm / sum_of_norms if sum_of_norms else 0.0 for name, norm in finite.items()},
             discriminators=dict(zip(self._discriminator_metrics, finite_means(rows["discriminators"]), strict=True)),
             nonfinite=nonfinite,

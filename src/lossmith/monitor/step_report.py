@@ -18,7 +18,7 @@ __all__ = ["StepReport", "gather_rows", "scalars_by_path", "stack_scalars"]
 @final
 @dataclass(frozen=True)
 class StepReport:
-    """What :meth:`lossmith.LossMonitor.read` returns of the last step.
+    """The numbers of the last step, as :meth:`lossmith.LossMonitor.read` returns them.
 
     Args:
         terms: The mean of each evaluated term over images, micro-batches and processes, unweighted; None for a term

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossmith.data import Example
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
-from lossmith.metrics import DEFAULT_METRICS, compute_metrics
+from lossmith.metrics import DEFAULT_METRICS, METRICS, compute_metrics
 from lossmith.tasks import Batch
 
 __all__ = ["EvaluatedImage", "evaluate_images", "mean_metrics", "metrics_by_image", "unused_name"]
@@ -33,6 +33,8 @@ def evaluate_images(
     which: Sequence[str] = DEFAULT_METRICS,
     device: torch.device | str = "cpu",
     pixels: PixelFormat = RGB_8BIT,
+    scale: int = 4,
+    optional: Sequence[str] = (),
 ) -> Iterator[EvaluatedImage]:
     """Restore and score the images of an evaluation set, one at a time.
 
@@ -43,12 +45,16 @@ def evaluate_images(
         which: The metrics.
         device: The device.
         pixels: The samples of the images.
+        scale: Upscaling factor, the period of the patterns that ``grid`` measures.
+        optional: Metrics that are left out for an image that is too small for them.
     """
     for name, batch in examples:
         moved = {key: tensor.to(device) for key, tensor in batch.items()}
         with torch.no_grad():
             pred = restore(moved)
-        metrics = compute_metrics(pred, moved["target"], border=border, metrics=which, pixels=pixels)
+        side = min(moved["target"].shape[-2:]) - 2 * border
+        fitting = [metric for metric in which if metric not in optional or side >= METRICS[metric].min_side]
+        metrics = compute_metrics(pred, moved["target"], border=border, metrics=fitting, pixels=pixels, scale=scale)
         yield EvaluatedImage(name, moved, pred, metrics)
 
 

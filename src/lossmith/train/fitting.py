@@ -41,6 +41,7 @@ def fit(
     *,
     export: Callable[[TrainingModule, Path], object],
     callbacks: Sequence[Callback] = (),
+    selection: Sequence[Callback] = (),
     console: Console | None = None,
     device: str | torch.device = "auto",
     devices: int = 1,
@@ -56,7 +57,8 @@ def fit(
         folder: The run folder, which has been claimed.
         settings: The settings of the run.
         export: Writes the averaged weights to a file.
-        callbacks: Callbacks that run before the checkpoint is written.
+        callbacks: Callbacks that run before the progress is printed and the checkpoint is written.
+        selection: Callbacks that run between the two.
         console: The console of the progress display; None for standard output.
         device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         devices: The number of processes on a machine, each with a device of its own.
@@ -86,7 +88,7 @@ def fit(
         opened = build_loggers(loggers, folder, start=start)
         log_configuration(opened, {**asdict(settings), "loss": repr(module.loss)}, is_resumed=start > 0)
         images_callback = ImageLogger(folder, every=settings.val_every)
-        every_callback = [log, *callbacks, images_callback, progress, checkpoints]
+        every_callback = [log, *callbacks, images_callback, progress, *selection, checkpoints]
         trainer = build_trainer(folder, settings, every_callback, opened, trainer_devices(device, devices, nodes))
         loader = build_loader(items, settings, trainer, start=start, workers=workers)
         module.monitor.name_images(file_names(items, settings, trainer))

@@ -6,6 +6,7 @@
     log.jsonl          one line per logged step validation.jsonl   one line per validation     skipped.json
     bicubic.json       validation metrics of the baseline, here bicubic upsampling             sheets/  tensorboard/
     checkpoints/       last.ckpt, to resume     model.safetensors  the averaged weights, to use
+    best.safetensors   the averaged weights of the best validation by the rule of ``--select``
 
 Every file but the logs is written atomically, so that a killed process leaves the old file or the new one. The logs are
 appended line by line, and truncated to the checkpoint when the run resumes.
@@ -74,6 +75,11 @@ class RunFolder:
         """The file of the averaged weights."""
         return self.path / "model.safetensors"
 
+    @property
+    def best(self) -> Path:
+        """The file of the averaged weights of the best validation, by the rule of the settings."""
+        return self.path / "best.safetensors"
+
     def mark_first_checkpoint(self) -> None:
         """Create the unfinished file of the first checkpoint, before the weights of its step are written.
 
@@ -128,7 +134,7 @@ class RunFolder:
             self._check_same_settings(before, settings)
         elif before:
             self._check_discardable(before, settings)
-            for name in ("bicubic.json", *LOGS):
+            for name in ("bicubic.json", "best.safetensors", *LOGS):
                 (self.path / name).unlink(missing_ok=True)
             for name in ("sheets", "tensorboard", "wandb", "mlflow", "csv"):
                 shutil.rmtree(self.path / name, ignore_errors=True)

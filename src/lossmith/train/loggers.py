@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, final, get_args
 
+import numpy as np
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -195,9 +196,7 @@ class ImageLogger(StepCallback):
 def log_image(logger: Logger, name: str, image: Image.Image, step: int) -> None:
     """Log an image; a logger that shows no images ignores it."""
     if isinstance(logger, TensorBoardLogger):
-        from torchvision.transforms.functional import pil_to_tensor
-
-        logger.experiment.add_image(name, pil_to_tensor(image), step)
+        logger.experiment.add_image(name, np.asarray(image), step, dataformats="HWC")
     elif isinstance(logger, WandbLogger):
         logger.log_image(name, [image], step=step)
     elif isinstance(logger, MLFlowLogger):

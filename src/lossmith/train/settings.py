@@ -64,8 +64,15 @@ class Settings:
     metrics: Annotated[
         str | None,
         option(
-            "Validation metrics, comma-separated, as in evaluate \\[psnr_y,psnr_rgb,ssim_y,lpips_alex,texture].",
+            "Validation metrics, comma-separated \\[those of evaluate].",
             "--metric",
+            panel=RUN,
+        ),
+    ] = None
+    select: Annotated[
+        str | None,
+        option(
+            'Rule of best.safetensors: the metric to optimise, then bounds, such as "lpips_alex, grid<=0.7" \\[none].',
             panel=RUN,
         ),
     ] = None
@@ -149,6 +156,10 @@ class Settings:
 
             knobs = {name: check_knob_range(name, ends) for name, ends in self.knobs.items()}
             object.__setattr__(self, "knobs", knobs)
+        if self.select is not None:
+            from lossmith.train.selection import parse_rule
+
+            parse_rule(self.select, self.task)
         if self.crop % self.scale:
             raise ValueError(
                 f"crop must be a multiple of the scale, {self.scale}; got {self.crop}. "

@@ -1,6 +1,7 @@
 """Training of a network in a run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from lossmith._format import print_table, print_text
 from lossmith.device import trainer_devices
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
-from lossmith.metrics import DEFAULT_METRICS, parse_metrics
+from lossmith.metrics import ARTEFACT_METRICS, default_metrics, parse_metrics
 from lossmith.models import Network, save_network
 from lossmith.parser import load, save
 from lossmith.train.fitting import fit
@@ -24,6 +25,7 @@ from lossmith.train.loggers import check_loggers
 from lossmith.train.module import TrainingModule
 from lossmith.train.preparation import PreparedRun, prepare_run
 from lossmith.train.schedules import parse_milestones
+from lossmith.train.selection import BestCheckpoint, SelectionRule, parse_rule
 from lossmith.train.settings import Settings
 from lossmith.train.validation import ValidationCallback
 
@@ -77,7 +79,8 @@ def train(
     folder.check_plugins()
     run = prepare_run(settings, folder, model)
     settings = run.settings
-    validation = validation_callbacks(run, folder)
+    rule = None if settings.select is None else parse_rule(settings.select, settings.task)
+    validation = validation_callbacks(run, folder, rule)
     rank_zero_only(start_folder)(run, folder)
     rank_zero_only(print_start)(run, validation, console)
     module = TrainingModule(
@@ -98,6 +101,10 @@ def train(
         knobs=settings.knobs,
         balance=run.balance,
     )
+    selection = []
+    if rule is not None:
+        export = partial(save_averaged_network, run, folder)
+        selection = [BestCheckpoint(folder, rule, export=export, console=console)]
     return fit(
         module,
         run.data.training_set,
@@ -105,6 +112,7 @@ def train(
         settings,
         export=lambda trained, path: save_averaged_network(run, folder, trained, path),
         callbacks=validation,
+        selection=selection,
         console=console,
         device=device,
         devices=devices,
@@ -114,16 +122,33 @@ def train(
     )
 
 
-def validation_callbacks(run: PreparedRun, folder: RunFolder) -> "list[Callback]":
-    """Return the callbacks that validate the network."""
-    examples, every = run.data.evaluation_set, run.settings.val_every
-    metrics = DEFAULT_METRICS if run.settings.metrics is None else parse_metrics(run.settings.metrics)
+def validation_callbacks(run: PreparedRun, folder: RunFolder, rule: SelectionRule | None = None) -> "list[Callback]":
+    """Return the callbacks that validate the network.
+
+    Args:
+        run: The run.
+        folder: The run folder.
+        rule: The rule that selects the best validation, whose metrics are computed too.
+
+    Raises:
+        ValueError: The rule has nothing to select by.
+    """
+    examples, every, given = run.data.evaluation_set, run.settings.val_every, run.settings.metrics
     if examples is None:
+        if rule is not None:
+            raise ValueError("select needs validation images, and no image is held out; add --val FOLDER.")
         return []
     callbacks = run.task.validation_callbacks(folder.path, examples, every)
     if callbacks is not None:
         return callbacks
-    return [ValidationCallback(folder, run.task, examples, every=every, metrics=metrics)]
+    requested = [*([] if given is None else parse_metrics(given)), *(rule.metrics if rule else [])]
+    metrics = list(dict.fromkeys([*(default_metrics(run.task.scale) if given is None else []), *requested]))
+    optional = [metric for metric in ARTEFACT_METRICS if metric not in requested]
+    validation = ValidationCallback(folder, run.task, examples, every=every, metrics=metrics, optional=optional)
+    for metric in rule.metrics if rule else ():
+        if metric in validation.missing:
+            raise ValueError(f"select needs the metric {metric}, which is missing. {validation.missing[metric]}")
+    return [validation]
 
 
 def start_folder(run: PreparedRun, folder: RunFolder) -> None:
@@ -166,8 +191,10 @@ def describe_validation_set(run: PreparedRun) -> str:
     return f"Validation on {len(examples)} {kind} {source}, every {settings.val_every} steps and at the end"
 
 
-def save_averaged_network(run: PreparedRun, folder: RunFolder, module: TrainingModule, path: Path) -> None:
-    """Write the averaged weights with a header that says how they were trained."""
+def save_averaged_network(
+    run: PreparedRun, folder: RunFolder, module: TrainingModule, path: Path, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write the averaged weights with a header that says how they were trained, and with further values."""
     average = module.average
     assert isinstance(average, Network)
     header = {
@@ -178,6 +205,7 @@ def save_averaged_network(run: PreparedRun, folder: RunFolder, module: TrainingM
         "plugins": dict(run.settings.plugins),
         **({} if run.task.pixels.is_default else {"pixels": run.task.pixels.to_record()}),
         **run.data.metadata,
+        **(extra or {}),
     }
     write_atomically(path, lambda partial: save_network(average, partial, header))
     folder.write("skipped.json", skipped_files(run))

@@ -21,6 +21,16 @@ from lossmith.train.module import TrainingModule
 
 __all__ = ["ValidationCallback"]
 
+VISIBLE_GRID = 0.7
+"""The strength of a grid, ``grid_p90`` in grey levels of 255, above which a training warns."""
+
+GRID_WARNING = (
+    "The network draws a grid of {scale} px: grid_p90 is {found:.2f} grey levels, in the targets {own:.2f}; LPIPS and "
+    "DISTS reward such a grid. Lower the weight of perceptual terms (lossmith calibrate prints the shares of the "
+    'gradient), add a term such as 0.005*Adversarial("patch", "relativistic"), or use --model textured-edsr; '
+    "docs/metrics.md has measurements."
+)
+
 MAX_SHEETS = 6
 """Images that are saved, so that the report stays readable."""
 
@@ -34,6 +44,7 @@ class ValidationCallback(StepCallback):
         examples: The evaluation set.
         every: Steps between validations.
         metrics: The metrics; those with missing weights are left out.
+        optional: Metrics that are left out for an image that is too small for them.
     """
 
     def __init__(
@@ -44,10 +55,13 @@ class ValidationCallback(StepCallback):
         *,
         every: int,
         metrics: Sequence[str] = DEFAULT_METRICS,
+        optional: Sequence[str] = (),
     ) -> None:
         self.folder, self.task, self.examples, self.every = folder, task, examples, every
         self.missing = find_missing_metrics(metrics, channels=task.pixels.channels)  # once, since this may take long
         self.metrics = [metric for metric in metrics if metric not in self.missing]
+        self.missing = {metric: why for metric, why in self.missing.items() if metric not in optional}  # no news
+        self.optional = optional
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the task's baseline, once per run."""
@@ -70,7 +84,8 @@ class ValidationCallback(StepCallback):
         ranges = module.knob_sampler.ranges if module.knob_sampler else {}
         ends = [validate(None, **{name: ends[i] for name, ends in ranges.items()}) for i in (0, 1) if ranges]
         at = {"at": dict(zip(("low", "high"), ends, strict=True))} if ends else {}
-        self.folder.append("validation.jsonl", {"step": step, **metrics, **at})
+        warning = self.grid_warning(metrics, module.device, is_last=step >= trainer.max_steps)
+        self.folder.append("validation.jsonl", {"step": step, **metrics, **at, **warning})
         for logger in trainer.loggers:
             logger.log_metrics({f"validation/{name}": value for name, value in metrics.items()}, step=step)
 
@@ -92,7 +107,14 @@ class ValidationCallback(StepCallback):
         """
         rows: dict[str, dict[str, float]] = {}
         for image in evaluate_images(
-            self.examples, restore, border=self.task.border, which=self.metrics, device=device, pixels=self.task.pixels
+            self.examples,
+            restore,
+            border=self.task.border,
+            which=self.metrics,
+            device=device,
+            pixels=self.task.pixels,
+            scale=self.task.scale,
+            optional=self.optional,
         ):
             name = unused_name(image.name, rows)
             if sheet and len(rows) < MAX_SHEETS:
@@ -100,6 +122,31 @@ class ValidationCallback(StepCallback):
                 self.save_images(name, images, image.batch["target"])
             rows[name] = image.metrics
         return {"n": len(rows), **mean_metrics(list(rows.values()))}
+
+    def grid_warning(self, metrics: Mapping[str, float], device: torch.device, *, is_last: bool) -> dict[str, str]:
+        """Return the warning of a visible grid, as ``{"warning": text}``, once in a run.
+
+        The warning needs two validations in a row with a grid, or the last one, since untrained upscalers draw a grid.
+        """
+        found, file = metrics.get("grid_p90", 0.0), self.folder.path / "validation.jsonl"
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+        is_repeated = is_last or bool(rows and rows[-1].get("grid_p90", 0.0) > VISIBLE_GRID)
+        if found <= VISIBLE_GRID or not is_repeated or any("warning" in row for row in rows):
+            return {}
+        targets = evaluate_images(
+            self.examples,
+            lambda batch: batch["target"],
+            border=self.task.border,
+            which=["grid_p90"],
+            device=device,
+            pixels=self.task.pixels,
+            scale=self.task.scale,
+            optional=["grid_p90"],
+        )
+        own = mean_metrics([image.metrics for image in targets]).get("grid_p90", 0.0)
+        if found < 2 * own:
+            return {}
+        return {"warning": GRID_WARNING.format(found=found, own=own, scale=self.task.scale)}
 
     def save_images(self, name: str, images: Mapping[str, Tensor], target: Tensor) -> None:
         """Save images (1, C, H, W) of one example by their roles.

@@ -1,4 +1,4 @@
-"""The console line of a validation: its metrics, and the best value of each so far."""
+"""The console line of a validation: its metrics, the best value of each so far, and a warning."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 from lossmith.metrics import METRICS
 
-__all__ = ["describe_last_validation"]
+__all__ = ["describe_last_validation", "read_validation"]
 
 
 def describe_last_validation(file: Path, step: int) -> str:
@@ -18,8 +18,20 @@ def describe_last_validation(file: Path, step: int) -> str:
         file: The file validation.jsonl of a run.
         step: The step.
     """
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-    return describe_validation(rows) if rows and rows[-1]["step"] == step else ""
+    rows = _read_rows(file)
+    if not rows or rows[-1]["step"] != step:
+        return ""
+    return "\n".join([describe_validation(rows), *filter(None, [rows[-1].get("warning")])])
+
+
+def read_validation(file: Path, step: int) -> dict[str, Any] | None:
+    """Return the validation at a step; None if the last line of validation.jsonl is of another step."""
+    rows = _read_rows(file)
+    return rows[-1] if rows and rows[-1]["step"] == step else None
+
+
+def _read_rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
 def describe_validation(rows: Sequence[Mapping[str, Any]]) -> str:

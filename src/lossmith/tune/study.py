@@ -132,7 +132,7 @@ def evaluate_baselines(search: Search, metrics: Sequence[str], hardware: Hardwar
         shared |= find_shared_backbones(search.trial_loss(params), metrics)
     return {
         "baselines": baselines,
-        "protocol": describe_protocol(task.border, metrics, task.pixels),
+        "protocol": describe_protocol(task.border, metrics, task.pixels, task.scale),
         "shared_networks": shared,
     }
 

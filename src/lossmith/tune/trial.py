@@ -200,7 +200,9 @@ def evaluate_weights(search: Search, settings: Settings, weights: Path | None, h
         restore = partial(task.predict, load_restorer(weights, scale=settings.scale)[0].to(device))
     images = task.evaluation_set(search.val, limit=settings.val_count)
     metrics = [objective.metric for objective in search.objectives]
-    evaluated = evaluate_images(images, restore, border=task.border, which=metrics, device=device, pixels=task.pixels)
+    evaluated = evaluate_images(
+        images, restore, border=task.border, which=metrics, device=device, pixels=task.pixels, scale=task.scale
+    )
     return metrics_by_image(evaluated)
 
 

@@ -99,7 +99,9 @@ def draw_sweep_strip(
         for position in positions:
             knobs = model.knobs_at(position)
             pred = task.predict(partial(model, **knobs), moved)
-            values = compute_metrics(pred, target, border=task.border, metrics=metrics[:2], pixels=task.pixels)
+            values = compute_metrics(
+                pred, target, border=task.border, metrics=metrics[:2], pixels=task.pixels, scale=task.scale
+            )
             heading = "\n".join([f"slider {position:.2f}", *(f"{knob} = {value:.3g}" for knob, value in knobs.items())])
             caption = "  ".join(f"{v:.{2 if metric.startswith('psnr') else 3}f}" for metric, v in values.items())
             rows[name].append(SweepCell(heading, display.render(pred[0]), caption))
