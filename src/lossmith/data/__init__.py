@@ -17,7 +17,7 @@ from lossmith.data.paired import PairedCrops, PairedImages, PairMatcher
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.data.real_esrgan import degrade_real_esrgan
 from lossmith.data.restored_image import RestoredImage, restore_samples
-from lossmith.data.sample_images import list_sample_images
+from lossmith.data.sample_images import list_sample_images, list_upscaler_images
 from lossmith.data.super_resolution import SuperResolutionCrops, SuperResolutionPairs
 from lossmith.resize import crop_to_multiple, downsample, upsample
 
@@ -56,6 +56,7 @@ __all__ = [
     "hold_out",
     "list_images",
     "list_sample_images",
+    "list_upscaler_images",
     "motion_kernel",
     "read_image",
     "read_stored",

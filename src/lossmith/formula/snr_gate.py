@@ -90,11 +90,16 @@ def find_open_images(weights: Iterable[Weight], inputs: Mapping[str, Tensor]) ->
     logsnr = inputs.get(HOST_LOGSNR, inputs.get(LOGSNR))
     if not gated or logsnr is None or torch.compiler.is_compiling() or is_transformed():
         return None
-    if type(logsnr) is not Tensor or logsnr.device.type != "cpu":
+    if not is_on_host(logsnr):
         return None
     activations = [torch.stack([gate.activation(logsnr) for gate in gates]).prod(dim=0) for gates in gated]
     is_open = torch.stack(activations).amax(dim=0) >= CLOSED
     return None if bool(is_open.all()) else is_open.nonzero().flatten().tolist()
+
+
+def is_on_host(tensor: Tensor) -> bool:
+    """Return whether the values of a tensor can be read without a wait for a device."""
+    return type(tensor) is Tensor and tensor.device.type == "cpu"
 
 
 def apply_gates(values: Tensor, weight: Weight, inputs: Mapping[str, Tensor]) -> Tensor:

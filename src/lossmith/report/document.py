@@ -25,7 +25,14 @@ IMAGE_BUDGET = 7_500_000
 """The largest size of all images in bytes; the page then stays below 8 MB, which mail and chat programs accept."""
 
 
-def write_report(runs: Sequence[Path], out: Path) -> Path:
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    lead: str = "",
+    scripts: Sequence[tuple[str, str]] = (),
+    styles: Sequence[tuple[str, str]] = (),
+) -> Path:
     """Write one self-contained HTML page about one or several runs.
 
     The page has the formulas and settings, the results in words and numbers, the validation images with a wipe, a loupe
@@ -37,6 +44,9 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     Args:
         runs: Run folders of ``lossmith train``; their order decides their colours.
         out: The file to write; its folder is created.
+        lead: A section to put before those of the runs.
+        scripts: The scripts of that section, each as package and file name.
+        styles: The style sheets of that section, likewise.
 
     Returns:
         The file that was written.
@@ -54,7 +64,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     groups = group_runs(members)
     collected = [comparison for group in groups for comparison in collect_images(group.runs)]
     comparisons, notes = embed_images(collected, IMAGE_BUDGET)
-    body = [sections.heading(members)]
+    body = [lead, sections.heading(members)]
     if len(groups) > 1:
         body.append(sections.protocol_note(groups))
     for group in groups:
@@ -65,8 +75,9 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         appendix.settings_section(members),
     ]
     title = " · ".join(run.name for run in members)
-    scripts = [(ASSETS, "charts.js"), (ASSETS, "compare.js")]
-    return write_document(f"{title} \u00b7 lossmith", "\n".join(filter(None, body)), out, scripts=scripts)
+    scripts = [(ASSETS, "charts.js"), (ASSETS, "compare.js"), *scripts]
+    body_text = "\n".join(filter(None, body))
+    return write_document(f"{title} \u00b7 lossmith", body_text, out, scripts=scripts, styles=styles)
 
 
 def _group_sections(

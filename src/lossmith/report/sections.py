@@ -168,7 +168,13 @@ def validation_section(group: Group) -> str:
         unit = f", {metric.unit}" if metric.unit else ""
         charts.append(line_chart(f"{metric.name}{unit}", curves, note=metric.direction, reference=reference))
     body = f'<div class="charts">{"".join(charts)}</div>' if charts else '<p class="empty">No validation yet.</p>'
-    return f"<section><h2>Validation metrics</h2>{body}</section>"
+    warnings = (
+        f'<p class="warn">{escape(run.name)}, step {line["step"]}: {escape(line["warning"])}</p>'
+        for run in group.runs.values()
+        for line in run.validation
+        if isinstance(line.get("warning"), str)
+    )
+    return f"<section><h2>Validation metrics</h2>{''.join(warnings)}{body}</section>"
 
 
 def terms_section(group: Group) -> str:
