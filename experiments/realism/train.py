@@ -32,9 +32,10 @@ SCALE = 4
 MARGIN = 2 * SCALE
 """High-resolution pixels around a crop that the bicubic kernel reads."""
 REALISM_LOSS = (
-    "0.1*L1 @ Downsample(4) + 0.05*L1 + 0.003*perceptual + "
-    "0.01*Adversarial('patch', 'relativistic', width=48, lr=0.0002)"
+    "0.2*L1 @ Downsample(4) + 0.03*L1 + 0.0015*perceptual + "
+    "0.0015*Adversarial('patch', 'relativistic', width=48, lr=0.0005, spectral_norm=False)"
 )
+"""With spectral norm, the discriminator learned too slowly: its loss stayed at chance for 1000 steps."""
 EMA = 0.999
 SAVE_EVERY = 250
 SELECT_METRICS = ("psnr_y", "lpips_alex", "dists", "swd", "grid", "grid_p90", "colour")
@@ -50,9 +51,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--accurate-steps", type=int, default=3600)
-    parser.add_argument("--texture-steps", type=int, default=6000)
+    parser.add_argument("--texture-steps", type=int, default=5500)
     parser.add_argument("--loss", default=REALISM_LOSS, help="loss of the texture branch [%(default)s]")
-    parser.add_argument("--lr", type=float, default=3e-4, help="learning rate of the branch [%(default)s]")
+    parser.add_argument("--lr", type=float, default=2.5e-4, help="learning rate of the branch [%(default)s]")
     parser.add_argument("--validate-every", type=int, default=500)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -232,7 +232,7 @@ def _range_cure(low: float, high: float, mean: float, is_integer: bool) -> str:
         return "Divide by the largest value that the data can have: 65535 for 16 bits, 4095 for 12 bits."
     if -1 - OVERSHOOT <= low < -2 * OVERSHOOT and high <= 1 + OVERSHOOT:
         return "The range looks like [-1, 1]: use (x + 1) / 2."
-    if -2 * OVERSHOOT <= low and high <= 1 + 2 * OVERSHOOT:
+    if low >= -2 * OVERSHOOT and high <= 1 + 2 * OVERSHOOT:
         return "If the values overshoot, clip them with x.clamp(0, 1); if a network makes them, train it first."
     if low >= -OVERSHOOT:
         return "If the values are HDR or physical, divide by their largest value, or encode them, as by a mu-law."

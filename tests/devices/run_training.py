@@ -46,7 +46,7 @@ def build_model(name, scale, loss):
         return Denoiser(side=32, text_dim=12, channels=[8, 16], heads=1)
     sizes = {"edsr": {"channels": 8, "blocks": 1}}.get(name, {})
     model = build_network(name, scale, **sizes)
-    return ConditionedNetwork(model, {knob: (0.1, 10.0) for knob in loss.knobs}) if loss.knobs else model
+    return ConditionedNetwork(model, dict.fromkeys(loss.knobs, (0.1, 10.0))) if loss.knobs else model
 
 
 def make_batch(task, side=32, n=4):

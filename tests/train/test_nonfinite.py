@@ -6,10 +6,10 @@ from lossmith import L1, L2, SSIM, TV, VGG, Distance
 from lossmith.data import SuperResolutionCrops
 from lossmith.engine.nonfinite import NonFiniteGuard
 from lossmith.models import build_network
-from lossmith.tasks import SuperResolution
-from lossmith.train import NonFiniteError, RunFolder, TrainingModule
 from lossmith.monitor.nonfinite_monitor import MAX_EMPTY_STEPS, MAX_TERM_STEPS, NonFiniteMonitor
 from lossmith.monitor.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
+from lossmith.tasks import SuperResolution
+from lossmith.train import NonFiniteError, RunFolder, TrainingModule
 
 from .test_module import SyncCounter
 

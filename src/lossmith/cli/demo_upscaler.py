@@ -21,8 +21,8 @@ MAX_PHOTOS = 8
 METRICS = ("psnr_y", "lpips_alex", "grid_p90")
 
 EXACT = (
-    "The network gives two images, the accurate and the realistic end, and each place of its slider is their linear mix "
-    "by definition. The page holds both ends and mixes them in the browser, which is exact up to rounding to 8 bits."
+    "The network gives two images, the accurate and the realistic end, and each place of its slider is their linear "
+    "mix by definition. The page holds both ends and mixes them in the browser, exact up to 8-bit rounding."
 )
 
 

@@ -58,7 +58,6 @@ def print_caption_metrics(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-
     console = Console(highlight=False, soft_wrap=True)
     names = list(record.get("chance", {}))
     source = record["val_source"] or record["captions_source"]

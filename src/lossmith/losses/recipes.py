@@ -13,8 +13,8 @@ from lossmith.lenses.alexnet import AlexNet
 from lossmith.lenses.by_name import build_lens
 from lossmith.lenses.embedded import EMBEDDED_LAYERS, Distilled, Embedded
 from lossmith.lenses.gram import Gram, Norm
-from lossmith.lenses.module_features import ModuleFeatures
 from lossmith.lenses.lpips import LPIPS_LAYERS, Calibrated, Net
+from lossmith.lenses.module_features import ModuleFeatures
 from lossmith.lenses.vgg import VGG
 from lossmith.losses.pixel import L1, L2, SquaredNorm
 from lossmith.losses.ssim import MSSSIM
