@@ -216,7 +216,9 @@ def test_docstrings_become_markdown(monkeypatch):
 
 def options_of(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], set[str]]:
     """Return the options of a command and of all commands below it, by the command's words."""
-    found = {path: {"--debug", *(flag for each in command.params for flag in (*each.opts, *each.secondary_opts))}}
+    found = {
+        path: {"--debug", "--plugin", *(flag for each in command.params for flag in (*each.opts, *each.secondary_opts))}
+    }
     for name in getattr(command, "commands", ()):
         found |= options_of(command.get_command(None, name), (*path, name))
     return found

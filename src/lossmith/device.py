@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["assign_device", "fork_rng", "resolve_device", "to_double", "trainer_devices"]
+__all__ = ["assign_device", "fork_rng", "resolve_device", "to_double", "trainer_devices", "widest_float"]
 
 TRAINER_TYPES = ("cpu", "cuda", "mps")
 """The types of devices on which Lightning trains."""
@@ -104,6 +104,11 @@ def fork_rng(device: torch.device) -> Iterator[None]:
     else:
         with torch.random.fork_rng(devices=[device.index or 0], device_type=device.type):
             yield
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return the most precise floating-point type of a device: float64, or float32 where there is none."""
+    return torch.float32 if device.type in NO_FLOAT64 else torch.float64
 
 
 def to_double(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lossmith.data import ImageFiles, hold_out, list_images
-from lossmith.data.image_listing import hold_out_usable, select_evenly
+from lossmith.data.image_subsets import hold_out_usable, select_evenly
 
 NAMES = (
     "a.png",

@@ -11,7 +11,7 @@ from PIL import Image
 from lossmith.data import DegradedImages, ImageFolder, PairedImages, PairMatcher, SuperResolutionPairs, list_images
 from lossmith.data.file_identity import resolve_files
 from lossmith.data.formats.files import PILLOW_SUFFIXES
-from lossmith.data.image_listing import hold_out
+from lossmith.data.image_subsets import hold_out
 from lossmith.tasks import Denoising
 
 FOLDERS = ("", "a", "a/deep", "b c", "日本", "é", "[red]", "50%", "x#?&", "HR", "frames")

@@ -58,9 +58,11 @@ def set_up() -> None:
         for name in names:
             library.impl(name, functools.partial(_run_in, _find_operator(name), dtype))
     _LIBRARIES.extend([library, others])
+    import lossmith.device
     from lossmith.lenses.any_network import AnyNetwork
     from lossmith.pretrained import locate
 
+    lossmith.device.NO_FLOAT64 += (DEVICE,)
     torch.tensor, torch.as_tensor = make_on_cpu(torch.tensor), make_on_cpu(torch.as_tensor)
     torch.randint = draw_on_host(torch.randint)
     locate._read = outside_simulation(locate._read)

@@ -26,6 +26,15 @@ def run_contract(precision, kind):
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
+@cache
+def run_training(precision):
+    """Return what was found for each training."""
+    command = [sys.executable, str(FOLDER / "run_training.py"), precision]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert process.returncode == 0, process.stderr[-2000:]
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
 def names_where(rows, condition):
     return [row["loss"] for row in rows if condition(row)]
 
@@ -65,6 +74,18 @@ def test_every_operator_has_a_kernel_on_the_device(device, precision, kind):
     assert len(operators) > 50
     missing = [n for n in operators if not any(device in key or "Composite" in key for key in kernels[n])]
     assert missing == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_step_mixes_no_devices_and_waits_for_no_value(precision):
+    rows = run_training(precision)
+    assert len(rows) >= 13
+    assert {row["training"]: row["error"] for row in rows if "error" in row} == {}
+    assert all(row["devices"] == ["gpu"] for row in rows)
+
+
+def test_no_training_step_needs_double_precision():
+    assert [row["training"] for row in run_training("fp32") if row["has_float64"]] == []
 
 
 def read_kernels():

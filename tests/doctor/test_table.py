@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from lossmith import L1, SSIM, TV, InfoNCE, losses
+from lossmith._plugins import Plugins
 from lossmith.cli import main
+from lossmith.doctor import edge_case_table
 from lossmith.doctor.edge_case_table import EdgeCaseTable, public_losses
 from lossmith.doctor.edge_cases import EDGE_CASES
 
@@ -71,8 +73,9 @@ def test_the_counts_add_up():
 
 @pytest.fixture
 def three_losses(monkeypatch):
-    """Reduce the public losses to three."""
+    """Reduce the public losses to three, without those of installed packages."""
     monkeypatch.setattr(losses, "__all__", ["L1", "SSIM", "TV"])
+    monkeypatch.setattr(edge_case_table, "FORMULA_PLUGINS", Plugins())
 
 
 def test_the_command_prints_the_table_as_one_line_of_json(three_losses, capsys):

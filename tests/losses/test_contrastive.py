@@ -132,8 +132,8 @@ def test_two_views_in_exchanged_order_give_the_nt_xent_loss(vectors, loss, names
     z = F.normalize(torch.cat(leaves), dim=1)
     logits = (z @ z.T / 0.5).fill_diagonal_(-math.inf)
     expected = F.cross_entropy(logits, torch.arange(12).roll(6))  # as in SimCLR
-    views = dict(zip(names, (torch.cat(leaves), torch.cat(leaves[::-1])), strict=True))
-    value = loss.on(groups="samples")(**views, samples=torch.arange(6).repeat(2))
+    inputs = dict(zip(names, (torch.cat(leaves), torch.cat(leaves[::-1])), strict=True))
+    value = loss.on(groups="samples")(**inputs, samples=torch.arange(6).repeat(2))
     torch.testing.assert_close(value, expected)
     if fraction is not None:
         gradients, wanted = (torch.autograd.grad(each, leaves) for each in (value, expected))

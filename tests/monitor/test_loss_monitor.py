@@ -349,3 +349,47 @@ def test_two_processes_train_and_log_as_one(tmp_path):
         found, logged = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert_close(found, expected, rtol=1e-5, atol=1e-6)
         assert logged == pytest.approx(metrics, rel=1e-3, abs=1e-5)
+
+
+def run_lazy_steps(text, steps, *, log_every=1, balance=None):
+    """Return the monitor's metrics after each logged step of a small training."""
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(3, 3, 3, padding=1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    monitor = LossMonitor(text, optimizer, log_every=log_every, balance=balance)
+    x, y = torch.rand(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    logs = {}
+    for step in range(1, steps + 1):
+        monitor(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if monitor.should_log:
+            logs[step] = monitor.metrics()
+    return logs
+
+
+def test_a_lazy_term_is_logged_with_its_last_step_and_its_mean_weight():
+    logs, plain = run_lazy_steps("L1 + 0.5*Every(4)*L2", 8), run_lazy_steps("L1 + 0.5*L2", 1)[1]
+    for metrics in logs.values():
+        assert {name: value for name, value in metrics.items() if name != "loss"} == pytest.approx(
+            {name: value for name, value in plain.items() if name != "loss"}
+        )
+    assert logs[1]["loss"] > logs[2]["loss"]
+
+
+def test_a_lazy_term_that_rests_in_all_logged_steps_is_measured_before():
+    logs = run_lazy_steps("L1 + 0.5*Every(4)*L2", 12, log_every=3)
+    assert all(set(metrics) >= {"terms/L2", "gradient_shares/L2"} for metrics in logs.values())
+    assert all(metrics["gradient_shares/L2"] > 0 for metrics in logs.values())
+
+
+def test_a_balancer_measures_where_all_lazy_terms_act_and_balances_their_mean():
+    logs = run_lazy_steps("70%*L1 + 30%*Every(4)*L2", 41, balance="share(every=10)")
+    for step in (5, 6, 21, 41):
+        assert logs[step]["gradient_shares/L2"] == pytest.approx(0.3, abs=0.01)
+        assert logs[step]["gradient_shares/L1"] == pytest.approx(0.7, abs=0.01)
+
+
+def test_a_balancer_refuses_lazy_terms_that_never_meet():
+    with pytest.raises(ValueError, match="'L1' and 'L2' never act in the same step"):
+        LossMonitor("Every(2)*L1 + Every(4, phase=1)*L2 + TV", balance="share")

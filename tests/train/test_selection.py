@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from lossmith.cli.networks import select_weights
 from lossmith.models.files import read_header
-from lossmith.train.selection import parse_rule
+from lossmith.train.selection_rule import parse_rule
 
 ROWS = [
     {"step": 1, "lpips_alex": 0.40, "grid": 0.2},

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossmith._format import print_table
+from lossmith._format import print_table, print_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ def show_upscaler(held_out: Sequence[Path], console: "Console") -> str:
     """Enlarge held-out photographs that were reduced by 4, print the metrics, and return the section of the page."""
     from lossmith.tasks import SuperResolution
 
-    model, photos = load_upscaler(), []
+    model, photos = load_demo_network(), []
     for name, batch in SuperResolution(model.scale).evaluation_set(list(held_out)):
         photos.append(enlarge(model, name, batch["input"][0], batch["target"][0]))
     text = "photographs that it was not trained on, reduced by 4 and enlarged again"
@@ -43,9 +43,9 @@ def show_upscaler_on(files: Sequence[Path], console: "Console") -> str:
 
     if len(files) > MAX_PHOTOS:
         console.print(f"The page shows the first {MAX_PHOTOS} of {len(files)} photographs.")
-    model, photos = load_upscaler(), []
+    model, photos = load_demo_network(), []
     for file in files[:MAX_PHOTOS]:
-        image = read_image(file)[0]
+        image = read_image(file)
         top, left = (max(side - INPUT_SIDE, 0) // 2 for side in image.shape[-2:])
         centre = image[:, top : top + INPUT_SIDE, left : left + INPUT_SIDE]
         photos.append(enlarge(model, file.name, centre))
@@ -53,7 +53,7 @@ def show_upscaler_on(files: Sequence[Path], console: "Console") -> str:
     return write_section(model, photos, text, console)
 
 
-def load_upscaler() -> "TexturedEDSR":
+def load_demo_network() -> "TexturedEDSR":
     """Return the upscaler of the package.
 
     Raises:
@@ -90,12 +90,8 @@ def write_section(model: "TexturedEDSR", photos: "Sequence[SliderPhoto]", what: 
     rows = measure(model, photos)
     if rows:
         names = list(next(iter(rows.values())))
-        table = Table(
-            "",
-            *(f"{KNOWN[n].name} {KNOWN[n].arrow}" for n in names),
-            title=f"{DEFAULT_UPSCALER}, {what}",
-            title_justify="left",
-        )
+        print_text(console, f"{DEFAULT_UPSCALER} on {what}")
+        table = Table("", *(f"{KNOWN[name].name} {KNOWN[name].arrow}" for name in names))
         for name, row in rows.items():
             table.add_row(name, *(KNOWN[metric].format(value) for metric, value in row.items()))
         print_table(console, table)

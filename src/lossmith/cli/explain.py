@@ -145,9 +145,13 @@ def print_cost(console: "Console", loss: "Loss", shape: tuple[int, int, int, int
         table.title = f"Cost of a step, {shape[0]} images of {shape[2]}x{shape[3]} px"
         for row in plan.passes:
             network = f"{row.network} @ {row.preceding_lenses}" if row.preceding_lenses else row.network
+            network += "" if row.shape == shape else f", {row.shape[0]} images of {row.shape[2]}x{row.shape[3]} px"
             flops = (f"{each / 1e9:.1f}" for each in (row.forward_flops, row.backward_flops))
             table.add_row(network, row.input_name, ", ".join(row.layers), ", ".join(row.terms), *flops)
         print_table(console, table)
+        mean, largest = plan.mean_forward_flops + plan.mean_backward_flops, plan.forward_flops + plan.backward_flops
+        if mean < largest:
+            console.print(f"On average over steps: {mean / 1e9:.1f} GFLOP; this step: {largest / 1e9:.1f} GFLOP.")
     elif not any(term.reads_only_images for term in loss.terms):
         console.print("The loss reads no images, so its cost does not depend on an image size.")
         return

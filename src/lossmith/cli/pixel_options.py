@@ -88,7 +88,8 @@ def task_for_images(
         ValueError: The images differ, or the range of floats is not stated.
     """
     from lossmith.data import list_images
-    from lossmith.data.find_pixels import PixelOptions, describe_samples, parse_no_data, parse_value_range
+    from lossmith.data.find_pixels import PixelOptions, parse_no_data, parse_value_range
+    from lossmith.data.pixel_statistics import describe_samples
 
     task = task if weights is None else task.with_pixels_of(weights)
     is_stated = value_range is not None or transfer is not None or no_data is not None
@@ -118,7 +119,7 @@ def image_pixels(
     pixels: "PixelFormat", image: "StoredImage", value_range: str | None, transfer: str | None
 ) -> "PixelFormat":
     """Return the samples of an image for a network; ``--range auto`` takes the percentiles of the image."""
-    from lossmith.data.find_pixels import percentile_range
+    from lossmith.data.pixel_statistics import percentile_range
 
     if value_range != "auto":
         return pixels

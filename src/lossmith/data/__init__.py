@@ -9,7 +9,8 @@ from lossmith.data.formats.files import read_stored, write_stored
 from lossmith.data.formats.stored import ImageMetadata, StoredImage
 from lossmith.data.image_files import SkippedFile, decode_image, read_image
 from lossmith.data.image_folder import ImageFolder
-from lossmith.data.image_listing import ImageFiles, hold_out, list_images
+from lossmith.data.image_listing import ImageFiles, list_images
+from lossmith.data.image_subsets import hold_out
 from lossmith.data.jpeg import compress_jpeg
 from lossmith.data.masks import HoleShape, draw_mask
 from lossmith.data.noise import add_gaussian_noise, add_poisson_noise

@@ -13,7 +13,7 @@ from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.example import MIN_SIZE, Example
 from lossmith.data.image_files import SkippedFile, check_image_size, decode_image, raise_no_usable_images
 from lossmith.data.image_folder import ImageFolder
-from lossmith.data.image_listing import select_evenly
+from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.image import to_float

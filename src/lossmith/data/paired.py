@@ -18,7 +18,8 @@ from lossmith.data.image_files import (
     raise_no_usable_images,
     read_image_size,
 )
-from lossmith.data.image_listing import ImageFiles, list_images, select_evenly
+from lossmith.data.image_listing import ImageFiles, list_images
+from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lossmith.data.formats.stored import ImageMetadata, Samples, StoredImage, type_range
-from lossmith.data.formats.tiff import scale_tag
+from lossmith.data.formats.tiff_tags import scale_tag
 from lossmith.data.missing import fill_missing
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.image import quantize

@@ -18,7 +18,8 @@ from lossmith.data.image_files import (
     read_image_size,
 )
 from lossmith.data.image_folder import ImageFolder
-from lossmith.data.image_listing import list_images, select_evenly
+from lossmith.data.image_listing import list_images
+from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat

@@ -39,6 +39,7 @@ class FeatureMatching(AdversarialBase):
         seed: The random seed of the discriminator's initial weights and of the "gp" penalty.
         discriminator_start_step: The step from which the discriminator is trained even while the weight of the term
             is 0.
+        discriminator_every: The number of training steps from one step of the discriminator to the next.
 
     Raises:
         ValueError: If an argument is out of range; or at the call, if an image is too small or has other channels.

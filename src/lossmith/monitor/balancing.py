@@ -1,5 +1,6 @@
 """Term weights that adapt during training to gradients at the network's output, measured every few steps."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -10,7 +11,9 @@ from lossmith.balance.base import Balance
 from lossmith.balance.gramian import gradient_gramian, output_gradients
 from lossmith.engine.second_derivatives import link_to, refuse_second_derivative
 from lossmith.formula.loss import Loss
+from lossmith.formula.sampling import Every
 from lossmith.formula.weight import WeightValue
+from lossmith.monitor.gradient_record import find_lazy_terms, mean_weights
 from lossmith.monitor.step_weights import weights_at
 
 __all__ = ["LossBalancer"]
@@ -78,7 +81,7 @@ class LossBalancer(nn.Module):
         weights = weights_at(loss, step, knobs)
         if not weights:
             return loss.weighted_sum(values, step=step, knobs=knobs)
-        if torch.is_grad_enabled() and self.is_due(step, weights):
+        if torch.is_grad_enabled() and self.is_due(step, weights, find_lazy_terms(loss)):
             return self.measured_sum(loss, values, inputs["pred"], weights, average or (lambda tensor: tensor))
         return self.weighted_sum(values, weights)
 
@@ -88,10 +91,18 @@ class LossBalancer(nn.Module):
         """Return the balanced weights that are not 0, after the call for the same step."""
         return {n: w * self.factors[self.names.index(n)] for n, w in weights_at(loss, step, knobs).items()}
 
-    def is_due(self, step: int, weights: Mapping[str, WeightValue]) -> bool:
-        """Return whether to measure: in every step at first, then at intervals, and when a term becomes active."""
-        every = self.balance.every
-        return every > 0 and (step < every or step % every == 0 or not self.measured_terms.issuperset(weights))
+    def is_due(
+        self, step: int, weights: Mapping[str, WeightValue], lazy_terms: Mapping[str, Every] | None = None
+    ) -> bool:
+        """Return whether to measure: in every step at first, then at intervals, and when a term becomes active.
+
+        With lazy terms, only steps in which all of them act are measured.
+        """
+        every, factors = self.balance.every, list((lazy_terms or {}).values())
+        if every <= 0 or not all(factor.value_at(step, {}) for factor in factors):
+            return False
+        period = math.lcm(*(factor.k for factor in factors))
+        return step < every or step % every < period or not self.measured_terms.issuperset(weights)
 
     @property
     def measured_terms(self) -> frozenset[str]:
@@ -118,7 +129,7 @@ class LossBalancer(nn.Module):
         """Measure the gradients, balance, and return the sum of terms with the new weights."""
         active = {n: values[n] for n in weights}
         gradients = output_gradients(active, pred) if self.balance.needs_gradients and pred.requires_grad else {}
-        self.rebalance(active, gradients, weights, average)
+        self.rebalance(active, gradients, mean_weights(weights, find_lazy_terms(loss)), average)
         terms = dict(zip(self.names, loss.terms, strict=True))
         is_half = pred.dtype == torch.float16  # its scaler must see overflows, and has not scaled these gradients
         direct = {

@@ -1,6 +1,5 @@
 """A loss in a training loop: one object for a loop of any framework, and for `lossmith train`."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
@@ -14,7 +13,6 @@ from torch.utils.hooks import RemovableHandle
 
 from lossmith._checks import check_integer
 from lossmith.balance import Balance, parse_balance
-from lossmith.balance.gramian import output_gradients
 from lossmith.distributed import all_reduce_mean, rank_and_world_size
 from lossmith.engine.nonfinite import NonFiniteGuard
 from lossmith.formula.input_range import warn_of_value_range
@@ -23,10 +21,11 @@ from lossmith.formula.loss import Loss
 from lossmith.formula.pinned import PinnedLoss
 from lossmith.formula.weight import WeightValue, shares_to_weights
 from lossmith.monitor.balancing import LossBalancer
-from lossmith.monitor.nonfinite_monitor import MonitorReport, NonFiniteError, NonFiniteMonitor
+from lossmith.monitor.gradient_record import GradientRecord, check_lazy_terms_meet, find_lazy_terms
+from lossmith.monitor.nonfinite_monitor import MonitorReport, NonFiniteMonitor
 from lossmith.monitor.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
 from lossmith.monitor.optimizer_hooks import attach_hooks
-from lossmith.monitor.step_report import StepReport, finite_means, gather_rows, stack_scalars
+from lossmith.monitor.step_report import StepReport, read_report
 from lossmith.monitor.step_weights import normalized_weighted_sum, weights_at
 from lossmith.monitor.term_means import TermMeans
 from lossmith.parser import parse
@@ -98,6 +97,8 @@ class LossMonitor(nn.Module):
                     "calibrate(loss, batches).resolve_shares()."
                 )
             loss = loss.reweighted(shares_to_weights(loss.weights))
+        if balance is not None:
+            check_lazy_terms_meet(loss)
         self.loss = loss
         self.balancer = LossBalancer(balance, loss.names) if balance else None
         self.log_every = check_integer("LossMonitor log_every", log_every, low=1)
@@ -111,14 +112,12 @@ class LossMonitor(nn.Module):
         """Whether a step that is logged has just been completed, and :meth:`metrics` has not been called since."""
         self.nonfinite = NonFiniteMonitor(loss.names)
         self._evaluated = [loss]  # in a list, so that nn.Module does not register the loss twice
-        self._term_means = TermMeans(loss.names)
+        self._term_means = TermMeans(loss.names, find_lazy_terms(loss))
         self._guard: NonFiniteGuard | None = None
         self._micro_batch = 0  # in the current step
         self._broken: Tensor | None = None
         self._inputs: dict[str, Tensor] = {}
-        self._weights: dict[str, WeightValue] = {}
-        self._weighted_norms: dict[str, Tensor] = {}
-        self._discriminator_norms: dict[str, Tensor] = {}
+        self._gradients = GradientRecord(loss)
         self._discriminator_metrics: dict[str, Tensor] = {}
         self._reported: set[str] = set()
         self._hooks: list[RemovableHandle] = []
@@ -187,8 +186,8 @@ class LossMonitor(nn.Module):
             self.should_log = False
         self._term_means.add(values, guard.nonfinite_values, total)
         self._guard = guard
-        if self.is_logged(self.steps + 1):
-            self._measure_gradients(values, inputs.get("pred"), knobs)
+        if self._gradients.is_due(self.steps, self.is_logged):
+            self._gradients.measure(values, inputs.get("pred"), self._current_weights(knobs), self.steps)
         if self.loss.due_discriminators(self.steps):
             self._inputs = {name: each.detach() for name, each in inputs.items()}
         self._micro_batch += 1
@@ -212,23 +211,11 @@ class LossMonitor(nn.Module):
             return normalized_weighted_sum(self.loss, values, step=self.steps, knobs=knobs)
         return self.loss.weighted_sum(values, step=self.steps)
 
-    def _measure_gradients(
-        self, values: Mapping[str, Tensor], pred: Tensor | None, knobs: Mapping[str, WeightValue]
-    ) -> None:
-        """Keep the weights in use, and the norm of each term's gradient at the prediction, in units of L1's."""
-        weights = (
-            weights_at(self.loss, self.steps, knobs)
-            if self.balancer is None
-            else self.balancer.current_weights(self.loss, self.steps, knobs)
-        )
-        due = self.loss.due_discriminators(self.steps)
-        measured = {name: value for name, value in values.items() if name in weights or name in due}
-        gradients = output_gradients(measured, pred) if pred is not None and pred.requires_grad else {}
-        self._weights = {n: w.detach() if isinstance(w, Tensor) else w for n, w in weights.items()}
-        self._weighted_norms = {n: _weighted_norm(each, weights[n]) for n, each in gradients.items() if n in weights}
-        self._discriminator_norms = {
-            f"{name}.gradient_norm": _weighted_norm(gradients[name], 1.0) for name in due if name in gradients
-        }
+    def _current_weights(self, knobs: Mapping[str, WeightValue]) -> dict[str, WeightValue]:
+        """Return the weights of this step that are not 0."""
+        if self.balancer is None:
+            return weights_at(self.loss, self.steps, knobs)
+        return self.balancer.current_weights(self.loss, self.steps, knobs)
 
     def _finish_micro_batch(self) -> None:
         """Count the non-finite values and gradients of the last micro-batch, after its backward pass."""
@@ -281,7 +268,7 @@ class LossMonitor(nn.Module):
         self.steps += 1
         self.should_log = self.is_logged(self.steps)
         if self.should_log:
-            self._discriminator_metrics |= self._discriminator_norms
+            self._discriminator_metrics |= self._gradients.discriminator_norms
         self._inputs = {}
         self._micro_batch = 0
 
@@ -295,33 +282,13 @@ class LossMonitor(nn.Module):
         """
         if not self._term_means.count:
             return StepReport()
-        device, names = self._term_means.device, self.loss.names
-        is_measured = bool(self._weights)  # not before the first logged step after a start or a resumption
-        norms = {name: 0.0 for name in names if is_measured and name not in self._weights} | self._weighted_norms
-        counts = self.nonfinite.packed()
-        parts = {
-            "terms": self._term_means.packed(),
-            "nonfinite": torch.cat([each.double() for each in counts]) if counts else stack_scalars([], device),
-            "weights": stack_scalars([self._weights.get(name, 0.0) for name in names], device),
-            "norms": stack_scalars([norms.get(name, math.nan) for name in names], device),
-            "discriminators": stack_scalars(list(self._discriminator_metrics.values()), device),
-        }
-        rows = gather_rows(parts)
-        nonfinite = self.nonfinite.read(rows["nonfinite"], MICRO_BATCHES)
-        if nonfinite.stop is not None:
-            raise NonFiniteError(nonfinite.stop)
-        terms = self._term_means.read(rows["terms"])
-        total = self._term_means.total
-        means = dict(zip(names, finite_means(rows["norms"]), strict=True))
-        finite = {name: norm for name, norm in means.items() if math.isfinite(norm)}
-        sum_of_norms = sum(finite.values())
-        return StepReport(
-            terms=terms,
-            loss=total if math.isfinite(total) else None,
-            weights=dict(zip(names, finite_means(rows["weights"]), strict=True)) if is_measured else {},
-            gradient_shares={name: norm / sum_of_norms if sum_of_norms else 0.0 for name, norm in finite.items()},
-            discriminators=dict(zip(self._discriminator_metrics, finite_means(rows["discriminators"]), strict=True)),
-            nonfinite=nonfinite,
+        return read_report(
+            self.loss.names,
+            self._term_means,
+            self._gradients,
+            self._discriminator_metrics,
+            self.nonfinite,
+            MICRO_BATCHES,
         )
 
     def metrics(self) -> dict[str, float]:
@@ -367,12 +334,3 @@ class LossMonitor(nn.Module):
     def __repr__(self) -> str:
         balance = f", balance={self.balancer.balance!r}" if self.balancer else ""
         return f"LossMonitor({self.loss!r}{balance}, log_every={self.log_every})"
-
-
-def _weighted_norm(gradient: Tensor, weight: WeightValue) -> Tensor:
-    """Return the root mean square of a weighted gradient (N, C, H, W), in units of L1's; a weight may be (N,)."""
-    gradient = gradient.float()
-    if isinstance(weight, Tensor) and weight.dim():
-        is_per_image = len(weight) == len(gradient)
-        weight = weight.view(-1, *(1,) * (gradient.dim() - 1)) if is_per_image else weight.abs().mean()
-    return (gradient * weight).square().mean().sqrt()

@@ -1,10 +1,12 @@
 """The means of a loss's terms over the images, micro-batches and processes of a step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import final
 
 import torch
 from torch import Tensor
+
+from lossmith.device import widest_float
 
 __all__ = ["TermMeans"]
 
@@ -15,10 +17,12 @@ class TermMeans:
 
     Args:
         names: The names of all terms.
+        lazy: The names of terms that act in some steps; in a step in which one rests, its last step counts.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], lazy: Collection[str] = ()) -> None:
         self.names = tuple(names)
+        self.lazy = frozenset(lazy)
         self.evaluated: tuple[str, ...] = self.names
         """The terms that were evaluated in the last micro-batch."""
         self.total = 0.0
@@ -28,6 +32,7 @@ class TermMeans:
         self.device = torch.device("cpu")
         """The device of the sums."""
         self._sums = torch.zeros(0)
+        self._last: dict[str, tuple[Tensor, Tensor]] = {}  # sums and counts of the lazy terms
 
     def clear(self) -> None:
         """Begin a new step."""
@@ -41,17 +46,31 @@ class TermMeans:
             nonfinite: Whether each image has a non-finite value, (N,), by term.
             total: The minimized scalar.
         """
-        zero = torch.zeros((), device=total.device)
-        sums = [values[name].detach().sum() if name in values else zero for name in self.names]
-        counts = [(~nonfinite[name]).sum() if name in nonfinite else zero for name in self.names]
-        new = torch.stack([*sums, *counts, total.detach()]).double()
-        self._sums = self._sums + new if self.count else new
+        wide, zero = widest_float(total.device), torch.zeros((), device=total.device)
+        pairs = {
+            name: (value.detach().sum(), (~nonfinite[name]).sum() if name in nonfinite else zero)
+            for name, value in values.items()
+        }
+        for name in self.lazy & pairs.keys():
+            last = self._last[name] if self.count else (zero, zero)
+            self._last[name] = (last[0] + pairs[name][0], last[1] + pairs[name][1])
+        pairs |= self._last
+        sums, counts = ([pairs[name][i] if name in pairs else zero for name in self.names] for i in (0, 1))
+        new = torch.stack([*sums, *counts, total.detach()]).to(wide)
+        is_lazy = [name in self.lazy for name in self.names] * 2 + [False]
+        self._sums = self._add_micro_batch(new, is_lazy) if self.count else new
         self.count += 1
         self.device = new.device
-        self.evaluated = tuple(values)
+        self.evaluated = tuple(name for name in self.names if name in pairs)
+
+    def _add_micro_batch(self, new: Tensor, is_lazy: Sequence[bool]) -> Tensor:
+        """Return the sums with those of another micro-batch; the sums of lazy terms are complete already."""
+        if not self.lazy:
+            return self._sums + new
+        return torch.stack([n if lazy else s + n for s, n, lazy in zip(self._sums, new, is_lazy, strict=True)])
 
     def packed(self) -> Tensor:
-        """Return sums, numbers of finite images and minimized scalar of the step as a flat float64 tensor."""
+        """Return sums, numbers of finite images and minimized scalar of the step as a flat tensor."""
         return torch.cat([self._sums[:-1], self._sums[-1:] / self.count])
 
     def read(self, devices: Sequence[Sequence[float]]) -> dict[str, float | None]:

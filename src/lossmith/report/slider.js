@@ -7,7 +7,7 @@ for (const root of document.querySelectorAll(".mixer")) {
   const photos = [...root.querySelectorAll(".gallery")].map((gallery) => {
     const images = Object.fromEntries([...gallery.querySelectorAll("figure")].map((f) => [f.dataset.role, f.querySelector("img")]));
     const [width, height] = ["width", "height"].map((side) => Number(images.accurate.getAttribute(side)));
-    return { name: gallery.dataset.name, images, width, height };
+    return { name: gallery.dataset.name, focus: [Number(gallery.dataset.x), Number(gallery.dataset.y)], images, width, height };
   });
   const state = { photo: 0, x: 0.5, y: 0.5, isFixed: false };
   const current = () => photos[state.photo];
@@ -59,6 +59,7 @@ for (const root of document.querySelectorAll(".mixer")) {
   const selectPhoto = (index) => {
     state.photo = index;
     state.isFixed = false;
+    [state.x, state.y] = current().focus;
     const { images } = current(), extra = ["input", "truth"].filter((role) => images[role]);
     [...tabs.children].forEach((tab, i) => tab.setAttribute("aria-pressed", i === index));
     shown.replaceChildren(...["network", ...extra].map((role) => new Option(role, role)));

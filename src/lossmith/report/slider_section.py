@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossmith.image import to_pil
 from lossmith.metrics import METRICS
-from lossmith.report.images import encode_webp
+from lossmith.report.images import encode_webp, most_different_point
 from lossmith.report.table import table_element
 
 __all__ = ["PLACES", "SLIDER_ASSETS", "SliderPhoto", "slider_section"]
@@ -106,4 +106,6 @@ def _gallery(photo: SliderPhoto) -> str:
                 f"<figcaption><b>{role}</b></figcaption></figure>"
             )
     name = escape(photo.name)
-    return f'<div class="gallery" data-name="{name}"><h3>{name}</h3>{"".join(figures)}</div>'
+    x, y = most_different_point(to_pil(photo.accurate), to_pil(photo.realistic))
+    focus = f'data-x="{x:.3f}" data-y="{y:.3f}"'
+    return f'<div class="gallery" data-name="{name}" {focus}><h3>{name}</h3>{"".join(figures)}</div>'

@@ -12,7 +12,8 @@ from lossmith.data import ImageFiles, SkippedFile, decode_image, list_images
 from lossmith.data.example import MIN_SIZE
 from lossmith.data.find_pixels import PixelOptions, find_pixel_format
 from lossmith.data.image_files import check_image_size
-from lossmith.data.image_listing import hold_out_usable, summarize_skipped
+from lossmith.data.image_listing import summarize_skipped
+from lossmith.data.image_subsets import hold_out_usable
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.formula.loss import Loss
 from lossmith.formula.no_data import mask_no_data, mask_terms

@@ -11,7 +11,8 @@ from torch.utils.data import default_collate
 
 from lossmith.balance import Balance, CalibrationReport, calibrate, parse_balance
 from lossmith.data import list_images
-from lossmith.data.find_pixels import PixelOptions, describe_samples
+from lossmith.data.find_pixels import PixelOptions
+from lossmith.data.pixel_statistics import describe_samples
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import shares_to_weights

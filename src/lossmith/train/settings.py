@@ -157,7 +157,7 @@ class Settings:
             knobs = {name: check_knob_range(name, ends) for name, ends in self.knobs.items()}
             object.__setattr__(self, "knobs", knobs)
         if self.select is not None:
-            from lossmith.train.selection import parse_rule
+            from lossmith.train.selection_rule import parse_rule
 
             parse_rule(self.select, self.task)
         if self.crop % self.scale:

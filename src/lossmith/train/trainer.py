@@ -25,7 +25,8 @@ from lossmith.train.loggers import check_loggers
 from lossmith.train.module import TrainingModule
 from lossmith.train.preparation import PreparedRun, prepare_run
 from lossmith.train.schedules import parse_milestones
-from lossmith.train.selection import BestCheckpoint, SelectionRule, parse_rule
+from lossmith.train.selection import BestCheckpoint
+from lossmith.train.selection_rule import SelectionRule, parse_rule
 from lossmith.train.settings import Settings
 from lossmith.train.validation import ValidationCallback
 

@@ -11,7 +11,8 @@ from lossmith.data.formats.openexr import read_exr, read_exr_header, write_exr
 from lossmith.data.formats.pillow import open_image, read_pillow, read_pillow_header, write_pillow
 from lossmith.data.formats.png16 import is_deep_png, read_png16, read_png16_header, write_png16
 from lossmith.data.formats.stored import ImageHeader, StoredImage
-from lossmith.data.formats.tiff import has_plain_samples, parse_no_data_tag, read_tiff, read_tiff_header, write_tiff
+from lossmith.data.formats.tiff import has_plain_samples, read_tiff, read_tiff_header, write_tiff
+from lossmith.data.formats.tiff_tags import parse_no_data_tag
 
 __all__ = [
     "IMAGE_SUFFIXES",

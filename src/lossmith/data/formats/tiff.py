@@ -1,7 +1,6 @@
 """TIFF of any depth and up to 16 bands, with tifffile; Pillow reads 8-bit files of other colour spaces."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,20 @@ from lossmith.data.formats.stored import (
     explain_read_errors,
     missing_library,
 )
+from lossmith.data.formats.tiff_tags import page_metadata
 
 __all__ = [
     "alpha_kind",
     "has_plain_samples",
     "import_tifffile",
-    "page_metadata",
-    "parse_no_data_tag",
     "read_tiff",
     "read_tiff_header",
-    "scale_tag",
     "select_page",
     "tiff_options",
     "write_tiff",
 ]
 
-ORIENTATION, NO_DATA = 274, 42113
-PIXEL_SCALE, TIE_POINTS, TRANSFORMATION = 33550, 33922, 34264
-KEPT_TAGS = (315, 33432, PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, 34735, 34736, 34737, 42112, NO_DATA)
-"""Tags that are copied: artist, copyright, and those of GeoTIFF and GDAL."""
+ORIENTATION = 274
 UNASSOCIATED_ALPHA, ASSOCIATED_ALPHA = 2, 1
 CONVERTED_BY_PILLOW = ("PALETTE", "YCBCR", "SEPARATED", "CIELAB", "ICCLAB")
 REDUCED, MASK = 1, 4
@@ -197,28 +191,6 @@ def _divide_by_alpha(samples: Samples, alpha: Samples) -> Samples:
     return values.astype(samples.dtype)
 
 
-def page_metadata(page: Any) -> ImageMetadata:
-    """Return what a page carries beside its samples."""
-    tags = [(t.code, int(t.dtype), t.count, t.value) for code in KEPT_TAGS if (t := page.tags.get(code)) is not None]
-    resolution = page.get_resolution(unit="INCH") if 282 in page.tags and page.resolutionunit != 1 else None
-    return ImageMetadata(
-        format="TIFF",
-        icc_profile=page.iccprofile if page.photometric.name in ("RGB", "MINISBLACK") else None,
-        resolution=None if resolution is None else (float(resolution[0]), float(resolution[1])),
-        no_data=parse_no_data_tag({code: value for code, _, _, value in tags}),
-        tags=tuple(tags),
-        is_compressed=page.compression != 1,
-    )
-
-
-def parse_no_data_tag(tags: Mapping[int, Any]) -> float | None:
-    """Return the no-data value that GDAL wrote among the tags of a page, by their codes."""
-    try:
-        return float(str(tags[NO_DATA]).strip("\0 "))
-    except (KeyError, ValueError):
-        return None
-
-
 def tiff_options(image: ImageMetadata, samples: int, *, has_alpha: bool) -> dict[str, Any]:
     """Return the arguments of tifffile for an image.
 
@@ -242,20 +214,6 @@ def tiff_options(image: ImageMetadata, samples: int, *, has_alpha: bool) -> dict
     if image.resolution is not None:
         options |= {"resolution": image.resolution, "resolutionunit": "INCH"}
     return options
-
-
-def scale_tag(tag: tuple[int, int, int, Any], scale: int) -> tuple[int, int, int, Any]:
-    """Return a tag of GeoTIFF for an image that is enlarged by a factor."""
-    code, kind, count, value = tag
-    if scale == 1:
-        return tag
-    if code == PIXEL_SCALE:
-        value = tuple(v / scale if i < 2 else v for i, v in enumerate(value))
-    elif code == TIE_POINTS:
-        value = tuple(v * scale if i % 6 < 2 else v for i, v in enumerate(value))
-    elif code == TRANSFORMATION:
-        value = tuple(v / scale if i % 4 < 2 else v for i, v in enumerate(value))
-    return code, kind, count, value
 
 
 def write_tiff(out: Path, image: StoredImage) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from lossmith.data.formats.stored import ImageMetadata, Samples, StoredImage
-from lossmith.data.formats.tiff import alpha_kind, import_tifffile, page_metadata, select_page, tiff_options
+from lossmith.data.formats.tiff import alpha_kind, import_tifffile, select_page, tiff_options
+from lossmith.data.formats.tiff_tags import page_metadata
 
 __all__ = ["TILE_MULTIPLE", "TiffRegions", "write_tiff_tiles"]
 

@@ -1,0 +1,140 @@
+"""The trained network of the package: by name in every command, and in the demo."""
+
+import base64
+import io
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from lossmith.data.image_files import read_image
+from lossmith.models import TexturedEDSR, build_network, load_restorer, save_network, shipped
+from lossmith.models.shipped import DEFAULT_UPSCALER, find_shipped_file
+
+
+@pytest.fixture
+def untrained(tmp_path, monkeypatch):
+    """Put a small untrained network in the place of the shipped one."""
+    torch.manual_seed(0)
+    model = TexturedEDSR(4, channels=4, blocks=1, full_size_channels=4, texture_channels=4, texture_blocks=1).eval()
+    torch.nn.init.normal_(model.texture.tail.weight, std=0.1)
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    save_network(model, tmp_path / "shipped" / f"{DEFAULT_UPSCALER}.safetensors", {})
+    return model
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
+
+
+def test_restore_without_a_network_uses_the_shipped_one(run_cli, untrained, photos, tmp_path):
+    status, printed, error = run_cli("restore", photos / "0.png", tmp_path / "large.png", "--at", "0.25")
+    assert status == 0, error
+    assert "realism = 0.25" in printed
+    with torch.no_grad():
+        expected = untrained(read_image(photos / "0.png")[None], 0.25)[0].clamp(0, 1)
+    torch.testing.assert_close(read_image(tmp_path / "large.png"), expected, atol=0.51 / 255, rtol=0)
+
+
+def test_the_name_stands_for_the_file_in_every_place_that_takes_weights(untrained):
+    for model in (load_restorer(DEFAULT_UPSCALER)[0], build_network(DEFAULT_UPSCALER, 4)):
+        torch.testing.assert_close(model.state_dict(), untrained.state_dict())
+    with pytest.raises(ValueError, match="has the upscaling factor 4; the required factor is 2"):
+        build_network(DEFAULT_UPSCALER, 2)
+
+
+def test_evaluate_names_the_shipped_network(run_cli, untrained, photos):
+    status, printed, error = run_cli("evaluate", DEFAULT_UPSCALER, "--images", photos, "--metric", "psnr_y", "--json")
+    assert status == 0, error
+    assert json.loads(printed)["network"] == DEFAULT_UPSCALER
+
+
+@pytest.mark.parametrize("words", [("restore", "a.png", "b.png"), ("evaluate", DEFAULT_UPSCALER, "--images", ".")])
+def test_a_missing_file_is_one_line(run_cli, nothing, photos, tmp_path, words):
+    words = [photos / "0.png" if word == "a.png" else tmp_path / word if word == "b.png" else word for word in words]
+    status, _, error = run_cli(*words)
+    assert status == 2
+    assert "is part of the package, but" in error and "reinstall lossmith" in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_without_an_output_is_not_read_as_images(run_cli, photos, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    status, _, error = run_cli("restore", tmp_path, photos)
+    assert status == 2
+    assert "needs INPUT OUTPUT" in error
+
+
+def test_models_lists_size_hash_and_licence(run_cli, untrained):
+    status, printed, _ = run_cli("models", "--json")
+    assert status == 0
+    row = next(row for row in json.loads(printed) if row["name"] == DEFAULT_UPSCALER)
+    assert re.search(r"MB, SHA-256 [0-9a-f]{16}, Apache-2.0", row["description"])
+
+
+def page_images(page, photo):
+    """Return the images of a photograph on the page by role, (3, H, W)."""
+    pattern = rf'<figure data-role="(\w+)"><img src="data:image/webp;base64,([^"]+)"[^>]*alt="{re.escape(photo)}, \w+"'
+    found = re.findall(pattern, page.read_text(encoding="utf-8"))
+    images = {role: Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB") for role, data in found}
+    return {
+        role: torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        .reshape(image.height, image.width, 3)
+        .permute(2, 0, 1)
+        / 255
+        for role, image in images.items()
+    }
+
+
+def test_the_page_of_the_demo_mixes_two_images_to_every_place_of_the_slider(run_cli, untrained, photos, tmp_path):
+    status, printed, error = run_cli("demo", "--quick", photos / "1.png", "--out", tmp_path / "demo")
+    assert status == 0, error
+    assert str(tmp_path / "demo" / "report.html") in printed
+    images = page_images(tmp_path / "demo" / "report.html", "1.png")
+    assert images.keys() == {"input", "accurate", "realistic"}
+    image = read_image(photos / "1.png")
+    torch.testing.assert_close(images["input"], image)
+    accurate, realistic = (end[0].clamp(0, 1) for end in untrained.forward_ends(image[None]))
+    for place in (0.0, 0.3, 1.0):
+        mixed = images["accurate"] + place * (images["realistic"] - images["accurate"])
+        torch.testing.assert_close(mixed, accurate + place * (realistic - accurate), atol=0.51 / 255, rtol=0)
+
+
+@pytest.mark.slow
+def test_the_quick_demo_evaluates_photographs_at_five_places(run_cli, untrained, tmp_path):
+    pytest.importorskip("skimage")
+    status, printed, error = run_cli("demo", "--quick", "--out", tmp_path)
+    assert status == 0, error
+    assert [place in printed for place in ("bicubic", "slider 0 ", "slider 0.25", "slider 0.5", "slider 1")] == [
+        True
+    ] * 5
+    assert page_images(tmp_path / "report.html", "coins.png").keys() == {"input", "accurate", "realistic", "truth"}
+
+
+def test_the_quick_demo_needs_the_network(run_cli, nothing, tmp_path):
+    status, _, error = run_cli("demo", "--quick", "--out", tmp_path / "demo")
+    assert status == 2
+    assert "reinstall lossmith" in error
+
+
+def test_a_photograph_of_the_demo_that_cannot_be_read_is_one_line(run_cli, untrained, tmp_path):
+    status, _, error = run_cli("demo", "--quick", tmp_path / "none.jpg", "--out", tmp_path / "demo")
+    assert status == 2
+    assert "none.jpg' cannot be read as an image" in error
+
+
+def test_the_shipped_file_upscales_by_4_and_its_ends_differ():
+    file = shipped.FOLDER / f"{DEFAULT_UPSCALER}.safetensors"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    assert find_shipped_file(DEFAULT_UPSCALER).stat().st_size <= 1_500_000
+    model = load_restorer(DEFAULT_UPSCALER)[0]
+    image = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        accurate, realistic = model.forward_ends(image)
+    assert accurate.shape == (1, 3, 96, 80)
+    assert (accurate - realistic).abs().mean() > 1 / 255
