@@ -85,7 +85,7 @@ def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
 
 
 def _has_face(package: str, name: str) -> bool:
-    """Whether a package's ``__init__`` imports the name, also on first use, which then is not the module of that name."""
+    """Return whether a package's ``__init__`` imports the name, which then is not the module of that name."""
     nodes = [n for n in ast.walk(ast.parse(FILES[package].read_text("utf-8"))) if isinstance(n, ast.ImportFrom)]
     return any(name in (alias.asname or alias.name for alias in node.names) for node in nodes)
 

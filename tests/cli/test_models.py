@@ -11,7 +11,7 @@ def test_the_networks_of_lossmith_and_of_spandrel_are_listed(capsys):
     assert main(["models", "--json"]) == 0
     found = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {"edsr", "inpainter", "spandrel:SwinIR", "spandrel:ESRGAN"} <= found.keys()
-    assert found["edsr"]["options"] == ["channels", "blocks"]
+    assert found["edsr"]["options"][:2] == ["channels", "blocks"]
 
 
 @pytest.mark.parametrize("name", ["edsr", "inpainter"])

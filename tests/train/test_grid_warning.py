@@ -61,7 +61,7 @@ def test_a_repeated_or_a_last_grid_warns(tmp_path, rows, found, is_last, warns):
     callback = validation(tmp_path / "run", torch.full((1, 3, 72, 72), 0.5))
     for step, value in enumerate(rows, start=1):
         callback.folder.append("validation.jsonl", {"step": step, "grid_p90": value})
-    warning = callback.grid_warning({"grid_p90": found}, torch.device("cpu"), is_last=is_last)
+    warning = callback.grid_warning({"grid_p90": found}, torch.device("cpu"), is_last=is_last, has_features=True)
     assert bool(warning) == warns
     if warns:
         assert "a grid of 4 px: grid_p90 is 2.00 grey levels, in the targets 0.00" in warning["warning"]
@@ -70,16 +70,23 @@ def test_a_repeated_or_a_last_grid_warns(tmp_path, rows, found, is_last, warns):
 def test_the_warning_is_given_once_in_a_run_and_printed(tmp_path):
     callback = validation(tmp_path / "run", torch.full((1, 3, 72, 72), 0.5))
     callback.folder.append("validation.jsonl", {"step": 1, "grid_p90": 2.0, "warning": "a grid"})
-    assert callback.grid_warning({"grid_p90": 2.0}, torch.device("cpu"), is_last=True) == {}
+    assert callback.grid_warning({"grid_p90": 2.0}, torch.device("cpu"), is_last=True, has_features=True) == {}
     assert describe_last_validation(callback.folder.path / "validation.jsonl", 1).endswith("\na grid")
+
+
+@pytest.mark.parametrize(("has_features", "cure"), [(True, "Lower the weight of terms"), (False, "Train for more")])
+def test_the_cure_depends_on_the_formula(tmp_path, has_features, cure):
+    callback = validation(tmp_path / "run", torch.full((1, 3, 72, 72), 0.5))
+    warning = callback.grid_warning({"grid_p90": 2.0}, torch.device("cpu"), is_last=True, has_features=has_features)
+    assert cure in warning["warning"]
 
 
 def test_a_grid_of_the_targets_does_not_warn(tmp_path):
     callback = validation(tmp_path / "run", stripes(4))
     own = compute_metrics(stripes(4), stripes(4), border=4, metrics=["grid_p90"])["grid_p90"]
     assert own > 1
-    assert callback.grid_warning({"grid_p90": 1.5 * own}, torch.device("cpu"), is_last=True) == {}
-    assert callback.grid_warning({"grid_p90": 2.5 * own}, torch.device("cpu"), is_last=True)
+    assert callback.grid_warning({"grid_p90": 1.5 * own}, torch.device("cpu"), is_last=True, has_features=True) == {}
+    assert callback.grid_warning({"grid_p90": 2.5 * own}, torch.device("cpu"), is_last=True, has_features=True)
 
 
 def test_a_validation_of_an_upscaler_measures_grid_and_colour(run, lines, photos):

@@ -43,7 +43,7 @@ class LibraryLoss(Distance, ABC):
         except ImportError as error:
             raise ValueError(
                 f"{type(self).__name__} needs the package {self.library!r}, which cannot be imported ({error}): "
-                "pip install 'lossmith[piq]'."
+                "pip install -e '.[piq]'."
             ) from None
         except (TypeError, AssertionError) as error:
             raise ValueError(f"{self!r}: {str(error).split('() ')[-1] or 'an option is out of range'}.") from None

@@ -139,7 +139,8 @@ def _count_active_sets(terms: Mapping[str, Term]) -> list[tuple[dict[str, Term],
 
 
 def _sum_flops(passes: Sequence[NetworkPass], direction: str) -> float:
-    return sum(getattr(each, direction) for each in passes)
+    total: float = sum(getattr(each, direction) for each in passes)
+    return total
 
 
 def _without_gates(weight: Weight) -> Weight:

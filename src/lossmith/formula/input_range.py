@@ -35,7 +35,7 @@ def warn_of_value_range(terms: Sequence[Term], inputs: Mapping[str, Tensor]) -> 
     """
     if torch.compiler.is_compiling() or getattr(terms[0].distance, "has_checked_range", False):
         return
-    if is_transformed() or torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+    if is_transformed() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return
     if any(each.is_cuda for each in inputs.values()) and torch.cuda.is_current_stream_capturing():
         return

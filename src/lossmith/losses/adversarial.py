@@ -44,9 +44,10 @@ class Adversarial(AdversarialBase):
     (SM-PatchGAN, without the paper's blur of the mask). A logit whose receptive cell is partly masked counts as both,
     in proportion. "relativistic" accepts no mask.
 
-    Evaluating the loss does not change the discriminator. :meth:`discriminator_step` does, with its own Adam
-    optimiser in float32; ``lossmith train`` and :class:`~lossmith.LossMonitor` call it after each training step, or after
-    every ``discriminator_every``-th; the former reports a collapsed discriminator. While the weight of the term is 0, as in ``OnFrom(1000) * Adversarial()``, the discriminator is neither evaluated nor trained;
+    Evaluating the loss does not change the discriminator. :meth:`discriminator_step` does, with its own Adam optimiser
+    in float32; ``lossmith train`` and :class:`~lossmith.LossMonitor` call it after each training step, or after every
+    ``discriminator_every``-th, and ``lossmith train`` reports a collapsed discriminator. While the weight of the term
+    is 0, as in ``OnFrom(1000) * Adversarial()``, the discriminator is neither evaluated nor trained;
     ``discriminator_start_step=500`` trains it earlier. The weights are part of the loss's `state_dict`; the text of the
     loss names the seed of the initial weights.
 

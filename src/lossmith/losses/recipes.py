@@ -70,8 +70,8 @@ def perceptual(
         | https://arxiv.org/abs/1603.08155
 
     Args:
-        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; a name of torchvision or timm for any other; or, in
-            Python, a module of your own that takes RGB images in [0, 1], see :class:`ModuleFeatures`.
+        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; a name of torchvision or timm for any other; or,
+            in Python, a module of your own that takes RGB images in [0, 1], see :class:`ModuleFeatures`.
         layers: A layer, several layers, or layers with their weights. The default for the five networks is one layer
             per stage, before the ReLU, with the weights of Real-ESRGAN; for "embedded", the weights give all layers
             about the same gradient norm.
@@ -103,8 +103,8 @@ def style(
         | https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_CVPR_2016_paper.html
 
     Args:
-        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; a name of torchvision or timm for any other; or, in
-            Python, a module of your own that takes RGB images in [0, 1], see :class:`ModuleFeatures`.
+        net: "embedded", "squeezenet", "vgg16", "vgg19" or "alexnet"; a name of torchvision or timm for any other; or,
+            in Python, a module of your own that takes RGB images in [0, 1], see :class:`ModuleFeatures`.
         layers: A layer, several layers, or layers with their weights. The default for the five networks is one layer
             per stage, after the ReLU.
         norm: The divisor n of a Gram matrix: "chw", "hw" or "none", see :class:`Gram`.

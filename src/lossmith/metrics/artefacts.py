@@ -1,5 +1,6 @@
 """Metrics of two artefacts of image networks: a pattern that repeats on a grid, and a shift of the colours."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -107,4 +108,4 @@ def colour_shift(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, b
     x, y = prepare_images("colour_shift", pred, target, data_range=data_range, border=border, channels=3)
     lab = Lab()
     difference = lab.convert(x) - lab.convert(y)
-    return mean_over_valid(difference, difference, dims=(2, 3)).norm(dim=1)
+    return torch.linalg.vector_norm(mean_over_valid(difference, difference, dims=(2, 3)), dim=1)

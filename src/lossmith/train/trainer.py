@@ -141,6 +141,11 @@ def validation_callbacks(run: PreparedRun, folder: RunFolder, rule: SelectionRul
         return []
     callbacks = run.task.validation_callbacks(folder.path, examples, every)
     if callbacks is not None:
+        own = [metric.key for metric in run.task.report_metrics()]
+        if rule is not None and (other := [metric for metric in rule.metrics if metric not in own]):
+            raise ValueError(
+                f"select names {other[0]}, which {run.task.name} does not validate; it has {', '.join(own)}."
+            )
         return callbacks
     requested = [*([] if given is None else parse_metrics(given)), *(rule.metrics if rule else [])]
     metrics = list(dict.fromkeys([*(default_metrics(run.task.scale) if given is None else []), *requested]))

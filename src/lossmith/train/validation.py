@@ -26,10 +26,13 @@ VISIBLE_GRID = 0.7
 
 GRID_WARNING = (
     "The network draws a grid of {scale} px: grid_p90 is {found:.2f} grey levels, in the targets {own:.2f}; LPIPS and "
-    "DISTS reward such a grid. Lower the weight of perceptual terms (lossmith calibrate prints the shares of the "
-    'gradient), add a term such as 0.005*Adversarial("patch", "relativistic"), or use --model textured-edsr; '
-    "docs/metrics.md has measurements."
+    "DISTS reward such a grid. {cure}, or use --model textured-edsr; docs/metrics.md has measurements."
 )
+FEATURES_CURE = (
+    "Lower the weight of terms on features of a network (lossmith calibrate prints the shares of the gradient), add a "
+    'term such as 0.005*Adversarial("patch", "relativistic")'
+)
+PIXELS_CURE = "Train for more steps"
 
 MAX_SHEETS = 6
 """Images that are saved, so that the report stays readable."""
@@ -84,7 +87,9 @@ class ValidationCallback(StepCallback):
         ranges = module.knob_sampler.ranges if module.knob_sampler else {}
         ends = [validate(None, **{name: ends[i] for name, ends in ranges.items()}) for i in (0, 1) if ranges]
         at = {"at": dict(zip(("low", "high"), ends, strict=True))} if ends else {}
-        warning = self.grid_warning(metrics, module.device, is_last=step >= trainer.max_steps)
+        warning = self.grid_warning(
+            metrics, module.device, is_last=step >= trainer.max_steps, has_features=bool(module.loss.networks)
+        )
         self.folder.append("validation.jsonl", {"step": step, **metrics, **at, **warning})
         for logger in trainer.loggers:
             logger.log_metrics({f"validation/{name}": value for name, value in metrics.items()}, step=step)
@@ -123,7 +128,9 @@ class ValidationCallback(StepCallback):
             rows[name] = image.metrics
         return {"n": len(rows), **mean_metrics(list(rows.values()))}
 
-    def grid_warning(self, metrics: Mapping[str, float], device: torch.device, *, is_last: bool) -> dict[str, str]:
+    def grid_warning(
+        self, metrics: Mapping[str, float], device: torch.device, *, is_last: bool, has_features: bool
+    ) -> dict[str, str]:
         """Return the warning of a visible grid, as ``{"warning": text}``, once in a run.
 
         The warning needs two validations in a row with a grid, or the last one, since untrained upscalers draw a grid.
@@ -146,7 +153,8 @@ class ValidationCallback(StepCallback):
         own = mean_metrics([image.metrics for image in targets]).get("grid_p90", 0.0)
         if found < 2 * own:
             return {}
-        return {"warning": GRID_WARNING.format(found=found, own=own, scale=self.task.scale)}
+        cure = FEATURES_CURE if has_features else PIXELS_CURE
+        return {"warning": GRID_WARNING.format(found=found, own=own, scale=self.task.scale, cure=cure)}
 
     def save_images(self, name: str, images: Mapping[str, Tensor], target: Tensor) -> None:
         """Save images (1, C, H, W) of one example by their roles.
