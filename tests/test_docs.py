@@ -18,7 +18,7 @@ from lossmith import lenses, losses
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXPERIMENT = ROOT / "experiments" / "what_losses_do"
-PAGES = sorted(page for folder in (".", "losses", "tasks", "zh") for page in (DOCS / folder).glob("*.md"))
+PAGES = sorted(page for folder in (".", "losses", "models", "tasks", "zh") for page in (DOCS / folder).glob("*.md"))
 FRONT = [ROOT / name for name in ("README.md", "README.zh-CN.md")]
 TEXTS = [*FRONT, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *PAGES]
 FENCE = re.compile(r"^( *)```python\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
@@ -289,7 +289,7 @@ def resolve(name: str) -> object:
 
 
 def test_every_name_of_the_package_that_a_page_writes_exists():
-    groups = {"lossmith.losses", "lossmith.models", "lossmith.optimizers", "lossmith.tasks"}
+    groups = {"lossmith.losses", "lossmith.models", "lossmith.optimizers", "lossmith.tasks", "lossmith.task_options"}
     for page in TEXTS:
         for name in sorted(set(re.findall(r"`(lossmith(?:\.\w+)+)", page.read_text("utf-8"))) - groups):
             if not name.startswith("lossmith.keras"):  # Keras takes its backend once a process

@@ -21,7 +21,7 @@ class ReprFromArguments:
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Return a new instance that knows the texts of its arguments."""
+        """Return a new instance that keeps the texts of its arguments."""
         instance = super().__new__(cls)
         if cls.__repr__ is ReprFromArguments.__repr__:
             with suppress(TypeError):  # wrong arguments, which the constructor refuses itself; and none when unpickled

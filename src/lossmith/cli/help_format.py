@@ -22,7 +22,7 @@ OPTIONS, ARGUMENTS, COMMANDS = "Options", "Arguments", "Commands"
 
 
 def write_panels(formatter: Any, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Write rows of panel, name and text, one list per panel; a long name stands on a line of its own.
+    """Write rows of panel, name and text, one list per panel; a long name is on a line of its own.
 
     Args:
         formatter: The formatter of click.

@@ -22,7 +22,7 @@ __all__ = [
 UNREAD_SUFFIXES = frozenset(
     (".avif", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jxl", ".ppm", ".psd", ".tga")
 )
-"""Suffixes of images that are left out with a word, since whoever has them expects them to be used."""
+"""Suffixes of images that are not read; a note says that they are left out."""
 
 
 class ImageFiles(list[Path]):
@@ -141,7 +141,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _is_regular(file: Path, skipped: list[SkippedFile]) -> bool:
-    """Return whether a name is that of a file; a read of a pipe or a socket would wait for ever."""
+    """Return whether a name is that of a file; a read of a pipe or a socket would block."""
     try:
         mode = file.stat().st_mode
     except OSError:  # a broken link, which its reader reports

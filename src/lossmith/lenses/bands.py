@@ -21,12 +21,12 @@ class Bands(Lens):
 
     A network that was trained on photographs sees an image of any number of bands through this lens:
 
-    ========================================== ==============================================================
-    ``perceptual("vgg19") @ Bands(3, 2, 1)``   bands 3, 2 and 1 as red, green and blue, as of Landsat 5
-    ``perceptual("vgg19") @ Bands("mean")``    one grey image, the mean of all bands
-    ``perceptual("vgg19") @ Bands("each")``    each band as a grey image; the values are averaged over the bands
-    ``L1() @ Bands(4)``                        band 4 alone
-    ========================================== ==============================================================
+    ========================================================= ========================================
+    bands 3, 2 and 1 as red, green and blue, as of Landsat 5  ``perceptual("vgg19") @ Bands(3, 2, 1)``
+    one grey image, the mean of all bands                     ``perceptual("vgg19") @ Bands("mean")``
+    each band as a grey image; the values are averaged        ``perceptual("vgg19") @ Bands("each")``
+    band 4 alone                                              ``L1() @ Bands(4)``
+    ========================================================= ========================================
 
     Bands are counted from 1, as in GDAL, in file formats and in the names of a satellite's bands. A number may occur
     several times. With "each", the bands become rows of the batch: the network's cost is that of as many grey images as

@@ -17,7 +17,7 @@ __all__ = ["GradientRecord", "check_lazy_terms_meet", "find_lazy_terms", "mean_w
 
 @final
 class GradientRecord:
-    """What is measured of the terms' gradients in logged steps; it stays on the device until it is read.
+    """The norms of the terms' gradients in logged steps, which stay on the device until they are read.
 
     A lazy term that rests in the logged step is recorded in its last step before, with the mean of its weight.
 

@@ -112,7 +112,7 @@ def is_journal(url: str | None) -> bool:
 
 
 class WorkerHeartbeat:
-    """The heartbeat of a worker in a shared folder: a file that is touched while the worker lives.
+    """The heartbeat of a worker in a shared folder: a file that is touched while the worker runs.
 
     Optuna's journal storage has no heartbeats, so the trial of a killed worker would stay in the state "running".
 
