@@ -319,9 +319,9 @@ def test_a_mask_raises():
         (TextAlignment() @ CLIP("tiny", weights="random")).on(mask="mask")
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 32, 32), (1, 32, 32, 3), (1, 4, 32, 32)])
-def test_only_rgb_batches_are_accepted(shape):
-    with pytest.raises(ValueError, match=r"tiny expects RGB images \(N, 3, H, W\); got"):
+@pytest.mark.parametrize("shape", [(1, 32, 32, 3), (1, 4, 32, 32)])
+def test_only_rgb_and_grey_batches_are_accepted(shape):
+    with pytest.raises(ValueError, match=r"tiny expects RGB images \(N, 3, H, W\) or grey images \(N, 1, H, W\); got"):
         CLIP("tiny", weights="random")({"pixels": torch.rand(shape)})
 
 

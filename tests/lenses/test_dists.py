@@ -161,9 +161,9 @@ def test_weights_are_frozen_and_not_in_checkpoints(image_pair):
     assert torch.equal(loss(*image_pair()), before)
 
 
-def test_a_grey_image_raises():
-    with pytest.raises(ValueError, match=r"expects RGB images .*expand\(-1, 3, -1, -1\)"):
-        dists(weights="random")(torch.rand(1, 1, 32, 32), torch.rand(1, 1, 32, 32))
+def test_an_image_of_two_bands_raises():
+    with pytest.raises(ValueError, match=r"expects RGB images .* or grey images .*Bands\(1, 2, 1\)"):
+        dists(weights="random")(torch.rand(1, 2, 32, 32), torch.rand(1, 2, 32, 32))
 
 
 def test_other_layers_raise():

@@ -84,7 +84,7 @@ BOTH = "psnr_y,ssim_y"
         (lambda s: s(sampler="magic"), "sampler must be one of 'tpe', 'nsga2'"),
         (lambda s: parse_objectives("psnr_y"), "two or three"),
         (lambda s: parse_objectives("psnr_y,texture"), "texture cannot be an objective"),
-        (lambda s: parse_objectives("psnr_y,lpips"), "Did you mean 'lpips_alex'"),
+        (lambda s: parse_objectives("psnr_y,lpips"), "Did you mean 'lpips_"),
         (lambda s: parse_objectives("psnr_y:min,ssim_y"), "write psnr_y:max"),
         (lambda s: parse_objectives("psnr_y,psnr_y"), "twice"),
         (lambda s: parse_constraints(["lpips_alex=1"], parse_objectives(BOTH), "--constraint"), "of --objectives"),

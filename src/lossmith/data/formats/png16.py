@@ -105,7 +105,8 @@ def write_png16(out: Path, image: StoredImage) -> None:
         ValueError: imagecodecs is not installed.
     """
     planes = image.samples if image.alpha is None else np.concatenate([image.samples, image.alpha[None]])
-    values = np.ascontiguousarray(planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1))
+    # a copy, since the encoder refuses the strides that one-pixel images may have although they are contiguous
+    values = np.array(planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1), order="C")
     encoded: bytes = _import_imagecodecs().png_encode(values, level=6)
     chunks = b""
     if image.metadata.icc_profile:
