@@ -35,7 +35,8 @@ def test_unreadable_images_are_skipped_counted_and_listed(train, photos, tmp_pat
     folder = tmp_path / "mixed"
     folder.mkdir()
     for i in range(4):
-        Image.open(photos / f"{i}.png").transpose(Image.Transpose.ROTATE_90).save(folder / f"{i}.png")  # not validated on
+        turned = Image.open(photos / f"{i}.png").transpose(Image.Transpose.ROTATE_90)  # the photos are validated on
+        turned.save(folder / f"{i}.png")
     Image.open(photos / "0.png").save(tmp_path / "whole.jpg")
     (folder / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:700])
     (folder / "notes.png").write_text("dear diary")
