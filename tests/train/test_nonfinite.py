@@ -198,7 +198,7 @@ def test_a_step_with_only_nonfinite_images_is_logged_as_none(run, put_nan, lines
 
 def test_a_term_that_stays_nonfinite_stops_the_run(run, put_nan):
     put_nan(lambda index: index > 0)  # the first sample is checked before the run
-    message = rf"The term 'L1' was non-finite at step 1 \(.*png.*\), and in {MAX_TERM_STEPS} consecutive steps; check the images"
+    message = rf"The term 'L1' was non-finite at step 1 \(.*png.*\), and in {MAX_TERM_STEPS} consecutive steps; check"
     with pytest.raises(NonFiniteError, match=message):
         run(steps=30, log_every=MAX_TERM_STEPS)
 
