@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import itertools
 import json
 import re
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 import lossmith
 from lossmith import lenses, losses
+from lossmith.formula import input_range
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -99,6 +101,8 @@ def test_each_python_block_runs_when_it_is_pasted_alone(page, block, tmp_path, m
     if "Timm(" in block:
         pytest.importorskip("timm")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(input_range, "MAX_CHECKS", 100)  # which other tests do without
+    monkeypatch.setattr(input_range, "_checks", itertools.count())
     names: dict[str, Any] = {"__name__": "__main__"}
     if ">>>" in block:
         test = doctest.DocTestParser().get_doctest(block, names, page.name, None, None)

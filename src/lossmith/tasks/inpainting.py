@@ -1,14 +1,17 @@
 """Inpainting: fill a masked part of an image."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
 
 from lossmith._checks import check_choice
-from lossmith.data import DegradedCrops, DegradedImages, ImageFolder
+from lossmith.data import DegradedCrops, DegradedImages, ImageFolder, PairedImages, PairMatcher
+from lossmith.data.image_listing import image_root
+from lossmith.data.masked_images import MaskedImages
 from lossmith.data.masks import HoleShape, draw_mask
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import InpaintingOptions
@@ -47,6 +50,16 @@ class Inpainting(Task):
         check_choice(f"{self.name} holes", holes, HoleShape)
         super().__init__(scale)
         self.border, self.holes = 0, holes
+        self.masks: PairMatcher | None = None
+        """Finds the masks of an evaluation; None draws them."""
+
+    def for_images(
+        self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None
+    ) -> Self:
+        """Return the task for an evaluation whose masks are the files in a folder, white in the hole."""
+        other = copy.copy(self)
+        other.masks = None if inputs is None else PairMatcher(inputs, 1, targets=image_root(images), pixels=self.pixels)
+        return other
 
     def compute_inputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the prediction and its combinations with the target, see the class."""
@@ -64,8 +77,12 @@ class Inpainting(Task):
         """Return random crops of image files with a random mask each."""
         return DegradedCrops(ImageFolder(files, min_size=crop, pixels=self.pixels), crop, self.degrade, seed=seed)
 
-    def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
+    def evaluation_set(
+        self, images: str | Path | Sequence[Path], *, limit: int | None = None
+    ) -> DegradedImages | MaskedImages:
         """Return whole images with one fixed mask each."""
+        if self.masks is not None:
+            return MaskedImages(PairedImages(images, self.masks, limit=limit))
         return DegradedImages(images, self.degrade, limit=limit, pixels=self.pixels)
 
     def baseline_output(self, batch: Batch) -> Tensor:
