@@ -1,11 +1,14 @@
 """All tasks on images of other depths, bands and ranges."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 from torch.utils.data import default_collate
 
+from lossmith.cli import main
 from lossmith.data import list_images
 from lossmith.data.find_pixels import PixelOptions
 from lossmith.data.formats.files import write_stored
@@ -100,8 +103,6 @@ def test_metrics_are_those_of_the_range_of_the_data(floats):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ANY_IMAGE)
 def test_every_task_trains_and_restores_images_of_five_bands(name, tmp_path, capsys):
-    from lossmith.cli import main
-
     folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -125,3 +126,41 @@ def test_every_task_trains_and_restores_images_of_five_bands(name, tmp_path, cap
     if name != "inpainting":
         assert main(["restore", str(tmp_path / "run"), str(folder), str(tmp_path / "out")]) == 0
         assert len(list((tmp_path / "out").glob("*.tif"))) == 3
+
+
+@pytest.fixture
+def smooth_bands(tmp_path):
+    """Return two folders of smooth 16-bit images with five bands, for training and for validation."""
+    generator = np.random.default_rng(0)
+    for folder, count in (("images", 4), ("val", 2)):
+        (tmp_path / folder).mkdir()
+        for i in range(count):
+            field = generator.normal(size=(5, 64, 64)).cumsum(axis=1).cumsum(axis=2)
+            field = (field - field.min()) / np.ptp(field) * 65535
+            image = StoredImage(field.astype(np.uint16), None, ImageMetadata(format="TIFF"))
+            write_stored(tmp_path / folder / f"{i}.tif", image)
+    return tmp_path / "images", tmp_path / "val"
+
+
+TINY = ("--scale", "2", "--crop", "32", "--batch", "2", "--steps", "2", "--device", "cpu")
+
+
+@pytest.mark.slow
+def test_a_knob_is_trained_and_swept_on_images_of_five_bands(smooth_bands, tmp_path):
+    images, val = map(str, smooth_bands)
+    run = str(tmp_path / "run")
+    formula = ("--loss", "L1 + lam*TV", "--knob", "lam=0.1:1", "--images", images, "--val", val, "--out", run)
+    assert main(["train", "super-resolution", *formula, *TINY, "--val-every", "2"]) == 0
+    assert main(["knob", "sweep", run, "--images", val, "--points", "3", "--device", "cpu"]) == 0
+    record = json.loads((tmp_path / "run" / "knob" / "sweep.json").read_text())
+    assert "psnr_y" in record["missing"]
+    assert len(record["mean"]["psnr_rgb"]) == 3
+
+
+@pytest.mark.slow
+def test_a_formula_is_tuned_on_images_of_five_bands(smooth_bands, tmp_path):
+    images, val = map(str, smooth_bands)
+    search = ["tune", "super-resolution", "L1 + lam*TV", "--range", "lam=0.1:1", "--trials", "1", "--images", images]
+    search += ["--val", val, *TINY]
+    assert main([*search, "--objectives", "psnr_rgb,swd", "--out", str(tmp_path / "study")]) == 0
+    assert (tmp_path / "study" / "report.html").is_file()

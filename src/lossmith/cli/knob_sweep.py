@@ -71,7 +71,7 @@ def print_sweep(
     run = Path(source) if Path(source).is_dir() else None
     task, examples, shown = evaluation_images(network, run, images, inputs)
     metrics = select_metrics(metric)
-    missing = find_missing_metrics(metrics)
+    missing = find_missing_metrics(metrics, channels=task.pixels.channels)
     if len(missing) == len(metrics):
         raise ValueError(f"None of the metrics can be computed. {next(iter(missing.values()))}")
     swept = measure_knob(model, task, examples, metrics, points, place)
