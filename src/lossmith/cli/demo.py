@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-PIXEL_LOSS, FORMULA = "L1", "L1 + 0.02*perceptual + 0.1*SSIM"
+PIXEL_LOSS, FORMULA = "L1", "L1 + 0.002*perceptual"
 COMMON: dict[str, Any] = {"batch": 8, "crop": 96, "ema": 0.99, "scale": 4, "log_every": 50, "checkpoint_every": 500}
 STEPS = {"start": 1000, "branch": 500}
 DETAIL = (60, 120, 112, 160)  # an eye in chelsea.png: top, left, height, width
