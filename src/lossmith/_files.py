@@ -19,7 +19,7 @@ except ImportError:  # POSIX
 __all__ = ["explain_write_errors", "lock_file", "portable_key", "write_atomically", "write_text_atomically"]
 
 REPLACE_ATTEMPTS = 20 if os.name == "nt" else 1
-"""How often a file is replaced at most: on Windows, a file that another program has open cannot be replaced."""
+"""Largest number of attempts to replace a file: on Windows, a file that another program has open cannot be replaced."""
 WAIT_SECONDS = 0.1
 
 

@@ -1,4 +1,4 @@
-"""What is printed below a table."""
+"""Notes below a printed table."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING

@@ -61,7 +61,7 @@ def parse_no_data(text: str | None) -> float | None:
     """Return the number in the value of ``--no-data``; "nan" is one.
 
     Raises:
-        ValueError: The text is no number.
+        ValueError: The text is not a number.
     """
     try:
         return None if text is None else float(text)

@@ -1,4 +1,4 @@
-"""What a program that runs an exported graph must know of it: sizes, range, channels, knobs, origin."""
+"""Metadata of an exported graph for the program that runs it: sizes, range, channels, knobs, origin."""
 
 from collections.abc import Mapping
 from typing import Any

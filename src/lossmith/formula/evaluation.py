@@ -12,13 +12,13 @@ from lossmith.formula.input_range import warn_of_value_range
 from lossmith.formula.inputs import bind_inputs, check_inputs, warn_of_constant_gradient
 from lossmith.formula.sampling import Every, find_factor
 from lossmith.formula.sparse_evaluation import evaluate_terms
-from lossmith.formula.term import Term, collect_term_layers
+from lossmith.formula.term import Term, collect_term_layers, name_terms
 from lossmith.formula.term_evaluation import evaluate_term_with_gradient_norm, step_term_discriminator
 from lossmith.formula.term_maps import measure_term_maps
 from lossmith.formula.weight import Weight, WeightValue
-from lossmith.lens import Features, autocast_disabled
+from lossmith.lens import autocast_disabled
 
-__all__ = ["TermSum", "name_terms"]
+__all__ = ["TermSum"]
 
 
 class TermSum(nn.Module, ABC):
@@ -282,21 +282,6 @@ class TermSum(nn.Module, ABC):
 
     def _named_terms(self) -> dict[str, Term]:
         return dict(zip(self.names, self.terms, strict=True))
-
-
-def name_terms(terms: Sequence[Term]) -> tuple[str, ...]:
-    """Return a unique name for each term: the lens's label or the distance, then network, inputs or a number."""
-    short = []
-    for term in terms:
-        labels = [lens.term_label for _, lens in reversed(term.path) if lens.term_label]
-        short.append(labels[0] if labels else type(term.distance).__name__)
-    names = []
-    for name, term in zip(short, terms, strict=True):
-        if short.count(name) > 1:
-            networks = [stage.backbone.name for _, stage in term.path if isinstance(stage, Features)]
-            name = ".".join([name, *networks, *term.input_renames.values()])
-        names.append(name)
-    return tuple(f"{n}#{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names))
 
 
 def _sum_weighted(values: Mapping[str, Tensor], factors: Mapping[str, WeightValue]) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from lossmith.backbone import Backbone
 from lossmith.citations import format_bibtex
 from lossmith.formula.cost import CostPlan
-from lossmith.formula.evaluation import TermSum, name_terms
-from lossmith.formula.term import Term, collect_term_layers
+from lossmith.formula.evaluation import TermSum
+from lossmith.formula.term import Term, collect_term_layers, name_terms
 from lossmith.formula.weight import Factor, Weight
 from lossmith.lens import Features, Lens
 

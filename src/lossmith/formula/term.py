@@ -1,7 +1,7 @@
 """A term: one summand of a loss, weight * distance @ lens on named inputs."""
 
 import inspect
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -12,7 +12,7 @@ from lossmith.formula.snr_gate import LOGSNR, Gate, find_gates
 from lossmith.formula.weight import Weight
 from lossmith.lens import Features, Lens
 
-__all__ = ["Term", "collect_term_layers"]
+__all__ = ["Term", "collect_term_layers", "name_terms"]
 
 ONE = Weight()
 
@@ -144,3 +144,18 @@ def collect_term_layers(terms: Iterable[Term]) -> dict[tuple[str, str], tuple[st
         for parameter, name in term.inputs.items()
         if parameter not in term.distance.unlensed_inputs
     )
+
+
+def name_terms(terms: Sequence[Term]) -> tuple[str, ...]:
+    """Return a unique name for each term: the lens's label or the distance, then network, inputs or a number."""
+    short = []
+    for term in terms:
+        labels = [lens.term_label for _, lens in reversed(term.path) if lens.term_label]
+        short.append(labels[0] if labels else type(term.distance).__name__)
+    names = []
+    for name, term in zip(short, terms, strict=True):
+        if short.count(name) > 1:
+            networks = [stage.backbone.name for _, stage in term.path if isinstance(stage, Features)]
+            name = ".".join([name, *networks, *term.input_renames.values()])
+        names.append(name)
+    return tuple(f"{n}#{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names))

@@ -1,4 +1,4 @@
-"""What a training loop needs around a loss: guard, balance, schedules, discriminators, and the numbers of its log."""
+"""The parts of a training loop around a loss: guard, balance, schedules, discriminators, and the numbers of its log."""
 
 from lossmith.monitor.loss_monitor import LossMonitor
 from lossmith.monitor.nonfinite_monitor import NonFiniteError

@@ -63,7 +63,7 @@ def weights_at(
         >>> weights_at(parse("L1 + lam*TV"), 0, {"lam": 3.0})
         {'L1': 0.25, 'TV': 0.75}
     """
-    all_weights = {name: weight.value_at(step, knobs) for name, weight in zip(loss.names, loss.weights, strict=True)}
+    all_weights = loss.factors_at(step, knobs)
     weights = {name: weight for name, weight in all_weights.items() if isinstance(weight, Tensor) or weight != 0}
     for name, weight in weights.items() if count is not None else ():
         if isinstance(weight, Tensor) and weight.shape not in ((), (count,)):
