@@ -43,7 +43,8 @@ LAYERS = (
     ("importer", "report"),
     ("style_transfer", "tune"),
     ("knob",),
-    ("text_to_image",),
+    ("inference", "text_to_image"),
+    ("studio",),
     ("cli",),
     ("__main__",),
 )
@@ -57,8 +58,9 @@ OPTIONAL = {
     *("timm", "transformers", "mkdocs", "keras", "moocore", "scipy", "torchmetrics"),
     *("accelerate", "wandb", "trackio", "mlflow"),
     *("tifffile", "imagecodecs", "OpenEXR", "pydicom"),
+    *("fastapi", "gradio", "starlette", "uvicorn"),
 }
-LOADED_WITH_ITS_USER = ("integrations", "train", "tune", "keras", "text_to_image.sample_callback")
+LOADED_WITH_ITS_USER = ("integrations", "train", "tune", "keras", "studio", "text_to_image.sample_callback")
 """What nobody imports without their optional library."""
 
 

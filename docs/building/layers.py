@@ -42,6 +42,8 @@ PURPOSE = {
     "tune": "studies of weights",
     "knob": "sweep and certificate of a knob",
     "text_to_image": "captions, encoders, diffusion",
+    "inference": "networks applied to image files",
+    "studio": "a page in the browser",
     "cli": "the commands",
 }
 """The purpose of each module or folder."""

@@ -8,6 +8,7 @@ from PIL import Image
 
 from lossmith.cli import main
 from lossmith.models import load_restorer, save_network
+from lossmith.models.shipped import find_shipped_file
 
 from .conftest import QUICK, SMALL
 
@@ -207,3 +208,18 @@ def test_evaluate_sets_the_knob_and_prints_only_metrics(run_cli, run, photos, pl
 def test_evaluate_without_a_knob_setting_raises(run_cli, run, photos):
     status, _, err = run_cli("evaluate", run, "--images", photos)
     assert status == 2 and "set it with" in err
+
+
+@pytest.mark.slow
+def test_a_sweep_calibrates_a_network_with_a_texture_branch(run_cli, photos, tmp_path):
+    file = tmp_path / "x4.safetensors"
+    shutil.copy(find_shipped_file("lossmith-x4"), file)
+    words = ["--images", photos, "--out", tmp_path / "look", "--points", "3", "--metric", "psnr_y", "--device", "cpu"]
+    assert run_cli("knob", "sweep", file, *words, "--equalise")[0] == 0
+    slider = load_restorer(file)[0].slider
+    assert slider.fractions == (0.0, 0.5, 1.0) and len(slider.metrics["psnr_y"]) == 3
+
+
+def test_the_slider_of_a_network_of_the_package_is_not_overwritten(run_cli, photos):
+    status, out, err = run_cli("knob", "sweep", "lossmith-x4", "--images", photos, "--equalise")
+    assert status and "part of the package and are not written to; omit --equalise" in " ".join((out + err).split())

@@ -1,7 +1,6 @@
 """`lossmith calibrate`: the share of each term of a formula, measured on images."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lossmith.tasks import Task, TrainingSet
+    from lossmith.formula.loss import Loss
 
 __all__ = ["register"]
 
@@ -51,6 +50,9 @@ def calibrate_formula(
     value_range: Range = None,
     transfer: Transfer = None,
     no_data: NoData = None,
+    gradients: Annotated[
+        Path | None, typer.Option(help="Folder for images of the gradient of each term at the first crop.")
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -72,10 +74,11 @@ def calibrate_formula(
         raise ValueError("calibrate needs --images FOLDER, or --captions for a text-to-image network.")
     from lossmith import parse
     from lossmith.balance import calibrate
-    from lossmith.cli.networks import find_weights_file
     from lossmith.data import list_images
     from lossmith.device import resolve_device
+    from lossmith.inference.networks import find_weights_file
     from lossmith.tasks import SuperResolution
+    from lossmith.tasks.calibration import restoration_batches
 
     loss, place = parse(formula), resolve_device(device)
     upscale, factor = load_upscaling(model, scale, place)
@@ -84,8 +87,10 @@ def calibrate_formula(
     files = list_images(images).distinct()
     items = task.training_set(files, crop=crop, seed=seed)
     source = f"x{factor} by {model}, crops of {crop} px of {images}"
-    inputs = calibration_inputs(task, items, upscale, batches, batch, place)
+    inputs = list(restoration_batches(task, items, upscale, batches=batches, batch=batch, device=place))
     report = calibrate(loss.to(place), inputs, source=source)
+    if gradients is not None:
+        write_gradient_images(gradients, report.resolve_shares().to(place), inputs[0])
     skipped = [file._asdict() for file in [*files.skipped, *items.skipped]]
     if as_json:
         print(json.dumps({**report.as_dict(), "skipped": skipped}, allow_nan=False))
@@ -115,8 +120,8 @@ def load_upscaling(model: str, scale: int | None, device: "torch.device") -> tup
     import math
     from functools import partial
 
-    from lossmith.cli.networks import load_trained_network
     from lossmith.data import upsample
+    from lossmith.inference.networks import load_trained_network
     from lossmith.models.conditioned import ConditionedNetwork
 
     if model == "bicubic":
@@ -127,19 +132,17 @@ def load_upscaling(model: str, scale: int | None, device: "torch.device") -> tup
     return network, network.scale
 
 
-def calibration_inputs(
-    task: "Task", items: "TrainingSet", upscale: Any, batches: int, batch: int, device: "torch.device"
-) -> "Iterator[dict[str, Tensor]]":
-    """Yield the loss inputs of some batches, with predictions that require gradients."""
-    import torch
+def write_gradient_images(folder: Path, loss: "Loss", inputs: "dict[str, Tensor]") -> None:
+    """Write the prediction, and the gradient of each term on one scale for all terms, of the first image as PNG."""
+    import re
 
-    def predict(image: "Tensor") -> "Tensor":
-        with torch.no_grad():
-            pred: Tensor = upscale(image)
-        return pred.detach().requires_grad_()
+    from lossmith.balance import gradient_images
+    from lossmith.image import to_pil
 
-    for index in range(batches):
-        samples = [items[index * batch + i] for i in range(batch)]
-        yield task.compute_inputs(
-            predict, {name: torch.stack([each[name] for each in samples]).to(device) for name in samples[0]}
-        )
+    folder.mkdir(parents=True, exist_ok=True)
+    images = gradient_images(loss, inputs)
+    white = max(image.white for image in images)
+    to_pil(inputs["pred"][0].detach().cpu()).save(folder / "0_pred.png")
+    for number, image in enumerate(images, start=1):
+        name = re.sub(r"[^\w.-]+", "_", image.name)
+        to_pil(image.render(white=white).cpu()).save(folder / f"{number}_{name}.png")

@@ -150,7 +150,7 @@ def compare_runs(console: "Console", runs: dict[str, Path], images: list[Path], 
     import torch
     from rich.table import Table
 
-    from lossmith.cli.networks import load_trained_network
+    from lossmith.inference.networks import load_trained_network
     from lossmith.losses import perceptual
     from lossmith.metrics import DEFAULT_METRICS, find_missing_metrics
     from lossmith.report import save_image_sheet

@@ -166,10 +166,15 @@ def evaluate_on_images(
     from contextlib import redirect_stdout
     from functools import partial
 
-    from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import find_weights_file, load_evaluation_task, load_trained_network, select_weights
     from lossmith.cli.pixel_options import task_for_images
     from lossmith.device import resolve_device
+    from lossmith.inference.knob_settings import interpolate_ends, parse_knob_settings
+    from lossmith.inference.networks import (
+        find_weights_file,
+        load_evaluation_task,
+        load_trained_network,
+        select_weights,
+    )
     from lossmith.metrics import (
         ARTEFACT_METRICS,
         default_metrics,

@@ -51,9 +51,9 @@ def export(
     """
     import torch
 
-    from lossmith.cli.knob_options import MAP_FORMATS, interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import find_weights_file, load_trained_network
     from lossmith.export import export_network
+    from lossmith.inference.knob_settings import MAP_FORMATS, interpolate_ends, parse_knob_settings
+    from lossmith.inference.networks import find_weights_file, load_trained_network
     from lossmith.models.files import read_header
 
     model = load_trained_network(network)

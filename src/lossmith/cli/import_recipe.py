@@ -97,10 +97,10 @@ def measure_shares(recipe: "ImportedRecipe", images: Path, device: str) -> "Cali
     from functools import partial
 
     from lossmith.balance import calibrate
-    from lossmith.cli.calibrate import calibration_inputs
     from lossmith.data import list_images, upsample
     from lossmith.device import resolve_device
     from lossmith.tasks import Denoising, SuperResolution
+    from lossmith.tasks.calibration import restoration_batches
 
     place = resolve_device(device)
     crop = min(recipe.crop or MAX_CROP, MAX_CROP)
@@ -108,7 +108,7 @@ def measure_shares(recipe: "ImportedRecipe", images: Path, device: str) -> "Cali
     task: Any = SuperResolution(recipe.scale) if recipe.scale > 1 else Denoising(sigma=25)
     restore = partial(upsample, scale=recipe.scale) if recipe.scale > 1 else lambda image: image
     items = task.training_set(list_images(images).distinct(), crop=crop, seed=0)
-    inputs = calibration_inputs(task, items, restore, BATCHES, BATCHES, place)
+    inputs = restoration_batches(task, items, restore, batches=BATCHES, batch=BATCHES, device=place)
     what = "bicubic upsampling" if recipe.scale > 1 else "noise of 25/255"
     assert recipe.loss is not None
     return calibrate(recipe.loss.to(place), inputs, source=f"{what} of crops of {crop} px")

@@ -36,18 +36,18 @@ def inpaint_image(
     """Fill a hole in an image; the pixels outside of the mask, the alpha channel and the depth stay as they are."""
     import torch
 
-    from lossmith.cli.networks import find_weights_file, load_trained_network
-    from lossmith.cli.output_images import (
+    from lossmith.data import read_image
+    from lossmith.data.formats.files import read_stored
+    from lossmith.data.restored_image import describe_counts, restore_samples
+    from lossmith.device import resolve_device
+    from lossmith.inference.networks import find_weights_file, load_trained_network
+    from lossmith.inference.output_images import (
         NonFiniteOutputError,
         check_finite_output,
         check_output_file,
         write_stored_atomically,
     )
-    from lossmith.cli.pixel_options import image_pixels, network_pixels
-    from lossmith.data import read_image
-    from lossmith.data.formats.files import read_stored
-    from lossmith.data.restored_image import describe_counts, restore_samples
-    from lossmith.device import resolve_device
+    from lossmith.inference.samples import image_pixels, network_pixels
 
     check_output_file(target, (image, mask), LOSSLESS_FORMATS)
     try:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from lossmith.knob.slider_calibration import KnobSweep
-    from lossmith.models.conditioned import ConditionedNetwork
-    from lossmith.models.output_interpolation import OutputInterpolation
+    from lossmith.models import Restorer
+    from lossmith.models.knob_network import KnobNetwork
     from lossmith.tasks import EvaluationSet, Task
 
 __all__ = ["register"]
@@ -60,15 +60,18 @@ def print_sweep(
     from rich.console import Console
 
     from lossmith._files import write_text_atomically
-    from lossmith.cli.knob_options import interpolate_ends, load_conditioned_network
     from lossmith.cli.tables import print_omissions
     from lossmith.device import resolve_device
+    from lossmith.inference.knob_settings import interpolate_ends, load_knob_network
     from lossmith.metrics import describe_protocol, find_missing_metrics
 
     console, place = Console(highlight=False, soft_wrap=True), resolve_device(device)
-    network = load_conditioned_network(source).to(place)
+    network = load_knob_network(source).to(place)
     model = interpolate_ends(network, source) if interpolate_outputs else network
     run = Path(source) if Path(source).is_dir() else None
+    store = equalise if equalise is not None else images is None
+    if store and not run and not Path(source).is_file():
+        raise ValueError(f"The weights of {source!r} are part of the package and are not written to; omit --equalise.")
     task, examples, shown = evaluation_images(network, run, images, inputs)
     metrics = select_metrics(metric)
     missing = find_missing_metrics(metrics, channels=task.pixels.channels)
@@ -92,7 +95,7 @@ def print_sweep(
     folder = out or (run or Path()) / ("knob_ends" if interpolate_outputs else "knob")
     write_text_atomically(folder / "sweep.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
     draw_sweep(folder, source, swept, model, task, examples, used, place)
-    if equalise if equalise is not None else images is None:
+    if store:
         file = run / "model.safetensors" if run else Path(source)
         store_slider(network, file)
         kind = " of interpolated outputs" * interpolate_outputs
@@ -114,7 +117,7 @@ def select_metrics(names: "Sequence[str] | None") -> "list[str]":
 
 
 def evaluation_images(
-    model: "ConditionedNetwork", run: Path | None, images: Path | None, inputs: str | None
+    model: "KnobNetwork", run: Path | None, images: Path | None, inputs: str | None
 ) -> "tuple[Task, EvaluationSet, str]":
     """Return the task, the images and their folder; by default the validation images of the run.
 
@@ -141,7 +144,7 @@ def evaluation_images(
 
 
 def measure_knob(
-    model: "ConditionedNetwork | OutputInterpolation",
+    model: "KnobNetwork",
     task: "Task",
     examples: "EvaluationSet",
     metrics: "Sequence[str]",
@@ -171,7 +174,7 @@ def draw_sweep(
     folder: Path,
     source: str,
     swept: "KnobSweep",
-    model: "ConditionedNetwork | OutputInterpolation",
+    model: "KnobNetwork",
     task: "Task",
     examples: "EvaluationSet",
     metrics: "Sequence[str]",
@@ -191,7 +194,7 @@ def draw_sweep(
     )
 
 
-def store_slider(network: "ConditionedNetwork", file: Path) -> None:
+def store_slider(network: "Restorer", file: Path) -> None:
     """Write a network with its slider over the file of its weights; the header is kept."""
     from lossmith._files import write_atomically
     from lossmith.models import load_restorer, save_network

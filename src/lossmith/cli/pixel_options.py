@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lossmith.data.formats.stored import StoredImage
-    from lossmith.data.pixel_format import PixelFormat
-    from lossmith.models import Network
     from lossmith.tasks import Task
 
-__all__ = ["NoData", "Page", "Range", "Transfer", "image_pixels", "network_pixels", "task_for_images"]
+__all__ = ["NoData", "Page", "Range", "Transfer", "task_for_images"]
 
 SAMPLES = "Samples"
 
@@ -41,33 +38,6 @@ Page = Annotated[
     int | None,
     typer.Option(help="Page of a file with several pages, from 1.", min=1, rich_help_panel=SAMPLES),
 ]
-
-
-def network_pixels(
-    weights: Path, model: "Network", value_range: str | None, transfer: str | None, no_data: str | None
-) -> "PixelFormat":
-    """Return the samples that a network was trained on, with what the options state instead.
-
-    Args:
-        weights: The file of the network's weights.
-        model: The network, which has the number of channels.
-        value_range: The value of ``--range``; "auto" is left to :func:`image_pixels`.
-        transfer: The value of ``--transfer``.
-        no_data: The value of ``--no-data``.
-
-    Raises:
-        ValueError: A value is invalid.
-    """
-    from lossmith.data.find_pixels import parse_no_data, parse_value_range
-    from lossmith.data.pixel_format import PixelFormat
-    from lossmith.models.files import read_header
-
-    pixels = replace(PixelFormat.from_record(read_header(weights).get("pixels", {})), channels=model.image_channels)
-    if value_range not in (None, "auto"):
-        pixels = replace(pixels, value_range=parse_value_range(value_range))
-    if transfer is not None and value_range != "auto":
-        pixels = replace(pixels, transfer=transfer)  # type: ignore[arg-type]  # checked by the class
-    return pixels if no_data is None else replace(pixels, no_data=parse_no_data(no_data))
 
 
 def task_for_images(
@@ -113,16 +83,3 @@ def task_for_images(
     for note in notes:
         print(note, file=sys.stderr)
     return task.with_pixels(pixels)
-
-
-def image_pixels(
-    pixels: "PixelFormat", image: "StoredImage", value_range: str | None, transfer: str | None
-) -> "PixelFormat":
-    """Return the samples of an image for a network; ``--range auto`` takes the percentiles of the image."""
-    from lossmith.data.pixel_statistics import percentile_range
-
-    if value_range != "auto":
-        return pixels
-    name = transfer or pixels.transfer
-    ends = percentile_range([image], pixels, positive=name == "log")
-    return replace(pixels, value_range=ends, transfer=name)  # type: ignore[arg-type]

@@ -2,22 +2,15 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lossmith._files import portable_key
 from lossmith.cli.common_options import At, Device, InterpolateOutputs, WhichWeights
 from lossmith.cli.pixel_options import NoData, Page, Range, Transfer
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lossmith.data.pixel_format import PixelFormat
-    from lossmith.data.restored_image import RestoredImage
 
 __all__ = ["register"]
 
@@ -66,39 +59,34 @@ def restore_images(
     Each image of a folder gets the same name in the same subfolder: TIFF, .npy, EXR and DICOM keep their format, other
     images become PNG. Unreadable images are listed.
     """
-    from lossmith.cli.knob_options import interpolate_ends, parse_knob_settings
-    from lossmith.cli.networks import find_weights_file, load_trained_network, select_weights
-    from lossmith.cli.output_images import NonFiniteOutputError, check_finite_output
-    from lossmith.cli.pixel_options import network_pixels
     from lossmith.device import resolve_device
-    from lossmith.models import run_tiled
+    from lossmith.inference.knob_settings import interpolate_ends, parse_knob_settings
+    from lossmith.inference.networks import find_weights_file, load_image_network, select_weights
+    from lossmith.inference.output_images import NonFiniteOutputError
+    from lossmith.inference.restore import RestoringJob, UnreadableImageError
+    from lossmith.inference.samples import network_pixels
 
     network, source, target = split_arguments(arguments)
     outputs, is_named = plan_outputs(source, target)
-    place = resolve_device(device)
     network = select_weights(network, weights)
-    model = load_trained_network(network).to(place)
-    if model.in_channels != model.image_channels:
-        raise ValueError(f"{network!r} takes a mask beside the image; use lossmith inpaint.")
+    model = load_image_network(network).to(resolve_device(device))
     pixels = network_pixels(find_weights_file(network), model, value_range, transfer, no_data)
     model = interpolate_ends(model, network) if interpolate_outputs else model
     knobs = parse_knob_settings(model, at or [], network)
     if seed is not None and not model.uses_noise:
         raise ValueError(f"{network!r} uses no noise; omit --seed.")
 
-    has_map = any(Path(text.partition("=")[2] or text).is_file() for text in at or [])
-
-    def restore(image: "Tensor", name: str, origin: tuple[int, int] | None = None) -> "Tensor":
-        if has_map and origin is not None:
-            raise ValueError("a map of the knob needs the whole image; omit --at, or give a number")
-        moved = image.to(place)
-        # regions of one image share a seed, which the content of each cannot give
-        noise_seed = 0 if seed is None and origin is not None else seed
-        output = run_tiled(model, moved, tile=tile, knobs=knobs(moved), seed=noise_seed, origin=origin or (0, 0)).cpu()
-        check_finite_output(output, name)
-        return output
-
-    job = RestoringJob(restore, pixels, model.scale, model.receptive_radius, tile, value_range, transfer, page)
+    job = RestoringJob(
+        model,
+        pixels,
+        knobs,
+        has_map=any(Path(text.partition("=")[2] or text).is_file() for text in at or []),
+        seed=seed,
+        tile=tile,
+        value_range=value_range,
+        transfer=transfer,
+        page=page,
+    )
     skipped = nonfinite = 0
     for file, out in outputs:
         try:
@@ -140,129 +128,14 @@ def split_arguments(arguments: Sequence[str]) -> tuple[str, Path, Path]:
     return network, Path(arguments[-2]), Path(arguments[-1])
 
 
-class UnreadableImageError(ValueError):
-    """An image cannot be read, or does not suit the network; the message is the reason.
-
-    Args:
-        error: The reason.
-        purpose: What cannot be done: "read as an image" or "restored".
-    """
-
-    def __init__(self, error: ValueError, purpose: str) -> None:
-        super().__init__(str(error).removesuffix("."))
-        self.purpose = purpose
-
-
-@dataclass(frozen=True)
-class RestoringJob:
-    """A network, and how files are read for it.
-
-    Args:
-        restore: Returns the output for an input (1, C, H, W), whose file is named; a third argument is the row and
-            column of the input's first pixel in the image.
-        pixels: The samples that the network takes.
-        scale: Upscaling factor of the network.
-        radius: Receptive radius of the network in input pixels; None if it is unknown.
-        tile: Side of a tile in pixels.
-        value_range: The value of ``--range``.
-        transfer: The value of ``--transfer``.
-        page: The value of ``--page``.
-    """
-
-    restore: "Callable[..., Tensor]"
-    pixels: "PixelFormat"
-    scale: int
-    radius: int | None
-    tile: int
-    value_range: str | None
-    transfer: str | None
-    page: int | None
-
-    def run(self, file: Path, out: Path, *, has_suffix: bool) -> str:
-        """Restore a file, and return the line to print.
-
-        Args:
-            file: The input.
-            out: The output.
-            has_suffix: Whether the suffix decides the format; otherwise, that of the format that suits the image is
-                added.
-        """
-        from lossmith.cli.output_images import check_output_file, write_stored_atomically
-        from lossmith.data.formats.files import natural_suffix
-        from lossmith.data.restored_image import describe_counts
-
-        large = self._run_in_regions(file, out if has_suffix else out.with_name(f"{out.name}.tif"))
-        if large is not None:
-            return large
-        image, counts = self._restore_whole(file)
-        if not has_suffix:
-            out = out.with_name(out.name + natural_suffix(image))
-            check_output_file(out, [file])
-        write_stored_atomically(out, image)
-        height, width = image.samples.shape[-2:]
-        return "; ".join([f"{out}: {width}x{height} px", *describe_counts(counts)])
-
-    def _restore_whole(self, file: Path) -> "RestoredImage":
-        """Restore a file in memory.
-
-        Raises:
-            UnreadableImageError: It cannot be read, or does not suit the network.
-        """
-        from lossmith.cli.output_images import NonFiniteOutputError
-        from lossmith.cli.pixel_options import image_pixels
-        from lossmith.data.formats.files import read_stored
-        from lossmith.data.restored_image import restore_samples
-
-        try:
-            image = read_stored(file, self.page)
-        except ValueError as error:
-            raise UnreadableImageError(error, "read as an image") from error
-        try:
-            pixels = image_pixels(self.pixels, image, self.value_range, self.transfer)
-            return restore_samples(image, lambda x: self.restore(x, str(file)), pixels, scale=self.scale)
-        except NonFiniteOutputError:
-            raise
-        except ValueError as error:
-            raise UnreadableImageError(error, "restored") from error
-
-    def _run_in_regions(self, file: Path, out: Path) -> str | None:
-        """Restore a large TIFF region by region, and return the line to print; None for other files."""
-        from lossmith.cli.output_images import NonFiniteOutputError, check_output_file
-        from lossmith.cli.restore_regions import is_large_tiff, restore_regions
-
-        if self.value_range == "auto" or not is_large_tiff(file, self.page):
-            return None
-        if out.suffix.lower() not in (".tif", ".tiff"):
-            raise ValueError(
-                f"An image of this size is written as TIFF; give an output in .tif instead of {str(out)!r}."
-            )
-        check_output_file(out, [file])
-        try:
-            height, width, notes = restore_regions(
-                file,
-                out,
-                lambda image, origin: self.restore(image, str(file), origin),
-                self.pixels,
-                scale=self.scale,
-                tile=self.tile,
-                radius=self.radius,
-                page=self.page,
-            )
-        except NonFiniteOutputError:
-            raise
-        except ValueError as error:
-            raise UnreadableImageError(error, "restored by regions") from error
-        return "; ".join([f"{out}: {width}x{height} px", *notes])
-
-
 def plan_outputs(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], bool]:
     """Return each input and its output file, and whether the outputs have a suffix; otherwise, the images decide it.
 
     Raises:
         ValueError: An output would overwrite an input, or has no image format.
     """
-    from lossmith.cli.output_images import check_output_file
     from lossmith.data import list_images
+    from lossmith.inference.output_images import check_output_file
 
     if source.is_file():
         if target.is_dir():

@@ -73,8 +73,8 @@ class SampleOptions:
 
     def execute(self) -> None:
         """Sample the images, and write them to a file."""
-        from lossmith.cli.output_images import check_output_file, write_image
         from lossmith.image import to_pil
+        from lossmith.inference.output_images import check_output_file, write_image
         from lossmith.text_to_image.pipeline import make_image_grid
 
         check_output_file(self.out, [])
@@ -89,9 +89,9 @@ class SampleOptions:
 
     def sample(self, count: int) -> "Tensor":
         """Return images (N, 3, S, S) of the prompts, equally many for each, upscaled by a second network if given."""
-        from lossmith.cli.networks import find_weights_file
-        from lossmith.cli.output_images import check_finite_output
         from lossmith.device import resolve_device
+        from lossmith.inference.networks import find_weights_file
+        from lossmith.inference.output_images import check_finite_output
         from lossmith.text_to_image.models.sampler import SamplerConfig
         from lossmith.text_to_image.pipeline import load_upscaler
 
@@ -149,7 +149,7 @@ def load_pipeline(network: Path) -> "TextToImagePipeline":
     Raises:
         ValueError: The file is not a text-to-image network.
     """
-    from lossmith.cli.networks import find_weights_file
+    from lossmith.inference.networks import find_weights_file
     from lossmith.text_to_image.pipeline import TextToImagePipeline
 
     return TextToImagePipeline.from_file(find_weights_file(network))

@@ -84,8 +84,8 @@ class StyleOptions:
         """Transfer the style, and write the image."""
         import time
 
-        from lossmith.cli.output_images import attach_alpha, check_output_file, select_alpha, write_image
         from lossmith.image import to_pil
+        from lossmith.inference.output_images import attach_alpha, check_output_file, select_alpha, write_image
 
         start = time.monotonic()
         inputs = (self.content, *(self.styles or []))
@@ -138,9 +138,9 @@ class StyleOptions:
         """
         import torch
 
-        from lossmith.cli.networks import load_trained_network
-        from lossmith.cli.output_images import check_finite_output
         from lossmith.device import resolve_device
+        from lossmith.inference.networks import load_trained_network
+        from lossmith.inference.output_images import check_finite_output
         from lossmith.models.conditioned import ConditionedNetwork
         from lossmith.style_transfer.colour import replace_luma
         from lossmith.style_transfer.feedforward import StyleNetwork
@@ -243,7 +243,7 @@ def select_loss(network: str | None, layers: str | None, formula: str | None) ->
 
 def load_image(file: Path) -> "tuple[Tensor, Tensor | None]":
     """Return the colours (1, 3, H, W) of an image, and its alpha channel (1, H, W), or None if opaque."""
-    from lossmith.cli.output_images import load_image_with_alpha
+    from lossmith.inference.output_images import load_image_with_alpha
 
     colours, alpha = load_image_with_alpha(file)
     return colours[None], alpha

@@ -14,8 +14,7 @@ from lossmith._checks import check_integer
 from lossmith.formula.loss import Loss
 from lossmith.losses import SSIM, lpips
 from lossmith.metrics import DEFAULT_METRICS, compute_metrics, find_missing_metrics
-from lossmith.models.conditioned import ConditionedNetwork
-from lossmith.models.output_interpolation import OutputInterpolation
+from lossmith.models.knob_network import KnobNetwork
 from lossmith.models.slider import Slider
 from lossmith.tasks import EvaluationSet, Task
 from lossmith.train.evaluation import unused_name
@@ -91,7 +90,7 @@ class KnobSweep:
 
 @torch.no_grad()
 def sweep_knob(
-    model: ConditionedNetwork | OutputInterpolation,
+    model: KnobNetwork,
     task: Task,
     images: EvaluationSet,
     *,

@@ -17,8 +17,7 @@ from lossmith.data.display import choose_display
 from lossmith.image import to_pil
 from lossmith.knob.slider_calibration import KnobSweep
 from lossmith.metrics import compute_metrics
-from lossmith.models.conditioned import ConditionedNetwork
-from lossmith.models.output_interpolation import OutputInterpolation
+from lossmith.models.knob_network import KnobNetwork
 from lossmith.report.plot.axis import fit_axis
 from lossmith.report.plot.png import (
     BOTTOM,
@@ -62,7 +61,7 @@ class SweepCell(NamedTuple):
 
 @torch.no_grad()
 def draw_sweep_strip(
-    model: ConditionedNetwork | OutputInterpolation,
+    model: KnobNetwork,
     task: Task,
     images: EvaluationSet,
     path: Path,

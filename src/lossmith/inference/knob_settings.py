@@ -11,30 +11,38 @@ if TYPE_CHECKING:
     from lossmith.formula.weight import WeightValue
     from lossmith.models import Restorer
     from lossmith.models.conditioned import ConditionedNetwork
+    from lossmith.models.knob_network import KnobNetwork
     from lossmith.models.output_interpolation import OutputInterpolation
     from lossmith.models.textured_edsr import TexturedEDSR
 
-    KnobNetwork = ConditionedNetwork | OutputInterpolation | TexturedEDSR
     KnobValues = Callable[[Tensor], dict[str, WeightValue]]
 
-__all__ = ["interpolate_ends", "load_conditioned_network", "parse_knob_settings"]
+__all__ = [
+    "MAP_FORMATS",
+    "describe_position",
+    "interpolate_ends",
+    "knobs_of_map",
+    "load_knob_network",
+    "parse_knob_settings",
+]
 
 FORMS = "--at 0.5 (the slider), --at lam=0.7, --at 'psnr>=28', or --at map.png (black low, white high)"
 NAMED_VALUE = re.compile(r"([a-z]\w*)=(?!=)(.+)")
 MAP_FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
-def load_conditioned_network(source: str) -> "ConditionedNetwork":
-    """Return the conditioned network of a run folder or of a file of weights.
+def load_knob_network(source: str) -> "ConditionedNetwork | TexturedEDSR":
+    """Return the network with a knob of a run folder, of a file of weights, or of the package.
 
     Raises:
         ValueError: There is no network, or it has no knob.
     """
-    from lossmith.cli.networks import load_trained_network
+    from lossmith.inference.networks import load_trained_network
     from lossmith.models.conditioned import ConditionedNetwork
+    from lossmith.models.textured_edsr import TexturedEDSR
 
     model = load_trained_network(source)
-    if not isinstance(model, ConditionedNetwork):
+    if not isinstance(model, ConditionedNetwork | TexturedEDSR):
         raise ValueError(
             f"{source!r} has no knob; train one with --loss 'L1 + lam*perceptual' --knob lam=0.03:30 --calibrate."
         )
@@ -47,7 +55,7 @@ def interpolate_ends(model: "Restorer", source: str) -> "OutputInterpolation":
     Raises:
         ValueError: The network has no knob or several, or the formula does not allow interpolation.
     """
-    from lossmith.cli.networks import find_weights_file
+    from lossmith.inference.networks import find_weights_file
     from lossmith.knob.interpolation import balanced_value
     from lossmith.models.conditioned import ConditionedNetwork
     from lossmith.models.files import read_header
@@ -65,20 +73,27 @@ def interpolate_ends(model: "Restorer", source: str) -> "OutputInterpolation":
     return OutputInterpolation(model, balanced_value(parse(loss), next(iter(model.knobs))))
 
 
-def parse_knob_settings(model: "Restorer", at: "Sequence[str]", source: str) -> "KnobValues":
+def parse_knob_settings(
+    model: "Restorer", at: "Sequence[str]", source: str, report: "Callable[[str], object]" = print
+) -> "KnobValues":
     """Return a function from an image (1, 3, H, W) to the knob values of all --at options.
 
-    A slider position is printed with the metrics that were measured there. A network with a texture branch has a
+    A slider position is reported with the metrics that were measured there. A network with a texture branch has a
     default position.
+
+    Args:
+        model: The network.
+        at: The values of ``--at``.
+        source: The name of the network, for messages.
+        report: Called with the description of a slider position.
 
     Raises:
         ValueError: The network has no knob, a knob has no value, or an option cannot be parsed or satisfied.
     """
-    from lossmith.models.conditioned import ConditionedNetwork
-    from lossmith.models.output_interpolation import OutputInterpolation
+    from lossmith.models.knob_network import KnobNetwork
     from lossmith.models.textured_edsr import DEFAULT_REALISM, TexturedEDSR
 
-    if not isinstance(model, ConditionedNetwork | OutputInterpolation | TexturedEDSR):
+    if not isinstance(model, KnobNetwork):
         if at:
             raise ValueError(f"{source!r} has no knob; omit --at.")
         return lambda image: {}
@@ -90,7 +105,7 @@ def parse_knob_settings(model: "Restorer", at: "Sequence[str]", source: str) -> 
             return slider_map(model, Path(text), at)
         t = parse_position(model, text, source)
         values |= model.knobs_at(t)
-        print_position(model, t, values)
+        report(describe_position(model, t))
     for text in at:
         if match := NAMED_VALUE.fullmatch(text):
             name, number = match.groups()
@@ -99,7 +114,7 @@ def parse_knob_settings(model: "Restorer", at: "Sequence[str]", source: str) -> 
             values[name] = parse_value(text, number)
     if not at and isinstance(model, TexturedEDSR):
         values = model.knobs_at(DEFAULT_REALISM)
-        print_position(model, DEFAULT_REALISM, values)
+        report(describe_position(model, DEFAULT_REALISM))
     if unset := [name for name in model.knobs if name not in values]:
         low, high = model.knobs[unset[0]]
         raise ValueError(f"{source!r} has the knob {unset[0]!r}, {low:g} to {high:g}; set it with {FORMS}.")
@@ -126,36 +141,44 @@ def parse_value(text: str, number: str) -> float:
         raise ValueError(f"--at {text} cannot be parsed; write {FORMS}.") from None
 
 
-def print_position(model: "KnobNetwork", t: float, values: "dict[str, WeightValue]") -> None:
-    """Print a slider position, its knob values, and the metrics measured there."""
+def describe_position(model: "KnobNetwork", t: float) -> str:
+    """Return a slider position, its knob values, and in a second line the metrics measured there, if there are any."""
     from lossmith.models.output_interpolation import OutputInterpolation
 
+    values = model.knobs_at(t)
     knobs = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
     if isinstance(model, OutputInterpolation):
         knobs += f", {model.interpolation_weight(next(iter(values.values()))):.0%} of the output at the high end"
-    print(f"slider {t:.3g}: {knobs}")
-    if model.slider is not None:
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in model.slider.expected_metrics(t).items())
-        print(f"measured there on {model.slider.images}: {metrics}")
+    if model.slider is None:
+        return f"slider {t:.3g}: {knobs}"
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in model.slider.expected_metrics(t).items())
+    return f"slider {t:.3g}: {knobs}\nmeasured there on {model.slider.images}: {metrics}"
 
 
 def slider_map(model: "KnobNetwork", file: Path, at: "Sequence[str]") -> "KnobValues":
     """Return a function from an image to knob values per pixel, by the brightness of a map of any size."""
-    import torch.nn.functional as F
-
     from lossmith.data.image_files import decode_image
     from lossmith.image import to_float
 
     if len(at) > 1:
         raise ValueError(f"A map sets all knobs; omit --at {next(text for text in at if text != str(file))}.")
     try:
-        brightness = to_float(decode_image(file)).mean(dim=0)[None, None]
+        brightness = to_float(decode_image(file)).mean(dim=0)
     except (ValueError, OSError) as error:
         raise ValueError(f"The map {str(file)!r} cannot be read: {error}.") from error
+    return lambda image: knobs_of_map(model, brightness, image)
 
-    def values(image: "Tensor") -> "dict[str, WeightValue]":
-        size = image.shape[-2:]
-        t = F.interpolate(brightness, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return model.knobs_at(t.clamp(0, 1).to(image.device))
 
-    return values
+def knobs_of_map(model: "KnobNetwork", brightness: "Tensor", image: "Tensor") -> "dict[str, WeightValue]":
+    """Return the knob values at each pixel of an image by the brightness of a map.
+
+    Args:
+        model: The network.
+        brightness: The slider position at each place of the map, (h, w), of any size.
+        image: The input (1, C, H, W).
+    """
+    import torch.nn.functional as F
+
+    size = image.shape[-2:]
+    t = F.interpolate(brightness[None, None], size=size, mode="bilinear", align_corners=False, antialias=True)
+    return model.knobs_at(t.clamp(0, 1).to(image.device))

@@ -7,7 +7,14 @@ if TYPE_CHECKING:
     from lossmith.models import Restorer
     from lossmith.tasks import Task
 
-__all__ = ["find_weights_file", "load_evaluation_task", "load_task", "load_trained_network", "select_weights"]
+__all__ = [
+    "find_weights_file",
+    "load_evaluation_task",
+    "load_image_network",
+    "load_task",
+    "load_trained_network",
+    "select_weights",
+]
 
 
 def load_trained_network(source: str | Path, scale: int | None = None) -> "Restorer":
@@ -19,6 +26,18 @@ def load_trained_network(source: str | Path, scale: int | None = None) -> "Resto
     from lossmith.models import load_restorer
 
     return load_restorer(find_weights_file(source), scale=scale)[0]
+
+
+def load_image_network(source: str | Path) -> "Restorer":
+    """Return a network that needs nothing but an image, in eval mode.
+
+    Raises:
+        ValueError: There is no network, or it takes a mask.
+    """
+    model = load_trained_network(source)
+    if model.in_channels != model.image_channels:
+        raise ValueError(f"{str(source)!r} takes a mask beside the image; use lossmith inpaint.")
+    return model
 
 
 def find_weights_file(source: str | Path) -> Path:

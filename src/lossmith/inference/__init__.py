@@ -1,0 +1,1 @@
+"""Networks applied to image files: find them, set their knobs, restore whole files and regions."""
