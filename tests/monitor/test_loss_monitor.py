@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossmith import L1, TV, LossMonitor
 from lossmith.monitor import NonFiniteError, StepReport
+from lossmith.monitor.nonfinite_repair import zero_nonfinite_gradients
 
 NAN = float("nan")
 ADVERSARIAL = "L1 + 0.1*Adversarial('patch', width=4)"
@@ -317,12 +318,64 @@ def test_no_step_waits_for_the_device_and_metrics_wait_once(monkeypatch, balance
     train(model, optimizer, monitor, steps=2)
     counter, tolist, waits = WaitCounter(), torch.Tensor.tolist, []
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: waits.append(1) or tolist(tensor))
+    monkeypatch.setattr("lossmith.device.HOST_TYPES", ())  # the CPU stands for a GPU
     with counter:
         train(model, optimizer, monitor, steps=2, bad=1)
     assert (counter.count, len(waits)) == (0, 0)
     with counter, pytest.warns(UserWarning, match="non-finite"):
         monitor.metrics()
     assert (counter.count, len(waits)) == (0, 1)
+
+
+class OperatorCounter(TorchDispatchMode):
+    """A counter of operators, each of which launches a kernel on a GPU, or is a view."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("formula", "limit"), [("L1", 75), ("L1 + 0.1*TV", 90), ("L1 + 0.1*TV + L2", 105)])
+def test_a_step_takes_few_operators_more_than_with_the_loss_alone(monkeypatch, formula, limit):
+    monkeypatch.setattr("lossmith.device.HOST_TYPES", ())  # the CPU stands for a GPU
+    counts = []
+    for monitored in (True, False):
+        model, optimizer, monitor = make(formula, log_every=1000)
+        if not monitored:
+            monitor.detach()
+        loss = monitor if monitored else monitor.loss
+        for _ in range(2):
+            x, y = pair()
+            with OperatorCounter() as counter:
+                optimizer.zero_grad()
+                loss(model(x), y).backward()
+                optimizer.step()
+        counts.append(counter.count)
+    assert counts[0] - counts[1] <= limit
+
+
+@pytest.mark.parametrize("device_types", [("cpu",), ()], ids=["on_host", "on_device"])
+def test_an_excluded_image_gives_the_weights_of_the_training_without_it(monkeypatch, device_types):
+    monkeypatch.setattr("lossmith.device.HOST_TYPES", device_types)
+    model, optimizer, monitor = make("L1")
+    x, y = pair()
+    y[1, 0, 0, 0] = NAN
+    monitor(model(x), y).backward()
+    optimizer.step()
+    expected, kept = network(), [0, 2, 3]
+    other = torch.optim.SGD(expected.parameters(), lr=0.1)
+    (L1()(expected(x[kept]), y[kept]) * 3 / 4).backward()  # of four images
+    other.step()
+    assert_close([p.detach() for p in model.parameters()], [p.detach() for p in expected.parameters()])
+
+
+def test_a_finite_gradient_whose_squares_overflow_in_half_precision_is_kept():
+    weight = nn.Parameter(torch.zeros(4, dtype=torch.float16))
+    weight.grad = torch.full((4,), 4e4, dtype=torch.float16)
+    assert not zero_nonfinite_gradients([weight])
+    assert bool((weight.grad == 4e4).all())
 
 
 def run_process(rank, folder, loss, balance):

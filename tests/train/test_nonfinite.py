@@ -6,8 +6,9 @@ from lossmith import L1, L2, SSIM, TV, VGG, Distance
 from lossmith.data import SuperResolutionCrops
 from lossmith.engine.nonfinite import NonFiniteGuard
 from lossmith.models import build_network
-from lossmith.monitor.nonfinite_monitor import MAX_EMPTY_STEPS, MAX_TERM_STEPS, NonFiniteMonitor
+from lossmith.monitor.nonfinite_monitor import NonFiniteMonitor
 from lossmith.monitor.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
+from lossmith.monitor.nonfinite_report import MAX_EMPTY_STEPS, MAX_TERM_STEPS
 from lossmith.tasks import SuperResolution
 from lossmith.train import NonFiniteError, RunFolder, TrainingModule
 
@@ -118,7 +119,7 @@ def test_the_message_names_the_layer():
     gradient(loss, *pair(), guard)
     monitor = NonFiniteMonitor(loss.names)
     monitor.record_micro_step(guard, loss.names, 6)
-    monitor.record_step(None, 6)
+    monitor.record_step(None)
     messages = monitor.read([torch.cat(monitor.packed()).tolist()], 1).messages
     assert "at step 7 (conv2_1; image 1 of the batch, image 2" in messages[loss.names[0]]
 
@@ -128,7 +129,7 @@ def test_a_finite_term_that_shares_the_network_of_a_nonfinite_term_is_not_counte
     gradient(loss, *pair(), guard)
     monitor = NonFiniteMonitor(loss.names)
     monitor.record_micro_step(guard, loss.names, 0)
-    monitor.record_step(None, 0)
+    monitor.record_step(None)
     totals = monitor.read([torch.cat(monitor.packed()).tolist()], 1).totals
     assert list(totals.values()) == [1, 0, 0]
 
@@ -273,7 +274,7 @@ def test_a_nonfinite_term_on_another_device_is_reported():
         monitor.image_names = lambda micro_step, device: [f"{micro_step}-{device}-{i}.png" for i in range(3)]
         gradient(L1(), pred, target, guard)
         monitor.record_micro_step(guard, ["L1"], 4)
-        monitor.record_step(None, 4)
+        monitor.record_step(None)
         found.append(torch.cat(monitor.packed()).tolist())
     report = monitor.read(found, 1)
     assert report.totals == {"L1": 1, "network": 0}
@@ -282,6 +283,7 @@ def test_a_nonfinite_term_on_another_device_is_reported():
 
 @pytest.mark.slow
 def test_a_finite_step_does_not_synchronize_with_the_device(run, monkeypatch):
+    monkeypatch.setattr("lossmith.device.HOST_TYPES", ())  # the CPU stands for a GPU
     counter = SyncCounter()
     for name in ("training_step", "on_before_optimizer_step"):
         original = getattr(TrainingModule, name)

@@ -11,7 +11,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-__all__ = ["GradientFilter", "NonFiniteGuard", "TermGuard", "pad_rows"]
+from lossmith.device import is_on_host
+
+__all__ = ["GradientFilter", "NonFiniteGuard", "TermGuard", "find_nonfinite", "pad_rows"]
 
 
 @final
@@ -34,10 +36,17 @@ class GradientFilter:
     """The images (N,) with a non-finite gradient, one entry per backward pass."""
 
     def samples_by_gradient(self) -> Tensor | None:
-        """Return the images with a non-finite gradient although all terms' values are finite."""
+        """Return the images with a non-finite gradient although the values of all terms that share it are finite.
+
+        Of a single term, the images with a non-finite gradient, whatever its value.
+        """
         if not self.nonfinite_gradients:
             return None
-        samples = torch.stack(self.nonfinite_gradients).any(dim=0)
+        samples = self.nonfinite_gradients[0]
+        for more in self.nonfinite_gradients[1:]:
+            samples = samples | more
+        if len(self.terms) == 1:
+            return samples
         by_value = self.samples_by_value(len(samples))
         return samples if by_value is None else samples & ~by_value
 
@@ -63,10 +72,12 @@ class NonFiniteGuard:
     def __init__(self, *, scaled: bool = False) -> None:
         self.scaled = scaled
         self.filters: list[GradientFilter] = []
+        self.nonfinite_rows = torch.zeros(0, 0, dtype=torch.bool)
+        """The images with a non-finite value, one row per evaluated term; shorter rows end with False."""
         self.nonfinite_values: dict[str, Tensor] = {}
-        """For each term, the images (N,) with a non-finite value."""
+        """For each evaluated term, the images (N,) with a non-finite value."""
         self.layer_values: dict[tuple[str, str], list[Tensor]] = {}
-        """The values of the distance by term and layer."""
+        """The values of the distance by term and layer, of the layers of lenses."""
         self.shared_filters: dict[tuple[str, str], tuple[GradientFilter, Tensor]] = {}
         """The filter and its output by the input's name and the key of the first lens."""
 
@@ -82,9 +93,17 @@ class NonFiniteGuard:
 
     def zero_nonfinite(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Replace non-finite values (N,) by constant zeros, and record which they are."""
-        finite = {name: value.detach().isfinite() for name, value in values.items()}
-        self.nonfinite_values.update({name: ~each for name, each in finite.items()})
-        return {name: torch.where(finite[name], value, 0.0) for name, value in values.items()}
+        self.nonfinite_rows = find_nonfinite([value.detach() for value in values.values()])
+        for (name, value), row in zip(values.items(), self.nonfinite_rows.unbind(), strict=True):
+            self.nonfinite_values[name] = row if len(row) == len(value) else row[: len(value)]
+        return {name: value.masked_fill(self.nonfinite_values[name], 0.0) for name, value in values.items()}
+
+    def count_finite(self) -> Tensor:
+        """Return for each evaluated term the number of images with a finite value."""
+        rows = list(self.nonfinite_values.values())
+        if len({*map(len, rows)}) > 1:
+            return torch.stack([len(row) - row.sum() for row in rows])
+        return len(rows[0]) - self.nonfinite_rows.sum(dim=1)
 
 
 @final
@@ -122,8 +141,9 @@ class TermGuard:
         return out
 
     def record_layer(self, layer: str, value: Tensor) -> None:
-        """Record the value of the term's distance at a layer, or at a part of one."""
-        self.guard.layer_values.setdefault((self.term, layer), []).append(value.detach())
+        """Record the value of the term's distance at a layer, or at a part of one; not that at the image itself."""
+        if layer != "pixels":
+            self.guard.layer_values.setdefault((self.term, layer), []).append(value.detach())
 
 
 class _FilterGradient(torch.autograd.Function):
@@ -137,12 +157,34 @@ class _FilterGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         gradient_filter: GradientFilter = ctx.gradient_filter
-        passes = gradient.detach().reshape(len(gradient), -1).isfinite().all(dim=1)
-        gradient_filter.nonfinite_gradients.append(~passes)
+        stopped = _find_nonfinite_images(gradient.detach())
+        gradient_filter.nonfinite_gradients.append(stopped)
         if gradient_filter.scaled:
             by_value = gradient_filter.samples_by_value(len(gradient))
-            passes = passes | ~by_value if by_value is not None else torch.ones_like(passes)
-        return torch.where(passes.view(-1, *(1,) * (gradient.dim() - 1)), gradient, 0.0), None
+            stopped = stopped & by_value if by_value is not None else torch.zeros_like(stopped)
+        if is_on_host(stopped) and not bool(stopped.any()):
+            return gradient, None
+        return torch.where(stopped.view(-1, *(1,) * (gradient.dim() - 1)), 0.0, gradient), None
+
+
+def _find_nonfinite_images(gradient: Tensor) -> Tensor:
+    """Return the images (N,) with a non-finite value: those whose sum is non-finite, in one pass over the memory."""
+    if gradient.dim() == 1:
+        return _is_nonfinite(gradient)
+    wide = torch.promote_types(gradient.dtype, torch.float32)  # in which the sum does not overflow
+    return _is_nonfinite(gradient.sum(dim=tuple(range(1, gradient.dim())), dtype=wide))
+
+
+def _is_nonfinite(values: Tensor) -> Tensor:
+    """Return where values are infinite or NaN, with two operators; isfinite launches four."""
+    return (values - values) != 0
+
+
+def find_nonfinite(rows: list[Tensor]) -> Tensor:
+    """Return where 1-D tensors are infinite or NaN, one row for each; shorter rows end with False."""
+    if len({*map(len, rows)}) > 1:
+        return pad_rows([_is_nonfinite(row) for row in rows])
+    return _is_nonfinite(torch.stack(rows))
 
 
 def pad_rows(rows: list[Tensor]) -> Tensor:

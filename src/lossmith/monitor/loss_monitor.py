@@ -21,19 +21,16 @@ from lossmith.formula.loss import Loss
 from lossmith.formula.pinned import PinnedLoss
 from lossmith.formula.weight import WeightValue, shares_to_weights
 from lossmith.monitor.balancing import LossBalancer
-from lossmith.monitor.gradient_record import GradientRecord, check_lazy_terms_meet, find_lazy_terms
-from lossmith.monitor.nonfinite_monitor import MonitorReport, NonFiniteMonitor
+from lossmith.monitor.gradient_record import check_lazy_terms_meet
 from lossmith.monitor.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
+from lossmith.monitor.nonfinite_report import MonitorReport
 from lossmith.monitor.optimizer_hooks import attach_hooks
-from lossmith.monitor.step_report import StepReport, read_report
+from lossmith.monitor.step_record import StepRecord
+from lossmith.monitor.step_report import StepReport
 from lossmith.monitor.step_weights import normalized_weighted_sum, weights_at
-from lossmith.monitor.term_means import TermMeans
 from lossmith.parser import parse
 
 __all__ = ["LossMonitor"]
-
-MICRO_BATCHES = 2**20
-"""Multiplier of the step in the number of a micro-batch; an upper bound of the micro-batches in a step."""
 
 MANY_CALLS = 1000
 """Calls in one step after which a missing optimizer is suspected."""
@@ -110,15 +107,9 @@ class LossMonitor(nn.Module):
         """The number of completed optimizer steps."""
         self.should_log = False
         """Whether a step that is logged has just been completed, and :meth:`metrics` has not been called since."""
-        self.nonfinite = NonFiniteMonitor(loss.names)
         self._evaluated = [loss]  # in a list, so that nn.Module does not register the loss twice
-        self._term_means = TermMeans(loss.names, find_lazy_terms(loss))
-        self._guard: NonFiniteGuard | None = None
-        self._micro_batch = 0  # in the current step
-        self._broken: Tensor | None = None
+        self._record = StepRecord(loss)
         self._inputs: dict[str, Tensor] = {}
-        self._gradients = GradientRecord(loss)
-        self._discriminator_metrics: dict[str, Tensor] = {}
         self._reported: set[str] = set()
         self._hooks: list[RemovableHandle] = []
         if optimizer is not None:
@@ -166,9 +157,10 @@ class LossMonitor(nn.Module):
         """
         knobs = {name: named.pop(name) for name in self.loss.knobs if name in named}
         inputs = bind_inputs(tensors, named, self._evaluated[0].input_names)
-        checked = self._evaluated[0].feature_cache(inputs).inputs
-        warn_of_constant_gradient(self.loss.terms, checked)
-        warn_of_value_range(self.loss.terms, checked)
+        if not self.steps:
+            checked = self._evaluated[0].feature_cache(inputs).inputs
+            warn_of_constant_gradient(self.loss.terms, checked)
+            warn_of_value_range(self.loss.terms, checked)
         return self.total(inputs, knobs)
 
     def total(self, inputs: Mapping[str, Tensor], knobs: Mapping[str, WeightValue] | None = None) -> Tensor:
@@ -176,22 +168,19 @@ class LossMonitor(nn.Module):
         knobs = knobs or {}
         if not (self.training and torch.is_grad_enabled()):
             return self._weighted_sum(self._evaluated[0].evaluate(inputs, step=self.steps), inputs, knobs)
-        self._finish_micro_batch()
+        record = self._record
+        record.finish_micro_batch(self.steps)
         guard = NonFiniteGuard(scaled=self.is_scaled)
         values = guard.zero_nonfinite(self._evaluated[0].evaluate(inputs, guard=guard, step=self.steps))
         guard.shared_filters.clear()  # which hold the graph
         total = self._weighted_sum(values, inputs, knobs)
-        if self._micro_batch == 0:
-            self._term_means.clear()
-            self.should_log = False
-        self._term_means.add(values, guard.nonfinite_values, total)
-        self._guard = guard
-        if self._gradients.is_due(self.steps, self.is_logged):
-            self._gradients.measure(values, inputs.get("pred"), self._current_weights(knobs), self.steps)
+        record.add(values, guard, total)
+        self.should_log = False
+        if record.gradients.is_due(self.steps, self.is_logged):
+            record.gradients.measure(values, inputs.get("pred"), self._current_weights(knobs), self.steps)
         if self.loss.due_discriminators(self.steps):
             self._inputs = {name: each.detach() for name, each in inputs.items()}
-        self._micro_batch += 1
-        if self._micro_batch == MANY_CALLS and not self.steps:
+        if record.micro_batch == MANY_CALLS and not self.steps:
             warnings.warn(
                 f"LossMonitor was called {MANY_CALLS} times without an optimizer step: give it the optimizer, "
                 "LossMonitor(loss, optimizer), so that it counts steps.",
@@ -217,19 +206,6 @@ class LossMonitor(nn.Module):
             return weights_at(self.loss, self.steps, knobs)
         return self.balancer.current_weights(self.loss, self.steps, knobs)
 
-    def _finish_micro_batch(self) -> None:
-        """Count the non-finite values and gradients of the last micro-batch, after its backward pass."""
-        if self._guard is None:
-            return
-        named = zip(self.loss.names, self.loss.weights, strict=True)
-        weighted = [name for name, weight in named if not weight.is_zero_at(self.steps)]
-        self.nonfinite.record_micro_step(self._guard, weighted, self._last_micro_batch)
-        self._guard = None
-
-    @property
-    def _last_micro_batch(self) -> int:
-        return self.steps * MICRO_BATCHES + max(self._micro_batch - 1, 0)
-
     def name_images(self, names: Callable[[int, int, int], Sequence[str]] | None) -> None:
         """Set the function that returns the images' names for messages.
 
@@ -237,13 +213,7 @@ class LossMonitor(nn.Module):
             names: From the step, counted from 0, the number of the micro-batch in the step and the rank of the process
                 to the names of the images; None for their positions in the batch.
         """
-
-        def names_of_key(key: int, rank: int) -> Sequence[str]:
-            assert names is not None
-            step, micro_batch = divmod(key, MICRO_BATCHES)
-            return names(step, micro_batch, rank)
-
-        self.nonfinite.image_names = names_of_key if names else None
+        self._record.name_images(names)
 
     def before_optimizer_step(self, parameters: Iterable[nn.Parameter]) -> None:
         """Set all gradients to zero if one of them is non-finite; for loops without :meth:`attach`.
@@ -251,26 +221,22 @@ class LossMonitor(nn.Module):
         Args:
             parameters: The parameters of the optimizer.
         """
-        self._finish_micro_batch()
-        broken = None if self.is_scaled else zero_nonfinite_gradients(parameters)
-        if broken is not None:
-            self._broken = broken if self._broken is None else self._broken | broken
+        self._record.finish_micro_batch(self.steps)
+        if not self.is_scaled:
+            self._record.add_broken(zero_nonfinite_gradients(parameters))
 
     def after_optimizer_step(self) -> None:
         """Count the step and train the discriminators that are due; for loops without :meth:`attach`."""
-        self._finish_micro_batch()
-        self.nonfinite.record_step(self._broken, self._last_micro_batch)
-        self._broken = None
-        self._discriminator_metrics = {}
-        if self._micro_batch and self.loss.due_discriminators(self.steps):
-            inputs = replace_nonfinite_images(self._inputs)
-            self._discriminator_metrics = self.loss.step_discriminators(inputs, step=self.steps)
+        self._record.finish_micro_batch(self.steps)
+        metrics: dict[str, Tensor] = {}
+        if self._record.micro_batch and self.loss.due_discriminators(self.steps):
+            metrics = self.loss.step_discriminators(replace_nonfinite_images(self._inputs), step=self.steps)
         self.steps += 1
         self.should_log = self.is_logged(self.steps)
         if self.should_log:
-            self._discriminator_metrics |= self._gradients.discriminator_norms
+            metrics |= self._record.gradients.discriminator_norms
+        self._record.finish_step(metrics)
         self._inputs = {}
-        self._micro_batch = 0
 
     def read(self) -> StepReport:
         """Return the numbers of the last step, averaged over the processes, with one wait for the device.
@@ -280,16 +246,7 @@ class LossMonitor(nn.Module):
         Raises:
             NonFiniteError: A term was non-finite for too many steps in a row.
         """
-        if not self._term_means.count:
-            return StepReport()
-        return read_report(
-            self.loss.names,
-            self._term_means,
-            self._gradients,
-            self._discriminator_metrics,
-            self.nonfinite,
-            MICRO_BATCHES,
-        )
+        return self._record.read()
 
     def metrics(self) -> dict[str, float]:
         """Return the scalars of the last step for a logger, averaged over the processes, with one wait for the device.
@@ -324,12 +281,11 @@ class LossMonitor(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the number of steps."""
         self.steps = int(state)
-        self._micro_batch, self._guard = 0, None
+        self._record.restart_step()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy, which follows no optimizer and begins a new step."""
-        pending: dict[str, Any] = {"_hooks": [], "_guard": None, "_broken": None, "_inputs": {}, "_micro_batch": 0}
-        return {**self.__dict__, **pending}
+        return {**self.__dict__, "_hooks": [], "_inputs": {}, "_record": self._record.without_pending()}
 
     def __repr__(self) -> str:
         balance = f", balance={self.balancer.balance!r}" if self.balancer else ""

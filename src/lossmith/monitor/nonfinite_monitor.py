@@ -1,66 +1,28 @@
-"""Non-finite terms during training: excluded where they occur, counted, reported, and a reason to stop if they persist.
+"""Non-finite terms during training: a count of the steps in which they occur, and evidence of how each streak began.
 
-The counts stay on the device, as a few small tensors, and are read together with the terms of a logged step.
+The counts stay on the device, as two small tensors, and are read together with the terms of a logged step.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.engine.nonfinite import NonFiniteGuard, pad_rows
+from lossmith.engine.nonfinite import NonFiniteGuard, find_nonfinite, pad_rows
+from lossmith.monitor.nonfinite_report import (
+    MAX_IMAGES,
+    MAX_TERM_STEPS,
+    NETWORK,
+    NOTHING,
+    MonitorReport,
+    NonFiniteCounts,
+    NonFiniteReader,
+)
 
-__all__ = [
-    "CURE",
-    "MonitorReport",
-    "NonFiniteError",
-    "NonFiniteMonitor",
-]
-
-MAX_TERM_STEPS = 10
-"""Consecutive steps in which a term may be non-finite. Images are drawn at random, so a longer streak is not due to
-single bad images, and the run should not continue without the term unnoticed."""
-
-MAX_EMPTY_STEPS = 3
-"""Consecutive steps in which all terms may be non-finite: without any gradient the weights cannot recover, but a single
-small batch may consist of bad images."""
-
-MAX_IMAGES = 64
-"""Images of a micro-batch on each device that can be named, so that the counts have a fixed size."""
-
-MAX_FILES = 3
-"""Files that a message names."""
-
-Counts = dict[str, list[float]]
-
-NETWORK, NOTHING = -2, -1  # rows behind those of the terms
-CURE = "check the images, or lower the learning rate or the weight of the term."
-
-
-class NonFiniteError(ValueError):
-    """A value was infinite or NaN for too many steps; the message names the value and the step."""
-
-
-@final
-@dataclass(frozen=True)
-class MonitorReport:
-    """The non-finite values of a run so far.
-
-    Args:
-        totals: For each term and for the network's gradient, the number of steps in which it was non-finite, on the
-            device with the most such steps.
-        messages: For each term with such steps, where, when and for which images the last streak began.
-        nothing_finite: Whether all terms were non-finite in the last step.
-        stop: Why the run must stop; None if it may continue.
-    """
-
-    totals: dict[str, int] = field(default_factory=dict)
-    messages: dict[str, str] = field(default_factory=dict)
-    nothing_finite: bool = False
-    stop: str | None = None
+__all__ = ["NonFiniteMonitor"]
 
 
 @final
@@ -76,9 +38,14 @@ class NonFiniteMonitor:
         self.image_names: Callable[[int, int], Sequence[str]] | None = None
         """The file names of the images of a micro-batch, counted from 0 over the whole run, on a device."""
         self.layers: tuple[tuple[str, str], ...] = ()
-        self.state: dict[str, Tensor] = {}
-        self.current: Tensor | None = None
-        """What was non-finite in the micro-batches of the current step."""
+        self.counts: Tensor | None = None
+        """For each term, for the network's gradient and for all terms together: the steps in which it was non-finite,
+        the current streak of such steps, and the longest one."""
+        self.evidence = torch.zeros(0, dtype=torch.long)
+        """For each row of the counts, how its last streak began: the micro-batch, whether a value was non-finite, the
+        images and the layers."""
+        self.current: tuple[Tensor, Tensor] | None = None
+        """What was non-finite in the micro-batches of the current step, and its evidence."""
         self.weighted: tuple[str, ...] = ()
 
     def record_micro_step(self, guard: NonFiniteGuard, weighted: Sequence[str], micro_step: int) -> None:
@@ -90,67 +57,82 @@ class NonFiniteMonitor:
             micro_step: The number of the micro-batch in the run, from 0.
         """
         self.weighted = tuple(weighted)
-        none = torch.zeros_like(next(iter(guard.nonfinite_values.values())))
-        values = {name: guard.nonfinite_values[name] if name in weighted else none for name in self.names}
-        hit = pad_rows(
-            [_union(values[name], guard.nonfinite_samples(name)) if name in weighted else none for name in self.names]
-        )
-        by_value = pad_rows(list(values.values())).any(dim=1)
-        nothing = torch.cat([values[name] for name in weighted]).all() if weighted else none.any()
-        bad = torch.cat([hit.any(dim=1), none.any().view(1), nothing.view(1)])
-        layers = {key: ~torch.cat(found).isfinite().all() for key, found in guard.layer_values.items()}
-        self._allocate(tuple(layers), bad.device)
-        state = self.state
-        begins = bad & (state["streak"] == 0) & (state["longest"] < MAX_TERM_STEPS)
+        values = self._value_rows(guard)
+        hit = self._add_gradients(values, guard)
+        found = [guard.nonfinite_values[name] for name in weighted]
+        is_complete = len(found) == len(self.names) and len({*map(len, found)}) == 1
+        nothing = values.all() if is_complete else torch.cat(found).all() if found else values.any()
+        bad = torch.cat([hit.any(dim=1), nothing.view(1).expand(2)])  # the row of the network follows with the step
+        evidence = self._evidence(values, hit, guard, micro_step)
         if self.current is not None:
-            begins = begins & ~self.current
-        new = {"micro_step": torch.full_like(state["micro_step"], micro_step), "by_value": by_value}
-        new["images"] = F.pad(hit, (0, MAX_IMAGES - hit.shape[1]))
-        new["layers"] = torch.stack([layers.get(key, none.any()) for key in self.layers])
-        where = {"micro_step": begins, "by_value": begins[:NETWORK], "images": begins[:NETWORK, None]}
-        where["layers"] = torch.stack([begins[self.names.index(name)] for name, _ in self.layers])
-        for key, value in new.items():
-            state[key] = torch.where(where[key], value, state[key])
-        if self.current is not None:  # nothing is finite in a step if nothing is finite in all of its micro-batches
-            bad = torch.cat([(self.current | bad)[:NOTHING], (self.current & bad)[NOTHING:]])
-        self.current = bad
+            before, begun = self.current
+            evidence = torch.where((bad & ~before)[:, None], evidence, _widen(begun, evidence))
+            # nothing is finite in a step if nothing is finite in all of its micro-batches
+            bad = torch.cat([(before | bad)[:NOTHING], (before & bad)[NOTHING:]])
+        self.current = bad, evidence
 
-    def record_step(self, broken: Tensor | None, micro_step: int) -> None:
+    def _value_rows(self, guard: NonFiniteGuard) -> Tensor:
+        """Return the images with a non-finite value, one row per term; none of terms without a weight."""
+        if self.weighted == self.names == tuple(guard.nonfinite_values):
+            return guard.nonfinite_rows
+        none = torch.zeros_like(next(iter(guard.nonfinite_values.values())))
+        return pad_rows([guard.nonfinite_values[n] if n in self.weighted else none for n in self.names])
+
+    def _add_gradients(self, values: Tensor, guard: NonFiniteGuard) -> Tensor:
+        """Return the rows with the images whose gradient was stopped; a gradient of all images counts for each."""
+        stopped = [guard.nonfinite_samples(name) if name in self.weighted else [] for name in self.names]
+        none = torch.zeros_like(values[0])
+        for filters in itertools.zip_longest(*stopped):
+            named = zip(self.names, filters, strict=True)
+            rows = [none if each is None else _fit(each, len(guard.nonfinite_values[n])) for n, each in named]
+            values = values | pad_rows(rows)
+        return values
+
+    def _evidence(self, values: Tensor, hit: Tensor, guard: NonFiniteGuard, micro_step: int) -> Tensor:
+        """Return the evidence of a micro-batch, (terms + 2, columns)."""
+        layers = {key: torch.cat(found) if len(found) > 1 else found[0] for key, found in guard.layer_values.items()}
+        self.layers += tuple(key for key in layers if key not in self.layers)
+        flags = torch.cat([values.any(dim=1)[:, None], hit], dim=1)
+        rows = len(flags) + 2
+        columns = [
+            torch.full((rows, 1), micro_step, device=hit.device),
+            F.pad(flags, (0, 1 + MAX_IMAGES - flags.shape[1], 0, 2)),
+        ]
+        if self.layers:
+            bad = find_nonfinite(list(layers.values())).any(dim=1) if layers else hit.new_zeros(0)
+            if tuple(layers) != self.layers:
+                named, none = dict(zip(layers, bad.unbind(), strict=True)), hit.new_zeros(())
+                bad = torch.stack([named.get(key, none) for key in self.layers])
+            columns.append(bad.expand(rows, -1))
+        return torch.cat(columns, dim=1)
+
+    def record_step(self, broken: Tensor | None) -> None:
         """Record the end of a step.
 
         Args:
             broken: Whether the network's gradient is non-finite although the gradient at its output was finite; None
                 if a gradient scaler checks this.
-            micro_step: The number of the last micro-batch.
         """
         if self.current is None:
             return
-        state, bad = self.state, self.current
-        if broken is not None:
-            bad[NETWORK] = broken
-            begins = broken & (state["streak"][NETWORK] == 0)
-            state["micro_step"][NETWORK] = torch.where(begins, micro_step, state["micro_step"][NETWORK])
-        state["count"] = state["count"] + bad
-        state["streak"] = (state["streak"] + 1) * bad
-        state["longest"] = torch.maximum(state["longest"], state["streak"])
+        bad, evidence = self.current
         self.current = None
-
-    def _allocate(self, layers: tuple[tuple[str, str], ...], device: torch.device) -> None:
-        """Create the counts, or extend them by the layers of a term that was inactive before."""
-        if not self.state:
-            terms, rows = len(self.names), len(self.names) + 2
-            for key in ("count", "streak", "longest", "micro_step"):
-                self.state[key] = torch.zeros(rows, dtype=torch.long, device=device)
-            self.state["by_value"] = torch.zeros(terms, dtype=torch.bool, device=device)
-            self.state["images"] = torch.zeros(terms, MAX_IMAGES, dtype=torch.bool, device=device)
-            self.state["layers"] = torch.zeros(0, dtype=torch.bool, device=device)
-        if added := tuple(key for key in layers if key not in self.layers):
-            self.layers += added
-            self.state["layers"] = F.pad(self.state["layers"], (0, len(added)))
+        if broken is None:
+            bad[NETWORK].zero_()
+        else:
+            bad[NETWORK].copy_(broken)
+        if self.counts is None:
+            self.counts = torch.zeros(3, len(bad), dtype=torch.long, device=bad.device)
+            self.evidence = torch.zeros_like(evidence)
+        total, streak, longest = self.counts.unbind()
+        begins = bad & (streak == 0) & (longest < MAX_TERM_STEPS)
+        self.evidence = torch.where(begins[:, None], evidence, _widen(self.evidence, evidence))
+        streak = (streak + 1) * bad
+        self.counts = torch.stack([total + bad, streak, torch.maximum(longest, streak)])
 
     def packed(self) -> list[Tensor]:
         """Return all counts as flat tensors, for one transfer to the host."""
-        return [each.flatten() for each in self.state.values()]
+        return [] if self.counts is None else [self.counts.flatten(), self.evidence.flatten()]
 
     def read(self, devices: Sequence[Sequence[float]], micro_batches: int) -> MonitorReport:
         """Return the report on what :meth:`packed` returned on each device.
@@ -159,79 +141,18 @@ class NonFiniteMonitor:
             devices: The numbers of each device.
             micro_batches: Micro-batches in a step.
         """
-        if not self.state:
+        if self.counts is None:
             return MonitorReport()
-        found = [self._unpack(numbers) for numbers in devices]
-        rows = [*self.names, "network"]
-        worst = [max(found, key=lambda one: (one["longest"][i], one["count"][i])) for i in range(len(rows))]
-        totals = {name: int(one["count"][i]) for i, (name, one) in enumerate(zip(rows, worst, strict=True))}
-        messages = {
-            name: self._describe(i, worst[i], found, micro_batches) for i, name in enumerate(rows) if totals[name]
-        }
-        stop = self._describe_empty_steps(found, micro_batches)
-        for i, name in enumerate(rows):
-            limit = MAX_EMPTY_STEPS if i == len(self.names) else MAX_TERM_STEPS
-            if not stop and (longest := int(worst[i]["longest"][i])) >= limit:
-                stop = f"{messages[name]}, and in {longest} consecutive steps"
-        nothing_finite = all(one["streak"][NOTHING] for one in found)
-        return MonitorReport(totals, messages, nothing_finite=nothing_finite, stop=f"{stop}; {CURE}" if stop else None)
-
-    def _unpack(self, numbers: Sequence[float]) -> Counts:
-        left, counts = list(numbers), {}
-        for key, each in self.state.items():
-            counts[key], left = left[: each.numel()], left[each.numel() :]
-        return counts
-
-    def _describe_empty_steps(self, found: Sequence[Counts], micro_batches: int) -> str:
-        """Return a message if all terms were non-finite in too many consecutive steps."""
-        steps = min(int(one["longest"][NOTHING]) for one in found)
-        if steps < MAX_EMPTY_STEPS:
-            return ""
-        is_single = len(self.weighted) == 1
-        who = (
-            f"The term '{self.weighted[0]}' was not"
-            if is_single
-            else f"None of the terms {', '.join(self.weighted)} was"
-        )
-        first = min(int(one["micro_step"][NOTHING]) for one in found) // micro_batches + 1
-        return f"{who} finite for any image in {steps} consecutive steps from step {first} on"
-
-    def _describe(self, row: int, worst: Counts, found: Sequence[Counts], micro_batches: int) -> str:
-        """Return a message on what was non-finite, at which step, and in which layers and images."""
-        micro_step = int(worst["micro_step"][row])
-        step = micro_step // micro_batches + 1
-        if row == len(self.names):
-            return f"The gradient of the network's weights was non-finite at step {step}"
-        name = self.names[row]
-        layers = [n for (term, n), bad in zip(self.layers, worst["layers"], strict=True) if bad and term == name]
-        files: list[str] = []
-        for device, one in enumerate(found):
-            if one["count"][row] and one["micro_step"][row] == micro_step:
-                images = one["images"][row * MAX_IMAGES :][:MAX_IMAGES]
-                files += self._file_names([i for i, bad in enumerate(images) if bad], micro_step, device)
-        places = [", ".join(layers)] if layers != ["pixels"] else []
-        places += [
-            ", ".join(files[:MAX_FILES]) + (f" and {len(files) - MAX_FILES} more" if len(files) > MAX_FILES else "")
-        ]
-        where = f" ({'; '.join(filter(None, places))})" if any(places) else ""
-        if worst["by_value"][row]:
-            return f"The term '{name}' was non-finite at step {step}{where}"
-        same = [
-            n for i, n in enumerate(self.names) if worst["micro_step"][i] == micro_step and not worst["by_value"][i]
-        ]
-        same = [n for n in same if worst["count"][self.names.index(n)]]
-        who = f"The term '{name}'" if len(same) == 1 else f"One of the terms {', '.join(same)}"
-        return f"{who} had a finite value, but a non-finite gradient, at step {step}{where}"
-
-    def _file_names(self, images: Sequence[int], micro_step: int, device: int) -> list[str]:
-        if self.image_names is None or not images:
-            return [f"image {i + 1} of the batch" for i in images]
-        files = self.image_names(micro_step, device)
-        return list(dict.fromkeys(files[i] for i in images if i < len(files)))
+        found = [NonFiniteCounts.unpack(numbers, self.names, self.layers) for numbers in devices]
+        return NonFiniteReader(found, self.names, self.weighted, micro_batches, self.image_names).report()
 
 
-def _union(broken: Tensor, hits: Sequence[Tensor]) -> Tensor:
-    """Return which images are non-finite; a hit that is not known per image counts for all images."""
-    for hit in hits:
-        broken = broken | (hit if hit.shape == broken.shape else hit.any())
-    return broken
+def _fit(images: Tensor, count: int) -> Tensor:
+    """Return one flag for each of a term's values; if it has fewer values than images, each stands for all images."""
+    return images if len(images) == count else images.any().expand(count)
+
+
+def _widen(evidence: Tensor, newer: Tensor) -> Tensor:
+    """Return evidence with columns for the layers that newer evidence has in addition."""
+    added = newer.shape[1] - evidence.shape[1]
+    return F.pad(evidence, (0, added)) if added else evidence

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from lossmith.device import is_on_host
+
 __all__ = ["replace_nonfinite_images", "zero_nonfinite_gradients"]
 
 
@@ -19,8 +21,11 @@ def zero_nonfinite_gradients(weights: Iterable[nn.Parameter]) -> Tensor | None:
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     if not gradients:
         return None
-    norm = torch.nn.utils.get_total_norm(gradients, torch.inf)
-    broken = ~_whole(norm).isfinite()
+    # the 2-norm takes a tenth of the time of the maximum on a CPU, but overflows in half precision
+    is_half = any(gradient.dtype == torch.float16 for gradient in gradients)
+    broken = ~_whole(torch.nn.utils.get_total_norm(gradients, torch.inf if is_half else 2.0)).isfinite()
+    if is_on_host(broken) and not bool(broken):
+        return broken
     for gradient in gradients:
         _own_part(gradient).masked_fill_(broken, 0.0)
     return broken

@@ -12,7 +12,8 @@ from lossmith.device import widest_float
 from lossmith.distributed import all_gather_with_own_gradient
 from lossmith.formula.weight import WeightValue
 from lossmith.monitor.gradient_record import GradientRecord
-from lossmith.monitor.nonfinite_monitor import MonitorReport, NonFiniteError, NonFiniteMonitor
+from lossmith.monitor.nonfinite_monitor import NonFiniteMonitor
+from lossmith.monitor.nonfinite_report import MonitorReport, NonFiniteError
 from lossmith.monitor.term_means import TermMeans
 
 __all__ = ["StepReport", "gather_rows", "read_report", "scalars_by_path", "stack_scalars"]
