@@ -1,15 +1,39 @@
-"""The separable Gaussian filter, and the root of the squares of a filter's outputs.
+"""The separable Gaussian filter, small constant tensors, and the root of the squares of a filter's outputs.
 
 torch has no Gaussian filter, and torchvision's always reflects the border.
 
-The kernel is computed at each call and is not a buffer, since half() of a parent module would round a buffer.
+Kernels are cached for each device and dtype and are no buffers, since half() of a parent module would round a buffer.
 """
+
+import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["gaussian_filter", "gaussian_taps", "safe_sqrt"]
+__all__ = ["constant", "gaussian_filter", "gaussian_taps", "safe_sqrt"]
+
+
+def constant(values: tuple[float, ...], *, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a vector of fixed numbers, which is copied to a device once; it must not be changed.
+
+    Args:
+        values: The numbers.
+        like: A tensor of the device and, by default, of the dtype of the result.
+        dtype: The dtype of the result; None for that of the tensor.
+    """
+    dtype = dtype or like.dtype
+    is_plain = type(like) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    if not is_plain or torch._C._are_functorch_transforms_active():
+        return torch.tensor(values, dtype=dtype, device=like.device)
+    return _cached_constant(values, dtype, like.device)
+
+
+@lru_cache(maxsize=1024)
+def _cached_constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def gaussian_taps(size: int, sigma: float, *, like: Tensor) -> Tensor:
@@ -24,9 +48,9 @@ def gaussian_taps(size: int, sigma: float, *, like: Tensor) -> Tensor:
         >>> gaussian_taps(3, 1.0, like=torch.zeros(()))
         tensor([0.2741, 0.4519, 0.2741])
     """
-    offsets = torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
-    weights = torch.exp(-offsets.square() / (2 * sigma**2))
-    return weights / weights.sum()
+    weights = [math.exp(-(((i - (size - 1) / 2) / sigma) ** 2) / 2) for i in range(size)]
+    total = math.fsum(weights)
+    return constant(tuple(weight / total for weight in weights), like=like)
 
 
 def gaussian_filter(image: Tensor, size: int, sigma: float, *, pad: bool = False) -> Tensor:

@@ -131,18 +131,30 @@ def moved(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return build
 
 
+NO_KERNEL = {"empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "lift_fresh", "_unsafe_view"}
+
+
+def is_launch(func: torch._ops.OpOverload) -> bool:
+    """Return whether an operator launches a kernel: it returns a tensor and is no view and no allocation."""
+    has_tensor = any("Tensor" in str(each.type) for each in func._schema.returns)
+    is_view = any(each.alias_info is not None and not each.alias_info.is_write for each in func._schema.returns)
+    return func.namespace == "aten" and has_tensor and not is_view and func.overloadpacket.__name__ not in NO_KERNEL
+
+
 class OperatorLog(TorchDispatchMode):
-    """Records the operators on the device and the dtypes of their results."""
+    """Records the operators on the device, the kernels that they launch, and the dtypes of their results."""
 
     def __init__(self) -> None:
         super().__init__()
         self.operators: Counter[str] = Counter()
+        self.launches: Counter[str] = Counter()  # without views, allocations and copies from the host
         self.dtypes: set[str] = set()
         self.converted = 0  # convolutions of maps that are not channels last
 
     def clear(self) -> None:
         """Forget all operators."""
         self.operators.clear()
+        self.launches.clear()
         self.dtypes.clear()
         self.converted = 0
 
@@ -156,6 +168,7 @@ class OperatorLog(TorchDispatchMode):
         tensors = [each for each in tree_leaves((args, result)) if isinstance(each, Tensor)]
         if any(each.device.type == DEVICE for each in tensors):
             self.operators[func.name()] += 1
+            self.launches[func.overloadpacket.__name__] += is_launch(func)
             self.dtypes |= {str(each.dtype).removeprefix("torch.") for each in tensors if each.device.type == DEVICE}
         return result
 

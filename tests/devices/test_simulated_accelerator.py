@@ -107,3 +107,24 @@ def test_the_simulation_finds_losses_that_break_a_rule():
     assert "device" in rows["MixesDevices"]["error"]
     assert rows["UsesDoublePrecision"]["has_float64"]
     assert rows["LosesTheFormat"]["converted"] == 1
+
+
+@cache
+def run_launches():
+    """Return the launches of a step by loss and library."""
+    command = [sys.executable, "-W", "ignore", str(FOLDER / "run_launches.py")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert process.returncode == 0, process.stderr[-2000:]
+    rows = map(json.loads, process.stdout.splitlines())
+    return {(row["loss"], row["library"]): row["launches"] for row in rows}
+
+
+@pytest.mark.parametrize(("loss", "limit"), [("SSIM", 32), ("MS-SSIM", 160), ("LPIPS", 320), ("Gram", 270)])
+def test_a_step_launches_few_kernels(loss, limit):
+    assert run_launches()[loss, "lossmith"] <= limit
+
+
+@pytest.mark.parametrize("loss", ["SSIM", "MS-SSIM"])
+def test_a_step_launches_half_the_kernels_of_pytorch_msssim(loss):
+    launches = run_launches()
+    assert 2 * launches[loss, "lossmith"] <= launches[loss, "pytorch-msssim"]

@@ -2,7 +2,7 @@
 
 Autograd differentiates a gradient only along the edges of its graph. A custom backward pass whose result has no edge to
 an input would count as constant there, and the derivative would lack its part without an error. The refusal therefore
-hangs on a link: an empty sum whose graph leads to the inputs and which holds none of their memory.
+hangs on a link: an empty tensor whose graph leads to the inputs and which holds none of their memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,15 +37,15 @@ def outside_transforms() -> Iterator[None]:
 
 
 def link_to(tensors: Iterable[Tensor]) -> Tensor | None:
-    """Return a scalar 0 whose graph leads to the tensors; None if no gradient is requested or under torch.compile.
+    """Return an empty tensor whose graph leads to some tensors; None if no gradient is requested or under torch.compile.
 
     Args:
-        tensors: The tensors, of one dtype and device. The scalar does not keep their memory.
+        tensors: The tensors, of one dtype and device. The result does not keep their memory.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # a compiled backward pass refuses by itself
         return None
-    empty = [(each[:0] if each.dim() else each.expand(0)).sum() for each in tensors if each.requires_grad]
-    return sum(empty[1:], empty[0]) if empty else None
+    empty = [(each[:0] if each.dim() else each.expand(0)).reshape(0) for each in tensors if each.requires_grad]
+    return torch.cat(empty) if empty else None  # a copy, since a view would keep the memory
 
 
 def refuse_second_derivative(gradient: Tensor, *origins: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from typing import Any, Literal, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._checks import check_choice, check_path
@@ -136,7 +137,7 @@ class _Normalize(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, head: Tensor, epsilon: Tensor | None) -> Tensor:
         norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
         if epsilon is None:
-            scale = torch.where(norm > 1e-10, norm, torch.inf).reciprocal()
+            scale = F.threshold(norm, 1e-10, torch.inf).reciprocal_()
         else:
             scale = (norm.square() + epsilon).rsqrt()
         ctx.save_for_backward(features, scale, head, epsilon)

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._checks import check_choice, check_integer, check_number
-from lossmith._filters import gaussian_filter
+from lossmith._filters import constant
 from lossmith._repr import repr_of
 from lossmith.formula.distance import Distance
 from lossmith.formula.loss import Loss
 from lossmith.lens import BandMode
+from lossmith.losses._structure import SimilarityWindow, compute_similarity_map, mean_dissimilarity
 
 __all__ = ["MSSSIM", "SSIM"]
 
@@ -61,16 +62,17 @@ class SSIM(Distance):
 
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute one minus the similarity of each image, (N,)."""
-        return 1 - _mean_over_positions(self._compare(pred, target), mask).mean(dim=1)
+        self.check_size(*pred.shape[-2:])
+        return mean_dissimilarity(pred, target, self._similarity_window, mask, is_joint=True).squeeze(1)
 
     def measure_map(self, pred: Tensor, target: Tensor) -> Tensor:
         """Compute one minus the similarity at each position where the window fits."""
-        return 1 - self._compare(pred, target)
-
-    def _compare(self, pred: Tensor, target: Tensor) -> Tensor:
         self.check_size(*pred.shape[-2:])
-        contrast, luminance = _similarity_maps(pred, target, self.window, self.sigma, self.k1, self.k2)
-        return contrast * luminance
+        return 1 - compute_similarity_map(pred, target, self._similarity_window)
+
+    @property
+    def _similarity_window(self) -> SimilarityWindow:
+        return SimilarityWindow(self.window, self.sigma, self.k1**2, self.k2**2)
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError if images of this size are smaller than the window."""
@@ -147,17 +149,17 @@ class MSSSIM(Distance):
     def measure(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute one minus the similarity of each image, (N,)."""
         self.check_size(*pred.shape[-2:])
-        product = pred.new_ones(len(pred), 1)
-        for scale, weight in enumerate(self.scale_weights):
-            contrast, luminance = _similarity_maps(pred, target, self.window, self.sigma, self.k1, self.k2)
+        values = []
+        for scale in range(self.scales):
             is_last = scale == self.scales - 1
-            mean = _mean_over_positions(contrast * luminance if is_last else contrast, mask)
-            mean = mean.mean(dim=1, keepdim=True) if self.bands == "joint" else mean
-            product = product * mean.clamp_min(1e-4).pow(weight)
+            window = SimilarityWindow(self.window, self.sigma, self.k1**2, self.k2**2, has_luminance=is_last)
+            values.append(mean_dissimilarity(pred, target, window, mask, is_joint=self.bands == "joint"))
             if not is_last:
                 pred, target = _halve(pred, self.odd_sides), _halve(target, self.odd_sides)
                 mask = None if mask is None else _halve(mask, self.odd_sides)
-        return 1 - product.mean(dim=1)
+        similarities = (1 - torch.stack(values, dim=-1)).clamp_min(1e-4)
+        powers = constant(tuple(self.scale_weights), like=similarities)
+        return 1 - (similarities.log() * powers).sum(dim=-1).exp().mean(dim=1)
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError if images of this size are too small for the scales."""
@@ -182,37 +184,6 @@ class MSSSIM(Distance):
         return _window_repr(
             self, *scales, **options, odd_sides=odd_sides, bands=None if self.bands == "each" else self.bands
         )
-
-
-def _similarity_maps(
-    pred: Tensor, target: Tensor, window: int, sigma: float, k1: float, k2: float
-) -> tuple[Tensor, Tensor]:
-    """Compute the maps of SSIM's two factors: contrast and structure, and luminance."""
-    # variances are invariant to a shift, and more accurate about the mean
-    x_mean, y_mean = (image.detach().mean(dim=(2, 3), keepdim=True) for image in (pred, target))
-    x, y = pred - x_mean, target - y_mean
-    m_x, m_y, xx, yy, xy = gaussian_filter(torch.cat([x, y, x * x, y * y, x * y], dim=1), window, sigma).chunk(5, dim=1)
-    c1, c2 = k1**2, k2**2
-    variances = (xx - m_x.square()) + (yy - m_y.square())
-    contrast = (2 * (xy - m_x * m_y) + c2) / (variances.clamp_min(0) + c2)
-    mu_x, mu_y = m_x + x_mean, m_y + y_mean
-    luminance = (2 * mu_x * mu_y + c1) / (mu_x.square() + mu_y.square() + c1)
-    return contrast, luminance
-
-
-def _mean_over_positions(similarity: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean similarity of each channel, (N, C), under the mask at the centre of each window; 1 without any.
-
-    Args:
-        similarity: The similarity at each position where the window fits, (N, C, h, w).
-        mask: (N, 1, H, W), larger than the similarity by the window without its centre; None for a plain mean.
-    """
-    if mask is None:
-        return similarity.flatten(2).mean(dim=2)
-    top, left = ((mask.shape[dim] - similarity.shape[dim]) // 2 for dim in (2, 3))
-    centres = mask[:, :, top : top + similarity.shape[2], left : left + similarity.shape[3]]
-    total = centres.sum(dim=(2, 3))
-    return torch.where(total > 0, (similarity * centres).sum(dim=(2, 3)) / torch.where(total > 0, total, 1.0), 1.0)
 
 
 def _halve(image: Tensor, odd_sides: OddSides) -> Tensor:

@@ -1,11 +1,12 @@
-"""Bit packing of ReLU masks and max-pool indices.
+"""Bit packing of ReLU masks and max-pool indices, in a format for each kind of device.
 
-On a CPU, bits are packed plane by plane: a flat tensor is cut into as many equal segments as a word holds values, and
-value k of every word comes from segment k. Each operation then runs over contiguous integers as wide as the floats,
-with neither a byte per mask element nor PyTorch's boolean kernels; `where` takes ten times as long there as a bitwise
-and. For GPUs and compilers, which prefer one kernel over all elements, a word holds neighbouring channels; the number
-of channels is known at compile time, so that a new image size does not need a recompilation. Words of the first format
-are 1-D tensors, those of the second 4-D.
+- On a CPU, bits are packed plane by plane: a flat tensor is cut into as many equal segments as a word holds values, and
+  value k of every word comes from segment k. Each operation then runs over contiguous integers as wide as the floats,
+  with neither a byte per mask element nor PyTorch's boolean kernels; `where` takes ten times as long there as a bitwise
+  and. These words are 1-D tensors.
+- For compilers, which make one kernel of all operators, a word holds neighbouring channels; the number of channels is
+  known at compile time, so that a new image size does not need a recompilation. These words are 4-D tensors.
+- On accelerators each operator is a launch and a pass over memory; see :mod:`lossmith.engine.frozen.few_launches`.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith.engine.frozen import few_launches
 from lossmith.engine.layers import MaxPool
 
 __all__ = [
@@ -45,6 +47,8 @@ def pack_relu_mask(x: Tensor, int_dtype: torch.dtype) -> Tensor:
         x: The output (N, C, H, W), channels last.
         int_dtype: The dtype of the words, as wide as the gradients.
     """
+    if _is_eager_accelerator(x):
+        return few_launches.pack_nonzero(x)
     ints = x.permute(0, 2, 3, 1).contiguous().view(INT_DTYPES[x.dtype])
     no_sign = torch.iinfo(ints.dtype).max
     if not _packs_by_planes(x):
@@ -65,6 +69,8 @@ def apply_relu_mask(g: Tensor, words: Tensor) -> Tensor:
         g: The gradient (N, C, H, W), channels last; it may be overwritten.
         words: The packed mask of :func:`pack_relu_mask`.
     """
+    if words.dtype == torch.uint8:
+        return few_launches.apply_nonzero(g, words)
     ints = g.permute(0, 2, 3, 1).contiguous().view(words.dtype)
     bits = torch.iinfo(words.dtype).bits
     if words.dim() == 1 and ints.numel() == words.numel() * bits:
@@ -91,6 +97,8 @@ def pack_pool_argmax(x: Tensor, pool: MaxPool, int_dtype: torch.dtype) -> tuple[
         pool: The pool.
         int_dtype: The dtype of the words, as wide as the gradients.
     """
+    if _is_eager_accelerator(x):
+        return few_launches.max_pool_with_offsets(x, pool)
     y, index = F.max_pool2d(x, pool.kernel, pool.stride, ceil_mode=pool.ceil, return_indices=True)
     height, width = y.shape[2:]
     line = x.shape[3]
@@ -121,6 +129,8 @@ def apply_pool_argmax(g: Tensor, words: Tensor, pool: MaxPool, size: tuple[int, 
         pool: The pool.
         size: (H, W) of the pool's input.
     """
+    if few_launches.are_offsets(words):
+        return few_launches.apply_offsets(g, words, pool, size)
     ints = g.permute(0, 2, 3, 1).contiguous().view(words.dtype)
     n, height, width, c = ints.shape
     code = _unpack(words, count_index_bits(pool), ints.shape)
@@ -182,6 +192,10 @@ def _bit_offsets(bits: int, words: Tensor) -> Tensor:
 def _scalar(value: int, like: Tensor) -> Tensor:
     """Return a 0-D CPU tensor, which unlike a Python number is not converted in every operation."""
     return torch.full((), value, dtype=like.dtype)
+
+
+def _is_eager_accelerator(x: Tensor) -> bool:
+    return x.device.type not in ("cpu", "meta") and not torch.compiler.is_compiling()
 
 
 def _packs_by_planes(x: Tensor) -> bool:

@@ -6,6 +6,7 @@ from math import prod
 import torch
 
 from lossmith.engine.frozen.bits import count_index_bits
+from lossmith.engine.frozen.few_launches import count_offset_bytes
 from lossmith.engine.frozen.steps import compute_shapes, truncate_steps
 from lossmith.engine.layers import Conv, ReLU, Step
 
@@ -41,12 +42,15 @@ def count_saved_bytes(
     total = 0
     for start in range(0, shape[0], per_pass):
         part_shape = (min(per_pass, shape[0] - start), *shape[1:])
-        for step, (n, c, h, w) in zip(work, compute_shapes(work, part_shape), strict=True):
+        shapes = compute_shapes(work, part_shape)
+        for step, (*_, width), size in zip(work, (part_shape, *shapes[:-1]), shapes, strict=True):
             if isinstance(step, Conv):
                 continue
-            per_word = 8 * dtype.itemsize // (1 if isinstance(step, ReLU) else count_index_bits(step))
-            words = -(-n * c * h * w // per_word) if device.type == "cpu" else n * h * w * -(-c // per_word)
-            total += words * dtype.itemsize
+            if device.type == "cpu":
+                per_word = 8 * dtype.itemsize // (1 if isinstance(step, ReLU) else count_index_bits(step))
+                total += -(-prod(size) // per_word) * dtype.itemsize
+            else:
+                total += -(-prod(size) // 8) if isinstance(step, ReLU) else prod(size) * count_offset_bytes(step, width)
     return total
 
 
