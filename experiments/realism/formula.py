@@ -1,0 +1,61 @@
+"""Fine-tune the accurate part of the x4 network with one formula, as a baseline without a branch, a critic and noise.
+
+    python experiments/realism/formula.py MODEL --images DIR --out FILE [--loss FORMULA] [--steps 1500]
+
+The network is the EDSR of MODEL, all of whose weights are trained; crops, precision and averaging are those of
+train.py. One core, seed 0. Writes FILE, the averaged weights.
+"""
+
+import argparse
+import copy
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from train import EMA, Crops, cosine, set_lr
+
+from lossmith import parse
+from lossmith.data import decode_image, list_images
+from lossmith.models import TexturedEDSR, load_restorer, save_network
+
+LR = 2e-4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="weight file of the network, or lossmith-x4")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the training photographs")
+    parser.add_argument("--out", type=Path, required=True, help="weight file to write")
+    parser.add_argument("--loss", default="L1 + 0.02*perceptual", help="the formula [%(default)s]")
+    parser.add_argument("--steps", type=int, default=1500)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = load_restorer(args.model)[0]
+    assert isinstance(model, TexturedEDSR)
+    network = model.accurate.float().train().to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network).requires_grad_(False)
+    loss, optimizer = parse(args.loss), torch.optim.Adam(network.parameters(), LR, betas=(0.9, 0.99))
+    crops = Crops([decode_image(file) for file in list_images(args.images)], 8, 96)
+    for step in range(args.steps):
+        set_lr(optimizer, LR * min(1, (step + 1) / 100) * cosine(max(0.0, 2 * step / args.steps - 1)))
+        low, target = crops.batch(2 * 10**6 + step)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = network(low)
+            value = loss(output.float(), target)
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+        optimizer.step()
+        decay = min(EMA, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for averaged, weight in zip(average.parameters(), network.parameters(), strict=True):
+                averaged.lerp_(weight, 1 - decay)
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1}: loss {value.item():.4f}", file=sys.stderr, flush=True)
+    save_network(average.eval(), args.out, {"task": "super-resolution", "step": args.steps, "loss": args.loss})
+
+
+if __name__ == "__main__":
+    main()
