@@ -7,6 +7,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from lossmith.data import ImageFolder, decode_image, hold_out, list_images, read_image
+from lossmith.data.cache import ImageCache
 from lossmith.data.image_files import read_image_with_alpha
 
 
@@ -132,7 +133,7 @@ def test_damaged_files_found_by_a_worker_are_known_to_the_main_process(tmp_path)
 
 def test_images_are_cached_up_to_the_memory_limit(tmp_path, monkeypatch):
     files = [save_noise(tmp_path / f"{i}.png", seed=i) for i in range(3)]
-    images = ImageFolder(files, cache_bytes=2 * 3 * 32 * 40)
+    images = ImageFolder(files, cache=ImageCache(memory_bytes=2 * 3 * 32 * 40))
     for i in range(3):
         images[i]
     assert images[0] is images[0] and images[2] is not images[2]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lossmith.cli import restore_regions
-from lossmith.cli.restore_regions import is_large_tiff
+from lossmith.inference import regions
+from lossmith.inference.regions import is_large_tiff
 from lossmith.data.formats.files import read_stored
 from lossmith.data.formats.tiff_regions import TiffRegions
 from lossmith.data.pixel_format import PixelFormat

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lossmith.data.formats.dicom import read_dicom, read_dicom_header, write_dicom
+from lossmith.data.formats.dicom import can_hold_dicom, read_dicom, read_dicom_header, write_dicom
 from lossmith.data.formats.npy import read_npy, read_npy_header, write_npy
 from lossmith.data.formats.openexr import read_exr, read_exr_header, write_exr
 from lossmith.data.formats.pillow import open_image, read_pillow, read_pillow_header, write_pillow
@@ -42,11 +42,15 @@ IMAGE_SUFFIXES = frozenset((*PILLOW_SUFFIXES, *DEEP_SUFFIXES))
 
 HEAD_BYTES = 132
 SIGNATURES = {b"\x93NUMPY": "NPY", b"\x76\x2f\x31\x01": "EXR"}
+PILLOW_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM")
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def identify(file: Path) -> str:
-    """Return the reader of a file by its first bytes: "pillow", "png16", "tiff", "NPY", "EXR" or "DICOM"."""
+    """Return the reader of a file by its first bytes: "pillow", "png16", "tiff", "NPY", "EXR" or "DICOM".
+
+    Files of old DICOM writers have no signature; their suffix decides if no other signature does.
+    """
     try:
         with file.open("rb") as opened:
             head = opened.read(HEAD_BYTES)
@@ -59,7 +63,10 @@ def identify(file: Path) -> str:
         return "DICOM"
     if head.startswith(TIFF_SIGNATURES):
         return "tiff"
-    return "png16" if is_deep_png(head) else "pillow"
+    if is_deep_png(head):
+        return "png16"
+    has_signature = head.startswith(PILLOW_SIGNATURES)
+    return "DICOM" if DEEP_SUFFIXES.get(file.suffix.lower()) == "DICOM" and head and not has_signature else "pillow"
 
 
 def is_read_by_pillow(file: Path) -> bool:
@@ -141,7 +148,7 @@ def suitable_suffixes(image: StoredImage) -> list[str]:
         found.append(".npy")
     if dtype in (np.float16, np.float32, np.uint32):
         found.append(".exr")
-    if image.metadata.format == "DICOM" and is_grey_or_rgb and "BitsStored" in image.metadata.source:
+    if is_grey_or_rgb and can_hold_dicom(image.metadata):
         found += [".dcm", ".dicom"]
     if dtype == np.uint8 and is_grey_or_rgb:
         found.append(".webp")

@@ -1,7 +1,6 @@
 """Images of 8 bits, and 16-bit grey PNG, with Pillow."""
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from lossmith.data.formats.stored import ImageHeader, ImageMetadata, Samples, StoredImage, explain_read_errors
+from lossmith.data.formats.stored import (
+    ImageHeader,
+    ImageMetadata,
+    Samples,
+    StoredImage,
+    explain_read_errors,
+    turn_resolution,
+)
 
 __all__ = ["GREY_MODES", "LOSSY_QUALITY", "open_image", "read_pillow", "read_pillow_header", "write_pillow"]
 
@@ -26,14 +32,13 @@ GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 @contextmanager
 def open_image(source: Path | bytes) -> Iterator[Image.Image]:
     """Open an image file, or the content of one, with Pillow; every failure is a ValueError with a short reason."""
-    with explain_read_errors():
+    with explain_read_errors("PIL"):
         if isinstance(source, Path) and source.is_dir():
             raise ValueError("the folder cannot be read")
         if not (source if isinstance(source, bytes) else source.stat().st_size):
             raise ValueError("the file is empty")
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
-        # Pillow warns of unusual metadata, once for each image; the warnings would flood the log of a training
-        with warnings.catch_warnings(action="ignore"), Image.open(opened, formats=IMAGE_FORMATS) as image:
+        with Image.open(opened, formats=IMAGE_FORMATS) as image:
             yield image
 
 
@@ -56,6 +61,7 @@ def read_pillow(file: Path) -> StoredImage:
     Palettes are resolved; CMYK, YCbCr and Lab are converted to RGB.
     """
     with open_image(file) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         upright = ImageOps.exif_transpose(image)
         is_grey, is_cmyk = upright.mode in GREY_MODES, upright.mode == "CMYK"
         alpha = None
@@ -70,7 +76,7 @@ def read_pillow(file: Path) -> StoredImage:
         metadata = ImageMetadata(
             format=image.format or "PNG",
             icc_profile=None if is_cmyk else image.info.get("icc_profile"),
-            resolution=_resolution(image.info),
+            resolution=turn_resolution(_resolution(image.info), orientation),
         )
     return StoredImage(samples, alpha, metadata)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags
+from PIL import ExifTags, Image
 
 from lossmith.data.formats.pillow import open_image, read_pillow_header
 from lossmith.data.formats.stored import (
@@ -18,6 +18,7 @@ from lossmith.data.formats.stored import (
     apply_orientation,
     explain_read_errors,
     missing_library,
+    turn_resolution,
 )
 
 __all__ = ["is_deep_png", "read_png16", "read_png16_header", "write_png16"]
@@ -53,17 +54,27 @@ def read_png16(file: Path) -> StoredImage:
     """
     imagecodecs = _import_imagecodecs()
     with open_image(file) as image:  # for the metadata; nothing is decoded
-        info, has_exif = dict(image.info), "exif" in image.info
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
+        info = dict(image.info)
     with explain_read_errors():
         content = file.read_bytes()
+        orientation = _read_orientation(content)
         is_interlaced = content[INTERLACE_PLACE] == 1
         values = _decode_interlaced(content) if is_interlaced else np.asarray(imagecodecs.png_decode(content))
     planes = apply_orientation(np.moveaxis(values, -1, 0), orientation)
     has_alpha = len(planes) in (2, 4)
     dpi = info.get("dpi")
-    metadata = ImageMetadata(format="PNG", icc_profile=info.get("icc_profile"), resolution=dpi if dpi else None)
+    resolution = turn_resolution(dpi if dpi else None, orientation)
+    metadata = ImageMetadata(format="PNG", icc_profile=info.get("icc_profile"), resolution=resolution)
     return StoredImage(planes[:-1] if has_alpha else planes, planes[-1] if has_alpha else None, metadata)
+
+
+def _read_orientation(content: bytes) -> int:
+    """Return the orientation of EXIF, 1 to 8; its chunk may follow the samples."""
+    exif = Image.Exif()
+    for name, data in _read_chunks(content):
+        if name == b"eXIf":
+            exif.load(data)
+    return int(exif.get(ExifTags.Base.Orientation, 1))
 
 
 def _decode_interlaced(content: bytes) -> Samples:

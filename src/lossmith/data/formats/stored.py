@@ -1,5 +1,7 @@
 """The content of an image file: samples at their own depth, and what else the file carried."""
 
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ __all__ = [
     "check_bands",
     "explain_read_errors",
     "missing_library",
+    "turn_resolution",
     "type_range",
 ]
 
@@ -111,6 +114,11 @@ def apply_orientation(samples: Samples, orientation: int) -> Samples:
     return samples
 
 
+def turn_resolution(resolution: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
+    """Return the pixels per inch, horizontally and vertically, of the upright image."""
+    return resolution if resolution is None or orientation < 5 else (resolution[1], resolution[0])
+
+
 def check_bands(count: int) -> int:
     """Return a number of bands; raise ValueError if it is 0 or more than 16."""
     if not 1 <= count <= MAX_BANDS:
@@ -124,13 +132,23 @@ def missing_library(what: str, library: str, extra: str) -> ValueError:
 
 
 @contextmanager
-def explain_read_errors() -> Iterator[None]:
-    """Turn every exception of a decoder into a ValueError with a short reason."""
+def explain_read_errors(library: str = "") -> Iterator[None]:
+    """Turn every exception of a decoder into a ValueError with a short reason.
+
+    Args:
+        library: A package whose warnings are ignored from now on. They would flood the log of a training, once for each
+            image, and ``warnings.catch_warnings`` is not safe with threads.
+    """
+    if library and ("ignore", None, Warning, re.compile(rf"{library}\."), 0) not in warnings.filters:
+        warnings.filterwarnings("ignore", module=rf"{library}\.")
     try:
         yield
     except UnidentifiedImageError as error:
         raise ValueError("the content is not an image") from error
     except Exception as error:  # decoders raise many exception types on damaged files
         strerror = getattr(error, "strerror", None)
-        reason = strerror.lower() if strerror else " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).partition("Traceback (most recent call last)")[0].split())
+        reason = strerror.lower() if strerror else text or type(error).__name__
+        if reason.startswith("decoder error"):  # Pillow gives a number
+            reason = "the image data is damaged"
         raise ValueError(reason) from error

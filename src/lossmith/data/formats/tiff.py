@@ -1,4 +1,4 @@
-"""TIFF of any depth and up to 16 bands, with tifffile; Pillow reads 8-bit files of other colour spaces."""
+"""TIFF of any depth and up to 16 bands, with tifffile; Pillow reads one page of at most 8 bits, grey or colour."""
 
 import dataclasses
 from pathlib import Path
@@ -14,29 +14,30 @@ from lossmith.data.formats.stored import (
     StoredImage,
     apply_orientation,
     check_bands,
-    explain_read_errors,
-    missing_library,
+    turn_resolution,
+)
+from lossmith.data.formats.tiff_pages import (
+    ASSOCIATED_ALPHA,
+    UNASSOCIATED_ALPHA,
+    alpha_kind,
+    bits_of,
+    declared_range,
+    dtype_of,
+    import_tifffile,
+    open_tiff,
+    orientation_of,
+    photometric_of,
+    select_page,
+    shape_of,
 )
 from lossmith.data.formats.tiff_tags import page_metadata
 
-__all__ = [
-    "alpha_kind",
-    "has_plain_samples",
-    "import_tifffile",
-    "read_tiff",
-    "read_tiff_header",
-    "select_page",
-    "tiff_options",
-    "write_tiff",
-]
+__all__ = ["has_plain_samples", "read_tiff", "read_tiff_header", "tiff_options", "write_tiff"]
 
-ORIENTATION = 274
-UNASSOCIATED_ALPHA, ASSOCIATED_ALPHA = 2, 1
-CONVERTED_BY_PILLOW = ("PALETTE", "YCBCR", "SEPARATED", "CIELAB", "ICCLAB")
-REDUCED, MASK = 1, 4
-"""Flags of pages that are overviews or masks of another page."""
-CENTIMETRE = 3
-INCHES_PER_CENTIMETRE = 2.54
+CONVERTED_BY_PILLOW = ("YCBCR", "SEPARATED", "CIELAB", "ICCLAB")
+PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
+"""None, CCITT, LZW, JPEG, deflate and PackBits; Pillow may lack others."""
+BITS, PALETTE_BITS = 258, 8
 
 
 def has_plain_samples(file: Path) -> bool:
@@ -46,54 +47,48 @@ def has_plain_samples(file: Path) -> bool:
         ValueError: tifffile is not installed, and the file needs it.
     """
     try:
-        tifffile = import_tifffile()
+        import_tifffile()
     except ValueError as error:
         if not _is_read_by_pillow(file):
             raise error
         return True
-    with explain_read_errors(), tifffile.TiffFile(file) as opened:
-        if len(opened.pages) > 1:
-            return False
-        page = opened.pages[0]
-        extra = [int(each) for each in page.extrasamples or ()]
-        is_unsigned = max(np.atleast_1d(page.bitspersample)) <= 8 and page.sampleformat in (1, 4)
-        is_alpha = not extra or extra in ([UNASSOCIATED_ALPHA], [ASSOCIATED_ALPHA])
-        is_colour = page.samplesperpixel - len(extra) in (1, 3) or page.photometric.name == "SEPARATED"
-        return bool(is_unsigned and is_alpha and is_colour and page.imagedepth == 1)
+    with open_tiff(file) as opened:
+        return _is_plain(opened)
+
+
+def _is_plain(opened: Any) -> bool:
+    """Return whether Pillow reads all samples of an opened TIFF."""
+    if len(opened.pages) > 1:
+        return False
+    page = opened.pages[0]
+    extra = [int(each) for each in page.extrasamples or ()]
+    is_unsigned = bits_of(page) in (1, 2, 4, 8) and page.sampleformat in (1, 4)
+    is_alpha = not extra or (extra in ([UNASSOCIATED_ALPHA], [ASSOCIATED_ALPHA]) and page.planarconfig == 1)
+    is_colour = page.samplesperpixel - len(extra) in (1, 3) or photometric_of(page) == "SEPARATED"
+    is_known = page.compression in PILLOW_COMPRESSIONS and 262 in page.tags
+    return bool(is_unsigned and is_alpha and is_colour and is_known and page.imagedepth == 1)
 
 
 def _is_read_by_pillow(file: Path) -> bool:
     """Return whether Pillow alone reads all samples of a TIFF."""
     try:
         with open_image(file) as image:
-            bits = np.atleast_1d(image.tag_v2.get(258, 1))  # type: ignore[attr-defined]
+            bits = np.atleast_1d(image.tag_v2.get(BITS, 1))  # type: ignore[attr-defined]
             return bool(max(bits) <= 8 and image.n_frames == 1 and image.mode != "RGBX")  # type: ignore[attr-defined]
     except ValueError:
         return False
 
 
-def import_tifffile() -> Any:
-    """Return the module tifffile.
-
-    Raises:
-        ValueError: It is not installed.
-    """
-    try:
-        import tifffile
-    except ImportError as error:
-        raise missing_library("TIFF of more than 8 bits or 3 bands", "tifffile", "images") from error
-    return tifffile
-
-
 def read_tiff_header(file: Path, page: int | None = None) -> ImageHeader:
     """Return the header of a TIFF that Pillow does not read."""
-    with explain_read_errors(), import_tifffile().TiffFile(file) as opened:
+    with open_tiff(file) as opened:
         chosen = select_page(opened, page)
-        height, width, samples = _shape(chosen)
-        is_turned = _orientation(chosen) in (5, 6, 7, 8)
-        bands = 3 if chosen.photometric.name == "PALETTE" else samples - (alpha_kind(chosen) is not None)
+        height, width, samples = shape_of(chosen)
+        is_turned = orientation_of(chosen) in (5, 6, 7, 8)
+        bands = 3 if photometric_of(chosen) == "PALETTE" else samples - (alpha_kind(chosen) is not None)
         size = (width, height) if is_turned else (height, width)
-        return ImageHeader(*size, check_bands(bands), _dtype(chosen), no_data=page_metadata(chosen).no_data)
+        no_data = page_metadata(chosen).no_data
+        return ImageHeader(*size, check_bands(bands), dtype_of(chosen), declared_range(chosen), no_data)
 
 
 def read_tiff(file: Path, page: int | None = None) -> StoredImage:
@@ -107,29 +102,21 @@ def read_tiff(file: Path, page: int | None = None) -> StoredImage:
         ValueError: tifffile or a codec is not installed, the file is damaged, or it has several pages and none is
             chosen.
     """
-    with explain_read_errors(), import_tifffile().TiffFile(file) as opened:
+    with open_tiff(file) as opened:
         chosen = select_page(opened, page)
-        metadata, kind = page_metadata(chosen), chosen.photometric.name
-        if kind in CONVERTED_BY_PILLOW and max(np.atleast_1d(chosen.bitspersample)) <= 8:
+        shape_of(chosen)  # raises
+        metadata, kind, orientation = page_metadata(chosen), photometric_of(chosen), orientation_of(chosen)
+        metadata = dataclasses.replace(metadata, resolution=turn_resolution(metadata.resolution, orientation))
+        if _is_plain(opened) or (kind in CONVERTED_BY_PILLOW and bits_of(chosen) <= 8):
             if chosen.index:
                 raise ValueError(f"page {page} is {kind} and not the first; convert it to RGB")
             return dataclasses.replace(read_pillow(file), metadata=metadata)
-        height, width, bands = _shape(chosen)
-        values = chosen.asarray()
-        is_separate = chosen.planarconfig == 2
-        planes = values.reshape((bands, height, width) if is_separate else (height, width, bands))
-        planes = planes if is_separate else np.moveaxis(planes, -1, 0)
-        if kind == "PALETTE":
-            planes = np.asarray(chosen.colormap)[:, planes[0]]
-        elif kind in ("SEPARATED", "CIELAB", "YCBCR") and planes.dtype.itemsize > 1:
-            raise ValueError(f"{kind} with {planes.dtype} is not supported; convert the image to RGB")
-        if planes.dtype == bool:
-            planes = planes.astype(np.uint8) * 255
-        if kind == "MINISWHITE" and planes.dtype.kind == "u":
-            planes = np.iinfo(planes.dtype).max - planes
-        kind_of_alpha, orientation = alpha_kind(chosen), _orientation(chosen)
-    planes = apply_orientation(planes, orientation)
-    if kind_of_alpha is None:
+        if kind in CONVERTED_BY_PILLOW:
+            raise ValueError(f"{kind} with {chosen.dtype} is not supported; convert the image to RGB")
+        planes = apply_orientation(_read_planes(chosen, kind), orientation)
+        kind_of_alpha = alpha_kind(chosen)
+        metadata = dataclasses.replace(metadata, value_range=declared_range(chosen))
+    if kind_of_alpha is None or kind == "PALETTE":
         check_bands(len(planes))
         return StoredImage(planes, None, metadata)
     alpha, samples = planes[-1], planes[:-1]
@@ -139,47 +126,24 @@ def read_tiff(file: Path, page: int | None = None) -> StoredImage:
     )
 
 
-def select_page(opened: Any, page: int | None) -> Any:
-    """Return a page of an opened TIFF.
-
-    Raises:
-        ValueError: The file has several pages and none is chosen, or has no page of this number.
-    """
-    pages = [each for each in (opened.pages[i] for i in range(len(opened.pages))) if not each.subfiletype & 5]
-    if not pages:
-        raise ValueError("the file has no page")
-    if page is None and len(pages) > 1:
-        raise ValueError(f"the file has {len(pages)} pages; choose one with --page 1 to {len(pages)}")
-    if not 1 <= (page or 1) <= len(pages):
-        raise ValueError(f"the file has {len(pages)} pages; got --page {page}")
-    chosen = pages[(page or 1) - 1]
-    if chosen.dtype is None or chosen.dtype.kind not in "biuf":
-        raise ValueError(f"samples of {chosen.dtype or 'an unknown type'} are not supported")
-    return chosen
-
-
-def _shape(page: Any) -> tuple[int, int, int]:
-    """Return height, width and number of samples of a page, before its orientation is applied."""
-    if page.imagedepth != 1:
-        raise ValueError("volumes in one page are not supported")
-    return page.imagelength, page.imagewidth, page.samplesperpixel
-
-
-def _dtype(page: Any) -> str:
-    if page.photometric.name == "PALETTE" and page.bitspersample > 8:
-        return "uint16"
-    return "uint8" if page.dtype == bool else str(page.dtype.newbyteorder("=").name)
-
-
-def _orientation(page: Any) -> int:
-    tag = page.tags.get(ORIENTATION)
-    return int(tag.value) if tag is not None and 1 <= int(tag.value) <= 8 else 1
-
-
-def alpha_kind(page: Any) -> int | None:
-    """Return the kind of the alpha channel if the last sample of a page is one."""
-    kinds = [int(each) for each in page.extrasamples or ()]
-    return kinds[-1] if kinds and kinds[-1] in (UNASSOCIATED_ALPHA, ASSOCIATED_ALPHA) else None
+def _read_planes(page: Any, kind: str) -> Samples:
+    """Return the samples (C, H, W) of a page, black at 0 and in whole bytes."""
+    height, width, bands = shape_of(page)
+    values = page.asarray()
+    is_separate = page.planarconfig == 2
+    planes: Samples = values.reshape((bands, height, width) if is_separate else (height, width, bands))
+    planes = planes if is_separate else np.moveaxis(planes, -1, 0)
+    bits = bits_of(page)
+    if kind == "PALETTE":
+        colours = np.asarray(page.colormap)[:, planes[0].astype(np.intp)]
+        return colours if bits > PALETTE_BITS else (colours // 256).astype(np.uint8)
+    if planes.dtype.kind not in "bu":
+        return planes
+    if bits < 8:
+        planes = np.rint(planes * (255 / (2**bits - 1))).astype(np.uint8)
+    if kind != "MINISWHITE":
+        return planes
+    return (np.iinfo(planes.dtype).max if bits < 8 else planes.dtype.type(2**bits - 1)) - planes
 
 
 def _divide_by_alpha(samples: Samples, alpha: Samples) -> Samples:

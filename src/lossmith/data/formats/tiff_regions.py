@@ -1,5 +1,6 @@
 """Large TIFF files, read by regions and written by tiles, so that memory does not grow with the image."""
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +10,24 @@ from typing import Any, Self
 import numpy as np
 
 from lossmith.data.formats.stored import ImageMetadata, Samples, StoredImage
-from lossmith.data.formats.tiff import alpha_kind, import_tifffile, select_page, tiff_options
+from lossmith.data.formats.tiff import tiff_options
+from lossmith.data.formats.tiff_pages import (
+    ASSOCIATED_ALPHA,
+    alpha_kind,
+    bits_of,
+    declared_range,
+    import_tifffile,
+    orientation_of,
+    photometric_of,
+    select_page,
+)
 from lossmith.data.formats.tiff_tags import page_metadata
 
 __all__ = ["TILE_MULTIPLE", "TiffRegions", "write_tiff_tiles"]
 
 TILE_MULTIPLE = 16
 """TIFF requires tile sides that are multiples of 16."""
-UPRIGHT, ASSOCIATED_ALPHA = 1, 1
+UPRIGHT = 1
 
 
 class TiffRegions:
@@ -45,7 +56,7 @@ class TiffRegions:
         self.height, self.width = self.page.imagelength, self.page.imagewidth
         self.sample_count, self.dtype = self.page.samplesperpixel, self.page.dtype.newbyteorder("=")
         self.has_alpha = alpha_kind(self.page) is not None
-        self.metadata: ImageMetadata = page_metadata(self.page)
+        self.metadata = dataclasses.replace(page_metadata(self.page), value_range=declared_range(self.page))
         self.decoded_segments = self.cached_bytes = self.largest_cache = 0
         self._cache: OrderedDict[int, Samples] = OrderedDict()
         self._mapped = import_tifffile().memmap(file, page=self.page.index, mode="r") if self._is_mappable() else None
@@ -59,10 +70,10 @@ class TiffRegions:
         self._opened.close()
 
     def _check(self) -> None:
-        page, tag = self.page, self.page.tags.get(274)
-        if page.photometric.name not in ("RGB", "MINISBLACK") or page.imagedepth != 1 or page.dtype == bool:
-            raise ValueError(f"{page.photometric.name} cannot be read by regions; convert the image to RGB or grey")
-        if (tag is not None and tag.value != UPRIGHT) or alpha_kind(page) == ASSOCIATED_ALPHA:
+        page, kind = self.page, photometric_of(self.page)
+        if kind not in ("RGB", "MINISBLACK") or page.imagedepth != 1 or bits_of(page) < 8:
+            raise ValueError(f"{kind} of {bits_of(page)} bits cannot be read by regions; convert it to RGB or grey")
+        if orientation_of(page) != UPRIGHT or alpha_kind(page) == ASSOCIATED_ALPHA:
             raise ValueError("an orientation or premultiplied alpha cannot be read by regions; convert the image")
 
     def _is_mappable(self) -> bool:

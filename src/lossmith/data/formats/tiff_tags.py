@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lossmith.data.formats.stored import ImageMetadata
+from lossmith.data.formats.tiff_pages import photometric_of
 
 __all__ = ["page_metadata", "parse_no_data_tag", "scale_tag"]
 
@@ -19,7 +20,7 @@ def page_metadata(page: Any) -> ImageMetadata:
     resolution = page.get_resolution(unit="INCH") if 282 in page.tags and page.resolutionunit != 1 else None
     return ImageMetadata(
         format="TIFF",
-        icc_profile=page.iccprofile if page.photometric.name in ("RGB", "MINISBLACK") else None,
+        icc_profile=page.iccprofile if photometric_of(page) in ("RGB", "MINISBLACK") else None,
         resolution=None if resolution is None else (float(resolution[0]), float(resolution[1])),
         no_data=parse_no_data_tag({code: value for code, _, _, value in tags}),
         tags=tuple(tags),
