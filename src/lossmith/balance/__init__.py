@@ -7,6 +7,7 @@ from lossmith.balance.adaptive import Adaptive
 from lossmith.balance.base import Balance, Fixed
 from lossmith.balance.calibrate import calibrate
 from lossmith.balance.calibration_report import CalibrationReport
+from lossmith.balance.gradient_images import GradientImage, gradient_images
 from lossmith.balance.gradnorm import GradNorm
 from lossmith.balance.share import Share
 from lossmith.balance.text import parse_balance
@@ -19,9 +20,11 @@ __all__ = [
     "CalibrationReport",
     "Fixed",
     "GradNorm",
+    "GradientImage",
     "Share",
     "TorchJD",
     "Uncertainty",
     "calibrate",
+    "gradient_images",
     "parse_balance",
 ]

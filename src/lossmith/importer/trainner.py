@@ -8,7 +8,7 @@ from lossmith.lens import Lens
 from lossmith.lenses.colour import YCbCr
 from lossmith.lenses.edges import Sobel
 from lossmith.lenses.fourier import Fourier
-from lossmith.lenses.lowpass import Downsample
+from lossmith.lenses.lowpass import Blur, Downsample
 from lossmith.losses.dists import dists
 from lossmith.losses.frequency import FocalFrequency
 from lossmith.losses.pixel import L1, L2, Charbonnier, Huber
@@ -48,11 +48,11 @@ def translate_msssim(section: Section, context: Context) -> tuple[Loss, list[str
         if section.flag(key, value) != value:
             raise LeftOut(f"{key} is {not value}")
     section.value("channels")
-    loss: Loss = MSSSIM(odd_sides="zeros")
+    loss: Loss = MSSSIM(odd_sides="zeros", bands="joint")
     if section.flag("test_y_channel", True):
         if (space := section.text("color_space", "yiq")) != "yiq":
             raise LeftOut(f"color_space {space!r} is not carried over")
-        loss = loss @ YCbCr("brightness")
+        loss = MSSSIM(odd_sides="zeros") @ YCbCr("brightness")
     is_equal = section.flag("include_luminance", False)
     note = "the luminance of the coarsest scale is left out there"
     return section.number("loss_weight", 1.0) * loss, [] if is_equal else [note]
@@ -78,7 +78,7 @@ def translate_downsampled(section: Section, context: Context) -> tuple[Loss, lis
     is_average, scale = section.text("type", "").startswith("average"), int(section.number("scale", 4))
     if section.text("criterion", "l1") == "charbonnier":
         raise LeftOut("criterion 'charbonnier' is not reduced to a number there")
-    lens: Lens = Downsample(scale, "area" if is_average else "bicubic")
+    lens: Lens = Downsample(scale, "area") if is_average else Blur(0.5) @ Downsample(scale)
     deviations = [] if is_average else ["the borders of downsampled images differ"]
     return section.number("loss_weight", 1.0) * _criterion(section) @ lens, deviations
 
@@ -152,7 +152,7 @@ def translate_neosr_msssim(section: Section, context: Context) -> tuple[Loss, li
     deviations = ["the mean over the batch is taken before the product of scales there"]
     if section.value("padding") != 0:
         deviations.append(ZERO_PADDING)
-    loss = MSSSIM(window=window, sigma=sigma, k1=k1, k2=k2, odd_sides="zeros")
+    loss = MSSSIM(window=window, sigma=sigma, k1=k1, k2=k2, odd_sides="zeros", bands="joint")
     return section.number("loss_weight", 1.0) * loss, deviations
 
 

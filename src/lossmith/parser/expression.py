@@ -41,7 +41,22 @@ SHOWN_WIDTH = 200
 
 
 class ExpressionError(ValueError):
-    """A formula that cannot be parsed: one line with the reason, then the formula with a caret at the position."""
+    """A formula that cannot be parsed: one line with the reason, then the formula with a caret at the position.
+
+    Args:
+        reason: The reason, one line.
+        shown: The line of the formula, or its part around the position; "" for an empty formula.
+        column: The position of the caret in `shown`, from 0.
+        position: The position in the whole formula without surrounding whitespace, from 0.
+    """
+
+    def __init__(self, reason: str, shown: str = "", column: int = 0, position: int = 0) -> None:
+        super().__init__(f"{reason}\n    {shown}\n    {' ' * column}^" if shown else reason)
+        self.reason, self.shown, self.column, self.position = reason, shown, column, position
+
+    def __reduce__(self) -> tuple[type["ExpressionError"], tuple[str, str, int, int]]:
+        """Return the arguments, so that another process receives them too."""
+        return type(self), (self.reason, self.shown, self.column, self.position)
 
 
 def parse(text: str) -> Loss:
@@ -242,12 +257,14 @@ class _ExpressionReader:
 
 def _fail(text: str, message: str, line: int = 1, column: int = 0) -> NoReturn:
     """Raise ExpressionError with a line of the formula and a caret at a column."""
-    shown = "".join(c if c.isprintable() else " " for c in text.split("\n")[line - 1])
+    lines = text.split("\n")
+    position = sum(len(each) + 1 for each in lines[: line - 1]) + column
+    shown = "".join(c if c.isprintable() else " " for c in lines[line - 1])
     if len(shown) > SHOWN_WIDTH:
         start = max(0, min(column - SHOWN_WIDTH // 2, len(shown) - SHOWN_WIDTH))
         shown, column = shown[start : start + SHOWN_WIDTH], column - start
     end = "" if message.endswith((".", "?")) else "."
-    raise ExpressionError(f"{message}{end}\n    {shown}\n    {' ' * column}^") from None
+    raise ExpressionError(f"{message}{end}", shown, column, position) from None
 
 
 def _describe(part: Any) -> str:
