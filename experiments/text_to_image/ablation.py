@@ -1,6 +1,6 @@
 """Measure the effect of each term of the fused loss on text-to-image diffusion: added to the denoising, and left out.
 
-    LOSSMITH_WEIGHTS=DIR python experiments/text_to_image/ablation.py --out RUNS [--steps 800] [--seeds 0 1 2]
+    LOSSMITH_WEIGHTS=DIR python experiments/text_to_image/ablation.py --out RUNS [--steps 800] [--seeds 0 1 2] [--lazy]
 
 Every arm trains the same network on the same images of shapes at level 2 (two objects, their arrangement, their
 number), in the same order, with the same noise; arms differ only in their formula. The weights are those of
@@ -9,6 +9,9 @@ alone for as long as all terms take. The controls, with one seed, are a term of 
 of the result; a perceptual network with random weights; and captions that are shuffled among the images. The result is
 the fraction of held-out scenes that are generated correctly, for 96 captions with the same noise in all arms, with
 paired intervals over seeds and captions.
+
+With `--lazy`, only the fused loss with a lazy perceptual term is trained, and the denoising alone for as long: the
+relative cost of a step is that of experiments/lazy/text_to_image_cost.py.
 
 Existing runs and evaluations are reused. Writes result.json beside this file, with rows of system, loss, seed, metric,
 value, seconds and megabytes.
@@ -67,6 +70,11 @@ def fused_formula(*without: str, factor: float = CHOSEN_FACTOR) -> str:
     return " + ".join(["imagen", *terms])
 
 
+def lazy_formula(k: int = 4) -> str:
+    """Return the denoising with all terms, the perceptual one in every k-th step."""
+    return fused_formula().replace("Gate()*perceptual", f"Every({k})*Gate()*perceptual")
+
+
 def single_term_formula(name: str) -> str:
     """Return the denoising with one term."""
     return fused_formula(*(other for other in TERMS if other != name))
@@ -77,6 +85,8 @@ ARMS |= {f"+ {name}": Arm(single_term_formula(name)) for name in TERMS}
 ARMS |= {"all": Arm(fused_formula()), "all, balanced": Arm("imagen_fused(shares=True)", "share")}
 ARMS |= {f"all - {name}": Arm(fused_formula(name)) for name in TERMS}
 ARMS |= {"denoising, longer": Arm("imagen", relative_steps=1.5)}
+LAZY_ARMS = {"all, lazy": Arm(lazy_formula()), "denoising, as long as lazy": Arm("imagen", relative_steps=1.15)}
+ARMS |= LAZY_ARMS
 ARMS |= {
     "control: weight 0": Arm("imagen + 0*perceptual('squeezenet') + 0*Dispersive"),
     "control: random network": Arm("imagen + 0.002*Gate()*L1 @ SqueezeNet('fire5', weights='random')"),
@@ -165,8 +175,8 @@ def have_equal_weights(one: Path, other: Path) -> bool:
 def format_table(rows: Sequence[dict[str, Any]], differences: dict[str, dict[str, dict[str, float]]]) -> str:
     """Return a Markdown table with a row for each arm: CPU seconds, accuracy and differences."""
     lines = [
-        "| arm (seeds) | CPU s | correct | difference to denoising | difference to all |",
-        "|---|---:|---:|---:|---:|",
+        " | ".join(["| arm (seeds) | CPU s | correct", *(f"difference to {base}" for base in differences)]) + " |",
+        f"|---{'|---:' * (2 + len(differences))}|",
     ]
     for arm in dict.fromkeys(row["system"].removeprefix("lossmith: ") for row in rows):
         if arm in FACTOR_ARMS:
@@ -212,15 +222,15 @@ class Ablation:
             self.rows.append({**row, "value": round(float(np.mean(values)), 4), **cost, "captions": caption_seed})
         print(arm, seed, {k: round(float(np.mean(v)), 3) for k, v in accuracy.items()}, flush=True)
 
-    def differences(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Return the differences of all arms to the denoising, and to all terms."""
+    def differences(self, bases: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+        """Return the differences of all arms to some arms."""
         return {
             base: {
                 arm: paired_difference(self.joint[arm], self.joint[base])
                 for arm in ARMS
                 if self.joint[arm] and arm not in (base, *FACTOR_ARMS)
             }
-            for base in ("denoising", "all")
+            for base in bases
         }
 
     def is_zero_weight_exact(self) -> bool | None:
@@ -239,14 +249,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="steps of an arm")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--known", action="store_true", help="use existing evaluations only; train nothing")
+    parser.add_argument("--lazy", action="store_true", help="only the lazy arm, and the denoising for as long")
     args = parser.parse_args()
     ablation = Ablation(args.out, args.steps, args.known)
-    for arm in FACTOR_ARMS:
+    for arm in () if args.lazy else FACTOR_ARMS:
         ablation.add(arm, FACTOR_SEED, FACTOR_SEED)
-    for arm in (arm for arm in ARMS if arm not in FACTOR_ARMS):
-        for seed in args.seeds[:1] if arm.startswith("control") else args.seeds:
-            ablation.add(arm, seed, EVALUATION_SEED)
-    differences = ablation.differences()
+    trained = [arm for arm in (LAZY_ARMS if args.lazy else ARMS) if arm not in FACTOR_ARMS]
+    for seed in args.seeds:
+        for arm in trained:
+            if seed == args.seeds[0] or not arm.startswith("control"):
+                ablation.add(arm, seed, EVALUATION_SEED)
+    differences = ablation.differences(["denoising, as long as lazy"] if args.lazy else ["denoising", "all"])
     record = {
         "steps": args.steps,
         "count": COUNT,
@@ -258,7 +271,8 @@ def main() -> None:
     }
     path = HERE / "result.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps({**before, "ablation": record}, indent=1) + "\n")
+    name = "lazy ablation" if args.lazy else "ablation"
+    path.write_text(json.dumps({**before, name: record}, indent=1) + "\n")
     print(format_table(ablation.rows, differences))
 
 

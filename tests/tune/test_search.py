@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from lossmith.tune.cost import count_step_operations
 from lossmith.tune.objectives import parse_constraints, parse_objectives
 from lossmith.tune.pruning import count_dominating
 from lossmith.tune.search import Search, read_search, settings_digest
@@ -59,6 +60,33 @@ def test_the_learning_rate_can_be_searched(make_search):
     search = make_search(loss="L1 + a*TV", space={"a": Range(0.1, 1), "lr": Range(1e-4, 1e-2)})
     settings = search.settings({"a": 0.5, "lr": 0.002})
     assert (settings.loss, settings.lr) == ("L1 + 0.5*TV", 0.002)
+
+
+LAZY = "L1 + 0.1*Every(k)*Part(p)*perceptual('vgg16', 'conv2_2', weights='random')"
+LAZY_SPACE = {"k": parse_choice("1,4"), "p": parse_choice("1,0.5")}
+
+
+def test_the_period_of_a_lazy_term_and_the_part_of_a_sparse_term_can_be_searched(make_search):
+    search = make_search(loss=LAZY, space=LAZY_SPACE)
+    formulas = {search.settings(point).loss for point in grid_points(LAZY_SPACE, 1)}
+    assert formulas == {LAZY.replace("(k)", f"({k})").replace("(p)", f"({p})") for k in (1, 4) for p in (1, 0.5)}
+    assert {search.settings(point).steps for point in grid_points(LAZY_SPACE, 1)} == {6}
+
+
+def test_trials_of_equal_cost_have_steps_in_inverse_proportion_to_the_operations_of_a_step(make_search):
+    search = make_search(loss=LAZY, space=LAZY_SPACE, steps=100, equal_cost=True)
+    settings = {(point["k"], point["p"]): search.settings(point) for point in grid_points(LAZY_SPACE, 1)}
+    assert settings["1", "1"].steps == 100
+    totals = [each.steps * count_step_operations(each) for each in settings.values()]
+    assert max(totals) / min(totals) < 1.01
+    assert 300 < settings["4", "1"].steps < 400  # the network that is trained is not lazy
+
+
+def test_a_search_with_equal_cost_has_a_digest_of_its_own_and_survives_writing_and_reading(make_search, tmp_path):
+    search = make_search(loss=LAZY, space=LAZY_SPACE, equal_cost=True)
+    (tmp_path / "study.json").write_text(json.dumps(search.to_record()))
+    assert read_search(tmp_path / "study.json") == search
+    assert search.digest != make_search(loss=LAZY, space=LAZY_SPACE).digest
 
 
 def test_a_trial_that_is_best_in_an_objective_is_never_pruned():

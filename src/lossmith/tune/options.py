@@ -26,6 +26,7 @@ def search_from_options(
     constraints: Sequence[str],
     grid: int,
     sampler: Any,
+    equal_cost: bool,
     training: Mapping[str, Any],
 ) -> Search:
     """Return the search that the options of ``lossmith tune`` describe.
@@ -43,6 +44,7 @@ def search_from_options(
         constraints: Bounds of metrics, such as ``psnr_y=27``.
         grid: The number of values of each range in a grid search, or 0.
         sampler: "tpe" or "nsga2".
+        equal_cost: Whether all trials cost as many operations as the most expensive one.
         training: Settings of the trainings; their seed is also the seed of the sampler.
 
     Raises:
@@ -68,6 +70,7 @@ def search_from_options(
         sampler=sampler,
         seed=training.get("seed", 0),
         training=training,
+        equal_cost=equal_cost,
     )
 
 

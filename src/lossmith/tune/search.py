@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,9 @@ from lossmith._checks import check_choice
 from lossmith.formula.loss import Loss
 from lossmith.parser import parse, update_formula
 from lossmith.train import Settings
+from lossmith.tune.cost import count_step_operations
 from lossmith.tune.objectives import Objective, parse_objectives
-from lossmith.tune.space import Choice, Range, Space, lowercase_names, substitute
+from lossmith.tune.space import Choice, Range, Space, grid_points, lowercase_names, substitute
 
 __all__ = ["SamplerName", "Search", "read_search", "settings_digest"]
 
@@ -47,6 +49,8 @@ class Search:
         sampler: "tpe", or "nsga2" for hundreds of short trials.
         seed: The seed of the sampler.
         training: Other settings of the trainings.
+        equal_cost: Whether a trial whose training step is cheaper than the most expensive one of the space, in
+            operations, has more steps in proportion.
 
     Raises:
         ValueError: A free name has no range, a range has no free name, or a setting is out of its range.
@@ -64,6 +68,7 @@ class Search:
     sampler: SamplerName = "tpe"
     seed: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
+    equal_cost: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prune_at", tuple(fraction for fraction in self.prune_at if fraction != 1))
@@ -100,7 +105,10 @@ class Search:
 
     @property
     def rung_steps(self) -> dict[int, float]:
-        """The steps after which a trial may be pruned (its rungs), and the fractions of a trial that they are."""
+        """The steps after which a trial may be pruned (its rungs), and the fractions of a trial that they are.
+
+        With trials of equal cost, the steps are those of the most expensive trial; others are at the same fractions.
+        """
         return {math.ceil(fraction * self.steps): fraction for fraction in self.prune_at}
 
     def literals(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,6 +127,19 @@ class Search:
         Raises:
             ValueError: The formula or a setting is invalid.
         """
+        settings = self._equal_steps_settings(params)
+        if not self.equal_cost:
+            return settings
+        steps = round(self.steps * self._largest_operations / count_step_operations(settings))
+        return replace(settings, steps=steps, val_every=steps)
+
+    @cached_property
+    def _largest_operations(self) -> float:
+        """The operations of the most expensive training step in the search space."""
+        return max(count_step_operations(self._equal_steps_settings(point)) for point in grid_points(self.space, 1))
+
+    def _equal_steps_settings(self, params: Mapping[str, Any]) -> Settings:
+        """Return the training settings of a trial with the steps of the study."""
         values = self.literals(params)
         defaults = {"calibrate": True, "schedule": "constant", "checkpoint_every": max(1, self.steps // 10)}
         given = {name: value for name, value in {**defaults, **self.training}.items() if name not in STUDY_SETTINGS}
@@ -153,7 +174,7 @@ class Search:
             ValueError: The record is malformed.
         """
         try:
-            record = {RENAMED_KEYS.get(name, name): value for name, value in record.items()}
+            record = {"equal_cost": False, **{RENAMED_KEYS.get(name, name): value for name, value in record.items()}}
             record["loss"] = update_formula(record["loss"])
             space: dict[str, Range | Choice] = {name: Range(*ends) for name, ends in record["ranges"].items()}
             space |= {name: Choice(tuple(options)) for name, options in record["choices"].items()}
@@ -168,7 +189,8 @@ class Search:
     def digest(self) -> str:
         """A hash of the search, computed with the keys of version 0.1, so that studies of that version resume."""
         old_keys = {new: old for old, new in RENAMED_KEYS.items()}
-        return _digest({old_keys.get(name, name): value for name, value in self.to_record().items()})
+        record = {old_keys.get(name, name): value for name, value in self.to_record().items()}
+        return _digest(record if self.equal_cost else {n: v for n, v in record.items() if n != "equal_cost"})
 
     def differences(self, other: "Search") -> dict[str, tuple[Any, Any]]:
         """Return the entries of the records that differ, with both values."""

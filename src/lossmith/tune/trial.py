@@ -11,6 +11,7 @@ from typing import Any, Literal
 from rich.console import Console
 from torch import Tensor
 
+from lossmith.data.cache import ImageCache
 from lossmith.device import resolve_device
 from lossmith.models import load_restorer
 from lossmith.tasks import Batch
@@ -53,10 +54,12 @@ class Hardware:
     Args:
         device: The name of the device.
         data_workers: The number of data-loading processes; None for the default.
+        cache: The cache of decoded images; None for memory only.
     """
 
     device: str = "auto"
     data_workers: int | None = None
+    cache: ImageCache | None = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,9 @@ def run_trial(
         params: The parameters of the trial.
         folder: The study's folder.
         hardware: Where to train.
-        report_rung: Receives the step and the metrics at each rung, and returns the reason to prune the trial, or "" to
-            continue. The result is ignored at rungs that an earlier attempt has passed.
+        report_rung: Receives the rung's step, see ``Search.rung_steps``, and the metrics at each rung, and returns the
+            reason to prune the trial, or "" to continue. The result is ignored at rungs that an earlier attempt has
+            passed.
 
     Raises:
         TrialInterrupted: The training was stopped.
@@ -142,9 +146,10 @@ def _train_to_end(
     from lossmith.train import NonFiniteError
 
     rung_metrics = read_json(run / "rungs.json", {})
-    for step in (*search.rung_steps, search.steps):
-        if str(step) in rung_metrics:
-            report_rung(step, rung_metrics[str(step)])
+    for rung in (*search.rung_steps, search.steps):
+        step = -(-rung * settings.steps // search.steps)  # rounded up
+        if str(rung) in rung_metrics:
+            report_rung(rung, rung_metrics[str(rung)])
             continue
         outcome = {"step": step, "rung_metrics": rung_metrics}
         try:
@@ -156,10 +161,10 @@ def _train_to_end(
         missing = [objective.metric for objective in search.objectives if objective.metric not in metrics]
         if missing:
             return {**outcome, "state": "failed", "reason": f"{missing[0]} is finite on no validation image."}
-        if step < search.steps:
-            rung_metrics[str(step)] = metrics
+        if rung < search.steps:
+            rung_metrics[str(rung)] = metrics
             write_json(run / "rungs.json", rung_metrics)
-            if reason := report_rung(step, metrics):
+            if reason := report_rung(rung, metrics):
                 return {**outcome, "state": "pruned", "reason": reason}
     return {**outcome, "state": "complete", "metrics": metrics, "image_metrics": image_metrics}
 
@@ -173,7 +178,11 @@ def _train_to_step(settings: Settings, run: Path, hardware: Hardware, console: C
     from lossmith.train import train
 
     try:
-        options: dict[str, Any] = {"device": hardware.device, "workers": hardware.data_workers}
+        options: dict[str, Any] = {
+            "device": hardware.device,
+            "workers": hardware.data_workers,
+            "cache": hardware.cache,
+        }
         if train(settings, run, console=console, **options) < settings.steps:
             raise TrialInterrupted
     finally:

@@ -57,10 +57,11 @@ def _heading(findings: Findings) -> str:
     space = [f"{name} from {low:g} to {high:g}" for name, (low, high) in record["ranges"].items()]
     space += [f"{name} in {', '.join(options)}" for name, options in record["choices"].items()]
     took = format_duration(sum(trial.seconds for trial in findings.trials))
+    same_cost = " of the most expensive loss, or as many operations" if search.equal_cost else ""
     facts = [
         task_name({"task": settings.task, "scale": settings.scale}),
         model_name({"model": dict(settings.model)}),
-        f"{len(findings.trials)} trials of {search.steps} steps, {took} of training",
+        f"{len(findings.trials)} trials of {search.steps} steps{same_cost}, {took} of training",
         f"trained on {path_tail(search.images)}",
         f"validated on {findings.image_count} images of {path_tail(search.val)}",
         *space,

@@ -1,0 +1,84 @@
+"""The compared losses: for each task and each network of the term, the full term and its lazy and sparse variants."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lossmith.tasks import TASKS as TASK_CLASSES
+from lossmith.tasks import Task
+
+CROP, BATCH_SIZE = 48, 4
+
+
+@dataclass(frozen=True)
+class TaskCase:
+    """A task, the network that is trained for it, and its training with L1 before the arms."""
+
+    name: str
+    scale: int
+    network: dict[str, Any]
+    start_steps: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Task:
+        """Return the task."""
+        return TASK_CLASSES[self.name](self.scale, **self.options)
+
+
+TASKS = {
+    "super-resolution": TaskCase("super-resolution", 4, {"name": "edsr", "channels": 32, "blocks": 6}, 2000),
+    "denoising": TaskCase("denoising", 1, {"name": "edsr", "channels": 32, "blocks": 3}, 600, {"sigma": 25.0}),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The arms that share a unit of time.
+
+    Args:
+        task: The task's name.
+        steps: The number of steps of the full term's training.
+        arms: The formula of each arm by its name.
+        full: The name of the full term's arm.
+    """
+
+    task: str
+    steps: int
+    arms: dict[str, str]
+    full: str = "full"
+
+
+FACTORS = ("Every(2)", "Every(4)", "Every(8)", "Part(0.5)", "Part(0.25)")
+VGG, EMBEDDED = "0.02*{}perceptual('vgg16')", "0.022*{}perceptual('embedded')"
+"""The terms with equal gradient norms at the output, see experiments/embedded_network/train_restorers.json."""
+
+
+def build_arms(term: str, factors: tuple[str, ...] = FACTORS) -> dict[str, str]:
+    """Return L1 alone, L1 with the full term, and L1 with the term and each factor."""
+    return {
+        "L1": "L1",
+        "full": f"L1 + {term.format('')}",
+        **{factor: f"L1 + {term.format(f'{factor}*')}" for factor in factors},
+    }
+
+
+def build_adversarial_arms() -> dict[str, str]:
+    """Return the adversarial loss with a discriminator and a generator's term in each or in every fourth step."""
+    base, weight = f"L1 + {EMBEDDED.format('')}", 0.005
+    return {
+        "without": base,
+        "full": f"{base} + {weight}*Adversarial('unet')",
+        "discriminator every 4": f"{base} + {weight}*Adversarial('unet', discriminator_every=4)",
+        "generator every 4": f"{base} + {weight}*Every(4)*Adversarial('unet')",
+        "both every 4": f"{base} + {weight}*Every(4)*Adversarial('unet', discriminator_every=4)",
+    }
+
+
+GAINS = ("Every(4, gain=2)", "Every(4, gain=1)", "Every(8, gain=3)", "Every(8, gain=1)")
+"""Square roots of the numbers of steps, and the plain weight."""
+GROUPS = {
+    "sr-vgg16": Group("super-resolution", 60, build_arms(VGG, FACTORS + GAINS)),
+    "denoising-vgg16": Group("denoising", 60, build_arms(VGG)),
+    "sr-embedded": Group("super-resolution", 100, build_arms(EMBEDDED)),
+    "denoising-embedded": Group("denoising", 150, build_arms(EMBEDDED, ("Every(2)", "Every(4)"))),
+    "sr-adversarial": Group("super-resolution", 60, build_adversarial_arms()),
+}

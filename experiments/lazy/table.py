@@ -1,0 +1,157 @@
+"""Collect the runs of train.py: the results, the tables of docs/lazy.md and a figure.
+
+    python experiments/lazy/table.py RUNS
+
+The gain of an arm is the reduction of LPIPS relative to L1 alone of the same seed at its end, as a percentage of the
+gain of the full term's training. Its 95 % interval is a bootstrap over seeds and test images, paired: the same
+resamples for all three. Writes result.json and gain.png beside this file, and prints the tables.
+"""
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from arms import BATCH_SIZE, CROP, GROUPS, Group
+from train import EMA, LR, TEST_IMAGES, TEST_SIDE, file_name
+
+HERE = Path(__file__).parent
+MOMENTS = {"steps": "equal steps", "half": "half of the time", "time": "equal time"}
+DIGITS = {"psnr_y": 2, "lpips_alex": 4, "dists": 4, "grid": 2}
+RESAMPLES = 4000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="folder of the runs")
+    args = parser.parse_args()
+    found = {name: collect_group(args.runs, name, group) for name, group in GROUPS.items()}
+    found = {name: result for name, result in found.items() if result}
+    record = {
+        "protocol": {
+            "crop": CROP,
+            "batch": BATCH_SIZE,
+            "learning rate": LR,
+            "EMA": EMA,
+            "test images": TEST_IMAGES,
+            "test side": TEST_SIDE,
+        },
+        "machine": f"{platform.processor() or platform.machine()}, one thread, bfloat16, torch {torch.__version__}",
+        "groups": found,
+    }
+    (HERE / "result.json").write_text(json.dumps(record, indent=1) + "\n")
+    for name, result in found.items():
+        print(f"\n{name}\n\n{format_table(result)}")
+    draw_gains(found)
+
+
+def collect_group(runs: Path, name: str, group: Group) -> dict[str, Any]:
+    """Return the costs, scores and gains of the arms of a group; empty without runs of L1 alone and the full term."""
+    base = next(iter(group.arms))
+    scores = {arm: read_scores(runs, name, arm) for arm in group.arms}
+    if not (scores[base] and scores[group.full]):
+        return {}
+    costs = json.loads((runs / f"{name}.cost.json").read_text())
+    full_cost, rows = costs[group.full], {}
+    for arm in (arm for arm in group.arms if scores[arm]):
+        row: dict[str, Any] = {"loss": group.arms[arm], "seeds": len(scores[arm])}
+        row |= {f"relative {unit}": round(costs[arm][unit] / full_cost[unit], 3) for unit in ("seconds", "operations")}
+        row["moments"] = {moment: summarize(scores, base, group.full, arm, moment) for moment in MOMENTS}
+        rows[arm] = row
+    return {"task": group.task, "full": group.full, "seconds of a full step": full_cost["seconds"], "arms": rows}
+
+
+def read_scores(runs: Path, name: str, arm: str) -> dict[int, dict[str, Any]]:
+    """Return for each seed that was run, the values of the images by moment and metric."""
+    scores = {}
+    for file in runs.glob(file_name(name, arm, "*")):
+        record = json.loads(file.read_text())["scores"]
+        scores[int(file.stem.rsplit("-", 1)[1])] = {
+            moment: {
+                metric: np.array([image[metric] for image in each["images"].values() if metric in image])
+                for metric in DIGITS
+            }
+            | {"step": each["step"]}
+            for moment, each in record.items()
+        }
+    return dict(sorted(scores.items()))
+
+
+def summarize(scores: dict[str, Any], base: str, full: str, arm: str, moment: str) -> dict[str, Any]:
+    """Return the step, the mean metrics, and the gain with its interval."""
+    seeds = [seed for seed in scores[arm] if seed in scores[base] and seed in scores[full]]
+    own = [scores[arm][seed][moment] for seed in seeds]
+    row: dict[str, Any] = {"step": own[0]["step"]}
+    for metric, digits in DIGITS.items():
+        if all(len(each[metric]) for each in own):
+            row[metric] = round(float(np.mean([each[metric] for each in own])), digits)
+    if arm != base:
+        values = [
+            np.array([scores[name][seed][at]["lpips_alex"] for seed in seeds])
+            for name, at in ((base, "time"), (arm, moment), (full, "time"))
+        ]
+        row["gain"] = bootstrap_gain(*values)
+    return row
+
+
+def bootstrap_gain(base: np.ndarray, own: np.ndarray, full: np.ndarray) -> list[float]:
+    """Return an arm's gain relative to the full term's, and its 95 % interval, from values (seeds, images)."""
+    rng = np.random.default_rng(0)
+    seeds, images = (rng.integers(0, n, (RESAMPLES, n)) for n in own.shape)
+    means = [each[seeds[:, :, None], images[:, None, :]].mean(axis=(1, 2)) for each in (base, own, full)]
+    low, high = np.quantile((means[0] - means[1]) / (means[0] - means[2]), [0.025, 0.975])
+    gain = (base.mean() - own.mean()) / (base.mean() - full.mean())
+    return [round(float(value), 3) for value in (gain, low, high)]
+
+
+def format_table(result: dict[str, Any]) -> str:
+    """Return a Markdown table: a row for each arm, and for each moment the metrics and the gain."""
+    lines = [
+        "| | time and operations of a step | at | steps | PSNR-Y | LPIPS | DISTS | grid | part of the full gain |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for arm, row in result["arms"].items():
+        shown = (
+            ["time"] if arm == next(iter(result["arms"])) else ["half", "time"] if arm == result["full"] else MOMENTS
+        )
+        for moment in shown:
+            each = row["moments"][moment]
+            head = (
+                f"{arm} | {row['relative seconds']:.2f}, {row['relative operations']:.2f}"
+                if moment == shown[0]
+                else " | "
+            )
+            values = [f"{each[metric]:.{digits}f}" if metric in each else "" for metric, digits in DIGITS.items()]
+            psnr, lpips, dists, grid = values
+            gain = "{:.0%} ({:.0%} to {:.0%})".format(*each["gain"]) if "gain" in each else ""
+            cells = [head, MOMENTS[moment], str(each["step"]), psnr, lpips, dists, grid, gain]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw_gains(found: dict[str, dict[str, Any]]) -> None:
+    """Draw for each group the gain at half of the time and at equal time."""
+    groups = {name: result for name, result in found.items() if "adversarial" not in name}
+    figure, panels = plt.subplots(1, len(groups), figsize=(4.2 * len(groups), 3.2), squeeze=False, sharey=True)
+    for panel, (name, result) in zip(panels[0], groups.items(), strict=True):
+        arms = [arm for arm, row in result["arms"].items() if "gain" in row["moments"]["time"]]
+        for shift, (moment, colour) in zip((-0.15, 0.15), (("half", "#b0b0b0"), ("time", "#1f5fa8")), strict=True):
+            gains = np.array([result["arms"][arm]["moments"][moment]["gain"] for arm in arms])
+            errors = np.abs(gains[:, 1:] - gains[:, :1]).T
+            panel.errorbar(
+                np.arange(len(arms)) + shift, gains[:, 0], errors, fmt="o", color=colour, label=MOMENTS[moment]
+            )
+        panel.axhline(1, color="#888888", linewidth=0.8)
+        panel.set_xticks(range(len(arms)), arms, rotation=60, ha="right", fontsize=8)
+        panel.set_title(name, fontsize=10)
+    panels[0][0].set_ylabel("gain in LPIPS, of the full term's")
+    panels[0][0].legend(fontsize=8)
+    figure.savefig(HERE / "gain.png", dpi=110, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()
