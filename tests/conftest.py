@@ -43,6 +43,12 @@ def no_downloads(monkeypatch):
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_image_cache(tmp_path_factory):
+    """Store decoded images in a folder of the tests, in the processes that they start too."""
+    os.environ["LOSSMITH_CACHE"] = str(tmp_path_factory.mktemp("image_cache"))
+
+
 @pytest.fixture(autouse=True)
 def no_range_checks(monkeypatch):
     """Let no loss judge the range of its inputs, of which only the first calls in a process would be judged."""

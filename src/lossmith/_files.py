@@ -23,7 +23,9 @@ REPLACE_ATTEMPTS = 20 if os.name == "nt" else 1
 WAIT_SECONDS = 0.1
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], object], *, is_shared: bool = False) -> None:
+def write_atomically(
+    path: str | Path, write: Callable[[Path], object], *, is_shared: bool = False, flush: bool = True
+) -> None:
     """Write a file beside its final path, flush the file to disk and rename it to the final path.
 
     The temporary file ends in ``.partial``. Parent folders are created.
@@ -32,6 +34,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object], *, is_sh
         path: The final path.
         write: Writes the content to the path that it is given.
         is_shared: Whether several processes may write this file at once; each then uses a temporary file of its own.
+        flush: Whether to flush; without, a power failure can leave an incomplete file under the final name.
 
     Raises:
         OSError: The file cannot be written. An earlier file at the path is untouched.
@@ -46,8 +49,9 @@ def write_atomically(path: str | Path, write: Callable[[Path], object], *, is_sh
             write(partial)
             if partial.stat().st_mode != mode:
                 partial.chmod(mode)
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())  # otherwise a power failure can leave an empty file under the final name
+            if flush:
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())  # otherwise a power failure can leave an empty file under the final name
             _replace(partial, path)
     except BaseException:
         with suppress(OSError):

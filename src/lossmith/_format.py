@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["format_duration", "format_percent", "print_table", "print_text"]
+__all__ = ["format_bytes", "format_duration", "format_percent", "print_table", "print_text"]
 
 MAX_WIDTH = 10_000
 """Characters; no table is wider."""
@@ -59,6 +59,21 @@ def print_table(console: "Console", table: "Table") -> None:
         column.width = width
     plain.width = frame + sum(widths)
     plain.print(table)
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes in decimal units.
+
+    Example:
+        >>> format_bytes(6.64e9), format_bytes(1.2e7), format_bytes(300)
+        ('6.6 GB', '12 MB', '0.3 kB')
+    """
+    size, unit = next(
+        ((count / 10**k, unit) for k, unit in ((12, "TB"), (9, "GB"), (6, "MB")) if count >= 10**k), (0, "")
+    )
+    if not unit:
+        size, unit = count / 1000, "kB"
+    return f"{size:.{0 if size >= 10 or not size else 1}f} {unit}"
 
 
 def format_duration(seconds: float) -> str:

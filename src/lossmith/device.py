@@ -8,7 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["assign_device", "fork_rng", "resolve_device", "to_double", "trainer_devices", "widest_float"]
+__all__ = [
+    "assign_device",
+    "fork_rng",
+    "is_on_host",
+    "resolve_device",
+    "to_double",
+    "trainer_devices",
+    "widest_float",
+]
+
+HOST_TYPES = ("cpu",)
+"""The types of devices whose memory the host reads without a wait."""
 
 TRAINER_TYPES = ("cpu", "cuda", "mps")
 """The types of devices on which Lightning trains."""
@@ -104,6 +115,11 @@ def fork_rng(device: torch.device) -> Iterator[None]:
     else:
         with torch.random.fork_rng(devices=[device.index or 0], device_type=device.type):
             yield
+
+
+def is_on_host(tensor: Tensor) -> bool:
+    """Return whether the values of a tensor can be read now and without a wait for a device."""
+    return type(tensor) is Tensor and tensor.device.type in HOST_TYPES and not torch.compiler.is_compiling()
 
 
 def widest_float(device: torch.device) -> torch.dtype:

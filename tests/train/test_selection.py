@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lossmith.cli.networks import select_weights
+from lossmith.inference.networks import select_weights
 from lossmith.models.files import read_header
 from lossmith.train.selection_rule import parse_rule
 

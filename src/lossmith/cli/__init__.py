@@ -8,6 +8,7 @@ import typer
 
 from lossmith._plugin_files import load_plugin
 from lossmith.cli import (
+    cache,
     calibrate,
     demo,
     doctor,
@@ -54,6 +55,7 @@ for command in (
     knob,
     tune,
     report,
+    cache,
     explain,
     calibrate,
     doctor,

@@ -1,9 +1,11 @@
 """`lossmith evaluate`: the metrics of a network on a folder of images."""
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +16,8 @@ from lossmith.cli.options_command import OptionsCommand
 from lossmith.cli.pixel_options import NoData, Range, Transfer
 
 __all__ = ["register"]
+
+T = TypeVar("T")
 
 EPILOG = """Examples:
 
@@ -48,7 +52,8 @@ class EvaluateOptions:
         ),
     ]
     images: Annotated[
-        Path | None, typer.Option(help="Folder of target images, or a folder with HR/ and LRx4/ in it.")
+        str | None,
+        typer.Option(help="Folder of target images, a folder with HR/ and LRx4/ in it, or shards (.tar, or a URL)."),
     ] = None
     inputs: Inputs = None
     metric: Metrics = None
@@ -137,7 +142,7 @@ class EvaluateOptions:
 
 def evaluate_on_images(
     network: str,
-    images: Path,
+    images: str | Path,
     scale: int | None,
     at: list[str],
     interpolate_outputs: bool,
@@ -152,7 +157,7 @@ def evaluate_on_images(
 
     Args:
         network: The run, the file of weights, or "bicubic".
-        images: The folder of target images.
+        images: The folder of target images, or shards.
         scale: Upscaling factor; None for the network's.
         at: The values of ``--at``.
         interpolate_outputs: Whether the outputs at both ends of the knob are interpolated.
@@ -210,18 +215,19 @@ def evaluate_on_images(
             return task.baseline_output(batch)
         return task.predict(partial(model, **knobs(batch["input"])), batch)
 
-    rows = metrics_by_image(
-        evaluate_images(
-            examples,
-            restore,
-            border=task.border,
-            which=which,
-            device=place,
-            pixels=task.pixels,
-            scale=task.scale,
-            optional=optional,
-        )
+    evaluated = evaluate_images(
+        examples,
+        restore,
+        border=task.border,
+        which=which,
+        device=place,
+        pixels=task.pixels,
+        scale=task.scale,
+        optional=optional,
+        batch_pixels=0 if at else None,  # a map of the knob belongs to one image
     )
+    with show_progress(evaluated, len(examples)) as images_so_far:
+        rows = metrics_by_image(images_so_far)
     return {
         "network": name,
         "images": str(images),
@@ -236,6 +242,18 @@ def evaluate_on_images(
         "missing": {metric: why for metric, why in missing.items() if metric not in optional},
         "skipped": [file._asdict() for file in examples.skipped],
     }
+
+
+@contextmanager
+def show_progress(images: Iterable[T], count: int) -> Iterator[Iterator[T]]:
+    """Show a progress bar on standard error, in a terminal, while the images of the iterator are taken."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        yield iter(progress.track(images, total=count))
 
 
 def nonfinite_to_null(value: Any) -> Any:

@@ -41,7 +41,12 @@ Page = Annotated[
 
 
 def task_for_images(
-    task: "Task", images: Path, weights: Path | None, value_range: str | None, transfer: str | None, no_data: str | None
+    task: "Task",
+    images: str | Path,
+    weights: Path | None,
+    value_range: str | None,
+    transfer: str | None,
+    no_data: str | None,
 ) -> "Task":
     """Return the task for the samples of a folder of images; notes on them go to standard error.
 
@@ -57,9 +62,9 @@ def task_for_images(
     Raises:
         ValueError: The images differ, or the range of floats is not stated.
     """
-    from lossmith.data import list_images
     from lossmith.data.find_pixels import PixelOptions, parse_no_data, parse_value_range
     from lossmith.data.pixel_statistics import describe_samples
+    from lossmith.data.shards.unpack import list_some_images
 
     task = task if weights is None else task.with_pixels_of(weights)
     is_stated = value_range is not None or transfer is not None or no_data is not None
@@ -79,7 +84,7 @@ def task_for_images(
             "no_data": parse_no_data(no_data),
         }
         pixels = replace(pixels, **{name: value for name, value in stated.items() if value is not None})  # type: ignore[arg-type]
-        notes = [] if pixels.keeps_samples else describe_samples(list_images(images), pixels)
+        notes = [] if pixels.keeps_samples else describe_samples(list_some_images(images), pixels)
     for note in notes:
         print(note, file=sys.stderr)
     return task.with_pixels(pixels)

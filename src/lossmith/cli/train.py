@@ -10,6 +10,7 @@ import typer
 
 from lossmith._format import print_text
 from lossmith._plugin_files import load_plugin
+from lossmith.cli.cache import CacheOptions, cache_from_options
 from lossmith.cli.config_file import use_config_file
 from lossmith.cli.help_format import CommandApp
 from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
@@ -107,7 +108,8 @@ def build_train_command(name: str) -> Any:
     own = task_options(name)
     lines = [f"  lossmith train {name} {words}" for words in own.examples]
     examples = ["Examples:" if len(lines) > 1 else "Example:", *lines] if lines else []
-    options = merge_options(Settings, NetworkOptions, RunOptions, own, execute=partial(run_training, name))
+    sources = Settings, NetworkOptions, RunOptions, CacheOptions, own
+    options = merge_options(*sources, execute=partial(run_training, name))
     return build_command(name, options, help=f"{own.help}\n\n{FILES}", epilog="\n\n".join([*examples, RESUME]))
 
 
@@ -130,6 +132,7 @@ def run_training(name: str, options: Any) -> None:
         nodes=options.nodes,
         loggers=options.logger or ["tensorboard"],
         workers=options.workers,
+        cache=cache_from_options(options),
     )
 
     @rank_zero_only  # the first process owns the folder

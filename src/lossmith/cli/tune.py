@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossmith._format import print_text
+from lossmith.cli.cache import CacheOptions, cache_from_options
 from lossmith.cli.help_format import CommandApp
 from lossmith.cli.task_commands import build_command, merge_options, task_group, task_settings
 from lossmith.cli.train import NetworkOptions, network_arguments
@@ -37,6 +38,9 @@ EPILOG = """Examples:
   lossmith tune denoising "L1 + a*perceptual('vgg19', layer)" --range a=0.03:30 --choice layer=conv3_4,conv5_4
   --lr 1e-4:1e-3 --objectives psnr_y,lpips_alex,dists --constraint psnr_y=27 --images photos/ --val held_out/
   --steps 2000 --workers 2 --out studies/b
+
+  lossmith tune super-resolution "L1 + 0.5*Every(k)*perceptual('vgg16')" --choice k=1,2,4,8 --equal-cost --grid 1
+  --images photos/ --val held_out/ --steps 2000 --out studies/c
 
 Rerun the command to resume the study. The same command on another machine, with the same folder and storage, adds
 workers to the study."""
@@ -72,6 +76,10 @@ class StudyOptions:
         option("Points per range of a grid search, which replaces the sampler; 0 disables it.", panel=SEARCH, min=0),
     ] = 0
     sampler: Annotated[str, option("Sampler: tpe, or nsga2 for hundreds of short trials.", panel=SEARCH)] = "tpe"
+    equal_cost: Annotated[
+        bool,
+        option("Give trials with a cheaper step more steps, so that all cost the same operations.", panel=SEARCH),
+    ] = False
     uncalibrated: Annotated[
         bool, option("Use weights as written, not scaled to equal gradient norms.", "--uncalibrated", panel=SEARCH)
     ] = False
@@ -112,7 +120,7 @@ def register(app: typer.Typer) -> None:
 
 def build_tune_command(name: str) -> Any:
     """Return the command that tunes a loss for a task."""
-    sources = Settings, NetworkOptions, task_options(name), StudyOptions
+    sources = Settings, NetworkOptions, CacheOptions, task_options(name), StudyOptions
     options = merge_options(*sources, without=("calibrate", "val_every", "metrics"), execute=partial(run_study, name))
     return build_command(name, options, help=HELP, epilog=EPILOG)
 
@@ -137,7 +145,7 @@ def run_study(name: str, options: Any) -> None:
         tune(
             search,
             options.out,
-            hardware=Hardware(options.device, options.data_workers),
+            hardware=Hardware(options.device, options.data_workers, cache_from_options(options)),
             console=console,
             trials=options.trials,
             workers=options.workers,
@@ -166,6 +174,7 @@ def build_search(name: str, options: Any) -> "Search":
         constraints=options.constraint or [],
         grid=options.grid,
         sampler=options.sampler,
+        equal_cost=options.equal_cost,
         training=trial_settings(name, options),
     )
 

@@ -1,6 +1,6 @@
 """Synthetically degraded images: training crops and whole evaluation images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -10,12 +10,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
+from lossmith.data.cache import current_cache
+from lossmith.data.evaluation_images import EvaluationImages
 from lossmith.data.example import MIN_SIZE, Example
-from lossmith.data.image_files import SkippedFile, check_image_size, decode_image, raise_no_usable_images
+from lossmith.data.image_files import SkippedFile, check_image_size
 from lossmith.data.image_folder import ImageFolder
 from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.data.shards.sequence import ShardedImages
 from lossmith.image import to_float
 from lossmith.resize import crop_to_multiple
 
@@ -42,12 +45,12 @@ class DegradedCrops(Dataset[dict[str, Tensor]]):
         seed: Random seed.
     """
 
-    def __init__(self, images: ImageFolder, size: int, degrade: Degradation, *, seed: int = 0) -> None:
+    def __init__(self, images: ImageFolder | ShardedImages, size: int, degrade: Degradation, *, seed: int = 0) -> None:
         self.images, self.size, self.degrade, self.seed = images, size, degrade, seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        image = self.images[int(rng.integers(len(self.images)))]
+        image = self.images.draw(index, rng)
         top, left = (int(rng.integers(side - self.size + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
         crop = to_float(image[:, top : top + self.size, left : left + self.size])
@@ -57,9 +60,8 @@ class DegradedCrops(Dataset[dict[str, Tensor]]):
         return {name: tensor[0] for name, tensor in degraded.items()} | {"target": target}
 
     def source(self, index: int) -> str:
-        """Return the path of the file from which a crop is cut."""
-        rng = np.random.default_rng([self.seed, index])
-        return str(self.images.file(int(rng.integers(len(self.images)))))
+        """Return the path of the file, or the shard and the name, from which a crop is cut."""
+        return self.images.source(index, np.random.default_rng([self.seed, index]))
 
     @property
     def skipped(self) -> list[SkippedFile]:
@@ -68,7 +70,7 @@ class DegradedCrops(Dataset[dict[str, Tensor]]):
 
 
 @final
-class DegradedImages:
+class DegradedImages(EvaluationImages):
     """Evaluation images and their degraded versions, equal in every iteration.
 
     Args:
@@ -92,26 +94,20 @@ class DegradedImages:
         pixels: PixelFormat = RGB_8BIT,
     ) -> None:
         self.files = select_evenly(images, limit)
-        self.degrade, self.multiple, self.pixels = degrade, multiple, pixels
-        self.skipped: list[SkippedFile] = list(self.files.skipped)
+        super().__init__([str(file) for file in self.files], self.files.skipped)
+        self.degrade, self.multiple, self.pixels, self.cache = degrade, multiple, pixels, current_cache()
 
-    def __len__(self) -> int:
-        """Return the number of files, unusable ones included."""
-        return len(self.files)
+    def read(self, index: int) -> Example:
+        """Return an image and its degraded version.
 
-    def __iter__(self) -> Iterator[Example]:
-        self.skipped = list(self.files.skipped)
-        for index, file in enumerate(self.files):
-            try:
-                target = crop_to_multiple(to_float(decode_image(file, self.pixels)), self.multiple)[None]
-                check_image_size(target.shape[-2], target.shape[-1], MIN_SIZE)
-                degraded = self.degrade(fill_missing(target), torch_generator_from(np.random.default_rng([index])))
-                yield Example(self.files.name(file), {**degraded, "target": target})
-            except ValueError as error:
-                self.skipped.append(SkippedFile(str(file), str(error)))
-        unusable = self.skipped[len(self.files.skipped) :]
-        if len(unusable) == len(self.files):
-            raise_no_usable_images(len(unusable), unusable)
+        Raises:
+            ValueError: The image cannot be decoded or is too small.
+        """
+        file = self.files[index]
+        target = crop_to_multiple(to_float(self.cache.read(file, self.pixels)), self.multiple)[None]
+        check_image_size(target.shape[-2], target.shape[-1], MIN_SIZE)
+        degraded = self.degrade(fill_missing(target), torch_generator_from(np.random.default_rng([index])))
+        return Example(self.files.name(file), {**degraded, "target": target})
 
 
 def torch_generator_from(rng: np.random.Generator) -> torch.Generator:

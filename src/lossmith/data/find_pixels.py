@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lossmith.data.formats.files import read_image_header
+from lossmith.data.cache import current_cache
 from lossmith.data.formats.stored import ImageHeader, type_range
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.data.pixel_statistics import describe_samples, percentile_range, sample_images_of
@@ -114,13 +114,9 @@ def find_pixel_format(
 
 
 def _read_headers(files: Iterable[Path]) -> dict[Path, ImageHeader]:
-    headers: dict[Path, ImageHeader] = {}
-    for file in files:
-        try:
-            headers[file] = read_image_header(file)
-        except ValueError:
-            continue
-    return headers
+    files = list(files)
+    headers = zip(files, current_cache().headers.read_all(files), strict=True)
+    return {file: header for file, header in headers if not isinstance(header, ValueError)}
 
 
 def _find_channels(headers: dict[Path, ImageHeader], stated: int | None, owner: str) -> tuple[int, list[str]]:

@@ -1,20 +1,15 @@
-"""Images that are decoded on demand and cached in memory."""
+"""Images that are decoded on demand, through a cache."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn, final
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
-from lossmith.data.image_files import (
-    SkippedFile,
-    check_image_size,
-    decode_image,
-    raise_no_usable_images,
-    read_image_size,
-)
+from lossmith.data.cache import ImageCache, current_cache
+from lossmith.data.image_files import SkippedFile, check_image_size, raise_no_usable_images
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 
 __all__ = ["ImageFolder"]
@@ -22,7 +17,7 @@ __all__ = ["ImageFolder"]
 
 @final
 class ImageFolder:
-    """Image files as tensors, decoded on demand and cached up to a memory limit.
+    """Image files as tensors, decoded on demand and cached.
 
     The constructor reads headers only. A file that turns out to be damaged later is skipped, and the next readable
     file always replaces it. The list of damaged files is shared between worker processes.
@@ -30,23 +25,31 @@ class ImageFolder:
     Args:
         files: The image files.
         min_size: Smallest side in pixels; smaller images are skipped.
-        cache_bytes: Memory limit of decoded images in bytes, for all worker processes together.
         pixels: The samples of the files.
+        cache: The cache of decoded images; None for that of :func:`lossmith.data.cache.use_cache`, or for 1 GiB of
+            memory.
 
     Raises:
         ValueError: None of the files can be used.
     """
 
     def __init__(
-        self, files: Iterable[Path], *, min_size: int = 1, cache_bytes: int = 2**30, pixels: PixelFormat = RGB_8BIT
+        self,
+        files: Iterable[Path],
+        *,
+        min_size: int = 1,
+        pixels: PixelFormat = RGB_8BIT,
+        cache: ImageCache | None = None,
     ) -> None:
         self.files: list[Path] = []
-        self.cache_bytes, self.used_bytes, self.pixels = cache_bytes, 0, pixels
+        self.min_size, self.pixels, self.cache = min_size, pixels, cache or current_cache()
         self._skipped: list[SkippedFile] = []
-        self._cache: dict[int, Tensor] = {}
-        for file in files:
+        files = list(files)
+        for file, header in zip(files, self.cache.headers.read_all(files), strict=True):
             try:
-                check_image_size(*read_image_size(file), min_size)
+                if isinstance(header, ValueError):
+                    raise header
+                check_image_size(header.height, header.width, min_size)
                 self.files.append(file)
             except ValueError as error:
                 self._skipped.append(SkippedFile(str(file), str(error)))
@@ -59,7 +62,9 @@ class ImageFolder:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return the image at an index, or the next one that can be decoded, (C, H, W); see :func:`decode_image`.
+        """Return the image at an index, or the next one that can be decoded, (C, H, W).
+
+        The values are those of :func:`lossmith.data.decode_image`, and must not be changed.
 
         Raises:
             ValueError: No image can be decoded.
@@ -68,6 +73,14 @@ class ImageFolder:
             if (image := self._decode(candidate)) is not None:
                 return image
         return self._raise_unusable()
+
+    def draw(self, index: int, rng: np.random.Generator) -> Tensor:
+        """Return a random image for sample `index` of a training set; the generator alone decides which."""
+        return self[int(rng.integers(len(self)))]
+
+    def source(self, index: int, rng: np.random.Generator) -> str:
+        """Return the path of the image that :meth:`draw` returns."""
+        return str(self.file(int(rng.integers(len(self)))))
 
     def file(self, index: int) -> Path:
         """Return the file of the image at an index, as far as damaged files are known."""
@@ -79,31 +92,30 @@ class ImageFolder:
         found = list(self._skipped)
         for index in self._damaged.nonzero().flatten().tolist():
             try:
-                decode_image(self.files[index], self.pixels)  # a worker process shares only the mark, not the reason
+                self._read(index)  # a worker process shares only the mark, not the reason
                 reason = "the file was temporarily unreadable"
             except ValueError as error:
                 reason = str(error)
             found.append(SkippedFile(str(self.files[index]), reason))
         return found
 
-    def _candidates(self, index: int) -> list[int]:
-        return [(index + step) % len(self.files) for step in range(len(self.files))]
+    def _candidates(self, index: int) -> Iterator[int]:
+        """Yield an index and those that replace it."""
+        return ((index + step) % len(self.files) for step in range(len(self.files)))
 
     def _decode(self, index: int) -> Tensor | None:
-        """Return an image from the cache or from its file; None if the file is damaged."""
-        if index in self._cache:
-            return self._cache[index]
+        """Return an image; None if the file is damaged."""
         if self._damaged[index]:
             return None
         try:
-            image = decode_image(self.files[index], self.pixels)
+            return self._read(index)
         except ValueError:
             self._damaged[index] = 1
             return None
-        worker = get_worker_info()
-        if self.used_bytes + image.nbytes <= self.cache_bytes // (worker.num_workers if worker else 1):
-            self._cache[index] = image
-            self.used_bytes += image.nbytes
+
+    def _read(self, index: int) -> Tensor:
+        image = self.cache.read(self.files[index], self.pixels)
+        check_image_size(*image.shape[1:], self.min_size)  # the file may have changed since its header was read
         return image
 
     def _raise_unusable(self) -> NoReturn:

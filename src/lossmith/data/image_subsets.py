@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import ImageFiles, list_images
+from lossmith.data.shards.locate import are_shards
+from lossmith.data.shards.unpack import unpack_samples
 
 __all__ = ["hold_out", "hold_out_usable", "select_evenly"]
 
@@ -65,9 +67,13 @@ def hold_out_usable(
 def select_evenly(images: str | Path | Sequence[Path], limit: int | None = None) -> ImageFiles:
     """Return the distinct image files of a folder, or the given files; with a limit at most that many, evenly spaced.
 
+    Images of shards are written to a temporary folder.
+
     Raises:
         ValueError: The folder does not exist or contains no image.
     """
+    if isinstance(images, str | Path) and are_shards(images):
+        return unpack_samples(str(images), limit).targets
     if isinstance(images, str | Path):
         files = list_images(images).distinct()
     else:

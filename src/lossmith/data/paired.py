@@ -1,6 +1,6 @@
 """Pairs provided by the user: a folder of inputs and a folder of targets, matched by file name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
+from lossmith.data.cache import ImageCache, current_cache
+from lossmith.data.evaluation_images import EvaluationImages
 from lossmith.data.example import MIN_SIZE, Example
 from lossmith.data.image_files import (
     SkippedFile,
     check_image_size,
-    decode_image,
-    raise_no_usable_images,
-    read_image_size,
 )
 from lossmith.data.image_listing import ImageFiles, list_images
 from lossmith.data.image_subsets import select_evenly
@@ -53,6 +52,7 @@ class PairMatcher:
         self.pixels = pixels
         self.folder, self.scale = Path(inputs), scale
         self.inputs, self.targets = list_images(inputs), None if targets is None else Path(targets)
+        self.cache = current_cache()
 
     def match(self, targets: Sequence[Path], *, min_size: int = 1) -> tuple[list[tuple[Path, Path]], list[SkippedFile]]:
         """Return the pairs (target, input), and the targets without an input or smaller than `min_size` pixels.
@@ -61,10 +61,11 @@ class PairMatcher:
             ValueError: There is no pair.
         """
         pairs, skipped = self.match_names(targets)
+        self.cache.headers.read_all([*pairs, *pairs.values()])
         usable = []
         for target, low in pairs.items():
             try:
-                check_pair(target, low, self.scale, min_size=min_size, pixels=self.pixels)
+                check_pair(target, low, self.scale, min_size=min_size, pixels=self.pixels, cache=self.cache)
                 usable.append((target, low))
             except ValueError as error:
                 skipped.append(SkippedFile(str(target), str(error)))
@@ -93,34 +94,47 @@ class PairMatcher:
         return pairs, [*listing.skipped, *skipped]
 
 
-def check_pair(target: Path, low: Path, scale: int, *, min_size: int = 1, pixels: PixelFormat = RGB_8BIT) -> None:
+def check_pair(
+    target: Path,
+    low: Path,
+    scale: int,
+    *,
+    min_size: int = 1,
+    pixels: PixelFormat = RGB_8BIT,
+    cache: ImageCache | None = None,
+) -> None:
     """Raise ValueError if the upright sizes of two files do not fit, or the target is smaller than `min_size` pixels.
 
     The sizes are those of the headers. If these do not fit, both files are decoded, since a header may lack the
     orientation.
     """
+    cache = cache or current_cache()
     try:
-        _check_sizes(read_image_size(target), read_image_size(low), scale, min_size)
+        check_sizes(cache.read_size(target), cache.read_size(low), scale, min_size)
     except ValueError:
-        target_size, low_size = (tuple(decode_image(each, pixels).shape[1:]) for each in (target, low))
-        _check_sizes(target_size, low_size, scale, min_size)
+        target_size, low_size = (tuple(cache.read(each, pixels).shape[1:]) for each in (target, low))
+        check_sizes(target_size, low_size, scale, min_size)
 
 
-def read_pair(target: Path, low: Path, scale: int, pixels: PixelFormat = RGB_8BIT) -> tuple[Tensor, Tensor]:
-    """Return the values of a target and of its input, see :func:`decode_image`.
+def read_pair(
+    target: Path, low: Path, scale: int, pixels: PixelFormat = RGB_8BIT, cache: ImageCache | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the values of a target and of its input, see :func:`lossmith.data.decode_image`.
 
     Raises:
         ValueError: A file cannot be decoded, or the sizes do not fit; the message is the reason.
     """
+    cache = cache or current_cache()
     try:
-        images = decode_image(target, pixels), decode_image(low, pixels)
+        images = cache.read(target, pixels), cache.read(low, pixels)
     except ValueError as error:
         raise ValueError(f"the image or its input cannot be decoded: {error}") from error
-    _check_sizes(tuple(images[0].shape[1:]), tuple(images[1].shape[1:]), scale, 1)
+    check_sizes(tuple(images[0].shape[1:]), tuple(images[1].shape[1:]), scale, 1)
     return images
 
 
-def _check_sizes(target: tuple[int, ...], low: tuple[int, ...], scale: int, min_size: int) -> None:
+def check_sizes(target: tuple[int, ...], low: tuple[int, ...], scale: int, min_size: int) -> None:
+    """Raise ValueError if the sizes of a pair do not fit, or the target is smaller than `min_size` pixels."""
     (height, width), (h, w) = target, low
     check_image_size(height, width, min_size)
     if (h * scale, w * scale) != (height, width):
@@ -148,21 +162,14 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
         check_crop_size(size, matcher.scale)
         self.pairs, self.unmatched = matcher.match(targets, min_size=size)
         self.size, self.scale, self.seed, self.pixels = size, matcher.scale, seed, matcher.pixels
+        self.cache = matcher.cache
         # in shared memory, so that a worker process marks a damaged pair for all
         self._damaged = torch.zeros(len(self.pairs), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
         target, low = self._read_pair(int(rng.integers(len(self.pairs))))
-        small = self.size // self.scale
-        top, left = (int(rng.integers(side - small + 1)) for side in low.shape[-2:])
-        symmetry = draw_flip_and_rotation(rng)
-        crops = {
-            "input": low[:, top : top + small, left : left + small],
-            "target": target[:, top * self.scale :, left * self.scale :][:, : self.size, : self.size],
-        }
-        crops = {name: to_float(flip_and_rotate(crop, *symmetry)) for name, crop in crops.items()}
-        return {**crops, "input": fill_missing(crops["input"])} if low.is_floating_point() else crops
+        return crop_pair(target, low, self.size, self.scale, rng)
 
     def source(self, index: int) -> str:
         """Return the path of the target file from which a crop is cut."""
@@ -175,8 +182,7 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
         found = list(self.unmatched)
         for index in self._damaged.nonzero().flatten().tolist():
             try:
-                target, low = self.pairs[index]
-                read_pair(target, low, self.scale, self.pixels)  # a worker process shares only the mark, not the reason
+                self._read(index)  # a worker process shares only the mark, not the reason
                 reason = "the image or its input was temporarily unreadable"
             except ValueError as error:
                 reason = str(error)
@@ -190,15 +196,40 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
             if self._damaged[candidate]:
                 continue
             try:
-                target, low = self.pairs[candidate]
-                return read_pair(target, low, self.scale, self.pixels)
+                return self._read(candidate)
             except ValueError:
                 self._damaged[candidate] = 1
         raise ValueError(f"None of the {len(self.pairs)} pairs can be decoded; the first is {self.pairs[0][0]}.")
 
+    def _read(self, index: int) -> tuple[Tensor, Tensor]:
+        target, low = read_pair(*self.pairs[index], self.scale, self.pixels, self.cache)
+        check_image_size(*target.shape[1:], self.size)  # the files may have changed since their headers were read
+        return target, low
+
+
+def crop_pair(target: Tensor, low: Tensor, size: int, scale: int, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Return a random crop of a pair with a random flip and rotation: "input" and "target", floats.
+
+    Args:
+        target: (C, H, W).
+        low: (C, H / scale, W / scale).
+        size: Side of the crop of the target in pixels.
+        scale: Size of the target divided by the size of the input.
+        rng: Random generator.
+    """
+    small = size // scale
+    top, left = (int(rng.integers(side - small + 1)) for side in low.shape[-2:])
+    symmetry = draw_flip_and_rotation(rng)
+    crops = {
+        "input": low[:, top : top + small, left : left + small],
+        "target": target[:, top * scale :, left * scale :][:, :size, :size],
+    }
+    crops = {name: to_float(flip_and_rotate(crop, *symmetry)) for name, crop in crops.items()}
+    return {**crops, "input": fill_missing(crops["input"])} if low.is_floating_point() else crops
+
 
 @final
-class PairedImages:
+class PairedImages(EvaluationImages):
     """Evaluation pairs of whole images.
 
     Args:
@@ -212,23 +243,19 @@ class PairedImages:
 
     def __init__(self, targets: str | Path | Sequence[Path], matcher: PairMatcher, *, limit: int | None = None) -> None:
         self.files, self.scale, self.pixels = select_evenly(targets, limit), matcher.scale, matcher.pixels
+        self.cache = matcher.cache
         self.pairs, unmatched = matcher.match(self.files, min_size=MIN_SIZE)
         self.unmatched = [*self.files.skipped, *unmatched]
-        self.skipped: list[SkippedFile] = list(self.unmatched)
+        super().__init__([str(target) for target, _ in self.pairs], self.unmatched)
 
-    def __len__(self) -> int:
-        """Return the number of pairs, undecodable ones included."""
-        return len(self.pairs)
+    def read(self, index: int) -> Example:
+        """Return a pair.
 
-    def __iter__(self) -> Iterator[Example]:
-        self.skipped = list(self.unmatched)
-        for file, low_file in self.pairs:
-            try:
-                target, low = (to_float(image)[None] for image in read_pair(file, low_file, self.scale, self.pixels))
-            except ValueError as error:
-                self.skipped.append(SkippedFile(str(file), str(error)))
-                continue
-            yield Example(self.files.name(file), {"input": fill_missing(low), "target": target})
-        damaged = self.skipped[len(self.unmatched) :]
-        if len(damaged) == len(self.pairs):
-            raise_no_usable_images(len(damaged), damaged)
+        Raises:
+            ValueError: A file cannot be decoded, or the sizes do not fit.
+        """
+        file, low_file = self.pairs[index]
+        target, low = (
+            to_float(image)[None] for image in read_pair(file, low_file, self.scale, self.pixels, self.cache)
+        )
+        return Example(self.files.name(file), {"input": fill_missing(low), "target": target})

@@ -1,6 +1,6 @@
 """Pairs of a low-resolution and a high-resolution image: training crops, and evaluation pairs of the benchmarks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
+from lossmith.data.cache import current_cache
+from lossmith.data.evaluation_images import EvaluationImages
 from lossmith.data.example import MIN_SIZE, Example
 from lossmith.data.image_files import (
     SkippedFile,
     check_image_size,
-    decode_image,
-    raise_no_usable_images,
-    read_image_size,
 )
 from lossmith.data.image_folder import ImageFolder
 from lossmith.data.image_listing import list_images
@@ -23,6 +22,7 @@ from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.data.shards.sequence import ShardedImages
 from lossmith.image import to_float
 from lossmith.resize import crop_to_multiple, downsample
 
@@ -51,13 +51,13 @@ class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
         ValueError: The size is not a multiple of the scale.
     """
 
-    def __init__(self, images: ImageFolder, size: int, *, scale: int, seed: int = 0) -> None:
+    def __init__(self, images: ImageFolder | ShardedImages, size: int, *, scale: int, seed: int = 0) -> None:
         check_crop_size(size, scale)
         self.images, self.size, self.scale, self.seed = images, size, scale, seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        image = crop_to_multiple(self.images[int(rng.integers(len(self.images)))], self.scale)
+        image = crop_to_multiple(self.images.draw(index, rng), self.scale)
         small = self.size // self.scale
         top, left = (int(rng.integers(side // self.scale - small + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
@@ -65,9 +65,8 @@ class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
         return {"input": flip_and_rotate(low, *symmetry), "target": flip_and_rotate(target, *symmetry)}
 
     def source(self, index: int) -> str:
-        """Return the path of the file from which a crop is cut."""
-        rng = np.random.default_rng([self.seed, index])
-        return str(self.images.file(int(rng.integers(len(self.images)))))
+        """Return the path of the file, or the shard and the name, from which a crop is cut."""
+        return self.images.source(index, np.random.default_rng([self.seed, index]))
 
     @property
     def skipped(self) -> list[SkippedFile]:
@@ -88,7 +87,7 @@ class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
 
 
 @final
-class SuperResolutionPairs:
+class SuperResolutionPairs(EvaluationImages):
     """Evaluation pairs of a folder or of files: each an :class:`Example` with "input" and "target".
 
     If the folder has the subfolder ``HR`` and beside it ``LRx4`` (for scale 4; files with the same relative path, or
@@ -115,35 +114,30 @@ class SuperResolutionPairs:
         pixels: PixelFormat = RGB_8BIT,
     ) -> None:
         self.files, self.scale, self.pixels = select_evenly(images, limit), scale, pixels
-        self.skipped: list[SkippedFile] = list(self.files.skipped)
+        super().__init__([str(file) for file in self.files], self.files.skipped)
+        self.cache = current_cache()
         self.low_resolution: dict[Path, Path] | None = None
         folder = Path(images) if isinstance(images, str | Path) else None
         if folder and (folder / "HR").is_dir() and (folder / f"LRx{scale}").is_dir():
             self.low_resolution = pair_by_name(self.files, list_images(folder / f"LRx{scale}"), scale)[0]
 
-    def __len__(self) -> int:
-        """Return the number of files, unusable ones included."""
-        return len(self.files)
+    def read(self, index: int) -> Example:
+        """Return a pair.
 
-    def __iter__(self) -> Iterator[Example]:
-        self.skipped = list(self.files.skipped)
-        for file in self.files:
-            try:
-                yield Example(self.files.name(file), self._read_pair(file))
-            except ValueError as error:
-                self.skipped.append(SkippedFile(str(file), str(error)))
-        unusable = self.skipped[len(self.files.skipped) :]
-        if len(unusable) == len(self.files):
-            raise_no_usable_images(len(unusable), unusable)
+        Raises:
+            ValueError: An image cannot be decoded, or its size does not fit.
+        """
+        file = self.files[index]
+        return Example(self.files.name(file), self._read_pair(file))
 
     def _read_pair(self, file: Path) -> dict[str, Tensor]:
-        check_image_size(*read_image_size(file), MIN_SIZE)
-        target = crop_to_multiple(to_float(decode_image(file, self.pixels)), self.scale)[None]
+        check_image_size(*self.cache.read_size(file), MIN_SIZE)
+        target = crop_to_multiple(to_float(self.cache.read(file, self.pixels)), self.scale)[None]
         if self.low_resolution is None:
             return {"input": downsample(fill_missing(target), self.scale, levels=self.pixels.levels), "target": target}
         if file not in self.low_resolution:
             raise ValueError(f"LRx{self.scale} has no image of this name")
-        image = fill_missing(to_float(decode_image(self.low_resolution[file], self.pixels))[None])
+        image = fill_missing(to_float(self.cache.read(self.low_resolution[file], self.pixels))[None])
         if (image.shape[-2] * self.scale, image.shape[-1] * self.scale) != target.shape[-2:]:
             raise ValueError(
                 f"the low-resolution image has {image.shape[-1]}x{image.shape[-2]} px, which is not "

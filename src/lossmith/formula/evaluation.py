@@ -296,8 +296,11 @@ def _sum_weighted(values: Mapping[str, Tensor], factors: Mapping[str, WeightValu
                 f"The weight of '{name}' must be a number or one value per image, {tuple(value.shape)}; a knob has "
                 f"shape {tuple(factor.shape)}."
             )
-        parts.append((factor * value).mean())
-    return torch.stack(parts).sum() if parts else 0.0 * next(iter(values.values())).mean()
+        is_one = not isinstance(factor, Tensor) and factor == 1
+        parts.append((value if is_one else factor * value).mean())
+    if not parts:
+        return 0.0 * next(iter(values.values())).mean()
+    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
 
 
 def _is_zero(factor: WeightValue) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lossmith._checks import check_number
 from lossmith._repr import format_literal
+from lossmith.device import is_on_host
 from lossmith.engine.second_derivatives import is_transformed
 from lossmith.formula.weight import Factor, Weight, WeightValue
 
@@ -95,11 +96,6 @@ def find_open_images(weights: Iterable[Weight], inputs: Mapping[str, Tensor]) ->
     activations = [torch.stack([gate.activation(logsnr) for gate in gates]).prod(dim=0) for gates in gated]
     is_open = torch.stack(activations).amax(dim=0) >= CLOSED
     return None if bool(is_open.all()) else is_open.nonzero().flatten().tolist()
-
-
-def is_on_host(tensor: Tensor) -> bool:
-    """Return whether the values of a tensor can be read without a wait for a device."""
-    return type(tensor) is Tensor and tensor.device.type == "cpu"
 
 
 def apply_gates(values: Tensor, weight: Weight, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -82,7 +82,7 @@ class ImageNetwork:
             seed: The seed of a network with noise.
         """
         words = ["lossmith", "restore", *([] if self.source == DEFAULT_UPSCALER else [self.source])]
-        words += [str(images), str(out)]
+        words += [f"./{path}" if str(path).startswith("-") else str(path) for path in (images, out)]
         words += [] if at is None or self.knob is None else ["--at", at]
         words += ["--seed", str(seed)] if self.model.uses_noise and seed is not None else []
         return shlex.join(words)

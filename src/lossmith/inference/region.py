@@ -1,17 +1,16 @@
 """One region of an image under a network: both ends of the knob once, then every setting of the knob at little cost."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.data.formats.stored import StoredImage
 from lossmith.data.missing import fill_missing
+from lossmith.data.pixel_format import PixelFormat
 from lossmith.data.restored_image import restore_samples
 from lossmith.formula.weight import WeightValue
 from lossmith.inference.image_network import ImageNetwork
@@ -21,11 +20,14 @@ from lossmith.metrics import compute_metrics, find_missing_metrics
 from lossmith.models import OutputInterpolation, TexturedEDSR, run_tiled
 from lossmith.models.base import DEFAULT_OVERLAP
 from lossmith.models.slider import Slider
+from lossmith.resize import upsample
 
-__all__ = ["KnobEnds", "Region", "RegionRestorer", "measure_slider"]
+__all__ = ["KnobEnds", "Region", "RegionRestorer", "enlarge_region", "measure_slider"]
 
 REGION_METRICS = ("psnr_y", "psnr_rgb", "ssim_y")
 """The metrics of a region, which need no network."""
+CUBIC_RADIUS = 2
+"""Pixels on each side of a pixel that bicubic interpolation reads."""
 SLIDER_POINTS = 21
 """Number of positions at which the slider of a region is measured."""
 
@@ -219,3 +221,18 @@ def measure_slider(restorer: RegionRestorer, truth: StoredImage, points: int = S
     rows = [restorer.measure(truth, t) for t in positions]
     metrics = {name: tuple(row[name] for row in rows) for name in rows[0]}
     return Slider(positions, positions, metrics, "", "the region")
+
+
+def enlarge_region(image: StoredImage, region: Region, pixels: PixelFormat, scale: int) -> Tensor:
+    """Return a region of an image as a network sees it, enlarged by bicubic interpolation, (C, H, W).
+
+    Args:
+        image: The whole image.
+        region: The region.
+        pixels: The samples of the network.
+        scale: The factor.
+    """
+    outer = region.grow(CUBIC_RADIUS, image.samples.shape[-2:])
+    inner = Region(region.top - outer.top, region.left - outer.left, *region[2:]).scaled(scale)
+    values = fill_missing(pixels.encode(outer.crop(image)).values)
+    return upsample(values[None], scale)[0][(..., *inner.window)]

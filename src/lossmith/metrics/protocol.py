@@ -7,16 +7,22 @@ import torch
 from torch import Tensor
 
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.device import to_double
 from lossmith.formula.loss import Loss
 from lossmith.image import quantize, quantize_8bit
 from lossmith.metrics.network_metrics import network_loss
 from lossmith.metrics.registry import DEFAULT_METRICS, METRICS, Metric, parse_metrics
 from lossmith.pretrained.locate import MissingWeightsError
 
-__all__ = ["compute_metrics", "describe_protocol", "find_missing_metrics", "find_shared_backbones"]
+__all__ = [
+    "compute_batch_metrics",
+    "compute_metrics",
+    "describe_protocol",
+    "find_missing_metrics",
+    "find_shared_backbones",
+]
 
 
-@torch.no_grad()
 def compute_metrics(
     pred: Tensor,
     target: Tensor,
@@ -52,6 +58,40 @@ def compute_metrics(
             f"compute_metrics needs two images of equal shape (1, C, H, W); got {tuple(pred.shape)} and "
             f"{tuple(target.shape)}."
         )
+    return compute_batch_metrics(pred, target, border=border, metrics=metrics, pixels=pixels, scale=scale)[0]
+
+
+@torch.no_grad()
+def compute_batch_metrics(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    border: int,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    pixels: PixelFormat = RGB_8BIT,
+    scale: int = 4,
+) -> list[dict[str, float]]:
+    """Compute the metrics of each image of a batch, see :func:`compute_metrics`; the device is waited for twice.
+
+    Args:
+        pred: (N, C, H, W).
+        target: The targets, of the same shape.
+        border: Width of the border in pixels.
+        metrics: The metrics; those with missing weights are left out.
+        pixels: The samples of the images.
+        scale: Upscaling factor.
+
+    Returns:
+        The values by metric, for each image.
+
+    Raises:
+        ValueError: The images differ in shape, are too small or not finite, or a metric is unknown or needs RGB.
+    """
+    if pred.shape != target.shape or pred.ndim != 4:
+        raise ValueError(
+            f"compute_batch_metrics needs two batches of equal shape (N, C, H, W); got {tuple(pred.shape)} and "
+            f"{tuple(target.shape)}."
+        )
     used = [METRICS[name] for name in parse_metrics(metrics)]
     least = 2 * border + max((metric.min_side for metric in used), default=1)
     if min(pred.shape[-2:]) < least:
@@ -63,11 +103,14 @@ def compute_metrics(
         raise ValueError("compute_metrics needs a finite prediction; got NaN or infinite values.")
     inner = (..., slice(border, -border or None), slice(border, -border or None))
     x, y = (_stored_positions(image.float(), pixels)[inner] for image in (pred, target))
-    values: dict[str, float] = {}
+    values: dict[str, Tensor] = {}
     for metric in used:
         with suppress(MissingWeightsError):  # reported by find_missing_metrics
-            values[metric.key] = float(metric.compute(x, y, **_period(metric, scale)))
-    return values
+            values[metric.key] = to_double(metric.compute(x, y, **_period(metric, scale)))
+    if not values:
+        return [{} for _ in pred]
+    rows = torch.stack(list(values.values()), dim=1).tolist()
+    return [dict(zip(values, row, strict=True)) for row in rows]
 
 
 def _period(metric: Metric, scale: int) -> dict[str, int]:

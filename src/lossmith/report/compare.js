@@ -1,5 +1,7 @@
 // The image comparison: a wipe between two images, a loupe at one place of all images, and a slider over the steps.
-for (const root of document.querySelectorAll(".compare")) {
+// A side may be the output of a network with a knob: the event "knob" on the root, with the position of the slider from 0
+// to 1, shows the mix of both ends, and "exact", with the position and images by side, shows these images.
+const mountComparison = (root) => {
   const find = (selector) => root.querySelector(selector);
   const [stage, under, over, loupe, wipe, tiles] = [".stage", ".under", ".over", ".loupe", ".wipe", ".tiles"].map(find);
   const [left, right, step, zoom, tabs] = [".left", ".right", ".step", ".zoom", ".tabs"].map(find);
@@ -9,9 +11,12 @@ for (const root of document.querySelectorAll(".compare")) {
   const comparisons = [...root.querySelectorAll(".gallery")].map((gallery) => {
     const sides = new Map();
     for (const figure of gallery.querySelectorAll("figure")) {
-      const { side, name, step, colour } = figure.dataset;
+      const { side, name, step, colour, weights, exact } = figure.dataset, image = figure.querySelector("img");
       if (!sides.has(side)) sides.set(side, { side, name, colour, variants: [] });
-      sides.get(side).variants.push({ step: Number(step || 0), image: figure.querySelector("img") });
+      // The upper end of a knob lies over the lower one with the weight that belongs to the slider's position.
+      if (weights) sides.get(side).upper = { image, weights: JSON.parse(weights) };
+      else if (exact !== undefined) sides.get(side).exact = image;
+      else sides.get(side).variants.push({ step: Number(step || 0), image });
     }
     const all = [...sides.values()];
     const steps = [...new Set(all.filter((s) => s.colour).flatMap((s) => s.variants.map((v) => v.step)))].sort((a, b) => a - b);
@@ -19,18 +24,32 @@ for (const root of document.querySelectorAll(".compare")) {
     const [width, height] = sizes.reduce((a, b) => (b[0] > a[0] ? b : a));
     return { name: gallery.dataset.name, focus: [Number(gallery.dataset.x), Number(gallery.dataset.y)], gallery, sides: all, steps, width, height };
   });
-  const state = { comparison: 0, wipe: 0.5, x: 0.5, y: 0.5, zoom: 5, step: 0, isFixed: false };
+  const state = { comparison: 0, wipe: 0.5, x: 0.5, y: 0.5, zoom: 5, step: 0, isFixed: false, knob: Number(root.dataset.knob ?? 0), isMapped: root.dataset.mapped !== undefined };
   const current = () => comparisons[state.comparison];
   // The variant of a side at the selected step: the last one that is not later, or the first one.
   const variantOf = (side) => side.variants.filter((v) => v.step <= current().steps[state.step]).at(-1) || side.variants[0];
 
+  // The images of a side and their opacities, the lowest first.
+  const layersOf = (side) => {
+    if (side.exact) return [[side.exact, 1]];
+    const lower = [variantOf(side).image, 1];
+    if (!side.upper) return [lower];
+    const { image, weights } = side.upper;
+    return [lower, [image, weights[Math.round(state.knob * (weights.length - 1))]]];
+  };
+
   const drawStage = () => {
-    for (const [img, select] of [[over, left], [under, right]]) {
-      const side = current().sides.find((s) => s.side === select.value);
-      const { image } = variantOf(side);
-      img.src = image.src;
-      img.alt = `${current().name}, ${side.name}`;
-      img.classList.toggle("pixelated", side.side === "input");
+    for (const [frame, select] of [[over, left], [under, right]]) {
+      const side = current().sides.find((s) => s.side === select.value), layers = layersOf(side);
+      frame.setAttribute("aria-label", `${current().name}, ${side.name}`);
+      while (frame.children.length > layers.length) frame.lastChild.remove();
+      layers.forEach(([image, opacity], i) => {
+        const img = frame.children[i] ?? frame.appendChild(new Image());
+        if (img.src !== image.src) img.src = image.src;
+        img.alt = "";
+        img.style.opacity = opacity;
+        img.classList.toggle("pixelated", side.side === "input");
+      });
     }
     over.style.clipPath = `inset(0 ${100 - 100 * state.wipe}% 0 0)`;
     wipe.style.left = `${100 * state.wipe}%`;
@@ -48,13 +67,16 @@ for (const root of document.querySelectorAll(".compare")) {
     loupe.classList.toggle("fixed", state.isFixed);
     sides.forEach((side, i) => {
       const canvas = tiles.children[i].querySelector("canvas");
-      const { image, step } = variantOf(side);
       canvas.width = canvas.height = Math.round(first.clientWidth * devicePixelRatio);
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = false; // pixels must stay visible
-      const rx = image.naturalWidth * half[0] * 2, ry = image.naturalHeight * half[1] * 2;
-      context.drawImage(image, cx * image.naturalWidth - rx / 2, cy * image.naturalHeight - ry / 2, rx, ry, 0, 0, canvas.width, canvas.height);
-      if (side.colour) tiles.children[i].querySelector("small").textContent = `step ${formatCount(step)}`;
+      for (const [image, opacity] of layersOf(side)) {
+        const rx = image.naturalWidth * half[0] * 2, ry = image.naturalHeight * half[1] * 2;
+        context.globalAlpha = opacity;
+        context.drawImage(image, cx * image.naturalWidth - rx / 2, cy * image.naturalHeight - ry / 2, rx, ry, 0, 0, canvas.width, canvas.height);
+      }
+      const { step } = variantOf(side);
+      if (side.colour && !root.dataset.knob) tiles.children[i].querySelector("small").textContent = `step ${formatCount(step)}`;
     });
   };
   const layout = () => {
@@ -144,6 +166,27 @@ for (const root of document.querySelectorAll(".compare")) {
   step.addEventListener("input", () => { state.step = Number(step.value); updateOutputs(); drawStage(); drawLoupe(); });
   zoom.addEventListener("input", () => { state.zoom = Number(zoom.value); updateOutputs(); drawLoupe(); });
 
+  root.addEventListener("knob", ({ detail }) => {
+    state.knob = detail;
+    if (state.isMapped) return; // a painted map has no single position
+    for (const side of current().sides.filter((s) => s.upper)) side.exact = undefined;
+    drawStage();
+    drawLoupe();
+  });
+  root.addEventListener("exact", async ({ detail: { knob, isMapped, images } }) => {
+    const loaded = await Promise.all(Object.entries(images).map(async ([name, src]) => {
+      const image = new Image();
+      image.src = src;
+      await image.decode().catch(() => null);
+      return [current().sides.find((s) => s.side === name), image];
+    }));
+    if (Math.abs(knob - state.knob) > 1e-6) return; // the slider has moved on
+    state.isMapped = isMapped;
+    for (const [side, image] of loaded) if (side) side.exact = image;
+    drawStage();
+    drawLoupe();
+  });
+
   tabs.hidden = comparisons.length < 2;
   tabs.append(...comparisons.map((comparison, i) => {
     const tab = document.createElement("button"), thumbnail = document.createElement("img"), name = document.createElement("span");
@@ -158,7 +201,8 @@ for (const root of document.querySelectorAll(".compare")) {
   comparisons.forEach((comparison) => { comparison.gallery.hidden = true; });
   find(".viewer").hidden = false;
   selectComparison(0);
-  const images = comparisons.flatMap((c) => c.sides.flatMap((s) => s.variants.map((v) => v.image)));
+  const images = comparisons.flatMap((c) => c.sides.flatMap((s) => [...s.variants, s.upper ?? []].flat().map((v) => v.image)));
   Promise.all(images.map((image) => image.decode().catch(() => null))).then(drawLoupe);
   new ResizeObserver(layout).observe(root);
-}
+};
+document.querySelectorAll(".compare").forEach(mountComparison);

@@ -1,5 +1,6 @@
 """The section that compares images: the markup for compare.js, and a gallery for browsers without scripts."""
 
+import json
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -7,9 +8,9 @@ from string import Template
 
 from lossmith.report.folder import Run
 from lossmith.report.groups import Group, format_count
-from lossmith.report.images import ImageComparison, ImageVariant
+from lossmith.report.images import ImageComparison
 
-__all__ = ["comparison_section"]
+__all__ = ["comparison_section", "comparison_viewer", "figure_element", "gallery_element"]
 
 
 def comparison_section(group: Group, comparisons: Sequence[ImageComparison], notes: Sequence[str]) -> str:
@@ -25,9 +26,74 @@ def comparison_section(group: Group, comparisons: Sequence[ImageComparison], not
         reason = " ".join(["No image has been written yet.", *notes])
         return f'{head}<p class="empty">{escape(reason)}</p></section>'
     galleries = "".join(_gallery(group, comparison) for comparison in comparisons)
-    template = (files("lossmith.report") / "compare.html").read_text(encoding="utf-8")
     lead = f'<p class="lead">Validation images, which were not trained on. {escape(" ".join(notes))}</p>'
-    return f"{head}{lead}{Template(template).substitute(galleries=galleries)}</section>"
+    return f"{head}{lead}{comparison_viewer(galleries)}</section>"
+
+
+def comparison_viewer(galleries: str, *, knob: float | None = None, is_mapped: bool = False) -> str:
+    """Return the element that compare.js turns into a viewer with a wipe and a loupe.
+
+    Args:
+        galleries: The elements of the images, from :func:`gallery_element`.
+        knob: The position of the slider for sides that mix two ends; None without such sides.
+        is_mapped: Whether the outputs belong to a map of positions, which the slider alone does not change.
+    """
+    template = (files("lossmith.report") / "compare.html").read_text(encoding="utf-8")
+    data = ("" if knob is None else f' data-knob="{knob:g}"') + " data-mapped" * is_mapped
+    return Template(template).substitute(galleries=galleries, data=data)
+
+
+def gallery_element(name: str, focus: tuple[float, float], content: str) -> str:
+    """Return the element of one image with its variants.
+
+    Args:
+        name: The name of the image.
+        focus: Where the loupe starts, as fractions of width and height.
+        content: The figures, from :func:`figure_element`, and notes.
+    """
+    x, y = focus
+    place = f'data-x="{x:.3f}" data-y="{y:.3f}"'
+    return f'<div class="gallery" data-name="{escape(name)}" {place}><h3>{escape(name)}</h3>{content}</div>'
+
+
+def figure_element(
+    side: str,
+    name: str,
+    uri: str,
+    size: tuple[int, int],
+    *,
+    alt: str,
+    colour: int | None = None,
+    step: int | None = None,
+    weights: Sequence[float] | None = None,
+    is_exact: bool = False,
+    is_hidden: bool = False,
+) -> str:
+    """Return the element of one variant of an image.
+
+    Args:
+        side: The key of the method; the steps of a run have one key.
+        name: The name of the method.
+        uri: The image.
+        size: Width and height of the image.
+        alt: The description of the image.
+        colour: The index of the run's colour; None for images that are not the output of a run.
+        step: The step of the run.
+        weights: The weights of the image over the one before at evenly spaced positions of a knob; None for an image of
+            its own.
+        is_exact: Whether the image is the output at the position of the knob, which is shown until the knob is turned.
+        is_hidden: Whether the figure is hidden in browsers without scripts.
+    """
+    data = "" if colour is None else f' data-colour="{colour % 8}"'
+    data += "" if weights is None else f' data-weights="{json.dumps([round(each, 5) for each in weights])}"'
+    data += " data-exact" * is_exact
+    caption = "" if step is None else f" <small>step {format_count(step)}</small>"
+    kind = "" if colour is None else f' class="c{colour % 8}"'
+    return (
+        f'<figure data-side="{escape(side)}" data-name="{escape(name)}" data-step="{step or 0}"{data}'
+        f'{" hidden" * is_hidden}><img src="{uri}" width="{size[0]}" height="{size[1]}" alt="{escape(alt)}">'
+        f"<figcaption><b{kind}>{escape(name)}</b>{caption}</figcaption></figure>"
+    )
 
 
 def _gallery(group: Group, comparison: ImageComparison) -> str:
@@ -35,13 +101,21 @@ def _gallery(group: Group, comparison: ImageComparison) -> str:
     figures = []
     for variant in comparison.variants:
         name = variant.role if variant.run is None else _name_with_knobs(group.runs[variant.run])
-        hidden = "" if last_step[variant.run] == variant.step else " hidden"
-        figures.append(_figure(variant, name, f"{comparison.name}, {name}", hidden))
-    name, (x, y) = escape(comparison.name), comparison.focus
-    focus = f'data-x="{x:.3f}" data-y="{y:.3f}"'
+        figures.append(
+            figure_element(
+                variant.role if variant.run is None else f"run{variant.run}",
+                name,
+                variant.uri,
+                variant.size,
+                alt=f"{comparison.name}, {name}",
+                colour=variant.run,
+                step=variant.step,
+                is_hidden=last_step[variant.run] != variant.step,
+            )
+        )
     shown = f'<p class="note">{escape(comparison.display)}</p>' if comparison.display else ""
     images = shown + "".join(figures) + _caption_grid(comparison.captions)
-    return f'<div class="gallery" data-name="{name}" {focus}><h3>{name}</h3>{images}</div>'
+    return gallery_element(comparison.name, comparison.focus, images)
 
 
 def _name_with_knobs(run: Run) -> str:
@@ -58,15 +132,3 @@ def _caption_grid(captions: Sequence[Sequence[str]]) -> str:
     )
     style = f"grid-template-columns: repeat({columns}, minmax(0, 1fr))"
     return f'<ol class="captions" aria-label="Captions of the images, in their places" style="{style}">{cells}</ol>'
-
-
-def _figure(variant: ImageVariant, name: str, alt: str, hidden: str) -> str:
-    colour = f' data-colour="{variant.run % 8}"' if variant.run is not None else ""
-    side = escape(variant.role) if variant.run is None else f"run{variant.run}"
-    step = "" if variant.step is None else f" <small>step {format_count(variant.step)}</small>"
-    kind = "" if variant.run is None else f' class="c{variant.run % 8}"'
-    return (
-        f'<figure data-side="{side}" data-name="{escape(name)}" data-step="{variant.step or 0}"{colour}{hidden}>'
-        f'<img src="{variant.uri}" width="{variant.size[0]}" height="{variant.size[1]}" alt="{escape(alt)}">'
-        f"<figcaption><b{kind}>{escape(name)}</b>{step}</figcaption></figure>"
-    )

@@ -114,7 +114,7 @@ def write_document(
         body: The sections.
         out: The file to write.
         scripts: The scripts, each as package and file name.
-        styles: Style sheets besides page.css, likewise.
+        styles: Style sheets besides page.css and compare.css, likewise.
 
     Returns:
         The file that was written.
@@ -123,7 +123,7 @@ def write_document(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     text = Template(_read_asset(ASSETS, "page.html")).substitute(
         title=escape(title),
-        css="\n".join(_read_asset(*asset) for asset in ((ASSETS, "page.css"), *styles)),
+        css="\n".join(_read_asset(*asset) for asset in ((ASSETS, "page.css"), (ASSETS, "compare.css"), *styles)),
         body=body,
         script=script,
         script_hash=f"'sha256-{digest}'",

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lossmith._checks import check_choice
-from lossmith.data import DegradedCrops, DegradedImages, ImageFolder, crop_to_multiple, downsample, upsample
+from lossmith.data import DegradedCrops, DegradedImages, crop_to_multiple, downsample, upsample
+from lossmith.data.open_images import open_images
+from lossmith.data.shards.sequence import Shards
 from lossmith.models.autoencoder import DOWNSAMPLING_FACTORS, Autoencoder, LatentKind
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import AutoencodingOptions
@@ -39,6 +41,7 @@ class Autoencoding(Task):
     baseline_name: ClassVar[str] = "bicubic"
     default_model: ClassVar[str] = "autoencoder"
     accepts_any_image: ClassVar[bool] = True
+    accepts_shards: ClassVar[bool] = True
     former_options: ClassVar[Mapping[str, str]] = {"down": "downsampling"}
     metric_titles: ClassVar[Mapping[str, str]] = {
         "perplexity": "Perplexity of the codes",
@@ -85,9 +88,11 @@ class Autoencoding(Task):
         latents = model.latent_metrics(dict(inputs)) if isinstance(model, Autoencoder) else {}
         return {**super().extra_metrics(model, inputs), **latents}
 
-    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
-        """Return random crops of image files."""
-        return DegradedCrops(ImageFolder(files, min_size=crop, pixels=self.pixels), crop, copy_to_input, seed=seed)
+    def training_set(self, files: Sequence[Path] | Shards, *, crop: int, seed: int) -> DegradedCrops:
+        """Return random crops of images."""
+        return DegradedCrops(
+            open_images(files, min_size=crop, pixels=self.pixels, seed=seed), crop, copy_to_input, seed=seed
+        )
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
         """Return whole images, cropped to multiples of the downsampling factor."""

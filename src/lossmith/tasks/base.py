@@ -1,33 +1,17 @@
 """The interface of a task: loss inputs, data, metrics and run-specific hooks."""
 
-import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from lossmith.data import ImageFiles, SkippedFile, decode_image, list_images
-from lossmith.data.example import MIN_SIZE
-from lossmith.data.find_pixels import PixelOptions, find_pixel_format
-from lossmith.data.image_files import check_image_size
-from lossmith.data.image_listing import summarize_skipped
-from lossmith.data.image_subsets import hold_out_usable
-from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.formula.loss import Loss
 from lossmith.formula.no_data import mask_no_data, mask_terms
-from lossmith.models.files import read_header
+from lossmith.tasks.image_task import ImageTask
 from lossmith.tasks.options import TaskOptions
-from lossmith.tasks.task_data import (
-    Batch,
-    EvaluationSet,
-    TaskData,
-    TrainingSet,
-    check_usable,
-    describe_rejected,
-    exclude_validation_images,
-)
+from lossmith.tasks.task_data import Batch, EvaluationSet
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -35,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Task"]
 
 
-class Task(ABC):
+class Task(ImageTask):
     """A kind of problem to train and evaluate networks on.
 
     A task computes the inputs of a loss and chooses no terms. A formula that reads other inputs than
@@ -45,9 +29,6 @@ class Task(ABC):
     Args:
         scale: Upscaling factor of the networks.
     """
-
-    name: ClassVar[str]
-    """The name on the command line."""
 
     provided_inputs: ClassVar[tuple[str, ...]]
     """The names of the loss inputs that :meth:`compute_inputs` returns."""
@@ -66,12 +47,6 @@ class Task(ABC):
 
     in_channels: ClassVar[int] = 3
     """Number of input channels of the networks for RGB images."""
-
-    accepts_any_image: ClassVar[bool] = False
-    """Whether the data sets of the task read images with :attr:`pixels`; otherwise they read RGB."""
-
-    pixels: PixelFormat = RGB_8BIT
-    """The samples of the image files: channels, range, transfer function; see :meth:`with_pixels`."""
 
     is_generative: ClassVar[bool] = False
     """Whether evaluation uses samples of the network instead of restored images."""
@@ -100,43 +75,6 @@ class Task(ABC):
     def metric_border(cls, scale: int) -> int:
         """Return the width in pixels of the image border that metrics leave out at a scale."""
         return 0
-
-    def with_pixels(self, pixels: PixelFormat) -> Self:
-        """Return the task for images with other samples than RGB of 8 bits.
-
-        Raises:
-            ValueError: The task reads RGB images only.
-        """
-        if pixels == self.pixels:
-            return self
-        if not self.accepts_any_image:
-            raise ValueError(f"{self.name} reads RGB images; got {pixels}.")
-        other = copy.copy(self)
-        other.pixels = pixels
-        return other
-
-    def with_pixels_of(self, weights: Path) -> Self:
-        """Return the task for the samples with which the network in a weight file was trained."""
-        record = read_header(weights).get("pixels") if weights.is_file() else None
-        return self if record is None else self.with_pixels(PixelFormat.from_record(record))
-
-    def find_pixels(self, images: str, options: PixelOptions) -> tuple[PixelFormat, list[str]]:
-        """Return the pixel format of a folder of images, and notes for the user.
-
-        Args:
-            images: The folder.
-            options: What the user states.
-
-        Raises:
-            ValueError: The images differ, or the range of floats is not stated.
-        """
-        if self.accepts_any_image:
-            return find_pixel_format(list_images(images), options, owner=f"The images in {images!r}")
-        if options != PixelOptions():
-            raise ValueError(
-                f"{self.name} reads RGB images in their full range; omit --channels, --range, --transfer and --no-data."
-            )
-        return RGB_8BIT, []
 
     # Loss inputs and predictions
 
@@ -181,21 +119,6 @@ class Task(ABC):
     def baseline_output(self, batch: Batch) -> Tensor:
         """Return the output of a method without a network, (N, C, H, W), as a lower bound."""
 
-    # Data
-
-    @abstractmethod
-    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> TrainingSet:
-        """Return training crops of image files, with a side of `crop` pixels of the target."""
-
-    @abstractmethod
-    def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> EvaluationSet:
-        """Return whole images of a folder or of files; `limit` selects that many, evenly spaced."""
-
-    def check_image(self, file: Path) -> None:
-        """Raise ValueError, with the reason, if an image cannot be evaluated on; it must not be held out then."""
-        height, width = decode_image(file, self.pixels).shape[1:]
-        check_image_size(height, width, MIN_SIZE)
-
     def for_images(
         self, images: str | Path, *, inputs: str | None = None, trained_on: str | None = None, val: str | None = None
     ) -> "Task":
@@ -214,61 +137,9 @@ class Task(ABC):
             raise ValueError(f"{self.name} computes the inputs from the images; omit --inputs.")
         return self
 
-    def split_images(self, images: str, val_count: int) -> tuple[ImageFiles, ImageFiles, list[SkippedFile]]:
-        """Return training images and held-out images of a folder, and the images that cannot be held out.
-
-        About one image in ten is held out, at least one and at most `val_count`. One of two images is held out, and
-        none of one.
-        """
-        files = list_images(images).distinct()
-        if len(files) < 2:
-            return files, ImageFiles([], files.root), []
-        return hold_out_usable(files, min(val_count, max(1, len(files) // 10)), self.check_image)
-
-    def load_data(self, images: str, val: str | None, *, val_count: int, crop: int, seed: int) -> TaskData:
-        """Return the data of a run.
-
-        Args:
-            images: Folder of training images.
-            val: Folder of validation images; None holds out some of the training images.
-            val_count: Largest number of validation images.
-            crop: Side of a training crop in pixels of the target.
-            seed: Random seed of the crops.
-
-        Raises:
-            ValueError: No image can be used for training, or none of the folder `val` for validation.
-        """
-        examples: EvaluationSet | None = None
-        if val is None:
-            files, held_out, rejected = self.split_images(images, val_count)
-            files, notes = exclude_validation_images(files, held_out)
-            samples, held_out = self._train_without(files, held_out, crop=crop, seed=seed)
-            files = files if held_out else list_images(images).distinct()
-            examples = self.evaluation_set(held_out, limit=val_count) if held_out else None
-            notes += describe_rejected(rejected)
-        else:
-            examples = self.for_images(val, trained_on=images, val=val).evaluation_set(val, limit=val_count)
-            check_usable(examples, val)
-            files, notes = exclude_validation_images(list_images(images).distinct(), list_images(val))
-            samples = self.training_set(files, crop=crop, seed=seed)
-        notes += summarize_skipped([*files.skipped, *samples.skipped])
-        return TaskData(samples, examples, len(files), message="\n".join(notes))
-
-    def _train_without(
-        self, files: ImageFiles, held_out: ImageFiles, *, crop: int, seed: int
-    ) -> tuple[TrainingSet, ImageFiles]:
-        """Return the training set and the held-out images; none is held out if no other can be trained on."""
-        try:
-            return self.training_set(files, crop=crop, seed=seed), held_out
-        except ValueError:
-            if not held_out:
-                raise
-        everything = files.select(sorted([*files, *held_out]))
-        return self.training_set(everything, crop=crop, seed=seed), files.select([])
-
     # Hooks of training and of the report
 
-    def check_model(self, model: nn.Module) -> None:  # noqa: B027  # most tasks accept any network
+    def check_model(self, model: nn.Module) -> None:  # most tasks accept any network
         """Raise ValueError if the network does not suit the task."""
 
     def prepare_loss(self, loss: Loss, model: nn.Module) -> tuple[Loss, list[str]]:

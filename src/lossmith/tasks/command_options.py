@@ -121,16 +121,19 @@ class PairedOptions(TaskOptions):
 
     folders: ClassVar[tuple[str, ...]] = ("inputs", "val_inputs")
 
-    inputs: Annotated[str, option("Folder of the degraded images, named as the targets in --images.")]
+    inputs: Annotated[
+        str | None,
+        option("Folder of the degraded images, named as the targets in --images; omit it for shards of pairs."),
+    ] = None
     val_inputs: Annotated[
         str | None, option("Folder of the degraded images of --val \\[--inputs, if --val lies in --images].")
     ] = None
     scale: Annotated[int, option("Upscaling factor from the inputs to the targets.", min=1, max=4)] = 1
 
     def settings(self) -> dict[str, Any]:
-        """Return the scale and the folders of the inputs."""
-        val_inputs = {} if self.val_inputs is None else {"val_inputs": self.val_inputs}
-        return {"scale": self.scale, "options": {"inputs": self.inputs, **val_inputs}}
+        """Return the scale and the folders of the inputs that are given."""
+        folders = {"inputs": self.inputs, "val_inputs": self.val_inputs}
+        return {"scale": self.scale, "options": {name: each for name, each in folders.items() if each is not None}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from lossmith._checks import check_choice
-from lossmith.data import DegradedCrops, DegradedImages, ImageFolder, PairedImages, PairMatcher
+from lossmith.data import DegradedCrops, DegradedImages, PairedImages, PairMatcher
 from lossmith.data.image_listing import image_root
 from lossmith.data.masked_images import MaskedImages
 from lossmith.data.masks import HoleShape, draw_mask
+from lossmith.data.open_images import open_images
+from lossmith.data.shards.sequence import Shards
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import InpaintingOptions
 from lossmith.tasks.options import TaskOptions
@@ -44,6 +46,7 @@ class Inpainting(Task):
     default_model: ClassVar[str] = "inpainter"
     in_channels: ClassVar[int] = 4
     accepts_any_image: ClassVar[bool] = True
+    accepts_shards: ClassVar[bool] = True
 
     def __init__(self, scale: int = 1, *, holes: HoleShape = "both") -> None:
         check_choice(f"{self.name} scale", scale, (1,))
@@ -73,9 +76,11 @@ class Inpainting(Task):
         """Return the image with its hole filled."""
         return self.compute_inputs(model, batch)["filled"]
 
-    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
-        """Return random crops of image files with a random mask each."""
-        return DegradedCrops(ImageFolder(files, min_size=crop, pixels=self.pixels), crop, self.degrade, seed=seed)
+    def training_set(self, files: Sequence[Path] | Shards, *, crop: int, seed: int) -> DegradedCrops:
+        """Return random crops of images with a random mask each."""
+        return DegradedCrops(
+            open_images(files, min_size=crop, pixels=self.pixels, seed=seed), crop, self.degrade, seed=seed
+        )
 
     def evaluation_set(
         self, images: str | Path | Sequence[Path], *, limit: int | None = None

@@ -14,6 +14,10 @@ from lossmith.data.example import MIN_SIZE
 from lossmith.data.image_listing import image_root
 from lossmith.data.paired import check_pair, read_pair
 from lossmith.data.pixel_format import PixelFormat
+from lossmith.data.shards.locate import are_shards
+from lossmith.data.shards.pairs import ShardedPairCrops
+from lossmith.data.shards.sequence import Shards
+from lossmith.data.shards.unpack import UnpackedSamples, unpack_samples
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import PairedOptions
 from lossmith.tasks.options import TaskOptions
@@ -24,13 +28,14 @@ __all__ = ["Paired", "pair_images"]
 
 @final
 class Paired(Task):
-    """Restoration with inputs and targets from two folders, matched by file name.
+    """Restoration with inputs and targets from two folders, matched by file name, or from shards of pairs.
 
     The loss inputs are "pred", "target" and "input".
 
     Args:
         scale: Size of a target divided by the size of its input: 1, 2, 3 or 4.
-        inputs: Folder of the inputs of the training images, which are the targets.
+        inputs: Folder of the inputs of the training images, which are the targets. None if the images are shards, whose
+            samples hold both: ``7.input.png`` and ``7.target.png``.
         val_inputs: Folder of the inputs of the validation images, if these are in another folder.
 
     Raises:
@@ -42,8 +47,10 @@ class Paired(Task):
     provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
     baseline_name: ClassVar[str] = "input"
     accepts_any_image: ClassVar[bool] = True
+    accepts_shards: ClassVar[bool] = True
+    reads_pairs: ClassVar[bool] = True
 
-    def __init__(self, scale: int = 1, *, inputs: str, val_inputs: str | None = None) -> None:
+    def __init__(self, scale: int = 1, *, inputs: str | None = None, val_inputs: str | None = None) -> None:
         check_choice(f"{self.name} scale", scale, (1, 2, 3, 4))
         super().__init__(scale)
         self.border = self.metric_border(scale)
@@ -62,8 +69,10 @@ class Paired(Task):
         """Finds the inputs; the folder is read on first use, since an evaluation may have other inputs.
 
         Raises:
-            ValueError: The folder does not exist or contains no image.
+            ValueError: The folder is not given, does not exist or contains no image.
         """
+        if self.inputs is None:
+            raise ValueError(f"{self.name} needs --inputs FOLDER, unless the images are shards of pairs.")
         return PairMatcher(self.inputs, self.scale, targets=self.targets, pixels=self.pixels)
 
     def for_images(
@@ -74,15 +83,17 @@ class Paired(Task):
         Raises:
             ValueError: The inputs of these images are not known.
         """
+        if are_shards(images):
+            return self  # each sample holds its input
         if inputs is not None:
             return self._with_pairs(inputs, images)
         if val is not None and self.val_inputs is not None and _contains(val, images):
             return self._with_pairs(self.val_inputs, val)
-        if trained_on is not None and _contains(trained_on, images):
+        if trained_on is not None and self.inputs is not None and _contains(trained_on, images):
             return self._with_pairs(self.inputs, trained_on)
         raise ValueError(
-            f"The inputs of the images in {str(images)!r} are not known, since {self.inputs!r} holds those of the "
-            "training images. Give their folder: --val-inputs in train and tune, --inputs in other commands."
+            f"The inputs of the images in {str(images)!r} are not known, since {self.inputs or 'shards'!r} holds those "
+            "of the training images. Give their folder: --val-inputs in train and tune, --inputs in other commands."
         )
 
     def _with_pairs(self, inputs: str, targets: str | Path) -> Self:
@@ -115,13 +126,22 @@ class Paired(Task):
         inputs = {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
         return self.mask_inputs(inputs)
 
-    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> PairedCrops:
+    def training_set(self, files: Sequence[Path] | Shards, *, crop: int, seed: int) -> PairedCrops | ShardedPairCrops:
         """Return random crops of pairs, see :class:`lossmith.data.PairedCrops`."""
+        if isinstance(files, Shards):
+            return ShardedPairCrops(files, crop, scale=self.scale, pixels=self.pixels, seed=seed)
         return PairedCrops(files, self.matcher, crop, seed=seed)
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> PairedImages:
         """Return whole pairs, see :class:`lossmith.data.PairedImages`."""
+        if isinstance(images, str | Path) and are_shards(images):
+            return self.held_out_set(unpack_samples(str(images), limit, pairs=True))
         return PairedImages(images, self.matcher, limit=limit)
+
+    def held_out_set(self, samples: UnpackedSamples) -> PairedImages:
+        """Return the pairs of samples of shards."""
+        matcher = PairMatcher(samples.inputs, self.scale, targets=samples.targets.root, pixels=self.pixels)
+        return PairedImages(samples.targets, matcher)
 
     def baseline_output(self, batch: Batch) -> Tensor:
         """Return the input, upsampled by bicubic interpolation if the target is larger."""

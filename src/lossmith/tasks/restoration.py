@@ -14,7 +14,6 @@ from lossmith._checks import check_choice, check_number
 from lossmith.data import (
     DegradedCrops,
     DegradedImages,
-    ImageFolder,
     add_gaussian_noise,
     add_poisson_noise,
     compress_jpeg,
@@ -22,7 +21,9 @@ from lossmith.data import (
     gaussian_kernel,
     motion_kernel,
 )
+from lossmith.data.open_images import open_images
 from lossmith.data.pixel_format import PixelFormat
+from lossmith.data.shards.sequence import Shards
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import DeblurringOptions, DenoisingOptions, JPEGOptions
 from lossmith.tasks.options import TaskOptions
@@ -51,6 +52,7 @@ class Restoration(Task):
     provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
     baseline_name: ClassVar[str] = "input"
     accepts_any_image: ClassVar[bool] = True
+    accepts_shards: ClassVar[bool] = True
 
     def __init__(self, scale: int = 1) -> None:
         check_choice(f"{self.name} scale", scale, (1,))
@@ -72,9 +74,11 @@ class Restoration(Task):
         inputs = {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
         return self.mask_inputs(inputs)
 
-    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
+    def training_set(self, files: Sequence[Path] | Shards, *, crop: int, seed: int) -> DegradedCrops:
         """Return random crops with a random degradation, see :class:`lossmith.data.DegradedCrops`."""
-        return DegradedCrops(ImageFolder(files, min_size=crop, pixels=self.pixels), crop, self.degrade, seed=seed)
+        return DegradedCrops(
+            open_images(files, min_size=crop, pixels=self.pixels, seed=seed), crop, self.degrade, seed=seed
+        )
 
     def evaluation_set(self, images: str | Path | Sequence[Path], *, limit: int | None = None) -> DegradedImages:
         """Return whole images with one fixed degradation each, see :class:`lossmith.data.DegradedImages`."""

@@ -12,14 +12,15 @@ from lossmith._checks import check_choice
 from lossmith.data import (
     DegradedCrops,
     DegradedImages,
-    ImageFolder,
     SuperResolutionCrops,
     SuperResolutionPairs,
     add_gaussian_noise,
     degrade_real_esrgan,
     upsample,
 )
+from lossmith.data.open_images import open_images
 from lossmith.data.pixel_format import PixelFormat
+from lossmith.data.shards.sequence import Shards
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import SuperResolutionOptions
 from lossmith.tasks.options import TaskOptions
@@ -59,6 +60,7 @@ class SuperResolution(Task):
     provided_inputs: ClassVar[tuple[str, ...]] = ("pred", "target", "input")
     baseline_name: ClassVar[str] = "bicubic"
     accepts_any_image: ClassVar[bool] = True
+    accepts_shards: ClassVar[bool] = True
 
     def __init__(self, scale: int, *, degradation: DegradationKind = "bicubic", noise: NumberOrRange = 0.0) -> None:
         check_choice(f"{self.name} scale", scale, (2, 3, 4))
@@ -87,9 +89,11 @@ class SuperResolution(Task):
         inputs = {"pred": model(batch["input"]), "target": batch["target"], "input": batch["input"]}
         return self.mask_inputs(inputs)
 
-    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> SuperResolutionCrops | DegradedCrops:
+    def training_set(
+        self, files: Sequence[Path] | Shards, *, crop: int, seed: int
+    ) -> SuperResolutionCrops | DegradedCrops:
         """Return random crops in two resolutions, see :class:`lossmith.data.SuperResolutionCrops`."""
-        folder = ImageFolder(files, min_size=crop, pixels=self.pixels)
+        folder = open_images(files, min_size=crop, pixels=self.pixels, seed=seed)
         if self.degradation != "bicubic":
             return DegradedCrops(folder, crop, self.degrade, seed=seed)
         return SuperResolutionCrops(folder, crop, scale=self.scale, seed=seed)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from lossmith.data.shards.locate import is_url
 from lossmith.text_to_image.caption_data import CaptionData, Source, identify_images, open_caption_source
 from lossmith.train.settings import Settings
 
@@ -93,8 +94,8 @@ def read_run_settings(network: Path) -> Settings | None:
 
 
 def can_read(source: str) -> bool:
-    """Return whether a source of captioned images is readable; shapes always are."""
-    return source.partition(":")[0] == "shapes" or Path(source).exists()
+    """Return whether a source of captioned images is readable; shapes are, and URLs are taken to be."""
+    return source.partition(":")[0] == "shapes" or is_url(source) or Path(source).exists()
 
 
 def is_same_source(first: str, second: str) -> bool:

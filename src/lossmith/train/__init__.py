@@ -9,7 +9,7 @@ from lossmith._lazy import lazy_names
 from lossmith.train.settings import Settings
 
 if TYPE_CHECKING:
-    from lossmith.monitor.nonfinite_monitor import NonFiniteError
+    from lossmith.monitor.nonfinite_report import NonFiniteError
     from lossmith.train.fitting import fit
     from lossmith.train.folder import RunFolder
     from lossmith.train.module import TrainingModule
@@ -20,7 +20,7 @@ __all__ = ["NonFiniteError", "RunFolder", "Settings", "TrainingModule", "fit", "
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "lossmith.monitor.nonfinite_monitor": "NonFiniteError",
+        "lossmith.monitor.nonfinite_report": "NonFiniteError",
         "fitting": "fit",
         "folder": "RunFolder",
         "module": "TrainingModule",

@@ -1,8 +1,10 @@
-"""Evaluation of a network, or of a baseline, image by image."""
+"""Evaluation of a network, or of a baseline, on the images of an evaluation set."""
 
 import itertools
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,10 +12,17 @@ from torch import Tensor
 
 from lossmith.data import Example
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
-from lossmith.metrics import DEFAULT_METRICS, METRICS, compute_metrics
+from lossmith.metrics import DEFAULT_METRICS, METRICS
+from lossmith.metrics.protocol import compute_batch_metrics
 from lossmith.tasks import Batch
 
 __all__ = ["EvaluatedImage", "evaluate_images", "mean_metrics", "metrics_by_image", "unused_name"]
+
+BATCH_PIXELS = 2**20
+"""Target pixels of a batch on an accelerator, less than those of one image of DIV2K, so that its memory suffices."""
+
+WINDOW = 4
+"""The batches among which images of equal size are searched."""
 
 
 class EvaluatedImage(NamedTuple):
@@ -35,27 +44,95 @@ def evaluate_images(
     pixels: PixelFormat = RGB_8BIT,
     scale: int = 4,
     optional: Sequence[str] = (),
+    batch_pixels: int | None = None,
 ) -> Iterator[EvaluatedImage]:
-    """Restore and score the images of an evaluation set, one at a time.
+    """Restore and score the images of an evaluation set, in its order.
+
+    A thread computes the metrics while the network restores the next images. On an accelerator, images of equal size
+    are restored and scored together; on a CPU one by one, which is faster there.
 
     Args:
         examples: The evaluation set.
-        restore: Returns the restored image (1, C, H, W) of a batch of one.
+        restore: Returns the restored images (N, C, H, W) of a batch.
         border: The width in pixels of the border that the metrics exclude.
         which: The metrics.
         device: The device.
         pixels: The samples of the images.
         scale: Upscaling factor, the period of the patterns that ``grid`` measures.
         optional: Metrics that are left out for an image that is too small for them.
+        batch_pixels: Largest number of target pixels of a batch of several images; None for 2**20 on an accelerator and
+            0, batches of one, on a CPU.
     """
-    for name, batch in examples:
-        moved = {key: tensor.to(device) for key, tensor in batch.items()}
-        with torch.no_grad():
-            pred = restore(moved)
-        side = min(moved["target"].shape[-2:]) - 2 * border
+    device = torch.device(device)
+    if batch_pixels is None:
+        batch_pixels = BATCH_PIXELS if device.type != "cpu" else 0
+
+    def score(pred: Tensor, target: Tensor) -> list[dict[str, float]]:
+        side = min(target.shape[-2:]) - 2 * border
         fitting = [metric for metric in which if metric not in optional or side >= METRICS[metric].min_side]
-        metrics = compute_metrics(pred, moved["target"], border=border, metrics=fitting, pixels=pixels, scale=scale)
-        yield EvaluatedImage(name, moved, pred, metrics)
+        return compute_batch_metrics(pred, target, border=border, metrics=fitting, pixels=pixels, scale=scale)
+
+    def run(window: Sequence[Example]) -> list[_Group]:
+        groups = []
+        for indices in _group_by_shape(window, batch_pixels):
+            parts = [window[index].batch for index in indices]
+            batch = {key: torch.cat([each[key] for each in parts]).to(device) for key in parts[0]}
+            with torch.no_grad():
+                pred = restore(batch)
+            groups.append(_Group(indices, batch, pred, scorer.submit(score, pred, batch["target"])))
+        return groups
+
+    # a new thread computes on as many cores as the last thread that set a number
+    cores = partial(torch.set_num_threads, torch.get_num_threads())
+    with ThreadPoolExecutor(1, thread_name_prefix="metrics", initializer=cores) as scorer:
+        last: tuple[Sequence[Example], list[_Group]] = [], []
+        for window in itertools.chain(_windows(examples, WINDOW * batch_pixels), [[]]):
+            current = window, run(window)
+            yield from _evaluated(*last)
+            last = current
+
+
+class _Group(NamedTuple):
+    """Images of one shape: their indices in the window, their batch, the predictions and the metrics."""
+
+    indices: list[int]
+    batch: Batch
+    pred: Tensor
+    rows: Future[list[dict[str, float]]]
+
+
+def _windows(examples: Iterable[Example], pixels: int) -> Iterator[list[Example]]:
+    """Yield the examples in lists, each of at least one example and about as many target pixels."""
+    window: list[Example] = []
+    size = 0
+    for example in examples:
+        window.append(example)
+        size += math.prod(example.batch["target"].shape[-2:])
+        if size >= pixels:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _group_by_shape(window: Sequence[Example], pixels: int) -> Iterator[list[int]]:
+    """Yield the indices of examples of equal shapes, as many as fit into a number of target pixels."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for index, (_, batch) in enumerate(window):
+        groups.setdefault(tuple((key, tensor.shape) for key, tensor in batch.items()), []).append(index)
+    for indices in groups.values():
+        count = max(1, pixels // math.prod(window[indices[0]].batch["target"].shape[-2:]))
+        yield from (indices[start : start + count] for start in range(0, len(indices), count))
+
+
+def _evaluated(window: Sequence[Example], groups: Sequence[_Group]) -> Iterator[EvaluatedImage]:
+    """Yield the images of a window in their order, as soon as their metrics are computed."""
+    places = {index: (group, place) for group in groups for place, index in enumerate(group.indices)}
+    for index, (name, _) in enumerate(window):
+        group, place = places[index]
+        one = slice(place, place + 1)
+        batch = {key: tensor[one] for key, tensor in group.batch.items()}
+        yield EvaluatedImage(name, batch, group.pred[one], group.rows.result()[place])
 
 
 def metrics_by_image(images: Iterable[EvaluatedImage]) -> dict[str, dict[str, float]]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from lossmith.device import trainer_devices
-from lossmith.monitor.nonfinite_monitor import NonFiniteError
+from lossmith.monitor.nonfinite_report import NonFiniteError
 from lossmith.tasks import TrainingSet
 from lossmith.train.checkpoint import AtomicCheckpointIO, CheckpointWriter
 from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset

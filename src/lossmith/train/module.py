@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from lossmith.balance import Balance
 from lossmith.formula.loss import Loss
 from lossmith.monitor import LossMonitor, NonFiniteError
-from lossmith.monitor.nonfinite_monitor import CURE
+from lossmith.monitor.nonfinite_report import CURE
 from lossmith.monitor.step_report import stack_scalars
 from lossmith.tasks import Task
 from lossmith.train.knob_sampling import KnobSampler

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lossmith.balance import Balance, CalibrationReport, calibrate, parse_balance
-from lossmith.data import list_images
 from lossmith.data.find_pixels import PixelOptions
 from lossmith.data.pixel_statistics import describe_samples
+from lossmith.data.shards.unpack import list_some_images
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import shares_to_weights
@@ -115,7 +115,7 @@ def choose_pixels(task: Task, settings: Settings) -> tuple[Task, list[str]]:
     options = PixelOptions(settings.channels, settings.range, settings.transfer, settings.no_data)
     pixels, notes = task.find_pixels(settings.images, options)
     if settings.val is not None and not pixels.keeps_samples:
-        found = describe_samples(list_images(settings.val), pixels)
+        found = describe_samples(list_some_images(settings.val), pixels)
         notes = [*notes, *(f"Validation: {note}" for note in found if note not in notes)]
     return task.with_pixels(pixels), notes
 

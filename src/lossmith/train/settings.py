@@ -39,7 +39,12 @@ class Settings:
 
     loss: Annotated[str, option('Loss formula, such as "L1 + 0.002*perceptual"; see lossmith explain.', panel=RUN)]
     steps: Annotated[int, option("Optimizer steps of the whole run.", panel=RUN, min=1)]
-    images: Annotated[str, option("Folder of training images; unreadable files are skipped and listed.", panel=DATA)]
+    images: Annotated[
+        str,
+        option(
+            "Folder of training images, or shards (.tar, or a URL); unreadable ones are skipped and listed.", panel=DATA
+        ),
+    ]
 
     task: str = "super-resolution"
     """The name of the task."""
@@ -78,7 +83,8 @@ class Settings:
     ] = None
 
     val: Annotated[
-        str | None, option("Folder of validation images \\[a held-out part of the training images].", panel=DATA)
+        str | None,
+        option("Folder of validation images, or shards \\[a held-out part of the training images].", panel=DATA),
     ] = None
     val_count: Annotated[int, option("Maximum number of validation images.", panel=DATA, min=1)] = 16
     channels: Annotated[

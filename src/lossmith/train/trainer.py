@@ -13,6 +13,7 @@ from torch import nn
 from lossmith import __version__
 from lossmith._files import write_atomically
 from lossmith._format import print_table, print_text
+from lossmith.data.cache import ImageCache, use_cache
 from lossmith.device import trainer_devices
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
@@ -46,6 +47,7 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     workers: int | None = None,
+    cache: ImageCache | None = None,
     loggers: Sequence[str] = ("tensorboard",),
 ) -> int:
     """Train a network in a run folder; the same call resumes the run from its checkpoint.
@@ -63,7 +65,8 @@ def train(
         device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         devices: The number of processes on a machine, each with a device of its own.
         nodes: The number of machines, on each of which a launcher runs the same call; they share the folder.
-        workers: Data-loading processes; None for 4 with a GPU and 0 on a CPU.
+        workers: Data-loading processes; None for a number that fits, see :func:`choose_workers`.
+        cache: The cache of decoded images; None for 1 GiB of memory. ``ImageCache("image_cache")`` stores them on disk.
         loggers: "tensorboard", "wandb", "trackio", "mlflow" or "csv", besides log.jsonl; see docs/commands.md.
 
     Returns:
@@ -78,12 +81,14 @@ def train(
     folder = RunFolder(out)
     loggers = check_loggers(loggers)
     folder.check_plugins()
-    run = prepare_run(settings, folder, model)
+    cache = cache or ImageCache()
+    with use_cache(cache):
+        run = prepare_run(settings, folder, model)
     settings = run.settings
     rule = None if settings.select is None else parse_rule(settings.select, settings.task)
     validation = validation_callbacks(run, folder, rule)
     rank_zero_only(start_folder)(run, folder)
-    rank_zero_only(print_start)(run, validation, console)
+    rank_zero_only(print_start)(run, validation, console, cache)
     module = TrainingModule(
         run.task,
         run.model,
@@ -172,8 +177,8 @@ def start_folder(run: PreparedRun, folder: RunFolder) -> None:
         folder.write("calibration.json", {"loss": repr(run.loss), "report": run.calibration.as_dict()})
 
 
-def print_start(run: PreparedRun, validation: "Sequence[Callback]", console: Console) -> None:
-    """Print the calibration, what is trained and validated on, and all warnings."""
+def print_start(run: PreparedRun, validation: "Sequence[Callback]", console: Console, cache: ImageCache) -> None:
+    """Print the calibration, what is trained and validated on, where decoded images are stored, and all warnings."""
     if run.calibration is not None:
         for table in run.calibration.to_tables():
             print_table(console, table)
@@ -183,7 +188,7 @@ def print_start(run: PreparedRun, validation: "Sequence[Callback]", console: Con
     print_text(console, f"{size}, {skipped} skipped")
     print_text(console, describe_validation_set(run))
     missing = [f"Validation runs without {metric}. {why}" for each in validation for metric, why in _missing(each)]
-    for line in [*run.warnings, *missing]:
+    for line in [*filter(None, [cache.describe()]), *run.warnings, *missing]:
         print_text(console, line)
 
 

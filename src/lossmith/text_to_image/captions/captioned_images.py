@@ -8,9 +8,9 @@ from typing import Literal, final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from lossmith._checks import check_choice, check_integer
+from lossmith.data.cache import ImageCache, current_cache
 from lossmith.data.image_files import SkippedFile
 from lossmith.text_to_image.captions.discovery import CaptionEntry, find_captioned_images
 from lossmith.text_to_image.captions.grouping import choose_held_out_groups, connected_components
@@ -36,7 +36,8 @@ class CaptionedImages:
         crop: The crop of the longer side, "centre" or "random".
         flip: Whether half of the images are mirrored; not for captions that distinguish left from right, or for images
             with letters.
-        cache_bytes: Memory limit of decoded images in bytes, for all worker processes together.
+        cache: The cache of resized images; None for that of :func:`lossmith.data.cache.use_cache`, or for 1 GiB of
+            memory.
 
     Attributes:
         captions: The distinct captions.
@@ -56,7 +57,7 @@ class CaptionedImages:
         *,
         crop: Crop = "centre",
         flip: bool = False,
-        cache_bytes: int = 2**30,
+        cache: ImageCache | None = None,
     ) -> None:
         check_integer("CaptionedImages side", side, low=8)
         check_choice("CaptionedImages crop", crop, Crop)
@@ -65,8 +66,7 @@ class CaptionedImages:
             raise ValueError("CaptionedImages needs at least one image with a caption; got none.")
         self.entries, self._skipped = found, skipped
         self.side, self.crop, self.flip = side, crop, flip
-        self.cache_bytes, self.used_bytes = cache_bytes, 0
-        self._cache: dict[int, Tensor] = {}
+        self.cache = cache or current_cache()
         # In shared memory, so that a worker process marks a damaged file for all
         self._damaged = torch.zeros(len(found), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         indices: dict[str, int] = {}
@@ -159,7 +159,7 @@ class CaptionedImages:
         return connected_components(links, len(self.captions) + len(nodes))[: len(self.captions)]
 
     def _subset(self, entries: Sequence[CaptionEntry]) -> "CaptionedImages":
-        return CaptionedImages(entries, self.side, crop=self.crop, flip=self.flip, cache_bytes=self.cache_bytes)
+        return CaptionedImages(entries, self.side, crop=self.crop, flip=self.flip, cache=self.cache)
 
     def _crop(self, image: Tensor, caption: int, position: float, mirrored: bool) -> CaptionedSample:
         """Return a square crop of a decoded image (4, h, w); `position` along the longer side is in [0, 1]."""
@@ -178,25 +178,23 @@ class CaptionedImages:
         raise ValueError(f"None of the {len(self)} images can be used; the last is {last.file!r}: {last.reason}.")
 
     def _decode(self, index: int) -> Tensor | None:
-        """Return a decoded image, cached while there is memory; None for a damaged file."""
-        if index in self._cache:
-            return self._cache[index]
+        """Return a decoded image; None for a damaged file."""
         if self._damaged[index]:
             return None
         try:
-            image = self._read(index)
+            return self._read(index)
         except ValueError:
             self._damaged[index] = 1
             return None
-        worker = get_worker_info()
-        if self.used_bytes + image.nbytes <= self.cache_bytes // (worker.num_workers if worker else 1):
-            self._cache[index] = image
-            self.used_bytes += image.nbytes
-        return image
 
     def _read(self, index: int) -> Tensor:
-        try:
-            data = self.entries[index].source.read_bytes()
-        except OSError as error:
-            raise ValueError((error.strerror or str(error)).lower()) from error
-        return decode_with_mask(data, self.side)
+        source = self.entries[index].source
+
+        def decode() -> Tensor:
+            try:
+                data = source.read_bytes()
+            except OSError as error:
+                raise ValueError((error.strerror or str(error)).lower()) from error
+            return decode_with_mask(data, self.side)
+
+        return self.cache.load(source, decode, f"captions, side {self.side}")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from lossmith.data.formats.files import PILLOW_SUFFIXES
 from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import list_images, walk_folders
-from lossmith.text_to_image.captions.shards import TarMember, read_shard
+from lossmith.data.shards.archive import TarMember, find_image, read_shard
+from lossmith.data.shards.locate import ShardStore, are_shards, list_shards
 
 __all__ = ["CaptionEntry", "find_captioned_images", "parse_captions"]
 
@@ -47,18 +48,19 @@ def find_captioned_images(path: str | Path) -> tuple[list[CaptionEntry], list[Sk
       ``{"file_name": "a.png", "text": "a cat"}`` for each image or caption; "text" may be a list, and "group" may hold
       a name; files may be links, as in the hub's cache;
     - a folder with a text file beside each image, of the same name; every line is a caption;
-    - a webdataset shard (.tar), or a folder of shards.
+    - webdataset shards: a .tar, a folder of them, several (``train-{000..146}.tar``), or a URL, whose shards are copied
+      to this machine; see :func:`lossmith.data.shards.locate.list_shards`.
 
     Raises:
-        ValueError: The path does not exist, or there is no image with a caption.
+        ValueError: The path does not exist, a URL cannot be read, or there is no image with a caption.
     """
     root = Path(path)
-    if not root.exists():
+    if not root.exists() and not are_shards(path):
         raise ValueError(f"Images with captions: {str(path)!r} does not exist. Give a folder or a .tar.")
     skipped: list[SkippedFile] = []
     folders = list(walk_folders(root, skipped)) if root.is_dir() else []
     tables = sorted(folder / METADATA for folder, names in folders if METADATA in names)
-    shards = [root] if root.is_file() else sorted(root.glob("*.tar"))
+    shards = [] if tables or not (root.is_file() or are_shards(path) or any(root.glob("*.tar"))) else list_shards(path)
     entries: Iterator[CaptionEntry | SkippedFile]
     if tables:
         entries = (entry for table in tables for entry in _read_table(table))
@@ -159,12 +161,11 @@ def _read_text_files(root: Path, visible: Sequence[Path]) -> Iterator[CaptionEnt
             yield SkippedFile(str(text), "the caption has no image of this name")
 
 
-def _read_shard_entries(tar: Path) -> Iterator[CaptionEntry | SkippedFile]:
-    for name, image, texts in read_shard(tar):
-        if image is None:
-            yield SkippedFile(name, texts[""])
-            continue
+def _read_shard_entries(shard: str) -> Iterator[CaptionEntry | SkippedFile]:
+    for sample in read_shard(ShardStore().fetch(shard)):
+        name, texts = ":".join(filter(None, [shard, sample.name])), sample.texts
         try:
+            _, image = find_image(sample)
             row = _parse_json(texts["json"].encode()) if "json" in texts else {}
             value = texts["txt"].splitlines() if "txt" in texts else row.get("text", row.get("caption"))
             yield CaptionEntry(name, image, parse_captions(value), str(row.get("group", "")))

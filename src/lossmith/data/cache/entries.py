@@ -1,0 +1,103 @@
+"""The file of a decoded image: its samples as they lie in memory, then their description; read by a memory map."""
+
+import json
+import math
+import mmap
+import os
+import struct
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossmith._files import write_atomically
+
+__all__ = ["map_entry", "read_description", "write_entry"]
+
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.uint16, torch.float32)}
+"""The types of decoded images by name."""
+TAIL = struct.Struct("<I8s")
+"""The end of a file: the length of the description in bytes, and the signature.
+
+The signature is the last thing that is written: a file that a power failure has cut off does not have it."""
+SIGNATURE = b"lossmith"
+USE_SECONDS = 3600.0
+"""The time of the last use, which is the time of modification of the file, is renewed at most this often."""
+
+
+def write_entry(path: Path, values: Tensor, description: Mapping[str, Any]) -> None:
+    """Write a decoded image under its final name, so that no reader sees a part of the file.
+
+    The file is not flushed to the disk: after a power failure, the image is decoded again.
+
+    Args:
+        path: The file.
+        values: The samples, contiguous, of a type in :data:`DTYPES`.
+        description: Plain values to store beside shape and type.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    dtype = str(values.dtype).removeprefix("torch.")
+    text = json.dumps({**description, "dtype": dtype, "shape": list(values.shape)}).encode()
+
+    def write(partial: Path) -> None:
+        with partial.open("wb", buffering=0) as file:
+            for part in (values.flatten().view(torch.uint8).numpy().data, text + TAIL.pack(len(text), SIGNATURE)):
+                sent = 0
+                while sent < len(part):
+                    sent += file.write(part[sent:])
+
+    write_atomically(path, write, is_shared=True, flush=False)
+
+
+def map_entry(path: Path) -> Tensor | None:
+    """Return the decoded image in a file as a memory map; None without a complete file.
+
+    The pages of the file are shared by all processes. A write into the tensor changes a copy in this process alone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError):  # ValueError: an empty file
+        return None
+    finally:
+        os.close(descriptor)
+    if (description := _parse_description(mapped)) is None:
+        return None
+    if time.time() - status.st_mtime > USE_SECONDS:
+        with suppress(OSError):
+            os.utime(path)
+    shape = description["shape"]
+    return torch.frombuffer(mapped, dtype=DTYPES[description["dtype"]], count=math.prod(shape)).view(shape)
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Return what a file says of itself; None without a complete file."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return _parse_description(mapped)
+    except (OSError, ValueError):
+        return None
+
+
+def _parse_description(mapped: mmap.mmap) -> dict[str, Any] | None:
+    """Return the description at the end of a file; None if the file is no complete entry."""
+    try:
+        length, signature = TAIL.unpack_from(mapped, len(mapped) - TAIL.size)
+        start = len(mapped) - TAIL.size - length
+        if signature != SIGNATURE or start < 0:
+            return None
+        description: dict[str, Any] = json.loads(mapped[start : start + length])
+        size = math.prod(description["shape"]) * DTYPES[description["dtype"]].itemsize
+    except (struct.error, ValueError, KeyError, TypeError):
+        return None
+    return description if size == start else None

@@ -1,0 +1,252 @@
+"""Decoded images: in memory, or on disk as memory maps that all processes share."""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, Protocol, final, get_args
+
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from lossmith._format import format_bytes
+from lossmith.data.cache.entries import DTYPES
+from lossmith.data.cache.folder import CacheFolder
+from lossmith.data.cache.headers import FileState, HeaderIndex, file_state
+from lossmith.data.formats.stored import ImageHeader
+from lossmith.data.image_files import decode_image
+from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+
+__all__ = ["ArchiveMember", "ImageCache", "current_cache", "use_cache"]
+
+MEMORY_BYTES = 2**30
+"""Default limit of images in memory."""
+MIN_STORED_BYTES = 2**16
+"""Smaller images are kept in memory only: to decode one takes little longer than to open a file."""
+DECODERS = ("pillow", "tifffile", "imagecodecs")
+"""The libraries whose versions may change the samples of a decoded image."""
+
+Note = Literal["changed", "full", "unwritable"]
+"""The kinds of notes, each of which is given once by all data-loading processes together."""
+
+
+class ArchiveMember(Protocol):
+    """An image inside another file, such as a member of a .tar."""
+
+    @property
+    def file(self) -> Path:
+        """The file."""
+
+    @property
+    def start(self) -> int:
+        """Offset of the first byte."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+
+    def read_bytes(self) -> bytes:
+        """Return the content."""
+
+
+@final
+class ImageCache:
+    """A cache of decoded images, which are the tensors that decoding gives, bit by bit.
+
+    Images of at least 64 kB are stored in a folder while they are decoded for the first time, and mapped into memory
+    from then on, by all processes together: the memory is that of the operating system's page cache, which it takes
+    back when a program needs it. Smaller images, and all images without a folder, are kept in memory up to a limit.
+    If the folder cannot be written or is full, training goes on without it, and a note says so.
+
+    Args:
+        folder: The folder; None for memory only.
+        max_bytes: Limit of the folder; None for half of the free space of the disk.
+        memory_bytes: Limit of images in memory, for all data-loading processes together.
+
+    Example:
+        >>> cache = ImageCache("image_cache", max_bytes=50 * 10**9)
+        >>> with use_cache(cache):
+        ...     train(settings, "runs/x4")
+    """
+
+    def __init__(
+        self, folder: str | Path | None = None, *, max_bytes: int | None = None, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
+        self.folder = None if folder is None else CacheFolder(folder, max_bytes)
+        self.headers = HeaderIndex(None if folder is None else Path(folder) / "headers.sqlite")
+        self.memory_bytes, self.used_bytes = memory_bytes, 0
+        self._memory: dict[str, Tensor] = {}
+        self._keys: dict[tuple[str, str], tuple[FileState, str]] = {}
+        self._is_closed = False
+        # in shared memory, so that a data-loading process gives a note for all
+        self._noted = torch.zeros(len(get_args(Note)), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+
+    def read(self, file: Path, pixels: PixelFormat = RGB_8BIT) -> Tensor:
+        """Return the values of an image file, (C, H, W), which must not be changed; see :func:`decode_image`.
+
+        Raises:
+            ValueError: The file cannot be decoded; the message is the reason.
+        """
+        return self.load(file, lambda: decode_image(file, pixels), _variant_of(pixels))
+
+    def read_header(self, file: Path) -> ImageHeader:
+        """Return the header of an image file.
+
+        Raises:
+            ValueError: The header cannot be read; the message is the reason.
+        """
+        return self.headers.read(file)
+
+    def read_size(self, file: Path) -> tuple[int, int]:
+        """Return height and width of the upright image in a file.
+
+        Raises:
+            ValueError: The header cannot be read; the message is the reason.
+        """
+        return self.headers.read(file)[:2]
+
+    def load(self, source: Path | ArchiveMember, decode: Callable[[], Tensor], variant: str) -> Tensor:
+        """Return a decoded image from the cache, or decode it.
+
+        Args:
+            source: The file, or the member of one.
+            decode: Decodes the source. What it raises is raised.
+            variant: Everything but the source on which the result depends.
+        """
+        file = source if isinstance(source, Path) else source.file
+        if (state := file_state(file)) is None:
+            return decode()  # which raises the reason
+        name = os.path.abspath(file)  # noqa: PTH100  # faster than Path.absolute
+        if not isinstance(source, Path):
+            name = f"{name}@{source.start}+{source.size}"
+        variant = f"{variant} {_decoder_versions()}"
+        key = self._key(name, state, variant)
+        if (found := self._memory.get(key)) is not None:
+            return found
+        if self.folder is not None and (found := self.folder.find(key)) is not None:
+            return found
+        content = ""
+        if self.folder is not None and not self._is_closed:
+            content = hash_text(f"{_hash_content(source)} {variant}")
+            if (found := self.folder.adopt(key, content)) is not None:
+                return found
+        values = decode()
+        if file_state(file) == state:
+            self._keep(values, key, content, name)
+        return values
+
+    def describe(self) -> str:
+        """Return a line that says where the images are stored and how large they are; "" without a folder."""
+        if self.folder is None:
+            return ""
+        stored, limit = (format_bytes(count) for count in (self.folder.read_total(), self.folder.max_bytes))
+        return f"Decoded images are stored in {str(self.folder.path)!r}: {stored} of at most {limit}."
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the images in memory out of what is sent to a data-loading process."""
+        return self.__dict__ | {"_memory": {}, "_keys": {}, "used_bytes": 0}
+
+    def _key(self, name: str, state: FileState, variant: str) -> str:
+        """Return the key of an image; note a file that is no longer what it was."""
+        known = self._keys.get((name, variant))
+        if known is not None and known[0] == state:
+            return known[1]
+        before = self.headers.state(name) if known is None else known[0]
+        if before is not None and before != state:
+            self._note("changed", f"{name!r} has changed since the start; its new content is used from now on.")
+        key = hash_text(f"{name}\0{state.size}\0{state.time}\0{variant}")
+        self._keys[name, variant] = state, key
+        return key
+
+    def _keep(self, values: Tensor, key: str, content: str, name: str) -> None:
+        """Store a decoded image on disk or, if there is no room or the image is small, in memory."""
+        is_storable = str(values.dtype).removeprefix("torch.") in DTYPES and values.is_contiguous()
+        if self.folder is not None and content and is_storable and values.nbytes >= MIN_STORED_BYTES:
+            try:
+                problem = self.folder.store(key, content, values, {"source": name})
+                if not problem:
+                    return
+                cure = "Raise --cache-size, or remove images with lossmith cache."
+                self._close("full", problem, cure)
+            except OSError as error:
+                cause = error.__cause__ or error
+                problem = (getattr(cause, "strerror", None) or str(cause)).lower()
+                self._close("unwritable", problem, "Choose another folder with --cache, or free disk space.")
+        worker = get_worker_info()
+        if self.used_bytes + values.nbytes <= self.memory_bytes // (worker.num_workers if worker else 1):
+            self._memory[key] = values
+            self.used_bytes += values.nbytes
+
+    def _close(self, kind: Note, problem: str, cure: str) -> None:
+        """Store no more images in this process."""
+        assert self.folder is not None
+        self._is_closed = True
+        text = (
+            f"No more decoded images are stored in {str(self.folder.path)!r}: {problem}. The others are decoded anew "
+        )
+        self._note(kind, f"{text}for every crop. {cure}")
+
+    def _note(self, kind: Note, text: str) -> None:
+        """Warn, once in all processes."""
+        index = get_args(Note).index(kind)
+        if not self._noted[index]:
+            self._noted[index] = 1
+            warnings.warn(text, stacklevel=2)
+
+
+def hash_text(text: str) -> str:
+    """Return a key for a text: 32 hexadecimal digits."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def _hash_content(source: Path | ArchiveMember) -> str:
+    """Return the SHA-256 of an image's file; "" of a file that cannot be read, which its decoder reports."""
+    try:
+        if not isinstance(source, Path):
+            return hashlib.sha256(source.read_bytes()).hexdigest()
+        with source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=64)
+def _variant_of(pixels: PixelFormat) -> str:
+    """Return everything but the file on which the values of an image depend."""
+    record = pixels.to_record()
+    del record["window"]  # of displays only
+    return json.dumps(record)
+
+
+@cache
+def _decoder_versions() -> str:
+    found = []
+    for name in DECODERS:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return ", ".join(found)
+
+
+_current: ContextVar[ImageCache | None] = ContextVar("image cache", default=None)
+
+
+def current_cache() -> ImageCache:
+    """Return the cache of :func:`use_cache`, or a new one in memory."""
+    return _current.get() or ImageCache()
+
+
+@contextmanager
+def use_cache(cache: ImageCache) -> Iterator[None]:
+    """Let the data sets that are constructed in the body of a ``with`` statement use a cache."""
+    token = _current.set(cache)
+    try:
+        yield
+    finally:
+        _current.reset(token)
