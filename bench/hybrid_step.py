@@ -31,7 +31,7 @@ from lossmith.pretrained.locate import MissingWeightsError, WrongWeightsError
 
 SIDE = 192
 """The side of the summary's images in pixels."""
-PACKAGES = ("torch", "piq", "lpips", "torchmetrics", "torchvision", "kornia")
+PACKAGES = ("torch", "piq", "lpips", "torchmetrics", "sensecraft", "torchvision", "kornia")
 
 
 def main():

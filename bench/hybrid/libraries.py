@@ -32,11 +32,24 @@ def build_torchmetrics(workload, weights):
     return Contender("torchmetrics", compute_terms, workload.formulas[workload.recommended], [metric])
 
 
+def build_sensecraft(workload, weights):
+    from sensecraft.loss import LPIPS
+
+    metric = LPIPS(net="vgg").requires_grad_(False)
+    return Contender(
+        "sensecraft",
+        lambda inputs: [metric(inputs["pred"], inputs["target"], normalize=True)],
+        workload.formulas[workload.recommended],
+        [metric],
+    )
+
+
 LIBRARIES = {
     "piq": piq_losses.BUILDERS,
     "BasicSR": basicsr.BUILDERS,
     "lpips": {"lpips": build_lpips},
     "torchmetrics": {"lpips": build_torchmetrics},
+    "sensecraft": {"lpips": build_sensecraft},  # its other networks are ConvNeXt and DINOv3
 }
 
 

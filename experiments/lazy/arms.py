@@ -31,19 +31,27 @@ TASKS = {
 
 
 @dataclass(frozen=True)
+class Arm:
+    """A formula, and its learning rate relative to the others'."""
+
+    formula: str
+    relative_lr: float = 1.0
+
+
+@dataclass(frozen=True)
 class Group:
     """The arms that share a unit of time.
 
     Args:
         task: The task's name.
         steps: The number of steps of the full term's training.
-        arms: The formula of each arm by its name.
+        arms: The arms by name, L1 alone or the loss without the term first.
         full: The name of the full term's arm.
     """
 
     task: str
     steps: int
-    arms: dict[str, str]
+    arms: dict[str, Arm]
     full: str = "full"
 
 
@@ -52,33 +60,39 @@ VGG, EMBEDDED = "0.02*{}perceptual('vgg16')", "0.022*{}perceptual('embedded')"
 """The terms with equal gradient norms at the output, see experiments/embedded_network/train_restorers.json."""
 
 
-def build_arms(term: str, factors: tuple[str, ...] = FACTORS) -> dict[str, str]:
+def build_arms(term: str, factors: tuple[str, ...] = FACTORS) -> dict[str, Arm]:
     """Return L1 alone, L1 with the full term, and L1 with the term and each factor."""
+    lazy = {factor: Arm(f"L1 + {term.format(f'{factor}*')}") for factor in factors}
+    return {"L1": Arm("L1"), "full": Arm(f"L1 + {term.format('')}"), **lazy}
+
+
+def build_adam_arms(term: str) -> dict[str, Arm]:
+    """Return arms with another weight or learning rate: Adam divides a gradient by its root mean square."""
+    full, every, part = (f"L1 + {term.format(factor)}" for factor in ("", "Every(4)*", "Part(0.25)*"))
     return {
-        "L1": "L1",
-        "full": f"L1 + {term.format('')}",
-        **{factor: f"L1 + {term.format(f'{factor}*')}" for factor in factors},
+        "full, lr x2": Arm(full, 2.0),
+        "Every(4), lr x2": Arm(every, 2.0),
+        "Part(0.25), lr x2": Arm(part, 2.0),
+        "Every(4, gain=2)": Arm(f"L1 + {term.format('Every(4, gain=2)*')}"),
     }
 
 
-def build_adversarial_arms() -> dict[str, str]:
+def build_adversarial_arms() -> dict[str, Arm]:
     """Return the adversarial loss with a discriminator and a generator's term in each or in every fourth step."""
     base, weight = f"L1 + {EMBEDDED.format('')}", 0.005
     return {
-        "without": base,
-        "full": f"{base} + {weight}*Adversarial('unet')",
-        "discriminator every 4": f"{base} + {weight}*Adversarial('unet', discriminator_every=4)",
-        "generator every 4": f"{base} + {weight}*Every(4)*Adversarial('unet')",
-        "both every 4": f"{base} + {weight}*Every(4)*Adversarial('unet', discriminator_every=4)",
+        "without": Arm(base),
+        "full": Arm(f"{base} + {weight}*Adversarial('unet')"),
+        "discriminator every 4": Arm(f"{base} + {weight}*Adversarial('unet', discriminator_every=4)"),
+        "generator every 4": Arm(f"{base} + {weight}*Every(4)*Adversarial('unet')"),
+        "both every 4": Arm(f"{base} + {weight}*Every(4)*Adversarial('unet', discriminator_every=4)"),
     }
 
 
-GAINS = ("Every(4, gain=2)", "Every(4, gain=1)", "Every(8, gain=3)", "Every(8, gain=1)")
-"""Square roots of the numbers of steps, and the plain weight."""
 GROUPS = {
-    "sr-vgg16": Group("super-resolution", 60, build_arms(VGG, FACTORS + GAINS)),
+    "sr-vgg16": Group("super-resolution", 60, build_arms(VGG) | build_adam_arms(VGG)),
     "denoising-vgg16": Group("denoising", 60, build_arms(VGG)),
-    "sr-embedded": Group("super-resolution", 100, build_arms(EMBEDDED)),
+    "sr-embedded": Group("super-resolution", 100, build_arms(EMBEDDED) | build_adam_arms(EMBEDDED)),
     "denoising-embedded": Group("denoising", 150, build_arms(EMBEDDED, ("Every(2)", "Every(4)"))),
     "sr-adversarial": Group("super-resolution", 60, build_adversarial_arms()),
 }

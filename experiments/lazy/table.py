@@ -2,9 +2,9 @@
 
     python experiments/lazy/table.py RUNS
 
-The gain of an arm is the reduction of LPIPS relative to L1 alone of the same seed at its end, as a percentage of the
-gain of the full term's training. Its 95 % interval is a bootstrap over seeds and test images, paired: the same
-resamples for all three. Writes result.json and gain.png beside this file, and prints the tables.
+The gain of an arm is the reduction of LPIPS relative to L1 alone at its end (of seed 0, where a seed has none), as a
+percentage of the gain of the full term's training. Its 95 % interval is a bootstrap over seeds and test images, paired:
+the same resamples for all three. Writes result.json and gain.png beside this file, and prints the tables.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def collect_group(runs: Path, name: str, group: Group) -> dict[str, Any]:
     costs = json.loads((runs / f"{name}.cost.json").read_text())
     full_cost, rows = costs[group.full], {}
     for arm in (arm for arm in group.arms if scores[arm]):
-        row: dict[str, Any] = {"loss": group.arms[arm], "seeds": len(scores[arm])}
+        row: dict[str, Any] = {"loss": group.arms[arm].formula, "seeds": len(scores[arm])}
         row |= {f"relative {unit}": round(costs[arm][unit] / full_cost[unit], 3) for unit in ("seconds", "operations")}
         row["moments"] = {moment: summarize(scores, base, group.full, arm, moment) for moment in MOMENTS}
         rows[arm] = row
@@ -83,7 +83,7 @@ def read_scores(runs: Path, name: str, arm: str) -> dict[int, dict[str, Any]]:
 
 def summarize(scores: dict[str, Any], base: str, full: str, arm: str, moment: str) -> dict[str, Any]:
     """Return the step, the mean metrics, and the gain with its interval."""
-    seeds = [seed for seed in scores[arm] if seed in scores[base] and seed in scores[full]]
+    seeds = [seed for seed in scores[arm] if seed in scores[full]]
     own = [scores[arm][seed][moment] for seed in seeds]
     row: dict[str, Any] = {"step": own[0]["step"]}
     for metric, digits in DIGITS.items():
@@ -91,7 +91,7 @@ def summarize(scores: dict[str, Any], base: str, full: str, arm: str, moment: st
             row[metric] = round(float(np.mean([each[metric] for each in own])), digits)
     if arm != base:
         values = [
-            np.array([scores[name][seed][at]["lpips_alex"] for seed in seeds])
+            np.array([scores[name][seed if seed in scores[name] else 0][at]["lpips_alex"] for seed in seeds])
             for name, at in ((base, "time"), (arm, moment), (full, "time"))
         ]
         row["gain"] = bootstrap_gain(*values)

@@ -33,6 +33,7 @@ from lossmith.models import build_network
 from lossmith.train.evaluation import evaluate_images
 
 METRICS = ("psnr_y", "lpips_alex", "grid", "dists")
+"""The metrics at equal time; the last one, which is expensive, is left out at other moments."""
 POOL = 1024
 """The number of training crops, which all seeds see in other orders."""
 TEST_IMAGES, TEST_SIDE = {"Kodak24": 6, "BSD100": 6}, 96
@@ -112,7 +113,7 @@ class Training:
         """Return the CPU seconds and operations of a step of each arm of a group; measure them if needed."""
         file = self.out / f"{name}.cost.json"
         costs = json.loads(file.read_text()) if file.is_file() else {}
-        if costs.keys() != group.arms.keys():
+        if not group.arms.keys() <= costs.keys():
             costs = self.measure_costs(group)
             file.write_text(json.dumps(costs, indent=1) + "\n")
             print(name, json.dumps(costs), flush=True)
@@ -121,7 +122,7 @@ class Training:
     def measure_costs(self, group: Group) -> dict[str, dict[str, float]]:
         """Measure the costs of a step, the mean over a period of 8 steps."""
         batch = next(iter(self.batches(seed=100, steps=1)))
-        network, losses = self.start(), {arm: parse(formula) for arm, formula in group.arms.items()}
+        network, losses = self.start(), {name: parse(arm.formula) for name, arm in group.arms.items()}
         optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
         seconds: dict[str, list[float]] = {arm: [] for arm in losses}
         for i in range(CALIBRATION_ROUNDS + 1):
@@ -150,8 +151,8 @@ class Training:
         moments |= {k: round(part * budget / costs[arm]["seconds"]) for k, part in (("half", 0.5), ("time", 1.0))}
         network = self.start()
         torch.manual_seed(seed)
-        loss = parse(group.arms[arm])
-        optimizer = torch.optim.Adam(network.parameters(), lr=LR)
+        loss = parse(group.arms[arm].formula)
+        optimizer = torch.optim.Adam(network.parameters(), lr=LR * group.arms[arm].relative_lr)
         averaged = {key: weight.clone() for key, weight in network.state_dict().items()}
         spent, scores = 0.0, {}
         for step, batch in enumerate(self.batches(seed, max(moments.values()))):
@@ -161,8 +162,8 @@ class Training:
                 averaged[key].lerp_(weight, 1 - min(EMA, (1 + step) / (10 + step)))
             spent += time.process_time() - started
             if step + 1 in moments.values() and step + 1 not in scores:
-                has_dists = step + 1 in (moments["half"], moments["time"])
-                scores[step + 1] = self.evaluate(averaged, METRICS if has_dists else METRICS[:-1])
+                is_last = step + 1 == moments["time"]
+                scores[step + 1] = self.evaluate(averaged, METRICS if is_last else METRICS[:-1])
         found = {moment: {"step": step, "images": scores[step]} for moment, step in moments.items()}
         file.write_text(json.dumps({"loss": repr(loss), "seconds": round(spent, 1), "scores": found}))
         means = {m: statistics.mean(s["lpips_alex"] for s in f["images"].values()) for m, f in found.items()}

@@ -40,6 +40,7 @@ POLICIES = {
     "bf16x3, then bf16": Policy("bf16x3", "bf16", "bf16", rest_storage="bf16"),
     "fp16x2, then bf16": Policy("fp16x2", "bf16", "bf16", rest_storage="bf16", scale=16),
     "fp16x2, then fp16": Policy("fp16x2", "fp16", "fp16", rest_storage="fp16", scale=16),
+    "tf32x3, then bf16": Policy("tf32x3", "bf16", "bf16", rest_storage="bf16"),
     "tf32x2, then bf16": Policy("tf32x2", "bf16", "bf16", rest_storage="bf16"),
     "fp16x3, then fp16": Policy("fp16x3", "fp16", "fp16", rest_storage="fp16", scale=16),
 }
@@ -53,7 +54,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
     args = parser.parse_args()
     os.environ["LOSSMITH_WEIGHTS"] = str(args.assets / "weights")
-    paths = sorted((args.assets / "images/benchmark/Kodak24").glob("*.png"))[: args.photographs]
+    paths = sorted(path for path in (args.assets / "images/benchmark/Kodak24").iterdir() if path.suffix != ".json")[
+        : args.photographs
+    ]
     result = json.loads(args.out.read_text()) if args.out.exists() else {"side": args.side, "cosines": {}}
     if result["side"] != args.side:
         raise SystemExit(f"{args.out} was measured at {result['side']} px; give another file with --out.")

@@ -5,11 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lossmith.data.formats.files import read_stored, write_stored
 from lossmith.data.formats.stored import ImageMetadata, StoredImage
-from lossmith.models import EDSR, Inpainter, save_network
+from lossmith.models import EDSR, BandAdapter, Inpainter, save_network
 
 tifffile, pydicom = pytest.importorskip("tifffile"), pytest.importorskip("pydicom")
 pytest.importorskip("imagecodecs")
@@ -106,6 +107,23 @@ def test_the_range_and_the_rule_of_the_training_are_used(run_cli, identity, tmp_
     assert status == 0, error
     assert "1 samples without data kept" in printed
     np.testing.assert_array_equal(read_stored(tmp_path / "out.tif").samples, samples)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_band_is_restored_as_a_grey_image(run_cli, tmp_path, channels):
+    network = EDSR(2, channels=4, blocks=1, image_channels=channels).eval()
+    torch.nn.init.normal_(network.tail.weight, std=0.05, generator=torch.Generator().manual_seed(0))
+    save_network(network, tmp_path / "x2.safetensors", {})
+    file = write(tmp_path / "in.tif", draw(5, "uint16"))
+    status, _, error = run_cli("restore", tmp_path / "x2.safetensors", file, tmp_path / "out.tif", "--each-band")
+    assert status == 0, error
+    adapted = BandAdapter(network, image_channels=5, mode="each")
+    expected = adapted(torch.from_numpy(read_stored(file).samples / np.float32(65535))[None])[0].detach().clamp(0, 1)
+    found = read_stored(tmp_path / "out.tif").samples / 65535
+    np.testing.assert_allclose(found, expected, atol=1.5 / 65535)
+    status, _, error = run_cli("restore", tmp_path / "x2.safetensors", file, tmp_path / "out.tif")
+    assert status == 2
+    assert f"the image has 5 bands; expected {channels}, or --each-band to restore each as a grey image" in error
 
 
 def test_inpaint_changes_only_the_hole_of_a_deep_image(run_cli, tmp_path):

@@ -2,8 +2,8 @@
 
     python tests/devices/run_contract.py PRECISION KIND
 
-PRECISION is "fp32", or "bf16" or "fp16" for autocast. KIND is "all" for the losses of the contract, "networks" for
-those with a network, or "broken" for losses that break a rule.
+PRECISION is "fp32"; or "bf16" or "fp16" for autocast; or "tf32x3" for bf16 with the first layers as on an A100. KIND is
+"all" for the losses of the contract, "networks" for those with a network, or "broken" for losses that break a rule.
 """
 
 import json
@@ -18,8 +18,9 @@ import simulated  # noqa: E402
 from test_contract import MEMBERS, Member, make_inputs, min_batch_size  # noqa: E402
 
 from lossmith import Distance, parse  # noqa: E402
+from lossmith.engine.frozen import steps  # noqa: E402
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32x3": torch.bfloat16}
 
 
 class ReadsAValue(Distance):
@@ -78,6 +79,8 @@ def run(loss, member, precision):
 
 def main(precision, kind):
     simulated.set_up()
+    if precision == "tf32x3":
+        steps.choose_exactness = lambda device: precision
     if kind == "broken":
         pairs = [(loss, Member(type(loss).__name__)) for loss in BROKEN]
     else:

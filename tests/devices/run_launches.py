@@ -7,11 +7,14 @@ allocations and constants of the host are no launches; a convolution and a reduc
 several kernels for them. The other libraries compute the same on the same images.
 """
 
+import contextlib
+import importlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +38,30 @@ NETWORK = {"convolution", "convolution_backward", "relu", "relu_", "threshold_ba
     f"max_pool2d_with_indices{end}" for end in ("", "_backward")
 }
 """The operators of a network itself, which all libraries run alike."""
+
+
+CPU_OPERATORS = [
+    ("lossmith.engine.cpu.winograd", "winograd_conv2d"),
+    ("lossmith.engine.cpu.packed_kernels", "packed_conv2d"),
+    ("lossmith.formula.term_evaluation", "chunked"),
+    ("lossmith.engine.frozen.bits", "_split_planes"),
+]
+"""What was written for a CPU: Winograd's algorithm, packed kernels, bands of rows, and bits by planes."""
+
+
+@contextlib.contextmanager
+def watch_cpu_operators() -> Iterator[list[str]]:
+    """Record which operators for a CPU run; each runs as usual."""
+    ran: list[str] = []
+
+    def watched(name: str, function: Callable[..., object]) -> Callable[..., object]:
+        return lambda *args, **kwargs: (ran.append(name), function(*args, **kwargs))[1]
+
+    with contextlib.ExitStack() as stack:
+        for module, name in CPU_OPERATORS:
+            function = getattr(importlib.import_module(module), name)
+            stack.enter_context(mock.patch(f"{module}.{name}", watched(name, function)))
+        yield ran
 
 
 def count(compute: Callable[[Tensor, Tensor], Tensor], precision: str) -> Counter[str]:
@@ -97,15 +124,23 @@ def prepare(step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tenso
 
 
 def main(precision: str = "fp32") -> None:
+    losses = build_losses()
     simulated.set_up()
     Tensor.new_tensor = lambda self, data: torch.tensor(data, dtype=self.dtype, device=self.device)
-    for (name, library), step in build_losses().items():
+    for (name, library), step in losses.items():
         with simulated.simulation():
             prepare(step)
-        launches = count(step, precision)
+        with watch_cpu_operators() as ran:
+            launches = count(step, precision)
         own = sum(number for operator, number in launches.items() if operator not in NETWORK)
         row = {"loss": name, "library": library, "launches": launches.total(), "beyond the network": own}
+        row["cpu_operators"] = sorted(set(ran))
         print(json.dumps(row | {"operators": dict(+launches)}), flush=True)
+    with watch_cpu_operators() as ran:  # the watch works: a CPU runs them
+        images = torch.rand(2, 3, 256, 256)
+        parse(LOSSES["hybrid"])(images.clone().requires_grad_(), images).backward()
+    row = {"loss": "hybrid", "library": "lossmith on a CPU", "launches": 0, "cpu_operators": sorted(set(ran))}
+    print(json.dumps(row))
     simulated.leave(0)
 
 

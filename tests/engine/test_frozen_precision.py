@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from lossmith.engine.frozen import get_compute_dtype, prepare_steps, run_frozen
+from lossmith.engine.frozen.precision import choose_exactness
 from lossmith.engine.layers import Conv, MaxPool, ReLU
 
 ALL_LAYERS = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
@@ -124,3 +125,54 @@ def test_fp32_until_may_be_deeper_than_the_layers():
     image = random_image()
     maps = run_frozen(network(), image, {"conv1"}, dtype=torch.bfloat16, fp32_until="relu3")
     assert_close(maps, run_frozen(network(), image, {"conv1"}))
+
+
+def to_tf32(x):
+    """Return a tensor with the ten bits of mantissa that tensor cores read."""
+    return (x.view(torch.int32) & -(1 << 13)).view(torch.float32)
+
+
+@pytest.fixture
+def settings_seen(monkeypatch):
+    """Emulate cuDNN's TF32 convolutions on a CPU; return the precision that was set at each of them."""
+    seen = []
+
+    def conv2d(x, weight, bias, stride, padding):
+        seen.append(torch.backends.cudnn.conv.fp32_precision)
+        is_rounded = seen[-1] == "tf32" and x.dtype == torch.float32
+        operands = (to_tf32(x), to_tf32(weight)) if is_rounded else (x, weight)
+        return torch.conv2d(*operands, bias, stride, padding)
+
+    monkeypatch.setattr("lossmith.engine.frozen.precision.F.conv2d", conv2d)
+    return seen
+
+
+@pytest.mark.parametrize(("exactness", "precision"), [("tf32x3", "tf32"), ("float32", "ieee")])
+def test_on_tensor_cores_the_first_layers_are_as_precise_as_float32(exactness, precision, settings_seen, monkeypatch):
+    monkeypatch.setattr("lossmith.engine.frozen.steps.choose_exactness", lambda device: exactness)
+    monkeypatch.setattr("lossmith.engine.cpu.packed_kernels.is_enabled", lambda: False)
+    before = torch.backends.cudnn.conv.fp32_precision
+    steps, image = network(width=32), random_image(2)
+    maps = run_frozen(steps, image, ALL_LAYERS, dtype=torch.bfloat16, fp32_until="pool1")
+    assert settings_seen[0] == precision
+    assert torch.backends.cudnn.conv.fp32_precision == before
+    expected = run_frozen(steps, image.double(), ALL_LAYERS)["relu1"].float()
+    assert_close(maps["relu1"], expected, rtol=2e-6, atol=2e-6)
+    one_product = torch.conv2d(to_tf32(image), to_tf32(steps[0].weight), steps[0].bias, padding=1).relu()
+    assert (one_product - expected).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("capability", "exactness"),
+    [((9, 0), "tf32x3"), ((8, 0), "tf32x3"), ((8, 9), "float32"), ((8, 6), "float32"), ((7, 5), "float32")],
+)
+def test_the_arithmetic_of_the_first_layers_depends_on_the_device(capability, exactness, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_exactness(torch.device("cuda")) == exactness
+    assert choose_exactness(torch.device("cpu")) is choose_exactness(torch.device("mps")) is None
+
+
+def test_without_half_precision_the_users_settings_decide(monkeypatch):
+    monkeypatch.setattr("lossmith.engine.frozen.steps.choose_exactness", lambda device: "tf32x3")
+    ready = prepare_steps(network(), dtype=torch.float32, fp32_until="pool1")
+    assert {step.exactness for step in ready if isinstance(step, Conv)} == {None}

@@ -118,6 +118,48 @@ def test_a_knob_may_be_a_map(onnx, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_graph_in_half_precision_has_half_the_size_and_is_near_the_network(onnx, tmp_path):
+    model, image, knobs = conditioned(), torch.rand(2, 3, 19, 30), {"lam": torch.tensor([0.1, 3.0])}
+    report = export_network(model, tmp_path / "half.onnx", half=True)
+    size = sum(weight.nbytes for weight in initializers(report.path))
+    assert size < 0.6 * sum(4 * weight.numel() for weight in model.parameters())
+    assert report.metadata["precision"] == "float16"
+    found = run_onnx(report.path, image=image, **knobs)
+    assert found.dtype == torch.float32
+    assert 0 < (found - model(image, **knobs)).abs().max() < 1e-2
+
+
+def initializers(path):
+    import onnx as package
+
+    return [package.numpy_helper.to_array(each) for each in package.load(path).graph.initializer]
+
+
+def test_a_pt2_in_half_precision_is_compared_with_the_network_in_float32(tmp_path):
+    report = export_network(small_edsr(), tmp_path / "x2.pt2", half=True)
+    assert 0 < report.verification.worst_error < 1e-2
+    with pytest.raises(ValueError, match=r"differs from the network by .*; the tolerance is 1e-06"):
+        export_network(small_edsr(), tmp_path / "x2.pt2", half=True, tolerance=1e-6)
+
+
+def test_the_command_exports_the_best_weights_of_a_run_that_selects_them(tmp_path, capsys):
+    from lossmith.cli import main
+
+    for name, step in (("model", 4), ("best", 2)):
+        save_network(small_edsr(), tmp_path / f"{name}.safetensors", {"step": step})
+    (tmp_path / "config.json").write_text('{"select": "psnr_y"}')
+    words = ["export", str(tmp_path), str(tmp_path / "x2.pt2")]
+    steps = {}
+    for choice in ([], ["--weights", "last"]):
+        assert main([*words, *choice]) == 0
+        extra = {"metadata.json": ""}
+        torch.export.load(tmp_path / "x2.pt2", extra_files=extra)
+        steps[" ".join(choice)] = json.loads(extra["metadata.json"])["step"]
+    assert steps == {"": 2, "--weights last": 4}
+    assert "Weights of step 2, the best" in capsys.readouterr().err
+
+
 def test_a_fixed_knob_is_no_input(tmp_path):
     model = conditioned()
     report = export_network(model, tmp_path / "knob.pt2", fixed_knobs={"lam": 0.7})

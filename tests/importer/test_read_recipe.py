@@ -1,5 +1,7 @@
 """Configurations of five trainers as a formula and a command, and files that are none or are hostile."""
 
+import inspect
+import itertools
 import json
 import re
 
@@ -10,6 +12,8 @@ from lossmith import parse
 from lossmith.cli import main
 from lossmith.cli.train import build_train_command, settings_from_options
 from lossmith.importer import read_recipe
+from lossmith.importer.networks import VARIANTS
+from lossmith.models.spandrel_model import load_architectures
 
 BASICSR = """
 name: x4
@@ -321,3 +325,20 @@ def test_a_wrong_value_is_reported_and_the_command_still_parses(change, read):
     assert recipe.left_out or recipe.notes
     if recipe.command:
         settings_of(recipe)
+
+
+def test_the_names_of_network_sizes_stand_for_arguments_of_their_architectures():
+    architectures = load_architectures()
+    for name, (architecture, options) in VARIANTS.items():
+        unknown = options.keys() - inspect.signature(architectures[architecture]).parameters.keys()
+        assert not unknown, name
+
+
+def test_a_size_of_trainner_becomes_options_of_the_network_that_the_configuration_may_change(read):
+    text = TRAINNER.replace("{type: span, norm: false}", "{type: swinir_s, embed_dim: 48}")
+    assert text != TRAINNER
+    words = read(text, "x.yml").command
+    chosen = dict(word.split("=", 1) for option, word in itertools.pairwise(words) if option == "--model-option")
+    assert "spandrel:SwinIR" in words
+    assert chosen["depths"] == "[6, 6, 6, 6]"
+    assert (chosen["embed_dim"], chosen["upsampler"]) == ("48", "pixelshuffledirect")

@@ -127,22 +127,40 @@ def test_a_grey_image_gives_the_features_and_gradient_of_the_repeated_one(name, 
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)
 
 
+def squared_error(lens, repeats, dtype):
+    """Return the L2 distance of two grey images through a network, and its gradient."""
+    pred, target = (noise(2, 1, 48, 48, seed=seed, dtype=torch.float32).to(dtype) for seed in (0, 1))
+    inputs = {"pred": pred.requires_grad_().expand(-1, repeats, -1, -1), "target": target.expand(-1, repeats, -1, -1)}
+    (value,) = (parse("L2") @ lens).evaluate(inputs).values()
+    return value.detach(), torch.autograd.grad(value.sum(), pred)[0]
+
+
+FIRST_CONVOLUTIONS = {
+    "vgg16": lambda: VGG("vgg16", "conv1_1", weights="random"),
+    "alexnet": lambda: AlexNet("conv1", weights="random"),
+    "squeezenet": lambda: SqueezeNet("conv1", weights="random"),
+    "embedded": lambda: Embedded("conv1_1", weights="random"),
+    "resnet18": lambda: Torchvision("resnet18", "conv1", weights="random"),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_CONVOLUTIONS)
+def test_in_float32_the_summed_kernel_agrees_with_the_repeated_image_to_one_millionth(name):
+    lens = FIRST_CONVOLUTIONS[name]()
+    (value, gradient), (expected, repeated) = (squared_error(lens, repeats, torch.float32) for repeats in (1, 3))
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    assert (gradient - repeated).norm() < 1e-6 * repeated.norm()
+
+
 @pytest.mark.parametrize("name", ["vgg16", "alexnet", "embedded"])
 def test_in_float32_a_grey_image_is_as_exact_as_the_repeated_one(name):
-    lens, images = NETWORKS[name](), [noise(2, 1, 48, 48, seed=seed, dtype=torch.float32) for seed in (0, 1)]
-
-    def evaluate(repeats, dtype):
-        pred, target = images[0].to(dtype).requires_grad_(), images[1].to(dtype)
-        inputs = {"pred": pred.expand(-1, repeats, -1, -1), "target": target.expand(-1, repeats, -1, -1)}
-        (value,) = (parse("L2") @ lens).evaluate(inputs).values()
-        return value.detach(), torch.autograd.grad(value.sum(), pred)[0]
-
-    value, gradient = evaluate(1, torch.float32)
-    expected, repeated = evaluate(3, torch.float32)
-    exact = evaluate(1, torch.float64)[1]
+    # the layers behind the first convolution are the same and amplify the rounding of both, in "embedded" to 4e-6
+    lens = NETWORKS[name]()
+    value, gradient = squared_error(lens, 1, torch.float32)
+    expected, repeated = squared_error(lens, 3, torch.float32)
+    exact = squared_error(lens, 3, torch.float64)[1]
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
-    assert (gradient - exact).norm() < 2 * (repeated - exact).norm() + 1e-7 * exact.norm()
-    assert (gradient - repeated).norm() < 5e-6 * exact.norm()
+    assert (gradient - exact).norm() < 1.5 * (repeated - exact).norm() + 1e-7 * exact.norm()
 
 
 def test_a_grey_image_under_autocast_agrees_as_two_precisions_do():

@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip("gradio")
 
-import httpx
 import anyio
+import httpx
 
 from lossmith.studio import limits
 from lossmith.studio.limits import RateLimit, RequestGuard, folder_size

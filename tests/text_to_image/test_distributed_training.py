@@ -5,14 +5,16 @@ Two processes run this file as a script.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
-from torch.distributed import get_rank
+from torch.distributed import barrier, get_rank
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.testing import assert_close
@@ -83,6 +85,20 @@ def run_process(settings, out):
     torch.save(train_three_steps(get_rank()), Path(out) / f"sharded_{get_rank()}.pt")
 
 
+def run_sharded_process(settings, out):
+    """Train two of three steps with sharded weights, keep a copy of the folder, and resume."""
+    CaptionTrainingSet.__getitem__ = get_item_with_noise
+    options = json.loads(settings)
+    for steps in (2, 3):
+        train(
+            Settings(**{**options, "steps": steps}), out, device="cpu", devices=WORLD_SIZE, workers=0, strategy="fsdp"
+        )
+        barrier()
+        if get_rank() == 0 and steps == 2:
+            shutil.copytree(out, f"{out}_2")
+        barrier()
+
+
 @pytest.fixture(scope="module")
 def single_run(tmp_path_factory, run_training):
     """The folder of a run on one device, and a function that runs others like it."""
@@ -108,6 +124,20 @@ def double_run(single_run, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def sharded_run(single_run, tmp_path_factory):
+    """The folder of the same run in two processes with a sharded network, resumed after two of three steps."""
+    out = tmp_path_factory.mktemp("sharded") / "run"
+    settings = json.loads((single_run[0] / "config.json").read_text())
+    settings.pop("lossmith")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [__file__, json.dumps(settings), str(out), "fsdp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
 def flat_weights(folder):
     return torch.cat([weight.flatten() for _, weight in sorted(load_file(folder / "model.safetensors").items())])
 
@@ -128,6 +158,21 @@ def test_two_devices_train_as_one_does(double_run, single_run):
     assert_same_training(double_run, single_run)
 
 
+def test_two_devices_with_shards_of_the_network_train_and_resume_as_one_does(sharded_run, single_run):
+    assert_same_training(sharded_run, single_run)
+    difference = (flat_weights(sharded_run) - flat_weights(single_run[0])).abs()
+    assert (difference > 1e-5).float().mean() < 1e-3  # those whose gradient is nearly zero
+
+
+def test_one_device_resumes_a_run_with_shards(sharded_run, single_run, monkeypatch):
+    monkeypatch.setattr(CaptionTrainingSet, "__getitem__", get_item_with_noise)
+    out = Path(f"{sharded_run}_2")
+    settings = json.loads((single_run[0] / "config.json").read_text())
+    settings.pop("lossmith")
+    train(Settings(**settings), out, console=Console(quiet=True), device="cpu", workers=0)
+    assert_same_training(out, single_run)
+
+
 def test_gradient_accumulation_equals_the_larger_batch(single_run):
     assert_same_training(single_run[1](batch=2, accumulate=2), single_run)
 
@@ -140,4 +185,4 @@ def test_two_processes_with_sharded_weights_train_as_one_does(double_run):
 
 
 if __name__ == "__main__":
-    run_process(*sys.argv[1:])
+    (run_sharded_process if sys.argv[3:] else run_process)(*sys.argv[1:3])

@@ -34,4 +34,7 @@ def discriminator_state(folder):
 
 
 def without_times(records):
-    return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_second")} for record in records]
+    return [
+        {k: v for k, v in record.items() if k not in ("seconds", "images_per_second", "data_wait")}
+        for record in records
+    ]

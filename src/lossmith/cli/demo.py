@@ -9,6 +9,7 @@ import typer
 
 from lossmith._checks import MAX_SEED
 from lossmith._format import print_table, print_text
+from lossmith.cli.common_options import Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ def run_demo(
         "lossmith-demo"
     ),
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Random seed for weights, crops and their order.")] = 0,
+    device: Device = "auto",
 ) -> None:
     """Turn the slider of a trained upscaler, then train networks with L1 and with a formula and compare the results.
 
@@ -60,16 +62,19 @@ def run_demo(
     if photos == ["text-to-image"]:
         from lossmith.cli.demo_text_to_image import run_text_to_image_demo
 
-        return run_text_to_image_demo(out, seed)
+        return run_text_to_image_demo(out, seed, device=device)
     from rich.console import Console
 
+    from lossmith.device import resolve_device
+
     console = Console(highlight=False, soft_wrap=True)
+    resolve_device(device)  # raises before anything is prepared
     start, page = time.monotonic(), out / "report.html"
     section = show_network([Path(photo) for photo in photos or []], page, console, is_required=bool(photos or quick))
     if section:
         next_part = "" if quick else "; the trainings follow, and the page grows after each"
         print_text(console, f"Page: {page}  ({time.monotonic() - start:.0f} s{next_part})")
-    return None if quick else run_trainings(out, seed, section, console, start)
+    return None if quick else run_trainings(out, seed, device, section, console, start)
 
 
 def show_network(photos: list[Path], page: Path, console: "Console", *, is_required: bool) -> str:
@@ -97,7 +102,7 @@ def show_network(photos: list[Path], page: Path, console: "Console", *, is_requi
     return section
 
 
-def run_trainings(out: Path, seed: int, section: str, console: "Console", start: float) -> None:
+def run_trainings(out: Path, seed: int, device: str, section: str, console: "Console", start: float) -> None:
     """Train the networks, compare them, and add them to the page."""
     from lossmith.data import list_sample_images
     from lossmith.report import write_report
@@ -109,7 +114,8 @@ def run_trainings(out: Path, seed: int, section: str, console: "Console", start:
 
     training, held_out = list_sample_images()
     images, val = copy_images(training, out / "training"), copy_images(held_out, out / "held-out")
-    if not train_stages(out, {**COMMON, "images": images, "val": val, "seed": seed}, console, write_page):
+    common = {**COMMON, "images": images, "val": val, "seed": seed}
+    if not train_stages(out, common, device, console, write_page):
         console.print("Stopped. Rerun the command to resume.")
         raise KeyboardInterrupt
     compare_runs(console, {run: out / run for run in ("pixel", "perceptual")}, held_out, out / "demo.png")
@@ -125,7 +131,9 @@ def copy_images(files: list[Path], folder: Path) -> str:
     return str(folder)
 
 
-def train_stages(out: Path, common: dict[str, Any], console: "Console", write_page: "Callable[..., object]") -> bool:
+def train_stages(
+    out: Path, common: dict[str, Any], device: str, console: "Console", write_page: "Callable[..., object]"
+) -> bool:
     """Train the common start and both branches, and add each to the page; return whether all are complete."""
     from lossmith.train import Settings, train
 
@@ -139,7 +147,8 @@ def train_stages(out: Path, common: dict[str, Any], console: "Console", write_pa
     for number, (name, loss, settings) in enumerate(stages, start=1):
         origin = "from scratch" if number == 1 else "from run 1"
         print_text(console, f"Run {number} of 3: {loss}, {settings['steps']} steps, {origin}")
-        if train(Settings(loss=loss, **common, **settings), out / name, console=console) < settings["steps"]:
+        done = train(Settings(loss=loss, **common, **settings), out / name, device=device, console=console)
+        if done < settings["steps"]:
             return False
         write_page(*([name] if number == 1 else [each for each, *_ in stages[1:number]]))
     return True

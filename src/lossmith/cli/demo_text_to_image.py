@@ -34,7 +34,7 @@ PROMPTS = (
 )
 
 
-def run_text_to_image_demo(out: Path, seed: int, steps: int = STEPS) -> None:
+def run_text_to_image_demo(out: Path, seed: int, steps: int = STEPS, *, device: str = "auto") -> None:
     """Train a model, evaluate it on held-out captions, and sample a grid of prompts."""
     from rich.console import Console
 
@@ -46,7 +46,7 @@ def run_text_to_image_demo(out: Path, seed: int, steps: int = STEPS) -> None:
     console = Console(highlight=False, soft_wrap=True)
     start = time.monotonic()
     settings = Settings(seed=seed, steps=steps, **SETTINGS, model={"name": "denoiser"}, options={"encoder": "auto"})
-    if train(settings, out / "run", console=console) < steps:
+    if train(settings, out / "run", device=device, console=console) < steps:
         console.print("Stopped. Rerun the command to resume.")
         raise KeyboardInterrupt
     console.print(f"Trained in {time.monotonic() - start:.0f} s. Evaluation on held-out captions:")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lossmith.cli.common_options import InterpolateOutputs
+from lossmith.cli.common_options import InterpolateOutputs, WhichWeights
 
 __all__ = ["register"]
 
@@ -14,6 +14,8 @@ EPILOG = """Examples:
   lossmith export runs/x4 x4.onnx
 
   lossmith export RealESRGAN_x4plus.pth x4plus.onnx --opset 18
+
+  lossmith export runs/x4 x4_half.onnx --half --weights last
 
   lossmith export runs/knob sharp.onnx --at "psnr>=28"
 
@@ -40,9 +42,16 @@ def export(
         ),
     ] = None,
     interpolate_outputs: InterpolateOutputs = False,
+    weights: WhichWeights = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Compute in float16, with half the file; images and knobs stay float32.")
+    ] = False,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Largest accepted difference between the graph and the network.")
-    ] = 1e-4,
+        float | None,
+        typer.Option(
+            min=0, help="Largest accepted difference of the graph from the network \\[1e-4; with --half 1e-2]."
+        ),
+    ] = None,
 ) -> None:
     """Write a network for other programs: height, width and batch are free, and knobs are inputs.
 
@@ -53,9 +62,10 @@ def export(
 
     from lossmith.export import export_network
     from lossmith.inference.knob_settings import MAP_FORMATS, interpolate_ends, parse_knob_settings
-    from lossmith.inference.networks import find_weights_file, load_trained_network
+    from lossmith.inference.networks import find_weights_file, load_trained_network, select_weights
     from lossmith.models.files import read_header
 
+    network = select_weights(network, weights)
     model = load_trained_network(network)
     model = interpolate_ends(model, network) if interpolate_outputs else model
     if maps := [text for text in at or [] if Path(text).suffix.lower() in MAP_FORMATS]:
@@ -70,6 +80,7 @@ def export(
         opset=opset,
         knob_input=knob_input,
         fixed_knobs={name: float(value) for name, value in fixed.items()},
+        half=half,
         tolerance=tolerance,
     )
     checked, metadata = report.verification, report.metadata

@@ -1,6 +1,7 @@
 """`lossmith knob sweep`: the effect of a knob, measured over its range."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,6 +125,7 @@ def evaluation_images(
     Raises:
         ValueError: There are neither images nor a run.
     """
+    from lossmith.data.shards.unpack import describe_clips
     from lossmith.tasks import SuperResolution
     from lossmith.train import Settings
     from lossmith.train.preparation import build_task
@@ -139,6 +141,8 @@ def evaluation_images(
         held_out = task.split_images(settings.images, settings.val_count)[1]
         return task, task.evaluation_set(held_out, limit=settings.val_count), settings.images
     folder = str(images or settings.val)
+    for note in describe_clips(folder, task.pixels):
+        print(note, file=sys.stderr)
     task = task.for_images(folder, inputs=inputs, trained_on=settings.images, val=settings.val)
     return task, task.evaluation_set(folder, limit=None if images else settings.val_count), folder
 

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from lossmith.tasks import Task
 
-__all__ = ["NoData", "Page", "Range", "Transfer", "task_for_images"]
+__all__ = ["SAMPLES", "NoData", "Page", "Range", "Transfer", "task_for_images"]
 
 SAMPLES = "Samples"
 
@@ -63,8 +63,7 @@ def task_for_images(
         ValueError: The images differ, or the range of floats is not stated.
     """
     from lossmith.data.find_pixels import PixelOptions, parse_no_data, parse_value_range
-    from lossmith.data.pixel_statistics import describe_samples
-    from lossmith.data.shards.unpack import list_some_images
+    from lossmith.data.shards.unpack import describe_clips
 
     task = task if weights is None else task.with_pixels_of(weights)
     is_stated = value_range is not None or transfer is not None or no_data is not None
@@ -84,7 +83,7 @@ def task_for_images(
             "no_data": parse_no_data(no_data),
         }
         pixels = replace(pixels, **{name: value for name, value in stated.items() if value is not None})  # type: ignore[arg-type]
-        notes = [] if pixels.keeps_samples else describe_samples(list_some_images(images), pixels)
+        notes = describe_clips(images, pixels)
     for note in notes:
         print(note, file=sys.stderr)
     return task.with_pixels(pixels)

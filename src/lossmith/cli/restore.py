@@ -10,7 +10,7 @@ import typer
 
 from lossmith._files import portable_key
 from lossmith.cli.common_options import At, Device, InterpolateOutputs, WhichWeights
-from lossmith.cli.pixel_options import NoData, Page, Range, Transfer
+from lossmith.cli.pixel_options import SAMPLES, NoData, Page, Range, Transfer
 
 __all__ = ["register"]
 
@@ -52,6 +52,9 @@ def restore_images(
     transfer: Transfer = None,
     no_data: NoData = None,
     page: Page = None,
+    each_band: Annotated[
+        bool, typer.Option("--each-band", help="Restore each band by itself as a grey image.", rich_help_panel=SAMPLES)
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Restore images of any size; depth, bands, transparency and metadata are kept, and no input is overwritten.
@@ -86,6 +89,7 @@ def restore_images(
         value_range=value_range,
         transfer=transfer,
         page=page,
+        each_band=each_band,
     )
     skipped = nonfinite = 0
     for file, out in outputs:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -88,6 +88,10 @@ class RunOptions:
     nodes: Annotated[
         int, option("Number of machines, each of which runs this command under torchrun or srun.", panel=MACHINE, min=1)
     ] = 1
+    strategy: Annotated[
+        Literal["auto", "ddp", "fsdp"],
+        option("Copies of the network on all devices (auto, ddp), or shards of it (fsdp).", panel=MACHINE),
+    ] = "auto"
     logger: Annotated[
         list[str] | None,
         option("Logger: tensorboard, wandb, trackio, mlflow or csv; may be repeated \\[tensorboard].", panel=RUN),
@@ -130,6 +134,7 @@ def run_training(name: str, options: Any) -> None:
         device=options.device,
         devices=options.devices,
         nodes=options.nodes,
+        strategy=options.strategy,
         loggers=options.logger or ["tensorboard"],
         workers=options.workers,
         cache=cache_from_options(options),

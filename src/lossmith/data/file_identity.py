@@ -14,16 +14,17 @@ HEAD_BYTES = 2**16
 
 def resolve_files(files: Iterable[Path]) -> list[str]:
     """Return the resolved path of each file; links of one file have the same."""
-    folders: dict[Path, str] = {}
+    folders: dict[str, str] = {}
 
-    def resolve(file: Path) -> str:
-        if file.is_symlink():
-            return os.path.realpath(file)
-        if file.parent not in folders:
-            folders[file.parent] = os.path.realpath(file.parent)
-        return os.path.join(folders[file.parent], file.name)  # noqa: PTH118  # a hundred times faster than Path
+    def resolve(path: str) -> str:  # of strings: a tenth of the time of Path, for data sets of many files
+        if os.path.islink(path):  # noqa: PTH114
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
+        return folders[folder] + name
 
-    return [resolve(file) for file in files]
+    return [resolve(str(file)) for file in files]
 
 
 def find_copies(files: Iterable[Path], others: Iterable[Path]) -> dict[Path, tuple[Path, bool]]:
@@ -58,7 +59,7 @@ def find_copies(files: Iterable[Path], others: Iterable[Path]) -> dict[Path, tup
 def _size(file: Path) -> int:
     """Return the size of a file in bytes; -1 if the file cannot be read."""
     try:
-        return file.stat().st_size
+        return os.stat(file).st_size  # noqa: PTH116  # a third of the time of Path.stat
     except OSError:
         return -1
 

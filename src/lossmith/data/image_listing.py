@@ -48,6 +48,9 @@ class ImageFiles(list[Path]):
 
     def name(self, file: Path) -> str:
         """Return the identity of a file: its path relative to the root, with forward slashes."""
+        top, path = f"{self.root}{os.sep}", str(file)
+        if path.startswith(top):  # a tenth of the time of Path.relative_to, for data sets of many files
+            return path[len(top) :].replace(os.sep, "/")
         if not file.is_relative_to(self.root):
             with suppress(ValueError):  # another drive
                 file = Path(os.path.relpath(file, self.root))
@@ -59,11 +62,14 @@ class ImageFiles(list[Path]):
 
     def distinct(self) -> "ImageFiles":
         """Return each file once, under its own path if it has one; other names of it, links, become skipped files."""
+        resolved = resolve_files(self)
+        if len(set(resolved)) == len(self):
+            return ImageFiles(self, self.root, self.skipped)
         root = os.path.realpath(self.root)
         names: dict[str, list[tuple[bool, int, Path]]] = {}
-        for file, resolved in zip(self, resolve_files(self), strict=True):
-            is_link = resolved != f"{root}{os.sep}{self.name(file).replace('/', os.sep)}"
-            names.setdefault(resolved, []).append((is_link, len(names), file))
+        for file, path in zip(self, resolved, strict=True):
+            is_link = path != f"{root}{os.sep}{self.name(file).replace('/', os.sep)}"
+            names.setdefault(path, []).append((is_link, len(names), file))
         kept = {min(files)[2]: files for files in names.values()}
         others = [
             SkippedFile(str(link), f"the file is the same as {self.name(file)!r}")
@@ -107,13 +113,21 @@ def list_images(folder: str | Path) -> ImageFiles:
         problem = "is a file" if root.exists() else "does not exist"
         raise ValueError(f"Expected a folder of images; {str(folder)!r} {problem}. Give the folder that contains them.")
     skipped: list[SkippedFile] = []
-    files = [directory / name for directory, names in walk_folders(root, skipped) for name in names]
-    found = [file for file in files if _is_image(file)]
-    if unread := sorted(file for file in files if file.suffix.lower() in UNREAD_SUFFIXES):
+    found: list[Path] = []
+    unread: list[Path] = []
+    for directory, names in walk_folders(root, skipped):
+        for name in names:
+            suffix = _suffix_of(name)
+            if suffix in IMAGE_SUFFIXES or _is_image(directory / name):
+                found.append(directory / name)
+            elif suffix in UNREAD_SUFFIXES:
+                unread.append(directory / name)
+    if unread:
+        unread.sort()
         kinds = ", ".join(sorted({file.suffix.lower() for file in unread}))
         reason = f"images in formats that are not read ({kinds}), {len(unread)} in all; convert them to PNG"
         skipped.append(SkippedFile(str(unread[0]), reason))
-    arrays = [file for file in found if file.suffix.lower() == ".npy"]
+    arrays = [file for file in found if _suffix_of(file.name) == ".npy"]
     if 0 < len(arrays) < len(found):
         found = [file for file in found if file.suffix.lower() != ".npy"]
         skipped.append(SkippedFile(str(arrays[0]), f"{len(arrays)} arrays (.npy) beside images of other formats"))
@@ -130,24 +144,28 @@ def list_images(folder: str | Path) -> ImageFiles:
             f"{str(folder)!r} contains no images (PNG, JPEG, WebP, BMP, TIFF, .npy, EXR or DICOM). Add some, or give "
             "another folder." + first
         )
-    return ImageFiles(sorted(found), top, skipped)
+    return ImageFiles(sorted(found, key=lambda file: file.parts), top, skipped)
+
+
+def _suffix_of(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  # a third of the time of Path.suffix
 
 
 def _is_image(file: Path) -> bool:
-    """Return whether a file counts as an image of its folder."""
+    """Return whether a file without the suffix of an image format is an image."""
     suffix = file.suffix.lower()
     has_no_suffix = not suffix or suffix[1:].isdigit()  # a UID such as 1.2.840.1 is a usual name of a DICOM file
-    return suffix in IMAGE_SUFFIXES or (has_no_suffix and identify(file) == "DICOM")
+    return has_no_suffix and identify(file) == "DICOM"
 
 
-def _is_regular(file: Path, skipped: list[SkippedFile]) -> bool:
+def _is_regular(file: str, skipped: list[SkippedFile]) -> bool:
     """Return whether a name is that of a file; a read of a pipe or a socket would block."""
     try:
-        mode = file.stat().st_mode
+        mode = os.stat(file).st_mode  # noqa: PTH116  # a third of the time of Path.stat
     except OSError:  # a broken link, which its reader reports
         return True
     if not stat.S_ISREG(mode):
-        skipped.append(SkippedFile(str(file), "not a file but a pipe, a socket or a device"))
+        skipped.append(SkippedFile(file, "not a file but a pipe, a socket or a device"))
     return stat.S_ISREG(mode)
 
 
@@ -188,7 +206,11 @@ def walk_folders(root: Path, skipped: list[SkippedFile]) -> Iterator[tuple[Path,
             folders[:] = visible
             yield (
                 directory,
-                [name for name in sorted(files) if not name.startswith(".") and _is_regular(directory / name, skipped)],
+                [
+                    name
+                    for name in sorted(files)
+                    if not name.startswith(".") and _is_regular(f"{path}{os.sep}{name}", skipped)
+                ],
             )
 
 

@@ -18,7 +18,8 @@ def add_gaussian_noise(
         image: (N, 3, H, W) in [0, 1].
         sigma: Standard deviation in units of 1/255, as papers report it: a number, or one for each image, (N,).
         grey_noise: Whether all channels of a pixel have the same noise.
-        generator: Random generator on the image's device; None for torch's default one.
+        generator: Random generator, whose device draws the numbers, so that they do not depend on the device of the
+            images; None for torch's default one of this device.
 
     Returns:
         (N, 3, H, W).
@@ -30,8 +31,8 @@ def add_gaussian_noise(
         25
     """
     shape = image[:, :1].shape if grey_noise else image.shape
-    noise = torch.randn(shape, generator=generator, device=image.device, dtype=image.dtype)
-    return image + noise * _per_image(sigma, image) / 255
+    noise = torch.randn(shape, generator=generator, device=_drawing_device(image, generator), dtype=image.dtype)
+    return image + noise.to(image.device) * _per_image(sigma, image) / 255
 
 
 def add_poisson_noise(
@@ -51,7 +52,8 @@ def add_poisson_noise(
         peak: Expected photon count :math:`p` of a white pixel, positive: a number, or one for each image, (N,).
         scale: Factor :math:`s` of the noise, as in Real-ESRGAN.
         grey_noise: Whether all channels of a pixel have the same noise, that of their mean.
-        generator: Random generator on the image's device; None for torch's default one.
+        generator: Random generator, whose device draws the numbers, so that they do not depend on the device of the
+            images; None for torch's default one of this device.
 
     Returns:
         (N, 3, H, W).
@@ -64,7 +66,13 @@ def add_poisson_noise(
     """
     clean = (image.mean(dim=1, keepdim=True) if grey_noise else image).clamp(0, 1)
     photons = _per_image(peak, image)
-    return image + _per_image(scale, image) * (torch.poisson(clean * photons, generator=generator) / photons - clean)
+    expected = (clean * photons).to(_drawing_device(image, generator))
+    counts = torch.poisson(expected, generator=generator).to(image.device)
+    return image + _per_image(scale, image) * (counts / photons - clean)
+
+
+def _drawing_device(image: Tensor, generator: torch.Generator | None) -> torch.device:
+    return image.device if generator is None else generator.device
 
 
 def _per_image(value: Strength, image: Tensor) -> Strength:

@@ -125,7 +125,7 @@ def degrade_real_esrgan(image: Tensor, scale: int, generator: torch.Generator) -
         raise ValueError(
             f"degrade_real_esrgan needs one image with sides that are multiples of {scale}; got {tuple(image.shape)}."
         )
-    sampler, noise_generator = ParameterSampler(generator), _generator_beside(image, generator)
+    sampler, noise_generator = ParameterSampler(generator), _split_generator(generator)
     size = height // scale, width // scale
     x = _apply_stage("1", FIRST_STAGE, image, sampler, noise_generator)
     x = compress_jpeg(x, sampler.uniform("1.quality", *FIRST_STAGE.quality))
@@ -201,7 +201,6 @@ def _resize(x: Tensor, size: tuple[int, int], mode: ResizeMode) -> Tensor:
     return F.interpolate(x, size=size, mode=mode, align_corners=align).clamp(0, 1)
 
 
-def _generator_beside(image: Tensor, generator: torch.Generator) -> torch.Generator:
-    """Return a generator on the image's device, seeded from a CPU generator."""
-    seed = int(torch.randint(2**62, (1,), generator=generator))
-    return torch.Generator(device=image.device).manual_seed(seed)
+def _split_generator(generator: torch.Generator) -> torch.Generator:
+    """Return another generator on the CPU, seeded from a generator."""
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))

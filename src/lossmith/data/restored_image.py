@@ -68,8 +68,9 @@ def restore_samples(
     if image.bands == 1 and pixels.channels == 3:
         counts[AVERAGED] += output[0].numel()
         output, network_input = output.double().mean(dim=0, keepdim=True), network_input[:, :1]
-    if encoded.clipped and scale > 1:
-        counts[f"of the input clipped to {_format_ends(pixels.range_of(image))}"] += encoded.clipped
+    if encoded.clipped:
+        event = "clipped to {}" if scale > 1 else "outside of {}, clipped for the network and kept in the output"
+        counts[f"of the input {event.format(_format_ends(pixels.range_of(image)))}"] += encoded.clipped
     if pixels.keeps(image):
         samples, clipped = store_values(output, pixels.range_of(image), image.samples.dtype)
     else:

@@ -37,7 +37,7 @@ def outside_transforms() -> Iterator[None]:
 
 
 def link_to(tensors: Iterable[Tensor]) -> Tensor | None:
-    """Return an empty tensor whose graph leads to some tensors; None if no gradient is requested or under torch.compile.
+    """Return an empty tensor whose graph leads to some tensors; None without a gradient or under torch.compile.
 
     Args:
         tensors: The tensors, of one dtype and device. The result does not keep their memory.

@@ -25,6 +25,8 @@ DEFAULT_OPSET = 20
 OPSETS = (18, 23)
 """The first and last opset of PyTorch's operators in onnxscript; lower ones would need a lossy conversion."""
 SUFFIXES = (".onnx", ".pt2")
+TOLERANCES = {False: 1e-4, True: 1e-2}
+"""The accepted difference in float32, and in float16, whose rounding of images alone is 2.4e-4."""
 
 
 @final
@@ -51,7 +53,8 @@ def export_network(
     opset: int = DEFAULT_OPSET,
     knob_input: KnobInput = "image",
     fixed_knobs: Mapping[str, float] | None = None,
-    tolerance: float = 1e-4,
+    half: bool = False,
+    tolerance: float | None = None,
 ) -> ExportReport:
     """Write an image-to-image network as ONNX or as a program of torch.export, and compare the graph with the network.
 
@@ -69,7 +72,9 @@ def export_network(
         knob_input: "image" for knobs with one number for each image, (N,), or in ONNX one for all, (1,); "map" for maps
             (N, 1, H, W).
         fixed_knobs: Values of all knobs, which become constants of the graph, for programs that accept one input only.
-        tolerance: The largest absolute difference from the network that is accepted.
+        half: Whether the graph computes in float16, at half the size of the file; images and knobs stay float32.
+        tolerance: The largest absolute difference from the network in float32 that is accepted; None for 1e-4, or
+            1e-2 with `half`.
 
     Raises:
         ValueError: The network cannot be exported, the graph differs from the network, or an argument is invalid; no
@@ -88,7 +93,7 @@ def export_network(
     check_choice("export file suffix", path.suffix.lower(), SUFFIXES)
     check_choice("knob_input", knob_input, KnobInput)
     check_integer("opset", opset, low=OPSETS[0], high=OPSETS[1])
-    check_number("tolerance", tolerance, low=0)
+    accepted = TOLERANCES[half] if tolerance is None else check_number("tolerance", tolerance, low=0)
     check_fixed_knobs(model, fixed_knobs or {})
     if path.suffix.lower() == ".onnx":
         for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -96,11 +101,11 @@ def export_network(
     found: list[ExportReport] = []
 
     def write(partial: Path) -> None:
-        traced = trace_network(model, knob_input=knob_input, fixed_knobs=fixed_knobs)
+        traced = trace_network(model, knob_input=knob_input, fixed_knobs=fixed_knobs, half=half)
         if path.suffix.lower() == ".onnx":
-            checked, metadata = _write_onnx(traced, partial, opset, tolerance, header or {})
+            checked, metadata = _write_onnx(traced, partial, opset, accepted, header or {})
         else:
-            checked, metadata = _write_pt2(traced, partial, tolerance, header or {})
+            checked, metadata = _write_pt2(traced, partial, accepted, header or {})
         found.append(ExportReport(path, metadata, checked))
 
     write_atomically(path, write)  # a folder that cannot be written is reported before the export, which takes long

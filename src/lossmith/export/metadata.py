@@ -30,6 +30,7 @@ def describe_graph(traced: TracedNetwork, header: Mapping[str, Any], checked: Ve
         "scale": scale,
         "channels": _name_channels(model.image_channels, model.in_channels - model.image_channels),
         "range": [0.0, 1.0],
+        "precision": "float16" if traced.half else "float32",
         "input": {"name": "image", "shape": [batch, model.in_channels, "height", "width"]},
         "output": {
             "name": "restored",

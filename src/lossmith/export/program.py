@@ -48,6 +48,7 @@ class TracedNetwork:
         knob_input: Kind of the knob inputs: "image", one number for each image, or "map".
         fixed_knobs: Knob values that are constants of the graph.
         has_dynamic_batch: Whether the batch size is free; else it is 1.
+        half: Whether the graph computes in float16.
     """
 
     model: Restorer
@@ -55,6 +56,7 @@ class TracedNetwork:
     knob_input: KnobInput
     fixed_knobs: Mapping[str, float]
     has_dynamic_batch: bool
+    half: bool = False
 
     @property
     def knobs(self) -> dict[str, tuple[float, float]]:
@@ -76,22 +78,32 @@ class TracedNetwork:
 
 
 class _KnobArguments(nn.Module):
-    """A network whose knobs are positional arguments, limited to their ranges."""
+    """A network whose knobs are positional arguments, limited to their ranges, and which takes and returns float32."""
 
-    def __init__(self, model: Restorer, knobs: Mapping[str, tuple[float, float]], fixed: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        model: Restorer,
+        knobs: Mapping[str, tuple[float, float]],
+        fixed: Mapping[str, float],
+        dtype: torch.dtype,
+    ) -> None:
         super().__init__()
-        self.model, self.knobs, self.fixed = model, dict(knobs), dict(fixed)
+        self.model, self.knobs, self.fixed, self.dtype = model, dict(knobs), dict(fixed), dtype
 
     def forward(self, image: Tensor, *values: Tensor) -> Tensor:
         """Return the restored images."""
         pairs = zip(self.knobs.items(), values, strict=True)
-        knobs = {name: value.clamp(low, high) for (name, (low, high)), value in pairs}
-        restored: Tensor = self.model(image, **self.fixed, **knobs)
-        return restored
+        knobs = {name: value.clamp(low, high).to(self.dtype) for (name, (low, high)), value in pairs}
+        restored: Tensor = self.model(image.to(self.dtype), **self.fixed, **knobs)
+        return restored.float()
 
 
 def trace_network(
-    model: Network, *, knob_input: KnobInput = "image", fixed_knobs: Mapping[str, float] | None = None
+    model: Network,
+    *,
+    knob_input: KnobInput = "image",
+    fixed_knobs: Mapping[str, float] | None = None,
+    half: bool = False,
 ) -> TracedNetwork:
     """Return the graph of a network.
 
@@ -101,6 +113,7 @@ def trace_network(
         model: The network; it is copied.
         knob_input: Kind of the knob inputs: "image" for one number for each image, (N,), or "map", (N, 1, H, W).
         fixed_knobs: Values of all knobs, which become constants of the graph.
+        half: Whether the graph computes in float16.
 
     Raises:
         ValueError: The network does not map images to images, or cannot be traced with symbolic sizes.
@@ -119,17 +132,18 @@ def trace_network(
         raise ValueError(
             f"{describe_network(model)} cannot be exported: it does not run ({_reason(error)})."
         ) from error
-    fixed = dict(fixed_knobs or {})
+    fixed, dtype = dict(fixed_knobs or {}), torch.float16 if half else torch.float32
+    prepared.to(dtype)
     reasons: list[str] = []
     for has_dynamic_batch in (True, False):
         traced = TracedNetwork(model, None, knob_input, fixed, has_dynamic_batch)  # type: ignore[arg-type]
-        graph = _KnobArguments(prepared, traced.knobs, fixed)
+        graph = _KnobArguments(prepared, traced.knobs, fixed, dtype)
         try:
             program = _trace(graph, _example_inputs(traced), traced.dynamic_axes())
         except Exception as error:  # torch.export raises many types, some of them private
             reasons.append(_reason(error))
         else:
-            return TracedNetwork(model, program, knob_input, fixed, has_dynamic_batch)
+            return TracedNetwork(model, program, knob_input, fixed, has_dynamic_batch, half)
     raise ValueError(
         f"{describe_network(model)} cannot be exported: its code depends on the size of the image ({reasons[-1]})."
     )

@@ -16,6 +16,7 @@ from lossmith.formula.term import Term, collect_term_layers, name_terms
 from lossmith.formula.term_evaluation import evaluate_term_with_gradient_norm, step_term_discriminator
 from lossmith.formula.term_maps import measure_term_maps
 from lossmith.formula.weight import Weight, WeightValue
+from lossmith.formula.weighted_sum import is_zero, sum_weighted
 from lossmith.lens import autocast_disabled
 
 __all__ = ["TermSum"]
@@ -246,8 +247,8 @@ class TermSum(nn.Module, ABC):
             factors = self.factors_at(step, knobs)
         else:
             factors = {n: w.mean_at(step or 0, knobs or {}) for n, w in zip(self.names, self.weights, strict=True)}
-        active = [name for name, factor in factors.items() if not _is_zero(factor)]
-        return _sum_weighted(self._evaluate_terms(cache, active or self.names[:1], sampled=self.training), factors)
+        active = [name for name, factor in factors.items() if not is_zero(factor)]
+        return sum_weighted(self._evaluate_terms(cache, active or self.names[:1], sampled=self.training), factors)
 
     def weighted_sum(
         self, values: Mapping[str, Tensor], *, step: int | None = None, knobs: Mapping[str, WeightValue] | None = None
@@ -264,7 +265,7 @@ class TermSum(nn.Module, ABC):
         Returns:
             A scalar.
         """
-        return _sum_weighted(values, self.factors_at(step, knobs))
+        return sum_weighted(values, self.factors_at(step, knobs))
 
     def factors_at(self, step: int | None, knobs: Mapping[str, WeightValue] | None) -> dict[str, WeightValue]:
         """Return the value of each weight at a training step, by the term's name.
@@ -282,26 +283,3 @@ class TermSum(nn.Module, ABC):
 
     def _named_terms(self) -> dict[str, Term]:
         return dict(zip(self.names, self.terms, strict=True))
-
-
-def _sum_weighted(values: Mapping[str, Tensor], factors: Mapping[str, WeightValue]) -> Tensor:
-    """Return the sum of the terms' weighted batch means."""
-    parts = []
-    for name, factor in factors.items():
-        if _is_zero(factor):
-            continue
-        value = values[name]
-        if isinstance(factor, Tensor) and factor.shape not in ((), value.shape):
-            raise ValueError(
-                f"The weight of '{name}' must be a number or one value per image, {tuple(value.shape)}; a knob has "
-                f"shape {tuple(factor.shape)}."
-            )
-        is_one = not isinstance(factor, Tensor) and factor == 1
-        parts.append((value if is_one else factor * value).mean())
-    if not parts:
-        return 0.0 * next(iter(values.values())).mean()
-    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
-
-
-def _is_zero(factor: WeightValue) -> bool:
-    return not isinstance(factor, Tensor) and factor == 0

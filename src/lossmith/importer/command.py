@@ -1,25 +1,14 @@
 """The command that trains with a recipe of another trainer."""
 
-import inspect
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from lossmith.importer.networks import format_literal_option, network_words
 from lossmith.importer.recipe import ImportedRecipe, LeftOut, Section
 from lossmith.importer.setup import TrainingSetup
-from lossmith.models.spandrel_model import SCALE_ARGUMENTS, SPANDREL_PREFIX, load_architectures
 from lossmith.train.settings import OPTIMIZERS
 
 __all__ = ["add_command"]
-
-ARCHITECTURES = {"rrdbnet": "ESRGAN", "srvggnetcompact": "Compact", "rrdb": "ESRGAN"}
-"""Architectures of spandrel by other names."""
-ARGUMENTS = {
-    "ESRGAN": {"num_feat": "num_filters", "nf": "num_filters", "num_block": "num_blocks", "nb": "num_blocks"},
-}
-"""Arguments of spandrel's architectures by their names elsewhere."""
-FIXED = {"num_in_ch", "num_out_ch", "in_nc", "out_nc", "in_chans", "num_grow_ch", "gc", "type", "img_size"}
-"""Arguments that the architectures fix or that do not change the network."""
 
 
 def add_command(recipe: ImportedRecipe, setup: TrainingSetup, images: str | None) -> None:
@@ -37,7 +26,7 @@ def add_command(recipe: ImportedRecipe, setup: TrainingSetup, images: str | None
     if not task:
         return
     words = ["train", *task, "--loss", repr(recipe.loss), "--steps", str(setup.steps)]
-    words += _network_words(setup, notes)
+    words += network_words(setup, recipe.framework, notes)
     if setup.crop >= 8 and setup.crop % setup.scale == 0:
         words += ["--crop", str(setup.crop)]
     if setup.batch > 0:
@@ -92,34 +81,6 @@ def _folder(data: Mapping[str, Any], keys: tuple[str, ...], notes: list[str]) ->
                 notes.append(f"{key} is an LMDB database; give the folder of its images.")
             return value.strip()
     return None
-
-
-def _network_words(setup: TrainingSetup, notes: list[str]) -> list[str]:
-    """Return --model and its arguments, if the network is one of spandrel's."""
-    kind = str(setup.network.get("type", ""))
-    plain = kind.lower().replace("_", "").replace("-", "")
-    architectures = {name.lower().replace("_", ""): name for name in load_architectures()}
-    name = architectures.get(plain) or ARCHITECTURES.get(plain)
-    if name is None:
-        notes.append(f"The network {kind[:60] or '?'} is not available; the command trains the task's default network.")
-        return []
-    parameters = inspect.signature(load_architectures()[name]).parameters
-    words, unknown = ["--model", f"{SPANDREL_PREFIX}{name}"], []
-    for key, value in setup.network.items():
-        own = ARGUMENTS.get(name, {}).get(key, key)
-        if key in FIXED or own in SCALE_ARGUMENTS or own == "scale":
-            continue
-        if own in parameters and isinstance(value, bool | int | float | str | list):
-            words += ["--model-option", f"{own}={_literal(value)}"]
-        else:
-            unknown.append(key)
-    if unknown:
-        notes.append(f"Arguments of {kind} that are not carried over: {', '.join(map(str, unknown))[:200]}.")
-    return words
-
-
-def _literal(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _optimizer_words(setup: TrainingSetup, notes: list[str]) -> list[str]:
@@ -181,7 +142,7 @@ def _optimizer_name(setup: TrainingSetup, kind: str, notes: list[str]) -> list[s
     words = [] if plain == "adamw" else ["--optimizer", plain]
     betas = setup.optimizer.get("betas")
     if isinstance(betas, list) and len(betas) == 2 and betas != [0.9, 0.999]:
-        words += ["--optimizer-option", f"betas={_literal(betas)}"]
+        words += ["--optimizer-option", f"betas={format_literal_option(betas)}"]
     return words
 
 

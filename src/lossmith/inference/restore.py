@@ -1,13 +1,13 @@
 """A network applied to image files: depth, bands, transparency and metadata are kept."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lossmith.data.formats.files import natural_suffix, read_stored
+from lossmith.data.formats.files import natural_suffix, read_image_header, read_stored
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.data.restored_image import RestoredImage, describe_counts, restore_samples
 from lossmith.formula.weight import WeightValue
@@ -52,6 +52,10 @@ class RestoringJob:
         value_range: The range of the stored values, ``low:high`` or "auto"; None for that of the training.
         transfer: The transfer function; None for that of the training.
         page: The page of a file with several pages, from 1.
+        each_band: Whether each band is restored by itself as a grey image; the network takes grey or RGB.
+
+    Raises:
+        ValueError: Each band is to be restored by itself, and the network takes neither grey nor RGB.
     """
 
     model: Restorer
@@ -63,6 +67,13 @@ class RestoringJob:
     value_range: str | None = None
     transfer: str | None = None
     page: int | None = None
+    each_band: bool = False
+
+    def __post_init__(self) -> None:
+        if self.each_band and self.model.image_channels not in (1, 3):
+            raise ValueError(
+                f"--each-band needs a network for grey or RGB images; this one takes {self.model.image_channels} bands."
+            )
 
     def restore(self, image: Tensor, name: str, origin: tuple[int, int] | None = None) -> Tensor:
         """Return the output for an input (1, C, H, W), on the CPU.
@@ -78,12 +89,19 @@ class RestoringJob:
         if self.has_map and origin is not None:
             raise ValueError("a map of the knob needs the whole image; omit --at, or give a number")
         moved = image.to(_device_of(self.model))
+        if not self.each_band:
+            output = self._apply(moved, origin)
+        else:
+            grey = (band.expand(-1, self.model.image_channels, -1, -1) for band in moved.split(1, dim=1))
+            output = torch.cat([self._apply(band, origin).mean(dim=1, keepdim=True) for band in grey], dim=1)
+        check_finite_output(output, name)
+        return output
+
+    def _apply(self, image: Tensor, origin: tuple[int, int] | None) -> Tensor:
         # regions of one image share a seed, which the content of each cannot give
         seed = 0 if self.seed is None and origin is not None else self.seed
         place = origin or (0, 0)
-        output = run_tiled(self.model, moved, tile=self.tile, knobs=self.knobs(moved), seed=seed, origin=place).cpu()
-        check_finite_output(output, name)
-        return output
+        return run_tiled(self.model, image, tile=self.tile, knobs=self.knobs(image), seed=seed, origin=place).cpu()
 
     def run(self, file: Path, out: Path, *, has_suffix: bool) -> str:
         """Restore a file, and return the line to print.
@@ -98,6 +116,18 @@ class RestoringJob:
             UnreadableImageError: The file cannot be read, or does not suit the network.
             ValueError: The output cannot be written in the format of the suffix, or is not finite.
         """
+        if self.each_band:
+            return replace(self, pixels=self._pixels_of(file))._run(file, out, has_suffix=has_suffix)
+        return self._run(file, out, has_suffix=has_suffix)
+
+    def _pixels_of(self, file: Path) -> PixelFormat:
+        """Return the samples of the network for all bands of a file."""
+        try:
+            return replace(self.pixels, channels=read_image_header(file, self.page).bands)
+        except ValueError as error:
+            raise UnreadableImageError(error, "read as an image") from error
+
+    def _run(self, file: Path, out: Path, *, has_suffix: bool) -> str:
         large = self._run_in_regions(file, out if has_suffix else out.with_name(f"{out.name}.tif"))
         if large is not None:
             return large
@@ -116,6 +146,11 @@ class RestoringJob:
         except ValueError as error:
             raise UnreadableImageError(error, "read as an image") from error
         try:
+            if image.bands not in (1, self.pixels.channels) and self.model.image_channels in (1, 3):
+                raise ValueError(
+                    f"the image has {image.bands} bands; expected {self.pixels.channels}, or --each-band to restore "
+                    "each as a grey image"
+                )
             pixels = image_pixels(self.pixels, image, self.value_range, self.transfer)
             return restore_samples(image, lambda x: self.restore(x, str(file)), pixels, scale=self.model.scale)
         except NonFiniteOutputError:

@@ -14,6 +14,7 @@ from rich.console import Console
 from lossmith._checks import check_choice
 from lossmith._format import print_text
 from lossmith.data import ImageFiles, list_images
+from lossmith.data.shards.unpack import describe_clips
 from lossmith.formula.loss import Loss
 from lossmith.knob.baselines import Baseline, list_baselines, log_spaced, only_knob, trained_values
 from lossmith.knob.certificate import DEFAULT_THRESHOLDS, INTERPOLATED_OUTPUTS, Thresholds, certify_knob
@@ -100,6 +101,8 @@ def verify_knob(
     place = images if isinstance(images, str | Path) else ImageFiles(images).root
     task = task.for_images(place, inputs=inputs, trained_on=settings.images, val=settings.val)
     evaluation_set = task.evaluation_set(images, limit=limit)
+    for note in describe_clips(images, task.pixels) if isinstance(images, str | Path) else []:
+        print_text(console or Console(), note)
     cache = folder / "verify" / "metrics" if (folder / "verify").is_dir() else None
     evaluator = CachedEvaluator(task, evaluation_set, [ACCURACY, *metrics], folder=cache, device=device)
     knob_values = log_spaced(low, high, 2 * max(values, 2) - 1)

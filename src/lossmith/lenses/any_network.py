@@ -23,7 +23,7 @@ __all__ = ["AnyNetwork"]
 
 Prepared = tuple[Tensor, Tensor, FeatureExtractor]
 SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)
-"""What modules raise for images of a size that they do not support."""
+"""Errors of modules for images of a size that they do not support."""
 
 
 class AnyNetwork(Backbone):

@@ -10,7 +10,10 @@ value, so that the gradient at the images is computed at once, and is all that t
 On an accelerator each operator is one launch, and the number of operators is what small images cost.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -120,19 +123,15 @@ class _MeanDissimilarity(torch.autograd.Function):
         is_joint: bool,
         has_gradient: bool,
     ) -> Tensor:
-        z, shift, moments = _compute_moments(x, y, window)
-        parts = _compare(moments, shift, window)
-        values = _average(1 - parts.similarity if mask is not None else parts.similarity, mask, is_joint)
-        values = values if mask is not None else 1 - values
+        needed = ctx.needs_input_grad[:2] if has_gradient else (False, False)
+        kernels = load_kernels(x) if mask is None else None
+        with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+            if kernels is None:
+                values, *gradients = _compute(x, y, mask, window, is_joint, needed)
+            else:
+                values, *gradients = _compute_by_kernels(kernels, x, y, window, is_joint, needed)
         if has_gradient:
-            count = parts.similarity[0, 0].numel() * (x.shape[1] if is_joint else 1)
-            share = constant((2 / count,), like=x) if mask is None else 2 * _shares(mask, parts.similarity, is_joint)
-            weighted = _differentiate(moments, parts, share, window)
-            by_mean, by_square = window.filter(weighted, back=True)
-            by_sum, by_difference = by_mean.addcmul_(z, by_square)
             ctx.window, ctx.mask, ctx.is_joint = window, mask, is_joint
-            combine = zip((torch.add, torch.sub), ctx.needs_input_grad, strict=False)
-            gradients = (each(by_sum, by_difference) if is_needed else None for each, is_needed in combine)
             ctx.save_for_backward(x, y, *gradients)
         return values
 
@@ -148,6 +147,66 @@ class _MeanDissimilarity(torch.autograd.Function):
             factor = grad_output[:, :, None, None]
             results = [None if gradient is None else gradient * factor for gradient in gradients]
         return *results, None, None, None, None
+
+
+def load_kernels(like: Tensor) -> ModuleType | None:
+    """Return the Triton kernels if they run on the device of a tensor; None elsewhere."""
+    is_supported = like.is_cuda and like.dtype == torch.float32 and type(like) in (Tensor, torch.nn.Parameter)
+    return _load_kernels(like.device) if is_supported else None
+
+
+@cache
+def _load_kernels(device: torch.device) -> ModuleType | None:
+    try:
+        from lossmith.losses import _structure_kernels as kernels
+
+        one = torch.ones(1, 1, 1, 1, device=device)
+        kernels.stack_moments(one, one, one, one, 1.0)
+    except Exception:  # no Triton, no C compiler for its launcher, or a GPU that it does not support
+        return None
+    return kernels
+
+
+def _compute_by_kernels(
+    kernels: ModuleType, x: Tensor, y: Tensor, window: SimilarityWindow, is_joint: bool, needed: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the mean dissimilarity, (N, C) or (N, 1), and the gradients of its sum at x and y where needed."""
+    x_mean, y_mean = x.mean(dim=(2, 3), keepdim=True), y.mean(dim=(2, 3), keepdim=True)
+    maps = kernels.stack_moments(x, y, x_mean, y_mean, window.c2)
+    moments = window.filter(maps)
+    count = moments[0, 0, 0, 0].numel() * (x.shape[1] if is_joint else 1)
+    c1 = window.c1 if window.has_luminance else None
+    dissimilarity = kernels.compare_moments(moments, x_mean, y_mean, 2 / count if any(needed) else None, c1, window.c2)
+    values = _average(dissimilarity, None, is_joint)
+    if not any(needed):
+        return values, None, None
+    return values, *kernels.combine_gradients(window.filter(moments, back=True), maps, x, y, needed)
+
+
+def _compute(
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    window: SimilarityWindow,
+    is_joint: bool,
+    needed: tuple[bool, bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the same as :func:`_compute_by_kernels`, by PyTorch's operators, with or without a mask."""
+    z, shift, moments = _compute_moments(x, y, window)
+    parts = _compare(moments, shift, window)
+    values = _average(1 - parts.similarity if mask is not None else parts.similarity, mask, is_joint)
+    values = values if mask is not None else 1 - values
+    if not any(needed):
+        return values, None, None
+    count = parts.similarity[0, 0].numel() * (x.shape[1] if is_joint else 1)
+    share = constant((2 / count,), like=x) if mask is None else 2 * _shares(mask, parts.similarity, is_joint)
+    by_mean, by_square = window.filter(_differentiate(moments, parts, share, window), back=True)
+    by_sum, by_difference = by_mean.addcmul_(z, by_square)
+    return (
+        values,
+        by_sum + by_difference if needed[0] else None,
+        by_sum - by_difference if needed[1] else None,
+    )
 
 
 class _Comparison(NamedTuple):

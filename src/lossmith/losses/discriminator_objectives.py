@@ -1,4 +1,4 @@
-"""What a discriminator minimises, by the kind of adversarial loss."""
+"""Objectives of discriminators, by the kind of adversarial loss."""
 
 from typing import Literal
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lossmith.formula.loss import Loss
 from lossmith.formula.weight import WeightValue
+from lossmith.formula.weighted_sum import check_weight_shape, is_zero
 
 __all__ = ["normalized_weighted_sum", "weights_at"]
 
@@ -64,13 +65,9 @@ def weights_at(
         {'L1': 0.25, 'TV': 0.75}
     """
     all_weights = loss.factors_at(step, knobs)
-    weights = {name: weight for name, weight in all_weights.items() if isinstance(weight, Tensor) or weight != 0}
+    weights = {name: weight for name, weight in all_weights.items() if not is_zero(weight)}
     for name, weight in weights.items() if count is not None else ():
-        if isinstance(weight, Tensor) and weight.shape not in ((), (count,)):
-            raise ValueError(
-                f"The weight of '{name}' must be a number or one value per image, ({count},); "
-                f"a knob has shape {tuple(weight.shape)}."
-            )
+        check_weight_shape(name, weight, count)
     if not (knobs and weights):
         return weights
     # a lazy term counts with its mean, also while it rests, so that the weights of the others are constant

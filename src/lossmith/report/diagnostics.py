@@ -18,10 +18,13 @@ DISCRIMINATOR_SERIES = {
 }
 """The title and the unit of each logged quantity of a discriminator, in the order of the charts."""
 
+SHOWN_WAIT = 0.05
+"""The fraction of the time from which waiting for data is drawn."""
+
 
 def diagnostics_section(group: Group) -> str:
     """Return the charts of what was logged beside the terms; "" if there is nothing."""
-    charts = [*_weight_charts(group), *_discriminator_charts(group), *_task_charts(group)]
+    charts = [*_weight_charts(group), *_discriminator_charts(group), *_task_charts(group), *_wait_charts(group)]
     if not charts:
         return ""
     return f'<section><h2>Training diagnostics</h2><div class="charts">{"".join(charts)}</div></section>'
@@ -60,3 +63,11 @@ def _task_charts(group: Group) -> list[str]:
         for name, points in run.diagnostics("extra_metrics").items():
             curves.setdefault(name, []).append(Curve(run.name, index, points))
     return [line_chart(titles.get(name, name), each, is_noisy=True) for name, each in curves.items()]
+
+
+def _wait_charts(group: Group) -> list[str]:
+    """Return the chart of the time that trainings waited for data, if one of them did."""
+    curves = [Curve(run.name, index, run.data_wait()) for index, run in group.runs.items()]
+    if max((value for curve in curves for _, value in curve.points), default=0.0) < SHOWN_WAIT:
+        return []
+    return [line_chart("Waiting for data", curves, note="fraction of the time", is_noisy=True)]

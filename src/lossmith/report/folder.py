@@ -101,6 +101,11 @@ class Run:
         pairs = ((line["step"], finite_float(line.get("loss"))) for line in self.log)
         return [(step, value) for step, value in pairs if value is not None]
 
+    def data_wait(self) -> Points:
+        """Return the fraction of the time that the training waited for data, since the logged step before."""
+        pairs = ((line["step"], finite_float(line.get("data_wait"))) for line in self.log)
+        return [(step, value) for step, value in pairs if value is not None]
+
     def count_nonfinite(self, term: str) -> int:
         """Return the number of logged steps at which a term was evaluated and not finite."""
         lines = [_mapping(line, "terms") for line in self.log]

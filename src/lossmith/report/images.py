@@ -18,7 +18,7 @@ from lossmith.train.folder import sheet_image
 __all__ = ["ImageComparison", "ImageVariant", "collect_images", "embed_images", "encode_webp", "most_different_point"]
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises on a broken file."""
+"""Errors of Pillow for a broken file."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from lossmith.balance import calibrate, gradient_images
-from lossmith.data import ImageFiles, upsample
+from lossmith.data import upsample
 from lossmith.data.formats.files import read_image_header
 from lossmith.device import resolve_device
 from lossmith.doctor import check, explain
@@ -128,19 +128,18 @@ def measure_gradients(
     task = SuperResolution(scale)
     crop = min(*sides, MAX_CROP)
     crop -= crop % scale
-    items = task.training_set(ImageFiles(usable).distinct(), crop=crop, seed=0)
+    samples = _draw_crops(task, usable, crop, skipped)
     upscale = partial(upsample, scale=scale)
-    batches = max(1, -(-len(usable) // BATCH))
-    inputs = list(restoration_batches(task, items, upscale, batches=batches, batch=BATCH, device=place))
+    batches = len(samples) // BATCH
+    inputs = list(restoration_batches(task, samples, upscale, batches=batches, batch=BATCH, device=place))
     source = f"x{scale} by bicubic, crops of {crop} px"
     report = calibrate(loss.to(place), inputs, source=source)
     shown = gradient_images(report.resolve_shares().to(place), inputs[0])
     white = max(image.white for image in shown) if has_common_white else None
     images = [(_to_pixels(inputs[0][name][0]), label) for name, label in (("target", "target"), ("pred", source))]
     for image, term in zip(shown, report.terms, strict=True):
-        share = "no path to the output" if term.share is None else f"{100 * term.share:.3g} % of the gradient"
+        share = "no path" if term.share is None else f"{100 * term.share:.3g} %"
         images.append((_to_pixels(image.render(white=white)), f"{image.name}: {share}"))
-    skipped += [f"{Path(each.file).name}: {each.reason}" for each in items.skipped]
     return GradientMeasurement(report.as_dict(), images, skipped, crop)
 
 
@@ -152,7 +151,7 @@ def _check_images(files: Sequence[Path], max_megapixels: int) -> tuple[list[Path
     for file in files:
         try:
             header = read_image_header(file)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             skipped.append(f"{file.name}: {error}")
             continue
         side = min(header.height, header.width)
@@ -169,6 +168,22 @@ def _check_images(files: Sequence[Path], max_megapixels: int) -> tuple[list[Path
         reason = f" The first: {skipped[0]}." if skipped else ""
         raise ValueError(f"None of the images can be used; drop at least one image file.{reason}")
     return usable, sides, skipped
+
+
+def _draw_crops(task: SuperResolution, files: Sequence[Path], crop: int, skipped: list[str]) -> list[dict[str, Tensor]]:
+    """Return as many crops of each image, a multiple of the batch in all; images that cannot be decoded are noted."""
+    sets = [task.training_set([file], crop=crop, seed=0) for file in files]
+    decoded = []
+    for items in sets:
+        try:
+            decoded.append((items, items[0]))
+        except ValueError:
+            skipped += [f"{Path(each.file).name}: {each.reason}" for each in items.skipped]
+    if not decoded:
+        raise ValueError(f"None of the images can be used. {skipped[-1]}.")
+    count = -(-len(decoded) // BATCH) * BATCH
+    drawn = [decoded[i % len(decoded)] for i in range(count)]
+    return [first if i < len(decoded) else items[i // len(decoded)] for i, (items, first) in enumerate(drawn)]
 
 
 def _to_pixels(image: Tensor) -> Pixels:

@@ -118,7 +118,7 @@ class FormulaTab:
         )
         self.measured = gr.HTML(elem_id="formula-measured", apply_default_css=False)
         self.gradients = gr.Gallery(
-            label="Gradient of each term: lighter where a step brightens the prediction, darker where it darkens",
+            label="Gradient of each term",
             columns=3,
             height=None,
             object_fit="contain",

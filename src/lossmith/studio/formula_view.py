@@ -109,6 +109,9 @@ def measurement_html(measurement: GradientMeasurement | None) -> str:
         return "<p>Drop images on the left to measure the share of each term in the gradient.</p>"
     report = measurement.report
     lines = [f"{report['proportion']}, at {report['source']}, {report['num_images']} crops.", *report["notes"]]
+    lines.append(
+        "The images of the gradients are lighter where a step brightens the prediction, and darker where it darkens."
+    )
     lines += [f"Not used: {reason}" for reason in measurement.skipped]
     formulas = {"As shares": report["shares"], "In units of equal gradient norms": report["rescaled"]}
     html = "".join(f"<p>{escape(line)}</p>" for line in lines)

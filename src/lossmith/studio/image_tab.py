@@ -52,10 +52,20 @@ class ImageTab:
         suffixes = sorted(IMAGE_SUFFIXES)
         self.upload = gr.File(label="Image", file_types=suffixes, height=130, elem_id="studio-upload")
         self.choice = gr.Dropdown(
-            self.choices, value=None, label="Or an image of the folder", visible=bool(self.choices), filterable=True
+            self.choices,
+            value=None,
+            label="Or an image of the folder",
+            visible=bool(self.choices),
+            elem_id="studio-choice",
         )
         with gr.Accordion("Truth, to compare with", open=False):
-            self.truth = gr.File(label="The true image, of the size of the output", file_types=suffixes, height=110)
+            self.truth = gr.File(
+                label="The true image, of the size of the output",
+                file_types=suffixes,
+                height=130,
+                elem_id="studio-truth",
+            )
+            self.no_truth = gr.Button("Remove the truth", size="sm")
         self.overview = gr.Image(
             label="The whole image; click to move the region",
             visible=False,
@@ -80,7 +90,13 @@ class ImageTab:
         )
         with gr.Row(visible=self.has_knob, elem_classes="studio-condition"):
             self.condition = gr.Textbox(
-                "psnr>=28", show_label=False, container=False, scale=3, min_width=120, max_length=80
+                "psnr>=28",
+                show_label=False,
+                container=False,
+                scale=3,
+                min_width=120,
+                max_length=80,
+                elem_id="studio-condition-text",
             )
             self.find = gr.Button("Find", scale=1, min_width=80, size="md")
         with gr.Accordion("Paint the knob", open=False, visible=self.has_knob, elem_id="studio-paint") as self.painting:
@@ -99,7 +115,7 @@ class ImageTab:
                 elem_id="studio-editor",
             )
             self.clear = gr.Button("Remove the painting", size="sm")
-            self.map_file = gr.File(label="Map for --at map.png", visible=False)
+            self.map_file = gr.File(label="Map for --at map.png", visible=False, elem_id="studio-map")
 
     def _build_results(self) -> None:
         names = [(network.name, index) for index, network in enumerate(self.networks)]
@@ -108,7 +124,7 @@ class ImageTab:
             label="The same on the command line", interactive=False, buttons=["copy"], lines=1, elem_id="studio-command"
         )
         self.restore = gr.Button("Restore the whole image", elem_id="studio-restore")
-        self.result = gr.File(label="Restored image, with the depth and the metadata of the file", visible=False)
+        self.result = gr.File(label="Restored image", visible=False, elem_id="studio-result")
 
     def _connect(self) -> None:
         shown = [self.viewer, self.facts, self.command, self.overview, self.editor, self.result, self.map_file]
@@ -116,10 +132,14 @@ class ImageTab:
         options: dict[str, Any] = {**NETWORK, "api_visibility": "private", "show_progress_on": [self.viewer]}
         quiet: dict[str, Any] = {**options, "show_progress": "hidden"}
         send = {"fn": None, "inputs": [self.exact], "js": SEND_EXACT, "api_visibility": "private"}
-        self.upload.upload(self.open_upload, [self.upload, self.knob], shown, **options)
+
+        def empty(place: gr.File) -> dict[str, Any]:  # so that it takes the next file
+            return {"fn": lambda: None, "outputs": [place], "queue": False, "api_visibility": "private"}
+
+        self.upload.upload(self.open_upload, [self.upload, self.knob], shown, **options).then(**empty(self.upload))
         self.choice.input(self.open_choice, [self.choice, self.knob], shown, **options)
-        self.truth.upload(self.set_truth, [self.truth], shown, **options)
-        self.truth.clear(self.remove_truth, None, shown, **options)
+        self.truth.upload(self.set_truth, [self.truth], shown, **options).then(**empty(self.truth))
+        self.no_truth.click(self.remove_truth, None, shown, **options)
         self.overview.select(self.move_region, None, shown, **options)
         self.knob.input(None, [self.knob], js=SEND_KNOB, api_visibility="private")
         self.knob.release(self.turn, [self.knob], exact, trigger_mode="always_last", **quiet).success(**send)
@@ -130,7 +150,6 @@ class ImageTab:
         self.clear.click(self.remove_painting, None, [*exact, self.editor], **quiet).success(**send)
         self.selected.input(self.select_network, [self.selected], [self.command], api_visibility="private")
         self.restore.click(self.restore_file, None, [self.result], **options)
-        gr.on([self.upload.clear], self.close, None, shown, api_visibility="private")
 
     # Events
 
@@ -220,19 +239,6 @@ class ImageTab:
     def forget(self, request: gr.Request) -> None:
         """Forget the image of a browser tab that was closed."""
         self.sessions.drop(_user(request))
-
-    def close(self, request: gr.Request) -> list[Any]:
-        """Forget the image, and empty the page."""
-        self.forget(request)
-        return [
-            EMPTY,
-            "",
-            "",
-            gr.Image(None, visible=False),
-            None,
-            gr.File(None, visible=False),
-            gr.File(None, visible=False),
-        ]
 
     # What the page shows
 

@@ -1,5 +1,7 @@
 """Start the studio's server."""
 
+import signal
+import sys
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -59,6 +61,7 @@ def serve(app: gr.Blocks, settings: StudioSettings, *, blocks: bool = True) -> s
     _, address, _ = app.launch(prevent_thread_lock=True, **launch_options(settings))
     print(f"lossmith studio: {address}", flush=True)
     if blocks:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the temporary files are removed
         app.block_thread()
     return str(address)
 

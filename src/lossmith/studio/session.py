@@ -22,6 +22,7 @@ from lossmith.inference.knob_settings import describe_position, knobs_of_map
 from lossmith.inference.region import Region, RegionRestorer, enlarge_region, measure_slider
 from lossmith.inference.restore import RestoringJob
 from lossmith.metrics import METRICS
+from lossmith.studio.temporary import use_temporary_folder
 from lossmith.studio.viewer import Side
 
 __all__ = ["ACCURATE", "BRUSH_OPACITY", "REALISTIC", "SEED", "ImageSession", "SessionStore"]
@@ -59,7 +60,7 @@ class ImageSession:
         self.position, self.selected = 0.5, 0
         self.painting: tuple[np.ndarray, np.ndarray] | None = None
         """Slider positions and opacities of the painted pixels, (H, W), from 0 to 255."""
-        self.folder = tempfile.TemporaryDirectory(prefix="lossmith-studio-")
+        self.folder = tempfile.TemporaryDirectory(dir=use_temporary_folder())
         self.select_region((0.5, 0.5))
 
     def select_region(self, centre: tuple[float, float]) -> None:
@@ -105,9 +106,9 @@ class ImageSession:
         assert restorer.network.knob is not None
         slider = restorer.network.knob.slider
         if slider is None:
-            source = restorer.network.source
             raise ValueError(
-                f"{source!r} has no calibrated slider: give the truth of the image, or run lossmith knob sweep {source}."
+                f"The slider of {restorer.network.source!r} is not measured yet; give the truth of the image, or run "
+                "lossmith knob sweep."
             )
         return slider.find_position(condition)
 
@@ -217,8 +218,15 @@ class ImageSession:
         return picture
 
     def describe(self) -> str:
-        """Return the slider's position and the metrics, as Markdown."""
-        lines = []
+        """Return the image, the slider's position and the metrics, as Markdown."""
+        (height, width), dtype = self.size, self.image.samples.dtype
+        bands = {1: "grey", 3: "RGB"}.get(self.image.bands, f"{self.image.bands} bands")
+        part = (
+            ""
+            if self.region[2:] == self.size
+            else f"; region {self.region.width}x{self.region.height} px at {self.region.left},{self.region.top}"
+        )
+        lines = [f"`{self.file.name.replace('`', '')}`: {width}x{height} px, {bands}, {dtype}{part}"]
         for restorer in self.restorers:
             network, knob = restorer.network, restorer.network.knob
             texts = [] if knob is None or self.has_painting else describe_position(knob, self.position).splitlines()

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn, ParamSpec, TypeVar, final
 
 from lossmith._checks import check_number
+from lossmith.studio.temporary import use_temporary_folder
 
 __all__ = ["Worker", "WorkerError"]
 
@@ -107,7 +108,8 @@ class Worker:
             self.stop()
             context = multiprocessing.get_context("spawn")
             self._connection, inner = context.Pipe()
-            limits = (inner, self.memory_gb, self.is_offline)
+            folder = tempfile.mkdtemp(prefix="worker-", dir=use_temporary_folder())
+            limits = (inner, self.memory_gb, self.is_offline, folder)
             self._process = context.Process(target=_serve, args=limits, daemon=True, name="lossmith-studio-worker")
             self._process.start()
             inner.close()
@@ -121,7 +123,7 @@ class Worker:
         return self._connection
 
 
-def _serve(connection: Connection, memory_gb: float, is_offline: bool) -> None:
+def _serve(connection: Connection, memory_gb: float, is_offline: bool, folder: str) -> None:
     """Run the functions that arrive, until the other side is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the server, which ends the connection
     if is_offline:
@@ -131,18 +133,16 @@ def _serve(connection: Connection, memory_gb: float, is_offline: bool) -> None:
     import lossmith.studio.formula  # noqa: F401 - imported before the limits apply
 
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // 2)))
-    with tempfile.TemporaryDirectory(prefix="lossmith-studio-") as folder:
-        os.chdir(folder)
-        limit_memory(memory_gb)
-        if is_offline:
-            socket.socket.connect = _refuse_connection  # type: ignore[method-assign,assignment]
-            socket.getaddrinfo = _refuse_connection
-        connection.send(True)
-        with suppress(EOFError, ConnectionError):
-            while True:
-                function, args, kwargs = connection.recv()
-                connection.send(_call(function, args, kwargs))
-        os.chdir(tempfile.gettempdir())
+    os.chdir(folder)
+    limit_memory(memory_gb)
+    if is_offline:
+        socket.socket.connect = _refuse_connection  # type: ignore[method-assign,assignment]
+        socket.getaddrinfo = _refuse_connection
+    connection.send(True)
+    with suppress(EOFError, ConnectionError):
+        while True:
+            function, args, kwargs = connection.recv()
+            connection.send(_call(function, args, kwargs))
 
 
 def _call(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[bool, Any]:

@@ -1,14 +1,24 @@
 """The order of the training data: sample `index` of a run depends only on the seed and the index."""
 
+import os
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lossmith.data.cache import ImageCache
 from lossmith.tasks import TrainingSet
 
-__all__ = ["EndlessBatchSampler", "SingleThreadedDataset"]
+__all__ = ["EndlessBatchSampler", "SingleThreadedDataset", "TimedLoader", "choose_workers", "suggest_cure"]
+
+PROBED_SAMPLES = 3
+SLOW_SAMPLE_SECONDS = 0.02
+"""A sample that takes longer was decoded from a large image: a crop of a decoded image takes a fifth of it."""
+MAX_WORKERS = 8
+"""Largest default number of data-loading processes; each takes about 0.2 GB of memory of its own."""
 
 
 class EndlessBatchSampler(Sampler[list[int]]):
@@ -64,3 +74,86 @@ class SingleThreadedDataset(Dataset[dict[str, Tensor]]):
             return [self.items[index] for index in indices]
         finally:
             torch.set_num_threads(threads)
+
+
+class TimedLoader(DataLoader[Any]):
+    """A loader that measures how long a training waits for its batches.
+
+    While an accelerator still computes, no time counts as waiting.
+
+    Args:
+        dataset: The samples.
+        device: The device of the training.
+        options: Further arguments of :class:`torch.utils.data.DataLoader`.
+
+    Attributes:
+        waited: The seconds so far.
+    """
+
+    def __init__(self, dataset: Dataset[Any], device: torch.device, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.device, self.waited = device, 0.0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches."""
+        batches = super().__iter__()
+        while True:
+            work = torch.cuda.Event() if self.device.type == "cuda" else None
+            if work is not None:
+                work.record(torch.cuda.current_stream(self.device))
+            start = time.monotonic()
+            batch = next(batches, None)
+            if work is None or work.query():
+                self.waited += time.monotonic() - start
+            if batch is None:
+                return
+            yield batch
+
+
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def suggest_cure(workers: int, cache: ImageCache) -> str:
+    """Return what makes a training wait less for its data.
+
+    Args:
+        workers: The number of data-loading processes.
+        cache: The cache of decoded images.
+    """
+    if cache.folder is None:
+        return "Omit --no-cache, so that every image is decoded once; in Python, pass cache=ImageCache(folder)."
+    if cache.is_incomplete:
+        return "Not all decoded images have room on the disk: raise --cache-size, or choose another --cache."
+    if workers < (cores := count_cores()) - 1:
+        more = min(2 * workers + 1, cores)
+        return f"The first pass decodes every image once; if later passes wait too, use --workers {more}."
+    return "All cores prepare data: the degradation is the bottleneck; use a machine with more cores per device."
+
+
+def choose_workers(items: TrainingSet, device: str, *, start: int = 0, devices: int = 1) -> int:
+    """Return the default number of data-loading processes for each device.
+
+    With an accelerator, one for each CPU core but one, up to eight. On a CPU, where they share the cores with the
+    training, none, or one for every four cores if some samples are slow, as those of large images that have to be
+    decoded.
+
+    Args:
+        items: The training set, of which some samples are loaded if the device is a CPU.
+        device: The type of the device.
+        start: The first sample of the training; later ones are loaded for the decision.
+        devices: The number of devices that share the cores.
+    """
+    cores = count_cores() // devices
+    if device != "cpu":
+        return min(max(cores - 1, 1), MAX_WORKERS)
+    if cores < 2:
+        return 0
+    begin = time.monotonic()
+    for k in range(1, PROBED_SAMPLES + 1):
+        items[start + 1000 * k]
+    is_slow = time.monotonic() - begin > PROBED_SAMPLES * SLOW_SAMPLE_SECONDS
+    return min(max(cores // 4, 1), MAX_WORKERS) if is_slow else 0

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,31 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
-from torch.utils.data import DataLoader
 
+from lossmith.data.cache import ImageCache
 from lossmith.device import trainer_devices
 from lossmith.monitor.nonfinite_report import NonFiniteError
 from lossmith.tasks import TrainingSet
 from lossmith.train.checkpoint import AtomicCheckpointIO, CheckpointWriter
-from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
+from lossmith.train.data_stream import (
+    EndlessBatchSampler,
+    SingleThreadedDataset,
+    TimedLoader,
+    choose_workers,
+    suggest_cure,
+)
 from lossmith.train.folder import RunFolder
 from lossmith.train.log import LogWriter
 from lossmith.train.loggers import ImageLogger, build_loggers, finish_loggers, log_configuration
 from lossmith.train.module import TrainingModule
 from lossmith.train.progress import TrainingProgress
 from lossmith.train.settings import Settings
+from lossmith.train.strategies import Strategy, build_strategy
 
 __all__ = ["fit"]
+
+PREFETCHED_BATCHES = 4
+"""Batches that each data-loading process prepares in advance: some images take much longer than others."""
 
 
 def fit(
@@ -46,7 +57,9 @@ def fit(
     device: str | torch.device = "auto",
     devices: int = 1,
     nodes: int = 1,
+    strategy: Strategy = "auto",
     workers: int | None = None,
+    cache: ImageCache | None = None,
     loggers: Sequence[str] = ("tensorboard",),
 ) -> int:
     """Train a module from the step of its folder's checkpoint.
@@ -63,7 +76,9 @@ def fit(
         device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         devices: The number of processes on a machine, each with a device of its own.
         nodes: The number of machines.
-        workers: Data-loading processes; None for 4 with a GPU and 0 on a CPU, where they would compete for cores.
+        strategy: "auto", "ddp" or "fsdp", see :func:`lossmith.train.strategies.build_strategy`.
+        workers: Data-loading processes; None for a number that fits, see :func:`choose_workers`.
+        cache: The cache of the training set, for the cure if the training waits for data.
         loggers: The names of the loggers, besides log.jsonl, see :mod:`lossmith.train.loggers`.
 
     Returns:
@@ -89,8 +104,12 @@ def fit(
         log_configuration(opened, {**asdict(settings), "loss": repr(module.loss)}, is_resumed=start > 0)
         images_callback = ImageLogger(folder, every=settings.val_every)
         every_callback = [log, *callbacks, images_callback, progress, *selection, checkpoints]
-        trainer = build_trainer(folder, settings, every_callback, opened, trainer_devices(device, devices, nodes))
+        where: dict[str, Any] = trainer_devices(device, devices, nodes)
+        where["strategy"] = build_strategy(strategy, devices * nodes, settings.precision)
+        trainer = build_trainer(folder, settings, every_callback, opened, where)
         loader = build_loader(items, settings, trainer, start=start, workers=workers)
+        log.seconds_waited = lambda: loader.waited
+        progress.suggest_cure = partial(suggest_cure, loader.num_workers, cache or ImageCache())
         module.monitor.name_images(file_names(items, settings, trainer))
         with raise_plain_errors(), name_checkpoint(folder):
             trainer.fit(module, loader, ckpt_path=folder.checkpoint if start else None)
@@ -159,17 +178,23 @@ def build_trainer(
 
 def build_loader(
     items: TrainingSet, settings: Settings, trainer: Trainer, *, start: int, workers: int | None
-) -> "DataLoader[Any]":
+) -> TimedLoader:
     """Return the loader of the batches from a step on."""
-    device = trainer.strategy.root_device.type
-    return DataLoader(
+    device = trainer.strategy.root_device
+    if workers is None:
+        first = start * settings.accumulate * settings.batch
+        workers = choose_workers(items, device.type, start=first, devices=trainer.num_devices)
+    return TimedLoader(
         SingleThreadedDataset(items),
+        device,
         batch_sampler=EndlessBatchSampler(
             settings.batch, start=start * settings.accumulate, rank=trainer.global_rank, world=trainer.world_size
         ),
-        num_workers=(0 if device == "cpu" else 4) if workers is None else workers,
+        num_workers=workers,
         worker_init_fn=ignore_sigint,
-        pin_memory=device == "cuda",
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+        prefetch_factor=PREFETCHED_BATCHES if workers else None,
     )
 
 

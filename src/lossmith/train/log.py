@@ -2,7 +2,7 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,9 @@ class LogWriter(StepCallback):
         """What the monitor has read for the last line."""
         self.seconds_before = 0.0
         self.started = self.last_time = 0.0
+        self.seconds_waited: Callable[[], float] = float
+        """Returns the seconds that the training has waited for data."""
+        self.last_waited = 0.0
         self.last_step = 0
         self.nonfinite_totals: dict[str, int] = {}
         self.discriminators = DiscriminatorMonitor(loss)
@@ -77,7 +80,7 @@ class LogWriter(StepCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self.started = self.last_time = time.monotonic()
-        self.last_step = trainer.global_step
+        self.last_step, self.last_waited = trainer.global_step, self.seconds_waited()
         assert isinstance(pl_module, TrainingModule)
         pl_module.monitor.is_logged = partial(self.is_due, trainer)
 
@@ -105,6 +108,7 @@ class LogWriter(StepCallback):
             "extra_metrics": module.read_extra_metrics(),
             "nonfinite": self.nonfinite_steps(report.nonfinite.totals),
         }
+        data_wait = self.data_wait()
         speed = self.images_per_second(step)
         return {
             "step": step,
@@ -115,6 +119,7 @@ class LogWriter(StepCallback):
             **{key: value for key, value in optional.items() if value},
             "lr": module.lr_factor(step - 1) * module.lr,
             "images_per_second": round(speed, 2),
+            "data_wait": round(data_wait, 3),
             "seconds": round(self.seconds, 2),
         }
 
@@ -123,6 +128,13 @@ class LogWriter(StepCallback):
         steps = {name: n for name, total in totals.items() if (n := total - self.nonfinite_totals.get(name, 0))}
         self.nonfinite_totals = dict(totals)
         return steps
+
+    def data_wait(self) -> float:
+        """Return the fraction of the time since the previous line in which the training waited for data."""
+        waited = self.seconds_waited()
+        fraction = (waited - self.last_waited) / max(time.monotonic() - self.last_time, 1e-9)
+        self.last_waited = waited
+        return min(fraction, 1.0)
 
     def images_per_second(self, step: int) -> float:
         """Return the training speed since the previous line."""
@@ -134,6 +146,6 @@ class LogWriter(StepCallback):
 
 def to_scalars(line: Mapping[str, Any]) -> dict[str, float]:
     """Return the scalars of a log line by their names in TensorBoard."""
-    scalars = {name: line[name] for name in ("loss", "lr", "images_per_second") if line[name] is not None}
+    scalars = {name: line[name] for name in ("loss", "lr", "images_per_second", "data_wait") if line[name] is not None}
     kinds = ("terms", "weights", "gradient_shares", "discriminators", "extra_metrics")
     return scalars | scalars_by_path({kind: line.get(kind, {}) for kind in kinds})

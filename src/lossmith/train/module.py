@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -29,6 +30,7 @@ from lossmith.train.optimizers import (
 )
 from lossmith.train.schedules import lr_factor
 from lossmith.train.settings import Schedule
+from lossmith.train.strategies import shard_network, unsharded
 from lossmith.train.task_loss import check_loss_for_task, constant_loss_inputs
 
 __all__ = ["TrainingModule"]
@@ -111,6 +113,11 @@ class TrainingModule(LightningModule):
         """The loss."""
         return self.monitor.loss
 
+    def configure_model(self) -> None:
+        """Shard the network under a strategy with a device mesh; the averaged network stays whole on each device."""
+        if self.device_mesh is not None and not isinstance(self.model, FSDPModule):
+            shard_network(self.model, self.device_mesh["data_parallel"])
+
     def on_fit_start(self) -> None:
         """Compute the features of constant inputs, once the loss is on its device."""
         if constant := constant_loss_inputs(self.loss, self.task, self.device):
@@ -153,7 +160,7 @@ class TrainingModule(LightningModule):
 
     def _update_average(self, decay: float) -> None:
         """Move the averaged weights towards those of the network; copy the buffers."""
-        with torch.no_grad():
+        with torch.no_grad(), unsharded(self.model):
             update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             update(list(self.average.parameters()), list(self.model.parameters()), 0)
             for averaged, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
@@ -201,7 +208,8 @@ class TrainingModule(LightningModule):
                 :meth:`lossmith.LossMonitor.read`.
         """
         nothing_finite = self.monitor.read().nonfinite.nothing_finite
-        sums = torch.stack([weight.detach().double().sum() for weight in self.model.parameters()])
+        with unsharded(self.model):
+            sums = torch.stack([weight.detach().double().sum() for weight in self.model.parameters()])
         if not bool(sums.isfinite().all()):
             raise NonFiniteError(f"The network's weights are non-finite at step {self.global_step}; {CURE}")
         if nothing_finite and self.global_step >= self.trainer.max_steps:

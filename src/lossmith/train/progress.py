@@ -2,7 +2,7 @@
 
 import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console, Group
@@ -16,6 +16,11 @@ from lossmith.train.module import TrainingModule
 from lossmith.train.validation_text import describe_last_validation
 
 __all__ = ["TrainingProgress"]
+
+LONG_WAIT = 0.2
+"""The fraction of the time above which waiting for data is reported."""
+SETTLED_SECONDS = 10.0
+"""Seconds of training in which data-loading processes start and no wait is reported."""
 
 
 class TrainingProgress(StepCallback):
@@ -37,6 +42,8 @@ class TrainingProgress(StepCallback):
         self.live: Live | None = None
         self.step_times: list[float] = []
         self.reported: set[str] = set()
+        self.suggest_cure: Callable[[], str] = str
+        """Returns what makes the training wait less for its data."""
         self.validation_log, self.validation_size = log_writer.folder.path / "validation.jsonl", 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -59,6 +66,8 @@ class TrainingProgress(StepCallback):
                 self.print(f"{message}; it was excluded there. log.jsonl counts these steps.")
         for message in self.log_writer.line.get("collapsed", {}).values() if is_logged else ():
             self.print(message)
+        if is_logged:
+            self.report_wait()
         remaining = self.speed_text(trainer.max_steps - step)
         if self.live is not None:
             self.bar.update(self.bar.task_ids[0], completed=step, description=remaining)
@@ -68,6 +77,13 @@ class TrainingProgress(StepCallback):
         if self.validation_size != (size := self.read_validation_size()):
             self.validation_size = size
             self.print(describe_last_validation(self.validation_log, step))
+
+    def report_wait(self) -> None:
+        """Print once, with the cure, that the training waits long for its data."""
+        wait, is_settled = self.log_writer.line.get("data_wait", 0.0), self.log_writer.seconds > SETTLED_SECONDS
+        if wait > LONG_WAIT and is_settled and "data" not in self.reported:
+            self.reported.add("data")
+            self.print(f"{wait:.0%} of the time since the last line was waiting for data. {self.suggest_cure()}")
 
     def read_validation_size(self) -> int:
         """Return the size of validation.jsonl in bytes, which grows with each validation."""
@@ -82,7 +98,8 @@ class TrainingProgress(StepCallback):
         if len(self.step_times) < 2:
             return ""
         seconds = (self.step_times[-1] - self.step_times[0]) / (len(self.step_times) - 1)
-        return f"{self.images / max(seconds, 1e-9):.1f} images/s  {format_duration(seconds * steps_left)} left"
+        wait = f"{self.log_writer.line.get('data_wait', 0.0):.0%} waiting for data"
+        return f"{self.images / max(seconds, 1e-9):.1f} images/s  {wait}  {format_duration(seconds * steps_left)} left"
 
     def loss_text(self) -> str:
         """Return the minimized loss, the unweighted terms and their shares of the gradient, from the last log line."""

@@ -29,6 +29,7 @@ from lossmith.train.schedules import parse_milestones
 from lossmith.train.selection import BestCheckpoint
 from lossmith.train.selection_rule import SelectionRule, parse_rule
 from lossmith.train.settings import Settings
+from lossmith.train.strategies import Strategy, build_strategy
 from lossmith.train.validation import ValidationCallback
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def train(
     device: str | torch.device = "auto",
     devices: int = 1,
     nodes: int = 1,
+    strategy: Strategy = "auto",
     workers: int | None = None,
     cache: ImageCache | None = None,
     loggers: Sequence[str] = ("tensorboard",),
@@ -65,6 +67,8 @@ def train(
         device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         devices: The number of processes on a machine, each with a device of its own.
         nodes: The number of machines, on each of which a launcher runs the same call; they share the folder.
+        strategy: How the processes share the network: "auto" or "ddp" for copies, "fsdp" for shards of the network, of
+            its gradients and of the optimizer's state.
         workers: Data-loading processes; None for a number that fits, see :func:`choose_workers`.
         cache: The cache of decoded images; None for 1 GiB of memory. ``ImageCache("image_cache")`` stores them on disk.
         loggers: "tensorboard", "wandb", "trackio", "mlflow" or "csv", besides log.jsonl; see docs/commands.md.
@@ -78,6 +82,7 @@ def train(
     """
     console = console or Console()
     trainer_devices(device, devices, nodes)  # raises before anything is prepared
+    build_strategy(strategy, devices * nodes, settings.precision)
     folder = RunFolder(out)
     loggers = check_loggers(loggers)
     folder.check_plugins()
@@ -123,7 +128,9 @@ def train(
         device=device,
         devices=devices,
         nodes=nodes,
+        strategy=strategy,
         workers=workers,
+        cache=cache,
         loggers=loggers,
     )
 

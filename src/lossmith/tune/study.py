@@ -1,6 +1,7 @@
 """A study: trials of a search in one folder, run by one or several processes."""
 
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,9 @@ def prepare_study(search: Search, folder: Path, hardware: Hardware) -> None:
 def evaluate_baselines(search: Search, metrics: Sequence[str], hardware: Hardware) -> dict[str, Any]:
     """Return the metrics of the task's baseline and of the initial network, and descriptions of the metrics."""
     settings = search.settings(search.midpoint)
-    task = choose_pixels(build_task(settings), settings)[0]
+    task, notes = choose_pixels(build_task(settings), settings)
+    for note in notes:
+        print(note, file=sys.stderr)
     rows = {task.baseline_name: evaluate_weights(search, settings, None, hardware)}
     if Path(start := str(settings.model["name"])).is_file():
         rows["start"] = evaluate_weights(search, settings, Path(start), hardware)

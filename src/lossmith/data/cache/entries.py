@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lossmith._files import write_atomically
 
-__all__ = ["map_entry", "read_description", "write_entry"]
+__all__ = ["can_be_stored", "map_entry", "read_description", "write_entry"]
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.uint16, torch.float32)}
 """The types of decoded images by name."""
@@ -29,6 +29,11 @@ USE_SECONDS = 3600.0
 """The time of the last use, which is the time of modification of the file, is renewed at most this often."""
 
 
+def can_be_stored(values: Tensor) -> bool:
+    """Return whether an image has a known type and is dense in memory, with its dimensions in any order."""
+    return _name_of(values.dtype) in DTYPES and values.numel() > 0 and values.permute(_order_of(values)).is_contiguous()
+
+
 def write_entry(path: Path, values: Tensor, description: Mapping[str, Any]) -> None:
     """Write a decoded image under its final name, so that no reader sees a part of the file.
 
@@ -36,18 +41,19 @@ def write_entry(path: Path, values: Tensor, description: Mapping[str, Any]) -> N
 
     Args:
         path: The file.
-        values: The samples, contiguous, of a type in :data:`DTYPES`.
+        values: The samples, see :func:`can_be_stored`.
         description: Plain values to store beside shape and type.
 
     Raises:
         OSError: The file cannot be written.
     """
-    dtype = str(values.dtype).removeprefix("torch.")
-    text = json.dumps({**description, "dtype": dtype, "shape": list(values.shape)}).encode()
+    stored = values.permute(order := _order_of(values))
+    layout = {"dtype": _name_of(values.dtype), "shape": list(stored.shape), "order": order}
+    text = json.dumps({**description, **layout}).encode()
 
     def write(partial: Path) -> None:
         with partial.open("wb", buffering=0) as file:
-            for part in (values.flatten().view(torch.uint8).numpy().data, text + TAIL.pack(len(text), SIGNATURE)):
+            for part in (stored.flatten().view(torch.uint8).numpy().data, text + TAIL.pack(len(text), SIGNATURE)):
                 sent = 0
                 while sent < len(part):
                     sent += file.write(part[sent:])
@@ -76,8 +82,9 @@ def map_entry(path: Path) -> Tensor | None:
     if time.time() - status.st_mtime > USE_SECONDS:
         with suppress(OSError):
             os.utime(path)
-    shape = description["shape"]
-    return torch.frombuffer(mapped, dtype=DTYPES[description["dtype"]], count=math.prod(shape)).view(shape)
+    shape, order, dtype = description["shape"], description["order"], DTYPES[description["dtype"]]
+    stored = torch.frombuffer(mapped, dtype=dtype, count=math.prod(shape)).view(shape)
+    return stored.permute([order.index(dim) for dim in range(len(order))])
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -98,6 +105,16 @@ def _parse_description(mapped: mmap.mmap) -> dict[str, Any] | None:
             return None
         description: dict[str, Any] = json.loads(mapped[start : start + length])
         size = math.prod(description["shape"]) * DTYPES[description["dtype"]].itemsize
+        is_whole = size == start and sorted(description["order"]) == list(range(len(description["shape"])))
     except (struct.error, ValueError, KeyError, TypeError):
         return None
-    return description if size == start else None
+    return description if is_whole else None
+
+
+def _order_of(values: Tensor) -> list[int]:
+    """Return the dimensions from the one with the largest stride on."""
+    return sorted(range(values.ndim), key=lambda dim: (-values.stride(dim), dim))
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -87,17 +87,19 @@ class HeaderIndex:
         new: list[str] = []
         with _ProgressBar(len(files)) as progress:
             for file, path in zip(files, paths, strict=True):
-                before = self._headers.get(path)
+                known = self._headers.get(path)
+                if known is not None and known[0] == file_state(path):
+                    found.append(_parse_header(known[1]))
+                    continue
                 try:
                     found.append(self.read(file))
+                    new.append(path)
                 except ValueError as error:
                     found.append(error.with_traceback(None))
-                if self._headers.get(path) is not before:
-                    new.append(path)
-                    if len(new) >= BATCH:
-                        self._store(new)
-                        new.clear()
-                progress.advance()
+                if len(new) >= BATCH:
+                    self._store(new)
+                    new.clear()
+                progress.advance(len(found))
         self._store(new)
         return found
 
@@ -163,20 +165,18 @@ class _ProgressBar:
     """
 
     def __init__(self, total: int) -> None:
-        self.total, self.done, self.start = total, 0, time.monotonic()
+        self.total, self.start = total, time.monotonic()
         self.bar: Progress | None = None
 
     def __enter__(self) -> "_ProgressBar":
         return self
 
-    def advance(self) -> None:
-        """Count a file."""
-        self.done += 1
-        if self.done % 64 == 0:
-            if self.bar is None and time.monotonic() - self.start > PATIENCE_SECONDS:
-                self._show()
-            if self.bar is not None:
-                self.bar.update(self.bar.task_ids[0], completed=self.done)
+    def advance(self, done: int) -> None:
+        """Show the number of files so far."""
+        if self.bar is None and time.monotonic() - self.start > PATIENCE_SECONDS:
+            self._show()
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done)
 
     def _show(self) -> None:
         from rich.console import Console

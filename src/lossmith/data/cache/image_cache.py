@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from lossmith._format import format_bytes
-from lossmith.data.cache.entries import DTYPES
+from lossmith.data.cache.entries import can_be_stored
 from lossmith.data.cache.folder import CacheFolder
 from lossmith.data.cache.headers import FileState, HeaderIndex, file_state
 from lossmith.data.formats.stored import ImageHeader
@@ -142,6 +142,11 @@ class ImageCache:
             self._keep(values, key, content, name)
         return values
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether some images could not be stored in the folder."""
+        return bool(self._noted[1:].any())
+
     def describe(self) -> str:
         """Return a line that says where the images are stored and how large they are; "" without a folder."""
         if self.folder is None:
@@ -167,8 +172,8 @@ class ImageCache:
 
     def _keep(self, values: Tensor, key: str, content: str, name: str) -> None:
         """Store a decoded image on disk or, if there is no room or the image is small, in memory."""
-        is_storable = str(values.dtype).removeprefix("torch.") in DTYPES and values.is_contiguous()
-        if self.folder is not None and content and is_storable and values.nbytes >= MIN_STORED_BYTES:
+        is_large = values.nbytes >= MIN_STORED_BYTES
+        if self.folder is not None and content and is_large and can_be_stored(values):
             try:
                 problem = self.folder.store(key, content, values, {"source": name})
                 if not problem:

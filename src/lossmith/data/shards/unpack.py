@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import ImageFiles, list_images
+from lossmith.data.pixel_format import PixelFormat
+from lossmith.data.pixel_statistics import describe_samples
 from lossmith.data.shards.archive import INPUT_ROLES, TARGET_ROLES, TarMember, find_image, read_shard
 from lossmith.data.shards.locate import ShardStore, are_shards, list_shards
 
-__all__ = ["UnpackedSamples", "hold_out_samples", "list_some_images", "unpack_samples"]
+__all__ = ["UnpackedSamples", "describe_clips", "hold_out_samples", "list_some_images", "unpack_samples"]
 
 PROBED = 64
 """Samples of the first shard whose format stands for all."""
@@ -70,6 +72,11 @@ def list_some_images(source: str | Path) -> ImageFiles:
     if not are_shards(source):
         return list_images(source)
     return _unpack_some(str(source)).targets
+
+
+def describe_clips(source: str | Path, pixels: PixelFormat) -> list[str]:
+    """Return lines on the samples of a folder or of shards that are clipped to a stated range, or have no data."""
+    return [] if pixels.keeps_samples else describe_samples(list_some_images(source), pixels)
 
 
 @cache

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.engine.cpu import packed_kernels, winograd
+from lossmith.engine.frozen.precision import exact_conv2d
 from lossmith.engine.frozen.steps import PreparedConv
 
 __all__ = ["run_conv", "run_conv_backward", "run_conv_with_all_derivatives"]
@@ -24,6 +25,8 @@ def run_conv(x: Tensor, conv: PreparedConv, *, with_bias: bool = True) -> Tensor
         y = winograd.winograd_conv2d(x, conv.winograd_weight, bias)
     elif has_fast_path and packed_kernels.is_packing_faster(x, conv.weight):
         y = packed_kernels.packed_conv2d(x, conv.packed_weight, bias, conv.padding, conv.stride)
+    elif conv.exactness is not None and not torch.compiler.is_compiling():  # a compiler cannot set the precision
+        y = exact_conv2d(x, conv.weight, conv.split_weight, bias, conv.stride, conv.padding)
     else:
         y = F.conv2d(x, conv.weight, bias, conv.stride, conv.padding)
     if conv.border is not None and with_bias:

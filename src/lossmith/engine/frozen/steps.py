@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossmith.engine.cpu.packed_kernels import pack_kernel
 from lossmith.engine.cpu.winograd import transform_kernel
+from lossmith.engine.frozen.precision import Exactness, choose_exactness, split_kernel
 from lossmith.engine.grey import BorderCorrection, sum_channels
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
 
@@ -121,10 +122,17 @@ class PreparedConv(Conv):
     Args:
         backward_weight: The kernel in the precision of the backward pass.
         border: A correction of the outputs at the border; None for none.
+        exactness: The arithmetic of a convolution that stays in float32; None for PyTorch's own.
     """
 
     backward_weight: Tensor = field(kw_only=True)
     border: BorderCorrection | None = field(default=None, kw_only=True)
+    exactness: Exactness | None = field(default=None, kw_only=True)
+
+    @cached_property
+    def split_weight(self) -> Tensor | None:
+        """The parts of the kernel for sums of TF32 products; None without them."""
+        return split_kernel(self.weight) if self.exactness == "tf32x3" else None
 
     @cached_property
     def packed_weight(self) -> Tensor:
@@ -214,4 +222,7 @@ def _prepare_conv(
     bias = conv.bias.detach().to(device, forward_dtype)
     kernel = convert(conv.weight, forward_dtype)
     backward = kernel if backward_dtype == forward_dtype else convert(conv.weight, backward_dtype)
-    return PreparedConv(conv.name, kernel, bias, conv.stride, conv.padding, backward_weight=backward)
+    exactness = choose_exactness(device) if forward_dtype != backward_dtype else None
+    return PreparedConv(
+        conv.name, kernel, bias, conv.stride, conv.padding, backward_weight=backward, exactness=exactness
+    )
