@@ -1,14 +1,15 @@
 """Make the sheets of a blind choice between two results, and count the answers.
 
-    python experiments/realism/blind_choice.py sheets MODEL --assets DIR --out FOLDER
+    python experiments/realism/blind_choice.py sheets MODEL FORMULA --assets DIR --out FOLDER
     python experiments/realism/blind_choice.py count FOLDER
 
 A sheet shows a crop of a held-out photograph three times: the ground truth in the middle, and on each side the result
 of one of two methods, "A" and "B", in an order drawn by lot. 20 photographs (every fifth of BSD100), three crops each,
-for each of the comparisons. The crops are the positions of most detail that do not overlap. A viewer sees the sheets
-of one comparison, FOLDER/<comparison>/NN.png, and nothing else, and writes FOLDER/<comparison>/answers.txt: a line
-"NN A" or "NN B" for each sheet. The order by lot is in FOLDER/key.json. `count` writes FOLDER/counts.json: how often
-each method was chosen, with the 95 % interval of Wilson.
+for each of the comparisons. FORMULA are weights of formula.py; against it, the knob of MODEL stands for each photograph
+where the PSNR-Y of both is equal. The crops are the positions of most detail that do not overlap. A viewer sees the
+sheets of one comparison, FOLDER/<comparison>/NN.png, and nothing else, and writes FOLDER/<comparison>/answers.txt: a
+line "NN A" or "NN B" for each sheet. The order by lot is in FOLDER/key.json. `count` writes FOLDER/counts.json: how
+often each method was chosen, with the 95 % interval of Wilson.
 """
 
 import argparse
@@ -25,12 +26,14 @@ from torch import Tensor
 
 from lossmith.data import SuperResolutionPairs, list_images
 from lossmith.image import to_pil
+from lossmith.metrics import compute_metrics
 from lossmith.models import TexturedEDSR, load_restorer
 
 COMPARISONS = {
     "default": ("accurate", "realism 0.5"),
     "far": ("accurate", "realism 1"),
     "srgan": ("SRGAN (published)", "realism 1"),
+    "formula": ("L1 + 0.02*perceptual", "realism at equal PSNR-Y"),
 }
 """The two methods of each comparison; the first one is the baseline."""
 IMAGES, CROPS = 20, 3
@@ -42,6 +45,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     sheets = commands.add_parser("sheets", help="make the sheets")
     sheets.add_argument("model", type=Path, help="weight file of the network")
+    sheets.add_argument("formula", type=Path, help="weight file of formula.py")
     sheets.add_argument("--assets", type=Path, required=True, help="folder with images/benchmark and weights")
     sheets.add_argument("--out", type=Path, required=True, help="folder of the sheets")
     sheets.add_argument("--seed", type=int, default=0, help="seed of the order")
@@ -49,15 +53,16 @@ def main() -> None:
     count.add_argument("folder", type=Path, help="folder of the sheets")
     args = parser.parse_args()
     if args.command == "sheets":
-        make_sheets(args.model, args.assets, args.out, args.seed)
+        make_sheets(args.model, args.formula, args.assets, args.out, args.seed)
     else:
         count_answers(args.folder)
 
 
-def make_sheets(model_file: Path, assets: Path, out: Path, seed: int) -> None:
+def make_sheets(model_file: Path, formula_file: Path, assets: Path, out: Path, seed: int) -> None:
     """Write the sheets of all comparisons and the key."""
     model = load_restorer(model_file)[0]
     assert isinstance(model, TexturedEDSR)
+    formula = load_restorer(formula_file)[0]
     srgan = load_srgan(assets / "weights" / "sr_srgan_x4.safetensors")
     files = list(list_images(assets / "images" / "benchmark" / "BSD100"))[::5][:IMAGES]
     draw, key = random.Random(seed), {}
@@ -66,18 +71,35 @@ def make_sheets(model_file: Path, assets: Path, out: Path, seed: int) -> None:
         with torch.no_grad():
             accurate, realistic = model.forward_ends(low)
             results = {"accurate": accurate, "realism 0.5": torch.lerp(accurate, realistic, 0.5)}
-            results |= {"realism 1": realistic, "SRGAN (published)": srgan(low)}
+            results |= {"realism 1": realistic, "SRGAN (published)": srgan(low), "L1 + 0.02*perceptual": formula(low)}
+            place = find_equal_psnr(accurate, realistic, results["L1 + 0.02*perceptual"], target)
+            results["realism at equal PSNR-Y"] = torch.lerp(accurate, realistic, place)
         for j, (top, left) in enumerate(find_crops(target)):
             number = f"{i * CROPS + j:02d}"
             region = (0, slice(None), slice(top, top + SIDE), slice(left, left + SIDE))
             for name, methods in COMPARISONS.items():
                 order = draw.sample(methods, 2)
                 key.setdefault(name, {})[number] = {"image": example.name, "A": order[0], "B": order[1]}
+                if name == "formula":
+                    key[name][number]["realism"] = round(place, 3)
                 folder = out / name
                 folder.mkdir(parents=True, exist_ok=True)
                 crops = [results[order[0]][region], target[region], results[order[1]][region]]
                 compose(crops).save(folder / f"{number}.png")
     (out / "key.json").write_text(json.dumps(key, indent=1) + "\n")
+
+
+def find_equal_psnr(accurate: Tensor, realistic: Tensor, other: Tensor, target: Tensor) -> float:
+    """Return the place of the knob, 0 to 1, with the PSNR-Y of another result, or the nearest one."""
+
+    def psnr(output: Tensor) -> float:
+        return compute_metrics(output, target, border=4, metrics=("psnr_y",))["psnr_y"]
+
+    wanted, low, high = psnr(other), 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if psnr(torch.lerp(accurate, realistic, middle)) > wanted else (low, middle)
+    return (low + high) / 2
 
 
 def find_crops(target: Tensor) -> list[tuple[int, int]]:

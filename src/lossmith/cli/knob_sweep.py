@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from lossmith.knob.slider_calibration import KnobSweep
-    from lossmith.models import Restorer
     from lossmith.models.knob_network import KnobNetwork
     from lossmith.tasks import EvaluationSet, Task
 
@@ -65,6 +64,7 @@ def print_sweep(
     from lossmith.device import resolve_device
     from lossmith.inference.knob_settings import interpolate_ends, load_knob_network
     from lossmith.metrics import describe_protocol, find_missing_metrics
+    from lossmith.models.files import save_sliders
 
     console, place = Console(highlight=False, soft_wrap=True), resolve_device(device)
     network = load_knob_network(source).to(place)
@@ -98,7 +98,7 @@ def print_sweep(
     draw_sweep(folder, source, swept, model, task, examples, used, place)
     if store:
         file = run / "model.safetensors" if run else Path(source)
-        store_slider(network, file)
+        save_sliders(network, file)
         kind = " of interpolated outputs" * interpolate_outputs
         print_text(console, f"{file}: the slider{kind} is equalised by {swept.distance}.")
     print_omissions(console, missing, record["skipped"])
@@ -196,12 +196,3 @@ def draw_sweep(
         folder / "strip.png",
         lambda partial: draw_sweep_strip(model, task, examples, partial, metrics=shown, device=device),
     )
-
-
-def store_slider(network: "Restorer", file: Path) -> None:
-    """Write a network with its slider over the file of its weights; the header is kept."""
-    from lossmith._files import write_atomically
-    from lossmith.models import load_restorer, save_network
-
-    header = load_restorer(file)[1]
-    write_atomically(file, lambda partial: save_network(network, partial, header))

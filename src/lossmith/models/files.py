@@ -22,7 +22,16 @@ from lossmith.models.slider import Slider
 from lossmith.models.spandrel_model import SPANDREL_PREFIX, SpandrelModel, suggest_architecture
 from lossmith.models.state_dicts import detect_network, read_state_dict
 
-__all__ = ["NETWORKS", "build_network", "load_network", "load_restorer", "read_header", "save_network", "update_spec"]
+__all__ = [
+    "NETWORKS",
+    "build_network",
+    "load_network",
+    "load_restorer",
+    "read_header",
+    "save_network",
+    "save_sliders",
+    "update_spec",
+]
 
 NETWORKS = Plugins("lossmith.models", check=check_network_class)
 """The networks by name, those of installed packages and registered ones included."""
@@ -92,17 +101,39 @@ def save_network(model: Network, path: str | Path, metadata: Mapping[str, Any]) 
         path: The file.
         metadata: Further plain values of the header, such as task, step and loss.
     """
-    from safetensors.torch import save_file
-
     # safetensors supports neither channels-last nor shared memory, hence the copies
     state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
-    header = {**metadata, "model": model.spec, "scale": model.scale}
+    _write_weights(state, {**metadata, "model": model.spec, "scale": model.scale}, model, Path(path))
+
+
+def save_sliders(model: Network, path: str | Path) -> None:
+    """Write the sliders of a network into the header of its file; the weights in the file keep their precision.
+
+    Args:
+        model: The network.
+        path: A file of :func:`save_network` with this network.
+
+    Raises:
+        ValueError: The file cannot be read as safetensors.
+    """
+    from safetensors.torch import load_file
+
+    file = Path(path)
+    header = read_header(file)
+    _write_weights(load_file(file), header, model, file)
+
+
+def _write_weights(state: dict[str, Tensor], metadata: Mapping[str, Any], model: Network, file: Path) -> None:
+    """Write weights with a header that has the sliders of a network."""
+    from safetensors.torch import save_file
+
+    header = dict(metadata)
     for key, old_key in SLIDER_KEYS.items():
         header.pop(key, None)
         header.pop(old_key, None)
         if isinstance(slider := getattr(model, key, None), Slider):
             header[key] = asdict(slider)
-    write_atomically(path, lambda partial: save_file(state, partial, {"lossmith": json.dumps(header)}))
+    write_atomically(file, lambda partial: save_file(state, partial, {"lossmith": json.dumps(header)}))
 
 
 def load_restorer(path: str | Path, *, scale: int | None = None) -> tuple[Restorer, dict[str, Any]]:
