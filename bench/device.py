@@ -7,8 +7,8 @@ The parts run in this order and are saved as they end; a second call continues w
 
     tests       pytest -m device: what only an accelerator can show
     loads       one step (loss and gradient at the prediction) of the loads of bench/hybrid_step.py in bf16, fp32, TF32
-                and fp16, beside piq, lpips, torchmetrics, sensecraft, BasicSR's classes and the convolutions alone; then
-                compiled
+                and fp16, beside piq, lpips, torchmetrics, sensecraft, BasicSR's classes and the convolutions
+                alone; then compiled
     sync        a training step under PyTorch's check for waits (CUDA)
     training    images a second of a x4 super-resolution, with L1 and with L1 + perceptual, and the optimizer
 

@@ -63,6 +63,8 @@ SPANDREL = {
     "SeemoRe": (2, {"num_layers": 1, "embedding_dim": 16}),
     "FDAT": (2, {"embed_dim": 16, "num_groups": 1, "depth_per_group": 2, "num_heads": 2, "mid_dim": 16}),
     "DRCT": (2, {**WINDOWS, "upsampler": "pixelshuffle", "gc": 8}),
+    "UpCunet4x": (4, {}),
+    "HVICIDNet": (1, {"channels": [8, 8, 16, 32], "heads": [1, 2, 4, 8]}),
 }
 
 

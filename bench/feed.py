@@ -9,14 +9,16 @@ are photographs of the folder, enlarged; each file ends with a number of its own
 - `today`: every crop decodes a file, as without a cache, for images beyond the memory.
 - `first`: the first pass with an empty cache, as many random crops as there are files; a file that is drawn again is
   mapped.
-- `later`: the passes after it. `cold` is the same after the operating system has been asked to drop the cached pages.
+- `later`: the passes after it. `cold` is the same, per second of wall-clock time, after the operating system has been
+  asked to drop the cached pages.
 - `lmdb`: BasicSR's way: sub-images of 480 x 480 with a step of 240 pixels as PNG in LMDB, each decoded for one crop.
 - `webdataset`: shards of the files, each decoded for one crop.
 
 Without data-loading processes, rates are per second of CPU time of the process, which other programs disturb less than
 wall-clock time; with them, per second of wall-clock time. `memory` is the sum of the proportional set sizes of all
 processes in bytes, in which a shared page counts once. `--small` measures the start of a training on so many files of
-64 x 64 pixels: the first time, and with the index of headers. The script prints one line of JSON.
+64 x 64 pixels: the first time, and with the index of headers. The script needs the packages lmdb, webdataset, tifffile
+and imagecodecs, and prints one line of JSON for each format.
 """
 
 import argparse
@@ -119,7 +121,7 @@ def measure_format(form, photographs, args):
             cache.read(file, pixels)
         rates["later"], memory["later"] = measure(cached, args.crops, workers)
         drop_pages(root / "cache")
-        rates["cold"], _ = measure(cached, min(args.crops, len(files)), workers)
+        rates["cold"], _ = measure(cached, min(args.crops, len(files)), workers, in_wall_time=True)
         result["cache_bytes"] = cache.folder.read_total()
         write_lmdb(root / "lmdb", photographs, len(files), form)
         rates["lmdb"], memory["lmdb"] = measure(SubImages(root / "lmdb", pixels), args.crops, workers)
@@ -131,13 +133,13 @@ def measure_format(form, photographs, args):
     return result
 
 
-def measure(images, crops, workers):
+def measure(images, crops, workers, *, in_wall_time=False):
     """Return crops a second, and the memory of all processes."""
     items = SingleThreadedDataset(SuperResolutionCrops(images, CROP, scale=SCALE, seed=random.randrange(10**6)))
     loader = DataLoader(
         items, batch_sampler=EndlessBatchSampler(BATCH), num_workers=workers, prefetch_factor=2 if workers else None
     )
-    clock = time.perf_counter if workers else time.process_time
+    clock = time.perf_counter if workers or in_wall_time else time.process_time
     batches = iter(loader)
     start, count = clock(), -(-crops // BATCH)
     for _ in range(count):

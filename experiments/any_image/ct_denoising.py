@@ -1,4 +1,4 @@
-"""CT slices with noise of 20 HU, denoised at 16 bits, at 8 bits of the whole range, and at 8 bits of a display window.
+"""CT slices with noise of 20 HU, denoised at 16 and at 8 bits, each of the whole range and of a display window.
 
 The two slices of 512 px are of different patients, scanners and body parts; each network is trained on one of them and
 tested on the other. The slice of the abdomen has noise of its own, about 12 HU, that no network can predict.
@@ -69,29 +69,35 @@ class Encoding(NamedTuple):
 ENCODINGS = {
     "8 bits of the range, 3 channels": Encoding((-1024, 3071), True),
     "8 bits of a window, 3 channels": Encoding(SOFT_TISSUE, True),
-    "16 bits, 1 channel": Encoding((-1024, 3071), False),
+    "16 bits of the range, 1 channel": Encoding((-1024, 3071), False),
+    "16 bits of a window, 1 channel": Encoding(SOFT_TISSUE, False),
 }
 REFERENCE = "8 bits of the range, 3 channels"
 METRICS = ("rmse_soft_tissue", "rmse")
 
 
-def run(folder: Path, *, steps: int, seed: int) -> dict[str, Rows]:
-    """Return the metrics of each tile of the test slices, for each method; trainings are kept in the folder."""
-    found: dict[str, Rows] = {}
-    for trained_on, tested_on in (("head", "abdomen"), ("abdomen", "head")):
-        truth = read_slice(tested_on)
-        noisy = np.rint(truth + np.random.default_rng(0).normal(0, NOISE_HU, truth.shape))
-        outputs = {"noisy, 16 bits": noisy, "non-local means, 16 bits": denoise_by_similarity(noisy)}
-        for name, encoding in ENCODINGS.items():
+def run(folder: Path, trained_on: str, *, steps: int, seed: int) -> dict[str, Rows]:
+    """Return the metrics of each tile of the slice that is not trained on, for each method.
+
+    Args:
+        folder: Where trainings are kept.
+        trained_on: "head" or "abdomen".
+        steps: Number of steps.
+        seed: Random seed of the weights and the crops.
+    """
+    (tested_on,) = SLICES.keys() - {trained_on}
+    truth = read_slice(tested_on)
+    noisy = np.rint(truth + np.random.default_rng(0).normal(0, NOISE_HU, truth.shape))
+    outputs = {"noisy, 16 bits": noisy, "non-local means, 16 bits": denoise_by_similarity(noisy)}
+    for name, encoding in ENCODINGS.items():
+        if encoding.is_8bit:
             outputs[f"noisy, {name}"] = encoding.decode(encoding.encode(noisy))
-            images = write_tiles(folder / f"{trained_on}, {name}", encoding, trained_on)
-            task = Denoising(sigma=NOISE_HU * 255 / (encoding.ends[1] - encoding.ends[0])).with_pixels(encoding.pixels)
-            checkpoint = folder / f"{trained_on}, {name}, seed {seed}.pt"
-            network = train(task, images, checkpoint, steps=steps, crop=CROP, seed=seed)
-            outputs[name] = denoise(network, noisy, encoding)
-        for name, output in outputs.items():
-            found.setdefault(name, {}).update(score_tiles(output, truth, tested_on))
-    return found
+        images = write_tiles(folder / f"{trained_on}, {name}", encoding, trained_on)
+        task = Denoising(sigma=NOISE_HU * 255 / (encoding.ends[1] - encoding.ends[0])).with_pixels(encoding.pixels)
+        checkpoint = folder / f"{trained_on}, {name}, seed {seed}.pt"
+        network = train(task, images, checkpoint, steps=steps, crop=CROP, seed=seed)
+        outputs[name] = denoise(network, noisy, encoding)
+    return {name: score_tiles(output, truth, tested_on) for name, output in outputs.items()}
 
 
 def read_slice(name: str) -> Array:
@@ -128,9 +134,13 @@ def soft_tissue(truth: Array) -> NDArray[np.bool_]:
 
 @torch.no_grad()
 def denoise(network: Callable[[Tensor], Tensor], noisy: Array, encoding: Encoding) -> Array:
-    """Return the output of a network in HU; that of three channels is averaged."""
-    seen = torch.from_numpy(encoding.encode(noisy)).float().expand(1, encoding.pixels.channels, -1, -1)
-    return encoding.decode(network(seen)[0].double().mean(dim=0).numpy())
+    """Return the output of a network in HU, as `lossmith restore` does: the change is added to samples of 16 bits."""
+    encoded = encoding.encode(noisy)
+    seen = torch.from_numpy(encoded).float().expand(1, encoding.pixels.channels, -1, -1)
+    output = network(seen)[0].double().mean(dim=0).numpy()
+    if encoding.is_8bit:
+        return encoding.decode(output)
+    return np.rint(noisy + (output - encoded) * (encoding.ends[1] - encoding.ends[0]))
 
 
 def denoise_by_similarity(noisy: Array) -> Array:

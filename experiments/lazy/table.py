@@ -13,11 +13,12 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from arms import BATCH_SIZE, CROP, GROUPS, Group
 from train import EMA, LR, TEST_IMAGES, TEST_SIDE, file_name
+
+from lossmith.report.plot.png_scatter import HIGHLIGHT, INK, MUTED, ScatterPanel, ScatterPoint, draw_scatter
 
 HERE = Path(__file__).parent
 MOMENTS = {"steps": "equal steps", "half": "half of the time", "time": "equal time"}
@@ -116,7 +117,11 @@ def format_table(result: dict[str, Any]) -> str:
     ]
     for arm, row in result["arms"].items():
         shown = (
-            ["time"] if arm == next(iter(result["arms"])) else ["half", "time"] if arm == result["full"] else MOMENTS
+            ["time"]
+            if arm == next(iter(result["arms"]))
+            else ["half", "time"]
+            if arm == result["full"]
+            else list(MOMENTS)
         )
         for moment in shown:
             each = row["moments"][moment]
@@ -134,23 +139,16 @@ def format_table(result: dict[str, Any]) -> str:
 
 
 def draw_gains(found: dict[str, dict[str, Any]]) -> None:
-    """Draw for each group the gain at half of the time and at equal time."""
-    groups = {name: result for name, result in found.items() if "adversarial" not in name}
-    figure, panels = plt.subplots(1, len(groups), figsize=(4.2 * len(groups), 3.2), squeeze=False, sharey=True)
-    for panel, (name, result) in zip(panels[0], groups.items(), strict=True):
-        arms = [arm for arm, row in result["arms"].items() if "gain" in row["moments"]["time"]]
-        for shift, (moment, colour) in zip((-0.15, 0.15), (("half", "#b0b0b0"), ("time", "#1f5fa8")), strict=True):
-            gains = np.array([result["arms"][arm]["moments"][moment]["gain"] for arm in arms])
-            errors = np.abs(gains[:, 1:] - gains[:, :1]).T
-            panel.errorbar(
-                np.arange(len(arms)) + shift, gains[:, 0], errors, fmt="o", color=colour, label=MOMENTS[moment]
-            )
-        panel.axhline(1, color="#888888", linewidth=0.8)
-        panel.set_xticks(range(len(arms)), arms, rotation=60, ha="right", fontsize=8)
-        panel.set_title(name, fontsize=10)
-    panels[0][0].set_ylabel("gain in LPIPS, of the full term's")
-    panels[0][0].legend(fontsize=8)
-    figure.savefig(HERE / "gain.png", dpi=110, bbox_inches="tight")
+    """Draw LPIPS by the part of the full term's time, at half of the time and at equal time."""
+    panels = []
+    for name, result in found.items():
+        points = []
+        for arm, row in result["arms"].items():
+            colour = INK if arm == result["full"] else MUTED if arm in ("L1", "without") else HIGHLIGHT
+            for part, moment in ((0.5, "half"), (1.0, "time")):
+                points.append(ScatterPoint(part, row["moments"][moment]["lpips_alex"], arm, colour))
+        panels.append(ScatterPanel(name, points))
+    draw_scatter(panels, HERE / "gain.png", accuracy="time, of the full term's training")
 
 
 if __name__ == "__main__":

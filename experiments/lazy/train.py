@@ -197,8 +197,10 @@ def train_step(
 
 
 def copy_test_images(benchmark: Path, folder: Path) -> Path:
-    """Write the central squares of the test images into a folder and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the central squares of the test images into a folder, unless it exists, and return the folder."""
+    if folder.is_dir():
+        return folder
+    folder.mkdir(parents=True)
     for name, count in TEST_IMAGES.items():
         files = list_images(benchmark / name)
         for file in files[:: len(files) // count][:count]:

@@ -65,6 +65,7 @@ class Policy:
         first_storage: The format in which the maps of the first layers are stored.
         rest_storage: The same for the other layers.
         scale: A power of two by which images and biases are multiplied; fp16 then holds small values with all bits.
+        until: The last of the first layers; None for the engine's, the last layer in float32 on a CPU.
     """
 
     first: str
@@ -73,6 +74,7 @@ class Policy:
     first_storage: str = "fp32"
     rest_storage: str = "fp32"
     scale: float = 1.0
+    until: str | None = None
 
 
 @contextmanager

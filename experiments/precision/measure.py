@@ -29,6 +29,8 @@ LOSSES = ("perceptual('vgg16')", "lpips('vgg')")
 POLICIES = {
     "fp32, then bf16": Policy("fp32", "bf16", "bf16", rest_storage="bf16"),
     "fp32, then fp16": Policy("fp32", "fp16", "fp16", rest_storage="fp16", scale=16),
+    "fp32 to pool2, then bf16": Policy("fp32", "bf16", "bf16", rest_storage="bf16", until="pool2"),
+    "fp32 to pool1, then bf16": Policy("fp32", "bf16", "bf16", rest_storage="bf16", until="pool1"),
     "bf16": Policy("bf16", "bf16", "bf16", "bf16", "bf16"),
     "bf16, float32 maps": Policy("bf16", "bf16", "bf16"),
     "fp16": Policy("fp16", "fp16", "fp16", "fp16", "fp16"),
@@ -80,20 +82,19 @@ def measure_photograph(path: Path, side: int, cosines: dict[str, dict[str, dict[
             continue
         loss = parse(text)
         expected = compute_gradient(loss, pred, target)
-        first = first_layers(loss)
         for name in missing:
-            with emulated(POLICIES[name], first):
+            with emulated(POLICIES[name], first_layers(loss, POLICIES[name])):
                 found = compute_gradient(loss, pred, target)
             similarity = torch.nn.functional.cosine_similarity(expected.flatten(1), found.flatten(1), eps=1e-30)
             of_loss.setdefault(name, {})[path.stem] = [round(each, 7) for each in similarity.tolist()]
             yield name
 
 
-def first_layers(loss: Loss) -> frozenset[str]:
-    """Return the convolutions of the loss's network that run in float32 on a CPU."""
+def first_layers(loss: Loss, policy: Policy) -> frozenset[str]:
+    """Return the first layers of the loss's network under a policy."""
     (network,) = loss.networks.values()
     names = [step.name for step in network.architecture]
-    return frozenset(names[: names.index(network.fp32_until) + 1])
+    return frozenset(names[: names.index(policy.until or network.fp32_until) + 1])
 
 
 def compute_gradient(loss: Loss, pred: Tensor, target: Tensor) -> Tensor:

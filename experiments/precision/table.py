@@ -41,7 +41,7 @@ def estimate(name, device, batch, side):
     (layers,) = {each.layers for each in loss.plan((batch, 3, side, side)).passes}
     steps = truncate_steps(network.architecture, layers)
     shapes = [(batch, 3, side, side), *compute_shapes(steps, (batch, 3, side, side))]
-    first, seconds = first_layers(loss), 0.0
+    first, seconds = first_layers(loss, policy), 0.0
     is_first = True
     for step, before, after in zip(steps, shapes[:-1], shapes[1:], strict=True):
         elements = sum(size[0] * size[1] * size[2] * size[3] for size in (before, after))

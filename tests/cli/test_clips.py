@@ -16,12 +16,12 @@ TINY = ("--crop", "32", "--batch", "2", "--steps", "2")
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder of float images with samples at both ends of 0:1 and beyond them."""
-    (tmp_path / "images").mkdir()
+    """Return a folder of float images with samples at the ends of 0:1 and beyond; its sibling "val" has one more."""
     rng = np.random.default_rng(0)
-    for name in "abcd":
+    for name in ("images/a", "images/b", "images/c", "images/d", "val/e"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         samples = rng.choice([-0.5, 0.0, 0.25, 1.0, 1.5], (3, 64, 64)).astype(np.float32)
-        write_stored(tmp_path / "images" / f"{name}.tif", StoredImage(samples, None, ImageMetadata(format="TIFF")))
+        write_stored(tmp_path / f"{name}.tif", StoredImage(samples, None, ImageMetadata(format="TIFF")))
     return tmp_path / "images"
 
 
@@ -38,7 +38,10 @@ def _read(file):
 
 @pytest.mark.slow
 def test_commands_for_folders_say_what_they_clip(run_cli, folder, tmp_path):
-    run, size = tmp_path / "run", ("--images", folder, "--val", folder, "--scale", "2", "--device", "cpu", *TINY)
+    run, size = (
+        tmp_path / "run",
+        ("--images", folder, "--val", tmp_path / "val", "--scale", "2", "--device", "cpu", *TINY),
+    )
     knob = ("--loss", "L1 + lam*TV", "--knob", "lam=0.1:1", "--val-every", "2", "--out", run)
     clipped = "{} of {} samples of 4 images lie outside of 0:1 and are clipped to it".format(*count_clipped(folder))
     search = ("--trials", "1", "--objectives", "psnr_rgb,swd", "--out", tmp_path / "study")
@@ -46,7 +49,7 @@ def test_commands_for_folders_say_what_they_clip(run_cli, folder, tmp_path):
         "train": ("train", "super-resolution", *knob, *size, "--range", "0:1"),
         "evaluate": ("evaluate", run, "--images", folder, "--range", "0:1", "--at", "0.5"),
         "knob sweep": ("knob", "sweep", run, "--images", folder, "--points", "2", "--device", "cpu"),
-        "calibrate": ("calibrate", "L1 + 0.1*TV", "--images", folder, "--scale", "2", "--range", "0:1"),
+        "calibrate": ("calibrate", "L1 + 0.1*TV", "--images", folder, "--scale", "2", "--crop", "32", "--range", "0:1"),
         "tune": (
             "tune",
             "super-resolution",

@@ -29,7 +29,9 @@ def file(tmp_path):
     return tmp_path / "a.png"
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name", [name if name == "real-esrgan" else pytest.param(name, marks=pytest.mark.slow) for name in TASKS]
+)
 def test_a_degraded_batch_has_the_same_bits_in_a_worker_and_in_the_main_process(name, file):
     items = TASKS[name].training_set([file], crop=48, seed=7)
     loaders = [

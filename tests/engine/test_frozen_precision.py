@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -176,3 +179,11 @@ def test_without_half_precision_the_users_settings_decide(monkeypatch):
     monkeypatch.setattr("lossmith.engine.frozen.steps.choose_exactness", lambda device: "tf32x3")
     ready = prepare_steps(network(), dtype=torch.float32, fp32_until="pool1")
     assert {step.exactness for step in ready if isinstance(step, Conv)} == {None}
+
+
+def test_the_measured_cosines_support_the_arithmetic_of_tensor_cores():
+    path = Path(__file__).parents[2] / "experiments" / "precision" / "result.json"
+    for of_policy in json.loads(path.read_text())["cosines"].values():
+        least = {name: min(map(min, of_photograph.values())) for name, of_photograph in of_policy.items()}
+        assert least["tf32, then bf16"] < 0.999 < least["fp16x3, then fp16"]
+        assert abs(least["tf32x3, then bf16"] - least["fp32, then bf16"]) < 2e-4

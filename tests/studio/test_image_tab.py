@@ -15,7 +15,11 @@ from lossmith.data.formats.files import read_stored
 from lossmith.inference.image_network import ImageNetwork
 from lossmith.inference.region import Region, RegionRestorer
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Gradio leaves the sockets open with which it looks for a free port
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 SIDE = 32
 """The side of the region in pixels of the input: 128 px of the output."""
@@ -101,6 +105,15 @@ def test_a_dropped_image_is_shown_beside_bicubic_and_the_network(page, weights, 
     found, opacities = side_image(page, "run0")
     assert opacities == [1]
     np.testing.assert_array_equal(found, expected(weights, images / "first.png", 0.5))
+
+
+def test_a_second_image_replaces_the_viewer_of_the_first(page, images):
+    drop(page, images / "first.png")
+    page.evaluate("window.first = document.querySelector('.compare'); 0")
+    drop(page, images / "second.png")
+    assert not page.evaluate("window.first.isConnected")  # otherwise both would draw
+    assert page.locator(".compare").count() == 1
+    assert page.locator(".compare .tiles figure").count() == 3
 
 
 def test_a_drag_mixes_the_ends_in_the_page_and_ends_with_the_exact_output(page, weights, images):

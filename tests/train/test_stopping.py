@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 
 import pytest
 import torch
@@ -38,13 +39,28 @@ def test_a_signal_stops_the_run_after_the_current_step_with_a_checkpoint(run, at
     assert signal.getsignal(signum) is before
 
 
+@pytest.fixture
+def shards(photos, tmp_path):
+    """The photos in three shards."""
+    files = sorted(photos.glob("*.png"))
+    for number in range(3):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            for file in files[number::3]:
+                tar.add(file, file.name)
+    return tmp_path / "{0..2}.tar"
+
+
 @pytest.mark.slow
-def test_a_stopped_and_resumed_run_equals_the_uninterrupted_run_to_the_bit(run, at_step_3, monkeypatch, lines, weights):
-    whole = run("whole", checkpoint_every=100)
+@pytest.mark.parametrize("source", ["photos", "shards"])
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_run_to_the_bit(
+    run, at_step_3, monkeypatch, lines, weights, source, request
+):
+    settings = {"images": request.getfixturevalue(source), "checkpoint_every": 100}
+    whole = run("whole", **settings)
     with monkeypatch.context():
         at_step_3(lambda: os.kill(os.getpid(), signal.SIGINT))
-        run("stopped", checkpoint_every=100)
-    stopped = run("stopped", checkpoint_every=100)
+        run("stopped", **settings)
+    stopped = run("stopped", **settings)
     torch.testing.assert_close(weights(stopped), weights(whole), rtol=0, atol=0)
     assert [line["terms"] for line in lines(stopped)] == [line["terms"] for line in lines(whole)]
 

@@ -96,9 +96,9 @@ class RunOptions:
         list[str] | None,
         option("Logger: tensorboard, wandb, trackio, mlflow or csv; may be repeated \\[tensorboard].", panel=RUN),
     ] = None
-    workers: Annotated[int | None, option("Data-loading processes \\[4 with a GPU, else 0].", panel=MACHINE, min=0)] = (
-        None
-    )
+    workers: Annotated[
+        int | None, option("Data-loading processes; docs/data.md \\[as many as fit].", panel=MACHINE, min=0)
+    ] = None
 
 
 def register(app: typer.Typer) -> None:

@@ -99,7 +99,7 @@ class StudyOptions:
         int, option("Worker processes on this machine; accelerators are assigned in turn.", panel=MACHINE, min=1)
     ] = 1
     data_workers: Annotated[
-        int | None, option("Data-loading processes of each worker \\[4 with a GPU, else 0].", panel=MACHINE, min=0)
+        int | None, option("Data-loading processes of each worker \\[as many as fit].", panel=MACHINE, min=0)
     ] = None
     storage: Annotated[
         str | None,

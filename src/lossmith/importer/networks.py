@@ -7,7 +7,7 @@ from typing import Any
 from lossmith.importer.setup import TrainingSetup
 from lossmith.models.spandrel_model import SCALE_ARGUMENTS, SPANDREL_PREFIX, load_architectures
 
-__all__ = ["VARIANTS", "find_architecture", "format_literal_option", "network_words"]
+__all__ = ["VARIANTS", "format_literal_option", "match_architecture", "network_words"]
 
 ARCHITECTURES = {"rrdbnet": "ESRGAN", "srvggnetcompact": "Compact", "rrdb": "ESRGAN"}
 """Architectures of spandrel by other names."""
@@ -112,7 +112,7 @@ OF_TRAINERS = {"traiNNer-redux", "neosr"}
 """The projects whose names of networks stand for the sizes above; elsewhere, the configuration has the sizes."""
 
 
-def find_architecture(kind: str) -> str | None:
+def match_architecture(kind: str) -> str | None:
     """Return the architecture of spandrel of a network's name, or None."""
     plain = kind.lower().replace("_", "").replace("-", "")
     architectures = {name.lower().replace("_", ""): name for name in load_architectures()}
@@ -124,7 +124,7 @@ def network_words(setup: TrainingSetup, framework: str, notes: list[str]) -> lis
     kind = str(setup.network.get("type", ""))
     plain = kind.lower().replace("_", "").replace("-", "")
     sized = VARIANTS.get(plain) if framework in OF_TRAINERS else None
-    name, options = sized if sized else (find_architecture(kind), {})
+    name, options = sized if sized else (match_architecture(kind), {})
     if name is None or name not in load_architectures():
         notes.append(f"The network {kind[:60] or '?'} is not available; the command trains the task's default network.")
         return []

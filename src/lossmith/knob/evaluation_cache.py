@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossmith._files import write_text_atomically
+from lossmith.data.evaluation_images import KeptExamples
 from lossmith.metrics import describe_protocol
 from lossmith.tasks import Batch, EvaluationSet, Task
 from lossmith.train.evaluation import evaluate_images, unused_name
@@ -39,7 +40,7 @@ class CachedEvaluator:
         folder: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.task, self.images, self.metrics = task, images, list(metrics)
+        self.task, self.images, self.metrics = task, KeptExamples(images), list(metrics)
         self.folder, self.device = folder, device
 
     def __call__(self, identity: Sequence[object], model: Callable[[Tensor], Tensor] | None) -> ImageMetrics:

@@ -71,7 +71,7 @@ def compute_batch_metrics(
     pixels: PixelFormat = RGB_8BIT,
     scale: int = 4,
 ) -> list[dict[str, float]]:
-    """Compute the metrics of each image of a batch, see :func:`compute_metrics`; the device is waited for twice.
+    """Compute the metrics of each image of a batch, see :func:`compute_metrics`.
 
     Args:
         pred: (N, C, H, W).

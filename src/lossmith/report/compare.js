@@ -203,6 +203,7 @@ const mountComparison = (root) => {
   selectComparison(0);
   const images = comparisons.flatMap((c) => c.sides.flatMap((s) => [...s.variants, s.upper ?? []].flat().map((v) => v.image)));
   Promise.all(images.map((image) => image.decode().catch(() => null))).then(drawLoupe);
-  new ResizeObserver(layout).observe(root);
+  const observer = new ResizeObserver(() => (root.isConnected ? layout() : observer.disconnect()));
+  observer.observe(root);
 };
 document.querySelectorAll(".compare").forEach(mountComparison);

@@ -131,13 +131,15 @@ class FormulaTab:
         self.findings = gr.Dataframe(
             headers=FINDING_HEADS,
             label="Findings of the doctor",
+            elem_id="formula-findings",
             column_widths=["100px", "120px", "330px", "290px"],
             **table,
         )
         with gr.Accordion("Copy as Python, a command, or a configuration of BasicSR", open=False):
-            self.python = gr.Code(label="Python", language="python", interactive=False, wrap_lines=True, lines=3)
-            self.command = gr.Code(label="Command", language="shell", interactive=False, wrap_lines=True, lines=1)
-            self.basicsr = gr.Code(label="BasicSR", language="yaml", interactive=False, wrap_lines=True, lines=3)
+            code: dict[str, Any] = {"interactive": False, "wrap_lines": True, "show_line_numbers": False}
+            self.python = gr.Code(label="Python", language="python", lines=3, **code)
+            self.command = gr.Code(label="Command", language="shell", lines=1, **code)
+            self.basicsr = gr.Code(label="BasicSR", language="yaml", lines=3, **code)
 
     def _connect(self) -> None:
         typed = [self.formula, self.typed]
@@ -198,7 +200,7 @@ class FormulaTab:
                 scale=scale,
                 has_common_white=has_common_white,
                 max_megapixels=self.settings.max_megapixels,
-                device=self.settings.device,
+                device="cpu",  # the memory limit does not suit the drivers of accelerators
             )
         shares = share_table(result.report)
         chart = gr.BarPlot(shares, sort=list(shares["term"]), visible=True)

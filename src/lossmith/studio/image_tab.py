@@ -1,6 +1,7 @@
 """The tab that restores an image: the page's parts and what happens when they are used."""
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ __all__ = ["ImageTab"]
 
 SEND_KNOB = "(t) => { document.querySelector('.compare')?.dispatchEvent(new CustomEvent('knob', { detail: t })); }"
 SEND_EXACT = "(x) => { document.querySelector('.compare')?.dispatchEvent(new CustomEvent('exact', { detail: x })); }"
+SHOWN = 7
+"""Number of parts of the page that show an image."""
 EMPTY = '<p class="studio-empty">Drop an image on the left. It stays on the computer that runs the studio.</p>'
 
 
@@ -132,13 +135,9 @@ class ImageTab:
         options: dict[str, Any] = {**NETWORK, "api_visibility": "private", "show_progress_on": [self.viewer]}
         quiet: dict[str, Any] = {**options, "show_progress": "hidden"}
         send = {"fn": None, "inputs": [self.exact], "js": SEND_EXACT, "api_visibility": "private"}
-
-        def empty(place: gr.File) -> dict[str, Any]:  # so that it takes the next file
-            return {"fn": lambda: None, "outputs": [place], "queue": False, "api_visibility": "private"}
-
-        self.upload.upload(self.open_upload, [self.upload, self.knob], shown, **options).then(**empty(self.upload))
+        self.upload.upload(self.open_upload, [self.upload, self.knob], [self.upload, *shown], **options)
         self.choice.input(self.open_choice, [self.choice, self.knob], shown, **options)
-        self.truth.upload(self.set_truth, [self.truth], shown, **options).then(**empty(self.truth))
+        self.truth.upload(self.set_truth, [self.truth], [self.truth, *shown], **options)
         self.no_truth.click(self.remove_truth, None, shown, **options)
         self.overview.select(self.move_region, None, shown, **options)
         self.knob.input(None, [self.knob], js=SEND_KNOB, api_visibility="private")
@@ -154,9 +153,11 @@ class ImageTab:
     # Events
 
     def open_upload(self, file: str, knob: float, request: gr.Request) -> list[Any]:
-        """Open an uploaded image."""
-        with user_errors():
-            return self._open(Path(file), knob, request)
+        """Open an uploaded image, and empty the place for the next one."""
+        try:
+            return [None, *self._open(Path(file), knob, request)]
+        except (ValueError, OSError) as error:
+            return _refuse(error)
 
     def open_choice(self, name: str, knob: float, request: gr.Request) -> list[Any]:
         """Open an image of the studio's folder."""
@@ -173,11 +174,13 @@ class ImageTab:
         return shown
 
     def set_truth(self, file: str, request: gr.Request) -> list[Any]:
-        """Compare with a true image."""
-        with user_errors():
+        """Compare with a true image, and empty the place for the next one."""
+        try:
             session = self.sessions.get(_user(request))
             session.set_truth(read_upload(Path(file), self.settings.max_megapixels))
-            return self._show(session)
+            return [None, *self._show(session)]
+        except (ValueError, OSError) as error:
+            return _refuse(error)
 
     def remove_truth(self, request: gr.Request) -> list[Any]:
         """Compare with no true image."""
@@ -261,6 +264,12 @@ class ImageTab:
             return None
         image, layer = session.background(), session.painted_layer()
         return {"background": image, "layers": [] if layer is None else [layer], "composite": image}
+
+
+def _refuse(error: Exception) -> list[Any]:
+    """Show why a file was refused, empty its place, and leave the rest of the page; an error would leave the file."""
+    gr.Warning(escape(str(error)), title="The file was refused")
+    return [None, *(gr.skip() for _ in range(SHOWN))]
 
 
 def _user(request: gr.Request) -> str:

@@ -22,7 +22,7 @@ MAX_CLIENTS = 10_000
 ADDRESSES = re.compile(
     r"/(|config/?|login/?|logout|user/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|(assets|static)/.+"
     r"|gradio_api/(queue/(join|data)|upload|upload_progress|heartbeat/\w+|startup-events|app_id/?|login_check/?|user/?"
-    r"|info/?|cancel|reset/?|theme\.css|token/?|component_server/?|file=(?!https?:).+))"
+    r"|info/?|cancel|reset/?|theme\.css|component_server/?|file=(?!https?:).+))"
 )
 """The addresses that the page uses; Gradio's others, such as its proxy, its editor and its monitor, do not exist."""
 STATIC = ("/assets/", "/static/")

@@ -1,8 +1,11 @@
-// Mount the viewer of the reports whenever the page shows an image.
+// Mount the viewer of the reports whenever the page shows an image. Gradio turns the old elements into the new ones, which
+// would keep the listeners of the old image; a copy has none.
 new MutationObserver(() => {
   for (const root of document.querySelectorAll(".compare:not([data-mounted])")) {
-    root.dataset.mounted = "";
-    mountComparison(root);
+    const copy = root.cloneNode(true);
+    copy.dataset.mounted = "";
+    root.replaceWith(copy);
+    mountComparison(copy);
   }
 }).observe(document, { childList: true, subtree: true });
 

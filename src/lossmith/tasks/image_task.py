@@ -173,7 +173,8 @@ class ImageTask(ABC):
         count = ShardSequence(shards, lambda sample: sample, seed=seed).length
         message = f"{len(names)} shard{'s' * (len(names) != 1)}, the first with {count} training samples"
         notes = [message, *summarize_skipped(samples.skipped)]
-        return TaskData(samples, examples, count * len(names), message="\n".join(notes))
+        found = count * len(names) + len(samples.skipped)
+        return TaskData(samples, examples, found, message="\n".join(notes))
 
     def _train_without(
         self, files: ImageFiles, held_out: ImageFiles, *, crop: int, seed: int

@@ -84,7 +84,9 @@ class Paired(Task):
             ValueError: The inputs of these images are not known.
         """
         if are_shards(images):
-            return self  # each sample holds its input
+            if inputs is not None:
+                raise ValueError(f"Each sample of the shards {str(images)!r} holds its input; omit --inputs.")
+            return self
         if inputs is not None:
             return self._with_pairs(inputs, images)
         if val is not None and self.val_inputs is not None and _contains(val, images):

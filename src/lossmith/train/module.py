@@ -30,7 +30,7 @@ from lossmith.train.optimizers import (
 )
 from lossmith.train.schedules import lr_factor
 from lossmith.train.settings import Schedule
-from lossmith.train.strategies import shard_network, unsharded
+from lossmith.train.strategies import match_strides, shard_network, unsharded
 from lossmith.train.task_loss import check_loss_for_task, constant_loss_inputs
 
 __all__ = ["TrainingModule"]
@@ -128,6 +128,7 @@ class TrainingModule(LightningModule):
         """Count from the step of the checkpoint."""
         self.monitor.steps = self.global_step
         for optimizer in self.trainer.optimizers:
+            match_strides(optimizer)
             start_training_mode(optimizer)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from lossmith._checks import check_choice
 
-__all__ = ["Strategy", "build_strategy", "shard_network", "unsharded"]
+__all__ = ["Strategy", "build_strategy", "match_strides", "shard_network", "unsharded"]
 
 Strategy = Literal["auto", "ddp", "fsdp"]
 
@@ -83,6 +83,17 @@ def _with_names(state: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     """Return the state of an optimizer with the names of its parameters in place of their numbers."""
     groups = [{**group, "params": [names[i] for i in group["params"]]} for group in state["param_groups"]]
     return {"state": {names[i]: each for i, each in state["state"].items()}, "param_groups": groups}
+
+
+def match_strides(optimizer: Optimizer) -> None:
+    """Give the states of an optimizer the strides of their parameters, which fused optimizers assume.
+
+    Checkpoints of a sharded network, whose tensors are contiguous, and of a whole one in channels_last differ in them.
+    """
+    for weight, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                state[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:

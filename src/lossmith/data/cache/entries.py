@@ -104,8 +104,9 @@ def _parse_description(mapped: mmap.mmap) -> dict[str, Any] | None:
         if signature != SIGNATURE or start < 0:
             return None
         description: dict[str, Any] = json.loads(mapped[start : start + length])
-        size = math.prod(description["shape"]) * DTYPES[description["dtype"]].itemsize
-        is_whole = size == start and sorted(description["order"]) == list(range(len(description["shape"])))
+        shape: list[int] = description["shape"]
+        size = math.prod(shape) * DTYPES[description["dtype"]].itemsize
+        is_whole = size == start and sorted(description["order"]) == list(range(len(shape))) and min(shape) > 0
     except (struct.error, ValueError, KeyError, TypeError):
         return None
     return description if is_whole else None
@@ -113,7 +114,7 @@ def _parse_description(mapped: mmap.mmap) -> dict[str, Any] | None:
 
 def _order_of(values: Tensor) -> list[int]:
     """Return the dimensions from the one with the largest stride on."""
-    return sorted(range(values.ndim), key=lambda dim: (-values.stride(dim), dim))
+    return sorted(range(values.ndim), key=lambda dim: (-values.stride()[dim], dim))
 
 
 def _name_of(dtype: torch.dtype) -> str:

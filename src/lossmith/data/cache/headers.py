@@ -16,7 +16,7 @@ from lossmith.data.formats.stored import ImageHeader
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["FileState", "HeaderIndex", "file_state"]
+__all__ = ["FileState", "HeaderIndex", "absolute_path", "file_state"]
 
 TABLE = "headers_1"
 """The name of the table, with the version of its content."""
@@ -31,6 +31,12 @@ class FileState(NamedTuple):
 
     size: int
     time: int
+
+
+def absolute_path(file: Path) -> str:
+    """Return the absolute path of a file, in a tenth of the time of Path.absolute."""
+    path = str(file)
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH117, PTH118
 
 
 def file_state(path: str | Path) -> FileState | None:
@@ -63,7 +69,7 @@ class HeaderIndex:
         Raises:
             ValueError: The header cannot be read; the message is the reason.
         """
-        path, state = os.path.abspath(file), file_state(file)  # noqa: PTH100  # faster than Path.absolute
+        path, state = absolute_path(file), file_state(file)
         if state is None or (known := self._headers.get(path)) is None or known[0] != state:
             header = read_image_header(file)
             if state is not None:
@@ -81,7 +87,7 @@ class HeaderIndex:
 
         A progress bar on standard error, or a line without a terminal, appears after two seconds.
         """
-        paths = [os.path.abspath(file) for file in files]  # noqa: PTH100
+        paths = [absolute_path(file) for file in files]
         self._load(paths)
         found: list[ImageHeader | ValueError] = []
         new: list[str] = []

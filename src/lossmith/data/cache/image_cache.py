@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from torch.utils.data import get_worker_info
 from lossmith._format import format_bytes
 from lossmith.data.cache.entries import can_be_stored
 from lossmith.data.cache.folder import CacheFolder
-from lossmith.data.cache.headers import FileState, HeaderIndex, file_state
+from lossmith.data.cache.headers import FileState, HeaderIndex, absolute_path, file_state
 from lossmith.data.formats.stored import ImageHeader
 from lossmith.data.image_files import decode_image
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
@@ -123,10 +122,9 @@ class ImageCache:
         file = source if isinstance(source, Path) else source.file
         if (state := file_state(file)) is None:
             return decode()  # which raises the reason
-        name = os.path.abspath(file)  # noqa: PTH100  # faster than Path.absolute
+        name = absolute_path(file)
         if not isinstance(source, Path):
             name = f"{name}@{source.start}+{source.size}"
-        variant = f"{variant} {_decoder_versions()}"
         key = self._key(name, state, variant)
         if (found := self._memory.get(key)) is not None:
             return found
@@ -134,7 +132,7 @@ class ImageCache:
             return found
         content = ""
         if self.folder is not None and not self._is_closed:
-            content = hash_text(f"{_hash_content(source)} {variant}")
+            content = hash_text(f"{_hash_content(source)} {variant} {_decoder_versions()}")
             if (found := self.folder.adopt(key, content)) is not None:
                 return found
         values = decode()
@@ -166,7 +164,7 @@ class ImageCache:
         before = self.headers.state(name) if known is None else known[0]
         if before is not None and before != state:
             self._note("changed", f"{name!r} has changed since the start; its new content is used from now on.")
-        key = hash_text(f"{name}\0{state.size}\0{state.time}\0{variant}")
+        key = hash_text(f"{name}\0{state.size}\0{state.time}\0{variant} {_decoder_versions()}")
         self._keys[name, variant] = state, key
         return key
 

@@ -24,6 +24,7 @@ from lossmith.data.formats.stored import (
     Samples,
     StoredImage,
     check_bands,
+    choose_page,
     explain_read_errors,
 )
 
@@ -60,14 +61,10 @@ def read_dicom(file: Path, page: int | None = None) -> StoredImage:
             or it has several frames and none is chosen.
     """
     dataset = open_dataset(file)
-    frames = count_frames(dataset)
-    if page is None and frames > 1:
-        raise ValueError(f"the file has {frames} frames; choose one with --page 1 to {frames}")
-    if not 1 <= (page or 1) <= frames:
-        raise ValueError(f"the file has {frames} frames; got --page {page}")
+    frame = choose_page(page, count_frames(dataset), "frame")
     with explain_read_errors("pydicom"):
-        stored = apply_table(_decode(dataset, (page or 1) - 1), dataset)
-        select_frame(dataset, (page or 1) - 1)
+        stored = apply_table(_decode(dataset, frame), dataset)
+        select_frame(dataset, frame)
         describe_without_table(dataset)
         dtype, value_range = value_type(dataset)
         values = _rescale(stored, dataset, dtype)

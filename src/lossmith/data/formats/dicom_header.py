@@ -40,7 +40,7 @@ def open_dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
         if not dataset.file_meta.get("TransferSyntaxUID"):
             is_implicit, is_little = dataset.original_encoding
             syntaxes = pydicom.uid.ExplicitVRBigEndian, pydicom.uid.ExplicitVRLittleEndian
-            uncompressed = pydicom.uid.ImplicitVRLittleEndian if is_implicit else syntaxes[is_little]
+            uncompressed = pydicom.uid.ImplicitVRLittleEndian if is_implicit else syntaxes[bool(is_little)]
             dataset.file_meta.TransferSyntaxUID = uncompressed
         return dataset
 

@@ -10,7 +10,7 @@ from lossmith.data.formats.npy import read_npy, read_npy_header, write_npy
 from lossmith.data.formats.openexr import read_exr, read_exr_header, write_exr
 from lossmith.data.formats.pillow import open_image, read_pillow, read_pillow_header, write_pillow
 from lossmith.data.formats.png16 import is_deep_png, read_png16, read_png16_header, write_png16
-from lossmith.data.formats.stored import ImageHeader, StoredImage
+from lossmith.data.formats.stored import ImageHeader, StoredImage, choose_page
 from lossmith.data.formats.tiff import has_plain_samples, read_tiff, read_tiff_header, write_tiff
 from lossmith.data.formats.tiff_tags import parse_no_data_tag
 
@@ -120,8 +120,7 @@ def read_stored(file: Path, page: int | None = None) -> StoredImage:
         }
         if kind != "tiff" or not (has_plain_samples(file) and not _has_tifffile()):
             return readers[kind](file, page)
-    if page not in (None, 1):
-        raise ValueError(f"the file has 1 page; got --page {page}")
+    choose_page(page, 1)
     if kind == "NPY":
         return read_npy(file)
     return read_png16(file) if kind == "png16" else read_pillow(file)

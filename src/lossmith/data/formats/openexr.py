@@ -11,6 +11,7 @@ from lossmith.data.formats.stored import (
     ImageMetadata,
     StoredImage,
     check_bands,
+    choose_page,
     explain_read_errors,
     missing_library,
 )
@@ -84,11 +85,7 @@ def read_exr(file: Path, page: int | None = None) -> StoredImage:
     library = _import_openexr()
     with explain_read_errors():
         parts = library.File(str(file), separate_channels=True).parts
-        if page is None and len(parts) > 1:
-            raise ValueError(f"the file has {len(parts)} parts; choose one with --page 1 to {len(parts)}")
-        if not 1 <= (page or 1) <= len(parts):
-            raise ValueError(f"the file has {len(parts)} parts; got --page {page}")
-        part = parts[(page or 1) - 1]
+        part = parts[choose_page(page, len(parts), "part")]
         channels = {name: np.array(channel.pixels) for name, channel in part.channels.items()}
         if len({values.shape for values in channels.values()}) > 1:
             raise ValueError("the channels differ in size (subsampled chroma), which is not supported")

@@ -18,6 +18,7 @@ __all__ = [
     "StoredImage",
     "apply_orientation",
     "check_bands",
+    "choose_page",
     "explain_read_errors",
     "missing_library",
     "turn_resolution",
@@ -112,6 +113,27 @@ def apply_orientation(samples: Samples, orientation: int) -> Samples:
     if orientation in (2, 3, 6, 7):
         samples = samples[..., ::-1]
     return samples
+
+
+def choose_page(page: int | None, count: int, unit: str = "page") -> int:
+    """Return the index, from 0, of a page of a file.
+
+    Args:
+        page: The value of ``--page``, from 1; None for the only page.
+        count: Number of pages.
+        unit: What the format calls a page.
+
+    Raises:
+        ValueError: The file has several pages and none is chosen, or has no page of this number.
+    """
+    if not count:
+        raise ValueError(f"the file has no {unit}")
+    pages = f"{count} {unit}{'s' if count > 1 else ''}"
+    if page is None and count > 1:
+        raise ValueError(f"the file has {pages}; choose one with --page 1 to {count}")
+    if not 1 <= (page or 1) <= count:
+        raise ValueError(f"the file has {pages}; got --page {page}")
+    return (page or 1) - 1
 
 
 def turn_resolution(resolution: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:

@@ -18,6 +18,7 @@ from lossmith.data.formats.stored import (
 )
 from lossmith.data.formats.tiff_pages import (
     ASSOCIATED_ALPHA,
+    PHOTOMETRIC,
     UNASSOCIATED_ALPHA,
     alpha_kind,
     bits_of,
@@ -65,7 +66,7 @@ def _is_plain(opened: Any) -> bool:
     is_unsigned = bits_of(page) in (1, 2, 4, 8) and page.sampleformat in (1, 4)
     is_alpha = not extra or (extra in ([UNASSOCIATED_ALPHA], [ASSOCIATED_ALPHA]) and page.planarconfig == 1)
     is_colour = page.samplesperpixel - len(extra) in (1, 3) or photometric_of(page) == "SEPARATED"
-    is_known = page.compression in PILLOW_COMPRESSIONS and 262 in page.tags
+    is_known = page.compression in PILLOW_COMPRESSIONS and PHOTOMETRIC in page.tags
     return bool(is_unsigned and is_alpha and is_colour and is_known and page.imagedepth == 1)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lossmith.data.formats.stored import explain_read_errors, missing_library
+from lossmith.data.formats.stored import choose_page, explain_read_errors, missing_library
 
 __all__ = [
     "ASSOCIATED_ALPHA",
+    "PHOTOMETRIC",
     "UNASSOCIATED_ALPHA",
     "alpha_kind",
     "bits_of",
@@ -62,13 +63,7 @@ def select_page(opened: Any, page: int | None) -> Any:
     """
     pages = [opened.pages[i] for i in range(len(opened.pages))]
     pages = [each for each in pages if not each.subfiletype & (REDUCED | MASK)]
-    if not pages:
-        raise ValueError("the file has no page")
-    if page is None and len(pages) > 1:
-        raise ValueError(f"the file has {len(pages)} pages; choose one with --page 1 to {len(pages)}")
-    if not 1 <= (page or 1) <= len(pages):
-        raise ValueError(f"the file has {len(pages)} pages; got --page {page}")
-    chosen = pages[(page or 1) - 1]
+    chosen = pages[choose_page(page, len(pages))]
     if chosen.dtype is None or chosen.dtype.kind not in "biuf":
         raise ValueError(f"samples of {chosen.dtype or 'an unknown type'} are not supported")
     return chosen

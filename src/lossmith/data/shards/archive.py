@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lossmith.data.formats.files import IMAGE_SUFFIXES
 
-__all__ = ["INPUT_ROLES", "TARGET_ROLES", "ShardSample", "TarMember", "find_image", "read_shard"]
+__all__ = ["INPUT_ROLES", "TARGET_ROLES", "ShardSample", "TarMember", "find_member", "read_shard"]
 
 TARGET_ROLES = ("", "target", "gt", "hr")
 """The names of an image, or of the target of a pair: ``7.png``, ``7.target.png``."""
@@ -125,7 +125,7 @@ def _explain_damage(file: Path, error: Exception) -> str:
     return f"the archive is truncated or damaged: {error}"
 
 
-def find_image(sample: ShardSample, roles: Sequence[str] = TARGET_ROLES) -> tuple[str, TarMember]:
+def find_member(sample: ShardSample, roles: Sequence[str] = TARGET_ROLES) -> tuple[str, TarMember]:
     """Return the suffix and the member of the image that has one of some roles, such as "input" in ``7.input.png``.
 
     Args:

@@ -31,6 +31,8 @@ IDLE_SECONDS = 600.0
 """A copied shard that was used more recently than this stays, since another process may need it."""
 LOCKS: dict[Path, Lock] = {}
 """The locks of the copies of this process."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LOCKS.clear)  # a thread that holds one does not exist in the child
 
 
 def is_url(source: str) -> bool:
@@ -119,7 +121,10 @@ def _explain_url_errors(url: str) -> Iterator[None]:
     except Exception as error:  # each file system has its own exceptions
         if getattr(error, "errno", None) in DISK_ERRORS:
             raise
+        if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # of HTTP, whose message is the address alone
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        reason = "no such file" if isinstance(error, FileNotFoundError) else reason
         raise ValueError(
             f"{url!r} cannot be read: {reason}. Check the address, the network and your rights."
         ) from error

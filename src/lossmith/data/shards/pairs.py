@@ -10,7 +10,7 @@ from lossmith.data.cache import current_cache
 from lossmith.data.image_files import SkippedFile
 from lossmith.data.paired import check_sizes, crop_pair
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
-from lossmith.data.shards.archive import INPUT_ROLES, ShardSample, find_image
+from lossmith.data.shards.archive import INPUT_ROLES, ShardSample, find_member
 from lossmith.data.shards.sequence import Shards, ShardSequence, decode_member
 from lossmith.data.super_resolution import check_crop_size
 
@@ -59,7 +59,7 @@ class ShardedPairCrops(Dataset[dict[str, Tensor]]):
         return self.sequence.skipped
 
     def _read(self, sample: ShardSample) -> tuple[Tensor, Tensor]:
-        members = find_image(sample), find_image(sample, INPUT_ROLES)
+        members = find_member(sample), find_member(sample, INPUT_ROLES)
         target, low = (decode_member(*member, self.pixels, self.cache) for member in members)
         check_sizes(tuple(target.shape[1:]), tuple(low.shape[1:]), self.scale, self.size)
         return target, low

@@ -14,7 +14,7 @@ from torch import Tensor
 from lossmith.data.cache import ImageCache, current_cache
 from lossmith.data.image_files import SkippedFile, check_image_size, decode_image
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
-from lossmith.data.shards.archive import ShardSample, TarMember, find_image, read_shard
+from lossmith.data.shards.archive import ShardSample, TarMember, find_member, read_shard
 from lossmith.data.shards.locate import ShardStore, is_url
 
 __all__ = ["ShardSequence", "ShardedImages", "Shards", "decode_member"]
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 SLOTS = 8
 """Shards that are read at a time: samples of as many shards are in one batch."""
+HAS_PROBLEMS, UNREADABLE = 1, 2
+"""The states of a shard that has a problem; one that could not be read is not tried again in the run."""
 MAX_SKIPPED = 1024
 """Unusable samples that are remembered."""
 
@@ -67,8 +69,9 @@ class ShardSequence(Generic[T]):
         self.store = ShardStore()
         self._opened: dict[int, list[ShardSample]] = {}
         self._orders: dict[tuple[int, int], list[int]] = {}
-        # in shared memory, so that data-loading processes tell what they have read, and what they could not read
-        self._is_read = torch.zeros(len(self.shards), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+        self._problems: dict[int, list[SkippedFile]] = {}
+        # in shared memory, so that data-loading processes tell of shards with problems, and of unusable samples
+        self._states = torch.zeros(len(self.shards), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         self._damaged = torch.full((MAX_SKIPPED, 2), -1).share_memory_()  # type: ignore[no-untyped-call]
         self.length = len(self._open(0))
 
@@ -89,19 +92,22 @@ class ShardSequence(Generic[T]):
     def skipped(self) -> list[SkippedFile]:
         """The shards and samples that could not be used so far, with the reasons."""
         found = []
-        for shard in self._is_read.nonzero().flatten().tolist():
-            try:
-                found += [each for each in self._examine(shard) if isinstance(each, SkippedFile)]
-            except (ValueError, OSError) as error:
-                found.append(SkippedFile(self.shards[shard], str(error)))
+        for shard in self._states.nonzero().flatten().tolist():
+            if shard not in self._problems:
+                try:
+                    self._examine(shard)
+                except (ValueError, OSError) as error:
+                    self._problems[shard] = [SkippedFile(self.shards[shard], str(error))]
+            found += self._problems[shard]
         for shard, place in sorted({(shard, place) for shard, place in self._damaged.tolist() if shard >= 0}):
-            sample = self._open(shard)[place]
+            name = f"place {place}"
             try:
-                self.read(sample)  # a data-loading process shares only the place, not the reason
+                name = self._open(shard)[place].name
+                self.read(self._open(shard)[place])  # a data-loading process shares only the place, not the reason
                 reason = "the sample was temporarily unreadable"
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 reason = str(error)
-            found.append(SkippedFile(f"{self.shards[shard]}:{sample.name}", reason))
+            found.append(SkippedFile(f"{self.shards[shard]}:{name}", reason))
         return found
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,10 +123,13 @@ class ShardSequence(Generic[T]):
         if step == 0 and is_url(self.shards[ahead := self._shard_of(visit + self.slots)]):
             threading.Thread(target=self._fetch_ahead, args=(ahead,), daemon=True).start()
         for shard in ((first + offset) % len(self.shards) for offset in range(len(self.shards))):
+            if self._states[shard] == UNREADABLE:
+                continue  # named by `skipped`
             try:
                 samples = self._open(shard)
             except (ValueError, OSError):
-                continue  # named by `skipped`
+                self._states[shard] = UNREADABLE
+                continue
             order = self._permutation((visit, shard), len(samples))
             for offset in range(len(order)):
                 place = order[(step + offset) % len(order)]
@@ -151,24 +160,26 @@ class ShardSequence(Generic[T]):
             ValueError: The shard cannot be read, or has no usable sample.
         """
         if shard not in self._opened:
-            self._is_read[shard] = 1
-            found = self._examine(shard)
-            samples = [each for each in found if isinstance(each, ShardSample)]
+            samples = self._examine(shard)
             if not samples:
-                problem = next((each.reason for each in found if isinstance(each, SkippedFile)), "all are held out")
+                problem = next((each.reason for each in self._problems[shard]), "all are held out")
                 raise ValueError(f"The shard {self.shards[shard]!r} has no usable sample: {problem}.")
             _keep(self._opened, shard, samples, 2 * self.slots)
         return self._opened[shard]
 
-    def _examine(self, shard: int) -> list[ShardSample | SkippedFile]:
-        """Return the samples of a shard that are not held out; those with a problem as skipped files."""
-        found: list[ShardSample | SkippedFile] = []
-        for sample in read_shard(self.store.fetch(self.shards[shard]), texts=False):
+    def _examine(self, shard: int) -> list[ShardSample]:
+        """Return the samples of a shard that are not held out, and remember those with a problem."""
+        file = self.store.fetch(self.shards[shard])
+        samples: list[ShardSample] = []
+        self._problems[shard] = problems = []
+        for sample in read_shard(file, texts=False):
             if sample.problem:
-                found.append(SkippedFile(":".join(filter(None, [self.shards[shard], sample.name])), sample.problem))
+                problems.append(SkippedFile(":".join(filter(None, [self.shards[shard], sample.name])), sample.problem))
             elif shard or sample.name not in self.held_out:
-                found.append(sample)
-        return found
+                samples.append(sample)
+        if problems:
+            self._states[shard] = max(int(self._states[shard]), HAS_PROBLEMS)
+        return samples
 
     def _fetch_ahead(self, shard: int) -> None:
         with suppress(ValueError, OSError):  # reported when the shard is needed
@@ -214,7 +225,7 @@ class ShardedImages:
         return self.sequence.skipped
 
     def _read(self, sample: ShardSample) -> Tensor:
-        image = decode_member(*find_image(sample), self.pixels, self.cache)
+        image = decode_member(*find_member(sample), self.pixels, self.cache)
         check_image_size(image.shape[1], image.shape[2], self.min_size)
         return image
 

@@ -1,5 +1,6 @@
 """Samples of shards as image files in a temporary folder, for evaluations and for a look at their format."""
 
+import atexit
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -10,16 +11,13 @@ from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import ImageFiles, list_images
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.data.pixel_statistics import describe_samples
-from lossmith.data.shards.archive import INPUT_ROLES, TARGET_ROLES, TarMember, find_image, read_shard
+from lossmith.data.shards.archive import INPUT_ROLES, TARGET_ROLES, TarMember, find_member, read_shard
 from lossmith.data.shards.locate import ShardStore, are_shards, list_shards
 
 __all__ = ["UnpackedSamples", "describe_clips", "hold_out_samples", "list_some_images", "unpack_samples"]
 
 PROBED = 64
 """Samples of the first shard whose format stands for all."""
-
-FOLDERS: list["tempfile.TemporaryDirectory[str]"] = []
-"""The folders of this process, which are removed at its end."""
 
 
 class UnpackedSamples(NamedTuple):
@@ -95,7 +93,7 @@ def _unpack(
         folder = f"{index:05d}-{Path(shard).stem}/" if len(shards) > 1 else ""
         for sample in read_shard(store.fetch(shard), texts=False):
             try:
-                members = [find_image(sample, roles) for roles in (TARGET_ROLES, INPUT_ROLES)[: 1 + pairs]]
+                members = [find_member(sample, roles) for roles in (TARGET_ROLES, INPUT_ROLES)[: 1 + pairs]]
                 usable.append((folder, sample.name, members))
             except ValueError as error:
                 skipped.append(SkippedFile(":".join(filter(None, [shard, sample.name])), str(error)))
@@ -105,8 +103,9 @@ def _unpack(
     if is_held_out:
         count = 0 if len(usable) < 2 else min(count, max(1, len(usable) // 10))
     chosen = [usable[(2 * place + 1) * len(usable) // (2 * count)] for place in range(count)]
-    FOLDERS.append(tempfile.TemporaryDirectory(prefix="lossmith-shards-"))  # as long as the process
-    roots = [Path(FOLDERS[-1].name) / kind for kind in ("targets", "inputs")]
+    top = tempfile.TemporaryDirectory(prefix="lossmith-shards-")
+    atexit.register(top.cleanup)
+    roots = [Path(top.name) / kind for kind in ("targets", "inputs")]
     files = []
     for folder, name, members in chosen:
         for root, (suffix, member) in zip(roots, members, strict=False):

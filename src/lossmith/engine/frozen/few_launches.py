@@ -92,7 +92,7 @@ def apply_offsets(g: Tensor, offsets: Tensor, pool: MaxPool, size: tuple[int, in
     else:
         at_position = offsets[0][:, :, None] == positions.view(-1, 1, 1)
         columns = torch.where(at_position, g[:, :, None], zero).reshape(n, c * k * k, h * w)
-        grad_input = F.fold(columns, extent, k, stride=pool.stride)
+        grad_input = F.fold(columns, tuple(extent), k, stride=pool.stride)
     missing = [
         side - have for side, have in zip(size, extent, strict=True)
     ]  # pixels that are in no window, if positive

@@ -68,7 +68,7 @@ def _split(x: Tensor) -> tuple[Tensor, Tensor]:
 @contextmanager
 def _conv_precision(precision: str) -> Iterator[None]:
     """Set the precision of cuDNN's float32 convolutions within a context."""
-    settings = torch.backends.cudnn.conv
+    settings = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     previous, settings.fp32_precision = settings.fp32_precision, precision
     try:
         yield

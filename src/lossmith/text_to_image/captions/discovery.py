@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lossmith.data.formats.files import PILLOW_SUFFIXES
 from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import list_images, walk_folders
-from lossmith.data.shards.archive import TarMember, find_image, read_shard
+from lossmith.data.shards.archive import TarMember, find_member, read_shard
 from lossmith.data.shards.locate import ShardStore, are_shards, list_shards
 
 __all__ = ["CaptionEntry", "find_captioned_images", "parse_captions"]
@@ -165,7 +165,7 @@ def _read_shard_entries(shard: str) -> Iterator[CaptionEntry | SkippedFile]:
     for sample in read_shard(ShardStore().fetch(shard)):
         name, texts = ":".join(filter(None, [shard, sample.name])), sample.texts
         try:
-            _, image = find_image(sample)
+            _, image = find_member(sample)
             row = _parse_json(texts["json"].encode()) if "json" in texts else {}
             value = texts["txt"].splitlines() if "txt" in texts else row.get("text", row.get("caption"))
             yield CaptionEntry(name, image, parse_captions(value), str(row.get("group", "")))
