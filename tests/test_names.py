@@ -41,8 +41,11 @@ RETIRED = {
 """Identifiers of the first versions that other terms have replaced (docs/terms.md, CHANGELOG.md)."""
 EXEMPT = {
     "critic": {"src/lossmith/losses/discriminator_objectives.py"},
+    **dict.fromkeys(
+        ("Brush", "paint", "painting"), {"src/lossmith/studio/image_tab.py", "src/lossmith/studio/session.py"}
+    ),
 }
-"""Files in which a retired identifier is the term of a paper."""
+"""Files in which a retired identifier is the term of a paper, or of what the user does."""
 ABBREVIATED_QUESTIONS = ("What ", "Whether ", "How ", "Where ", "Who ", "Whoever ", "Which ", "Why ", "When ")
 """First words of a summary line that make a riddle of it; predicates and properties may begin with "Whether"."""
 

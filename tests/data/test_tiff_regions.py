@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from lossmith.inference import regions
-from lossmith.inference.regions import is_large_tiff
 from lossmith.data.formats.files import read_stored
 from lossmith.data.formats.tiff_regions import TiffRegions
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.data.restored_image import restore_samples
+from lossmith.inference import regions
+from lossmith.inference.regions import is_large_tiff
 from lossmith.models import EDSR, run_tiled
 
 tifffile, _ = pytest.importorskip("tifffile"), pytest.importorskip("imagecodecs")
@@ -54,7 +54,7 @@ def test_restoration_by_regions_equals_that_of_the_whole_image(tmp_path, scale):
         return run_tiled(network, image, tile=32, origin=origin)
 
     options = {"scale": scale, "tile": 32, "radius": network.receptive_radius, "page": None}
-    restore_regions.restore_regions(file, tmp_path / "out.tif", restore, pixels, **options)
+    regions.restore_regions(file, tmp_path / "out.tif", restore, pixels, **options)
     whole = restore_samples(read_stored(file), restore, pixels, scale=scale)[0]
     difference = read_stored(tmp_path / "out.tif").samples.astype(int) - whole.samples
     assert abs(difference).max() <= 1  # convolutions of other sizes round differently
@@ -88,7 +88,7 @@ def test_the_command_restores_a_large_tiff_by_regions(tmp_path, monkeypatch, cap
     samples = draw((3, 100, 120))
     file = tmp_path / "in.tif"
     tifffile.imwrite(file, np.moveaxis(samples, 0, -1), photometric="rgb", metadata=None, rowsperstrip=9)
-    monkeypatch.setattr(restore_regions, "LARGE_SAMPLES", 1000)
+    monkeypatch.setattr(regions, "LARGE_SAMPLES", 1000)
     assert is_large_tiff(file)
     line = ["restore", str(tmp_path / "identity.safetensors"), str(file)]
     assert main([*line, str(tmp_path / "out.tif"), "--tile", "32"]) == 0

@@ -115,7 +115,8 @@ class ImageFolder:
 
     def _read(self, index: int) -> Tensor:
         image = self.cache.read(self.files[index], self.pixels)
-        check_image_size(*image.shape[1:], self.min_size)  # the file may have changed since its header was read
+        # the file may have changed since its header was read
+        check_image_size(image.shape[1], image.shape[2], self.min_size)
         return image
 
     def _raise_unusable(self) -> NoReturn:

@@ -203,7 +203,8 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
         target, low = read_pair(*self.pairs[index], self.scale, self.pixels, self.cache)
-        check_image_size(*target.shape[1:], self.size)  # the files may have changed since their headers were read
+        # the files may have changed since their headers were read
+        check_image_size(target.shape[1], target.shape[2], self.size)
         return target, low
 
 

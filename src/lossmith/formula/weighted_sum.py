@@ -24,8 +24,11 @@ def sum_weighted(values: Mapping[str, Tensor], factors: Mapping[str, WeightValue
     for name, factor in factors.items():
         if not is_zero(factor):
             check_weight_shape(name, factor, len(values[name]))
-            parts.append((factor * values[name]).mean())
-    return torch.stack(parts).sum() if parts else 0.0 * next(iter(values.values())).mean()
+            is_one = not isinstance(factor, Tensor) and factor == 1
+            parts.append((values[name] if is_one else factor * values[name]).mean())
+    if not parts:
+        return 0.0 * next(iter(values.values())).mean()
+    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
 
 
 def is_zero(factor: WeightValue) -> bool:

@@ -1,11 +1,11 @@
 """The page of the studio: its tabs."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import gradio as gr
 
 from lossmith.inference.image_network import ImageNetwork
+from lossmith.studio.formula_tab import build_formula_tab
 from lossmith.studio.image_tab import ImageTab
 from lossmith.studio.settings import StudioSettings
 from lossmith.studio.temporary import use_temporary_folder
@@ -37,10 +37,7 @@ def build_app(sources: Sequence[str], settings: StudioSettings) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Image"):
                 tab.build()
-            if find_spec("lossmith.studio.formula_tab"):
-                from lossmith.studio.formula_tab import build_formula_tab
-
-                with gr.Tab("Formula"):
-                    build_formula_tab(settings)
+            with gr.Tab("Formula"):
+                build_formula_tab(settings)
         app.unload(tab.forget)
     return app.queue(max_size=settings.queue_length, api_open=False)

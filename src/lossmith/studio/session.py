@@ -1,7 +1,9 @@
 """The image that a user has opened, and what the networks made of its region."""
 
+import shutil
 import tempfile
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -60,7 +62,9 @@ class ImageSession:
         self.position, self.selected = 0.5, 0
         self.painting: tuple[np.ndarray, np.ndarray] | None = None
         """Slider positions and opacities of the painted pixels, (H, W), from 0 to 255."""
-        self.folder = tempfile.TemporaryDirectory(dir=use_temporary_folder())
+        self.folder = Path(tempfile.mkdtemp(dir=use_temporary_folder()))
+        self.close = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        """Delete the files of the session."""
         self.select_region((0.5, 0.5))
 
     def select_region(self, centre: tuple[float, float]) -> None:
@@ -192,9 +196,9 @@ class ImageSession:
     def _thumbnail(self) -> Image.Image:
         step = max(1, -(-max(self.size) // (2 * OVERVIEW_SIDE)))
         small = StoredImage(self.image.samples[:, ::step, ::step], None, self.image.metadata)
-        picture = self._render(self.networks[0].pixels.encode(small).values)
-        picture.thumbnail((OVERVIEW_SIDE, OVERVIEW_SIDE), Image.Resampling.BOX)
-        return picture
+        overview = self._render(self.networks[0].pixels.encode(small).values)
+        overview.thumbnail((OVERVIEW_SIDE, OVERVIEW_SIDE), Image.Resampling.BOX)
+        return overview
 
     @property
     def overview_size(self) -> tuple[int, int]:
@@ -208,14 +212,14 @@ class ImageSession:
 
     def overview(self) -> Image.Image:
         """Return the whole image in small, with the region outlined."""
-        picture = self._thumbnail.copy()
-        unit = picture.width / self.size[1], picture.height / self.size[0]
+        overview = self._thumbnail.copy()
+        unit = overview.width / self.size[1], overview.height / self.size[0]
         top, left, height, width = self.region
         box = [left * unit[0], top * unit[1], (left + width) * unit[0] - 1, (top + height) * unit[1] - 1]
-        pen = ImageDraw.Draw(picture)
+        pen = ImageDraw.Draw(overview)
         pen.rectangle(box, outline="black", width=3)
         pen.rectangle(box, outline="white", width=1)
-        return picture
+        return overview
 
     def describe(self) -> str:
         """Return the image, the slider's position and the metrics, as Markdown."""
@@ -269,15 +273,15 @@ class ImageSession:
         seed = SEED if network.model.uses_noise else None
         has_map = self.has_painting and network.knob is not None
         job = RestoringJob(network.model, network.pixels, self._knob_values(network), has_map=has_map, seed=seed)
-        for old in Path(self.folder.name).iterdir():
+        for old in self.folder.iterdir():
             old.unlink()
-        line = job.run(self.file, Path(self.folder.name) / self.file.stem, has_suffix=False)
-        (out,) = Path(self.folder.name).iterdir()
+        line = job.run(self.file, self.folder / self.file.stem, has_suffix=False)
+        (out,) = self.folder.iterdir()
         return out, line.partition(": ")[2]
 
     def write_map(self) -> Path:
         """Write the painted map as map.png for ``--at map.png``, and return the file."""
-        file = Path(self.folder.name) / "map.png"
+        file = self.folder / "map.png"
         Image.fromarray(self.knob_map()).save(file)
         return file
 
@@ -295,10 +299,6 @@ class ImageSession:
 
     def _render_stored(self, image: StoredImage, network: ImageNetwork) -> Image.Image:
         return self._render(network.pixels.encode(image).values)
-
-    def close(self) -> None:
-        """Delete the files of the session."""
-        self.folder.cleanup()
 
 
 class SessionStore:

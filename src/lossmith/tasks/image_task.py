@@ -145,7 +145,7 @@ class ImageTask(ABC):
             notes += describe_rejected(rejected)
         else:
             examples = self._load_validation_images(images, val, val_count)
-            known = [] if are_shards(val) else list_images(val)
+            known = ImageFiles([]) if are_shards(val) else list_images(val)
             files, notes = exclude_validation_images(list_images(images).distinct(), known)
             samples = self.training_set(files, crop=crop, seed=seed)
         notes += summarize_skipped([*files.skipped, *samples.skipped])

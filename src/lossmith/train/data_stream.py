@@ -98,7 +98,7 @@ class TimedLoader(DataLoader[Any]):
         """Yield the batches."""
         batches = super().__iter__()
         while True:
-            work = torch.cuda.Event() if self.device.type == "cuda" else None
+            work: Any = torch.cuda.Event() if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
             if work is not None:
                 work.record(torch.cuda.current_stream(self.device))
             start = time.monotonic()
