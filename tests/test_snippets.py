@@ -62,7 +62,7 @@ def test_options_of_basicsr_are_read_back_as_the_same_loss(formula, tmp_path):
     [
         ("L1 + SSIM", "BasicSR has no class for SSIM()"),
         ("L1 + lpips", "BasicSR has no class for L2() @ Calibrated("),
-        ("L1 + lam*TV", "its weight is Knob(\"lam\"), and BasicSR has numbers only"),
+        ("L1 + lam*TV", 'its weight is Knob("lam"), and BasicSR has numbers only'),
         ("L1 + 30%*TV", "its weight is a share of the gradient; calibrate the loss first"),
         ("L1 + TV.on(pred='x')", "it reads other inputs than the prediction and the target"),
         ("L1 + TV('isotropic')", "WeightedTVLoss is the mean of absolute differences"),

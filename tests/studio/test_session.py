@@ -7,7 +7,8 @@ pytest.importorskip("gradio", reason="pip install -e '.[studio]'")
 
 from lossmith.data.formats.files import read_stored
 from lossmith.inference.image_network import ImageNetwork
-from lossmith.studio.session import ImageSession, SessionStore
+from lossmith.studio.session import ImageSession
+from lossmith.studio.session_store import SessionStore
 from lossmith.studio.uploads import find_image, read_upload
 
 

@@ -86,7 +86,7 @@ def open_studio(
         max_upload_mb=max_upload_mb,
         preview=preview,
         opens_browser=browser,
-        auth=Path(auth) if auth not in (None, "none") else auth,
+        auth=None if auth is None else "none" if auth == "none" else Path(auth),
         public_name=public_name,
         queue_length=queue,
         requests_per_minute=requests,

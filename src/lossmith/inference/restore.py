@@ -92,7 +92,7 @@ class RestoringJob:
         if not self.each_band:
             output = self._apply(moved, origin)
         else:
-            grey = (band.expand(-1, self.model.image_channels, -1, -1) for band in moved.split(1, dim=1))
+            grey = (band.expand(-1, self.model.image_channels, -1, -1) for band in moved.unsqueeze(2).unbind(1))
             output = torch.cat([self._apply(band, origin).mean(dim=1, keepdim=True) for band in grey], dim=1)
         check_finite_output(output, name)
         return output

@@ -66,8 +66,9 @@ def weights_at(
     """
     all_weights = loss.factors_at(step, knobs)
     weights = {name: weight for name, weight in all_weights.items() if not is_zero(weight)}
-    for name, weight in weights.items() if count is not None else ():
-        check_weight_shape(name, weight, count)
+    if count is not None:
+        for name, weight in weights.items():
+            check_weight_shape(name, weight, count)
     if not (knobs and weights):
         return weights
     # a lazy term counts with its mean, also while it rests, so that the weights of the others are constant

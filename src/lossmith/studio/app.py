@@ -40,4 +40,5 @@ def build_app(sources: Sequence[str], settings: StudioSettings) -> gr.Blocks:
             with gr.Tab("Formula"):
                 build_formula_tab(settings)
         app.unload(tab.forget)
-    return app.queue(max_size=settings.queue_length, api_open=False)
+    app.queue(max_size=settings.queue_length, api_open=False)
+    return app

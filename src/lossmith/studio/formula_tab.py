@@ -105,7 +105,7 @@ class FormulaTab:
         table: dict[str, Any] = {"wrap": True, "interactive": False, "visible": False, "buttons": ["copy"]}
         self.terms = gr.Dataframe(headers=TERM_HEADS, label="Terms and their values", **table)
         self.cost = gr.HTML(INTRODUCTION, elem_id="formula-cost", apply_default_css=False)
-        widths = ["110px", "80px", "260px", "130px", "110px", "110px"]
+        widths: list[str | int] = ["110px", "80px", "260px", "130px", "110px", "110px"]
         self.passes = gr.Dataframe(headers=PASS_HEADS, label="Network passes of a step", column_widths=widths, **table)
         self.shares = gr.BarPlot(
             x="term",

@@ -10,7 +10,8 @@ import gradio as gr
 from lossmith.data.formats.files import IMAGE_SUFFIXES
 from lossmith.inference.image_network import ImageNetwork
 from lossmith.studio.errors import user_errors
-from lossmith.studio.session import ACCURATE, BRUSH_OPACITY, REALISTIC, ImageSession, SessionStore
+from lossmith.studio.session import ACCURATE, BRUSH_OPACITY, REALISTIC, ImageSession
+from lossmith.studio.session_store import SessionStore
 from lossmith.studio.settings import NETWORK, StudioSettings
 from lossmith.studio.uploads import find_image, list_choices, read_upload
 from lossmith.studio.viewer import encode_png, viewer_html

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lossmith._checks import check_integer
 from lossmith.data import DegradedCrops, DegradedImages, ImageFolder, read_image
+from lossmith.data.shards.sequence import Shards
 from lossmith.style_transfer.command_options import StyleTransferOptions
 from lossmith.style_transfer.image_sizes import resize_longer_side
 from lossmith.style_transfer.loss import blend_images
@@ -92,8 +93,9 @@ class StyleTransfer(Task):
         """Return the content."""
         return batch["input"]
 
-    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> DegradedCrops:
+    def training_set(self, files: Sequence[Path] | Shards, *, crop: int, seed: int) -> DegradedCrops:
         """Return crops of content images."""
+        assert not isinstance(files, Shards)  # accepts_shards
         self.style  # noqa: B018  raises before the run starts if the file cannot be read
         return DegradedCrops(ImageFolder(files, min_size=crop), crop, self.degrade, seed=seed)
 

@@ -1,6 +1,6 @@
 """Batches of inputs on which a loss is calibrated: crops, degraded and restored."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ __all__ = ["restoration_batches"]
 
 def restoration_batches(
     task: Task,
-    items: TrainingSet,
+    items: TrainingSet | Sequence[dict[str, Tensor]],
     restore: Callable[[Tensor], Tensor],
     *,
     batches: int,

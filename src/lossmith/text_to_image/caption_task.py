@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from torch import Tensor, nn
 
+from lossmith.data.shards.sequence import Shards
 from lossmith.formula.loss import Loss
 from lossmith.metrics import MetricInfo
 from lossmith.models import Network
@@ -57,7 +58,7 @@ class CaptionTask(Task):
         """Return images with captions, see :meth:`CaptionData.load_data`."""
         return self.caption_data.load_data(images, val, val_count=val_count, side=crop, seed=seed)
 
-    def training_set(self, files: Sequence[Path], *, crop: int, seed: int) -> TrainingSet:
+    def training_set(self, files: Sequence[Path] | Shards, *, crop: int, seed: int) -> TrainingSet:
         """Raise ValueError: images without captions do not suffice; see :meth:`load_data`."""
         self._raise_no_captions()
 

@@ -58,7 +58,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """Return the whole state of an optimizer in the form of ``Optimizer.state_dict``; empty past rank 0."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         assert self.model is not None
-        state = get_optimizer_state_dict(self.model, optimizer, options=options)
+        state: dict[str, Any] = get_optimizer_state_dict(self.model, optimizer, options=options)  # type: ignore[assignment]
         if self.global_rank:
             return {}
         numbers = {name: i for i, name in enumerate(n for group in state["param_groups"] for n in group["params"])}
