@@ -85,7 +85,7 @@ ARMS |= {f"+ {name}": Arm(single_term_formula(name)) for name in TERMS}
 ARMS |= {"all": Arm(fused_formula()), "all, balanced": Arm("imagen_fused(shares=True)", "share")}
 ARMS |= {f"all - {name}": Arm(fused_formula(name)) for name in TERMS}
 ARMS |= {"denoising, longer": Arm("imagen", relative_steps=1.5)}
-LAZY_ARMS = {"all, lazy": Arm(lazy_formula()), "denoising, as long as lazy": Arm("imagen", relative_steps=1.15)}
+LAZY_ARMS = {"all, lazy": Arm(lazy_formula()), "denoising, as long as lazy": Arm("imagen", relative_steps=1.04)}
 ARMS |= LAZY_ARMS
 ARMS |= {
     "control: weight 0": Arm("imagen + 0*perceptual('squeezenet') + 0*Dispersive"),
