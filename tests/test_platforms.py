@@ -90,9 +90,10 @@ POSIX_FUNCTIONS = {"fork", "setpgrp", "getuid", "geteuid", "getpgid", "killpg", 
 
 
 def guarded(tree):
-    """Yield the nodes inside try statements and conditions."""
+    """Yield the nodes inside try statements, conditions and ``with suppress(ImportError)``."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Try | ast.If):
+        is_suppressed = isinstance(node, ast.With) and "suppress(ImportError" in ast.unparse(node.items[0])
+        if is_suppressed or isinstance(node, ast.Try | ast.If):
             yield from ast.walk(node)
 
 

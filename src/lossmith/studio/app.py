@@ -33,7 +33,8 @@ def build_app(sources: Sequence[str], settings: StudioSettings) -> gr.Blocks:
     networks = [ImageNetwork.load(source, settings.device) for source in sources]
     tab = ImageTab(networks, settings)
     cache = (CACHE_SECONDS, CACHE_SECONDS)
-    with gr.Blocks(title="lossmith studio", analytics_enabled=False, delete_cache=cache) as app:
+    app: gr.Blocks = gr.Blocks(title="lossmith studio", analytics_enabled=False, delete_cache=cache)
+    with app:
         with gr.Tabs():
             with gr.Tab("Image"):
                 tab.build()
