@@ -1,10 +1,10 @@
-"""Collect the runs of train.py: the results, the tables of docs/lazy.md and a figure.
+"""Collect the runs of train.py: the results and the tables of docs/lazy.md.
 
     python experiments/lazy/table.py RUNS
 
 The gain of an arm is the reduction of LPIPS relative to L1 alone at its end (of seed 0, where a seed has none), as a
 percentage of the gain of the full term's training. Its 95 % interval is a bootstrap over seeds and test images, paired:
-the same resamples for all three. Writes result.json and gain.png beside this file, and prints the tables.
+the same resamples for all three. Writes result.json beside this file, and prints the tables.
 """
 
 import argparse
@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from arms import BATCH_SIZE, CROP, GROUPS, Group
 from train import EMA, LR, TEST_IMAGES, TEST_SIDE, file_name
-
-from lossmith.report.plot.png_scatter import HIGHLIGHT, INK, MUTED, ScatterPanel, ScatterPoint, draw_scatter
 
 HERE = Path(__file__).parent
 MOMENTS = {"steps": "equal steps", "half": "half of the time", "time": "equal time"}
@@ -47,7 +45,6 @@ def main() -> None:
     (HERE / "result.json").write_text(json.dumps(record, indent=1) + "\n")
     for name, result in found.items():
         print(f"\n{name}\n\n{format_table(result)}")
-    draw_gains(found)
 
 
 def collect_group(runs: Path, name: str, group: Group) -> dict[str, Any]:
@@ -136,19 +133,6 @@ def format_table(result: dict[str, Any]) -> str:
             cells = [head, MOMENTS[moment], str(each["step"]), psnr, lpips, dists, grid, gain]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def draw_gains(found: dict[str, dict[str, Any]]) -> None:
-    """Draw LPIPS by the part of the full term's time, at half of the time and at equal time."""
-    panels = []
-    for name, result in found.items():
-        points = []
-        for arm, row in result["arms"].items():
-            colour = INK if arm == result["full"] else MUTED if arm in ("L1", "without") else HIGHLIGHT
-            for part, moment in ((0.5, "half"), (1.0, "time")):
-                points.append(ScatterPoint(part, row["moments"][moment]["lpips_alex"], arm, colour))
-        panels.append(ScatterPanel(name, points))
-    draw_scatter(panels, HERE / "gain.png", accuracy="time, of the full term's training")
 
 
 if __name__ == "__main__":

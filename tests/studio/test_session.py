@@ -7,6 +7,7 @@ pytest.importorskip("gradio", reason="pip install -e '.[studio]'")
 
 from lossmith.data.formats.files import read_stored
 from lossmith.inference.image_network import ImageNetwork
+from lossmith.studio import StudioSettings, serve
 from lossmith.studio.session import ImageSession
 from lossmith.studio.session_store import SessionStore
 from lossmith.studio.uploads import find_image, read_upload
@@ -61,3 +62,12 @@ def test_a_large_image_is_refused_by_its_header(tmp_path):
 def test_a_name_outside_of_the_folder_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="There is no image"):
         find_image(tmp_path, name, ["a.png"])
+
+
+def test_a_port_in_use_raises_one_line():
+    class App:
+        def launch(self, **options):
+            raise OSError(f"Cannot find empty port in range: {options['server_port']}. Set GRADIO_SERVER_PORT.")
+
+    with pytest.raises(ValueError, match=r"^The port 7999 is in use; choose another one with --port\.$"):
+        serve(App(), StudioSettings(port=7999), blocks=False)

@@ -57,8 +57,15 @@ def serve(app: gr.Blocks, settings: StudioSettings, *, blocks: bool = True) -> s
         app: The page.
         settings: The settings.
         blocks: Whether to return only when the server ends.
+
+    Raises:
+        ValueError: The port is in use.
     """
-    _, address, _ = app.launch(prevent_thread_lock=True, **launch_options(settings))
+    try:
+        _, address, _ = app.launch(prevent_thread_lock=True, **launch_options(settings))
+    except OSError as error:  # Gradio's message names an environment variable
+        port = "The ports 7860 to 7959 are" if settings.port is None else f"The port {settings.port} is"
+        raise ValueError(f"{port} in use; choose another one with --port.") from error
     print(f"lossmith studio: {address}", flush=True)
     if blocks:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the temporary files are removed

@@ -107,19 +107,21 @@ class Worker:
         if self._connection is None or self._process is None or not self._process.is_alive():
             self.stop()
             context = multiprocessing.get_context("spawn")
-            self._connection, inner = context.Pipe()
+            connection, inner = context.Pipe()
+            self._connection = connection  # which stop sets to None at the end of the server
             folder = tempfile.mkdtemp(prefix="worker-", dir=use_temporary_folder())
             limits = (inner, self.memory_gb, self.is_offline, folder)
             self._process = context.Process(target=_serve, args=limits, daemon=True, name="lossmith-studio-worker")
             self._process.start()
             inner.close()
             try:
-                is_ready = self._connection.poll(START_SECONDS) and self._connection.recv()
+                is_ready = connection.poll(START_SECONDS) and connection.recv()
             except (EOFError, ConnectionError):
                 is_ready = False
             if not is_ready:
                 self.stop()
                 raise WorkerError("The process of the studio's formulas does not start; see the server's output.")
+            return connection
         return self._connection
 
 
