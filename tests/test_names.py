@@ -39,12 +39,12 @@ RETIRED = {
     *("picture", "pictures", "views", "critic", "critics", "deaf", "NotFinite", "painting", "paint"),
 }
 """Identifiers of the first versions that other terms have replaced (docs/terms.md, CHANGELOG.md)."""
+STUDIO = {"src/lossmith/studio/image_tab.py", "src/lossmith/studio/session.py", "tests/studio/test_session.py"}
 EXEMPT = {
     "critic": {"src/lossmith/losses/discriminator_objectives.py"},
-    **dict.fromkeys(
-        ("Brush", "paint", "painting"),
-        {"src/lossmith/studio/image_tab.py", "src/lossmith/studio/session.py", "tests/studio/test_session.py"},
-    ),
+    "Brush": STUDIO,
+    "paint": STUDIO,
+    "painting": STUDIO,
 }
 """Files in which a retired identifier is the term of a paper, or of what the user does."""
 ABBREVIATED_QUESTIONS = ("What ", "Whether ", "How ", "Where ", "Who ", "Whoever ", "Which ", "Why ", "When ")

@@ -149,7 +149,7 @@ class OperatorLog(TorchDispatchMode):
         self.operators: Counter[str] = Counter()
         self.launches: Counter[str] = Counter()  # without views, allocations and copies from the host
         self.dtypes: set[str] = set()
-        self.converted = 0  # convolutions of maps that are not channels last
+        self.converted = 0  # convolutions of maps that are not channels last, depthwise ones left out
 
     def clear(self) -> None:
         """Forget all operators."""
@@ -162,7 +162,8 @@ class OperatorLog(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.convolution.default and args[0].dim() == 4:
             is_last = any(each.is_contiguous(memory_format=torch.channels_last) for each in args[:2])
-            self.converted += not is_last
+            is_depthwise = args[8] == args[0].shape[1] > 1  # whose kernels in PyTorch take contiguous maps
+            self.converted += not (is_last or is_depthwise)
             if is_last:  # as on a real device; the meta kernel loses the format
                 result = torch.empty_like(result, memory_format=torch.channels_last)
         tensors = [each for each in tree_leaves((args, result)) if isinstance(each, Tensor)]

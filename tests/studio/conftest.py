@@ -1,6 +1,8 @@
 """A studio with a small network, and pages in the system's Chromium."""
 
+import gc
 import shutil
+import warnings
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -12,6 +14,14 @@ from lossmith.models import EDSR, TexturedEDSR, save_network
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collect_sockets():
+    """Collect, after the tests of a file, the sockets that Gradio leaves open, so that no later test is blamed."""
+    yield
+    with warnings.catch_warnings(action="ignore"):
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

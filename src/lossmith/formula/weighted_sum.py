@@ -24,7 +24,8 @@ def sum_weighted(values: Mapping[str, Tensor], factors: Mapping[str, WeightValue
     for name, factor in factors.items():
         if not is_zero(factor):
             check_weight_shape(name, factor, len(values[name]))
-            is_one = not isinstance(factor, Tensor) and factor == 1
+            # compiled code would be compiled again for the steps at which a schedule is 1
+            is_one = not (isinstance(factor, Tensor) or torch.compiler.is_compiling()) and factor == 1
             parts.append((values[name] if is_one else factor * values[name]).mean())
     if not parts:
         return 0.0 * next(iter(values.values())).mean()

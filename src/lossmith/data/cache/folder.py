@@ -93,6 +93,7 @@ class CacheFolder:
             self._add_to_total(-values.nbytes)
             raise
         self._link(name, self._name(CONTENT, content))
+        self._drop_duplicate(name, self._name(CONTENT, content), values.nbytes)
         return ""
 
     def images(self) -> list[CachedImage]:
@@ -155,6 +156,19 @@ class CacheFolder:
         with suppress(OSError):
             name.parent.mkdir(parents=True, exist_ok=True)
             os.link(source, name)
+
+    def _drop_duplicate(self, name: Path, content: Path, size: int) -> None:
+        """Keep one file of a content: that of another process which was earlier, unless it is damaged."""
+        with suppress(OSError):  # on Windows, a mapped file cannot be removed
+            if name.samefile(content):
+                return
+            if map_entry(content) is None:
+                content.unlink()
+                self._link(name, content)
+            else:
+                name.unlink()
+                self._add_to_total(-size)
+                self._link(content, name)
 
     def _reserve(self, size: int) -> str:
         """Count an image that will be stored; return why there is no room for it, or ""."""

@@ -70,9 +70,10 @@ class ImageCache:
         memory_bytes: Limit of images in memory, for all data-loading processes together.
 
     Example:
-        >>> cache = ImageCache("image_cache", max_bytes=50 * 10**9)
-        >>> with use_cache(cache):
-        ...     train(settings, "runs/x4")
+        >>> cache = ImageCache(memory_bytes=2 * 10**9)  # or ImageCache("image_cache", max_bytes=50 * 10**9)
+        >>> with use_cache(cache):  # for data sets that are created in the block, and for train
+        ...     current_cache() is cache
+        True
     """
 
     def __init__(
