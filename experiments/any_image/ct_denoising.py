@@ -19,7 +19,7 @@ from training import Rows, train
 
 from lossmith.data.formats.files import read_stored, write_stored
 from lossmith.data.formats.stored import ImageMetadata, StoredImage
-from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.data.pixel_format import PixelFormat
 from lossmith.tasks import Denoising
 
 Array = NDArray[np.float64]
@@ -35,7 +35,7 @@ CROP = 48
 
 
 class Encoding(NamedTuple):
-    """How the slices reach a network: their range in HU, and whether they are saved as RGB of 8 bits."""
+    """How the slices reach a network: their range in HU, and whether they are saved in 8 bits."""
 
     ends: tuple[float, float]
     is_8bit: bool
@@ -43,7 +43,9 @@ class Encoding(NamedTuple):
     @property
     def pixels(self) -> PixelFormat:
         """The samples of the files."""
-        return RGB_8BIT if self.is_8bit else PixelFormat(channels=1, dtype="int16", value_range=self.ends)
+        return (
+            PixelFormat(channels=1) if self.is_8bit else PixelFormat(channels=1, dtype="int16", value_range=self.ends)
+        )
 
     def encode(self, values: Array) -> Array:
         """Return values in HU as a network sees them."""
@@ -59,20 +61,19 @@ class Encoding(NamedTuple):
     def write(self, folder: Path, name: str, values: Array) -> None:
         """Write values in HU as a file for training."""
         if self.is_8bit:
-            grey = Image.fromarray((self.encode(values) * 255).round().astype(np.uint8))
-            grey.convert("RGB").save(folder / f"{name}.png")
+            Image.fromarray((self.encode(values) * 255).round().astype(np.uint8)).save(folder / f"{name}.png")
         else:
             samples = values.astype(np.int16)[None]
             write_stored(folder / f"{name}.tif", StoredImage(samples, None, ImageMetadata(format="TIFF")))
 
 
 ENCODINGS = {
-    "8 bits of the range, 3 channels": Encoding((-1024, 3071), True),
-    "8 bits of a window, 3 channels": Encoding(SOFT_TISSUE, True),
-    "16 bits of the range, 1 channel": Encoding((-1024, 3071), False),
-    "16 bits of a window, 1 channel": Encoding(SOFT_TISSUE, False),
+    "8 bits of the range": Encoding((-1024, 3071), True),
+    "8 bits of a window": Encoding(SOFT_TISSUE, True),
+    "16 bits of the range": Encoding((-1024, 3071), False),
+    "16 bits of a window": Encoding(SOFT_TISSUE, False),
 }
-REFERENCE = "8 bits of the range, 3 channels"
+REFERENCE = "8 bits of the range"
 METRICS = ("rmse_soft_tissue", "rmse")
 
 
@@ -136,8 +137,7 @@ def soft_tissue(truth: Array) -> NDArray[np.bool_]:
 def denoise(network: Callable[[Tensor], Tensor], noisy: Array, encoding: Encoding) -> Array:
     """Return the output of a network in HU, as `lossmith restore` does: the change is added to samples of 16 bits."""
     encoded = encoding.encode(noisy)
-    seen = torch.from_numpy(encoded).float().expand(1, encoding.pixels.channels, -1, -1)
-    output = network(seen)[0].double().mean(dim=0).numpy()
+    output = network(torch.from_numpy(encoded).float()[None, None])[0, 0].double().numpy()
     if encoding.is_8bit:
         return encoding.decode(output)
     return np.rint(noisy + (output - encoded) * (encoding.ends[1] - encoding.ends[0]))
