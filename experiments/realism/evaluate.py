@@ -55,9 +55,7 @@ def main() -> None:
     for name in args.again:
         rows.pop(name, None)
     for folder in args.sets:
-        root = args.assets / "images" / "benchmark" / folder
-        files = root if (root / "LRx4").is_dir() else list(list_images(root))[:: STRIDES[folder]]
-        for example in SuperResolutionPairs(files, 4):
+        for example in held_out_pairs(args.assets, folder):
             low, target = example.batch["input"], example.batch["target"]
             missing = [
                 name
@@ -85,6 +83,12 @@ def main() -> None:
     counts = {folder: len(each) for folder, each in next(iter(rows.values())).items()}
     (args.out / "result.json").write_text(json.dumps({"images": counts, "metrics": result}, indent=1) + "\n")
     (args.out / "table.md").write_text(format_table(result))
+
+
+def held_out_pairs(assets: Path, folder: str) -> SuperResolutionPairs:
+    """Return the evaluated photographs of a set, with its own small images if it has some."""
+    root = assets / "images" / "benchmark" / folder
+    return SuperResolutionPairs(root if (root / "LRx4").is_dir() else list(list_images(root))[:: STRIDES[folder]], 4)
 
 
 def mean(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from train import EMA, Crops, cosine, set_lr
+from train import Crops, cosine, set_lr, update_average
 
 from lossmith import parse
 from lossmith.data import decode_image, list_images
@@ -48,10 +48,7 @@ def main() -> None:
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 0.5)
         optimizer.step()
-        decay = min(EMA, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for averaged, weight in zip(average.parameters(), network.parameters(), strict=True):
-                averaged.lerp_(weight, 1 - decay)
+        update_average(average, network, step)
         if (step + 1) % 100 == 0:
             print(f"step {step + 1}: loss {value.item():.4f}", file=sys.stderr, flush=True)
     save_network(average.eval(), args.out, {"task": "super-resolution", "step": args.steps, "loss": args.loss})

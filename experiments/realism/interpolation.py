@@ -18,10 +18,9 @@ import random
 from pathlib import Path
 
 import torch
-from evaluate import HERE, METRIC_NAMES, PLACES, STRIDES, mean
+from evaluate import HERE, METRIC_NAMES, PLACES, STRIDES, held_out_pairs, mean
 from torch import Tensor
 
-from lossmith.data import SuperResolutionPairs, list_images
 from lossmith.metrics import compute_metrics
 from lossmith.models import EDSR, TexturedEDSR, load_restorer
 
@@ -43,18 +42,16 @@ def main() -> None:
     assert isinstance(model, TexturedEDSR)
     rows = json.loads((args.out / "rows.json").read_text())
     curves: dict[str, dict[str, Curve]] = {"texture branch": {}}
-    for folder, stride in STRIDES.items():
+    for folder in STRIDES:
         for name in rows["realism 0"][folder]:
             curves["texture branch"][f"{folder}/{name}"] = [
                 rows[f"realism {place:g}"][folder][name] for place in PLACES
             ]
-        root = args.assets / "images" / "benchmark" / folder
-        files = root if (root / "LRx4").is_dir() else list(list_images(root))[::stride]
         for seed, file in enumerate(args.formulas):
             end = load_restorer(file)[0]
             assert isinstance(end, EDSR)
             between = {place: interpolate_weights(model.accurate, end, place) for place in PLACES[1:-1]}
-            for example in SuperResolutionPairs(files, 4):
+            for example in held_out_pairs(args.assets, folder):
                 low, target = example.batch["input"], example.batch["target"]
                 first = rows["realism 0"][folder][example.name]
                 outputs = mix_outputs(model.accurate, end, low)

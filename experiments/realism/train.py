@@ -139,10 +139,7 @@ def train_texture(model: TexturedEDSR, images: list[Tensor], state: dict[str, An
         for term in loss.terms:
             if term.distance.discriminator_step is not None:
                 term.distance.discriminator_step(inputs["pred"].detach(), target)
-        decay = min(EMA, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for averaged, weight in zip(average.parameters(), branch.parameters(), strict=True):
-                averaged.lerp_(weight, 1 - decay)
+        update_average(average, branch, step)
         for name, value in values.items():
             means[name] += value.mean().item() / 50
         if (step + 1) % 50 == 0:
@@ -242,6 +239,14 @@ def _detail(crop: Tensor) -> float:
 
 def cosine(progress: float) -> float:
     return (1 + math.cos(math.pi * min(progress, 1))) / 2
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, step: int) -> None:
+    """Move averaged weights towards those of a step, counted from 0."""
+    decay = min(EMA, (1 + step) / (10 + step))
+    for averaged, weight in zip(average.parameters(), network.parameters(), strict=True):
+        averaged.lerp_(weight, 1 - decay)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

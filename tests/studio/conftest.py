@@ -16,6 +16,19 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
+class InlineWorker:
+    """A worker that runs functions in this process."""
+
+    def __init__(self, **_):
+        pass
+
+    def start(self):
+        pass
+
+    def run(self, _seconds, function, *args, **options):
+        return function(*args, **options)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def collect_sockets():
     """Collect, after the tests of a file, the sockets that Gradio leaves open, so that no later test is blamed."""

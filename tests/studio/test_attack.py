@@ -20,6 +20,8 @@ from lossmith.studio.passwords import PasswordFile
 from lossmith.studio.server import serve
 from lossmith.studio.temporary import use_temporary_folder
 
+from .conftest import InlineWorker
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Gradio leaves its sockets open
@@ -38,25 +40,12 @@ OPEN_ADDRESSES = (
 """Addresses without content of a user, which the page of the login needs."""
 
 
-class Inline:
-    """A worker that runs functions in this process."""
-
-    def __init__(self, **_):
-        pass
-
-    def start(self):
-        pass
-
-    def run(self, _seconds, function, *args, **options):
-        return function(*args, **options)
-
-
 @contextlib.contextmanager
 def studio(**options):
     """Yield the address of a studio that has the formula tab only, and its Gradio application."""
     settings = StudioSettings(device="cpu", max_upload_mb=1, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lossmith.studio.formula_tab.Worker", Inline)
+        patch.setattr("lossmith.studio.formula_tab.Worker", InlineWorker)
         use_temporary_folder()
         with gr.Blocks(analytics_enabled=False) as app:
             build_formula_tab(settings)

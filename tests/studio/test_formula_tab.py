@@ -9,20 +9,9 @@ from lossmith.studio.formula_tab import FormulaTab, find_cursor
 from lossmith.studio.formula_view import cost_html, error_html, finding_rows, share_table, summary_html, term_rows
 from lossmith.studio.settings import StudioSettings
 
+from .conftest import InlineWorker
+
 MARKUP = "<img src=x onerror=document.title=1>"
-
-
-class InlineWorker:
-    """A worker that runs functions in this process."""
-
-    def __init__(self, **_):
-        pass
-
-    def start(self):
-        pass
-
-    def run(self, _seconds, function, *args, **options):
-        return function(*args, **options)
 
 
 @pytest.fixture(scope="module")

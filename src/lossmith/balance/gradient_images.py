@@ -42,7 +42,7 @@ class GradientImage:
     def render(self, index: int = 0, *, white: float | None = None) -> Tensor:
         """Return what gradient descent does to one image, (C, H, W) in [0, 1].
 
-        Mid grey stands for no change; a pixel that descent makes brighter is lighter, and one that it makes darker is
+        Mid grey means no change; a pixel that descent makes brighter is lighter, and one that it makes darker is
         darker, in each channel.
 
         Args:

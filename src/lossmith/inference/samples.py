@@ -1,4 +1,4 @@
-"""How the samples of an image file become what a network sees, by the network's file and by options."""
+"""The samples that a network takes of an image file, by the network's file and by options."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -122,7 +122,7 @@ def compare_moments(
         moments: The local means and mean squares of u and v, (2, 2, N, C, h, w), contiguous.
         x_mean: The means of x, (N, C, 1, 1).
         y_mean: The means of y, (N, C, 1, 1).
-        share: Twice the share of a position in the mean dissimilarity; None for no gradient.
+        share: Twice the share of a position in the mean dissimilarity; None to omit the gradient.
         c1: The constant of luminance; None if luminance is not compared.
         c2: The constant of contrast.
     """

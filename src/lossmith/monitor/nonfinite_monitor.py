@@ -45,7 +45,7 @@ class NonFiniteMonitor:
         """For each row of the counts, how its last streak began: the micro-batch, whether a value was non-finite, the
         images and the layers."""
         self.current: tuple[Tensor, Tensor] | None = None
-        """What was non-finite in the micro-batches of the current step, and its evidence."""
+        """The non-finite values of the micro-batches of the current step, and their evidence."""
         self.weighted: tuple[str, ...] = ()
 
     def record_micro_step(self, guard: NonFiniteGuard, weighted: Sequence[str], micro_step: int) -> None:

@@ -250,15 +250,14 @@ class ImageTab:
         viewer = viewer_html(session.file.name, session.sides(), session.position, is_mapped=session.has_painting)
         is_whole = session.region[2:] == session.size
         overview = gr.Image(session.overview(), visible=not is_whole)
-        map_file = gr.File(str(session.write_map()), visible=True) if session.has_painting else gr.File(visible=False)
         editor = self._editor_value(session)
-        return [viewer, session.describe(), session.command(), overview, editor, gr.File(visible=False), map_file]
+        shown = [viewer, session.describe(), session.command(), overview, editor]
+        return [*shown, gr.File(visible=False), _map_value(session)]
 
     def _exact(self, session: ImageSession) -> list[Any]:
         images = {key: encode_png(image) for key, image in session.exact_outputs().items()}
         exact = {"knob": session.position, "isMapped": session.has_painting, "images": images}
-        map_file = gr.File(str(session.write_map()), visible=True) if session.has_painting else gr.File(visible=False)
-        return [exact, session.describe(), session.command(), map_file]
+        return [exact, session.describe(), session.command(), _map_value(session)]
 
     def _editor_value(self, session: ImageSession) -> Any:
         if not self.has_knob:
@@ -271,6 +270,11 @@ def _refuse(error: Exception) -> list[Any]:
     """Show why a file was refused, empty its place, and leave the rest of the page; an error would leave the file."""
     gr.Warning(escape(str(error)), title="The file was refused")
     return [None, *(gr.skip() for _ in range(SHOWN))]
+
+
+def _map_value(session: ImageSession) -> gr.File:
+    """Return the painted map for download."""
+    return gr.File(str(session.write_map()), visible=True) if session.has_painting else gr.File(visible=False)
 
 
 def _user(request: gr.Request) -> str:

@@ -1,4 +1,4 @@
-"""The opened images of all users, as many as memory shall hold."""
+"""The opened images of all users, up to a limit."""
 
 import threading
 from collections import OrderedDict

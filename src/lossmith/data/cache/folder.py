@@ -86,14 +86,14 @@ class CacheFolder:
         """
         if problem := self._reserve(values.nbytes):
             return problem
-        name = self._name(IMAGES, key)
+        name, second_name = self._name(IMAGES, key), self._name(CONTENT, content)
         try:
             write_entry(name, values, description)
         except OSError:
             self._add_to_total(-values.nbytes)
             raise
-        self._link(name, self._name(CONTENT, content))
-        self._drop_duplicate(name, self._name(CONTENT, content), values.nbytes)
+        self._link(name, second_name)
+        self._drop_duplicate(name, second_name, values.nbytes)
         return ""
 
     def images(self) -> list[CachedImage]:

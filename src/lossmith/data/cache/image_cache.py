@@ -62,7 +62,7 @@ class ImageCache:
     Images of at least 64 kB are stored in a folder while they are decoded for the first time, and mapped into memory
     from then on, by all processes together: the memory is that of the operating system's page cache, which it takes
     back when a program needs it. Smaller images, and all images without a folder, are kept in memory up to a limit.
-    If the folder cannot be written or is full, training goes on without it, and a note says so.
+    If the folder cannot be written or is full, training continues without it, with a warning.
 
     Args:
         folder: The folder; None for memory only.

@@ -49,7 +49,7 @@ def count_frames(dataset: Any) -> int:
     """Return the number of frames.
 
     Raises:
-        ValueError: The header states no number.
+        ValueError: The header contains no number.
     """
     stated = dataset.get("NumberOfFrames", 1) or 1
     try:

@@ -1,4 +1,4 @@
-"""Where shards are: local files, patterns of names, and URLs of any file system of fsspec, copied to this machine."""
+"""Names of shards: local files, patterns, and URLs of any file system of fsspec, copied to this machine."""
 
 import errno
 import itertools

@@ -47,9 +47,9 @@ class ShardSequence(Generic[T]):
 
     Sample k is a function of the seed, k and the shards alone, so that a run resumes anywhere, with any number of
     processes. Of S slots, 8 or the largest power of two of fewer shards, slot k mod S gives sample k. A slot visits one
-    shard at a time: it takes as many samples as the first shard has, in a random order, and goes on to the next shard
-    of a random order of all shards. If the number of devices divides S, each device reads the shards of its own slots
-    alone.
+    shard at a time: it takes as many samples as the first shard has, in a random order, and continues with the next
+    shard of a random order of all shards. If the number of devices divides S, each device reads the shards of its own
+    slots alone.
 
     An unusable sample is replaced by the next one of its shard, an unreadable shard by the next shard.
 
