@@ -89,10 +89,11 @@ def build_adversarial_arms() -> dict[str, Arm]:
     }
 
 
+WINDOWED = (*FACTORS, "Window(24)")
 GROUPS = {
-    "sr-vgg16": Group("super-resolution", 60, build_arms(VGG) | build_adam_arms(VGG)),
-    "denoising-vgg16": Group("denoising", 60, build_arms(VGG)),
-    "sr-embedded": Group("super-resolution", 100, build_arms(EMBEDDED) | build_adam_arms(EMBEDDED)),
-    "denoising-embedded": Group("denoising", 150, build_arms(EMBEDDED, ("Every(2)", "Every(4)"))),
-    "sr-adversarial": Group("super-resolution", 60, build_adversarial_arms()),
+    "sr-vgg16": Group("super-resolution", 300, build_arms(VGG, WINDOWED) | build_adam_arms(VGG)),
+    "denoising-vgg16": Group("denoising", 300, build_arms(VGG)),
+    "sr-embedded": Group("super-resolution", 400, build_arms(EMBEDDED) | build_adam_arms(EMBEDDED)),
+    "denoising-embedded": Group("denoising", 400, build_arms(EMBEDDED)),
+    "sr-adversarial": Group("super-resolution", 300, build_adversarial_arms()),
 }

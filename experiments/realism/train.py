@@ -1,12 +1,13 @@
-"""Train the x4 network with a texture branch: first the accurate part with L1, then the branch with the part frozen.
+"""Train a network with a texture branch: first the accurate part with L1, then the branch with the part frozen.
 
-    python experiments/realism/train.py --images DIR --out DIR [--accurate-steps 3600] [--texture-steps 6500]
+    python experiments/realism/train.py --images DIR --select DIR --out DIR [--scale 4] [--start FILE]
+        [--accurate-steps 3600] [--texture-steps 6500]
 
 DIR of --images has the photographs of images.json, see collect.py. --select names a folder of other photographs, by
 whose squares of 240 px the best checkpoint is chosen: the lowest sum of LPIPS and DISTS with a grid of at most 0.7 in
 the worst tenth of the blocks and a colour shift of at most 1. Rerun the command to resume; both numbers of steps and
-the loss may change in between, as long as its terms keep their places. One core, bf16, seed 0; needs the weights of
-LPIPS and DISTS.
+the loss may change in between, as long as its terms keep their places. --start begins with the weights of a network
+of another scale, where their shapes agree. One core, bf16, seed 0; needs the weights of LPIPS and DISTS.
 Writes model.safetensors (the averaged weights of the best checkpoint, fp16), last.pt, log.jsonl, and an image of each
 validation: accurate, realistic and true squares.
 """
@@ -27,13 +28,12 @@ from lossmith import parse
 from lossmith.data import decode_image, downsample, list_images
 from lossmith.image import quantize_8bit, to_float, to_pil
 from lossmith.metrics import compute_metrics
-from lossmith.models import TexturedEDSR, save_network
+from lossmith.models import TexturedEDSR, load_network, save_network
 
-SCALE = 4
-MARGIN = 2 * SCALE
-"""High-resolution pixels around a crop that the bicubic kernel reads."""
+MARGIN = 2
+"""Low-resolution pixels around a crop that the bicubic kernel reads."""
 REALISM_LOSS = (
-    "0.2*L1 @ Downsample(4) + 0.03*L1 + 0.001*perceptual + "
+    "0.2*L1 @ Downsample({scale}) + 0.03*L1 + 0.001*perceptual + "
     "0.0015*Adversarial('patch', 'relativistic', width=48, lr=0.0002, spectral_norm=False) + 0.05*Part(0.25)*dists"
 )
 """With spectral norm, the discriminator learned too slowly: its loss stayed at chance for 1000 steps."""
@@ -51,18 +51,32 @@ def main() -> None:
         "--select", type=Path, required=True, help="folder of the photographs that choose the checkpoint"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--scale", type=int, choices=(2, 4), default=4, help="upscaling factor [%(default)s]")
+    parser.add_argument("--start", type=Path, help="weights of a network of another scale")
     parser.add_argument("--accurate-steps", type=int, default=3600)
     parser.add_argument("--texture-steps", type=int, default=6500)
+    parser.add_argument(
+        "--accurate-crops",
+        type=int,
+        nargs=2,
+        default=(16, 128),
+        metavar=("COUNT", "SIDE"),
+        help="batch of the L1 stage",
+    )
     parser.add_argument("--loss", default=REALISM_LOSS, help="loss of the texture branch [%(default)s]")
     parser.add_argument("--lr", type=float, default=2.5e-4, help="learning rate of the branch [%(default)s]")
     parser.add_argument("--validate-every", type=int, default=500)
     args = parser.parse_args()
+    args.loss = args.loss.replace("{scale}", str(args.scale))
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     images = [decode_image(file) for file in list_images(args.images)]
     state_file = args.out / "last.pt"
     torch.manual_seed(0)
-    model = TexturedEDSR(SCALE).to(memory_format=torch.channels_last)
+    model = TexturedEDSR(args.scale)
+    if args.start:
+        copy_equal_shapes(load_network(args.start)[0], model)
+    model = model.to(memory_format=torch.channels_last)
     state = torch.load(state_file, weights_only=True) if state_file.exists() else {"stage": "accurate", "step": 0}
     if "model" in state:
         model.load_state_dict(state["model"])
@@ -79,7 +93,7 @@ def train_accurate(
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, betas=(0.9, 0.99))
     if "optimizer" in state:
         optimizer.load_state_dict(state["optimizer"])
-    crops, mean = Crops(images, 16, 128), 0.0
+    crops, mean = Crops(images, args.scale, *args.accurate_crops), 0.0
     for step in range(state["step"], args.accurate_steps):
         set_lr(optimizer, 1e-3 * min(1, (step + 1) / 100) * cosine(step / args.accurate_steps))
         low, target = crops.batch(step)
@@ -121,7 +135,7 @@ def train_texture(model: TexturedEDSR, images: list[Tensor], state: dict[str, An
         loss.load_state_dict(state["loss"])
     best = state.get("best", math.inf)
     squares = [central_square(decode_image(file), SELECT_SIDE) for file in list_images(args.select)]
-    crops, start, means = Crops(images, 8, 96), time.perf_counter(), dict.fromkeys(loss.names, 0.0)
+    crops, start, means = Crops(images, args.scale, 8, 96), time.perf_counter(), dict.fromkeys(loss.names, 0.0)
     for step in range(state["step"], args.texture_steps):
         torch.manual_seed(step)  # of the noise
         progress = step / args.texture_steps
@@ -168,10 +182,12 @@ def validate(
     strips = []
     for square in squares:
         target = to_float(square)[None]
-        accurate, realistic = averaged.forward_ends(quantize_8bit(downsample(target, SCALE)))
+        accurate, realistic = averaged.forward_ends(quantize_8bit(downsample(target, args.scale)))
         outputs = {"accurate": accurate, "half": (accurate + realistic) / 2, "realistic": realistic}
         for place, output in outputs.items():
-            rows.setdefault(place, []).append(compute_metrics(output, target, border=SCALE, metrics=SELECT_METRICS))
+            rows.setdefault(place, []).append(
+                compute_metrics(output, target, border=args.scale, scale=args.scale, metrics=SELECT_METRICS)
+            )
         strips.append(torch.cat([accurate, realistic, target], dim=3)[0])
     means = {
         place: {name: round(sum(row[name] for row in each) / len(each), 4) for name in each[0]}
@@ -188,6 +204,14 @@ def validate(
     return best
 
 
+@torch.no_grad()
+def copy_equal_shapes(source: nn.Module, target: nn.Module) -> None:
+    """Copy the weights of a network to those of another that have the same name and shape."""
+    weights = target.state_dict()
+    weights |= {k: v for k, v in source.state_dict().items() if k in weights and weights[k].shape == v.shape}
+    target.load_state_dict(weights)
+
+
 def central_square(image: Tensor, side: int) -> Tensor:
     top, left = ((length - side) // 2 for length in image.shape[1:])
     return image[:, top : top + side, left : left + side]
@@ -200,20 +224,21 @@ class Crops:
 
     Args:
         images: (3, H, W), uint8.
+        scale: Upscaling factor.
         count: Number of crops of a batch.
         size: Side of a high-resolution crop.
     """
 
-    def __init__(self, images: list[Tensor], count: int, size: int) -> None:
-        self.images, self.count, self.size = images, count, size
+    def __init__(self, images: list[Tensor], scale: int, count: int, size: int) -> None:
+        self.images, self.scale, self.count, self.size = images, scale, count, size
         self.weights = [math.sqrt(image.shape[1] * image.shape[2]) for image in images]
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Return low-resolution and high-resolution crops in [0, 1]."""
         rng = random.Random(number)
         target = to_float(torch.stack([self._crop(rng) for _ in range(self.count)]))
-        low = quantize_8bit(downsample(target, SCALE))
-        inner, outer = slice(MARGIN // SCALE, -MARGIN // SCALE), slice(MARGIN, -MARGIN)
+        low = quantize_8bit(downsample(target, self.scale))
+        inner, outer = (slice(margin, -margin) for margin in (MARGIN, MARGIN * self.scale))
         return low[..., inner, inner].contiguous(memory_format=torch.channels_last), target[
             ..., outer, outer
         ].contiguous()
@@ -227,7 +252,7 @@ class Crops:
 
     def _cut(self, rng: random.Random) -> Tensor:
         (image,) = rng.choices(self.images, self.weights)
-        side = self.size + 2 * MARGIN
+        side = self.size + 2 * MARGIN * self.scale
         top, left = (rng.randrange(length - side + 1) for length in image.shape[1:])
         return image[:, top : top + side, left : left + side]
 
