@@ -2,7 +2,7 @@
 
     python experiments/realism/evaluate.py MODEL --assets DIR [--other NAME=FILE ...] [--sets BSD100 Kodak24 Set14]
 
-DIR has images/benchmark and weights/sr_srgan_x4.safetensors; LPIPS and DISTS need their weights (LOSSMITH_WEIGHTS).
+DIR has images/benchmark and, for x4, weights/sr_srgan_x4.safetensors; LPIPS and DISTS need their weights.
 Every fourth image of BSD100, every third of Kodak24 and all of Set14; the protocol of the super-resolution papers.
 MODEL is at five places from accurate to realistic; --other adds weight files of any network. No image of these sets
 chose anything. Writes rows.json (the metrics of each image), result.json, table.md and strip.png. Methods that
@@ -45,17 +45,19 @@ def main() -> None:
     torch.set_num_threads(1)
     model = load_restorer(args.model)[0]
     assert isinstance(model, TexturedEDSR)
-    networks: dict[str, Callable[[Tensor], Tensor]] = {"bicubic": lambda low: upsample(low, 4)}
+    scale = model.scale
+    networks: dict[str, Callable[[Tensor], Tensor]] = {"bicubic": lambda low: upsample(low, scale)}
     for name, file in (text.split("=", 1) for text in args.other):
-        networks[name] = load_restorer(file, scale=4)[0]
-    networks["SRGAN (published)"] = load_srgan(args.assets / "weights" / "sr_srgan_x4.safetensors")
+        networks[name] = load_restorer(file, scale=scale)[0]
+    if scale == 4:
+        networks["SRGAN (published)"] = load_srgan(args.assets / "weights" / "sr_srgan_x4.safetensors")
     cache = args.out / "rows.json"
     rows: dict[str, dict[str, dict[str, dict[str, float]]]] = json.loads(cache.read_text()) if cache.exists() else {}
     methods = [*networks, *(f"realism {place:g}" for place in PLACES)]
     for name in args.again:
         rows.pop(name, None)
     for folder in args.sets:
-        for example in held_out_pairs(args.assets, folder):
+        for example in held_out_pairs(args.assets, folder, scale):
             low, target = example.batch["input"], example.batch["target"]
             missing = [
                 name
@@ -68,7 +70,7 @@ def main() -> None:
                 outputs |= {f"realism {place:g}": torch.lerp(accurate, realistic, place) for place in PLACES}
             for name in missing:
                 rows[name][folder][example.name] = compute_metrics(
-                    outputs[name], target, border=4, metrics=METRIC_NAMES
+                    outputs[name], target, border=scale, scale=scale, metrics=METRIC_NAMES
                 )
             if missing:
                 print(folder, example.name, flush=True)
@@ -85,10 +87,13 @@ def main() -> None:
     (args.out / "table.md").write_text(format_table(result))
 
 
-def held_out_pairs(assets: Path, folder: str) -> SuperResolutionPairs:
+def held_out_pairs(assets: Path, folder: str, scale: int) -> SuperResolutionPairs:
     """Return the evaluated photographs of a set, with its own small images if it has some."""
     root = assets / "images" / "benchmark" / folder
-    return SuperResolutionPairs(root if (root / "LRx4").is_dir() else list(list_images(root))[:: STRIDES[folder]], 4)
+    if (root / f"LRx{scale}").is_dir():
+        return SuperResolutionPairs(root, scale)
+    photographs = root / "HR" if (root / "HR").is_dir() else root
+    return SuperResolutionPairs(list(list_images(photographs))[:: STRIDES[folder]], scale)
 
 
 def mean(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -111,7 +116,7 @@ def format_table(result: dict[str, dict[str, dict[str, float]]]) -> str:
 def draw_strip(file: Path, low: Tensor, target: Tensor, outputs: dict[str, Tensor]) -> None:
     """Draw a region at the five places beside the input and the truth."""
     top, left, height, width = STRIP[2]
-    images = {"input": F.interpolate(low, scale_factor=4, mode="nearest")}
+    images = {"input": F.interpolate(low, size=target.shape[-2:], mode="nearest")}
     images |= {name: image for name, image in outputs.items() if name.startswith("realism")} | {"ground truth": target}
     region = (0, slice(None), slice(top, top + height), slice(left, left + width))
     zoomed = {name: F.interpolate(image[region][None], scale_factor=2)[0] for name, image in images.items()}

@@ -1,9 +1,9 @@
-"""Fine-tune the accurate part of the x4 network with one formula, as a baseline without a branch, a critic and noise.
+"""Fine-tune an accurate network with one formula: a baseline without a texture branch, a discriminator and noise.
 
-    python experiments/realism/formula.py MODEL --images DIR --out FILE [--loss FORMULA] [--steps 1500]
+    python experiments/realism/formula.py MODEL --images DIR --out FILE [--loss FORMULA] [--steps 1500] [--seed 0]
 
-The network is the EDSR of MODEL, all of whose weights are trained; crops, precision and averaging are those of
-train.py. One core, seed 0. Writes FILE, the averaged weights.
+The network is the accurate part of MODEL, a network with a texture branch; all of its weights are trained. Crops,
+precision and averaging are those of train.py. One core. Writes FILE, the averaged weights.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from train import Crops, cosine, set_lr, update_average
+from train import SEED_STRIDE, Crops, cosine, set_lr, update_average
 
 from lossmith import parse
 from lossmith.data import decode_image, list_images
@@ -29,18 +29,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="weight file to write")
     parser.add_argument("--loss", default="L1 + 0.02*perceptual", help="the formula [%(default)s]")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the crops [%(default)s]")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     model = load_restorer(args.model)[0]
     assert isinstance(model, TexturedEDSR)
     network = model.accurate.float().train().to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False)
     loss, optimizer = parse(args.loss), torch.optim.Adam(network.parameters(), LR, betas=(0.9, 0.99))
-    crops = Crops([decode_image(file) for file in list_images(args.images)], 8, 96)
+    crops = Crops([decode_image(file) for file in list_images(args.images)], model.scale, 8, 96)
     for step in range(args.steps):
         set_lr(optimizer, LR * min(1, (step + 1) / 100) * cosine(max(0.0, 2 * step / args.steps - 1)))
-        low, target = crops.batch(2 * 10**6 + step)
+        low, target = crops.batch(2 * 10**6 + step + SEED_STRIDE * args.seed)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = network(low)
             value = loss(output.float(), target)

@@ -51,7 +51,7 @@ def main() -> None:
             end = load_restorer(file)[0]
             assert isinstance(end, EDSR)
             between = {place: interpolate_weights(model.accurate, end, place) for place in PLACES[1:-1]}
-            for example in held_out_pairs(args.assets, folder):
+            for example in held_out_pairs(args.assets, folder, model.scale):
                 low, target = example.batch["input"], example.batch["target"]
                 first = rows["realism 0"][folder][example.name]
                 outputs = mix_outputs(model.accurate, end, low)

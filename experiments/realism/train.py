@@ -1,13 +1,14 @@
 """Train a network with a texture branch: first the accurate part with L1, then the branch with the part frozen.
 
     python experiments/realism/train.py --images DIR --select DIR --out DIR [--scale 4] [--start FILE]
-        [--accurate-steps 3600] [--texture-steps 6500]
+        [--accurate-steps 3600] [--texture-steps 6500] [--seed 0]
 
 DIR of --images has the photographs of images.json, see collect.py. --select names a folder of other photographs, by
 whose squares of 240 px the best checkpoint is chosen: the lowest sum of LPIPS and DISTS with a grid of at most 0.7 in
 the worst tenth of the blocks and a colour shift of at most 1. Rerun the command to resume; both numbers of steps and
 the loss may change in between, as long as its terms keep their places. --start begins with the weights of a network
-of another scale, where their shapes agree. One core, bf16, seed 0; needs the weights of LPIPS and DISTS.
+of another scale, where their shapes agree; --accurate leaves out the first stage. One core, bf16; needs the weights of
+LPIPS and DISTS.
 Writes model.safetensors (the averaged weights of the best checkpoint, fp16), last.pt, log.jsonl, and an image of each
 validation: accurate, realistic and true squares.
 """
@@ -28,7 +29,7 @@ from lossmith import parse
 from lossmith.data import decode_image, downsample, list_images
 from lossmith.image import quantize_8bit, to_float, to_pil
 from lossmith.metrics import compute_metrics
-from lossmith.models import TexturedEDSR, load_network, save_network
+from lossmith.models import TexturedEDSR, load_restorer, save_network
 
 MARGIN = 2
 """Low-resolution pixels around a crop that the bicubic kernel reads."""
@@ -38,6 +39,8 @@ REALISM_LOSS = (
 )
 """With spectral norm, the discriminator learned too slowly: its loss stayed at chance for 1000 steps."""
 EMA = 0.999
+SEED_STRIDE = 10**8
+"""Distance of the numbers of the batches of two seeds."""
 SAVE_EVERY = 250
 SELECT_METRICS = ("psnr_y", "lpips_alex", "dists", "swd", "grid", "grid_p90", "colour")
 SELECT_SIDE = 240
@@ -45,6 +48,31 @@ SELECT_BOUNDS = {"grid_p90": 0.7, "colour": 1.0}
 
 
 def main() -> None:
+    args = build_parser().parse_args()
+    args.loss = args.loss.replace("{scale}", str(args.scale))
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    images = [decode_image(file) for file in list_images(args.images)]
+    state_file = args.out / "last.pt"
+    torch.manual_seed(args.seed)
+    model = TexturedEDSR(args.scale)
+    if args.start:
+        copy_equal_shapes(load_restorer(args.start)[0], model)
+    if args.accurate:
+        model.accurate.load_state_dict(load_restorer(args.accurate)[0].get_submodule("accurate").state_dict())
+    model = model.to(memory_format=torch.channels_last)
+    state = {"stage": "texture" if args.accurate else "accurate", "step": 0}
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+    if "model" in state:
+        model.load_state_dict(state["model"])
+    if state["stage"] == "accurate":
+        state = train_accurate(model, images, state, args)
+    train_texture(model, images, state, args)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder of the training photographs")
     parser.add_argument(
@@ -53,6 +81,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--scale", type=int, choices=(2, 4), default=4, help="upscaling factor [%(default)s]")
     parser.add_argument("--start", type=Path, help="weights of a network of another scale")
+    parser.add_argument("--accurate", type=Path, help="network whose accurate part is used, and not trained")
     parser.add_argument("--accurate-steps", type=int, default=3600)
     parser.add_argument("--texture-steps", type=int, default=6500)
     parser.add_argument(
@@ -65,24 +94,11 @@ def main() -> None:
     )
     parser.add_argument("--loss", default=REALISM_LOSS, help="loss of the texture branch [%(default)s]")
     parser.add_argument("--lr", type=float, default=2.5e-4, help="learning rate of the branch [%(default)s]")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the weights, the crops and the noise [%(default)s]"
+    )
     parser.add_argument("--validate-every", type=int, default=500)
-    args = parser.parse_args()
-    args.loss = args.loss.replace("{scale}", str(args.scale))
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    images = [decode_image(file) for file in list_images(args.images)]
-    state_file = args.out / "last.pt"
-    torch.manual_seed(0)
-    model = TexturedEDSR(args.scale)
-    if args.start:
-        copy_equal_shapes(load_network(args.start)[0], model)
-    model = model.to(memory_format=torch.channels_last)
-    state = torch.load(state_file, weights_only=True) if state_file.exists() else {"stage": "accurate", "step": 0}
-    if "model" in state:
-        model.load_state_dict(state["model"])
-    if state["stage"] == "accurate":
-        state = train_accurate(model, images, state, args)
-    train_texture(model, images, state, args)
+    return parser
 
 
 def train_accurate(
@@ -96,7 +112,7 @@ def train_accurate(
     crops, mean = Crops(images, args.scale, *args.accurate_crops), 0.0
     for step in range(state["step"], args.accurate_steps):
         set_lr(optimizer, 1e-3 * min(1, (step + 1) / 100) * cosine(step / args.accurate_steps))
-        low, target = crops.batch(step)
+        low, target = crops.batch(step + SEED_STRIDE * args.seed)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = network(low)
         loss = (output.float() - target).abs().mean()
@@ -137,10 +153,10 @@ def train_texture(model: TexturedEDSR, images: list[Tensor], state: dict[str, An
     squares = [central_square(decode_image(file), SELECT_SIDE) for file in list_images(args.select)]
     crops, start, means = Crops(images, args.scale, 8, 96), time.perf_counter(), dict.fromkeys(loss.names, 0.0)
     for step in range(state["step"], args.texture_steps):
-        torch.manual_seed(step)  # of the noise
+        torch.manual_seed(step + SEED_STRIDE * args.seed)  # of the noise
         progress = step / args.texture_steps
         set_lr(optimizer, args.lr * min(1, (step + 1) / 100) * (1 if progress < 0.5 else cosine(2 * progress - 1)))
-        low, target = crops.batch(10**6 + step)
+        low, target = crops.batch(10**6 + step + SEED_STRIDE * args.seed)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             _, output = model.forward_ends(low)
             inputs = {"pred": output.float(), "target": target}
