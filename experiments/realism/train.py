@@ -9,8 +9,8 @@ the worst tenth of the blocks and a colour shift of at most 1. Rerun the command
 the loss may change in between, as long as its terms keep their places. --start begins with the weights of a network
 of another scale, where their shapes agree; --accurate leaves out the first stage. One core, bf16; needs the weights of
 LPIPS and DISTS.
-Writes model.safetensors (the averaged weights of the best checkpoint, fp16), last.pt, log.jsonl, and an image of each
-validation: accurate, realistic and true squares.
+Writes model.safetensors and last.safetensors (the averaged weights of the best and of the last checkpoint, fp16),
+last.pt, log.jsonl, and an image of each validation: accurate, realistic and true squares.
 """
 
 import argparse
@@ -213,9 +213,10 @@ def validate(
     to_pil(torch.cat(strips[:6], dim=1)).save(args.out / f"validation_{step}.png")
     end = means["realistic"]
     distance = end["lpips_alex"] + end["dists"]
+    metadata = {"task": "super-resolution", "step": step, "loss": args.loss}
+    save_network(averaged.half(), args.out / "last.safetensors", metadata)
     if distance < best and all(end[name] <= bound for name, bound in SELECT_BOUNDS.items()):
-        metadata = {"task": "super-resolution", "step": step, "loss": args.loss}
-        save_network(averaged.half(), args.out / "model.safetensors", metadata)
+        save_network(averaged, args.out / "model.safetensors", metadata)
         return distance
     return best
 
