@@ -122,6 +122,8 @@ def test_the_random_state_is_restored():
     [
         ["evaluate", "bicubic", "--images", "."],
         ["train", "denoising", "--images", ".", "--loss", "L1", "--steps", "1", "--out", "run"],
+        ["explain", "L1"],
+        ["doctor", "L1"],
     ],
 )
 def test_a_command_refuses_a_missing_device_in_one_line(words, machine, tmp_path, monkeypatch, capsys):

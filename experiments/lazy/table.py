@@ -2,9 +2,9 @@
 
     python experiments/lazy/table.py RUNS
 
-The gain of an arm is the reduction of LPIPS relative to L1 alone at its end (of seed 0, where a seed has none), as a
-percentage of the gain of the full term's training. Its 95 % interval is a bootstrap over seeds and test images, paired:
-the same resamples for all three. Writes result.json beside this file, and prints the tables.
+The gain of an arm is the reduction of LPIPS (denoising: of DISTS) relative to L1 alone at its end (of seed 0, where a
+seed has none), as a percentage of the gain of the full term's training. Its 95 % interval is a bootstrap over seeds and
+test images, paired: the same resamples for all three. Writes result.json beside this file, and prints the tables.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from train import EMA, LR, TEST_IMAGES, TEST_SIDE, file_name
 HERE = Path(__file__).parent
 MOMENTS = {"steps": "equal steps", "half": "half of the time", "time": "equal time"}
 DIGITS = {"psnr_y": 2, "lpips_alex": 4, "dists": 4, "grid": 2}
+SHORT_NAMES = {"lpips_alex": "LPIPS", "dists": "DISTS"}
 RESAMPLES = 4000
 
 
@@ -58,9 +59,15 @@ def collect_group(runs: Path, name: str, group: Group) -> dict[str, Any]:
     for arm in (arm for arm in group.arms if scores[arm]):
         row: dict[str, Any] = {"loss": group.arms[arm].formula, "seeds": len(scores[arm])}
         row |= {f"relative {unit}": round(costs[arm][unit] / full_cost[unit], 3) for unit in ("seconds", "operations")}
-        row["moments"] = {moment: summarize(scores, base, group.full, arm, moment) for moment in MOMENTS}
+        row["moments"] = {moment: summarize(scores, base, group, arm, moment) for moment in MOMENTS}
         rows[arm] = row
-    return {"task": group.task, "full": group.full, "seconds of a full step": full_cost["seconds"], "arms": rows}
+    return {
+        "task": group.task,
+        "full": group.full,
+        "metric": group.metric,
+        "seconds of a full step": full_cost["seconds"],
+        "arms": rows,
+    }
 
 
 def read_scores(runs: Path, name: str, arm: str) -> dict[int, dict[str, Any]]:
@@ -79,8 +86,9 @@ def read_scores(runs: Path, name: str, arm: str) -> dict[int, dict[str, Any]]:
     return dict(sorted(scores.items()))
 
 
-def summarize(scores: dict[str, Any], base: str, full: str, arm: str, moment: str) -> dict[str, Any]:
+def summarize(scores: dict[str, Any], base: str, group: Group, arm: str, moment: str) -> dict[str, Any]:
     """Return the step, the mean metrics, and the gain with its interval."""
+    full = group.full
     seeds = [seed for seed in scores[arm] if seed in scores[full]]
     own = [scores[arm][seed][moment] for seed in seeds]
     row: dict[str, Any] = {"step": own[0]["step"]}
@@ -89,7 +97,7 @@ def summarize(scores: dict[str, Any], base: str, full: str, arm: str, moment: st
             row[metric] = round(float(np.mean([each[metric] for each in own])), digits)
     if arm != base:
         values = [
-            np.array([scores[name][seed if seed in scores[name] else 0][at]["lpips_alex"] for seed in seeds])
+            np.array([scores[name][seed if seed in scores[name] else 0][at][group.metric] for seed in seeds])
             for name, at in ((base, "time"), (arm, moment), (full, "time"))
         ]
         row["gain"] = bootstrap_gain(*values)
@@ -109,7 +117,8 @@ def bootstrap_gain(base: np.ndarray, own: np.ndarray, full: np.ndarray) -> list[
 def format_table(result: dict[str, Any]) -> str:
     """Return a Markdown table: a row for each arm, and for each moment the metrics and the gain."""
     lines = [
-        "| | time and operations of a step | at | steps | PSNR-Y | LPIPS | DISTS | grid | part of the full gain |",
+        "| | time and operations of a step | at | steps | PSNR-Y | LPIPS | DISTS | grid | "
+        f"part of the full gain in {SHORT_NAMES[result['metric']]} |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for arm, row in result["arms"].items():

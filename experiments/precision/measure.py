@@ -4,7 +4,10 @@
 
 DIR has weights and images/benchmark/Kodak24. Each photograph's central square is the target, and the predictions are
 this square downsampled by four and upsampled again, and blurred. Writes result.json beside this file after each
-photograph and policy; what it has is not computed again. `table.py` prints the table with costs.
+photograph and policy; what it has is not computed again. `table.py` prints the tables, with costs.
+
+The engine itself is measured too, on the CPU: in bf16 as it runs there, and in fp16 as it runs on NVIDIA GPUs, with the
+range of fp16 and the engine's scales; PyTorch's CPU kernels sum products of fp16 in float32.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -26,6 +30,8 @@ from lossmith.resize import downsample, upsample
 
 HERE = Path(__file__).parent
 LOSSES = ("perceptual('vgg16')", "lpips('vgg')")
+OF_ENGINE = (*LOSSES, "perceptual('vgg19')", "perceptual('squeezenet')", "perceptual('alexnet')", "lpips('alex')")
+ENGINE = {"engine, bf16": torch.bfloat16, "engine, fp16": torch.float16}
 POLICIES = {
     "fp32, then bf16": Policy("fp32", "bf16", "bf16", rest_storage="bf16"),
     "fp32, then fp16": Policy("fp32", "fp16", "fp16", rest_storage="fp16", scale=16),
@@ -75,19 +81,27 @@ def measure_photograph(path: Path, side: int, cosines: dict[str, dict[str, dict[
     target = from_pil(image.crop((left, top, left + side, top + side)))[None]
     coarse = upsample(downsample(target, 4), 4).clamp(0, 1)
     pred, target = torch.cat([coarse, gaussian_filter(target, 9, 1.5, pad=True)]), target.expand(2, -1, -1, -1)
-    for text in LOSSES:
+    for text in OF_ENGINE:
         of_loss = cosines.setdefault(text, {})
-        missing = [name for name in POLICIES if path.stem not in of_loss.get(name, {})]
+        names = [*(POLICIES if text in LOSSES else ()), *ENGINE]
+        missing = [name for name in names if path.stem not in of_loss.get(name, {})]
         if not missing:
             continue
         loss = parse(text)
         expected = compute_gradient(loss, pred, target)
         for name in missing:
-            with emulated(POLICIES[name], first_layers(loss, POLICIES[name])):
+            with under(name, loss):
                 found = compute_gradient(loss, pred, target)
             similarity = torch.nn.functional.cosine_similarity(expected.flatten(1), found.flatten(1), eps=1e-30)
             of_loss.setdefault(name, {})[path.stem] = [round(each, 7) for each in similarity.tolist()]
             yield name
+
+
+def under(name: str, loss: Loss) -> AbstractContextManager[object]:
+    """Return a context in which the loss runs under a policy, or in half precision as the engine does."""
+    if name in ENGINE:
+        return torch.autocast("cpu", ENGINE[name])
+    return emulated(POLICIES[name], first_layers(loss, POLICIES[name]))
 
 
 def first_layers(loss: Loss, policy: Policy) -> frozenset[str]:

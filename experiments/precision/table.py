@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from measure import POLICIES, first_layers
+from measure import ENGINE, LOSSES, POLICIES, first_layers
 
 from lossmith import parse
 from lossmith.engine.frozen.steps import compute_shapes, truncate_steps
@@ -64,11 +64,11 @@ def main():
     parser.add_argument("--side", type=int, default=256)
     args = parser.parse_args()
     cosines = json.loads((HERE / "result.json").read_text())["cosines"]
-    print(f"| policy | {' | '.join(f'minimum, {text}' for text in cosines)} | {' | '.join(DEVICES)} |")
-    print(f"| --- | {'---: | ' * (len(cosines) + len(DEVICES))}".rstrip())
+    print(f"| policy | {' | '.join(f'minimum, {text}' for text in LOSSES)} | {' | '.join(DEVICES)} |")
+    print(f"| --- | {'---: | ' * (len(LOSSES) + len(DEVICES))}".rstrip())
     kept = {}
     for name in POLICIES:
-        lowest = [min(min(pair) for pair in of_loss[name].values()) for of_loss in cosines.values()]
+        lowest = [min(map(min, cosines[text][name].values())) for text in LOSSES]
         times = [estimate(name, device, args.batch, args.side) for device in DEVICES.values()]
         cells = [*(f"{each:.5f}" for each in lowest), *("" if each is None else f"{each:.2f}" for each in times)]
         print(f"| {name} | {' | '.join(cells)} |")
@@ -78,7 +78,12 @@ def main():
         ranked = sorted((times[device], name) for name, times in kept.items() if times[device] is not None)
         print(f"\n{device}: " + ", ".join(f"{name} {ms:.2f} ms" for ms, name in ranked[:3]), end="")
     photographs = {name for of_loss in cosines.values() for of_policy in of_loss.values() for name in of_policy}
-    print(f"\n\n{len(photographs)} photographs, each coarse and blurred; batch {args.batch}, {args.side} px, {LOSS}")
+    print(
+        f"\n\n| loss | {' | '.join(f'minimum, {name}' for name in ENGINE)} |\n| --- | {'---: | ' * len(ENGINE)}".rstrip()
+    )
+    for text, of_loss in cosines.items():
+        print(f"| {text} | {' | '.join(f'{min(map(min, of_loss[name].values())):.5f}' for name in ENGINE)} |")
+    print(f"\n{len(photographs)} photographs, each coarse and blurred; batch {args.batch}, {args.side} px, {LOSS}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ __all__ = [
     "assign_device",
     "fork_rng",
     "is_on_host",
+    "is_out_of_memory",
     "resolve_device",
+    "synchronize",
     "to_double",
     "trainer_devices",
     "widest_float",
@@ -117,9 +119,20 @@ def fork_rng(device: torch.device) -> Iterator[None]:
             yield
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has finished its work; a CPU has."""
+    if device.type not in ("cpu", "meta"):
+        torch.accelerator.synchronize(device)
+
+
 def is_on_host(tensor: Tensor) -> bool:
     """Return whether the values of a tensor can be read now and without a wait for a device."""
     return type(tensor) is Tensor and tensor.device.type in HOST_TYPES and not torch.compiler.is_compiling()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device had too little memory; MPS has no class of its own for this error."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def widest_float(device: torch.device) -> torch.dtype:

@@ -20,6 +20,8 @@ __all__ = [
 
 OVERSHOOT = 0.25
 """The tolerated distance from [0, 1], since networks and interpolation overshoot a little."""
+ROUNDING = 0.5 + 1e-6
+"""What is added before a floor to round half up: a sum that is .5 in exact arithmetic can end slightly below."""
 
 
 def pil_to_tensor(image: Image.Image) -> Tensor:
@@ -83,8 +85,7 @@ def quantize_8bit(image: Tensor) -> Tensor:
 
 def quantize(image: Tensor, levels: int) -> Tensor:
     """Round an image to the nearest multiple of 1 / `levels` in [0, 1], half up as MATLAB does."""
-    # the small offset: a sum that is .5 in exact arithmetic can end slightly below
-    return torch.floor(image.clamp(0, 1) * levels + (0.5 + 1e-6)) / levels
+    return torch.floor(image.clamp(0, 1) * levels + ROUNDING) / levels
 
 
 def to_pil(image: Tensor) -> Image.Image:

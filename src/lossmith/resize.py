@@ -7,15 +7,20 @@ bit; recent MATLAB versions mirror the border, which changes the outermost two p
 """
 
 from contextlib import nullcontext
+from functools import cache
 from math import ceil, floor
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.image import quantize
+from lossmith.image import ROUNDING, to_float
 
-__all__ = ["crop_to_multiple", "downsample", "upsample"]
+__all__ = ["crop_to_multiple", "downsample", "downsample_crop", "upsample"]
+
+FLOAT32_SCALES = (2, 3, 4)
+"""Scales for which float32 rounds sums of 8-bit values as exact arithmetic does: for 2 and 4 the weights are multiples
+of 1/4096, so that the sums are exact; for 3, of 1/81, so that a sum is at least 1/162 away from .5."""
 
 
 def crop_to_multiple(image: Tensor, scale: int) -> Tensor:
@@ -31,7 +36,8 @@ def downsample(image: Tensor, scale: int, *, levels: int | None = None) -> Tenso
         | Cubic Convolution Interpolation for Digital Image Processing (Keys, 1981)
 
     Args:
-        image: (N, C, H, W) with H and W multiples of the scale; see :func:`crop_to_multiple`.
+        image: (N, C, H, W) with H and W multiples of the scale; see :func:`crop_to_multiple`. With `levels`, also
+            stored integers, of type uint8 or uint16.
         scale: The factor.
         levels: Number of steps from 0 to 1 to which values are rounded, after the columns and after the rows, as MATLAB
             does for integers: 255 for 8 bits. None rounds nothing.
@@ -51,18 +57,74 @@ def downsample(image: Tensor, scale: int, *, levels: int | None = None) -> Tenso
             f"downsample needs sides that are multiples of the scale, {scale}; got "
             f"{image.shape[-2]}x{image.shape[-1]}. Crop the image with crop_to_multiple(image, scale)."
         )
-    middle = (scale - 1) / 2
-    first, last = floor(middle - 2 * scale) + 1, ceil(middle + 2 * scale) - 1  # the taps within two output pixels
-    positions = torch.arange(first, last + 1, dtype=torch.float64)
-    kernel = cubic_kernel((positions - middle) / scale).view(1, -1)
-    pads = (-first, last - scale + 1)
+    if levels is not None:
+        rows, columns = (slice(0, side // scale) for side in image.shape[-2:])
+        return downsample_crop(image, scale, rows, columns, levels=levels)
+    kernel, before, after = _downsampling_kernel(scale)
 
     def resize_columns(x: Tensor) -> Tensor:
-        y = _filter_columns(x, kernel, pads, stride=scale)
-        return y if levels is None else quantize(y, levels)
+        return _filter_columns(x, kernel.view(1, -1), (before, after), stride=scale)
 
-    work = image if levels is None else image.double()  # rounding of .5 must not depend on the order of a sum
-    return resize_columns(resize_columns(work).transpose(2, 3)).transpose(2, 3).to(image.dtype)
+    return resize_columns(resize_columns(image).transpose(2, 3)).transpose(2, 3).to(image.dtype)
+
+
+def downsample_crop(image: Tensor, scale: int, rows: slice, columns: slice, *, levels: int) -> Tensor:
+    """Compute a crop of a downsampled image; pixels that the crop does not depend on are not read.
+
+    Args:
+        image: (..., H, W), floats in [0, 1], or stored integers of type uint8 or uint16.
+        scale: The factor.
+        rows: The rows of the crop, in pixels of the downsampled image.
+        columns: The columns of the crop.
+        levels: Number of steps from 0 to 1, see :func:`downsample`.
+
+    Returns:
+        (..., h, w) of the type of the image, float32 for integers.
+
+    Example:
+        >>> image = torch.full((3, 40, 40), 51, dtype=torch.uint8)
+        >>> downsample_crop(image, 4, slice(0, 2), slice(3, 5), levels=255)[0]
+        tensor([[0.2000, 0.2000],
+                [0.2000, 0.2000]])
+    """
+    weights, before, after = _downsampling_weights(scale)
+    parts, pads = [], []
+    for part, side in ((rows, image.shape[-2]), (columns, image.shape[-1])):
+        first, last = part.start * scale - before, part.stop * scale + after
+        parts.append(slice(max(first, 0), min(last, side)))
+        pads.append((max(-first, 0), max(last - side, 0)))
+    read = image[(..., *parts)]
+    if image.dtype == torch.uint8 and levels == 255:
+        values, unit = read.to(torch.float32 if scale in FLOAT32_SCALES else torch.float64), 1
+    else:  # rounding of .5 must not depend on the order of a sum
+        values, unit = to_float(read).double(), levels
+    if any(map(any, pads)):
+        values = F.pad(values, (*pads[1], *pads[0]), mode="replicate")
+
+    def resize_columns(x: Tensor, unit: int) -> Tensor:
+        count = (x.shape[-2] - len(weights)) // scale + 1
+        taps = (x[..., k : k + scale * count : scale, :][..., :count, :] for k in range(len(weights)))
+        y = next(taps) * weights[0]
+        for tap, weight in zip(taps, weights[1:], strict=True):
+            y.add_(tap, alpha=weight)
+        return (y if unit == 1 else y.mul_(unit)).clamp_(0, levels).add_(ROUNDING).floor_()
+
+    small = resize_columns(resize_columns(values, unit).transpose(-1, -2).contiguous(), 1).transpose(-1, -2)
+    return (small / levels).to(image.dtype if image.is_floating_point() else torch.float32)
+
+
+def _downsampling_kernel(scale: int) -> tuple[Tensor, int, int]:
+    """Return the weights of the pixels within two output pixels, and how many are before and after the output pixel."""
+    middle = (scale - 1) / 2
+    first, last = floor(middle - 2 * scale) + 1, ceil(middle + 2 * scale) - 1
+    kernel = cubic_kernel((torch.arange(first, last + 1, dtype=torch.float64) - middle) / scale)
+    return kernel / kernel.sum(), -first, last - scale + 1
+
+
+@cache
+def _downsampling_weights(scale: int) -> tuple[list[float], int, int]:
+    kernel, before, after = _downsampling_kernel(scale)
+    return kernel.tolist(), before, after
 
 
 def upsample(image: Tensor, scale: int) -> Tensor:
@@ -83,6 +145,7 @@ def upsample(image: Tensor, scale: int) -> Tensor:
     kernels = cubic_kernel(
         torch.arange(-2, 3, dtype=torch.float64) - offsets[:, None]
     )  # one per position within a pixel
+    kernels = kernels / kernels.sum(dim=1, keepdim=True)
 
     def resize_columns(x: Tensor) -> Tensor:
         return _filter_columns(x, kernels, (2, 2), stride=1)
@@ -94,7 +157,7 @@ def _filter_columns(image: Tensor, kernels: Tensor, pads: tuple[int, int], *, st
     """Filter the columns of (N, C, H, W) with replicated borders; the outputs of several kernels are interleaved."""
     n, c, _, width = image.shape
     dtype = image.dtype if image.dtype in (torch.float32, torch.float64) else torch.float32
-    weights = (kernels / kernels.sum(dim=1, keepdim=True)).to(device=image.device, dtype=dtype)
+    weights = kernels.to(device=image.device, dtype=dtype)
     kind = image.device.type
     with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         padded = F.pad(image.to(dtype).reshape(n * c, 1, -1, width), (0, 0, *pads), mode="replicate")

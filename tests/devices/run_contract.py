@@ -2,8 +2,9 @@
 
     python tests/devices/run_contract.py PRECISION KIND
 
-PRECISION is "fp32"; or "bf16" or "fp16" for autocast; or "tf32x3" for bf16 with the first layers as on an A100. KIND is
-"all" for the losses of the contract, "networks" for those with a network, or "broken" for losses that break a rule.
+PRECISION is "fp32"; or "bf16" or "fp16" for autocast; or "a100" for bf16 with the networks as on an A100. KIND is "all"
+for the losses of the contract and every other lens, "networks" for those with a network, or "broken" for losses that
+break a rule.
 """
 
 import json
@@ -18,9 +19,10 @@ import simulated  # noqa: E402
 from test_contract import MEMBERS, Member, make_inputs, min_batch_size  # noqa: E402
 
 from lossmith import Distance, parse  # noqa: E402
+from lossmith.engine.frozen import precision as precision_policy  # noqa: E402
 from lossmith.engine.frozen import steps  # noqa: E402
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32x3": torch.bfloat16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "a100": torch.bfloat16}
 
 
 class ReadsAValue(Distance):
@@ -44,6 +46,21 @@ class LosesTheFormat(Distance):
         return torch.conv2d((pred - target).contiguous(), kernel).flatten(1).mean(dim=1)
 
 
+OTHER_LENSES = [
+    Member(f"{distance} @ {lens}", side=64)
+    for distance, lens in (
+        ("L1", "Bands([0, 2])"),
+        ("L2", "Blur(1.5)"),
+        ("L1", "Lab"),
+        ("L1", "YCbCr"),
+        ("L1", "Central"),
+        ("L1", "Scharr"),
+        ("L1", "Torchvision('resnet18', 'layer1', weights='random')"),
+        ("L1", "Timm('resnet18', 'layer1', weights='random')"),
+        ("L2", "AlexNet('relu2', weights='random')"),
+    )
+]
+"""Lenses that are in no loss of the contract."""
 BROKEN = (ReadsAValue(), MixesDevices(), UsesDoublePrecision(), LosesTheFormat())
 
 
@@ -79,12 +96,13 @@ def run(loss, member, precision):
 
 def main(precision, kind):
     simulated.set_up()
-    if precision == "tf32x3":
-        steps.choose_exactness = lambda device: precision
+    if precision == "a100":
+        steps.choose_exactness = lambda device: "tf32x3"
+        precision_policy.is_fp16_fast = lambda device: True
     if kind == "broken":
         pairs = [(loss, Member(type(loss).__name__)) for loss in BROKEN]
     else:
-        pairs = [(parse(member.text), member) for member in MEMBERS]
+        pairs = [(parse(member.text), member) for member in MEMBERS + OTHER_LENSES]
     for loss, member in pairs:
         if kind == "networks" and not loss.networks:
             continue

@@ -6,8 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from lossmith.engine.frozen import get_compute_dtype, prepare_steps, run_frozen
-from lossmith.engine.frozen.precision import choose_exactness
+from lossmith.engine.frozen import as_grey, get_compute_dtype, prepare_steps, run_frozen
+from lossmith.engine.frozen.precision import (
+    choose_compute_dtype,
+    choose_exactness,
+    compute_gradient_scale,
+    is_fp16_fast,
+)
 from lossmith.engine.layers import Conv, MaxPool, ReLU
 
 ALL_LAYERS = frozenset({"conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3"})
@@ -119,6 +124,85 @@ def test_fp16_supports_a_gradient_of_zeros():
     assert_close(torch.autograd.grad(loss, image)[0], torch.zeros_like(image))
 
 
+def test_fp16_supports_features_above_its_range():
+    steps, image = network(), 3e4 * random_image()
+    expected = run_frozen(steps, image, ALL_LAYERS)
+    assert max(each.max() for each in expected.values()) > 1e5 > torch.finfo(torch.float16).max
+    found = run_frozen(steps, image, ALL_LAYERS, dtype=torch.float16)
+    assert cosine(found["relu3"], expected["relu3"]) > 0.9999
+    assert cosine(gradient(found, image), gradient(expected, image)) > 0.99  # ReLUs and pools round, too
+
+
+@pytest.mark.parametrize("is_grey", [False, True])
+def test_the_bias_counts_as_much_in_fp16(is_grey):
+    steps, image = network(), random_image(2)
+    mean = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1)
+    image = image.mean(dim=1, keepdim=True) if is_grey else image
+    maps = {}
+    for dtype in (torch.float32, torch.float16):
+        _, ready = (
+            as_grey(mean, prepare_steps(steps, dtype=dtype)) if is_grey else (mean, prepare_steps(steps, dtype=dtype))
+        )
+        maps[dtype] = run_frozen(ready, image, ALL_LAYERS)
+    assert_close(maps[torch.float16], maps[torch.float32], rtol=5e-3, atol=5e-3)
+
+
+def test_fp16_keeps_the_gradient_of_each_image_in_range():
+    image = random_image(3)
+    maps = run_frozen(network(), image, ALL_LAYERS, dtype=torch.float16)
+    factors = torch.tensor([1.0, 2.0**-70, 2.0**40]).view(-1, 1, 1, 1)
+    (expected,) = torch.autograd.grad(weighted_sum(maps), image, retain_graph=True)
+    (found,) = torch.autograd.grad(weighted_sum({name: each * factors for name, each in maps.items()}), image)
+    assert_close(found / factors, expected, rtol=0, atol=0)  # powers of two
+
+
+def test_fp16_keeps_a_non_finite_gradient_to_its_image():
+    image = random_image(2)
+    maps = run_frozen(network(), image, {"relu3"}, dtype=torch.float16)
+    factors = torch.tensor([float("nan"), 1.0]).view(-1, 1, 1, 1)
+    (found,) = torch.autograd.grad((maps["relu3"] * factors).sum(), image)
+    assert found[0].isnan().all()
+    assert found[1].isfinite().all()
+    assert found[1].any()
+
+
+def test_fp16_adds_gradients_of_layers_of_very_different_size():
+    image = random_image()
+    expected = run_frozen(network(), image, {"relu1", "relu3"})
+    maps = run_frozen(network(), image, {"relu1", "relu3"}, dtype=torch.float16, fp32_until="relu3")
+
+    def gradient_of(maps):
+        return torch.autograd.grad(weighted_sum({"a": 1e-9 * maps["relu1"], "b": maps["relu3"]}), image)[0]
+
+    assert cosine(gradient_of(maps), gradient_of(expected)) > 0.99999
+
+
+def test_the_scale_of_a_gradient_is_a_power_of_two_and_finite():
+    largest = torch.tensor([0.0, 1e-44, 1.5, 1e20])
+    scale = compute_gradient_scale(largest.view(-1, 1, 1, 1)).flatten()
+    assert_close(scale[2:], torch.tensor([8.0, 8 * 2.0**66]), rtol=0, atol=0)
+    assert scale.isfinite().all()
+    assert (scale > 0).all()
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((9, 0), True), ((7, 5), True), ((7, 0), True), ((6, 1), False)])
+def test_fp16_is_fast_on_nvidia_gpus_with_tensor_cores(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert is_fp16_fast(torch.device("cuda")) is expected
+    assert not any(is_fp16_fast(torch.device(name)) for name in ("cpu", "mps", "xpu"))
+
+
+def test_where_fp16_is_fast_it_runs_under_bf16_autocast(monkeypatch):
+    monkeypatch.setattr("lossmith.engine.frozen.precision.is_fp16_fast", lambda device: True)
+    image = random_image()
+    assert choose_compute_dtype(image) == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert choose_compute_dtype(image) == torch.float16
+        assert choose_compute_dtype(image.double()) == torch.float64
+        maps = run_frozen(network(), image, ALL_LAYERS)
+    assert_close(maps, run_frozen(network(), image, ALL_LAYERS, dtype=torch.float16), rtol=0, atol=0)
+
+
 def test_an_unknown_fp32_until_raises():
     with pytest.raises(ValueError, match=r"must be one or more of conv1, .*, relu3; got pool9"):
         run_frozen(network(), random_image(), {"conv1"}, fp32_until="pool9")
@@ -183,7 +267,16 @@ def test_without_half_precision_the_users_settings_decide(monkeypatch):
 
 def test_the_measured_cosines_support_the_arithmetic_of_tensor_cores():
     path = Path(__file__).parents[2] / "experiments" / "precision" / "result.json"
-    for of_policy in json.loads(path.read_text())["cosines"].values():
-        least = {name: min(map(min, of_photograph.values())) for name, of_photograph in of_policy.items()}
+    cosines = json.loads(path.read_text())["cosines"]
+    for text in ("perceptual('vgg16')", "lpips('vgg')"):
+        least = {name: min(map(min, of_photograph.values())) for name, of_photograph in cosines[text].items()}
         assert least["tf32, then bf16"] < 0.999 < least["fp16x3, then fp16"]
         assert abs(least["tf32x3, then bf16"] - least["fp32, then bf16"]) < 2e-4
+
+
+def test_on_all_networks_fp16_after_exact_first_layers_keeps_a_cosine_of_0_999():
+    path = Path(__file__).parents[2] / "experiments" / "precision" / "result.json"
+    cosines = json.loads(path.read_text())["cosines"]
+    assert {text.partition("'")[2].partition("'")[0] for text in cosines} >= {"vgg16", "vgg19", "squeezenet", "alexnet"}
+    for of_policy in cosines.values():
+        assert min(map(min, of_policy["engine, fp16"].values())) > 0.9995

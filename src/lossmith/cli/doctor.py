@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossmith._format import print_table, print_text
-from lossmith.cli.common_options import AsJson
+from lossmith.cli.common_options import AsJson, Device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +41,7 @@ def check_formula(
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="With --all: use pretrained networks instead of untrained ones.")
     ] = False,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> int:
     """Check a loss for problems before a training, and print a remedy for each problem.
@@ -50,13 +51,16 @@ def check_formula(
     """
     from rich.console import Console
 
+    from lossmith.device import resolve_device
+
     console = Console(soft_wrap=as_json)
     if every == (formula is not None):
         raise ValueError('lossmith doctor needs a formula, such as "L1 + 0.002*perceptual", or --all.')
+    place = resolve_device(device)
     if every:
         from lossmith.doctor.edge_case_table import EdgeCaseTable, public_losses
 
-        table = EdgeCaseTable.of(*public_losses(trained=pretrained))
+        table = EdgeCaseTable.of(*public_losses(trained=pretrained), device=place)
         networks = "trained" if pretrained else "untrained"
         if as_json:
             print(json.dumps({"networks": networks, **table.as_dict()}))
@@ -69,7 +73,7 @@ def check_formula(
 
     loss = parse(formula or "")
     bands = channels or max(3, loss.min_channels)
-    report = check(loss, shape=None if size is None else (2, bands, size, size), channels=bands)
+    report = check(loss, shape=None if size is None else (2, bands, size, size), channels=bands, device=place)
     if as_json:
         print(json.dumps(report.as_dict()))
     else:

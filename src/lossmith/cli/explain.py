@@ -23,7 +23,9 @@ EPILOG = """Examples:
 
   lossmith explain "L1 + 0.002*perceptual" --size 192 --batch 16
 
-  lossmith explain "esrgan()" --as basicsr"""
+  lossmith explain "esrgan()" --as basicsr
+
+  lossmith explain "L1 + 0.002*perceptual" --device cuda"""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +41,10 @@ def explain_formula(
         Language | None,
         typer.Option("--as", help="Print the formula only, as Python, a command, or a configuration of BasicSR."),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="Measure a step on a device: auto, cpu, cuda, cuda:1, mps or xpu."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a formula: its terms, their networks and weights, cost, typical values, and papers to cite.
@@ -50,13 +56,15 @@ def explain_formula(
     from rich.console import Console
 
     from lossmith import parse
+    from lossmith.device import resolve_device
     from lossmith.doctor import explain
 
+    place = None if device is None else resolve_device(device)
     loss = parse(formula)
     if language is not None:
         print(write_formula(loss, language))
         return
-    explanation = explain(loss, size=size, batch=batch)
+    explanation = explain(loss, size=size, batch=batch, device=place)
     if as_json:
         print(json.dumps(explanation.as_dict()))
         return
@@ -66,6 +74,8 @@ def explain_formula(
     for text, where in explanation.networks.items():
         console.print(f"{text}: {where}", markup=False, highlight=False)
     print_cost(console, explanation)
+    if place is not None:
+        print_step_costs(console, explanation, str(place))
     console.print(f"\n{explanation.citation}" if explanation.citation else "", markup=False, highlight=False)
 
 
@@ -145,6 +155,17 @@ def print_cost(console: "Console", explanation: "FormulaExplanation") -> None:
     )
     if shared := explanation.shared_plan:
         print_shared_cost(console, explanation, shared)
+
+
+def print_step_costs(console: "Console", explanation: "FormulaExplanation", device: str) -> None:
+    """Print the measured cost of a step in each precision."""
+    from rich.table import Table
+
+    table = Table("precision", "ms", "kept MB", "peak MB", title=f"Measured step on {device}", title_justify="left")
+    for cost in explanation.step_costs:
+        kept, peak = cost.saved_bytes / 1e6, cost.peak_bytes / 1e6
+        table.add_row(cost.precision, f"{cost.milliseconds:.2f}", f"{kept:.1f}", f"{peak:.1f}")
+    print_table(console, table)
 
 
 def print_shared_cost(console: "Console", explanation: "FormulaExplanation", shared: "CostPlan") -> None:

@@ -53,8 +53,7 @@ class DegradedCrops(Dataset[dict[str, Tensor]]):
         image = self.images.draw(index, rng)
         top, left = (int(rng.integers(side - self.size + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
-        crop = to_float(image[:, top : top + self.size, left : left + self.size])
-        target = flip_and_rotate(crop, *symmetry)
+        target = to_float(flip_and_rotate(image[:, top : top + self.size, left : left + self.size], *symmetry))
         clean = fill_missing(target) if image.is_floating_point() else target
         degraded = self.degrade(clean[None], torch_generator_from(rng))
         return {name: tensor[0] for name, tensor in degraded.items()} | {"target": target}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lossmith.data.cache import current_cache
+from lossmith.data.file_paths import FilePaths
 from lossmith.data.formats.stored import ImageHeader, type_range
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.data.pixel_statistics import describe_samples, percentile_range, sample_images_of
@@ -96,7 +97,7 @@ def find_pixel_format(
         no_data = next((header.no_data for header in used.values() if header.no_data is not None), None)
     draft = PixelFormat(channels=channels, dtype=dtype, no_data=no_data)
     if options.range == "auto":
-        ends = percentile_range(sample_images_of(list(used), draft), draft, positive=options.transfer == "log")
+        ends = percentile_range(sample_images_of(FilePaths(used), draft), draft, positive=options.transfer == "log")
     else:
         ends = parse_value_range(options.range) if options.range else _declared_range(used, dtype, owner)
     window = next((header.window for header in used.values() if header.window), None)
@@ -109,17 +110,17 @@ def find_pixel_format(
         window=window,
     )
     if not (dtype == "uint8" and pixels.keeps_samples):
-        notes += [f"Samples: {pixels}.", *describe_samples(list(used), pixels)]
+        notes += [f"Samples: {pixels}.", *describe_samples(FilePaths(used), pixels)]
     return pixels, notes
 
 
-def _read_headers(files: Iterable[Path]) -> dict[Path, ImageHeader]:
-    files = list(files)
-    headers = zip(files, current_cache().headers.read_all(files), strict=True)
-    return {file: header for file, header in headers if not isinstance(header, ValueError)}
+def _read_headers(files: Iterable[Path]) -> dict[str, ImageHeader]:
+    paths = FilePaths(files)
+    headers = zip(paths.paths, current_cache().headers.read_all(paths), strict=True)
+    return {path: header for path, header in headers if not isinstance(header, ValueError)}
 
 
-def _find_channels(headers: dict[Path, ImageHeader], stated: int | None, owner: str) -> tuple[int, list[str]]:
+def _find_channels(headers: dict[str, ImageHeader], stated: int | None, owner: str) -> tuple[int, list[str]]:
     """Return the number of channels; grey images in a folder of RGB are repeated."""
     counts = Counter(header.bands for header in headers.values())
     if stated is not None:
@@ -136,7 +137,7 @@ def _find_channels(headers: dict[Path, ImageHeader], stated: int | None, owner: 
     )
 
 
-def _find_type(headers: dict[Path, ImageHeader], stated_range: str | None, owner: str) -> str:
+def _find_type(headers: dict[str, ImageHeader], stated_range: str | None, owner: str) -> str:
     """Return the type of the samples; differing types need a common range."""
     types = {header.dtype for header in headers.values()}
     has_range = stated_range is not None or all(header.value_range is not None for header in headers.values())
@@ -148,15 +149,15 @@ def _find_type(headers: dict[Path, ImageHeader], stated_range: str | None, owner
     return str(np.result_type(*types))
 
 
-def _list_counts(headers: dict[Path, ImageHeader], name: str) -> str:
+def _list_counts(headers: dict[str, ImageHeader], name: str) -> str:
     """Return how many images have each value of a field, with an example."""
     counts = Counter(getattr(header, name) for header in headers.values())
-    examples = {getattr(header, name): file.name for file, header in reversed(headers.items())}
+    examples = {getattr(header, name): Path(path).name for path, header in reversed(headers.items())}
     unit = "" if name == "dtype" else " bands"
     return ", ".join(f"{value}{unit} in {count} ({examples[value]!r})" for value, count in counts.most_common())
 
 
-def _declared_range(headers: dict[Path, ImageHeader], dtype: str, owner: str) -> tuple[float, float] | None:
+def _declared_range(headers: dict[str, ImageHeader], dtype: str, owner: str) -> tuple[float, float] | None:
     """Return the union of the ranges that headers declare; None for the full range of an integer type.
 
     Raises:
@@ -174,7 +175,7 @@ def _declared_range(headers: dict[Path, ImageHeader], dtype: str, owner: str) ->
     return None
 
 
-def _declared_no_data(headers: dict[Path, ImageHeader]) -> float | None:
+def _declared_no_data(headers: dict[str, ImageHeader]) -> float | None:
     """Return the no-data value of the files; NaN if they declare several, each of which holds for its own file."""
     declared = {header.no_data for header in headers.values() if header.no_data is not None}
     return declared.pop() if len(declared) == 1 else math.nan if declared else None

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lossmith.data.cache import ImageCache, current_cache
+from lossmith.data.file_paths import FilePaths, path_strings
+from lossmith.data.formats.stored import ImageHeader
 from lossmith.data.image_files import SkippedFile, check_image_size, raise_no_usable_images
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 
@@ -41,18 +43,20 @@ class ImageFolder:
         pixels: PixelFormat = RGB_8BIT,
         cache: ImageCache | None = None,
     ) -> None:
-        self.files: list[Path] = []
         self.min_size, self.pixels, self.cache = min_size, pixels, cache or current_cache()
         self._skipped: list[SkippedFile] = []
-        files = list(files)
-        for file, header in zip(files, self.cache.headers.read_all(files), strict=True):
+        paths, usable = path_strings(files), list[str]()
+        for path, header in zip(paths, self.cache.headers.read_all(FilePaths(paths)), strict=True):
+            if isinstance(header, ImageHeader) and header.height >= min_size <= header.width:
+                usable.append(path)
+                continue
             try:
                 if isinstance(header, ValueError):
                     raise header
                 check_image_size(header.height, header.width, min_size)
-                self.files.append(file)
             except ValueError as error:
-                self._skipped.append(SkippedFile(str(file), str(error)))
+                self._skipped.append(SkippedFile(path, str(error)))
+        self.files = FilePaths(usable)
         # in shared memory, so that a worker process marks a damaged file for all
         self._damaged = torch.zeros(len(self.files), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         if not self.files:

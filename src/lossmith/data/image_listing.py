@@ -2,12 +2,13 @@
 
 import json
 import os
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from lossmith.data.file_identity import find_copies, resolve_files
+from lossmith.data.file_identity import find_copies, find_same_files
+from lossmith.data.file_paths import FilePaths, current_snapshot
 from lossmith.data.formats.files import IMAGE_SUFFIXES, identify
 from lossmith.data.image_files import SkippedFile
 
@@ -25,7 +26,7 @@ UNREAD_SUFFIXES = frozenset(
 """Suffixes of images that are not read; a note says that they are left out."""
 
 
-class ImageFiles(list[Path]):
+class ImageFiles(FilePaths):
     """Image files, each identified by its path relative to a root folder.
 
     Args:
@@ -40,10 +41,10 @@ class ImageFiles(list[Path]):
     """
 
     def __init__(
-        self, files: Iterable[Path], root: str | Path | None = None, skipped: Iterable[SkippedFile] = ()
+        self, files: Iterable[str | Path], root: str | Path | None = None, skipped: Iterable[SkippedFile] = ()
     ) -> None:
         super().__init__(files)
-        self.root = _common_folder(self) if root is None else Path(root)
+        self.root = _common_folder(self.paths) if root is None else Path(root)
         self.skipped = list(skipped)
 
     def name(self, file: Path) -> str:
@@ -56,28 +57,20 @@ class ImageFiles(list[Path]):
                 file = Path(os.path.relpath(file, self.root))
         return file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else file.as_posix()
 
-    def select(self, files: Iterable[Path]) -> "ImageFiles":
+    def select(self, files: Iterable[str | Path]) -> "ImageFiles":
         """Return some of the files, with the same root."""
         return ImageFiles(files, self.root)
 
     def distinct(self) -> "ImageFiles":
         """Return each file once, under its own path if it has one; other names of it, links, become skipped files."""
-        resolved = resolve_files(self)
-        if len(set(resolved)) == len(self):
-            return ImageFiles(self, self.root, self.skipped)
-        root = os.path.realpath(self.root)
-        names: dict[str, list[tuple[bool, int, Path]]] = {}
-        for file, path in zip(self, resolved, strict=True):
-            is_link = path != f"{root}{os.sep}{self.name(file).replace('/', os.sep)}"
-            names.setdefault(path, []).append((is_link, len(names), file))
-        kept = {min(files)[2]: files for files in names.values()}
-        others = [
-            SkippedFile(str(link), f"the file is the same as {self.name(file)!r}")
-            for file, files in kept.items()
-            for *_, link in files
-            if link != file
-        ]
-        return ImageFiles((file for file in self if file in kept), self.root, [*self.skipped, *others])
+        root, links, others = os.path.realpath(self.root), set[str](), []
+        for resolved, paths in find_same_files(self.paths).items():
+            own = [path for path in paths if resolved == f"{root}{os.sep}{self.name(Path(path)).replace('/', os.sep)}"]
+            kept = (own or paths)[0]
+            links |= {path for path in paths if path != kept}
+            reason = f"the file is the same as {self.name(Path(kept))!r}"
+            others += [SkippedFile(path, reason) for path in paths if path != kept]
+        return self._without(links, others)
 
     def exclude(self, others: Iterable[Path], role: str, *, copies: bool = True) -> "ImageFiles":
         """Return the files that are none of others and no copies of them, see :func:`find_copies`.
@@ -87,12 +80,16 @@ class ImageFiles(list[Path]):
             role: What they are, for the reasons, such as "a validation image".
             copies: Whether to leave out files of equal content, too.
         """
-        found = {file: each for file, each in find_copies(self, others).items() if copies or each[1]}
+        found = {str(file): each for file, each in find_copies(self, others).items() if copies or each[1]}
         left_out = [
-            SkippedFile(str(file), f"the image is {role}" if is_same else f"the image is a copy of {role}")
-            for file, (_, is_same) in found.items()
+            SkippedFile(path, f"the image is {role}" if is_same else f"the image is a copy of {role}")
+            for path, (_, is_same) in found.items()
         ]
-        return ImageFiles((file for file in self if file not in found), self.root, [*self.skipped, *left_out])
+        return self._without(found, left_out)
+
+    def _without(self, left_out: Container[str], skipped: Sequence[SkippedFile]) -> "ImageFiles":
+        kept = [path for path in self.paths if path not in left_out] if skipped else self.paths
+        return ImageFiles(kept, self.root, [*self.skipped, *skipped])
 
 
 def list_images(folder: str | Path) -> ImageFiles:
@@ -108,65 +105,80 @@ def list_images(folder: str | Path) -> ImageFiles:
     Raises:
         ValueError: The folder does not exist or contains no image.
     """
-    root = Path(folder)
+    snapshot = current_snapshot()
+    if snapshot is None:
+        return _list_images(Path(folder))
+    if str(folder) not in snapshot.listings:
+        snapshot.listings[str(folder)] = _list_images(Path(folder))
+    found: ImageFiles = snapshot.listings[str(folder)]
+    return ImageFiles(found, found.root, found.skipped)
+
+
+def _list_images(root: Path) -> ImageFiles:
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
-        raise ValueError(f"Expected a folder of images; {str(folder)!r} {problem}. Give the folder that contains them.")
+        raise ValueError(f"Expected a folder of images; {str(root)!r} {problem}. Give the folder that contains them.")
     skipped: list[SkippedFile] = []
-    found: list[Path] = []
-    unread: list[Path] = []
+    found: list[str] = []
+    unread: list[str] = []
+    arrays: list[str] = []
     for directory, names in walk_folders(root, skipped):
+        prefix = _prefix(directory)
         for name in names:
             suffix = _suffix_of(name)
-            if suffix in IMAGE_SUFFIXES or _is_image(directory / name):
-                found.append(directory / name)
+            if suffix in IMAGE_SUFFIXES or _is_image(prefix + name, suffix):
+                (arrays if suffix == ".npy" else found).append(prefix + name)
             elif suffix in UNREAD_SUFFIXES:
-                unread.append(directory / name)
+                unread.append(prefix + name)
     if unread:
-        unread.sort()
-        kinds = ", ".join(sorted({file.suffix.lower() for file in unread}))
+        kinds = ", ".join(sorted({_suffix_of(path) for path in unread}))
         reason = f"images in formats that are not read ({kinds}), {len(unread)} in all; convert them to PNG"
-        skipped.append(SkippedFile(str(unread[0]), reason))
-    arrays = [file for file in found if _suffix_of(file.name) == ".npy"]
-    if 0 < len(arrays) < len(found):
-        found = [file for file in found if file.suffix.lower() != ".npy"]
-        skipped.append(SkippedFile(str(arrays[0]), f"{len(arrays)} arrays (.npy) beside images of other formats"))
+        skipped.append(SkippedFile(min(unread, key=_parts), reason))
+    if arrays and found:
+        skipped.append(SkippedFile(arrays[0], f"{len(arrays)} arrays (.npy) beside images of other formats"))
+    found = found or arrays
     top = image_root(root)
     if top != root:
-        others = [file for file in found if not file.relative_to(root).parts[0].startswith(("HR", "LR"))]
-        found = [file for file in found if file.is_relative_to(top)]
-        if others:
-            reason = f"only the images in its subfolder HR are used; {len(others)} beside HR and LR are left out"
-            skipped.append(SkippedFile(str(root), reason))
+        found = _select_benchmark(found, root, top, skipped)
     if not found:
         first = f" Left out: {skipped[0].file!r}: {skipped[0].reason}." if skipped else ""
         raise ValueError(
-            f"{str(folder)!r} contains no images (PNG, JPEG, WebP, BMP, TIFF, .npy, EXR or DICOM). Add some, or give "
+            f"{str(root)!r} contains no images (PNG, JPEG, WebP, BMP, TIFF, .npy, EXR or DICOM). Add some, or give "
             "another folder." + first
         )
-    return ImageFiles(sorted(found, key=lambda file: file.parts), top, skipped)
+    return ImageFiles(sorted(found, key=_parts), top, skipped)
+
+
+def _select_benchmark(found: list[str], root: Path, top: Path, skipped: list[SkippedFile]) -> list[str]:
+    """Return the files in the folder HR of a benchmark, and note those that lie neither there nor in LR..."""
+    start = len(_prefix(root))
+    others = [path for path in found if not path.startswith(("HR", "LR"), start)]
+    if others:
+        reason = f"only the images in its subfolder HR are used; {len(others)} beside HR and LR are left out"
+        skipped.append(SkippedFile(str(root), reason))
+    return [path for path in found if path.startswith(_prefix(top))]
+
+
+def _parts(path: str) -> str:
+    """Return a key that orders paths as their parts: no character is smaller than the one between the parts."""
+    return path.replace(os.sep, "\0")
+
+
+def _prefix(folder: Path) -> str:
+    """Return what precedes a name in the path of a file in a folder, as pathlib joins them."""
+    return "" if str(folder) == "." else os.path.join(folder, "")  # noqa: PTH118
 
 
 def _suffix_of(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122  # a third of the time of Path.suffix
+    """Return the suffix of a name that does not begin with a dot, in lower case, in a tenth of the time of pathlib."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
-def _is_image(file: Path) -> bool:
+def _is_image(path: str, suffix: str) -> bool:
     """Return whether a file without the suffix of an image format is an image."""
-    suffix = file.suffix.lower()
-    has_no_suffix = not suffix or suffix[1:].isdigit()  # a UID such as 1.2.840.1 is a usual name of a DICOM file
-    return has_no_suffix and identify(file) == "DICOM"
-
-
-def _is_regular(file: str, skipped: list[SkippedFile]) -> bool:
-    """Return whether a name is that of a file; a read of a pipe or a socket would block."""
-    try:
-        mode = os.stat(file).st_mode  # noqa: PTH116  # a third of the time of Path.stat
-    except OSError:  # a broken link, which its reader reports
-        return True
-    if not stat.S_ISREG(mode):
-        skipped.append(SkippedFile(file, "not a file but a pipe, a socket or a device"))
-    return stat.S_ISREG(mode)
+    has_no_suffix = len(suffix) < 2 or suffix[1:].isdigit()  # a UID such as 1.2.840.1 is a usual name of a DICOM file
+    return has_no_suffix and identify(Path(path)) == "DICOM"
 
 
 def image_root(folder: str | Path) -> Path:
@@ -184,34 +196,62 @@ def walk_folders(root: Path, skipped: list[SkippedFile]) -> Iterator[tuple[Path,
         root: The folder.
         skipped: Receives the subfolders that are left out: unreadable ones, training runs and studies.
     """
-
-    def report(error: OSError) -> None:
-        skipped.append(SkippedFile(str(error.filename), f"the folder cannot be read: {(error.strerror or '').lower()}"))
-
     visited: set[str] = set()
-    tops = [root]
-    for top in tops:  # grows by links, which come last, so that a folder is listed under its own path if it has one
-        for path, folders, files in os.walk(top, onerror=report):
-            directory, real = Path(path), os.path.realpath(path)
+    linked = [root]
+    for top in linked:  # links come last, so that a folder is listed under its own path if it has one
+        waiting = [(top, os.path.realpath(top))]
+        while waiting:
+            directory, real = waiting.pop()
             if real in visited:
-                folders.clear()
                 continue
             visited.add(real)
-            if directory != root and _is_output(directory, files, folders):
-                skipped.append(SkippedFile(path, "the folder is a training run or a study, whose images are outputs"))
-                folders.clear()
+            listed = _list_folder(directory, skipped)
+            if directory != root and _is_output(directory, listed.files, [*listed.folders, *listed.links]):
+                reason = "the folder is a training run or a study, whose images are outputs"
+                skipped.append(SkippedFile(str(directory), reason))
                 continue
-            visible = sorted(name for name in folders if not name.startswith("."))
-            tops += [directory / name for name in visible if (directory / name).is_symlink()]
-            folders[:] = visible
-            yield (
-                directory,
-                [
-                    name
-                    for name in sorted(files)
-                    if not name.startswith(".") and _is_regular(f"{path}{os.sep}{name}", skipped)
-                ],
-            )
+            reason = "not a file but a pipe, a socket or a device"
+            skipped += [SkippedFile(str(directory / name), reason) for name in listed.others]
+            linked += [directory / name for name in listed.links]
+            waiting += [(directory / name, os.path.join(real, name)) for name in reversed(listed.folders)]  # noqa: PTH118
+            yield directory, listed.files
+
+
+class _Listed(NamedTuple):
+    """The sorted visible names in a folder: files, folders, links to folders, and others, which cannot be read."""
+
+    files: list[str]
+    folders: list[str]
+    links: list[str]
+    others: list[str]
+
+
+def _list_folder(directory: Path, skipped: list[SkippedFile]) -> _Listed:
+    """Return the content of a folder; apart from links, no status of a file is read."""
+    listed = _Listed([], [], [], [])
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    _list_for(entry, listed).append(entry.name)
+    except OSError as error:
+        skipped.append(SkippedFile(str(directory), f"the folder cannot be read: {(error.strerror or '').lower()}"))
+    for names in listed:
+        names.sort()
+    return listed
+
+
+def _list_for(entry: os.DirEntry[str], listed: _Listed) -> list[str]:
+    """Return the list to which an entry belongs; a link that cannot be followed is a file, which its reader reports."""
+    try:
+        if entry.is_file():
+            return listed.files
+        if entry.is_dir():
+            return listed.links if entry.is_symlink() else listed.folders
+        entry.stat()
+    except OSError:
+        return listed.files
+    return listed.others
 
 
 def summarize_skipped(skipped: Sequence[SkippedFile]) -> list[str]:
@@ -245,11 +285,11 @@ def _is_output(directory: Path, files: Sequence[str], folders: Sequence[str]) ->
     return isinstance(record, dict) and "lossmith" in record
 
 
-def _common_folder(files: Sequence[Path]) -> Path:
+def _common_folder(paths: Sequence[str]) -> Path:
     """Return the deepest folder that contains all files."""
-    if not files:
+    if not paths:
         return Path()
     try:
-        return Path(os.path.commonpath([file.parent for file in files]) or ".")
+        return Path(os.path.commonpath({os.path.dirname(path) for path in paths}) or ".")  # noqa: PTH120
     except ValueError:  # relative and absolute paths, or two drives
         return Path()

@@ -50,7 +50,8 @@ def hold_out_usable(
     chosen: set[int] = set()
     rejected: dict[int, SkippedFile] = {}
     for start in preferred:
-        for index in (start, *((start + step) % len(files) for step in range(1, len(files)))):
+        for step in range(len(files)):
+            index = (start + step) % len(files)
             if index in chosen or index in rejected or (index != start and index in preferred):
                 continue
             try:
@@ -60,8 +61,9 @@ def hold_out_usable(
                 continue
             chosen.add(index)
             break
-    training = ImageFiles((f for i, f in enumerate(files) if i not in chosen), listing.root, listing.skipped)
-    return training, listing.select(files[i] for i in sorted(chosen)), list(rejected.values())
+    paths = listing.paths
+    training = ImageFiles((path for i, path in enumerate(paths) if i not in chosen), listing.root, listing.skipped)
+    return training, listing.select(paths[i] for i in sorted(chosen)), list(rejected.values())
 
 
 def select_evenly(images: str | Path | Sequence[Path], limit: int | None = None) -> ImageFiles:

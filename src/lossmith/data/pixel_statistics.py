@@ -28,7 +28,7 @@ def sample_images_of(files: Sequence[Path], pixels: PixelFormat) -> Iterator[Sto
         ValueError: An image has samples that no rule covers.
     """
     step = max(1, len(files) // MAX_SAMPLED_FILES)
-    for file in list(files)[::step][:MAX_SAMPLED_FILES]:
+    for file in files[::step][:MAX_SAMPLED_FILES]:
         try:
             image = compose_on_white(read_stored(file))
             pixels.stored_values(image)

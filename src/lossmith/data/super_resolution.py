@@ -24,7 +24,7 @@ from lossmith.data.pair_names import pair_by_name
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.data.shards.sequence import ShardedImages
 from lossmith.image import to_float
-from lossmith.resize import crop_to_multiple, downsample
+from lossmith.resize import crop_to_multiple, downsample, downsample_crop
 
 __all__ = ["SuperResolutionCrops", "SuperResolutionPairs"]
 
@@ -62,7 +62,7 @@ class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
         top, left = (int(rng.integers(side // self.scale - small + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
         target, low = self._crop_pair(image, top, left)
-        return {"input": flip_and_rotate(low, *symmetry), "target": flip_and_rotate(target, *symmetry)}
+        return {"input": flip_and_rotate(low, *symmetry), "target": to_float(flip_and_rotate(target, *symmetry))}
 
     def source(self, index: int) -> str:
         """Return the path of the file, or the shard and the name, from which a crop is cut."""
@@ -74,16 +74,18 @@ class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
         return self.images.skipped
 
     def _crop_pair(self, image: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
-        """Return the high- and the low-resolution crop at a position in low-resolution pixels."""
+        """Return the high-resolution crop as it is stored, and the low-resolution one, at a position in its pixels."""
         scale, small = self.scale, self.size // self.scale
         above, before = min(top, CROP_MARGIN), min(left, CROP_MARGIN)
         rows = slice((top - above) * scale, (top + small + CROP_MARGIN) * scale)
         columns = slice((left - before) * scale, (left + small + CROP_MARGIN) * scale)
-        region = to_float(image[:, rows, columns])
-        low = downsample(fill_missing(region)[None], scale, levels=self.images.pixels.levels)[0]
-        low = low[:, above : above + small, before : before + small]
+        region = image[:, rows, columns]
         target = region[:, above * scale :, before * scale :][:, : self.size, : self.size]
-        return target, low
+        clean, levels = fill_missing(region), self.images.pixels.levels
+        place = slice(above, above + small), slice(before, before + small)
+        if levels is None:
+            return target, downsample(to_float(clean)[None], scale)[0][(..., *place)]
+        return target, downsample_crop(clean, scale, *place, levels=levels)
 
 
 @final
@@ -132,9 +134,11 @@ class SuperResolutionPairs(EvaluationImages):
 
     def _read_pair(self, file: Path) -> dict[str, Tensor]:
         check_image_size(*self.cache.read_size(file), MIN_SIZE)
-        target = crop_to_multiple(to_float(self.cache.read(file, self.pixels)), self.scale)[None]
+        stored = crop_to_multiple(self.cache.read(file, self.pixels), self.scale)[None]
+        target = to_float(stored)
         if self.low_resolution is None:
-            return {"input": downsample(fill_missing(target), self.scale, levels=self.pixels.levels), "target": target}
+            clean = fill_missing(stored if self.pixels.levels else target)
+            return {"input": downsample(clean, self.scale, levels=self.pixels.levels), "target": target}
         if file not in self.low_resolution:
             raise ValueError(f"LRx{self.scale} has no image of this name")
         image = fill_missing(to_float(self.cache.read(self.low_resolution[file], self.pixels))[None])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,6 +26,7 @@ def check_balance(
     inputs: Mapping[str, Tensor] | None,
     size: tuple[int, int],
     channels: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Finding]:
     """Check that no term has less than 1 % of the gradient at the prediction, or another one more than 99 %.
 
@@ -36,6 +38,7 @@ def check_balance(
         inputs: The inputs; None for made-up images.
         size: The size of made-up images.
         channels: The number of channels of made-up images; None for RGB, or more where a lens needs them.
+        device: The device of the loss.
     """
     compared = [
         term
@@ -44,7 +47,7 @@ def check_balance(
     ]
     if len(compared) < 2:
         return
-    report = measure_gradient_shares(Hybrid(compared), inputs, size, channels)
+    report = measure_gradient_shares(Hybrid(compared), inputs, size, channels, device)
     if report is not None:
         yield from find_imbalances(report, find_preset(loss))
 
@@ -54,6 +57,7 @@ def measure_gradient_shares(
     inputs: Mapping[str, Tensor] | None = None,
     size: tuple[int, int] = (64, 64),
     channels: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> CalibrationReport | None:
     """Measure the gradient shares of the terms; None if there is no prediction, or a term cannot be measured.
 
@@ -62,9 +66,10 @@ def measure_gradient_shares(
         inputs: The inputs; None for made-up images with large shapes and little noise.
         size: The size of made-up images.
         channels: The number of channels of made-up images; None for RGB, or more where a lens needs them.
+        device: The device of the loss.
     """
     if inputs is None:
-        inputs = make_inputs(loss, size, channels=channels)
+        inputs = make_inputs(loss, size, channels=channels, device=device)
         inputs = _blur_images(inputs, find_image_inputs(loss, inputs))
     if "pred" not in inputs:
         return None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from lossmith.device import to_double
 from lossmith.doctor.probe import TermProbe
 from lossmith.doctor.report import Finding, dtype_name, join_names
 from lossmith.losses.external import External
@@ -37,7 +38,7 @@ def check_mutation(probe: TermProbe) -> Iterator[Finding]:
     versions = {name: tensor._version for name, tensor in given.items()}
     with torch.no_grad():
         probe.loss.evaluate(given)
-    changes = {n: float((t.double() - probe.single_inputs[n].double()).abs().max()) for n, t in given.items()}
+    changes = {n: float((to_double(t) - to_double(probe.single_inputs[n])).abs().max()) for n, t in given.items()}
     if changed := [name for name, tensor in given.items() if changes[name] or tensor._version != versions[name]]:
         yield probe.finding(
             "error",

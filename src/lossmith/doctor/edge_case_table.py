@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lossmith import losses
+from lossmith.device import fork_rng
 from lossmith.doctor.edge_cases import EDGE_CASES
 from lossmith.doctor.example_inputs import Inputs, make_inputs, with_untrained_networks
 from lossmith.formula.loss import Hybrid, Loss
@@ -58,11 +59,17 @@ class EdgeCaseTable:
     skipped: Mapping[str, str]
 
     @classmethod
-    def of(cls, by_name: Mapping[str, Loss], skipped: Mapping[str, str] | None = None) -> Self:
-        """Evaluate losses by their names on all edge cases."""
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    def of(
+        cls,
+        by_name: Mapping[str, Loss],
+        skipped: Mapping[str, str] | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Evaluate losses by their names on all edge cases, on a device."""
+        with fork_rng(torch.device(device)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rows = (_evaluate_row(name, Hybrid(loss.terms)) for name, loss in by_name.items())
+            rows = (_evaluate_row(name, Hybrid(loss.terms), device) for name, loss in by_name.items())
             return cls(tuple(cell for row in rows for cell in row), skipped or {})
 
     @property
@@ -110,9 +117,9 @@ def public_losses(*, trained: bool = False) -> tuple[dict[str, Loss], dict[str, 
     return built, skipped
 
 
-def _evaluate_row(name: str, loss: Hybrid) -> Iterator[TableCell]:
+def _evaluate_row(name: str, loss: Hybrid, device: torch.device | str) -> Iterator[TableCell]:
     """Evaluate one loss on all edge cases."""
-    ordinary = _make_accepted_inputs(loss)
+    ordinary = _make_accepted_inputs(loss.to(device), device)
     has_one_width = len({tensor.shape[-1] for tensor in ordinary.values()}) == 1
     last = list(ordinary)[-1]
     # a Gram matrix has no positions and may compare two sizes
@@ -131,10 +138,10 @@ def _evaluate_row(name: str, loss: Hybrid) -> Iterator[TableCell]:
         yield TableCell(name, case, outcome, message)
 
 
-def _make_accepted_inputs(loss: Hybrid) -> Inputs:
+def _make_accepted_inputs(loss: Hybrid, device: torch.device | str) -> Inputs:
     """Return inputs of the first size that no term rejects, or of the largest size."""
     for side in _SIDES:
-        inputs = make_inputs(loss, (side, side))
+        inputs = make_inputs(loss, (side, side), device=device)
         try:
             with torch.no_grad():
                 loss.evaluate(inputs)

@@ -36,6 +36,7 @@ def check(
     *,
     shape: Sequence[int] | None = None,
     channels: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> DoctorReport:
     """Examine a loss before a training, on a copy in training mode.
 
@@ -50,6 +51,7 @@ def check(
             that every term accepts.
         channels: The number of channels of made-up images without a shape; None for RGB, or more where a lens needs
             them.
+        device: The device of the examination with made-up inputs; that of given inputs otherwise.
 
     Returns:
         The findings, errors first; call `raise_if_broken()` to stop a training before its first step.
@@ -67,18 +69,22 @@ def check(
     if shape is not None and (len(shape) != 4 or min(shape) < 1):
         raise ValueError(f"check needs the shape of a batch, (N, C, H, W); got {tuple(shape)}.")
     channels = shape[1] if shape else channels
-    device = next(iter(inputs.values())).device if inputs else torch.device("cpu")
+    device = next(iter(inputs.values())).device if inputs else torch.device(device)
     with fork_rng(device), torch.inference_mode(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        findings = list(_examine(loss, inputs, shape, channels))
+        findings = list(_examine(loss, inputs, shape, channels, device))
     return DoctorReport.from_findings(repr(loss), findings)
 
 
 def _examine(
-    loss: Loss, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None, channels: int | None
+    loss: Loss,
+    inputs: Mapping[str, Tensor] | None,
+    shape: Sequence[int] | None,
+    channels: int | None,
+    device: torch.device,
 ) -> Iterator[Finding]:
     hybrid, missing = with_untrained_networks(loss)
-    hybrid = copy_loss(hybrid).train()
+    hybrid = copy_loss(hybrid).train().to(device)
     for message in missing:
         yield Finding("warning", "weights", "", "The loss was examined with an untrained network.", message)
     if inputs is not None:
@@ -88,7 +94,7 @@ def _examine(
     correct: list[str] = []
     uncovered: list[Finding] = []
     for name, term in zip(hybrid.names, hybrid.terms, strict=True):
-        findings = _examine_term(name, term, inputs, shape, channels)
+        findings = _examine_term(name, term, inputs, shape, channels, device)
         yield from (finding for finding in findings if finding.check != "coverage")
         uncovered += (finding for finding in findings if finding.check == "coverage")
         if not any(finding.severity == "error" for finding in findings):
@@ -99,9 +105,9 @@ def _examine(
         severity = "warning" if covered_by_others or finding.severity == "note" else finding.severity
         yield from () if is_intended else (replace(finding, severity=severity),)
     if correct and not missing and (inputs is None or "pred" in inputs):  # an untrained network has other gradients
-        size = (shape[2], shape[3]) if shape else _find_size(hybrid, channels)
+        size = (shape[2], shape[3]) if shape else _find_size(hybrid, channels, device)
         first = None if inputs is None else first_images(hybrid, inputs, min_batch_size(hybrid))
-        yield from balance_checks.check_balance(hybrid, correct, first, size, channels)
+        yield from balance_checks.check_balance(hybrid, correct, first, size, channels, device)
 
 
 def _examine_term(
@@ -110,12 +116,13 @@ def _examine_term(
     inputs: Mapping[str, Tensor] | None,
     shape: Sequence[int] | None,
     channels: int | None,
+    device: torch.device,
 ) -> list[Finding]:
     """Return the findings about one term, including those before an exception."""
     findings: list[Finding] = []
     loss = Hybrid([replace(term, weight=Weight())])
     try:
-        noise = _make_noise(loss, inputs, shape, channels)
+        noise = _make_noise(loss, inputs, shape, channels, device)
         for finding in _run_checks(TermProbe(name, term, noise, tuple(find_image_inputs(loss, noise)))):
             findings.append(finding)
     except Exception as error:  # an external callable may raise any exception
@@ -155,14 +162,18 @@ def _run_checks(probe: TermProbe) -> Iterator[Finding]:
 
 
 def _make_noise(
-    loss: Hybrid, inputs: Mapping[str, Tensor] | None, shape: Sequence[int] | None, channels: int | None
+    loss: Hybrid,
+    inputs: Mapping[str, Tensor] | None,
+    shape: Sequence[int] | None,
+    channels: int | None,
+    device: torch.device,
 ) -> Inputs:
     """Return noise of the given shapes for the images of one term, and its other inputs as given."""
     if inputs is None:
         if shape is None:
-            return make_inputs(loss, _find_size(loss, channels), channels=channels)
+            return make_inputs(loss, _find_size(loss, channels, device), channels=channels, device=device)
         batch_size = max(shape[0], min_batch_size(loss))
-        return make_inputs(loss, (shape[2], shape[3]), batch_size=batch_size, channels=channels)
+        return make_inputs(loss, (shape[2], shape[3]), batch_size=batch_size, channels=channels, device=device)
     ordered = sorted(loss.input_names, key=lambda name: name != "pred")
     noise = first_images(loss, {name: inputs[name] for name in ordered}, min_batch_size(loss))
     images = find_image_inputs(loss, noise)
@@ -184,11 +195,11 @@ def _make_noise(
     return noise
 
 
-def _find_size(loss: Hybrid, channels: int | None) -> tuple[int, int]:
+def _find_size(loss: Hybrid, channels: int | None, device: torch.device) -> tuple[int, int]:
     """Return the first size of images that the loss accepts."""
     for side in _SIDES:
         with suppress(ValueError):  # a lens takes no such images, which is reported by the checks of its term
-            if _accepts(loss, make_inputs(loss, (side, side), channels=channels)):
+            if _accepts(loss, make_inputs(loss, (side, side), channels=channels, device=device)):
                 return side, side
     return _SIDES[0], _SIDES[0]
 

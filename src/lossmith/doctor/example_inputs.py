@@ -37,6 +37,7 @@ def make_inputs(
     batch_size: int | None = None,
     channels: int | None = None,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Inputs:
     """Draw seeded inputs for a loss; "pred" is the mean of the target and noise, as in an early training.
 
@@ -46,6 +47,7 @@ def make_inputs(
         batch_size: The number of images; None for :func:`min_batch_size`.
         channels: The number of channels of images; None for RGB, or more where a lens needs them.
         seed: The random seed.
+        device: The device of the loss and of the result; the values do not depend on it.
 
     Returns:
         The inputs by name: "pred" first, then inputs that receive a gradient, then the others.
@@ -58,28 +60,32 @@ def make_inputs(
         for parameter, name in sorted(term.inputs.items(), key=lambda item: item[0] != "target"):
             example = term.distance.example_input(parameter)
             if name not in inputs:
-                shape = (batch_size or min_batch_size(loss), *_resolve_shape(example, term, size, channels))
+                shape = (batch_size or min_batch_size(loss), *_resolve_shape(example, term, size, channels, device))
                 inputs[name] = _draw(example, shape, generator)
                 target = inputs.get(term.inputs.get("target", ""))
                 if parameter == "pred" and target is not None and target.shape == inputs[name].shape:
                     inputs[name] = (inputs[name] + target) / 2
             if not example.requires_grad:
                 references.add(name)
-    return {name: inputs[name] for name in sorted(inputs, key=lambda name: (name != "pred", name in references))}
+    return {
+        name: inputs[name].to(device) for name in sorted(inputs, key=lambda name: (name != "pred", name in references))
+    }
 
 
-def _resolve_shape(example: ExampleInput, term: Term, size: tuple[int, int], channels: int) -> tuple[int, ...]:
+def _resolve_shape(
+    example: ExampleInput, term: Term, size: tuple[int, int], channels: int, device: torch.device | str
+) -> tuple[int, ...]:
     height, width = (max(1, side // example.downscale) for side in size)
     sides = {"height": height, "width": width}
     if "features" in example.shape:
-        sides["features"] = _count_features(term, size, channels)
+        sides["features"] = _count_features(term, size, channels, device)
     shape = tuple(sides[side] if isinstance(side, str) else side for side in example.shape)
     return (channels, *shape[1:]) if example.shape == IMAGE else shape
 
 
-def _count_features(term: Term, size: tuple[int, int], channels: int) -> int:
+def _count_features(term: Term, size: tuple[int, int], channels: int, device: torch.device | str) -> int:
     """Return the number of values that the lens of a term gives for an image."""
-    maps = {"pixels": torch.zeros(1, channels, *size)}
+    maps = {"pixels": torch.zeros(1, channels, *size, device=device)}
     with torch.no_grad():
         for lens in term.lens.stages if term.lens else ():
             maps = lens(maps)

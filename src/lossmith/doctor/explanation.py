@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lossmith.balance import CalibrationReport
 from lossmith.doctor.balance_checks import bind_knobs, measure_gradient_shares
+from lossmith.doctor.step_cost import StepCost, measure_step_cost
 from lossmith.formula.cost import CostPlan, unify_vgg
 from lossmith.formula.loss import Hybrid, Loss
 from lossmith.formula.term import Term
@@ -60,6 +61,7 @@ class FormulaExplanation:
         plan: The cost of a step.
         shared: The loss with one VGG-16 in place of VGG-16 and VGG-19; None unless it uses both.
         citation: The BibTeX entries.
+        step_costs: The measured cost of a step on a device, by precision; empty without a device.
     """
 
     loss: Loss
@@ -69,6 +71,7 @@ class FormulaExplanation:
     plan: CostPlan
     shared: Hybrid | None
     citation: str
+    step_costs: tuple[StepCost, ...] = ()
 
     @property
     def shared_plan(self) -> CostPlan | None:
@@ -95,12 +98,15 @@ class FormulaExplanation:
             "mean_flops": plan.mean_forward_flops + plan.mean_backward_flops,
             "saved_bytes": plan.saved_bytes,
             "peak_bytes": plan.peak_bytes,
+            "step_costs": [asdict(each) for each in self.step_costs],
             "shared": self.shared and repr(self.shared),
             "citation": self.citation,
         }
 
 
-def explain(loss: Loss, *, size: int = 128, batch: int = 8) -> FormulaExplanation:
+def explain(
+    loss: Loss, *, size: int = 128, batch: int = 8, device: torch.device | str | None = None
+) -> FormulaExplanation:
     """Explain a loss: its terms, their networks and values, the cost of a step, and the papers to cite.
 
     The values are measured on noise images: a pair of equal images, a pair that differs by noise of 5 % of the range,
@@ -110,6 +116,10 @@ def explain(loss: Loss, *, size: int = 128, batch: int = 8) -> FormulaExplanatio
         loss: The loss.
         size: The side of the images in pixels.
         batch: The number of images of a step, for the cost.
+        device: The device on which to measure a step; None to predict its cost only.
+
+    Raises:
+        ValueError: The device has too little memory for the step.
 
     Example:
         >>> from lossmith import L1
@@ -139,6 +149,7 @@ def explain(loss: Loss, *, size: int = 128, batch: int = 8) -> FormulaExplanatio
         plan=loss.plan((batch, max(3, loss.min_channels), size, size)),
         shared=Hybrid(unified) if unified else None,
         citation=loss.citation(),
+        step_costs=() if device is None else measure_step_cost(loss, size=size, batch=batch, device=device),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from lossmith.device import to_double
 from lossmith.doctor.example_inputs import Inputs, first_images
 from lossmith.doctor.report import Finding, Severity
 from lossmith.formula.loss import Hybrid
@@ -46,7 +47,7 @@ class ProbeResult:
     @property
     def gradient_norm(self) -> float:
         """The norm of all gradients."""
-        return math.hypot(*(float(g.double().norm()) for g in self.gradients.values() if g is not None), 0.0)
+        return math.hypot(*(float(to_double(g).norm()) for g in self.gradients.values() if g is not None), 0.0)
 
 
 @final

@@ -10,7 +10,7 @@ from torch import Tensor
 from lossmith._checks import check_path
 from lossmith._repr import format_literal, repr_of
 from lossmith.backbone import Backbone, get_backbone
-from lossmith.engine.frozen import as_grey, count_flops, get_compute_dtype, run_frozen
+from lossmith.engine.frozen import as_grey, choose_compute_dtype, count_flops, run_frozen
 from lossmith.engine.layers import MaxPool, Step
 from lossmith.engine.second_derivatives import outside_transforms
 from lossmith.lens import Features, Lens, Maps
@@ -91,7 +91,7 @@ class PooledVGGNetwork(Backbone):
         self.vgg.check_image(image, frozenset({"conv1_1"}))
         image = image if image.dtype == torch.float64 else image.float()
         maps = {"pixels": image.expand(-1, 3, -1, -1)}  # DISTS has a weight for each channel
-        mean, steps = self.vgg.get_steps(image.device, get_compute_dtype(image), grey=image.shape[1] == 1)
+        mean, steps = self.vgg.get_steps(image.device, choose_compute_dtype(image), grey=image.shape[1] == 1)
         x = image - mean
         for i, stage in enumerate(self._split_stages(steps, wanted)):
             name = stage[-1].name

@@ -14,10 +14,10 @@ from lossmith._repr import format_literal
 from lossmith.backbone import Backbone, FeatureGeometry, check_rgb, get_backbone
 from lossmith.engine.frozen import (
     as_grey,
+    choose_compute_dtype,
     compute_shapes,
     compute_tile_margin,
     count_flops,
-    get_compute_dtype,
     prepare_steps,
     run_frozen,
 )
@@ -90,7 +90,7 @@ class SequentialNetwork(Backbone):
         layers = frozenset(layers)
         self.check_image(image, layers)
         image = image if image.dtype == torch.float64 else image.float()
-        mean, steps = self.get_steps(image.device, get_compute_dtype(image), grey=image.shape[1] == 1)
+        mean, steps = self.get_steps(image.device, choose_compute_dtype(image), grey=image.shape[1] == 1)
         return run_frozen(steps, image - mean, layers)  # subtracted here and not in a bias: the padding is zero
 
     @final

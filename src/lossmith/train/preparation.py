@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lossmith.balance import Balance, CalibrationReport, calibrate, parse_balance
+from lossmith.data.file_paths import file_snapshot
 from lossmith.data.find_pixels import PixelOptions
 from lossmith.data.pixel_statistics import describe_samples
 from lossmith.data.shards.unpack import list_some_images
@@ -75,12 +76,13 @@ def prepare_run(settings: Settings, folder: RunFolder, network: nn.Module | None
     """
     task, loss = build_task(settings), parse(settings.loss)
     is_resumed = folder.checkpoint.is_file() and folder.model.is_file()
-    task, notes = (task.with_pixels_of(folder.model), []) if is_resumed else choose_pixels(task, settings)
     balance = None if settings.balance is None else parse_balance(settings.balance)
-    check_loss_for_task(task, loss, settings.knobs)
-    data = task.load_data(
-        settings.images, settings.val, val_count=settings.val_count, crop=settings.crop, seed=settings.seed
-    )
+    with file_snapshot():
+        task, notes = (task.with_pixels_of(folder.model), []) if is_resumed else choose_pixels(task, settings)
+        check_loss_for_task(task, loss, settings.knobs)
+        data = task.load_data(
+            settings.images, settings.val, val_count=settings.val_count, crop=settings.crop, seed=settings.seed
+        )
     if network is not None:
         network = wrap_network(network, settings.scale)
         settings = replace(settings, model=network.spec)

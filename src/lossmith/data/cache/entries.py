@@ -2,24 +2,22 @@
 
 import json
 import math
-import mmap
 import os
 import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from lossmith._files import write_atomically
+from lossmith.data.formats.layout import MAPPED_DTYPES, SampleLayout, map_samples
 
-__all__ = ["can_be_stored", "map_entry", "read_description", "write_entry"]
+__all__ = ["USE_SECONDS", "can_be_stored", "map_entry", "read_description", "write_entry"]
 
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.uint16, torch.float32)}
-"""The types of decoded images by name."""
 TAIL = struct.Struct("<I8s")
 """The end of a file: the length of the description in bytes, and the signature.
 
@@ -31,7 +29,7 @@ USE_SECONDS = 3600.0
 
 def can_be_stored(values: Tensor) -> bool:
     """Return whether an image has a known type and is dense in memory, with its dimensions in any order."""
-    return _name_of(values.dtype) in DTYPES and values.numel() > 0 and values.permute(_order_of(values)).is_contiguous()
+    return _name_of(values.dtype) in MAPPED_DTYPES and values.numel() > 0 and values.permute(_order_of(values)).is_contiguous()
 
 
 def write_entry(path: Path, values: Tensor, description: Mapping[str, Any]) -> None:
@@ -62,52 +60,46 @@ def write_entry(path: Path, values: Tensor, description: Mapping[str, Any]) -> N
 
 
 def map_entry(path: Path) -> Tensor | None:
-    """Return the decoded image in a file as a memory map; None without a complete file.
-
-    The pages of the file are shared by all processes. A write into the tensor changes a copy in this process alone.
-    """
+    """Return the decoded image in a file as a memory map, see :func:`map_samples`; None without a complete file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        with path.open("rb", buffering=0) as file:
+            description, last_use = _read_description(file), os.fstat(file.fileno()).st_mtime
     except OSError:
         return None
-    try:
-        status = os.fstat(descriptor)
-        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError):  # ValueError: an empty file
+    if description is None:
         return None
-    finally:
-        os.close(descriptor)
-    if (description := _parse_description(mapped)) is None:
-        return None
-    if time.time() - status.st_mtime > USE_SECONDS:
+    if time.time() - last_use > USE_SECONDS:
         with suppress(OSError):
             os.utime(path)
-    shape, order, dtype = description["shape"], description["order"], DTYPES[description["dtype"]]
-    stored = torch.frombuffer(mapped, dtype=dtype, count=math.prod(shape)).view(shape)
-    return stored.permute([order.index(dim) for dim in range(len(order))])
+    shape, order = description["shape"], description["order"]
+    strides = [math.prod(shape[place + 1 :]) for place in range(len(shape))]
+    places = [order.index(dim) for dim in range(len(order))]
+    layout = SampleLayout(description["dtype"], *(tuple(each[place] for place in places) for each in (shape, strides)))
+    return map_samples(path, layout)
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
     """Return what a file says of itself; None without a complete file."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return _parse_description(mapped)
-    except (OSError, ValueError):
+        with path.open("rb", buffering=0) as file:
+            return _read_description(file)
+    except OSError:
         return None
 
 
-def _parse_description(mapped: mmap.mmap) -> dict[str, Any] | None:
+def _read_description(file: IO[bytes]) -> dict[str, Any] | None:
     """Return the description at the end of a file; None if the file is no complete entry."""
     try:
-        length, signature = TAIL.unpack_from(mapped, len(mapped) - TAIL.size)
-        start = len(mapped) - TAIL.size - length
-        if signature != SIGNATURE or start < 0:
+        end = file.seek(-TAIL.size, os.SEEK_END)
+        length, signature = TAIL.unpack(file.read(TAIL.size))
+        if signature != SIGNATURE or length > end:
             return None
-        description: dict[str, Any] = json.loads(mapped[start : start + length])
+        start = file.seek(end - length)
+        description: dict[str, Any] = json.loads(file.read(length))
         shape: list[int] = description["shape"]
-        size = math.prod(shape) * DTYPES[description["dtype"]].itemsize
+        size = math.prod(shape) * MAPPED_DTYPES[description["dtype"]].itemsize
         is_whole = size == start and sorted(description["order"]) == list(range(len(shape))) and min(shape) > 0
-    except (struct.error, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, struct.error):  # OSError: a file that is too short
         return None
     return description if is_whole else None
 

@@ -10,42 +10,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, final
 
+import numpy as np
+
+from lossmith.data.file_paths import FileState, absolute_path, absolute_paths, file_state, path_strings, read_statuses
 from lossmith.data.formats.files import read_image_header
 from lossmith.data.formats.stored import ImageHeader
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["FileState", "HeaderIndex", "absolute_path", "file_state"]
+__all__ = ["HeaderIndex"]
 
-TABLE = "headers_1"
-"""The name of the table, with the version of its content."""
 PATIENCE_SECONDS = 2.0
 """The time after which a progress bar appears."""
 BATCH = 10_000
 """Headers that are stored at a time: a killed start continues there."""
-
-
-class FileState(NamedTuple):
-    """The size of a file in bytes and its time of modification in nanoseconds, which differ after a change."""
-
-    size: int
-    time: int
-
-
-def absolute_path(file: Path) -> str:
-    """Return the absolute path of a file, in a tenth of the time of Path.absolute."""
-    path = str(file)
-    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH117, PTH118
-
-
-def file_state(path: str | Path) -> FileState | None:
-    """Return size and time of a file; None for a file that cannot be read."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  # a third of the time of Path.stat, for every sample of a run
-    except OSError:
-        return None
-    return FileState(status.st_size, status.st_mtime_ns)
+CREATE_TABLE = "CREATE TABLE IF NOT EXISTS folders_1 (folder BLOB PRIMARY KEY, names BLOB, numbers BLOB, headers TEXT)"
+"""A row holds a folder: names, separated by slashes; size, time and number of the header of each; different headers."""
 
 
 @final
@@ -60,7 +41,9 @@ class HeaderIndex:
 
     def __init__(self, file: Path | None = None) -> None:
         self.file = file
-        self._headers: dict[str, tuple[FileState, str]] = {}
+        self._sizes: dict[str, int] = {}
+        self._times: dict[str, int] = {}
+        self._headers: dict[str, ImageHeader] = {}
         self._loaded: set[str] = set()
 
     def read(self, file: Path) -> ImageHeader:
@@ -70,36 +53,37 @@ class HeaderIndex:
             ValueError: The header cannot be read; the message is the reason.
         """
         path, state = absolute_path(file), file_state(file)
-        if state is None or (known := self._headers.get(path)) is None or known[0] != state:
-            header = read_image_header(file)
-            if state is not None:
-                self._headers[path] = state, json.dumps(header)
-            return header
-        return _parse_header(known[1])
+        if state is not None and self.state(path) == state:
+            return self._headers[path]
+        header = read_image_header(file)
+        if state is not None:
+            self._sizes[path], self._times[path], self._headers[path] = *state, header
+        return header
 
     def state(self, path: str) -> FileState | None:
         """Return size and time of a file when its header was read; None for another file."""
-        known = self._headers.get(path)
-        return None if known is None else known[0]
+        return FileState(self._sizes[path], self._times[path]) if path in self._headers else None
 
     def read_all(self, files: Sequence[Path]) -> list[ImageHeader | ValueError]:
         """Return the header of each file, or why it cannot be read; new headers are stored.
 
         A progress bar on standard error, or a line without a terminal, appears after two seconds.
         """
-        paths = [absolute_path(file) for file in files]
-        self._load(paths)
+        given = path_strings(files)
+        paths, (sizes, times, _) = absolute_paths(given), read_statuses(given)
+        self._load({_folder_of(path) for path in paths if path not in self._headers})
+        if [*map(self._sizes.get, paths)] == sizes and [*map(self._times.get, paths)] == times:
+            return [self._headers[path] for path in paths]
         found: list[ImageHeader | ValueError] = []
         new: list[str] = []
-        with _ProgressBar(len(files)) as progress:
-            for file, path in zip(files, paths, strict=True):
-                known = self._headers.get(path)
-                if known is not None and known[0] == file_state(path):
-                    found.append(_parse_header(known[1]))
+        with _ProgressBar(len(given)) as progress:
+            for path, full, size, time_ in zip(given, paths, sizes, times, strict=True):
+                if self._sizes.get(full) == size and self._times.get(full) == time_:
+                    found.append(self._headers[full])
                     continue
                 try:
-                    found.append(self.read(file))
-                    new.append(path)
+                    found.append(self.read(Path(path)))
+                    new.append(full)
                 except ValueError as error:
                     found.append(error.with_traceback(None))
                 if len(new) >= BATCH:
@@ -111,35 +95,37 @@ class HeaderIndex:
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the headers out of what is sent to a data-loading process."""
-        return {"file": self.file, "_headers": {}, "_loaded": set()}
+        return HeaderIndex(self.file).__dict__
 
-    def _load(self, paths: list[str]) -> None:
-        """Load the stored headers of a folder, once."""
-        if self.file is None or not paths or not self.file.is_file():
+    def _load(self, folders: set[str]) -> None:
+        """Load the stored headers of the files in folders, once."""
+        folders -= self._loaded
+        if self.file is None or not folders or not self.file.is_file():
             return
-        folder = os.path.commonpath([os.path.dirname(min(paths)), os.path.dirname(max(paths))])  # noqa: PTH120
-        if folder in self._loaded:
-            return
-        self._loaded.add(folder)
-        prefix = os.path.join(folder, "")  # noqa: PTH118
-        query = f"SELECT path, size, time, header FROM {TABLE} WHERE path > ? AND path < ?"
+        self._loaded |= folders
         with suppress(sqlite3.Error), closing(sqlite3.connect(self.file)) as database:
-            for path, size, stamp, header in database.execute(query, (prefix, prefix + "\U0010ffff")):
-                self._headers.setdefault(path, (FileState(size, stamp), header))
+            for folder in folders:
+                paths, sizes, times, headers = _read_folder(database, folder)
+                self._sizes.update(zip(paths, sizes, strict=True))
+                self._times.update(zip(paths, times, strict=True))
+                self._headers.update(zip(paths, headers, strict=True))
 
     def _store(self, paths: list[str]) -> None:
         """Store headers; a database that cannot be written is passed over, and a damaged one is replaced."""
         if self.file is None or not paths:
             return
-        rows = [(path, *self._headers[path][0], self._headers[path][1]) for path in paths if _is_text(path)]
-        columns = "path TEXT PRIMARY KEY, size INTEGER, time INTEGER, header TEXT"
+        by_folder: dict[str, list[str]] = {}
+        for path in paths:
+            by_folder.setdefault(_folder_of(path), []).append(path)
         for _ in range(2):
             try:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
                 with closing(sqlite3.connect(self.file)) as database, database:
                     database.execute("PRAGMA synchronous = OFF")  # the content can be read again
-                    database.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({columns}) WITHOUT ROWID")
-                    database.executemany(f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?, ?, ?)", rows)
+                    database.execute(CREATE_TABLE)
+                    database.execute("BEGIN IMMEDIATE")  # another process may add to the same folders
+                    for folder, new in by_folder.items():
+                        self._add_to_folder(database, folder, new)
                 return
             except sqlite3.OperationalError:  # a read-only folder, a full disk, another process that takes long
                 return
@@ -149,6 +135,53 @@ class HeaderIndex:
             except OSError:
                 return
 
+    def _add_to_folder(self, database: sqlite3.Connection, folder: str, paths: list[str]) -> None:
+        """Add headers to those that are stored of the files in a folder."""
+        stored, *columns = _read_folder(database, folder)
+        rows = dict(zip(stored, zip(*columns, strict=True), strict=True))
+        rows |= {path: (self._sizes[path], self._times[path], self._headers[path]) for path in paths}
+        names = "/".join(path[len(folder) :] for path in rows)
+        texts = [_format_header(header) for _, _, header in rows.values()]
+        headers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        sizes, times, _ = zip(*rows.values(), strict=True)
+        numbers = np.array([sizes, times, [headers[text] for text in texts]], np.int64).tobytes()
+        row = os.fsencode(folder), os.fsencode(names), numbers, json.dumps(list(headers))
+        database.execute("INSERT OR REPLACE INTO folders_1 VALUES (?, ?, ?, ?)", row)
+
+
+class _Folder(NamedTuple):
+    """Paths, sizes, times and headers of the files in a folder."""
+
+    paths: list[str]
+    sizes: list[int]
+    times: list[int]
+    headers: list[ImageHeader]
+
+
+def _folder_of(path: str) -> str:
+    """Return what precedes the name in a path."""
+    return path[: path.rfind(os.sep) + 1]
+
+
+def _read_folder(database: sqlite3.Connection, folder: str) -> _Folder:
+    """Return the stored headers of the files in a folder."""
+    query = "SELECT names, numbers, headers FROM folders_1 WHERE folder = ?"
+    try:
+        names, data, texts = database.execute(query, [os.fsencode(folder)]).fetchone() or ("", b"", "[]")
+        sizes, times, numbers = np.frombuffer(data, np.int64).reshape(3, -1).tolist()
+        headers = [_parse_header(each) for each in json.loads(texts)]
+        paths = [folder + name for name in os.fsdecode(names).split("/")] if names else []
+        if len(paths) == len(sizes):
+            return _Folder(paths, sizes, times, [headers[number] for number in numbers])
+    except (ValueError, TypeError, IndexError):
+        pass
+    return _Folder([], [], [], [])  # damaged
+
+
+@lru_cache(maxsize=4096)
+def _format_header(header: ImageHeader) -> str:
+    return json.dumps(header)
+
 
 @lru_cache(maxsize=4096)
 def _parse_header(text: str) -> ImageHeader:
@@ -156,11 +189,6 @@ def _parse_header(text: str) -> ImageHeader:
     return ImageHeader(
         height, width, bands, dtype, value_range and tuple(value_range), no_data, window and tuple(window)
     )
-
-
-def _is_text(path: str) -> bool:
-    """Return whether a path is valid Unicode, which a database stores."""
-    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 class _ProgressBar:

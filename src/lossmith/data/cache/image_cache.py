@@ -18,7 +18,8 @@ from torch.utils.data import get_worker_info
 from lossmith._format import format_bytes
 from lossmith.data.cache.entries import can_be_stored
 from lossmith.data.cache.folder import CacheFolder
-from lossmith.data.cache.headers import FileState, HeaderIndex, absolute_path, file_state
+from lossmith.data.cache.headers import HeaderIndex
+from lossmith.data.file_paths import FileState, absolute_path, file_state
 from lossmith.data.formats.stored import ImageHeader
 from lossmith.data.image_files import decode_image
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat

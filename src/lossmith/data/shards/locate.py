@@ -16,7 +16,6 @@ from typing import Any
 from lossmith._files import lock_file, write_atomically
 from lossmith.data.cache import current_cache, default_cache_folder
 from lossmith.data.formats.files import IMAGE_SUFFIXES
-from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import walk_folders
 
 __all__ = ["ShardStore", "are_shards", "is_url", "list_shards"]
@@ -53,11 +52,12 @@ def are_shards(source: str | Path) -> bool:
     if is_url(text) or text.lower().endswith(".tar"):
         return True
     folder = Path(text)
-    if not folder.is_dir() or not any(folder.glob("*.tar")):
+    try:
+        is_candidate = any(name.endswith(".tar") for name in os.listdir(folder))  # noqa: PTH208
+    except OSError:
         return False
-    skipped: list[SkippedFile] = []
-    names = itertools.chain.from_iterable(files for _, files in walk_folders(folder, skipped))
-    return not any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
+    names = itertools.chain.from_iterable(files for _, files in walk_folders(folder, []) if is_candidate)
+    return is_candidate and not any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
 
 
 def list_shards(source: str | Path) -> list[str]:

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith._filters import constant
 from lossmith.engine.cpu import packed_kernels, winograd
-from lossmith.engine.frozen.precision import exact_conv2d
+from lossmith.engine.frozen.precision import FP16_SCALE, exact_conv2d
 from lossmith.engine.frozen.steps import PreparedConv
 
-__all__ = ["run_conv", "run_conv_backward", "run_conv_with_all_derivatives"]
+__all__ = ["restore_features", "run_conv", "run_conv_backward", "run_conv_with_all_derivatives"]
 
 
 def run_conv(x: Tensor, conv: PreparedConv, *, with_bias: bool = True) -> Tensor:
@@ -19,7 +20,7 @@ def run_conv(x: Tensor, conv: PreparedConv, *, with_bias: bool = True) -> Tensor
     bias = conv.bias if with_bias else None
     if x.is_meta:
         return _empty_meta(x, conv.weight.dtype, len(conv.weight), *map(conv.output_size, x.shape[2:]))
-    x = x.to(conv.weight.dtype)
+    x = _convert(x, conv.weight.dtype)
     has_fast_path = packed_kernels.can_use_fast_path(x)
     if has_fast_path and winograd.is_winograd_faster(x, conv):
         y = winograd.winograd_conv2d(x, conv.winograd_weight, bias)
@@ -63,9 +64,21 @@ def run_conv_backward(g: Tensor, conv: PreparedConv, size: tuple[int, int]) -> T
 
 def run_conv_with_all_derivatives(x: Tensor, conv: PreparedConv) -> Tensor:
     """Return the convolution by the same kernels, for the transforms of `torch.func`."""
-    y: Tensor = _LinearConv.apply(x.to(conv.weight.dtype), conv, (x.shape[2], x.shape[3]), False)  # type: ignore[no-untyped-call]
+    y: Tensor = _LinearConv.apply(_convert(x, conv.weight.dtype), conv, (x.shape[2], x.shape[3]), False)  # type: ignore[no-untyped-call]
     y = y + conv.bias.view(-1, 1, 1)
     return y if conv.border is None else y + conv.border(x.shape[2], x.shape[3], y.dtype)
+
+
+def restore_features(x: Tensor) -> Tensor:
+    """Return a map in at least float32, without the factor of fp16 maps."""
+    if x.dtype == torch.float16:
+        return x * constant((1 / FP16_SCALE,), like=x, dtype=torch.float32)
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _convert(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a map in the precision of a convolution, with the factor of fp16 maps."""
+    return (x * FP16_SCALE if dtype == torch.float16 != x.dtype else x).to(dtype)
 
 
 class _LinearConv(torch.autograd.Function):

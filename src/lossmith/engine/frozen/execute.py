@@ -8,7 +8,7 @@ One autograd function runs all steps. The requested layers are its outputs: in t
 is added to the gradient from deeper layers, and nothing is computed beyond the deepest layer with a gradient.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -22,14 +22,20 @@ from lossmith.engine.frozen.bits import (
     pack_pool_argmax,
     pack_relu_mask,
 )
-from lossmith.engine.frozen.convolution import run_conv, run_conv_backward, run_conv_with_all_derivatives
+from lossmith.engine.frozen.convolution import (
+    restore_features,
+    run_conv,
+    run_conv_backward,
+    run_conv_with_all_derivatives,
+)
 from lossmith.engine.frozen.cost import count_images_per_pass
+from lossmith.engine.frozen.precision import choose_compute_dtype, compute_gradient_scale
 from lossmith.engine.frozen.steps import PreparedConv, check_layers, compute_shapes, prepare_steps, truncate_steps
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
 from lossmith.engine.second_derivatives import is_transformed, link_to, refuse_second_derivative
 from lossmith.lens import autocast_disabled
 
-__all__ = ["get_compute_dtype", "run_frozen"]
+__all__ = ["run_frozen"]
 
 
 def run_frozen(
@@ -46,16 +52,18 @@ def run_frozen(
     (the image does not require one, or under `no_grad`), nothing is kept. On a CPU a large batch is split.
 
     Half precision applies to the convolutions only: features are returned in float32, and their gradients arrive in
-    float32. Gradients of fp16 are scaled into its range, since the gradient of a mean over a million elements lies
-    below it. Features from 65,504 on overflow in fp16, but not in bf16. Most of the gradient's error in half precision
-    comes from the first layers, where images are smooth and rounding decides the state of a ReLU or the maximum of a
-    window. A forward pass with `fp32_until` at the end of these layers restores the direction of the gradient.
+    float32. Features and gradients of fp16 are scaled into its range, since the gradient of a mean over a million
+    elements lies below it. Features from 1,048,064 on overflow in fp16, but not in bf16. Most of the gradient's error
+    in half precision comes from the first layers, where images are smooth and rounding decides the state of a ReLU or
+    the maximum of a window. A forward pass with `fp32_until` at the end of these layers restores the direction of the
+    gradient.
 
     Args:
         steps: The network. One that was prepared by :func:`prepare_steps` runs with the options given there.
         image: The images (N, C, H, W), normalised as the network expects.
         layers: The names of steps.
-        dtype: The precision of the convolutions; None for :func:`get_compute_dtype`.
+        dtype: The precision of the convolutions; None for that of autocast, or fp16 in place of bf16 where
+            it is as fast (:func:`choose_compute_dtype`).
         fp32_until: The last step whose forward pass stays in float32. The backward pass does not.
 
     Returns:
@@ -71,7 +79,7 @@ def run_frozen(
     if prepared is not None:
         dtype = prepared.backward_weight.dtype
     elif dtype is None:
-        dtype = get_compute_dtype(image)
+        dtype = choose_compute_dtype(image)
     if dtype not in INT_DTYPES:
         raise ValueError(f"images of a frozen network must be one of {', '.join(map(str, INT_DTYPES))}; got {dtype}.")
     if prepared is None:
@@ -86,14 +94,6 @@ def run_frozen(
     else:
         maps, _ = _forward(image, work, order, dtype, keep=False)
     return dict(zip(order, maps, strict=True))
-
-
-def get_compute_dtype(image: Tensor) -> torch.dtype:
-    """Return autocast's precision for a convolution of this image; without autocast, the image's own."""
-    device = image.device.type
-    if image.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
-        return image.dtype
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else image.dtype
 
 
 class _Frozen(torch.autograd.Function):
@@ -125,7 +125,7 @@ def _forward_plain(image: Tensor, work: Sequence[Step], order: Sequence[str]) ->
         for step in work:
             x = run_conv_with_all_derivatives(x, step) if isinstance(step, PreparedConv) else step(x)
             if step.name in order:
-                maps[step.name] = x.to(torch.promote_types(x.dtype, torch.float32))
+                maps[step.name] = restore_features(x)
     return maps
 
 
@@ -161,14 +161,14 @@ def _forward(
 
 def _store_features(maps: dict[str, Tensor], name: str, x: Tensor, part: slice, n: int) -> bool:
     """Store some images' features of a layer; return whether they were copied."""
-    outer_dtype = torch.promote_types(x.dtype, torch.float32)
+    features = restore_features(x)
     if len(x) == n:
-        maps[name] = x.to(outer_dtype)
-        return maps[name] is not x
+        maps[name] = features
+        return features is not x
     if name not in maps:
         shape = (n, *x.shape[1:])
-        maps[name] = torch.empty(shape, dtype=outer_dtype, device=x.device, memory_format=torch.channels_last)
-    maps[name][part] = x
+        maps[name] = torch.empty(shape, dtype=features.dtype, device=x.device, memory_format=torch.channels_last)
+    maps[name][part] = features
     return True
 
 
@@ -189,14 +189,16 @@ def _backward(
     kept_per_part, live_per_part = len(kept) // len(parts), sum(not isinstance(step, Conv) for step in live)
     grad_image = torch.empty(shape, dtype=image_dtype, device=device, memory_format=torch.channels_last)
     with torch.no_grad(), autocast_disabled(grad_image):
-        scale = _compute_scale(grad_outputs.values()) if dtype == torch.float16 else None
         for i, part in enumerate(parts):
             words = list(kept[i * kept_per_part : i * kept_per_part + live_per_part])
-            g = _convert_gradient(grad_outputs[live[-1].name][part], scale, dtype)
+            g = scale = None
             is_own = False  # whether nothing else holds g, so that it may be overwritten
             for step, size in zip(reversed(live), reversed(sizes), strict=True):
-                if step.name in grad_outputs and step is not live[-1]:
-                    g = g.add_(_convert_gradient(grad_outputs[step.name][part], scale, dtype))
+                if step.name in grad_outputs:
+                    given = grad_outputs[step.name][part]
+                    is_own = g is not None or dtype != given.dtype
+                    g, scale = _add_gradient(g, scale, given, dtype)
+                assert g is not None  # the deepest live step has a gradient
                 if isinstance(step, PreparedConv):
                     g = run_conv_backward(g, step, size)
                 elif isinstance(step, MaxPool):
@@ -208,15 +210,23 @@ def _backward(
     return grad_image
 
 
-def _convert_gradient(g: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
-    g = g if scale is None else g / scale
-    return g.to(dtype=dtype, memory_format=torch.channels_last)
+def _add_gradient(
+    g: Tensor | None, scale: Tensor | None, given: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
+    """Return the sum of the gradient from deeper layers and that of a layer, and each image's scale in fp16.
 
-
-def _compute_scale(gradients: Iterable[Tensor]) -> Tensor:
-    """Return the largest absolute value of some gradients, or 1 if all are 0."""
-    largest = torch.stack([g.abs().amax() for g in gradients]).amax()
-    return torch.where(largest > 0, largest, 1.0)
+    Args:
+        g: The gradient from deeper layers, which may be overwritten; None for none.
+        scale: The factor that it lacks, (N, 1, 1, 1); None for 1.
+        given: The layer's gradient.
+        dtype: The precision of the backward pass.
+    """
+    if dtype != torch.float16:
+        converted = given.to(dtype=dtype, memory_format=torch.channels_last)
+        return (converted if g is None else g.add_(converted)), None
+    total = given if g is None else (g * scale).add_(given)  # in float32
+    scale = compute_gradient_scale(total)
+    return (total / scale).to(dtype=dtype, memory_format=torch.channels_last), scale
 
 
 def _split_batch(shape: Sequence[int], work: Sequence[Step], device: torch.device) -> list[slice]:

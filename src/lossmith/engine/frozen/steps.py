@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossmith.engine.cpu.packed_kernels import pack_kernel
 from lossmith.engine.cpu.winograd import transform_kernel
-from lossmith.engine.frozen.precision import Exactness, choose_exactness, split_kernel
+from lossmith.engine.frozen.precision import FP16_SCALE, Exactness, choose_exactness, split_kernel
 from lossmith.engine.grey import BorderCorrection, sum_channels
 from lossmith.engine.layers import Conv, MaxPool, ReLU, Step
 
@@ -117,7 +117,7 @@ def compute_tile_margin(steps: Sequence[Step], layers: Collection[str]) -> tuple
 @final
 @dataclass(frozen=True, eq=False)
 class PreparedConv(Conv):
-    """A convolution with its kernel in the precision of each pass.
+    """A convolution with its kernel in the precision of each pass; in fp16 the bias has the factor of the maps.
 
     Args:
         backward_weight: The kernel in the precision of the backward pass.
@@ -203,14 +203,16 @@ def as_grey(mean: Tensor, steps: Sequence[Step]) -> tuple[Tensor, tuple[Step, ..
             replace(first, weight=first.weight[:, :1], backward_weight=first.backward_weight[:, :1]),
             *rest,
         )
-    weight, bias, border = sum_channels(first.weight, first.bias, torch.ones_like(mean).double(), grey_mean - mean)
+    scale = FP16_SCALE if first.weight.dtype == torch.float16 else 1.0
+    ones, offset = torch.ones_like(mean).double(), grey_mean - mean
+    weight, bias, border = sum_channels(first.weight, first.bias / scale, ones, offset)
     prepared = _prepare_conv(
         Conv(first.name, weight, bias, first.stride, first.padding),
         weight.device,
         weight.dtype,
         first.backward_weight.dtype,
     )
-    return grey_mean, (replace(prepared, border=BorderCorrection(border, first.stride, first.padding)), *rest)
+    return grey_mean, (replace(prepared, border=BorderCorrection(border * scale, first.stride, first.padding)), *rest)
 
 
 def _prepare_conv(
@@ -219,7 +221,7 @@ def _prepare_conv(
     def convert(weight: Tensor, dtype: torch.dtype) -> Tensor:
         return weight.detach().to(device, dtype, memory_format=torch.channels_last)
 
-    bias = conv.bias.detach().to(device, forward_dtype)
+    bias = conv.bias.detach().to(device, forward_dtype) * (FP16_SCALE if forward_dtype == torch.float16 else 1.0)
     kernel = convert(conv.weight, forward_dtype)
     backward = kernel if backward_dtype == forward_dtype else convert(conv.weight, backward_dtype)
     exactness = choose_exactness(device) if forward_dtype != backward_dtype else None
