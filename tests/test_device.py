@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from lossmith.cli import main
-from lossmith.device import assign_device, fork_rng, resolve_device, to_double, trainer_devices
+from lossmith.device import (
+    assign_device,
+    check_training_precision,
+    fork_rng,
+    resolve_device,
+    to_double,
+    trainer_devices,
+)
 from lossmith.image import to_pil
 
 MACHINES = {"cpu": (None, 0), "one gpu": ("cuda", 1), "gpus": ("cuda", 2), "mac": ("mps", 1), "intel": ("xpu", 1)}
@@ -104,6 +111,26 @@ def test_workers_use_the_accelerators_in_turn(machine):
     assert str(assign_device("cuda:1", 0)) == "cuda:1"
     machine("cpu")
     assert str(assign_device("auto", 1)) == "cpu"
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (6, 1)])
+def test_bf16_is_refused_on_gpus_that_only_emulate_it(capability, machine, monkeypatch):
+    machine("one gpu")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(
+        ValueError, match=r"Tesla T4 \(compute capability \d\.\d\) has no bfloat16; use .* 16-mixed or 32"
+    ):
+        check_training_precision("auto", "bf16-mixed")
+    check_training_precision("cuda", "16-mixed")
+    check_training_precision("cpu", "bf16-mixed")
+
+
+@pytest.mark.parametrize("kind", ["cpu", "mac", "intel", "one gpu"])
+def test_bf16_is_accepted_elsewhere(kind, machine, monkeypatch):
+    machine(kind)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    check_training_precision("auto", "bf16-mixed")
 
 
 def test_double_precision_is_computed_where_it_exists():

@@ -53,17 +53,26 @@ LIBRARIES = {
 }
 
 
+def build_library(library, workload, weights=None):
+    """Return the contender of a library; raise ImportError if it is not installed."""
+    with without_downloads(weights):
+        return LIBRARIES[library][workload.key](workload, weights)
+
+
+def build_own(name, workload):
+    """Return the contender of one of the workload's formulas."""
+    loss = workload.formulas[name]
+    return Contender(name, lambda inputs: [loss(**inputs)], loss)
+
+
 def build_contenders(workload, weights=None):
     """Return the contenders, lossmith first, and for each library that is missing the reason."""
-    contenders = [
-        Contender(name, lambda inputs, loss=loss: [loss(**inputs)], loss) for name, loss in workload.formulas.items()
-    ]
+    contenders = [build_own(name, workload) for name in workload.formulas]
     absent = {}
     for library, builders in LIBRARIES.items():
         if workload.key in builders:
             try:
-                with without_downloads(weights):
-                    contenders.append(builders[workload.key](workload, weights))
+                contenders.append(build_library(library, workload, weights))
             except ImportError as error:
                 absent[library] = f"cannot be imported: {error}"
     return contenders, {**absent, "kornia": KORNIA}

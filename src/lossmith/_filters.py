@@ -6,13 +6,14 @@ Kernels are cached for each device and dtype and are no buffers, since half() of
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["constant", "gaussian_filter", "gaussian_taps", "safe_sqrt"]
+__all__ = ["constant", "filter_by_sums", "gaussian_filter", "gaussian_numbers", "gaussian_taps", "safe_sqrt"]
 
 
 def constant(values: tuple[float, ...], *, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -48,9 +49,15 @@ def gaussian_taps(size: int, sigma: float, *, like: Tensor) -> Tensor:
         >>> gaussian_taps(3, 1.0, like=torch.zeros(()))
         tensor([0.2741, 0.4519, 0.2741])
     """
+    return constant(gaussian_numbers(size, sigma), like=like)
+
+
+@lru_cache(maxsize=64)
+def gaussian_numbers(size: int, sigma: float) -> tuple[float, ...]:
+    """Return the samples of :func:`gaussian_taps` as numbers."""
     weights = [math.exp(-(((i - (size - 1) / 2) / sigma) ** 2) / 2) for i in range(size)]
     total = math.fsum(weights)
-    return constant(tuple(weight / total for weight in weights), like=like)
+    return tuple(weight / total for weight in weights)
 
 
 def gaussian_filter(image: Tensor, size: int, sigma: float, *, pad: bool = False) -> Tensor:
@@ -72,6 +79,30 @@ def gaussian_filter(image: Tensor, size: int, sigma: float, *, pad: bool = False
     filtered = F.conv2d(padded, row, groups=channels)
     padded = F.pad(filtered, (0, 0, radius, radius), mode="replicate") if pad else filtered
     return F.conv2d(padded, row.transpose(2, 3), groups=channels)
+
+
+def filter_by_sums(image: Tensor, taps: Sequence[float], *, dims: Sequence[int] = (-2, -1)) -> Tensor:
+    """Filter along dimensions, where the window fits and without a gradient, by sums of shifted images.
+
+    On a CPU, a few maps of 480 x 320 px take a third to an eighth of the time of conv2d, which is fast for many
+    channels in single precision only.
+
+    Args:
+        image: (..., H, W).
+        taps: The window, the same along each dimension.
+        dims: The dimensions.
+
+    Example:
+        >>> filter_by_sums(torch.arange(5.0), (0.5, 0.0, 0.5), dims=(0,))
+        tensor([1., 2., 3.])
+    """
+    for dim in dims:
+        count = image.shape[dim] - len(taps) + 1
+        total = image.narrow(dim, 0, count) * taps[0]
+        for start, tap in enumerate(taps[1:], start=1):
+            total.add_(image.narrow(dim, start, count), alpha=tap)
+        image = total
+    return image
 
 
 def safe_sqrt(squares: Tensor) -> Tensor:

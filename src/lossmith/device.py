@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "assign_device",
+    "check_training_precision",
     "fork_rng",
     "is_on_host",
     "is_out_of_memory",
@@ -106,6 +107,24 @@ def trainer_devices(name: str | torch.device, count: int, nodes: int = 1) -> dic
         "devices": count if device.index is None else [device.index],
         "num_nodes": nodes,
     }
+
+
+def check_training_precision(name: str | torch.device, precision: str) -> None:
+    """Raise ValueError if a GPU only emulates bfloat16, which is slower than float32.
+
+    Args:
+        name: The name of a device, as for :func:`resolve_device`.
+        precision: The precision of a training, "32", "bf16-mixed" or "16-mixed".
+    """
+    device = resolve_device(name)
+    if precision != "bf16-mixed" or device.type != "cuda" or torch.version.hip:
+        return
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        raise ValueError(
+            f"{torch.cuda.get_device_name(device)} (compute capability {major}.{minor}) has no bfloat16; "
+            "use the precision 16-mixed or 32."
+        )
 
 
 @contextmanager

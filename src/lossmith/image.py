@@ -65,7 +65,7 @@ def to_float(values: Tensor) -> Tensor:
     """Convert uint8 or uint16 values to floats in [0, 1]; floats are returned as they are."""
     if values.is_floating_point():
         return values
-    return values.float() / (65535 if values.dtype == torch.uint16 else 255)
+    return values.float().div_(65535 if values.dtype == torch.uint16 else 255)
 
 
 def from_pil(image: Image.Image) -> Tensor:

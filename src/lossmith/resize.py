@@ -102,10 +102,9 @@ def downsample_crop(image: Tensor, scale: int, rows: slice, columns: slice, *, l
         values = F.pad(values, (*pads[1], *pads[0]), mode="replicate")
 
     def resize_columns(x: Tensor, unit: int) -> Tensor:
-        count = (x.shape[-2] - len(weights)) // scale + 1
-        taps = (x[..., k : k + scale * count : scale, :][..., :count, :] for k in range(len(weights)))
-        y = next(taps) * weights[0]
-        for tap, weight in zip(taps, weights[1:], strict=True):
+        taps = x.unfold(-2, len(weights), scale).unbind(-1)
+        y = taps[0] * weights[0]
+        for tap, weight in zip(taps[1:], weights[1:], strict=True):
             y.add_(tap, alpha=weight)
         return (y if unit == 1 else y.mul_(unit)).clamp_(0, levels).add_(ROUNDING).floor_()
 

@@ -127,13 +127,13 @@ def test_a_photograph_of_the_demo_that_cannot_be_read_is_one_line(run_cli, untra
     assert "none.jpg' cannot be read as an image" in error
 
 
-def test_the_shipped_file_upscales_by_4_and_its_ends_differ():
-    file = shipped.FOLDER / f"{DEFAULT_UPSCALER}.safetensors"
-    assert file.is_file()
-    assert find_shipped_file(DEFAULT_UPSCALER).stat().st_size <= 1_500_000
-    model = load_restorer(DEFAULT_UPSCALER)[0]
+@pytest.mark.parametrize("name, scale", [("lossmith-x4", 4), ("lossmith-x2", 2)])
+def test_the_shipped_files_upscale_and_their_ends_differ(name, scale):
+    assert (shipped.FOLDER / f"{name}.safetensors").is_file()
+    assert find_shipped_file(name).stat().st_size <= 1_500_000
+    model = load_restorer(name)[0]
     image = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         accurate, realistic = model.forward_ends(image)
-    assert accurate.shape == (1, 3, 96, 80)
+    assert accurate.shape == (1, 3, 24 * scale, 20 * scale)
     assert (accurate - realistic).abs().mean() > 1 / 255

@@ -252,6 +252,7 @@ def test_what_killed_processes_leave_is_removed(photo, cache):
 
 
 def read_all(path, files, barrier):
+    torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
     cache = ImageCache(path, max_bytes=10**9)
     barrier.wait()
     for file in files:

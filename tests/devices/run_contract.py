@@ -49,7 +49,7 @@ class LosesTheFormat(Distance):
 OTHER_LENSES = [
     Member(f"{distance} @ {lens}", side=64)
     for distance, lens in (
-        ("L1", "Bands([0, 2])"),
+        ("L1", "Bands(1, 3)"),
         ("L2", "Blur(1.5)"),
         ("L1", "Lab"),
         ("L1", "YCbCr"),

@@ -4,7 +4,8 @@
 
 A step is the value and the gradient at the prediction, in eager mode, in float32 or under bf16 autocast. Views,
 allocations and constants of the host are no launches; a convolution and a reduction are one, although a device may run
-several kernels for them. The other libraries compute the same on the same images.
+several kernels for them. The bytes kept and at most held are those of tensors beyond the images and weights. The other
+libraries compute the same on the same images.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from unittest import mock
 
@@ -23,6 +25,8 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import simulated  # noqa: E402
 
 from lossmith import parse  # noqa: E402
+from lossmith.engine.frozen import few_launches  # noqa: E402
+from lossmith.engine.memory import measure_memory  # noqa: E402
 
 SHAPE = (8, 3, 256, 256)
 LOSSES = {
@@ -64,9 +68,11 @@ def watch_cpu_operators() -> Iterator[list[str]]:
         yield ran
 
 
-def count(compute: Callable[[Tensor, Tensor], Tensor], precision: str) -> Counter[str]:
-    """Return how often each operator launches in the value and the gradient."""
-    with simulated.simulation() as log:
+def count(compute: Callable[[Tensor, Tensor], Tensor], precision: str) -> tuple[Counter[str], int, int]:
+    """Return how often each operator launches in the value and the gradient, and the bytes kept and at most held."""
+    make_first = few_launches._first_elements
+    kept_first = mock.patch.object(make_first, "__wrapped__", lru_cache(make_first.__wrapped__))  # as on a real device
+    with simulated.simulation() as log, kept_first:
         pred, target = (
             torch.empty(SHAPE, device=simulated.DEVICE).contiguous(memory_format=torch.channels_last) for _ in "pt"
         )
@@ -76,7 +82,10 @@ def count(compute: Callable[[Tensor, Tensor], Tensor], precision: str) -> Counte
             with torch.autocast(simulated.DEVICE, torch.bfloat16, enabled=precision == "bf16"):
                 value = compute(pred, target)
             torch.autograd.grad(value, pred)
-    return log.launches
+        launches = log.launches.copy()
+        with torch.autocast(simulated.DEVICE, torch.bfloat16, enabled=precision == "bf16"):
+            kept, peak = measure_memory(lambda: compute(pred, target), [pred, target])
+    return launches, kept, peak
 
 
 class Averaged(nn.Module):
@@ -131,10 +140,10 @@ def main(precision: str = "fp32") -> None:
         with simulated.simulation():
             prepare(step)
         with watch_cpu_operators() as ran:
-            launches = count(step, precision)
+            launches, kept, peak = count(step, precision)
         own = sum(number for operator, number in launches.items() if operator not in NETWORK)
         row = {"loss": name, "library": library, "launches": launches.total(), "beyond the network": own}
-        row["cpu_operators"] = sorted(set(ran))
+        row |= {"kept": kept, "peak": peak, "cpu_operators": sorted(set(ran))}
         print(json.dumps(row | {"operators": dict(+launches)}), flush=True)
     with watch_cpu_operators() as ran:  # the watch works: a CPU runs them
         images = torch.rand(2, 3, 256, 256)

@@ -2,8 +2,9 @@
 
     python tests/devices/run_training.py PRECISION
 
-PRECISION is "fp32" or "bf16", for autocast. A training is two steps of a task's inputs, the loss with guard, balancer,
-discriminators and logs, the backward pass and the optimizer.
+PRECISION is "fp32", or "bf16" or "fp16" for autocast; fp16 without a gradient scaler, which reads a value. A training
+is two steps of a task's inputs, the loss with guard, balancer, discriminators and logs, the backward pass and the
+optimizer.
 """
 
 import json
@@ -24,17 +25,25 @@ from lossmith.text_to_image.models import Denoiser  # noqa: E402
 PERCEPTUAL = "perceptual('vgg16', 'relu2_2', weights='random')"
 L1 = f"L1 + 0.1*{PERCEPTUAL}"
 ADVERSARIAL = "L1 + 0.01*Adversarial('patch', 'relativistic', penalty='r1', penalty_every=2, width=4)"
+WASSERSTEIN = "L1 + 0.01*Adversarial('patch', 'wasserstein', penalty='gp', width=4)"
+UNET = "L1 + 0.01*Adversarial('unet', 'hinge', width=4) + 0.01*FeatureMatching('patch', 'lsgan', width=4)"
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TRAININGS = [
     ("super-resolution", "edsr", L1, None),
     ("super-resolution", "textured-edsr", L1, None),
     ("super-resolution", "edsr", f"L1 + lam*{PERCEPTUAL}", None),
     ("super-resolution", "edsr", f"L1 + 0.1*Every(2)*Part(0.5)*{PERCEPTUAL} + Window(16)*SSIM", None),
     ("super-resolution", "edsr", ADVERSARIAL, None),
+    ("super-resolution", "edsr", WASSERSTEIN, None),
+    ("super-resolution", "edsr", UNET, None),
     ("super-resolution", "edsr", L1, "share"),
     ("super-resolution", "edsr", L1, "gradnorm"),
     ("super-resolution", "edsr", L1, "adaptive"),
     ("super-resolution", "edsr", L1, "uncertainty"),
     ("denoising", "edsr", "Charbonnier + 0.1*FocalFrequency", None),
+    ("deblurring", "edsr", "L2 + gradient", None),
+    ("jpeg", "edsr", "Huber + 0.1*colour", None),
+    ("paired", "edsr", "MSSSIM(2, window=5) + 0.1*wavelet_l1", None),
     ("inpainting", "inpainter", f"L1.on(mask='mask') + 0.1*{PERCEPTUAL}.on(pred='filled')", None),
     ("autoencoding", "autoencoder", f"L1 + 1e-6*KL + 0.1*{PERCEPTUAL}", None),
     ("text-to-image", "denoiser", f"imagen + 0.1*Gate(0)*{PERCEPTUAL}", None),
@@ -79,7 +88,7 @@ def run(name, network, formula, balance, precision):
         log.clear()
         knobs = {knob: torch.empty(4, device=simulated.DEVICE) for knob in loss.knobs}
         for _ in range(2):
-            with torch.autocast(simulated.DEVICE, torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(simulated.DEVICE, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
                 run_model = (lambda *args, **kwargs: model(*args, **kwargs, **knobs)) if knobs else model
                 inputs = task.compute_inputs(run_model, make_batch(task))
                 total = monitor.total(inputs, knobs)
@@ -88,7 +97,8 @@ def run(name, network, formula, balance, precision):
             optimizer.zero_grad()
         devices = {each.device.type for each in model.parameters()}
         assert monitor.steps == 2
-    return {"devices": sorted(devices), "has_float64": "float64" in log.dtypes, "operators": dict(log.operators)}
+    found = {"devices": sorted(devices), "has_float64": "float64" in log.dtypes, "converted": log.converted}
+    return found | {"operators": dict(log.operators)}
 
 
 def main(precision):

@@ -65,6 +65,7 @@ def set_up() -> None:
     lossmith.device.NO_FLOAT64 += (DEVICE,)
     torch.tensor, torch.as_tensor = make_on_cpu(torch.tensor), make_on_cpu(torch.as_tensor)
     torch.randint = draw_on_host(torch.randint)
+    torch.Generator, torch.rand = HostGenerator, without_generator(torch.rand)
     locate._read = outside_simulation(locate._read)
     AnyNetwork._init_random = moved(AnyNetwork._init_random)
 
@@ -195,6 +196,24 @@ def draw_on_host(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def draw(*args: object, **kwargs: object) -> Tensor:
         is_host_number = args[-1] == () and "device" not in kwargs
         return (outside_simulation(function) if is_host_number else function)(*args, **kwargs)
+
+    return draw
+
+
+class HostGenerator(torch.Generator):
+    """A generator of the CPU, whatever its device, since the simulated device has none."""
+
+    def __new__(cls, device: torch.device | str = "cpu") -> "HostGenerator":
+        return super().__new__(cls)
+
+
+def without_generator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function that draws without a generator on the simulated device, where nothing is drawn."""
+
+    @functools.wraps(function)
+    def draw(*args: object, generator: torch.Generator | None = None, **kwargs: object) -> Tensor:
+        is_simulated = torch.device(kwargs.get("device") or "cpu").type == DEVICE
+        return function(*args, generator=None if is_simulated else generator, **kwargs)
 
     return draw
 

@@ -48,7 +48,8 @@ class EvaluateOptions:
     network: Annotated[
         str,
         typer.Argument(
-            metavar="RUN|CHECKPOINT|bicubic", help="Run folder, file of weights, lossmith-x4, or bicubic upsampling."
+            metavar="RUN|CHECKPOINT|bicubic",
+            help="Run folder, file of weights, lossmith-x4, lossmith-x2, or bicubic upsampling.",
         ),
     ]
     images: Annotated[

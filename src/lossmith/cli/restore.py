@@ -37,8 +37,8 @@ def restore_images(
         list[str],
         typer.Argument(
             metavar="[RUN|CHECKPOINT] INPUT OUTPUT",
-            help="Run folder or file of weights \\[lossmith-x4, the x4 upscaler of the package]; image, or folder of "
-            "images; image to write, or folder.",
+            help="Run folder, file of weights, or lossmith-x2 \\[lossmith-x4, the x4 upscaler of the package]; image, "
+            "or folder of images; image to write, or folder.",
         ),
     ],
     at: At = None,

@@ -93,7 +93,10 @@ def absolute_paths(paths: Iterable[str]) -> list[str]:
 
 
 class FileStatuses(NamedTuple):
-    """The status of files, one list for each value: of integers, many of which cost the garbage collector nothing."""
+    """The status of files, one list for each value.
+
+    Many integers cost the garbage collector nothing, and many tuples a third of the time of a start.
+    """
 
     sizes: list[int]
     """Bytes; -1 for a file that cannot be read."""
@@ -105,7 +108,7 @@ class FileStatuses(NamedTuple):
 
 @dataclass
 class _Snapshot:
-    """What has been read of the file system since a moment, by path."""
+    """The status of files and the content of folders, as far as they have been read, by path."""
 
     sizes: dict[str, int] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)

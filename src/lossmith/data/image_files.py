@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossmith.data.formats.files import is_read_by_pillow, read_image_header, read_stored
+from lossmith.data.formats.files import is_read_by_pillow, locate_samples, read_image_header, read_stored
+from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.pillow import GREY_MODES, open_image
 from lossmith.data.formats.stored import StoredImage, type_range
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
@@ -19,6 +20,7 @@ __all__ = [
     "check_image_size",
     "compose_on_white",
     "decode_image",
+    "find_samples",
     "raise_no_usable_images",
     "read_image",
     "read_image_size",
@@ -56,6 +58,17 @@ def decode_image(file: Path, pixels: PixelFormat = RGB_8BIT) -> Tensor:
                 return pil_to_tensor(image)[:channels].contiguous()
     stored = compose_on_white(read_stored(file))
     return pixels.stored_values(stored) if pixels.keeps(stored) else pixels.encode(stored).values
+
+
+def find_samples(file: Path, pixels: PixelFormat = RGB_8BIT) -> SampleLayout | None:
+    """Return where the values of :func:`decode_image` lie in an uncompressed file; None for every other file."""
+    layout = locate_samples(file) if pixels.keeps_samples else None
+    if layout is None or layout.dtype not in (np.uint8, np.uint16):
+        return None
+    bands = layout.shape[0]
+    if bands == 1 and pixels.channels == 3:
+        return layout._replace(shape=(3, *layout.shape[1:]), strides=(0, *layout.strides[1:]))
+    return layout if bands == pixels.channels else None
 
 
 def compose_on_white(image: StoredImage) -> StoredImage:

@@ -32,7 +32,7 @@ HELD_OUT_NAMES = ("chelsea.png", "rocket.jpg")
 
 
 UPSCALER_NAMES = ("motorcycle_left.png", "coins.png", "camera.png")
-"""Images that the trained network of the package, lossmith-x4, was not trained on; the held-out images it was."""
+"""Images that the trained networks of the package were not trained on; the held-out images they were."""
 
 
 def list_sample_images() -> tuple[list[Path], list[Path]]:

@@ -77,11 +77,16 @@ class Lab(_ColourSpace):
 
     def convert(self, image: Tensor) -> Tensor:
         """Return images (N, 3, H, W) in CIELAB."""
-        curved = ((image.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)  # clamped: the power of negative values is NaN
-        linear = torch.where(image > 0.04045, curved, image / 12.92)
-        t = mix_channels(linear, [[c / white for c in row] for row, white in zip(XYZ_OF_RGB, WHITE, strict=True)])
-        x, y, z = torch.where(t > EPSILON, t.clamp_min(EPSILON).pow(1 / 3), (KAPPA * t + 16) / 116).unbind(dim=1)
+        x, y, z = compute_xyz_roots(image).unbind(dim=1)
         return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def compute_xyz_roots(image: Tensor) -> Tensor:
+    """Compute f(X), f(Y) and f(Z) of :class:`Lab`, of which CIELAB is a linear map, (N, 3, H, W)."""
+    curved = ((image.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)  # clamped: the power of negative values is NaN
+    linear = torch.where(image > 0.04045, curved, image / 12.92)
+    t = mix_channels(linear, [[c / white for c in row] for row, white in zip(XYZ_OF_RGB, WHITE, strict=True)])
+    return torch.where(t > EPSILON, t.clamp_min(EPSILON).pow(1 / 3), (KAPPA * t + 16) / 116)
 
 
 @final

@@ -7,13 +7,13 @@ pointwise parts are three Triton kernels.
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith._filters import constant, gaussian_taps
+from lossmith._filters import constant, filter_by_sums, gaussian_numbers, gaussian_taps
+from lossmith.device import is_on_host
 
 __all__ = ["SimilarityWindow", "average", "compute_by_kernels", "compute_by_operators", "load_kernels"]
 
@@ -38,6 +38,9 @@ class SimilarityWindow:
 
     def filter(self, maps: Tensor, *, back: bool = False) -> Tensor:
         """Filter each map of (..., H, W) where the window fits; or its transpose, from there to the whole image."""
+        if maps.dtype == torch.float64 and is_on_host(maps) and not torch.is_grad_enabled():  # a metric
+            pads = (self.size - 1,) * 4 if back else (0,) * 4
+            return filter_by_sums(F.pad(maps, pads), gaussian_numbers(self.size, self.sigma))
         taps = gaussian_taps(self.size, self.sigma, like=maps).view(1, 1, 1, -1)
         image = maps.reshape(1, -1, *maps.shape[-2:])  # an image with as many channels as there are maps
         row, pad = taps.expand(image.shape[1], 1, 1, -1), self.size - 1 if back else 0
@@ -113,14 +116,24 @@ def compute_by_operators(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the same as :func:`compute_by_kernels`, by PyTorch's operators, with or without a mask."""
     z, shift, moments = _compute_moments(x, y, window)
-    parts = _compare(moments, shift, window)
-    values = average(1 - parts.similarity if mask is not None else parts.similarity, mask, is_joint)
+    factors, means = _compare(moments, shift, window)
+    products = factors[:, 0] * factors[:, 1] if window.has_luminance else factors[:, 0]
+    similarity = products[0] / products[1]
+    values = average(1 - similarity if mask is not None else similarity, mask, is_joint)
     values = values if mask is not None else 1 - values
     if not any(needed):
         return values, None, None
-    count = parts.similarity[0, 0].numel() * (x.shape[1] if is_joint else 1)
-    share = constant((2 / count,), like=x) if mask is None else 2 * _shares(mask, parts.similarity, is_joint)
-    by_mean, by_square = window.filter(_differentiate(moments, parts, share, window), back=True)
+    count = similarity[0, 0].numel() * (x.shape[1] if is_joint else 1)
+    share = constant((2 / count,), like=x) if mask is None else 2 * _shares(mask, similarity, is_joint)
+    # d similarity / d numerator = similarity / numerator: the other numerator over the denominator of both
+    by_factor = torch.empty_like(products)
+    torch.div(share, products[1], out=by_factor[0])
+    torch.mul(by_factor[0], similarity, out=by_factor[1])
+    by_factor = factors.mul_(by_factor[:, None]) if window.has_luminance else by_factor[:, None]
+    del factors, products, similarity  # freed before the next maps are made, to hold fewer at once
+    gradient = _differentiate(by_factor, moments[0], means)
+    del by_factor, moments, means
+    by_mean, by_square = window.filter(gradient, back=True)
     by_sum, by_difference = by_mean.addcmul_(z, by_square)
     return (
         values,
@@ -129,36 +142,24 @@ def compute_by_operators(
     )
 
 
-class _Comparison(NamedTuple):
-    """The parts of the similarity.
-
-    Args:
-        similarity: The similarity at each position, (N, C, h, w).
-        factors: The numerators and denominators of contrast and, if it is compared, luminance, (2, 1 or 2, N, C, h, w).
-        products: The numerator and the denominator of the similarity, (2, N, C, h, w).
-        means: The local means of u and v, (2, N, C, h, w); None without luminance.
-    """
-
-    similarity: Tensor
-    factors: Tensor
-    products: Tensor
-    means: Tensor | None
-
-
 def _compute_moments(x: Tensor, y: Tensor, window: SimilarityWindow) -> tuple[Tensor, Tensor, Tensor]:
     """Return u and v about their means, (2, N, C, H, W), these means, and the local means and mean squares."""
     maps = x.new_empty(2, 2, *x.shape)
     z = maps[0]
-    torch.add(x, y, out=z[0])
-    torch.sub(x, y, out=z[1])
+    torch.addcmul(x, y, _signs(x)[:, 0], out=z)
     shift = z.mean(dim=(3, 4), keepdim=True)
     z.sub_(shift)  # variances are invariant to a shift, and more accurate about the mean
     torch.addcmul(window.offsets(x)[0], z, z, out=maps[1])
     return z, shift, window.filter(maps)
 
 
-def _compare(moments: Tensor, shift: Tensor, window: SimilarityWindow) -> _Comparison:
-    """Compute the similarity from the local means and mean squares of u and v."""
+def _compare(moments: Tensor, shift: Tensor, window: SimilarityWindow) -> tuple[Tensor, Tensor | None]:
+    """Compute the parts of the similarity from the local means and mean squares of u and v.
+
+    Returns:
+        The numerators and denominators of contrast and, if it is compared, luminance, (2, 1 or 2, N, C, h, w); and the
+        local means of u and v, (2, N, C, h, w), or None without luminance.
+    """
     centred, squares = moments
     offsets = window.offsets(centred)
     terms = centred.new_empty(1 + window.has_luminance, *centred.shape)
@@ -167,33 +168,27 @@ def _compare(moments: Tensor, shift: Tensor, window: SimilarityWindow) -> _Compa
     means = centred + shift if window.has_luminance else None
     if means is not None:
         torch.addcmul(offsets[1], means, means, out=terms[1])
-    factors = centred.new_empty(2, len(terms), *centred.shape[1:])
-    torch.sub(terms[:, 0], terms[:, 1], out=factors[0])
-    torch.add(terms[:, 0], terms[:, 1], out=factors[1])
-    products = factors[:, 0] * factors[:, 1] if window.has_luminance else factors[:, 0]
-    return _Comparison(products[0] / products[1], factors, products, means)
+    return torch.addcmul(terms[None, :, 0], terms[None, :, 1], _signs(centred), value=-1), means
 
 
-def _differentiate(moments: Tensor, parts: _Comparison, share: Tensor, window: SimilarityWindow) -> Tensor:
+def _differentiate(by_factor: Tensor, centred: Tensor, means: Tensor | None) -> Tensor:
     """Return the gradient of the mean dissimilarity at the local means and mean squares of u and v.
 
     Args:
-        moments: The local means and mean squares, (2, 2, N, C, h, w).
-        parts: The similarity and its parts; its factors and products are overwritten.
-        share: Twice the share of each position in the mean.
-        window: The window.
+        by_factor: The products of numerators and denominators with their shares, (2, 1 or 2, N, C, h, w).
+        centred: The local means about the means of the images.
+        means: The local means; None without luminance.
     """
-    # d similarity / d numerator = similarity / numerator: the other numerator over the denominator of both
-    shares = torch.empty_like(parts.products)
-    torch.div(share, parts.products[1], out=shares[0])
-    torch.mul(shares[0], parts.similarity, out=shares[1])
-    by_factor = parts.factors.mul_(shares[:, None]) if window.has_luminance else shares[:, None]
-    gradient = torch.empty_like(moments)
-    by_term = gradient if window.has_luminance else gradient[1:]  # at the squares of the means, and at the variances
-    torch.sub(by_factor[1], by_factor[0], out=by_term[:, 0])
-    torch.add(by_factor[1], by_factor[0], out=by_term[:, 1])
-    if parts.means is not None:
-        gradient[0].mul_(parts.means).addcmul_(moments[0], gradient[1], value=-1)
+    gradient = centred.new_empty(2, *centred.shape)
+    by_term = gradient if means is not None else gradient[1:]  # at the squares of the means, and at the variances
+    torch.addcmul(by_factor[1, :, None], by_factor[0, :, None], _signs(centred)[:, 0], value=-1, out=by_term)
+    if means is not None:
+        gradient[0].mul_(means).addcmul_(centred, gradient[1], value=-1)
     else:
-        torch.addcmul(constant((0.0,), like=share), moments[0], gradient[1], value=-1, out=gradient[0])
+        torch.addcmul(constant((0.0,), like=centred), centred, gradient[1], value=-1, out=gradient[0])
     return gradient
+
+
+def _signs(like: Tensor) -> Tensor:
+    """Return 1 and -1, (2, 1, 1, 1, 1, 1); a sum and a difference are one operator with them."""
+    return constant((1.0, -1.0), like=like).view(2, 1, 1, 1, 1, 1)

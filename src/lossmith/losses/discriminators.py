@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith._checks import check_bool, check_integer
+from lossmith.engine.second_derivatives import is_transformed
 
 __all__ = ["DISCRIMINATORS", "Discriminator", "DiscriminatorName", "PatchDiscriminator", "UNetDiscriminator"]
 
@@ -46,6 +47,12 @@ class Discriminator(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """Return the map of logits, (N, 1, h, w)."""
         return self.feature_maps(image)[-1]
+
+    @staticmethod
+    def to_fast_format(image: Tensor) -> Tensor:
+        """Return the images channels last on an accelerator, where all maps then stay in the convolutions' format."""
+        is_kept = image.device.type == "cpu" or is_transformed()
+        return image if is_kept else image.contiguous(memory_format=torch.channels_last)
 
     def update_spectral_norm(self) -> None:
         """Run one power iteration of every spectral norm; call it once per training step."""
@@ -91,7 +98,7 @@ class PatchDiscriminator(Discriminator):
     def feature_maps(self, image: Tensor) -> list[Tensor]:
         """Return the activations of four layers and the logits (N, 1, H / 8 - 2, W / 8 - 2)."""
         *hidden, last = self.layers
-        maps = []
+        image, maps = self.to_fast_format(image), []
         for layer in hidden:
             image = _leaky_relu(layer(image))
             maps.append(image)
@@ -136,7 +143,7 @@ class UNetDiscriminator(Discriminator):
 
     def feature_maps(self, image: Tensor) -> list[Tensor]:
         """Return the activations of nine layers, those of the decoder with their skip connection, and the logits."""
-        maps = [_leaky_relu(self.first(image))]
+        maps = [_leaky_relu(self.first(self.to_fast_format(image)))]
         for layer in self.down:
             maps.append(_leaky_relu(layer(maps[-1])))
         for layer, skip in zip(self.up, maps[2::-1], strict=True):

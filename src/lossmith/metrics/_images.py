@@ -1,5 +1,10 @@
 """The preparation of two image batches for a metric."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 
@@ -8,10 +13,54 @@ from lossmith.device import to_double
 from lossmith.formula.no_data import mask_no_data
 from lossmith.image import rgb_to_luma
 
-__all__ = ["DataRange", "fill_missing_pixels", "mean_over_valid", "prepare_images"]
+__all__ = [
+    "DataRange",
+    "compute_once",
+    "fill_missing_pixels",
+    "has_missing_pixels",
+    "mean_over_valid",
+    "prepare_images",
+    "share_preparation",
+]
+
+T = TypeVar("T")
 
 DataRange = float | tuple[float, float]
 """The largest value, from 0 on, or the least and the largest value that the images can have."""
+
+
+_shared: ContextVar[dict[tuple[Any, ...], tuple[Tensor, Any]] | None] = ContextVar("shared preparation", default=None)
+
+
+@contextmanager
+def share_preparation() -> Iterator[None]:
+    """Compute the common parts of the metrics of two batches once in the body of a ``with`` statement.
+
+    The batches must not be changed in it.
+    """
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def compute_once(name: str, image: Tensor, compute: Callable[[Tensor], T], *args: object) -> T:
+    """Return a value of an image that is computed once for all metrics of :func:`share_preparation`.
+
+    Args:
+        name: The name of the value.
+        image: The image.
+        compute: Computes the value of the image.
+        args: The other values on which the result depends.
+    """
+    if (known := _shared.get()) is None:
+        return compute(image)
+    key = name, id(image), *args
+    if key not in known:
+        known[key] = image, compute(image)  # the image too, lest another one gets its id
+    value: T = known[key][1]
+    return value
 
 
 def prepare_images(
@@ -52,18 +101,30 @@ def prepare_images(
     if data_range == 1 and not (pred.is_floating_point() and target.is_floating_point()):
         raise ValueError(f"{owner} needs data_range for integers, such as data_range=255; got {pred.dtype}.")
     inner = (..., slice(border, pred.shape[-2] - border), slice(border, pred.shape[-1] - border))
-    x, y = ((to_double(image[inner]) - low) / (high - low) for image in (pred, target))
-    return (rgb_to_luma(x), rgb_to_luma(y)) if luma else (x, y)
+
+    def prepare(image: Tensor) -> Tensor:
+        values = to_double(image[inner])
+        return values if (low, high) == (0, 1) else (values - low) / (high - low)
+
+    x, y = (compute_once("prepared", image, prepare, low, high, border) for image in (pred, target))
+    return (compute_once("luma", x, rgb_to_luma), compute_once("luma", y, rgb_to_luma)) if luma else (x, y)
 
 
 def fill_missing_pixels(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return the target with NaN replaced by the prediction, and the mask of the other pixels; None without NaN."""
-    if not bool(target.isnan().any()):
+    if not has_missing_pixels(target):
         return target, None
     return mask_no_data(target, pred)
 
 
+def has_missing_pixels(target: Tensor) -> bool:
+    """Return whether a target has NaN."""
+    return compute_once("missing", target, lambda image: bool(image.isnan().any()))
+
+
 def mean_over_valid(values: Tensor, target: Tensor, dims: tuple[int, ...] = (1, 2, 3)) -> Tensor:
     """Return the mean of values where the target is not NaN; NaN without any such value."""
+    if not has_missing_pixels(target):
+        return values.mean(dim=dims)
     valid = ~target.isnan()
     return torch.where(valid, values, 0.0).sum(dim=dims) / valid.sum(dim=dims)

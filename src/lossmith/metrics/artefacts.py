@@ -1,11 +1,15 @@
 """Metrics of two artefacts of image networks: a pattern that repeats on a grid, and a shift of the colours."""
 
+from functools import partial
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith._checks import check_integer, check_number
-from lossmith.lenses import Lab
-from lossmith.metrics._images import DataRange, mean_over_valid, prepare_images
+from lossmith._filters import filter_by_sums
+from lossmith.lenses.colour import compute_xyz_roots
+from lossmith.metrics._images import DataRange, compute_once, has_missing_pixels, prepare_images
 
 __all__ = ["colour_shift", "grid_strength"]
 
@@ -66,8 +70,16 @@ def grid_strength(
             f"grid_strength needs images of at least {side} px a side without the border; got "
             f"{x.shape[-2]}x{x.shape[-1]}."
         )
-    grey = x.mean(dim=1, keepdim=True)
-    detail = (grey - F.avg_pool2d(grey, 9, stride=1, padding=4, count_include_pad=False))[:, 0]
+    energy = compute_once("grid", x, partial(_pattern_energies, period=period), period)
+    value = energy.mean(dim=1) if quantile is None else energy.quantile(quantile, dim=1)
+    return 255 * value.clamp_min(0).sqrt()
+
+
+def _pattern_energies(x: Tensor, period: int) -> Tensor:
+    """Return the energy of the repeating pattern of each block, (N, blocks)."""
+    side = BLOCK // period * period
+    grey = x.mean(dim=1)
+    detail = grey - _average_around(grey)
     rows, columns = (length // side for length in detail.shape[1:])
     detail = detail[:, : rows * side, : columns * side]
     tiles = detail.reshape(len(x), rows, side // period, period, columns, side // period, period)
@@ -75,9 +87,17 @@ def grid_strength(
     pattern = tiles.mean(dim=4)
     pattern = pattern - pattern.mean(dim=(2, 3), keepdim=True)
     chance = tiles.var(dim=4).mean(dim=(2, 3)) / tiles.shape[4] * (1 - 1 / period**2)
-    energy = pattern.square().mean(dim=(2, 3)) - chance
-    value = energy.mean(dim=1) if quantile is None else energy.quantile(quantile, dim=1)
-    return 255 * value.clamp_min(0).sqrt()
+    return pattern.square().mean(dim=(2, 3)) - chance
+
+
+def _average_around(image: Tensor) -> Tensor:
+    """Return the mean of the pixels of an image, (N, H, W), in the square of 9 px around each."""
+
+    def add_up(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return filter_by_sums(F.pad(values, (4, 4) * len(dims)), (1.0,) * 9, dims=dims)
+
+    counts = [add_up(image.new_ones(side), (-1,)) for side in image.shape[1:]]
+    return add_up(image, (-2, -1)) / torch.outer(*counts)
 
 
 def colour_shift(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, border: int = 0) -> Tensor:
@@ -105,7 +125,7 @@ def colour_shift(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, b
         1.0
     """
     x, y = prepare_images("colour_shift", pred, target, data_range=data_range, border=border, channels=3)
-    lab = Lab()
-    difference = lab.convert(x) - lab.convert(y)
-    mean: Tensor = mean_over_valid(difference, difference, dims=(2, 3))
-    return mean.square().sum(dim=1).sqrt()
+    x = torch.where(y.isnan(), torch.nan, x) if has_missing_pixels(y) else x
+    means = [compute_xyz_roots(image.float()).nanmean(dim=(2, 3), dtype=torch.float64) for image in (x, y)]
+    u, v, w = (means[0] - means[1]).unbind(dim=1)  # CIELAB is linear in them
+    return torch.stack([116 * v, 500 * (u - v), 200 * (v - w)]).square().sum(dim=0).sqrt()

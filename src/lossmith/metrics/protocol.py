@@ -10,6 +10,7 @@ from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.device import to_double
 from lossmith.formula.loss import Loss
 from lossmith.image import quantize, quantize_8bit
+from lossmith.metrics._images import share_preparation
 from lossmith.metrics.network_metrics import network_loss
 from lossmith.metrics.registry import DEFAULT_METRICS, METRICS, Metric, parse_metrics
 from lossmith.pretrained.locate import MissingWeightsError
@@ -99,14 +100,15 @@ def compute_batch_metrics(
             f"compute_metrics needs images with sides of at least {least} px for a border of {border} px and "
             f"{', '.join(metric.key for metric in used)}; got {pred.shape[-2]}x{pred.shape[-1]}."
         )
-    if not bool(pred.isfinite().all()):
+    if not bool(torch.stack(pred.aminmax()).isfinite().all()):  # NaN is the least and the largest value
         raise ValueError("compute_metrics needs a finite prediction; got NaN or infinite values.")
     inner = (..., slice(border, -border or None), slice(border, -border or None))
     x, y = (_stored_positions(image.float(), pixels)[inner] for image in (pred, target))
     values: dict[str, Tensor] = {}
-    for metric in used:
-        with suppress(MissingWeightsError):  # reported by find_missing_metrics
-            values[metric.key] = to_double(metric.compute(x, y, **_period(metric, scale)))
+    with share_preparation():
+        for metric in used:
+            with suppress(MissingWeightsError):  # reported by find_missing_metrics
+                values[metric.key] = to_double(metric.compute(x, y, **_period(metric, scale)))
     if not values:
         return [{} for _ in pred]
     rows = torch.stack(list(values.values()), dim=1).tolist()

@@ -50,9 +50,9 @@ def build_network(name: str, scale: int, **arguments: Any) -> Network:
 
     Args:
         name: A name in ``NETWORKS``, such as "edsr"; "spandrel:" and the name of an architecture, such as
-            "spandrel:SwinIR"; a class of a plugin that the user has named, such as "my_package:MyNet"; "lossmith-x4",
-            the trained network of the package; or a weight file (.safetensors, .pth, .pt or .ckpt) of lossmith or of
-            any architecture that spandrel detects.
+            "spandrel:SwinIR"; a class of a plugin that the user has named, such as "my_package:MyNet"; "lossmith-x4" or
+            "lossmith-x2", the trained networks of the package; or a weight file (.safetensors, .pth, .pt or .ckpt) of
+            lossmith or of any architecture that spandrel detects.
         scale: Upscaling factor.
         arguments: Arguments of the network. For spandrel's architectures and weight files, ``image_channels`` adapts
             the network to images of this number of channels, see :class:`lossmith.models.BandAdapter`.
@@ -156,7 +156,7 @@ def load_network(path: str | Path, *, scale: int | None = None) -> tuple[Network
 
     Args:
         path: A file of :func:`save_network`, a checkpoint that spandrel detects, or the name of a network of the
-            package, "lossmith-x4".
+            package, "lossmith-x4" or "lossmith-x2".
         scale: Required upscaling factor; None accepts any.
 
     Returns:

@@ -7,7 +7,10 @@ __all__ = ["DEFAULT_UPSCALER", "SHIPPED_NETWORKS", "find_shipped_file", "resolve
 DEFAULT_UPSCALER = "lossmith-x4"
 """The network of ``lossmith restore`` and ``lossmith demo`` if none is named."""
 
-SHIPPED_NETWORKS = {DEFAULT_UPSCALER: "x4 upscaler with a knob from accuracy to realism"}
+SHIPPED_NETWORKS = {
+    DEFAULT_UPSCALER: "x4 upscaler with a knob from accuracy to realism",
+    "lossmith-x2": "x2 upscaler with the same knob",
+}
 """The networks by name, with a description."""
 
 LICENCE = "Apache-2.0"

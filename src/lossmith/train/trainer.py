@@ -14,7 +14,7 @@ from lossmith import __version__
 from lossmith._files import write_atomically
 from lossmith._format import print_table, print_text
 from lossmith.data.cache import ImageCache, use_cache
-from lossmith.device import trainer_devices
+from lossmith.device import check_training_precision, trainer_devices
 from lossmith.formula.cost import CostPlan
 from lossmith.formula.loss import Loss
 from lossmith.metrics import ARTEFACT_METRICS, default_metrics, parse_metrics
@@ -82,6 +82,7 @@ def train(
     """
     console = console or Console()
     trainer_devices(device, devices, nodes)  # raises before anything is prepared
+    check_training_precision(device, settings.precision)
     build_strategy(strategy, devices * nodes, settings.precision)
     folder = RunFolder(out)
     loggers = check_loggers(loggers)

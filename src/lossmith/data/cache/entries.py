@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lossmith._files import write_atomically
-from lossmith.data.formats.layout import MAPPED_DTYPES, SampleLayout, map_samples
+from lossmith.data.formats.layout import DTYPES, SampleLayout, map_samples
 
 __all__ = ["USE_SECONDS", "can_be_stored", "map_entry", "read_description", "write_entry"]
 
@@ -29,7 +30,7 @@ USE_SECONDS = 3600.0
 
 def can_be_stored(values: Tensor) -> bool:
     """Return whether an image has a known type and is dense in memory, with its dimensions in any order."""
-    return _name_of(values.dtype) in MAPPED_DTYPES and values.numel() > 0 and values.permute(_order_of(values)).is_contiguous()
+    return _name_of(values.dtype) in DTYPES and values.numel() > 0 and values.permute(_order_of(values)).is_contiguous()
 
 
 def write_entry(path: Path, values: Tensor, description: Mapping[str, Any]) -> None:
@@ -74,8 +75,8 @@ def map_entry(path: Path) -> Tensor | None:
     shape, order = description["shape"], description["order"]
     strides = [math.prod(shape[place + 1 :]) for place in range(len(shape))]
     places = [order.index(dim) for dim in range(len(order))]
-    layout = SampleLayout(description["dtype"], *(tuple(each[place] for place in places) for each in (shape, strides)))
-    return map_samples(path, layout)
+    layout = (tuple(each[place] for place in places) for each in (shape, strides))
+    return map_samples(path, SampleLayout(np.dtype(description["dtype"]), *layout))
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -97,7 +98,7 @@ def _read_description(file: IO[bytes]) -> dict[str, Any] | None:
         start = file.seek(end - length)
         description: dict[str, Any] = json.loads(file.read(length))
         shape: list[int] = description["shape"]
-        size = math.prod(shape) * MAPPED_DTYPES[description["dtype"]].itemsize
+        size = math.prod(shape) * DTYPES[description["dtype"]].itemsize
         is_whole = size == start and sorted(description["order"]) == list(range(len(shape))) and min(shape) > 0
     except (OSError, ValueError, KeyError, TypeError, struct.error):  # OSError: a file that is too short
         return None

@@ -76,7 +76,7 @@ class CacheFolder:
         return values
 
     def store(self, key: str, content: str, values: Tensor, description: Mapping[str, Any]) -> str:
-        """Store an image under both keys.
+        """Store an image under both keys, without a key of content under the other one alone.
 
         Returns:
             "" for a stored image; otherwise why there is no room.
@@ -86,14 +86,16 @@ class CacheFolder:
         """
         if problem := self._reserve(values.nbytes):
             return problem
-        name, second_name = self._name(IMAGES, key), self._name(CONTENT, content)
+        name = self._name(IMAGES, key)
         try:
             write_entry(name, values, description)
         except OSError:
             self._add_to_total(-values.nbytes)
             raise
-        self._link(name, second_name)
-        self._drop_duplicate(name, second_name, values.nbytes)
+        if content:
+            second_name = self._name(CONTENT, content)
+            self._link(name, second_name)
+            self._drop_duplicate(name, second_name, values.nbytes)
         return ""
 
     def images(self) -> list[CachedImage]:

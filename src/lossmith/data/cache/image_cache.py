@@ -19,9 +19,12 @@ from lossmith._format import format_bytes
 from lossmith.data.cache.entries import can_be_stored
 from lossmith.data.cache.folder import CacheFolder
 from lossmith.data.cache.headers import HeaderIndex
+from lossmith.data.cache.maps import ImageMaps
 from lossmith.data.file_paths import FileState, absolute_path, file_state
+from lossmith.data.formats.files import is_uncompressed
+from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.stored import ImageHeader
-from lossmith.data.image_files import decode_image
+from lossmith.data.image_files import decode_image, find_samples
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 
 __all__ = ["ArchiveMember", "ImageCache", "current_cache", "use_cache"]
@@ -62,7 +65,8 @@ class ImageCache:
 
     Images of at least 64 kB are stored in a folder while they are decoded for the first time, and mapped into memory
     from then on, by all processes together: the memory is that of the operating system's page cache, which it takes
-    back when a program needs it. Smaller images, and all images without a folder, are kept in memory up to a limit.
+    back when a program needs it. Uncompressed files are not stored: they are mapped themselves. Smaller images, and
+    all images without a folder, are kept in memory up to a limit.
     If the folder cannot be written or is full, training continues without it, with a warning.
 
     Args:
@@ -84,6 +88,7 @@ class ImageCache:
         self.headers = HeaderIndex(None if folder is None else Path(folder) / "headers.sqlite")
         self.memory_bytes, self.used_bytes = memory_bytes, 0
         self._memory: dict[str, Tensor] = {}
+        self._maps = ImageMaps(self.folder)
         self._keys: dict[tuple[str, str], tuple[FileState, str]] = {}
         self._is_closed = False
         # in shared memory, so that a data-loading process gives a note for all
@@ -95,7 +100,9 @@ class ImageCache:
         Raises:
             ValueError: The file cannot be decoded; the message is the reason.
         """
-        return self.load(file, lambda: decode_image(file, pixels), _variant_of(pixels))
+        return self.load(
+            file, lambda: decode_image(file, pixels), _variant_of(pixels), lambda: find_samples(file, pixels)
+        )
 
     def read_header(self, file: Path) -> ImageHeader:
         """Return the header of an image file.
@@ -113,13 +120,20 @@ class ImageCache:
         """
         return self.headers.read(file)[:2]
 
-    def load(self, source: Path | ArchiveMember, decode: Callable[[], Tensor], variant: str) -> Tensor:
+    def load(
+        self,
+        source: Path | ArchiveMember,
+        decode: Callable[[], Tensor],
+        variant: str,
+        find_layout: Callable[[], SampleLayout | None] | None = None,
+    ) -> Tensor:
         """Return a decoded image from the cache, or decode it.
 
         Args:
             source: The file, or the member of one.
             decode: Decodes the source. What it raises is raised.
             variant: Everything but the source on which the result depends.
+            find_layout: Returns where the result of `decode` lies in an uncompressed file, None if it does not.
         """
         file = source if isinstance(source, Path) else source.file
         if (state := file_state(file)) is None:
@@ -130,10 +144,14 @@ class ImageCache:
         key = self._key(name, state, variant)
         if (found := self._memory.get(key)) is not None:
             return found
-        if self.folder is not None and (found := self.folder.find(key)) is not None:
+        if state.size < MIN_STORED_BYTES:
+            find_layout = None
+        if (found := self._maps.find(key, file, state, find_layout)) is not None:
             return found
         content = ""
-        if self.folder is not None and not self._is_closed:
+        # of an uncompressed file, the hash takes longer than the decoding that it may save
+        has_hash = not (isinstance(source, Path) and is_uncompressed(file))
+        if self.folder is not None and not self._is_closed and has_hash:
             content = hash_text(f"{_hash_content(source)} {variant} {_decoder_versions()}")
             if (found := self.folder.adopt(key, content)) is not None:
                 return found
@@ -156,7 +174,7 @@ class ImageCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the images in memory out of what is sent to a data-loading process."""
-        return self.__dict__ | {"_memory": {}, "_keys": {}, "used_bytes": 0}
+        return self.__dict__ | {"_memory": {}, "_maps": ImageMaps(self.folder), "_keys": {}, "used_bytes": 0}
 
     def _key(self, name: str, state: FileState, variant: str) -> str:
         """Return the key of an image; note a file that is no longer what it was."""
@@ -173,7 +191,7 @@ class ImageCache:
     def _keep(self, values: Tensor, key: str, content: str, name: str) -> None:
         """Store a decoded image on disk or, if there is no room or the image is small, in memory."""
         is_large = values.nbytes >= MIN_STORED_BYTES
-        if self.folder is not None and content and is_large and can_be_stored(values):
+        if self.folder is not None and not self._is_closed and is_large and can_be_stored(values):
             try:
                 problem = self.folder.store(key, content, values, {"source": name})
                 if not problem:

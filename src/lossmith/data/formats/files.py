@@ -6,12 +6,20 @@ from pathlib import Path
 import numpy as np
 
 from lossmith.data.formats.dicom import can_hold_dicom, read_dicom, read_dicom_header, write_dicom
-from lossmith.data.formats.npy import read_npy, read_npy_header, write_npy
+from lossmith.data.formats.layout import SampleLayout
+from lossmith.data.formats.npy import locate_npy_samples, read_npy, read_npy_header, write_npy
 from lossmith.data.formats.openexr import read_exr, read_exr_header, write_exr
 from lossmith.data.formats.pillow import open_image, read_pillow, read_pillow_header, write_pillow
 from lossmith.data.formats.png16 import is_deep_png, read_png16, read_png16_header, write_png16
 from lossmith.data.formats.stored import ImageHeader, StoredImage, choose_page
-from lossmith.data.formats.tiff import has_plain_samples, read_tiff, read_tiff_header, write_tiff
+from lossmith.data.formats.tiff import (
+    has_plain_samples,
+    is_uncompressed_tiff,
+    locate_tiff_samples,
+    read_tiff,
+    read_tiff_header,
+    write_tiff,
+)
 from lossmith.data.formats.tiff_tags import parse_no_data_tag
 
 __all__ = [
@@ -20,6 +28,8 @@ __all__ = [
     "check_suffix",
     "identify",
     "is_read_by_pillow",
+    "is_uncompressed",
+    "locate_samples",
     "natural_suffix",
     "read_image_header",
     "read_stored",
@@ -73,6 +83,23 @@ def is_read_by_pillow(file: Path) -> bool:
     """Return whether Pillow reads all that a file holds: 8 bits, or 16-bit grey in a PNG."""
     kind = identify(file)
     return kind == "pillow" or (kind == "tiff" and has_plain_samples(file))
+
+
+def is_uncompressed(file: Path) -> bool:
+    """Return whether the samples of a file are not compressed; False for DICOM and EXR, which take long to decode."""
+    kind = identify(file)
+    if kind == "tiff":
+        return is_uncompressed_tiff(file)
+    return kind == "NPY" or (kind == "pillow" and file.suffix.lower() == ".bmp")
+
+
+def locate_samples(file: Path) -> SampleLayout | None:
+    """Return where the samples of an uncompressed image lie, (C, H, W), as :func:`read_stored` would give them.
+
+    None stands for every other file: compressed, with alpha, an orientation or several pages, of another byte order.
+    """
+    kind = identify(file)
+    return locate_npy_samples(file) if kind == "NPY" else locate_tiff_samples(file) if kind == "tiff" else None
 
 
 def read_image_header(file: Path, page: int | None = None) -> ImageHeader:

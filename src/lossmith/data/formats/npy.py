@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.stored import (
     MAX_BANDS,
     ImageHeader,
@@ -14,7 +15,7 @@ from lossmith.data.formats.stored import (
     explain_read_errors,
 )
 
-__all__ = ["read_npy", "read_npy_header", "write_npy"]
+__all__ = ["locate_npy_samples", "read_npy", "read_npy_header", "write_npy"]
 
 
 def read_npy_header(file: Path) -> ImageHeader:
@@ -29,6 +30,16 @@ def read_npy(file: Path) -> StoredImage:
     with explain_read_errors():
         values = np.array(samples.astype(samples.dtype.newbyteorder("=")))
     return StoredImage(values, None, ImageMetadata(format="NPY", is_compressed=False, source=axes))
+
+
+def locate_npy_samples(file: Path) -> SampleLayout | None:
+    """Return where the samples of an array lie; None for a file that cannot be read."""
+    try:
+        samples, _ = _open(file)
+    except ValueError:
+        return None
+    strides = tuple(stride // samples.itemsize for stride in samples.strides)
+    return SampleLayout(samples.dtype, samples.shape, strides, samples.offset)
 
 
 def write_npy(out: Path, image: StoredImage) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.pillow import open_image, read_pillow
 from lossmith.data.formats.stored import (
     ImageHeader,
@@ -33,12 +34,21 @@ from lossmith.data.formats.tiff_pages import (
 )
 from lossmith.data.formats.tiff_tags import page_metadata
 
-__all__ = ["has_plain_samples", "read_tiff", "read_tiff_header", "tiff_options", "write_tiff"]
+__all__ = [
+    "has_plain_samples",
+    "is_uncompressed_tiff",
+    "locate_tiff_samples",
+    "read_tiff",
+    "read_tiff_header",
+    "tiff_options",
+    "write_tiff",
+]
 
 CONVERTED_BY_PILLOW = ("YCBCR", "SEPARATED", "CIELAB", "ICCLAB")
 PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
 """None, CCITT, LZW, JPEG, deflate and PackBits; Pillow may lack others."""
 BITS, PALETTE_BITS = 258, 8
+UNCOMPRESSED = 1
 
 
 def has_plain_samples(file: Path) -> bool:
@@ -78,6 +88,41 @@ def _is_read_by_pillow(file: Path) -> bool:
             return bool(max(bits) <= 8 and image.n_frames == 1 and image.mode != "RGBX")  # type: ignore[attr-defined]
     except ValueError:
         return False
+
+
+def is_uncompressed_tiff(file: Path) -> bool:
+    """Return whether the first page of a TIFF is not compressed; False for a file that cannot be read."""
+    try:
+        with open_tiff(file) as opened:
+            return bool(opened.pages[0].compression == UNCOMPRESSED)
+    except ValueError:
+        return False
+
+
+def locate_tiff_samples(file: Path) -> SampleLayout | None:
+    """Return where the samples of a TIFF lie; None if they have to be decoded or converted."""
+    try:
+        with open_tiff(file) as opened:
+            if len(opened.pages) != 1 or not _holds_samples(page := opened.pages[0]):
+                return None
+            height, width, bands = shape_of(page)
+            strides = (height * width, width, 1) if page.planarconfig == 2 else (1, width * bands, bands)
+            dtype = np.dtype(opened.byteorder + page.dtype.char)
+            return SampleLayout(dtype, (bands, height, width), strides, page.dataoffsets[0])
+    except ValueError:
+        return None
+
+
+def _holds_samples(page: Any) -> bool:
+    """Return whether the bytes of a page are the samples of an upright image without alpha, in one block."""
+    is_plain = page.compression == UNCOMPRESSED and page.predictor == 1 and page.fillorder == 1
+    is_upright = orientation_of(page) == 1 and photometric_of(page) in ("RGB", "MINISBLACK")
+    is_full = page.sampleformat == 1 and bits_of(page) == 8 * page.dtype.itemsize
+    has_no_alpha = not any(int(each) for each in page.extrasamples or ())
+    is_block = page.is_contiguous and not page.is_tiled and sum(page.databytecounts) == page.nbytes
+    return bool(
+        is_plain and is_upright and is_full and has_no_alpha and is_block and page_metadata(page).no_data is None
+    )
 
 
 def read_tiff_header(file: Path, page: int | None = None) -> ImageHeader:

@@ -1,11 +1,13 @@
 """Bits of ReLUs and offsets of max-pools for accelerators in eager mode, by as few operators as possible.
 
-Each operator is a launch and a pass over memory there. Eight bytes of a boolean mask are one 64-bit integer, and a
-product with a constant gathers their lowest bits in its highest byte, so that a mask is packed by three operators and
-applied by four. A pool keeps the distance of each maximum from the first element of its window, in one byte where the
-width of the map allows it, else in two. All results are deterministic.
+Each operator is a launch and a pass over memory there. Eight bytes of a boolean mask are one 64-bit integer. Its
+product with a constant gathers their lowest bits in its highest byte, and the product of this byte with the same
+constant spreads them to the highest bits of eight bytes, so that a mask is packed by three operators and applied by
+three. A pool keeps the distance of each maximum from the first element of its window, in one byte where the width of
+the map allows it, else in two. All results are deterministic.
 """
 
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -24,12 +26,8 @@ __all__ = [
     "pack_nonzero",
 ]
 
-GATHER = 0x0102040810204080
-"""The factor that moves the lowest bits of eight bytes into the highest byte, in their order."""
-SPREAD = 0x0101010101010101
-"""The factor that copies a byte to all eight bytes."""
-SELECT = 0x8040201008040201 - 2**64
-"""A different bit of each of the eight copies."""
+MAGIC = sum(2 ** (9 * i) for i in range(8)) - 2**64
+"""A factor that moves bit 8 i to bit 63 - i, and bit 7 - i to bit 8 i + 7; products of two of its bits do not meet."""
 
 
 def pack_nonzero(x: Tensor) -> Tensor:
@@ -37,15 +35,14 @@ def pack_nonzero(x: Tensor) -> Tensor:
     mask = x.permute(0, 2, 3, 1).reshape(-1) != 0
     missing = -len(mask) % 8
     mask = F.pad(mask, (0, missing)) if missing else mask
-    return mask.view(torch.int64).mul_(GATHER).view(torch.uint8)[7::8].clone()
+    return mask.view(torch.int64).mul_(MAGIC).view(torch.uint8)[7::8].clone()
 
 
 def apply_nonzero(g: Tensor, words: Tensor) -> Tensor:
     """Return the gradient where a bit of :func:`pack_nonzero` is set, and 0 elsewhere; in place if possible."""
-    copies = words * constant((SPREAD,), like=words, dtype=torch.int64)
-    flags = copies.bitwise_and_(SELECT).view(torch.uint8)[: g.numel()]
+    signs = (words * constant((MAGIC,), like=words, dtype=torch.int64)).view(torch.int8)[: g.numel()]
     rows = g.permute(0, 2, 3, 1).contiguous()
-    return rows.masked_fill_(flags.view(rows.shape) == 0, 0.0).permute(0, 3, 1, 2)
+    return rows.masked_fill_(signs.view(rows.shape) >= 0, 0.0).permute(0, 3, 1, 2)
 
 
 def max_pool_with_offsets(x: Tensor, pool: MaxPool) -> tuple[Tensor, Tensor]:
@@ -59,11 +56,19 @@ def max_pool_with_offsets(x: Tensor, pool: MaxPool) -> tuple[Tensor, Tensor]:
         The maxima (N, C, h, w), and the offsets (1, N, C, h, w).
     """
     y, index = F.max_pool2d(x, pool.kernel, pool.stride, ceil_mode=pool.ceil, return_indices=True)
-    width, (last_row, last_column) = x.shape[3], ((cells - 1) * pool.stride for cells in y.shape[2:])
-    first = torch.arange(width * (last_row + 1), device=x.device).view(-1, width)  # each lies in the input
-    first = first[:: pool.stride, : last_column + 1 : pool.stride]
-    offsets = torch.empty_like(index, dtype=_offset_dtype(pool, width))
+    make_first = _first_elements if type(x) is Tensor else _first_elements.__wrapped__
+    first = make_first(tuple(y.shape[2:]), x.shape[3], pool.stride, x.device)
+    offsets = torch.empty_like(index, dtype=_offset_dtype(pool, x.shape[3]))
     return y, torch.sub(index, first, out=offsets)[None]
+
+
+@lru_cache(maxsize=32)
+def _first_elements(cells: tuple[int, int], width: int, stride: int, device: torch.device) -> Tensor:
+    """Return the index of the first element of each window in an input of a width, (h, w); it must not be changed."""
+    last_row, last_column = ((count - 1) * stride for count in cells)
+    with torch.inference_mode(False):
+        index = torch.arange(width * (last_row + 1), device=device).view(-1, width)  # each lies in the input
+        return index[::stride, : last_column + 1 : stride].contiguous()
 
 
 def are_offsets(words: Tensor) -> bool:
