@@ -78,9 +78,8 @@ def main():
         ranked = sorted((times[device], name) for name, times in kept.items() if times[device] is not None)
         print(f"\n{device}: " + ", ".join(f"{name} {ms:.2f} ms" for ms, name in ranked[:3]), end="")
     photographs = {name for of_loss in cosines.values() for of_policy in of_loss.values() for name in of_policy}
-    print(
-        f"\n\n| loss | {' | '.join(f'minimum, {name}' for name in ENGINE)} |\n| --- | {'---: | ' * len(ENGINE)}".rstrip()
-    )
+    print(f"\n\n| loss | {' | '.join(f'minimum, {name}' for name in ENGINE)} |")
+    print(f"| --- | {'---: | ' * len(ENGINE)}".rstrip())
     for text, of_loss in cosines.items():
         print(f"| {text} | {' | '.join(f'{min(map(min, of_loss[name].values())):.5f}' for name in ENGINE)} |")
     print(f"\n{len(photographs)} photographs, each coarse and blurred; batch {args.batch}, {args.side} px, {LOSS}")
