@@ -72,14 +72,14 @@ def downsample_crop(image: Tensor, scale: int, rows: slice, columns: slice, *, l
     """Compute a crop of a downsampled image; pixels that the crop does not depend on are not read.
 
     Args:
-        image: (..., H, W), floats in [0, 1], or stored integers of type uint8 or uint16.
+        image: (C, H, W) or (N, C, H, W), floats in [0, 1], or stored integers of type uint8 or uint16.
         scale: The factor.
         rows: The rows of the crop, in pixels of the downsampled image.
         columns: The columns of the crop.
         levels: Number of steps from 0 to 1, see :func:`downsample`.
 
     Returns:
-        (..., h, w) of the type of the image, float32 for integers.
+        (C, h, w) or (N, C, h, w), of the type of the image, float32 for integers.
 
     Example:
         >>> image = torch.full((3, 40, 40), 51, dtype=torch.uint8)

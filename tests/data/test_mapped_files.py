@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 from PIL import Image
 from torch.testing import assert_close
@@ -15,6 +14,7 @@ from torch.testing import assert_close
 from lossmith.data import ImageFolder, PixelFormat, SuperResolutionCrops, decode_image
 from lossmith.data.cache import ImageCache, image_cache, maps
 
+tifffile = pytest.importorskip("tifffile")
 SWAPPED = ">" if sys.byteorder == "little" else "<"
 NATIVE = "<" if sys.byteorder == "little" else ">"
 
@@ -210,7 +210,7 @@ def test_the_use_of_a_kept_map_is_noted_in_the_folder(tmp_path, cache, monkeypat
 @pytest.mark.parametrize("name", ["swapped.tif", "swapped.npy", "bitmap.bmp", "deflate.tif"])
 def test_only_compressed_files_are_hashed(name, tmp_path, cache, monkeypatch):
     hashed = []
-    monkeypatch.setattr(image_cache, "_hash_content", lambda source: hashed.append(source.name) or "0")
+    monkeypatch.setattr(image_cache, "hash_content", lambda source: hashed.append(source.name) or "0")
     DECODED[name](tmp_path / name)
     cache.read(tmp_path / name)
     assert hashed == [name] * (name == "deflate.tif")

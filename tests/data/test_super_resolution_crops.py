@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from lossmith.data import ImageFolder, SuperResolutionCrops, crop_to_multiple, downsample
+from lossmith.data import ImageFolder, PixelFormat, SuperResolutionCrops, crop_to_multiple, downsample
+from lossmith.data.augmentation import flip_and_rotate
 from lossmith.image import to_float, to_pil
 
 
@@ -55,6 +57,35 @@ def test_the_low_resolution_crop_is_cut_from_the_whole_downsampled_image(images,
                 assert torch.equal(low, small[:, top : top + 12, left : left + 12])
                 region = slice(top * scale, top * scale + size), slice(left * scale, left * scale + size)
                 assert torch.equal(to_float(target), whole[:, *region])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "pixels"),
+    [
+        ("uint16", PixelFormat(dtype="uint16")),
+        ("int16", PixelFormat(dtype="int16", value_range=(-(2**15), 2**15 - 1))),
+        ("float32", PixelFormat(dtype="float32", value_range=(0, 2**16))),
+    ],
+)
+def test_crops_of_any_depth_are_cut_from_the_whole_downsampled_image(dtype, pixels, tmp_path):
+    values = np.random.default_rng(0).integers(-(2**15), 2**15, (3, 60, 52)) + 2**15 * (dtype != "int16")
+    np.save(tmp_path / "a.npy", values.astype(dtype))
+    crops = SuperResolutionCrops(ImageFolder([tmp_path / "a.npy"], pixels=pixels), 24, scale=4)
+    image = crops.images[0]
+    small = downsample(to_float(image)[None], 4, levels=pixels.levels)[0]
+    for top, left in ((0, 0), (3, 2), (9, 7)):
+        target, low = crops._crop_pair(image, top, left)
+        exact = 0 if pixels.levels else 1e-6  # a float32 sum depends on its order
+        assert_close(low, small[:, top : top + 6, left : left + 6], rtol=0, atol=exact)
+        assert torch.equal(target, image[:, 4 * top : 4 * top + 24, 4 * left : 4 * left + 24])
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("is_flipped", [False, True])
+def test_16_bit_values_are_flipped_and_rotated_as_floats_are(is_flipped, turns):
+    image = torch.arange(2**16 - 24, 2**16).view(2, 3, 4)
+    turned = flip_and_rotate(image.to(torch.uint16), is_flipped, turns)
+    assert torch.equal(turned.float(), flip_and_rotate(image.float(), is_flipped, turns))
 
 
 def test_flips_and_rotations_are_equal_for_both_crops(images):

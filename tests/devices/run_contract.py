@@ -1,6 +1,6 @@
 """Run losses on the simulated accelerator, forward and backward, and print what was found as JSON, a line per loss.
 
-    python tests/devices/run_contract.py PRECISION KIND
+    python tests/devices/run_contract.py PRECISION,... KIND
 
 PRECISION is "fp32"; or "bf16" or "fp16" for autocast; or "a100" for bf16 with the networks as on an A100. KIND is "all"
 for the losses of the contract and every other lens, "networks" for those with a network, or "broken" for losses that
@@ -94,8 +94,15 @@ def run(loss, member, precision):
     }
 
 
-def main(precision, kind):
+def main(precisions, kind):
     simulated.set_up()
+    for precision in precisions.split(","):
+        run_all(precision, kind)
+    simulated.leave(0)
+
+
+def run_all(precision, kind):
+    """Print a row for each loss."""
     if precision == "a100":
         steps.choose_exactness = lambda device: "tf32x3"
         precision_policy.is_fp16_fast = lambda device: True
@@ -112,8 +119,7 @@ def main(precision, kind):
             own = [each for each in traceback.extract_tb(error.__traceback__) if "lossmith" in each.filename]
             where = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
             found = {"error": f"{where} {type(error).__name__}: {error}".partition("\n")[0][:300]}
-        print(json.dumps({"loss": member.text, **found}), flush=True)
-    simulated.leave(0)
+        print(json.dumps({"loss": member.text, "precision": precision, **found}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Run training steps on the simulated accelerator, and print what was found as JSON, a line per training.
 
-    python tests/devices/run_training.py PRECISION
+    python tests/devices/run_training.py PRECISION,...
 
 PRECISION is "fp32", or "bf16" or "fp16" for autocast; fp16 without a gradient scaler, which reads a value. A training
 is two steps of a task's inputs, the loss with guard, balancer, discriminators and logs, the backward pass and the
 optimizer.
 """
 
+import itertools
 import json
 import sys
 import traceback
@@ -101,9 +102,9 @@ def run(name, network, formula, balance, precision):
     return found | {"operators": dict(log.operators)}
 
 
-def main(precision):
+def main(precisions):
     simulated.set_up()
-    for name, network, formula, balance in TRAININGS:
+    for precision, (name, network, formula, balance) in itertools.product(precisions.split(","), TRAININGS):
         title = ", ".join(filter(None, (name, network, formula, balance)))
         try:
             found = run(name, network, formula, balance, precision)
@@ -111,7 +112,7 @@ def main(precision):
             own = [each for each in traceback.extract_tb(error.__traceback__) if "lossmith" in each.filename]
             where = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
             found = {"error": f"{where} {type(error).__name__}: {error}".partition("\n")[0][:300]}
-        print(json.dumps({"training": title, **found}), flush=True)
+        print(json.dumps({"training": title, "precision": precision, **found}), flush=True)
     simulated.leave(0)
 
 

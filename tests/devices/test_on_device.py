@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(DEVICE.type == "cpu" and not IS_CHOSEN, reason="there is no accelerator"),
 ]
-NETWORKS = [member for member in MEMBERS if parse(member.text).networks]
 NAMES = {"argvalues": MEMBERS, "ids": lambda member: member.text}
 DRAWS = ("SlicedWasserstein", "sliced_wasserstein", "Contextual", "contextual", "PatchNCE")
 """Losses that draw positions or directions, other ones on each device."""

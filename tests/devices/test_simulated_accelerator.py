@@ -16,27 +16,31 @@ from lossmith.engine.cpu.packed_kernels import can_use_fast_path
 pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).parent
-EVERY_RUN = [("fp32", "all"), ("bf16", "all"), ("fp16", "all"), ("a100", "networks")]
-every_training = pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+PRECISIONS = ["fp32", "bf16", "fp16"]
+EVERY_RUN = [*((precision, "all") for precision in PRECISIONS), ("a100", "networks")]
+every_training = pytest.mark.parametrize("precision", PRECISIONS)
 every_run = pytest.mark.parametrize(("precision", "kind"), EVERY_RUN)
 
 
 @cache
+def run_script(*words):
+    """Return what a script found; a process of its own, since the device cannot be taken away again."""
+    command = [sys.executable, "-W", "ignore", str(FOLDER / words[0]), *words[1:]]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    assert process.returncode == 0, process.stderr[-2000:]
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
 def run_contract(precision, kind):
-    """Return what was found for each loss; a process of its own, since the device cannot be taken away again."""
-    command = [sys.executable, str(FOLDER / "run_contract.py"), precision, kind]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert process.returncode == 0, process.stderr[-2000:]
-    return [json.loads(line) for line in process.stdout.splitlines()]
+    """Return what was found for each loss in a precision."""
+    rows = run_script("run_contract.py", ",".join(PRECISIONS) if kind == "all" else precision, kind)
+    return [row for row in rows if row["precision"] == precision]
 
 
-@cache
 def run_training(precision):
-    """Return what was found for each training."""
-    command = [sys.executable, str(FOLDER / "run_training.py"), precision]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert process.returncode == 0, process.stderr[-2000:]
-    return [json.loads(line) for line in process.stdout.splitlines()]
+    """Return what was found for each training in a precision."""
+    rows = run_script("run_training.py", ",".join(PRECISIONS))
+    return [row for row in rows if row["precision"] == precision]
 
 
 def names_where(rows, condition):
@@ -131,14 +135,9 @@ def test_the_simulation_finds_losses_that_break_a_rule():
     assert rows["LosesTheFormat"]["converted"] == 1
 
 
-@cache
 def run_launches():
     """Return the launches of a step by loss and library."""
-    command = [sys.executable, "-W", "ignore", str(FOLDER / "run_launches.py")]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert process.returncode == 0, process.stderr[-2000:]
-    rows = map(json.loads, process.stdout.splitlines())
-    return {(row["loss"], row["library"]): row for row in rows}
+    return {(row["loss"], row["library"]): row for row in run_script("run_launches.py")}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -187,9 +188,23 @@ def test_the_scale_of_a_gradient_is_a_power_of_two_and_finite():
 
 @pytest.mark.parametrize(("capability", "expected"), [((9, 0), True), ((7, 5), True), ((7, 0), True), ((6, 1), False)])
 def test_fp16_is_fast_on_nvidia_gpus_with_tensor_cores(capability, expected, monkeypatch):
+    monkeypatch.setattr("lossmith.engine.frozen.precision._HAS_FAST_FP16", {})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert is_fp16_fast(torch.device("cuda")) is expected
     assert not any(is_fp16_fast(torch.device(name)) for name in ("cpu", "mps", "xpu"))
+
+
+@pytest.mark.slow
+def test_a_compiler_does_not_ask_the_device(monkeypatch):
+    monkeypatch.setattr("lossmith.engine.frozen.precision._HAS_FAST_FP16", {})
+    monkeypatch.setattr(torch.cuda, "get_device_capability", Mock(return_value=(8, 0)))
+
+    def scaled(x):
+        return 2 * x if is_fp16_fast(torch.device("cuda")) else x
+
+    x = torch.ones(2)
+    assert_close(scaled(x), 2 * x)  # the first call is not compiled
+    assert_close(torch.compile(scaled, fullgraph=True, backend="eager")(x), 2 * x)
 
 
 def test_where_fp16_is_fast_it_runs_under_bf16_autocast(monkeypatch):

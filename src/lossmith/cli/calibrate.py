@@ -33,7 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def calibrate_formula(
     formula: Annotated[str, typer.Argument(help='Loss formula, such as "L1 + 0.002*perceptual".')],
-    images: Annotated[Path | None, typer.Option(help="Folder of images, from which crops are cut.")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder of images, or shards (.tar, or a URL), from which crops are cut.")
+    ] = None,
     captions: Annotated[
         str | None,
         typer.Option(help="For text-to-image: captioned images, or shapes; measures gradients by noise level."),
@@ -74,7 +76,7 @@ def calibrate_formula(
         raise ValueError("calibrate needs --images FOLDER, or --captions for a text-to-image network.")
     from lossmith import parse
     from lossmith.balance import calibrate
-    from lossmith.data import list_images
+    from lossmith.data.open_images import find_training_images
     from lossmith.device import resolve_device
     from lossmith.inference.networks import find_weights_file
     from lossmith.tasks import SuperResolution
@@ -84,14 +86,14 @@ def calibrate_formula(
     upscale, factor = load_upscaling(model, scale, place)
     weights = None if model == "bicubic" else find_weights_file(model)
     task = task_for_images(SuperResolution(factor), images, weights, value_range, transfer, no_data)
-    files = list_images(images).distinct()
+    files = find_training_images(images)
     items = task.training_set(files, crop=crop, seed=seed)
     source = f"x{factor} by {model}, crops of {crop} px of {images}"
     inputs = list(restoration_batches(task, items, upscale, batches=batches, batch=batch, device=place))
     report = calibrate(loss.to(place), inputs, source=source)
     if gradients is not None:
         write_gradient_images(gradients, report.resolve_shares().to(place), inputs[0])
-    skipped = [file._asdict() for file in [*files.skipped, *items.skipped]]
+    skipped = [file._asdict() for file in [*getattr(files, "skipped", ()), *items.skipped]]
     if as_json:
         print(json.dumps({**report.as_dict(), "skipped": skipped}, allow_nan=False))
     else:

@@ -35,8 +35,10 @@ def register(app: typer.Typer) -> None:
 def import_recipe(
     file: Annotated[Path, typer.Argument(help="Training configuration: .yml, .toml or KAIR's .json.")],
     images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of images; measures the share of each term, and stands in the train command."),
+        str | None,
+        typer.Option(
+            help="Folder of images, or shards; measures the share of each term, and stands in the train command."
+        ),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -49,7 +51,7 @@ def import_recipe(
     """
     from lossmith.importer import read_recipe
 
-    recipe = read_recipe(file, images=None if images is None else str(images))
+    recipe = read_recipe(file, images=images)
     report = None
     if images is not None and recipe.loss is not None:
         try:
@@ -89,7 +91,7 @@ def print_recipe(recipe: "ImportedRecipe", report: "CalibrationReport | None") -
         print_text(console, f"\n{recipe.command_line}")
 
 
-def measure_shares(recipe: "ImportedRecipe", images: Path, device: str) -> "CalibrationReport":
+def measure_shares(recipe: "ImportedRecipe", images: str, device: str) -> "CalibrationReport":
     """Return the shares of the terms in the gradient at a prediction without details.
 
     That is bicubic upsampling at the scale of the recipe, or the noisy image at scale 1.
@@ -97,7 +99,8 @@ def measure_shares(recipe: "ImportedRecipe", images: Path, device: str) -> "Cali
     from functools import partial
 
     from lossmith.balance import calibrate
-    from lossmith.data import list_images, upsample
+    from lossmith.data import upsample
+    from lossmith.data.open_images import find_training_images
     from lossmith.device import resolve_device
     from lossmith.tasks import Denoising, SuperResolution
     from lossmith.tasks.calibration import restoration_batches
@@ -107,7 +110,7 @@ def measure_shares(recipe: "ImportedRecipe", images: Path, device: str) -> "Cali
     crop = max(crop - crop % recipe.scale, recipe.scale)
     task: Any = SuperResolution(recipe.scale) if recipe.scale > 1 else Denoising(sigma=25)
     restore = partial(upsample, scale=recipe.scale) if recipe.scale > 1 else lambda image: image
-    items = task.training_set(list_images(images).distinct(), crop=crop, seed=0)
+    items = task.training_set(find_training_images(images), crop=crop, seed=0)
     inputs = restoration_batches(task, items, restore, batches=BATCHES, batch=BATCHES, device=place)
     what = "bicubic upsampling" if recipe.scale > 1 else "noise of 25/255"
     assert recipe.loss is not None

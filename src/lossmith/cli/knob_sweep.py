@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
 
 def print_sweep(
     source: Annotated[str, typer.Argument(metavar="RUN|WEIGHTS", help="Run with a knob, or its weights.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of images \\[the validation images of the run].")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder of images, or shards \\[the validation images of the run].")
+    ] = None,
     inputs: Inputs = None,
     out: Annotated[Path | None, typer.Option(help="Output folder \\[RUN/knob, or RUN/knob_ends].")] = None,
     equalise: Annotated[
@@ -118,7 +120,7 @@ def select_metrics(names: "Sequence[str] | None") -> "list[str]":
 
 
 def evaluation_images(
-    model: "KnobNetwork", run: Path | None, images: Path | None, inputs: str | None
+    model: "KnobNetwork", run: Path | None, images: str | None, inputs: str | None
 ) -> "tuple[Task, EvaluationSet, str]":
     """Return the task, the images and their folder; by default the validation images of the run.
 
@@ -138,8 +140,7 @@ def evaluation_images(
             raise ValueError("A file of weights names no images; give --images, or the run of the weights.")
         return task, task.for_images(images, inputs=inputs).evaluation_set(images), str(images)
     if images is None and settings.val is None:
-        held_out = task.split_images(settings.images, settings.val_count)[1]
-        return task, task.evaluation_set(held_out, limit=settings.val_count), settings.images
+        return task, task.held_out_images(settings.images, settings.val_count), settings.images
     folder = str(images or settings.val)
     for note in describe_clips(folder, task.pixels):
         print(note, file=sys.stderr)

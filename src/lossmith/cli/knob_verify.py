@@ -36,7 +36,9 @@ class VerifyOptions:
     """The options of ``lossmith knob verify``."""
 
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a completed training with one knob.")]
-    images: Annotated[Path, typer.Option(help="Folder of images that were used neither for training nor for tuning.")]
+    images: Annotated[
+        str, typer.Option(help="Folder of images, or shards, that were used neither for training nor for tuning.")
+    ]
     inputs: Inputs = None
     train: Annotated[
         bool,
@@ -92,7 +94,7 @@ class VerifyOptions:
             console=console,
         )
         text, line = format_certificate(record), json.dumps(record, allow_nan=False)
-        figure = choose_figure(self.run / "verify", self.images)
+        figure = choose_figure(self.run / "verify", Path(self.images))
         if record["certified"] is not None:
             write_certificate(figure, record, series, text, line)
         if self.as_json:

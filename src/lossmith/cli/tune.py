@@ -84,8 +84,8 @@ class StudyOptions:
         bool, option("Use weights as written, not scaled to equal gradient norms.", "--uncalibrated", panel=SEARCH)
     ] = False
 
-    images: Annotated[Path, option("Folder of training images.", panel=DATA)]
-    val: Annotated[Path, option("Folder of validation images, none of which may be a training image.", panel=DATA)]
+    images: Annotated[str, option("Folder of training images, or shards (.tar, or a URL).", panel=DATA)]
+    val: Annotated[str, option("Folder of validation images, or shards; none may be a training image.", panel=DATA)]
     range: Annotated[
         str | None, option("Range of the stored values, as --range of lossmith train.", "--data-range", panel=DATA)
     ] = None
@@ -159,12 +159,13 @@ def run_study(name: str, options: Any) -> None:
 
 def build_search(name: str, options: Any) -> "Search":
     """Return the search that the options of a task's command stand for."""
+    from lossmith.data.shards.locate import absolute_source
     from lossmith.tune.options import search_from_options
 
     return search_from_options(
         options.loss,
-        options.images.resolve(),
-        options.val.resolve(),
+        absolute_source(options.images),
+        absolute_source(options.val),
         steps=options.steps,
         objectives=options.objectives,
         ranges=options.ranges or [],

@@ -4,10 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lossmith.data.image_folder import ImageFolder
+from lossmith.data.image_listing import ImageFiles, list_images
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.data.shards.locate import are_shards, list_shards
 from lossmith.data.shards.sequence import ShardedImages, Shards
 
-__all__ = ["open_images"]
+__all__ = ["find_training_images", "open_images"]
+
+
+def find_training_images(source: str | Path) -> ImageFiles | Shards:
+    """Return the images of a training: the distinct ones of a folder, or shards.
+
+    Raises:
+        ValueError: There is no image, or no shard.
+    """
+    return Shards(list_shards(source)) if are_shards(source) else list_images(source).distinct()
 
 
 def open_images(

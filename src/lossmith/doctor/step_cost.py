@@ -68,7 +68,8 @@ def measure_step_cost(loss: Loss, *, size: int, batch: int, device: torch.device
 
             def forward(dtype: torch.dtype | None = dtype) -> Tensor:
                 with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                    return hybrid(**inputs)
+                    value: Tensor = hybrid(**inputs)
+                return value
 
             try:
                 costs.append(StepCost(precision, *_measure(forward, [*inputs.values()], leaves, device)))  # type: ignore[arg-type]

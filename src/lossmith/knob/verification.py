@@ -14,6 +14,7 @@ from rich.console import Console
 from lossmith._checks import check_choice
 from lossmith._format import print_text
 from lossmith.data import ImageFiles, list_images
+from lossmith.data.shards.locate import absolute_source, are_shards
 from lossmith.data.shards.unpack import describe_clips
 from lossmith.formula.loss import Loss
 from lossmith.knob.baselines import Baseline, list_baselines, log_spaced, only_knob, trained_values
@@ -65,7 +66,7 @@ def verify_knob(
 
     Args:
         run: The folder of a complete run with one knob.
-        images: A folder of images, or files, that no network was trained on.
+        images: A folder of images, shards, or files, that no network was trained on.
         inputs: The folder of the inputs of these images, if the task has files as inputs.
         values: The number of separate networks; see :func:`lossmith.knob.baselines.list_baselines`. The knob is
             evaluated at their knob values and in the middle between them. None for the number of the trained ones, or
@@ -194,7 +195,15 @@ def _interpolate_outputs(network: ConditionedNetwork, loss: Loss, name: str) -> 
 
 
 def _count_training_images(settings: Settings, images: str | Path | Sequence[Path]) -> int:
-    """Return the number of images that the run was trained on."""
+    """Return the number of images that the run was trained on; images in shards are not compared.
+
+    Raises:
+        ValueError: The images are the shards of the training.
+    """
+    if isinstance(images, str | Path) and (are_shards(images) or are_shards(settings.images)):
+        if absolute_source(images) == absolute_source(settings.images):
+            raise ValueError(f"The run was trained on {str(images)!r}; give other images.")
+        return 0
     files = list_images(images) if isinstance(images, str | Path) else images
     try:
         training = {file.resolve() for file in list_images(settings.images)}

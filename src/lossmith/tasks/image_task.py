@@ -120,6 +120,12 @@ class ImageTask(ABC):
             return files, ImageFiles([], files.root), []
         return hold_out_usable(files, min(val_count, max(1, len(files) // 10)), self.check_image)
 
+    def held_out_images(self, images: str, val_count: int) -> EvaluationSet:
+        """Return the images that a training on a folder or on shards holds out."""
+        if are_shards(images):
+            return self.held_out_set(hold_out_samples(images, val_count, pairs=self.reads_pairs))
+        return self.evaluation_set(self.split_images(images, val_count)[1], limit=val_count)
+
     def load_data(self, images: str, val: str | None, *, val_count: int, crop: int, seed: int) -> TaskData:
         """Return the data of a run.
 

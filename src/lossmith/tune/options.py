@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from lossmith.tune.objectives import parse_constraints, parse_objectives
@@ -14,8 +13,8 @@ __all__ = ["search_from_options"]
 
 def search_from_options(
     loss: str,
-    images: Path,
-    val: Path,
+    images: str,
+    val: str,
     *,
     steps: int,
     objectives: str,
@@ -33,8 +32,8 @@ def search_from_options(
 
     Args:
         loss: The formula with free names.
-        images: The folder of training images.
-        val: The folder of validation images.
+        images: The folder of training images, or shards.
+        val: The folder of validation images, or shards.
         steps: Optimizer steps of a complete trial.
         objectives: The objectives, such as ``psnr_y,lpips_alex``.
         ranges: Ranges, such as ``a=0.01:10``.
@@ -59,8 +58,8 @@ def search_from_options(
     fractions = [_parse_number("--prune-at", each, Fraction, "fractions such as 1/3,1") for each in prune_at.split(",")]
     return Search(
         loss=loss,
-        images=str(images),
-        val=str(val),
+        images=images,
+        val=val,
         steps=steps,
         objectives=parsed,
         space=space,

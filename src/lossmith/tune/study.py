@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lossmith.data import list_images
 from lossmith.data.file_identity import find_copies
+from lossmith.data.shards.locate import are_shards
 from lossmith.metrics import describe_protocol, find_missing_metrics, find_shared_backbones
 from lossmith.train.evaluation import mean_metrics
 from lossmith.train.preparation import build_task, choose_pixels
@@ -100,7 +101,7 @@ def prepare_study(search: Search, folder: Path, hardware: Hardware) -> None:
     )
     if has_other_files and not file.is_file():
         raise ValueError(f"--out must be a new folder or the folder of this study; {str(folder)!r} is neither.")
-    check_disjoint(list_images(search.images), list_images(search.val))
+    check_sources(search.images, search.val)
     metrics = [objective.metric for objective in search.objectives]
     for metric, reason in find_missing_metrics(metrics).items():
         raise ValueError(f"{metric} cannot be measured here. {reason}")
@@ -138,6 +139,19 @@ def evaluate_baselines(search: Search, metrics: Sequence[str], hardware: Hardwar
         "protocol": describe_protocol(task.border, metrics, task.pixels, task.scale),
         "shared_networks": shared,
     }
+
+
+def check_sources(images: str, val: str) -> None:
+    """Raise ValueError if a training image is a validation image; shards, which may be remote, are not compared.
+
+    Args:
+        images: The folder of training images, or shards.
+        val: The folder of validation images, or shards.
+    """
+    if not (are_shards(images) or are_shards(val)):
+        check_disjoint(list_images(images), list_images(val))
+    elif images == val:
+        raise ValueError(f"--images and --val are both {images!r}. Give other validation images.")
 
 
 def check_disjoint(images: Iterable[Path], val: Iterable[Path]) -> None:

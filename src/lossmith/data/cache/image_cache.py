@@ -1,15 +1,11 @@
 """Decoded images: in memory, or on disk as memory maps that all processes share."""
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Protocol, final, get_args
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -19,9 +15,9 @@ from lossmith._format import format_bytes
 from lossmith.data.cache.entries import can_be_stored
 from lossmith.data.cache.folder import CacheFolder
 from lossmith.data.cache.headers import HeaderIndex
+from lossmith.data.cache.keys import ArchiveMember, decoder_versions, hash_content, hash_text, is_hashed, variant_of
 from lossmith.data.cache.maps import ImageMaps
 from lossmith.data.file_paths import FileState, absolute_path, file_state
-from lossmith.data.formats.files import is_uncompressed
 from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.stored import ImageHeader
 from lossmith.data.image_files import decode_image, find_samples
@@ -33,30 +29,9 @@ MEMORY_BYTES = 2**30
 """Default limit of images in memory."""
 MIN_STORED_BYTES = 2**16
 """Smaller images are kept in memory only: to decode one takes little longer than to open a file."""
-DECODERS = ("pillow", "tifffile", "imagecodecs")
-"""The libraries whose versions may change the samples of a decoded image."""
 
 Note = Literal["changed", "full", "unwritable"]
 """The kinds of notes, each of which is given once by all data-loading processes together."""
-
-
-class ArchiveMember(Protocol):
-    """An image inside another file, such as a member of a .tar."""
-
-    @property
-    def file(self) -> Path:
-        """The file."""
-
-    @property
-    def start(self) -> int:
-        """Offset of the first byte."""
-
-    @property
-    def size(self) -> int:
-        """Number of bytes."""
-
-    def read_bytes(self) -> bytes:
-        """Return the content."""
 
 
 @final
@@ -101,7 +76,7 @@ class ImageCache:
             ValueError: The file cannot be decoded; the message is the reason.
         """
         return self.load(
-            file, lambda: decode_image(file, pixels), _variant_of(pixels), lambda: find_samples(file, pixels)
+            file, lambda: decode_image(file, pixels), variant_of(pixels), lambda: find_samples(file, pixels)
         )
 
     def read_header(self, file: Path) -> ImageHeader:
@@ -149,10 +124,8 @@ class ImageCache:
         if (found := self._maps.find(key, file, state, find_layout)) is not None:
             return found
         content = ""
-        # of an uncompressed file, the hash takes longer than the decoding that it may save
-        has_hash = not (isinstance(source, Path) and is_uncompressed(file))
-        if self.folder is not None and not self._is_closed and has_hash:
-            content = hash_text(f"{_hash_content(source)} {variant} {_decoder_versions()}")
+        if self.folder is not None and not self._is_closed and is_hashed(source):
+            content = hash_text(f"{hash_content(source)} {variant} {decoder_versions()}")
             if (found := self.folder.adopt(key, content)) is not None:
                 return found
         values = decode()
@@ -184,7 +157,7 @@ class ImageCache:
         before = self.headers.state(name) if known is None else known[0]
         if before is not None and before != state:
             self._note("changed", f"{name!r} has changed since the start; its new content is used from now on.")
-        key = hash_text(f"{name}\0{state.size}\0{state.time}\0{variant} {_decoder_versions()}")
+        key = hash_text(f"{name}\0{state.size}\0{state.time}\0{variant} {decoder_versions()}")
         self._keys[name, variant] = state, key
         return key
 
@@ -222,39 +195,6 @@ class ImageCache:
         if not self._noted[index]:
             self._noted[index] = 1
             warnings.warn(text, stacklevel=2)
-
-
-def hash_text(text: str) -> str:
-    """Return a key for a text: 32 hexadecimal digits."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-
-
-def _hash_content(source: Path | ArchiveMember) -> str:
-    """Return the SHA-256 of an image's file; "" of a file that cannot be read, which its decoder reports."""
-    try:
-        if not isinstance(source, Path):
-            return hashlib.sha256(source.read_bytes()).hexdigest()
-        with source.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-@lru_cache(maxsize=64)
-def _variant_of(pixels: PixelFormat) -> str:
-    """Return everything but the file on which the values of an image depend."""
-    record = pixels.to_record()
-    del record["window"]  # of displays only
-    return json.dumps(record)
-
-
-@cache
-def _decoder_versions() -> str:
-    found = []
-    for name in DECODERS:
-        with suppress(PackageNotFoundError):
-            found.append(f"{name} {version(name)}")
-    return ", ".join(found)
 
 
 _current: ContextVar[ImageCache | None] = ContextVar("image cache", default=None)

@@ -28,7 +28,7 @@ def read_npy(file: Path) -> StoredImage:
     """Return the content of a file of one array."""
     samples, axes = _open(file)
     with explain_read_errors():
-        values = np.array(samples.astype(samples.dtype.newbyteorder("=")))
+        values = np.asarray(samples.astype(samples.dtype.newbyteorder("=")))
     return StoredImage(values, None, ImageMetadata(format="NPY", is_compressed=False, source=axes))
 
 

@@ -18,13 +18,15 @@ from lossmith.data.cache import current_cache, default_cache_folder
 from lossmith.data.formats.files import IMAGE_SUFFIXES
 from lossmith.data.image_listing import walk_folders
 
-__all__ = ["ShardStore", "are_shards", "is_url", "list_shards"]
+__all__ = ["ShardStore", "absolute_source", "are_shards", "is_url", "list_shards"]
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
-FINAL_ERRORS = (FileNotFoundError, PermissionError)
-"""Errors that another attempt does not cure."""
+FINAL_ERRORS = (FileNotFoundError, PermissionError, ImportError, ValueError)
+"""Errors that another attempt does not cure: a wrong address, no rights, no library, an unknown kind of URL."""
+TEMPORARY_STATUSES = (408, 429)
+"""The statuses of HTTP below 500 that another attempt may cure."""
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 IDLE_SECONDS = 600.0
 """A copied shard that was used more recently than this stays, since another process may need it."""
@@ -130,6 +132,23 @@ def _explain_url_errors(url: str) -> Iterator[None]:
         ) from error
 
 
+def _is_final(error: BaseException | None) -> bool:
+    """Return whether another attempt to read a URL is of no use."""
+    status = getattr(error, "status", 0)  # of HTTP
+    is_refused = isinstance(status, int) and 400 <= status < 500 and status not in TEMPORARY_STATUSES
+    return is_refused or isinstance(error, FINAL_ERRORS)
+
+
+def absolute_source(source: str | Path) -> str:
+    """Return a source of images that does not depend on the working folder: a URL as given, or an absolute path.
+
+    Example:
+        >>> absolute_source("https://example.org/train-{08..10}.tar")
+        'https://example.org/train-{08..10}.tar'
+    """
+    return str(source) if is_url(str(source)) else str(Path(source).resolve())
+
+
 class ShardStore:
     """Copies of the shards at URLs, in the folder of the image cache; paths stand for themselves.
 
@@ -164,8 +183,8 @@ class ShardStore:
                 lock_file(lock.fileno(), wait=True)
                 if not file.is_file():
                     self._copy(shard, file)
-        with suppress(OSError):
-            os.utime(file)
+        with suppress(OSError):  # the time of modification stays: by it, the image cache knows the samples
+            os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
         return file
 
     def _copy(self, url: str, file: Path) -> None:
@@ -174,22 +193,24 @@ class ShardStore:
         def download(partial: Path) -> None:
             with _explain_url_errors(url):
                 files, path = _open_file_system(url)
-                self._make_room(int(files.size(path) or 0))
+                size = int(files.size(path) or 0)
+                self._make_room(size)
                 files.get_file(path, str(partial))
+                if size and partial.stat().st_size != size:
+                    raise OSError(f"the connection ended after {partial.stat().st_size} of {size} bytes")
 
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return write_atomically(file, download, is_shared=True)
             except ValueError as error:
-                is_final = not isinstance(error.__cause__, OSError) or isinstance(error.__cause__, FINAL_ERRORS)
-                if is_final or attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or _is_final(error.__cause__):
                     raise
                 time.sleep(RETRY_SECONDS * attempt)
         return None
 
     def _make_room(self, size: int) -> None:
         """Remove the least recently used copies until `size` more bytes are within the limit."""
-        copies = sorted(((each.stat().st_mtime, each) for each in self.folder.glob("*.tar")), key=lambda pair: pair[0])
+        copies = sorted(((each.stat().st_atime, each) for each in self.folder.glob("*.tar")), key=lambda pair: pair[0])
         used = sum(each.stat().st_size for _, each in copies)
         limit = used + shutil.disk_usage(self.folder).free // 2 if self.max_bytes is None else self.max_bytes
         for last_use, copy in copies:

@@ -191,14 +191,12 @@ def _backward(
     with torch.no_grad(), autocast_disabled(grad_image):
         for i, part in enumerate(parts):
             words = list(kept[i * kept_per_part : i * kept_per_part + live_per_part])
-            g = scale = None
-            is_own = False  # whether nothing else holds g, so that it may be overwritten
+            given = grad_outputs[live[-1].name][part]
+            g, scale = _add_gradient(None, None, given, dtype)
+            is_own = dtype != given.dtype  # whether nothing else holds g, so that it may be overwritten
             for step, size in zip(reversed(live), reversed(sizes), strict=True):
-                if step.name in grad_outputs:
-                    given = grad_outputs[step.name][part]
-                    is_own = g is not None or dtype != given.dtype
-                    g, scale = _add_gradient(g, scale, given, dtype)
-                assert g is not None  # the deepest live step has a gradient
+                if step.name in grad_outputs and step is not live[-1]:
+                    g, scale = _add_gradient(g, scale, grad_outputs[step.name][part], dtype)
                 if isinstance(step, PreparedConv):
                     g = run_conv_backward(g, step, size)
                 elif isinstance(step, MaxPool):
@@ -224,7 +222,7 @@ def _add_gradient(
     if dtype != torch.float16:
         converted = given.to(dtype=dtype, memory_format=torch.channels_last)
         return (converted if g is None else g.add_(converted)), None
-    total = given if g is None else (g * scale).add_(given)  # in float32
+    total = given if g is None or scale is None else (g * scale).add_(given)  # in float32
     scale = compute_gradient_scale(total)
     return (total / scale).to(dtype=dtype, memory_format=torch.channels_last), scale
 

@@ -47,6 +47,8 @@ HEADROOM = 3
 EXPONENT = 0xFF << 23
 """The exponent of a float32."""
 
+_HAS_FAST_FP16: dict[torch.device, bool] = {}
+
 
 def get_compute_dtype(image: Tensor) -> torch.dtype:
     """Return autocast's precision for a convolution of this image; without autocast, the image's own."""
@@ -64,7 +66,11 @@ def choose_compute_dtype(image: Tensor) -> torch.dtype:
 
 def is_fp16_fast(device: torch.device) -> bool:
     """Return whether convolutions in fp16 are at least as fast as in bf16: on NVIDIA GPUs since Volta."""
-    return device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) >= (7, 0)
+    if device.type != "cuda" or torch.version.hip:
+        return False
+    if device not in _HAS_FAST_FP16:  # a compiler cannot ask the device, and reads the answer to an earlier call
+        _HAS_FAST_FP16[device] = torch.cuda.get_device_capability(device) >= (7, 0)
+    return _HAS_FAST_FP16[device]
 
 
 def compute_gradient_scale(gradient: Tensor) -> Tensor:
