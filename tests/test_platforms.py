@@ -167,11 +167,11 @@ def test_images_of_another_drive_have_a_name(monkeypatch):
     assert ImageFiles([], "/photos").name(Path("/other/1.png")) == "/other/1.png"
 
 
-def test_pairs_of_windows_folders_are_found_by_their_paths():
-    targets, inputs = ImageFiles([], "unused"), ImageFiles([], "unused")
+def test_pairs_of_windows_folders_are_found_by_their_paths(monkeypatch):
+    monkeypatch.setattr("lossmith.data.file_paths.Path", PureWindowsPath)
+    targets = ImageFiles([r"C:\true\a\1.png", r"C:\true\b\1.png"], "unused")
+    inputs = ImageFiles([r"D:\in\b\1.jpg", r"D:\in\a\1.jpg"], "unused")
     targets.root, inputs.root = PureWindowsPath(r"C:\true"), PureWindowsPath(r"D:\in")
-    targets += [PureWindowsPath(r"C:\true\a\1.png"), PureWindowsPath(r"C:\true\b\1.png")]
-    inputs += [PureWindowsPath(r"D:\in\b\1.jpg"), PureWindowsPath(r"D:\in\a\1.jpg")]
     pairs, skipped = pair_by_name(targets, inputs)
     assert pairs == {targets[0]: inputs[1], targets[1]: inputs[0]} and not skipped
 

@@ -83,13 +83,13 @@ def build_adam_arms(term: str) -> dict[str, Arm]:
 
 def build_adversarial_arms() -> dict[str, Arm]:
     """Return the adversarial loss with a discriminator and a generator's term in each or in every fourth step."""
-    base, weight = f"L1 + {EMBEDDED.format('')}", 0.005
+    base, kind = f"L1 + {EMBEDDED.format('')}", "'patch', width=48"
     return {
         "without": Arm(base),
-        "full": Arm(f"{base} + {weight}*Adversarial('unet')"),
-        "discriminator every 4": Arm(f"{base} + {weight}*Adversarial('unet', discriminator_every=4)"),
-        "generator every 4": Arm(f"{base} + {weight}*Every(4)*Adversarial('unet')"),
-        "both every 4": Arm(f"{base} + {weight}*Every(4)*Adversarial('unet', discriminator_every=4)"),
+        "full": Arm(f"{base} + 0.005*Adversarial({kind})"),
+        "discriminator every 4": Arm(f"{base} + 0.005*Adversarial({kind}, discriminator_every=4)"),
+        "generator every 4": Arm(f"{base} + 0.005*Every(4)*Adversarial({kind})"),
+        "both every 4": Arm(f"{base} + 0.005*Every(4)*Adversarial({kind}, discriminator_every=4)"),
     }
 
 

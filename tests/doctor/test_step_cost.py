@@ -28,7 +28,16 @@ def test_a_step_in_bf16_keeps_fewer_bytes():
     assert half.saved_bytes < wide.saved_bytes
 
 
-@pytest.mark.parametrize("formula", ["Adversarial(width=4)", "lam*L1 + L2", "InfoNCE", "L1.on(mask='mask')"])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "Adversarial(width=4)",
+        "lam*L1 + Gate(0)*L2",
+        "InfoNCE",
+        "L1.on(mask='mask')",
+        "Every(4)*Part(0.5)*L2 + Ramp(0, 1, steps=9)*TV",
+    ],
+)
 def test_every_kind_of_loss_is_measured(formula):
     costs = measure_step_cost(parse(formula), size=64, batch=1, device="cpu")
     assert all(cost.milliseconds > 0 for cost in costs)

@@ -63,7 +63,8 @@ class ImageFiles(FilePaths):
 
     def distinct(self) -> "ImageFiles":
         """Return each file once, under its own path if it has one; other names of it, links, become skipped files."""
-        root, links, others = os.path.realpath(self.root), set[str](), []
+        root, links = os.path.realpath(self.root), set[str]()
+        others: list[SkippedFile] = []
         for resolved, paths in find_same_files(self.paths).items():
             own = [path for path in paths if resolved == f"{root}{os.sep}{self.name(Path(path)).replace('/', os.sep)}"]
             kept = (own or paths)[0]

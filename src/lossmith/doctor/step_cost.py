@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from lossmith.device import fork_rng, is_out_of_memory, synchronize
-from lossmith.doctor.balance_checks import bind_knobs
 from lossmith.doctor.example_inputs import make_inputs, min_batch_size, with_untrained_networks
 from lossmith.doctor.probe import copy_loss
 from lossmith.engine.memory import measure_memory
 from lossmith.formula.loss import Loss
+from lossmith.formula.sampling import Part, Window
+from lossmith.formula.weight import Weight
 
 __all__ = ["StepCost", "measure_step_cost"]
 
@@ -42,7 +43,8 @@ class StepCost:
 def measure_step_cost(loss: Loss, *, size: int, batch: int, device: torch.device | str) -> tuple[StepCost, ...]:
     """Measure a step of a loss on a device, in float32 and under bf16 autocast.
 
-    Networks without weights are untrained, which takes the same time; knobs are 1. On CUDA devices, the bytes are those
+    The step is the one with the most operations, as of `plan`: gates are open, lazy terms act, and schedules and knobs
+    are 1. Networks without weights are untrained, which takes the same time. On CUDA devices, the bytes are those
     of PyTorch's allocator, and thus include the workspace of convolutions; elsewhere they are those of tensors.
 
     Args:
@@ -55,8 +57,8 @@ def measure_step_cost(loss: Loss, *, size: int, batch: int, device: torch.device
         ValueError: The device has too little memory, or the images are too small for the loss.
     """
     device = torch.device(device)
-    bound = bind_knobs(loss, dict.fromkeys(loss.knobs, 1.0))
-    hybrid = copy_loss(with_untrained_networks(bound)[0]).to(device)
+    sampled = loss.reweighted([_without_conditions(weight) for weight in loss.weights])
+    hybrid = copy_loss(with_untrained_networks(sampled)[0]).to(device)
     inputs = make_inputs(hybrid, (size, size), batch_size=max(batch, min_batch_size(hybrid)), device=device)
     excluded = {name for term in hybrid.terms for p, name in term.inputs.items() if p in ("target", "mask")}
     leaves = [
@@ -68,7 +70,7 @@ def measure_step_cost(loss: Loss, *, size: int, batch: int, device: torch.device
 
             def forward(dtype: torch.dtype | None = dtype) -> Tensor:
                 with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                    value: Tensor = hybrid(**inputs)
+                    value: Tensor = hybrid(**inputs, step=0)
                 return value
 
             try:
@@ -81,6 +83,11 @@ def measure_step_cost(loss: Loss, *, size: int, batch: int, device: torch.device
                     "give fewer or smaller images (--batch, --size)."
                 ) from None
     return tuple(costs)
+
+
+def _without_conditions(weight: Weight) -> Weight:
+    """Return a weight that is never zero: its number, and the part of the batch or the window of its term."""
+    return Weight(weight.scale, tuple(factor for factor in weight.factors if isinstance(factor, Part | Window)))
 
 
 def _measure(

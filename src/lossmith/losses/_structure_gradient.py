@@ -39,8 +39,8 @@ class SimilarityWindow:
     def filter(self, maps: Tensor, *, back: bool = False) -> Tensor:
         """Filter each map of (..., H, W) where the window fits; or its transpose, from there to the whole image."""
         if maps.dtype == torch.float64 and is_on_host(maps) and not torch.is_grad_enabled():  # a metric
-            pads = (self.size - 1,) * 4 if back else (0,) * 4
-            return filter_by_sums(F.pad(maps, pads), gaussian_numbers(self.size, self.sigma))
+            padded = F.pad(maps, (self.size - 1,) * 4) if back else maps
+            return filter_by_sums(padded, gaussian_numbers(self.size, self.sigma))
         taps = gaussian_taps(self.size, self.sigma, like=maps).view(1, 1, 1, -1)
         image = maps.reshape(1, -1, *maps.shape[-2:])  # an image with as many channels as there are maps
         row, pad = taps.expand(image.shape[1], 1, 1, -1), self.size - 1 if back else 0

@@ -24,7 +24,7 @@ __all__ = ["HeaderIndex"]
 PATIENCE_SECONDS = 2.0
 """The time after which a progress bar appears."""
 BATCH = 10_000
-"""Headers that are stored at a time: a killed start continues there."""
+"""The least number of headers that are stored at a time: a killed start continues there."""
 CREATE_TABLE = "CREATE TABLE IF NOT EXISTS folders_1 (folder BLOB PRIMARY KEY, names BLOB, numbers BLOB, headers TEXT)"
 """A row holds a folder: names, separated by slashes; size, time and number of the header of each; different headers."""
 
@@ -57,7 +57,7 @@ class HeaderIndex:
             return self._headers[path]
         header = read_image_header(file)
         if state is not None:
-            self._sizes[path], self._times[path], self._headers[path] = *state, header
+            (self._sizes[path], self._times[path]), self._headers[path] = state, header
         return header
 
     def state(self, path: str) -> FileState | None:
@@ -86,7 +86,7 @@ class HeaderIndex:
                     new.append(full)
                 except ValueError as error:
                     found.append(error.with_traceback(None))
-                if len(new) >= BATCH:
+                if len(new) >= max(BATCH, len(found) // 4):  # a folder is stored as a whole
                     self._store(new)
                     new.clear()
                 progress.advance(len(found))
@@ -137,14 +137,15 @@ class HeaderIndex:
 
     def _add_to_folder(self, database: sqlite3.Connection, folder: str, paths: list[str]) -> None:
         """Add headers to those that are stored of the files in a folder."""
-        stored, *columns = _read_folder(database, folder)
-        rows = dict(zip(stored, zip(*columns, strict=True), strict=True))
+        stored = _read_folder(database, folder)
+        known = zip(stored.sizes, stored.times, stored.headers, strict=True)
+        rows = dict(zip(stored.paths, known, strict=True))
         rows |= {path: (self._sizes[path], self._times[path], self._headers[path]) for path in paths}
         names = "/".join(path[len(folder) :] for path in rows)
         texts = [_format_header(header) for _, _, header in rows.values()]
         headers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-        sizes, times, _ = zip(*rows.values(), strict=True)
-        numbers = np.array([sizes, times, [headers[text] for text in texts]], np.int64).tobytes()
+        lines = [(size, at, headers[text]) for (size, at, _), text in zip(rows.values(), texts, strict=True)]
+        numbers = np.array(lines, np.int64).T.tobytes()
         row = os.fsencode(folder), os.fsencode(names), numbers, json.dumps(list(headers))
         database.execute("INSERT OR REPLACE INTO folders_1 VALUES (?, ?, ?, ?)", row)
 
