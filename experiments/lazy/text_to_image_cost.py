@@ -1,4 +1,4 @@
-"""Measure the CPU time of a text-to-image training step with the fused loss, and with its perceptual term lazy.
+"""Measure the CPU time of a text-to-image training step with each term of the fused loss, and with a lazy one.
 
     LOSSMITH_WEIGHTS=DIR OMP_NUM_THREADS=1 python experiments/lazy/text_to_image_cost.py [--rounds 5]
 
@@ -24,6 +24,10 @@ from lossmith.train.preparation import prepare_run
 HERE = Path(__file__).parent
 FORMULAS = {
     "denoising": "imagen",
+    "contrastive": "imagen + 0.05*ContrastiveFlow",
+    "smoothness": "imagen + 5*L2 @ Central",
+    "diversity": "imagen + 0.01*Dispersive",
+    "attention": "imagen + 0.02*AttentionMask('squared')",
     "perceptual": "imagen + 0.002*Gate()*perceptual('squeezenet')",
     "perceptual, every 4": "imagen + 0.002*Every(4)*Gate()*perceptual('squeezenet')",
     "all": "imagen_fused",

@@ -93,7 +93,7 @@ def downsample_crop(image: Tensor, scale: int, rows: slice, columns: slice, *, l
         first, last = part.start * scale - before, part.stop * scale + after
         parts.append(slice(max(first, 0), min(last, side)))
         pads.append((max(-first, 0), max(last - side, 0)))
-    read = image[(..., *parts)]
+    read = image[..., parts[0], parts[1]]
     if image.dtype == torch.uint8 and levels == 255:
         values, unit = read.to(torch.float32 if scale in FLOAT32_SCALES else torch.float64), 1
     else:  # rounding of .5 must not depend on the order of a sum

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from lossmith.data import ImageFolder, PixelFormat, decode_image
-from lossmith.data.cache import CacheFolder, ImageCache, current_cache, folder, image_cache, use_cache
+from lossmith.data.cache import CacheFolder, ImageCache, current_cache, entries, folder, image_cache, use_cache
 
 RGB16 = PixelFormat(dtype="uint16")
 FLOATS = PixelFormat(channels=2, dtype="float32", value_range=(0.0, 2.0))
@@ -152,6 +152,13 @@ def test_a_write_into_an_image_changes_no_other_process(photo, cache):
     expected = cache.read(photo).clone()
     reopened(cache).read(photo).zero_()
     assert torch.equal(reopened(cache).read(photo), expected)
+
+
+def test_an_image_is_stored_in_several_writes(photo, cache, monkeypatch, decoded):
+    monkeypatch.setattr(entries, "WRITE_BYTES", 1000)
+    expected = cache.read(photo)
+    assert torch.equal(reopened(cache).read(photo), expected)
+    assert decoded == ["photo.png"]
 
 
 def test_small_images_stay_in_memory(tmp_path, cache, decoded):

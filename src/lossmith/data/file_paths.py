@@ -50,6 +50,9 @@ class FilePaths(Sequence[Path]):
     def __iter__(self) -> Iterator[Path]:
         return map(Path, self.paths)
 
+    def __add__(self, other: Sequence[Path]) -> list[Path]:
+        return [*self, *other]
+
     def __eq__(self, other: object) -> bool:
         """Return whether a sequence holds the same paths."""
         return isinstance(other, Sequence) and list(self) == list(other)

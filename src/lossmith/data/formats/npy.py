@@ -38,6 +38,7 @@ def locate_npy_samples(file: Path) -> SampleLayout | None:
         samples, _ = _open(file)
     except ValueError:
         return None
+    assert isinstance(samples, np.memmap)  # np.load maps it
     strides = tuple(stride // samples.itemsize for stride in samples.strides)
     return SampleLayout(samples.dtype, samples.shape, strides, samples.offset)
 
