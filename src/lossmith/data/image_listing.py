@@ -147,7 +147,8 @@ def _list_images(root: Path) -> ImageFiles:
             f"{str(root)!r} contains no images (PNG, JPEG, WebP, BMP, TIFF, .npy, EXR or DICOM). Add some, or give "
             "another folder." + first
         )
-    return ImageFiles(sorted(found, key=_parts), top, skipped)
+    found.sort(key=_parts)
+    return ImageFiles(found, top, skipped)
 
 
 def _select_benchmark(found: list[str], root: Path, top: Path, skipped: list[SkippedFile]) -> list[str]:

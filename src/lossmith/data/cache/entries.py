@@ -77,8 +77,8 @@ def map_entry(path: Path) -> Tensor | None:
     shape, order = description["shape"], description["order"]
     strides = [math.prod(shape[place + 1 :]) for place in range(len(shape))]
     places = [order.index(dim) for dim in range(len(order))]
-    shape, strides = (tuple(each[place] for place in places) for each in (shape, strides))
-    return map_samples(path, SampleLayout(np.dtype(description["dtype"]), shape, strides))
+    outer_shape, outer_strides = (tuple(each[place] for place in places) for each in (shape, strides))
+    return map_samples(path, SampleLayout(np.dtype(description["dtype"]), outer_shape, outer_strides))
 
 
 def read_description(path: Path) -> dict[str, Any] | None:

@@ -75,7 +75,7 @@ def is_fp16_fast(device: torch.device) -> bool:
 
 def compute_gradient_scale(gradient: Tensor) -> Tensor:
     """Return for each image the power of two that brings a float32 gradient into fp16's range, (N, 1, 1, 1)."""
-    largest = torch.linalg.vector_norm(gradient, torch.inf, dim=(1, 2, 3), keepdim=True)
+    largest: Tensor = torch.linalg.vector_norm(gradient, torch.inf, dim=(1, 2, 3), keepdim=True)
     return largest.view(torch.int32).bitwise_and(EXPONENT).add_(HEADROOM << 23).view(torch.float32)  # of 0: 2^-124
 
 
