@@ -143,6 +143,7 @@ def measure_format(form, photographs, args):
             write_lmdb(root / "lmdb", photographs, len(files), form)
             tiles = SubImages(root / "lmdb", pixels)
             rates["lmdb"], memory["lmdb"] = measure(tiles, max(args.crops // 5, 2 * BATCH), workers)
+            tiles.close()
             result["lmdb_bytes"] = sum(file.stat().st_size for file in (root / "lmdb").iterdir())
         if "webdataset" not in args.skip:
             write_shards(root / "shards", files)
@@ -218,6 +219,10 @@ class SubImages(Images):
         self.path, self.pixels, self.database = path, pixels, None
         with lmdb.open(str(path), readonly=True, lock=False) as database:
             self.count = database.stat()["entries"]
+
+    def close(self):
+        if self.database is not None:
+            self.database.close()
 
     def __len__(self):
         return self.count
