@@ -31,24 +31,6 @@ def photo(tmp_path):
     return save_image(tmp_path / "photo.png")
 
 
-@pytest.fixture
-def cache(tmp_path):
-    return ImageCache(tmp_path / "cache", max_bytes=10**9)
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """Return the list of the files that are decoded from now on."""
-    files = []
-
-    def decode(file, pixels):
-        files.append(file.name)
-        return decode_image(file, pixels)
-
-    monkeypatch.setattr(image_cache, "decode_image", decode)
-    return files
-
-
 def reopened(cache):
     """Return the cache as another process sees it."""
     return ImageCache(cache.folder.path, max_bytes=cache.folder.max_bytes)

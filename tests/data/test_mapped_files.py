@@ -66,24 +66,6 @@ def pixels_of(name):
     return PixelFormat(dtype="uint16" if "16" in name or name in ("grey.npy", "planar.tif") else "uint8")
 
 
-@pytest.fixture
-def cache(tmp_path):
-    return ImageCache(tmp_path / "cache", max_bytes=10**9)
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """Return the list of the files that are decoded from now on."""
-    files = []
-
-    def decode(file, pixels):
-        files.append(file.name)
-        return decode_image(file, pixels)
-
-    monkeypatch.setattr(image_cache, "decode_image", decode)
-    return files
-
-
 @pytest.mark.parametrize("name", MAPPED)
 def test_an_uncompressed_file_is_mapped_and_not_stored(name, tmp_path, cache, decoded):
     MAPPED[name](tmp_path / name)
