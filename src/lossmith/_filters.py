@@ -52,7 +52,6 @@ def gaussian_taps(size: int, sigma: float, *, like: Tensor) -> Tensor:
     return constant(gaussian_numbers(size, sigma), like=like)
 
 
-@lru_cache(maxsize=64)
 def gaussian_numbers(size: int, sigma: float) -> tuple[float, ...]:
     """Return the samples of :func:`gaussian_taps` as numbers."""
     weights = [math.exp(-(((i - (size - 1) / 2) / sigma) ** 2) / 2) for i in range(size)]

@@ -57,7 +57,8 @@ def max_pool_with_offsets(x: Tensor, pool: MaxPool) -> tuple[Tensor, Tensor]:
     """
     y, index = F.max_pool2d(x, pool.kernel, pool.stride, ceil_mode=pool.ceil, return_indices=True)
     where = (y.shape[2], y.shape[3]), x.shape[3], pool.stride, x.device
-    first = _first_elements(*where) if type(x) is Tensor else _first_elements.__wrapped__(*where)
+    is_cached = type(x) is Tensor and not torch.compiler.is_compiling()
+    first = _first_elements(*where) if is_cached else _first_elements.__wrapped__(*where)
     offsets = torch.empty_like(index, dtype=_offset_dtype(pool, x.shape[3]))
     return y, torch.sub(index, first, out=offsets)[None]
 
