@@ -21,7 +21,7 @@ __all__ = [
 OVERSHOOT = 0.25
 """The tolerated distance from [0, 1], since networks and interpolation overshoot a little."""
 ROUNDING = 0.5 + 1e-6
-"""What is added before a floor to round half up: a sum that is .5 in exact arithmetic can end slightly below."""
+"""Offset before a floor that rounds half up: a sum that is .5 in exact arithmetic can end slightly below."""
 
 
 def pil_to_tensor(image: Image.Image) -> Tensor:

@@ -1,4 +1,4 @@
-"""Shards on a web server: what is read from it, how often, and what is said if it fails."""
+"""Shards on a web server: the requests, their number, and the messages of failures."""
 
 import io
 import tarfile
@@ -147,7 +147,7 @@ def test_data_loading_processes_copy_each_shard_once_together(server, shards, tm
 
 def test_a_machine_copies_the_shards_of_its_own_devices(server, shards, tmp_path, monkeypatch):
     class Now(threading.Thread):
-        start = threading.Thread.run  # the next shards are copied before the test goes on
+        start = threading.Thread.run  # the next shards are copied before the test continues
 
     monkeypatch.setattr("lossmith.data.shards.sequence.SLOTS", 2)
     monkeypatch.setattr("lossmith.data.shards.sequence.threading.Thread", Now)

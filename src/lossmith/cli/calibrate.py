@@ -76,6 +76,7 @@ def calibrate_formula(
         raise ValueError("calibrate needs --images FOLDER, or --captions for a text-to-image network.")
     from lossmith import parse
     from lossmith.balance import calibrate
+    from lossmith.data.image_listing import ImageFiles
     from lossmith.data.open_images import find_training_images
     from lossmith.device import resolve_device
     from lossmith.inference.networks import find_weights_file
@@ -87,13 +88,14 @@ def calibrate_formula(
     weights = None if model == "bicubic" else find_weights_file(model)
     task = task_for_images(SuperResolution(factor), images, weights, value_range, transfer, no_data)
     files = find_training_images(images)
+    unlisted = files.skipped if isinstance(files, ImageFiles) else []
     items = task.training_set(files, crop=crop, seed=seed)
     source = f"x{factor} by {model}, crops of {crop} px of {images}"
     inputs = list(restoration_batches(task, items, upscale, batches=batches, batch=batch, device=place))
     report = calibrate(loss.to(place), inputs, source=source)
     if gradients is not None:
         write_gradient_images(gradients, report.resolve_shares().to(place), inputs[0])
-    skipped = [file._asdict() for file in [*getattr(files, "skipped", ()), *items.skipped]]
+    skipped = [file._asdict() for file in [*unlisted, *items.skipped]]
     if as_json:
         print(json.dumps({**report.as_dict(), "skipped": skipped}, allow_nan=False))
     else:

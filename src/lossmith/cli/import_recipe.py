@@ -37,7 +37,7 @@ def import_recipe(
     images: Annotated[
         str | None,
         typer.Option(
-            help="Folder of images, or shards; measures the share of each term, and stands in the train command."
+            help="Folder of images, or shards; measures the share of each term, and is part of the train command."
         ),
     ] = None,
     device: Device = "auto",
