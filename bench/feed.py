@@ -50,7 +50,7 @@ from lossmith.data.cache import ImageCache, use_cache
 from lossmith.data.file_paths import file_snapshot
 from lossmith.data.find_pixels import PixelOptions
 from lossmith.tasks import TASKS
-from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
+from lossmith.train.data_stream import EndlessBatchSampler, TimedLoader
 
 WIDTH, HEIGHT, CROP, SCALE, BATCH = 2040, 1356, 192, 4, 8
 SUB_IMAGE, SUB_STEP = 480, 240
@@ -155,9 +155,12 @@ def measure_format(form, photographs, args):
 
 def measure(images, crops, workers, *, in_wall_time=False):
     """Return crops a second, and the memory of all processes."""
-    items = SingleThreadedDataset(SuperResolutionCrops(images, CROP, scale=SCALE, seed=random.randrange(10**6)))
-    loader = DataLoader(
-        items, batch_sampler=EndlessBatchSampler(BATCH), num_workers=workers, prefetch_factor=2 if workers else None
+    loader = TimedLoader(
+        SuperResolutionCrops(images, CROP, scale=SCALE, seed=random.randrange(10**6)),
+        torch.device("cpu"),
+        batch_sampler=EndlessBatchSampler(BATCH),
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
     )
     clock = time.perf_counter if workers or in_wall_time else time.process_time
     batches = iter(loader)

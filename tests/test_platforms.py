@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 import lossmith
 from lossmith import _files
@@ -22,7 +21,7 @@ from lossmith.data.image_listing import ImageFiles
 from lossmith.data.pair_names import pair_by_name
 from lossmith.tasks import Denoising, Inpainting, JPEGRepair, Paired, SuperResolution
 from lossmith.train import Settings
-from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
+from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset, TimedLoader
 from lossmith.train.fitting import ignore_sigint
 from lossmith.train.folder import RunFolder, sheet_image, sheet_name
 
@@ -137,8 +136,9 @@ def test_the_training_set_of_every_task_can_be_sent_to_a_spawned_process(photos)
 @pytest.mark.slow
 def test_spawned_data_loading_processes_give_the_samples_of_this_process(photos):
     items = training_sets(photos)[2]
-    loader = DataLoader(
-        SingleThreadedDataset(items),
+    loader = TimedLoader(
+        items,
+        torch.device("cpu"),
         batch_sampler=EndlessBatchSampler(2),
         num_workers=1,
         worker_init_fn=ignore_sigint,

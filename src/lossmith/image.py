@@ -1,13 +1,16 @@
 """Image batches, float (N, 3, H, W), RGB, in [0, 1]: conversion from and to PIL, checks, 8-bit rounding, masks."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 __all__ = [
     "check_images",
+    "convert_stored",
     "from_pil",
     "pil_to_tensor",
     "quantize",
@@ -18,6 +21,8 @@ __all__ = [
     "to_pil",
 ]
 
+STORED_DTYPES = (torch.uint8, torch.uint16)
+"""The types of integers that image files store."""
 OVERSHOOT = 0.25
 """The tolerated distance from [0, 1], since networks and interpolation overshoot a little."""
 ROUNDING = 0.5 + 1e-6
@@ -32,20 +37,21 @@ def pil_to_tensor(image: Image.Image) -> Tensor:
     bits; of 16-bit colour Pillow keeps the upper 8.
 
     Returns:
-        (3, H, W), uint8 or uint16.
+        (3, H, W), uint8 or uint16; colours are interleaved in memory, as Pillow decodes them.
 
     Raises:
         ValueError: Floating-point values outside [0, 1], or integers of more than 16 bits.
         OSError: The image file cannot be decoded.
     """
-    upright = ImageOps.exif_transpose(image)
+    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    upright = ImageOps.exif_transpose(image) if is_turned else image  # which would be copied
     if upright.mode.startswith("I") or upright.mode == "F":
         return _grey_to_uint16(upright)
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
         background = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(background, upright.convert("RGBA"))
-    values = np.array(upright.convert("RGB"))  # a copy, because Pillow's memory is read-only
-    return torch.from_numpy(values).permute(2, 0, 1).contiguous()
+    values = np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))  # Pillow's memory is read-only
+    return torch.from_numpy(values).permute(2, 0, 1)
 
 
 def _grey_to_uint16(image: Image.Image) -> Tensor:
@@ -62,10 +68,23 @@ def _grey_to_uint16(image: Image.Image) -> Tensor:
 
 
 def to_float(values: Tensor) -> Tensor:
-    """Convert uint8 or uint16 values to floats in [0, 1]; floats are returned as they are."""
+    """Convert uint8 or uint16 values to floats in [0, 1], contiguous; floats are returned as they are."""
     if values.is_floating_point():
         return values
-    return values.float().div_(65535 if values.dtype == torch.uint16 else 255)
+    floats = values.to(torch.float32, memory_format=torch.contiguous_format)
+    top = 65535 if values.dtype == torch.uint16 else 255
+    # on accelerators, division by a Python number is a multiplication by its rounded reciprocal
+    return floats.div_(top if values.device.type == "cpu" else floats.new_full((), top))
+
+
+def convert_stored(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the images of a batch that are stored as uint8 or uint16 to floats in [0, 1]; the rest is unchanged.
+
+    Example:
+        >>> convert_stored({"target": torch.tensor([0, 51, 255], dtype=torch.uint8)})
+        {'target': tensor([0.0000, 0.2000, 1.0000])}
+    """
+    return {name: to_float(each) if each.dtype in STORED_DTYPES else each for name, each in batch.items()}
 
 
 def from_pil(image: Image.Image) -> Tensor:

@@ -5,12 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from lossmith.data import add_gaussian_noise, compress_jpeg, filter2d, gaussian_kernel
 from lossmith.image import quantize_8bit
 from lossmith.tasks import Deblurring, Denoising, JPEGRepair, SuperResolution
-from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
+from lossmith.train.data_stream import EndlessBatchSampler, TimedLoader
 
 TASKS = {
     "gaussian": Denoising(sigma=(5, 50)),
@@ -35,7 +34,7 @@ def file(tmp_path):
 def test_a_degraded_batch_has_the_same_bits_in_a_worker_and_in_the_main_process(name, file):
     items = TASKS[name].training_set([file], crop=48, seed=7)
     loaders = [
-        DataLoader(SingleThreadedDataset(items), batch_sampler=EndlessBatchSampler(3, start=2), num_workers=count)
+        TimedLoader(items, torch.device("cpu"), batch_sampler=EndlessBatchSampler(3, start=2), num_workers=count)
         for count in (0, 2)
     ]
     main, worker = (next(iter(loader)) for loader in loaders)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from lossmith.data.cache import ImageCache, use_cache
 from lossmith.data.degraded import DegradedCrops
@@ -20,7 +19,7 @@ from lossmith.data.shards.pairs import ShardedPairCrops
 from lossmith.data.shards.sequence import ShardedImages, Shards, ShardSequence
 from lossmith.data.shards.unpack import unpack_samples
 from lossmith.tasks import Denoising, Paired, SuperResolution
-from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
+from lossmith.train.data_stream import EndlessBatchSampler, TimedLoader
 
 
 def png(value: int, side: int = 64) -> bytes:
@@ -91,7 +90,7 @@ def test_samples_do_not_depend_on_where_a_run_begins(shards):
 
 def test_workers_give_the_samples_of_the_main_process(shards):
     crops = Denoising().training_set(shards, crop=16, seed=0)
-    loader = DataLoader(SingleThreadedDataset(crops), batch_sampler=EndlessBatchSampler(4), num_workers=2)
+    loader = TimedLoader(crops, torch.device("cpu"), batch_sampler=EndlessBatchSampler(4), num_workers=2)
     for index, batch in zip(range(3), loader, strict=False):
         expected = torch.stack([crops[4 * index + i]["input"] for i in range(4)])
         torch.testing.assert_close(batch["input"], expected, rtol=0, atol=0)

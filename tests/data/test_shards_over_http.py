@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from lossmith.data.cache import ImageCache, use_cache
 from lossmith.data.shards.locate import ShardStore, list_shards
 from lossmith.data.shards.sequence import Shards, ShardSequence
 from lossmith.tasks import Denoising
-from lossmith.train.data_stream import EndlessBatchSampler, SingleThreadedDataset
+from lossmith.train.data_stream import EndlessBatchSampler, TimedLoader
 
 pytest.importorskip("aiohttp", reason="fsspec reads HTTP by aiohttp")
 SHARDS, SAMPLES = 4, 3
@@ -138,7 +137,7 @@ def test_a_missing_shard_is_replaced_and_named(server, shards, tmp_path):
 def test_data_loading_processes_copy_each_shard_once_together(server, shards, tmp_path):
     with use_cache(ImageCache(tmp_path)):
         crops = Denoising().training_set(shards, crop=16, seed=0)
-        loader = DataLoader(SingleThreadedDataset(crops), batch_sampler=EndlessBatchSampler(SHARDS), num_workers=2)
+        loader = TimedLoader(crops, torch.device("cpu"), batch_sampler=EndlessBatchSampler(SHARDS), num_workers=2)
         batches = [batch["target"] for _, batch in zip(range(2 * SAMPLES), loader, strict=False)]
     expected = [crops[index]["target"] for index in range(2 * SAMPLES * SHARDS)]
     torch.testing.assert_close(torch.cat(batches), torch.stack(expected), rtol=0, atol=0)

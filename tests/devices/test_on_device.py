@@ -18,6 +18,7 @@ from lossmith._filters import gaussian_filter
 from lossmith.cli import main
 from lossmith.device import is_out_of_memory, resolve_device, to_double
 from lossmith.engine.frozen.precision import choose_exactness, exact_conv2d, split_kernel
+from lossmith.image import to_float
 from lossmith.models import build_network
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "losses"))  # for its table of all losses with their inputs
@@ -90,6 +91,14 @@ def test_the_exact_convolution_is_as_precise_as_float32():
     split = split_kernel(kernel.to(DEVICE)) if choose_exactness(DEVICE) == "tf32x3" else None
     found = exact_conv2d(x.to(DEVICE), kernel.to(DEVICE), split, None, 1, 1)
     assert (found.cpu().double() - expected).abs().max() < 5e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+def test_stored_images_become_the_same_floats(dtype):
+    values = torch.arange(torch.iinfo(dtype).max + 1).to(dtype)
+    if DEVICE.type != "cuda":  # the loader converts them before it sends them elsewhere
+        pytest.skip("stored images are sent to CUDA devices only")
+    assert_close(to_float(values.to(DEVICE)).cpu(), to_float(values), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("loss", [SSIM(), SSIM(7), MSSSIM(2, window=7)], ids=repr)

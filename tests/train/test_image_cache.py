@@ -77,7 +77,7 @@ def clock(monkeypatch):
 
 
 def test_a_loader_counts_the_time_in_which_no_batch_is_ready(clock):
-    loader = TimedLoader(Samples(clock, 2.0), torch.device("cpu"), batch_size=2)
+    loader = TimedLoader(Samples(clock, 2.0), torch.device("cpu"), batch_sampler=[[0, 1], [2, 3]])
     for _ in loader:
         clock.now += 100.0
     assert loader.waited == 8.0

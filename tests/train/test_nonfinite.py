@@ -5,6 +5,7 @@ import torch
 from lossmith import L1, L2, SSIM, TV, VGG, Distance
 from lossmith.data import SuperResolutionCrops
 from lossmith.engine.nonfinite import NonFiniteGuard
+from lossmith.image import convert_stored
 from lossmith.models import build_network
 from lossmith.monitor.nonfinite_monitor import NonFiniteMonitor
 from lossmith.monitor.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
@@ -29,9 +30,11 @@ def put_nan(monkeypatch):
     """Put a NaN in some samples of every run of the test."""
 
     def install(which, name="target"):
-        get = SuperResolutionCrops.__getitem__
+        read = SuperResolutionCrops.read_stored
         monkeypatch.setattr(
-            SuperResolutionCrops, "__getitem__", lambda s, i: with_nan(get(s, i), name) if which(i) else get(s, i)
+            SuperResolutionCrops,
+            "read_stored",
+            lambda s, i: with_nan(convert_stored(read(s, i)), name) if which(i) else read(s, i),
         )
 
     return install

@@ -7,7 +7,6 @@ from typing import final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.cache import current_cache
@@ -19,6 +18,7 @@ from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.data.shards.sequence import ShardedImages
+from lossmith.data.stored_crops import StoredCrops
 from lossmith.image import to_float
 from lossmith.resize import crop_to_multiple
 
@@ -30,7 +30,7 @@ and the parameters that were drawn, all with a batch dimension of 1."""
 
 
 @final
-class DegradedCrops(Dataset[dict[str, Tensor]]):
+class DegradedCrops(StoredCrops):
     """An endless sequence of random crops and their degraded versions: "target", "input" and the drawn parameters.
 
     Samples without data are NaN in the target and filled in the input.
@@ -48,13 +48,14 @@ class DegradedCrops(Dataset[dict[str, Tensor]]):
     def __init__(self, images: ImageFolder | ShardedImages, size: int, degrade: Degradation, *, seed: int = 0) -> None:
         self.images, self.size, self.degrade, self.seed = images, size, degrade, seed
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def read_stored(self, index: int) -> dict[str, Tensor]:
+        """Return an item whose target has the integers of the file."""
         rng = np.random.default_rng([self.seed, index])
         image = self.images.draw(index, rng)
         top, left = (int(rng.integers(side - self.size + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
-        target = to_float(flip_and_rotate(image[:, top : top + self.size, left : left + self.size], *symmetry))
-        clean = fill_missing(target) if image.is_floating_point() else target
+        target = flip_and_rotate(image[:, top : top + self.size, left : left + self.size], *symmetry)
+        clean = fill_missing(to_float(target))
         degraded = self.degrade(clean[None], torch_generator_from(rng))
         return {name: tensor[0] for name, tensor in degraded.items()} | {"target": target}
 

@@ -7,7 +7,6 @@ from typing import final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.cache import ImageCache, current_cache
@@ -22,6 +21,7 @@ from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.data.stored_crops import StoredCrops
 from lossmith.data.super_resolution import check_crop_size
 from lossmith.image import to_float
 
@@ -143,7 +143,7 @@ def check_sizes(target: tuple[int, ...], low: tuple[int, ...], scale: int, min_s
 
 
 @final
-class PairedCrops(Dataset[dict[str, Tensor]]):
+class PairedCrops(StoredCrops):
     """An endless sequence of random crops of pairs: ``{"input": (C, h, w), "target": (C, size, size)}``.
 
     Sample k is a function of the seed, k and the files alone.
@@ -166,7 +166,8 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
         # in shared memory, so that a worker process marks a damaged pair for all
         self._damaged = torch.zeros(len(self.pairs), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def read_stored(self, index: int) -> dict[str, Tensor]:
+        """Return an item with the integers of the files."""
         rng = np.random.default_rng([self.seed, index])
         target, low = self._read_pair(int(rng.integers(len(self.pairs))))
         return crop_pair(target, low, self.size, self.scale, rng)
@@ -209,7 +210,7 @@ class PairedCrops(Dataset[dict[str, Tensor]]):
 
 
 def crop_pair(target: Tensor, low: Tensor, size: int, scale: int, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Return a random crop of a pair with a random flip and rotation: "input" and "target", floats.
+    """Return a random crop of a pair with a random flip and rotation: "input" and "target", as stored.
 
     Args:
         target: (C, H, W).
@@ -225,8 +226,8 @@ def crop_pair(target: Tensor, low: Tensor, size: int, scale: int, rng: np.random
         "input": low[:, top : top + small, left : left + small],
         "target": target[:, top * scale :, left * scale :][:, :size, :size],
     }
-    crops = {name: to_float(flip_and_rotate(crop, *symmetry)) for name, crop in crops.items()}
-    return {**crops, "input": fill_missing(crops["input"])} if low.is_floating_point() else crops
+    crops = {name: flip_and_rotate(crop, *symmetry) for name, crop in crops.items()}
+    return {**crops, "input": fill_missing(crops["input"])}
 
 
 @final

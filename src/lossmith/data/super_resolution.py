@@ -6,7 +6,6 @@ from typing import final
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.cache import current_cache
@@ -23,6 +22,7 @@ from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.data.shards.sequence import ShardedImages
+from lossmith.data.stored_crops import StoredCrops
 from lossmith.image import to_float
 from lossmith.resize import crop_to_multiple, downsample, downsample_crop
 
@@ -33,7 +33,7 @@ CROP_MARGIN = 2
 
 
 @final
-class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
+class SuperResolutionCrops(StoredCrops):
     """An endless sequence of random crops in two resolutions: ``{"input": (C, h, w), "target": (C, size, size)}``.
 
     Sample k (image, position and one of the eight flips and rotations) is a function of the seed, k and the files
@@ -55,14 +55,15 @@ class SuperResolutionCrops(Dataset[dict[str, Tensor]]):
         check_crop_size(size, scale)
         self.images, self.size, self.scale, self.seed = images, size, scale, seed
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def read_stored(self, index: int) -> dict[str, Tensor]:
+        """Return an item whose target has the integers of the file."""
         rng = np.random.default_rng([self.seed, index])
         image = crop_to_multiple(self.images.draw(index, rng), self.scale)
         small = self.size // self.scale
         top, left = (int(rng.integers(side // self.scale - small + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
         target, low = self._crop_pair(image, top, left)
-        return {"input": flip_and_rotate(low, *symmetry), "target": to_float(flip_and_rotate(target, *symmetry))}
+        return {"input": flip_and_rotate(low, *symmetry), "target": flip_and_rotate(target, *symmetry)}
 
     def source(self, index: int) -> str:
         """Return the path of the file, or the shard and the name, from which a crop is cut."""

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lossmith.data.cache import ImageCache
+from lossmith.data.stored_crops import StoredCrops
+from lossmith.image import convert_stored
 from lossmith.tasks import TrainingSet
 
 __all__ = ["EndlessBatchSampler", "SingleThreadedDataset", "TimedLoader", "choose_workers", "suggest_cure"]
@@ -61,7 +63,8 @@ class SingleThreadedDataset(Dataset[dict[str, Tensor]]):
     """A dataset that loads each batch on one thread: waiting for many threads takes longer than such small work.
 
     Args:
-        items: The training set.
+        items: The training set. Of :class:`lossmith.data.stored_crops.StoredCrops`, images keep the integers of their
+            files, which :class:`TimedLoader` converts.
     """
 
     def __init__(self, items: TrainingSet) -> None:
@@ -71,18 +74,22 @@ class SingleThreadedDataset(Dataset[dict[str, Tensor]]):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return [self.items[index] for index in indices]
+            if not isinstance(self.items, StoredCrops):
+                return [self.items[index] for index in indices]
+            samples = [self.items.read_stored(index) for index in indices]
+            types = [{name: each.dtype for name, each in sample.items()} for sample in samples]
+            return samples if types.count(types[0]) == len(types) else [convert_stored(each) for each in samples]
         finally:
             torch.set_num_threads(threads)
 
 
 class TimedLoader(DataLoader[Any]):
-    """A loader that measures how long a training waits for its batches.
+    """A loader that converts stored images on the device, and measures how long a training waits for its batches.
 
     While an accelerator still computes, no time counts as waiting.
 
     Args:
-        dataset: The samples.
+        items: The training set.
         device: The device of the training.
         options: Further arguments of :class:`torch.utils.data.DataLoader`.
 
@@ -90,9 +97,9 @@ class TimedLoader(DataLoader[Any]):
         waited: The seconds so far.
     """
 
-    def __init__(self, dataset: Dataset[Any], device: torch.device, **options: Any) -> None:
-        super().__init__(dataset, **options)
-        self.device, self.waited = device, 0.0
+    def __init__(self, items: TrainingSet, device: torch.device, **options: Any) -> None:
+        super().__init__(SingleThreadedDataset(items), **options)
+        self.device, self.waited, self.is_stored = device, 0.0, isinstance(items, StoredCrops)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches."""
@@ -107,7 +114,12 @@ class TimedLoader(DataLoader[Any]):
                 self.waited += time.monotonic() - start
             if batch is None:
                 return
-            yield batch
+            yield self._convert(batch) if self.is_stored else batch
+
+    def _convert(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.device.type == "cuda":  # others may lack uint16
+            batch = {name: each.to(self.device, non_blocking=True) for name, each in batch.items()}
+        return convert_stored(batch)
 
 
 def count_cores() -> int:

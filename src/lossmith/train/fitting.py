@@ -25,7 +25,6 @@ from lossmith.tasks import TrainingSet
 from lossmith.train.checkpoint import AtomicCheckpointIO, CheckpointWriter
 from lossmith.train.data_stream import (
     EndlessBatchSampler,
-    SingleThreadedDataset,
     TimedLoader,
     choose_workers,
     suggest_cure,
@@ -185,7 +184,7 @@ def build_loader(
         first = start * settings.accumulate * settings.batch
         workers = choose_workers(items, device.type, start=first, devices=trainer.num_devices)
     return TimedLoader(
-        SingleThreadedDataset(items),
+        items,
         device,
         batch_sampler=EndlessBatchSampler(
             settings.batch, start=start * settings.accumulate, rank=trainer.global_rank, world=trainer.world_size

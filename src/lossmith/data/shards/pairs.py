@@ -4,7 +4,6 @@ from typing import final
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from lossmith.data.cache import current_cache
 from lossmith.data.image_files import SkippedFile
@@ -12,13 +11,14 @@ from lossmith.data.paired import check_sizes, crop_pair
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.data.shards.archive import INPUT_ROLES, ShardSample, find_member
 from lossmith.data.shards.sequence import Shards, ShardSequence, decode_member
+from lossmith.data.stored_crops import StoredCrops
 from lossmith.data.super_resolution import check_crop_size
 
 __all__ = ["ShardedPairCrops"]
 
 
 @final
-class ShardedPairCrops(Dataset[dict[str, Tensor]]):
+class ShardedPairCrops(StoredCrops):
     """An endless sequence of random crops of the pairs in shards; see :class:`ShardSequence` for their order.
 
     Args:
@@ -45,7 +45,8 @@ class ShardedPairCrops(Dataset[dict[str, Tensor]]):
         self.size, self.scale, self.seed, self.pixels, self.cache = size, scale, seed, pixels, current_cache()
         self.sequence = ShardSequence(shards, self._read, seed=seed)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def read_stored(self, index: int) -> dict[str, Tensor]:
+        """Return an item with the integers of the files."""
         target, low = self.sequence[index]
         return crop_pair(target, low, self.size, self.scale, np.random.default_rng([self.seed, index]))
 
