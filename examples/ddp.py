@@ -33,6 +33,7 @@ def main() -> None:
                 metrics = monitor.metrics()  # in all processes
                 if dist.get_rank() == 0:
                     print(monitor.steps, metrics, flush=True)
+    dist.barrier()  # a process that ends while a thread of the group still holds tensors can abort
     dist.destroy_process_group()
 
 

@@ -96,6 +96,6 @@ def test_two_processes_log_every_term_once(name, tmp_path):
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "terms/L1" in line]
     assert all(name in line for name in NAMES)

@@ -113,6 +113,7 @@ def fit(
         with raise_plain_errors(), name_checkpoint(folder):
             trainer.fit(module, loader, ckpt_path=folder.checkpoint if start else None)
         finish_loggers(opened)
+        trainer.strategy.barrier()  # all files are written when this function returns in any process
     return trainer.global_step
 
 
