@@ -65,3 +65,8 @@ def test_processes_that_share_a_file_use_temporary_files_of_their_own(tmp_path):
 )
 def test_durations_have_two_units(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_a_name_that_is_no_utf_8_is_written_escaped(tmp_path):
+    write_text_atomically(tmp_path / "report", "größe\udcff")
+    assert (tmp_path / "report").read_text(encoding="utf-8") == "größe\\udcff"

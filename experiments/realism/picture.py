@@ -2,7 +2,7 @@
 
     python experiments/realism/picture.py --assets DIR [--out docs/images/realism.jpg]
 
-The photograph (kodim13 of Kodak's set, free of restrictions) trained and chose nothing; its trees show texture where
+The photograph (kodim21 of Kodak's set, free of restrictions) trained and chose nothing; its rocks show texture where
 the network is good. docs/models/lossmith-x4.md tells where it is not.
 """
 
@@ -16,10 +16,10 @@ from lossmith.data import SuperResolutionPairs
 from lossmith.image import to_pil
 from lossmith.models import TexturedEDSR, load_restorer
 
-PHOTOGRAPH = "images/benchmark/Kodak24/kodim13.webp"
-TOP, LEFT, HEIGHT, WIDTH = 36, 120, 132, 176
+PHOTOGRAPH = "images/benchmark/Kodak24/kodim21.webp"
+TOP, LEFT, HEIGHT, WIDTH = 214, 60, 266, 372
 PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
-ZOOM, GAP, CAPTION, COLUMNS = 2, 6, 24, 3
+ZOOM, GAP, CAPTION, COLUMNS = 1, 6, 24, 3
 
 
 def main() -> None:

@@ -74,10 +74,14 @@ def _replace(partial: Path, path: Path) -> None:
 def write_text_atomically(path: str | Path, text: str) -> None:
     """Write a text in UTF-8, with its line ends unchanged, by :func:`write_atomically`.
 
+    Bytes of a file name that are no UTF-8 are escaped.
+
     Raises:
         OSError: The file cannot be written. An earlier file at the path is untouched.
     """
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8", newline=""))
+    write_atomically(
+        path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+    )
 
 
 @contextmanager

@@ -184,3 +184,10 @@ def test_an_unavailable_precision_raises(train):
     status, _, error = train("--precision", "16-mixed")
     assert status == 2
     assert "bf16-mixed" in one_line(error)
+
+
+@pytest.mark.parametrize("words", [["--images", ""], ["--val="], ["--cache", ""]])
+def test_an_empty_path_is_not_the_working_folder(train, words):
+    status, _, error = train(*words)
+    assert status == 2
+    assert f"{words[0].rstrip('=')} is empty" in one_line(error)

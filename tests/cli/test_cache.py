@@ -84,3 +84,47 @@ def test_the_default_folder_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.delenv("LOSSMITH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_folder() == tmp_path / "lossmith"
+
+
+@pytest.mark.parametrize("size", [float("inf"), 1e300])
+def test_an_infinite_limit_is_refused(tmp_path, size):
+    with pytest.raises(ValueError, match="--cache-size must be a number of GB"):
+        cache_from_options(CacheOptions(cache=tmp_path, cache_size=size))
+
+
+def test_no_image_is_removed_without_a_folder(filled, run_cli):
+    status, _, error = run_cli("cache", "--cache", filled, "--remove", "")
+    assert status == 2
+    assert "--remove is empty" in error
+    assert rows(run_cli, filled) == {"photos": 2, "scans": 1}
+
+
+def test_a_file_is_no_cache(tmp_path, run_cli):
+    (tmp_path / "file").touch()
+    status, _, error = run_cli("cache", "--cache", tmp_path / "file")
+    assert status == 2
+    assert "is a file" in error
+
+
+def test_a_cache_that_cannot_be_written_is_not_said_to_store_images(filled, tmp_path):
+    (tmp_path / "file").touch()
+    cache = ImageCache(tmp_path / "file" / "cache", max_bytes=10**9)
+    assert cache.describe()
+    with pytest.warns(UserWarning, match=r"No more decoded images .* Choose another folder"):
+        cache.read(tmp_path / "photos" / "0.png")
+    assert not cache.describe()
+
+
+def test_a_full_disk_is_not_cured_by_a_larger_limit(filled, tmp_path, monkeypatch):
+    monkeypatch.setattr("lossmith.data.cache.folder.RESERVED_BYTES", 10**18)
+    cache = ImageCache(tmp_path / "other", max_bytes=10**9)
+    with pytest.warns(UserWarning, match=r"the disk has less than .* Choose another folder with --cache, or free"):
+        cache.read(tmp_path / "photos" / "0.png")
+
+
+def test_copied_shards_are_counted(filled, run_cli):
+    (filled / "shards").mkdir()
+    (filled / "shards" / "0-a.tar").write_bytes(bytes(3 * 10**6))
+    status, out, _ = run_cli("cache", "--cache", filled)
+    assert status == 0
+    assert "holds 3.0 MB of shards that were copied from URLs" in out

@@ -49,6 +49,7 @@ def test_commands_for_folders_say_what_they_clip(run_cli, folder, tmp_path):
         "train": ("train", "super-resolution", *knob, *size, "--range", "0:1"),
         "evaluate": ("evaluate", run, "--images", folder, "--range", "0:1", "--at", "0.5"),
         "knob sweep": ("knob", "sweep", run, "--images", folder, "--points", "2", "--device", "cpu"),
+        "knob verify": ("knob", "verify", run, "--images", folder, "--realism", "swd", "--device", "cpu"),
         "calibrate": ("calibrate", "L1 + 0.1*TV", "--images", folder, "--scale", "2", "--crop", "32", "--range", "0:1"),
         "tune": (
             "tune",

@@ -1,3 +1,4 @@
+import io
 import re
 import runpy
 import sys
@@ -136,3 +137,20 @@ def test_explain_prints_instructions_for_missing_weights(capsys, monkeypatch, tm
 
 def refuse_download(*args, **kwargs):
     raise OSError("no network here")
+
+
+def test_an_error_of_the_operating_system_names_the_file_without_a_number(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "lossmith.cli.app", lambda *_, **__: (_ for _ in ()).throw(FileExistsError(17, "File exists", "x"))
+    )
+    status, text = run_main(capsys, "models")
+    assert status == 2
+    assert text == "lossmith: 'x': file exists.\n"
+
+
+def test_a_name_that_is_no_text_of_the_terminal_is_printed_escaped(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr("lossmith.cli.app", lambda *_, **__: print("größe\udcff"))
+    assert main(["models"]) == 0
+    assert stream.buffer.getvalue().splitlines() == [rb"gr\xf6\xdfe\udcff"]

@@ -154,7 +154,7 @@ def test_a_clip_is_said(run_cli, tmp_path):
 def bad_files(folder):
     """Return bad inputs by what the message must say."""
     tifffile.imwrite(folder / "pages.tif", draw(3, "uint8"), photometric="minisblack", metadata=None)
-    yield folder / "pages.tif", "3 pages; choose one with --page 1 to 3"
+    yield folder / "pages.tif", "3 pages; save one as a file, or choose one with restore --page 1 to 3"
     yield write(folder / "float.tif", draw(3, "float32")), "samples of float32 need a range: give --range LOW:HIGH"
     yield write(folder / "bands.tif", draw(5, "uint8")), "the image has 5 bands; expected 3"
     whole = write(folder / "whole.tif", draw(3, "uint16", (200, 200))).read_bytes()

@@ -5,13 +5,16 @@ import io
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from lossmith.cli import demo_upscaler
 from lossmith.data.image_files import read_image
 from lossmith.models import TexturedEDSR, build_network, load_restorer, save_network, shipped
 from lossmith.models.shipped import DEFAULT_UPSCALER, find_shipped_file
+from lossmith.resize import downsample
 
 
 @pytest.fixture
@@ -69,6 +72,44 @@ def test_a_run_without_an_output_is_not_read_as_images(run_cli, photos, tmp_path
     assert "needs INPUT OUTPUT" in error
 
 
+def test_a_network_of_the_package_without_an_output_is_not_read_as_images(run_cli, photos):
+    status, _, error = run_cli("restore", "lossmith-x2", photos / "0.png")
+    assert status == 2
+    assert "restore with the network 'lossmith-x2' needs INPUT OUTPUT" in error
+
+
+def test_a_misspelt_network_names_those_of_the_package(run_cli, photos, tmp_path):
+    status, _, error = run_cli("restore", "lossmith-x8", photos / "0.png", tmp_path / "large.png")
+    assert status == 2
+    assert "There is no run or file 'lossmith-x8'" in error and "lossmith-x4, lossmith-x2" in error
+
+
+def test_a_missing_photograph_is_not_called_a_folder(run_cli, tmp_path):
+    status, _, error = run_cli("restore", tmp_path / "none.jpg", tmp_path / "large.png")
+    assert status == 2
+    assert error == f"lossmith: There is no image or folder '{tmp_path / 'none.jpg'}'.\n"
+
+
+def test_a_format_that_cannot_hold_the_image_is_refused_before_the_network_runs(
+    run_cli, untrained, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(TexturedEDSR, "forward", lambda *_, **__: pytest.fail("the network ran"))
+    Image.new("RGBA", (24, 20), (9, 8, 7, 100)).save(tmp_path / "clear.png")
+    status, _, error = run_cli("restore", tmp_path / "clear.png", tmp_path / "large.jpg")
+    assert status == 2
+    assert ".jpg cannot hold 3 bands of uint8 and an alpha channel; use .png" in error
+
+
+def test_hidden_colours_draw_no_rim_at_the_edge_of_a_transparent_area(run_cli, tmp_path):
+    pixels = np.zeros((24, 24, 4), np.uint8)
+    pixels[:, 12:] = (200, 120, 60, 255)
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+    status, printed, error = run_cli("restore", tmp_path / "half.png", tmp_path / "large.png", "--at", "0")
+    assert status == 0, error
+    visible = np.array(Image.open(tmp_path / "large.png"))[16:-16, 48:-16, :3].astype(int)
+    assert np.abs(visible - (200, 120, 60)).max() <= 6, printed
+
+
 def test_models_lists_size_hash_and_licence(run_cli, untrained):
     status, printed, _ = run_cli("models", "--json")
     assert status == 0
@@ -102,6 +143,55 @@ def test_the_page_of_the_demo_mixes_two_images_to_every_place_of_the_slider(run_
     for place in (0.0, 0.3, 1.0):
         mixed = images["accurate"] + place * (images["realistic"] - images["accurate"])
         torch.testing.assert_close(mixed, accurate + place * (realistic - accurate), atol=0.51 / 255, rtol=0)
+
+
+def test_the_demo_reduces_a_large_photograph_as_a_whole_and_shows_the_truth(run_cli, untrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_upscaler, "REDUCED_SIDE", 192)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).resize((600, 400)).save(tmp_path / "large.png")
+    status, printed, error = run_cli("demo", "--quick", tmp_path / "large.png", "--out", tmp_path / "demo")
+    assert status == 0, error
+    assert "large.png: 600x400 px, reduced to 48x32 px, enlarged to 192x128 px" in " ".join(printed.split())
+    assert "Patch distance" in printed  # a measure of realism that needs no weights
+    images = page_images(tmp_path / "demo" / "report.html", "large.png")
+    assert images.keys() == {"input", "accurate", "realistic", "truth"}
+    assert images["truth"].shape == images["accurate"].shape == (3, 128, 192)
+    torch.testing.assert_close(images["input"], downsample(images["truth"][None], 4, levels=255)[0])
+
+
+def test_the_demo_shows_the_readable_images_of_a_folder(run_cli, untrained, photos, tmp_path):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes((photos / "0.png").read_bytes())
+    (folder / "broken.jpg").write_text("text")
+    status, printed, error = run_cli("demo", "--quick", folder, "--out", tmp_path / "demo")
+    assert status == 0, error
+    assert "broken.jpg" in printed and "the content is not an image" in printed
+    assert all(page_images(tmp_path / "demo" / "report.html", name) for name in ("a.png", "b.png"))
+
+
+def test_a_grey_photograph_stays_grey_in_the_demo(run_cli, untrained, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 20), np.uint8)).save(tmp_path / "grey.png")
+    status, _, error = run_cli("demo", "--quick", tmp_path / "grey.png", "--out", tmp_path / "demo")
+    assert status == 0, error
+    realistic = page_images(tmp_path / "demo" / "report.html", "grey.png")["realistic"]
+    torch.testing.assert_close(realistic[1:], realistic[:1].expand(2, -1, -1), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(900, 16), (1, 1)])
+def test_the_demo_accepts_strips_and_single_pixels(run_cli, untrained, tmp_path, size):
+    Image.new("RGB", size, "red").save(tmp_path / "odd.png")
+    status, printed, error = run_cli("demo", "--quick", tmp_path / "odd.png", "--out", tmp_path / "demo")
+    assert status == 0, error
+    assert f"enlarged to {4 * min(size[0], 256)}x{4 * size[1]} px" in printed
+
+
+def test_an_output_of_the_demo_that_is_a_file_is_one_line_before_any_work(run_cli, photos, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    status, printed, error = run_cli("demo", "--quick", photos / "0.png", "--out", tmp_path / "taken")
+    assert status == 2 and not printed
+    assert "--out must be a folder" in error and "Errno" not in error
 
 
 @pytest.mark.slow

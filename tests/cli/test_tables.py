@@ -21,7 +21,7 @@ def console():
 def test_text_is_printed_as_it_is(console, name):
     print_text(console, name)
     print_omissions(console, {"LPIPS": name}, [{"file": name, "reason": name}])
-    expected = [name, f"LPIPS is not computed. {name}", f"Skipped {name}: {name}"]
+    expected = [name, f"LPIPS is not computed. {name}", f"Skipped {name!r}: {name}."]
     assert console.file.getvalue().splitlines() == expected
 
 

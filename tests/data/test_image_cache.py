@@ -3,7 +3,9 @@
 import errno
 import multiprocessing
 import os
+import platform
 import shutil
+import threading
 import time
 import warnings
 
@@ -14,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from lossmith.data import ImageFolder, PixelFormat, decode_image
-from lossmith.data.cache import CacheFolder, ImageCache, current_cache, entries, folder, image_cache, use_cache
+from lossmith.data.cache import CacheFolder, ImageCache, current_cache, entries, folder, image_cache, use_cache, writer
 
 RGB16 = PixelFormat(dtype="uint16")
 FLOATS = PixelFormat(channels=2, dtype="float32", value_range=(0.0, 2.0))
@@ -143,6 +145,68 @@ def test_an_image_is_stored_in_several_writes(photo, cache, monkeypatch, decoded
     assert decoded == ["photo.png"]
 
 
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Return the event that lets all writes of decoded images go on; no time is spent to wait for them."""
+    go_on = threading.Event()
+
+    def write_entry(*args, write=entries.write_entry):
+        go_on.wait(60)
+        write(*args)
+
+    monkeypatch.setattr(folder, "write_entry", write_entry)
+    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.0)
+    yield go_on
+    go_on.set()
+
+
+def join_writers():
+    for thread in threading.enumerate():
+        if thread.name == "image cache":
+            thread.join(60)
+
+
+def test_no_image_waits_for_a_slow_disk(photo, tmp_path, slow_disk, decoded):
+    cache, other = ImageCache(tmp_path / "cache", max_bytes=10**9), save_image(tmp_path / "b.png", seed=1)
+    for file in (photo, other, photo, other):
+        assert torch.equal(cache.read(file), decode_image(file))
+    assert decoded == ["photo.png", "b.png", "b.png"]  # the first is written, and known until then
+    slow_disk.set(), join_writers()
+    assert torch.equal(reopened(cache).read(photo), decode_image(photo))
+    assert decoded == ["photo.png", "b.png", "b.png"]
+    cache.read(other), join_writers()
+    assert len(stored_files(cache)) == 4
+
+
+def test_a_late_failure_of_a_slow_disk_is_named(photo, tmp_path, slow_disk, monkeypatch):
+    cache, other = ImageCache(tmp_path / "cache", max_bytes=10**9), save_image(tmp_path / "b.png", seed=1)
+    monkeypatch.setattr(entries, "write_atomically", lambda path, *args, **kwargs: path.stat())
+    cache.read(photo)
+    slow_disk.set(), join_writers()
+    with pytest.warns(UserWarning, match="No more decoded images are stored in .*: no such file or directory"):
+        cache.read(other)
+    assert cache.folder.read_total() == 0
+
+
+def read_and_leave(path, file):
+    torch.set_num_threads(1)
+    ImageCache(path, max_bytes=10**9).read(file)
+
+
+def test_a_process_that_ends_stores_its_last_image(photo, tmp_path, monkeypatch):
+    def write_entry(*args, write=entries.write_entry):
+        time.sleep(0.2)
+        write(*args)
+
+    monkeypatch.setattr(folder, "write_entry", write_entry)
+    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.0)
+    run = multiprocessing.get_context("fork").Process(target=read_and_leave, args=(tmp_path / "cache", photo))
+    run.start(), run.join(60)
+    (image,) = ImageCache(tmp_path / "cache", max_bytes=10**9).folder.images()
+    assert len(image.names) == 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
 def test_small_images_stay_in_memory(tmp_path, cache, decoded):
     file = save_image(tmp_path / "small.png", side=32)
     assert cache.read(file) is cache.read(file)

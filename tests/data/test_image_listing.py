@@ -183,3 +183,24 @@ def test_images_in_formats_that_are_not_read_are_counted(tmp_path):
     (tmp_path / "a.png").unlink()
     with pytest.raises(ValueError, match=r"contains no images .* Left out: .*\.gif"):
         list_images(tmp_path)
+
+
+def test_shards_below_a_folder_of_images_are_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.tar").touch()
+    with pytest.raises(ValueError, match=r"contains no images .* Left out: '.*x\.tar': shards \(\.tar\), 1 in all"):
+        list_images(tmp_path)
+
+
+def test_an_empty_text_is_not_the_working_folder():
+    with pytest.raises(ValueError, match=r"got ''\. Use '\.' for the working folder"):
+        list_images("")
+
+
+def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("lossmith.data.image_listing.os.scandir", refuse)
+    with pytest.raises(ValueError, match=r"the folder cannot be read: permission denied"):
+        list_images(tmp_path)

@@ -48,10 +48,11 @@ MAPPED = {
     "grey16.tif": tiff(GREY16, photometric="minisblack", byteorder=NATIVE),
     "grey.tif": tiff(noise(300, 310), photometric="minisblack"),
     "large.tif": tiff(RGB, photometric="rgb", bigtiff=True),
+    "swapped16.tif": tiff(RGB16, photometric="rgb", byteorder=SWAPPED),
+    "swapped16.npy": npy(RGB16.astype(RGB16.dtype.newbyteorder(SWAPPED))),
 }
 DECODED = {
-    "swapped.tif": tiff(RGB16, photometric="rgb", byteorder=SWAPPED),
-    "swapped.npy": npy(RGB16.astype(RGB16.dtype.newbyteorder(SWAPPED))),
+    "signed.npy": npy(RGB16.astype(SWAPPED + "i2")),
     "deflate.tif": tiff(RGB16, photometric="rgb", compression="deflate"),
     "tiles.tif": tiff(RGB, photometric="rgb", tile=(64, 64)),
     "alpha.tif": tiff(noise(160, 150, 4), photometric="rgb", extrasamples=["unassalpha"]),
@@ -98,7 +99,7 @@ def test_small_files_stay_in_memory(tmp_path, cache, decoded):
 
 
 def test_crops_of_mapped_decoded_and_stored_images_are_equal(tmp_path, cache):
-    for name in ("rgb16.tif", "planar.tif"):
+    for name in ("rgb16.tif", "planar.tif", "swapped16.tif"):
         MAPPED[name](tmp_path / name)
     tiff(RGB16, photometric="rgb", compression="deflate")(tmp_path / "z.tif")
     pixels, files = PixelFormat(dtype="uint16"), sorted(tmp_path.glob("*.tif"))
@@ -189,7 +190,7 @@ def test_the_use_of_a_kept_map_is_noted_in_the_folder(tmp_path, cache, monkeypat
     assert cache.folder.images()[0].last_use > 0
 
 
-@pytest.mark.parametrize("name", ["swapped.tif", "swapped.npy", "bitmap.bmp", "deflate.tif"])
+@pytest.mark.parametrize("name", ["signed.npy", "tiles.tif", "bitmap.bmp", "deflate.tif"])
 def test_only_compressed_files_are_hashed(name, tmp_path, cache, monkeypatch):
     hashed = []
     monkeypatch.setattr(image_cache, "hash_content", lambda source: hashed.append(source.name) or "0")

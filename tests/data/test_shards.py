@@ -270,3 +270,65 @@ def test_some_samples_of_all_shards_are_unpacked(shards, tmp_path):
     unpacked = unpack_samples(str(tmp_path), 3)
     assert unpacked.names == ["05", "15", "25"]
     assert next(unpacked.targets.name(file) for file in unpacked.targets) == "00000-0/05.png"
+
+
+@pytest.mark.parametrize("pattern", ["{2..0}.tar", "{0,1,2}.tar", "[0-2].tar", "{0..2}.tar", "{0,[1-2]}.tar"])
+def test_shards_are_named_as_in_a_shell(tmp_path, shards, pattern):
+    found = {Path(name).resolve() for name in list_shards(tmp_path / pattern)}
+    assert found == {(tmp_path / f"{number}.tar").resolve() for number in range(3)}
+
+
+def test_shards_of_several_folders_are_named_by_one_pattern(tmp_path):
+    shards = [str(write_shard(tmp_path / f"part-{name}" / "0.tar", {"a.png": png(1)})) for name in "ab"]
+    assert list_shards(tmp_path / "part-*" / "?.tar") == shards
+
+
+def test_a_folder_whose_name_contains_brackets_holds_shards(tmp_path):
+    shard = write_shard(tmp_path / "a[1]" / "0.tar", {"a.png": png(1)})
+    assert list_shards(shard.parent) == list_shards(shard) == [str(shard)]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "https://example.org/a.tgz"])
+def test_a_compressed_shard_is_an_error_that_names_the_remedy(name):
+    assert are_shards(name)
+    with pytest.raises(ValueError, match=r"is compressed; decompress it"):
+        list_shards(name)
+
+
+def test_unusable_validation_samples_are_named_by_their_shard(tmp_path):
+    shard = write_shard(tmp_path / "a.tar", {"bad.png": b"x", "good.png": png(1)})
+    examples = Denoising().evaluation_set(str(shard))
+    assert len([*examples]) == 1
+    assert [file for file, _ in examples.skipped] == [f"{shard}:bad"]
+    alone = write_shard(tmp_path / "b.tar", {"bad.png": b"x"})
+    with pytest.raises(ValueError, match=r"b\.tar:bad'"):
+        list(Denoising().evaluation_set(str(alone)))
+
+
+def test_temporary_copies_of_samples_are_not_cached(tmp_path):
+    shard = write_shard(tmp_path / "a.tar", {"a.png": png(1, side=160)})
+    cache = ImageCache(tmp_path / "cache", max_bytes=10**9)
+    with use_cache(cache):
+        assert len([*Denoising().evaluation_set(str(shard))]) == 1
+    assert not cache.folder.images()
+
+
+def test_validation_shards_that_are_trained_on_are_named(shards, tmp_path):
+    source = str(tmp_path / "{0..1}.tar")
+    data = Denoising().load_data(source, str(tmp_path / "1.tar"), val_count=2, crop=32, seed=0)
+    assert "Training shards are also validation shards" in data.message
+    data = Denoising().load_data(source, str(tmp_path / "2.tar"), val_count=2, crop=32, seed=0)
+    assert "validation shards" not in data.message
+
+
+def test_a_copy_that_cannot_be_written_names_the_remedy(tmp_path, bucket):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot be written: .+ choose another folder"):
+        ShardStore(tmp_path / "file" / "shards").fetch(f"{bucket}/train-0.tar")
+
+
+def test_inputs_beside_shards_of_pairs_are_refused(tmp_path):
+    members = {"0.input.png": png(1), "0.target.png": png(2)}
+    shard = write_shard(tmp_path / "a.tar", members)
+    with pytest.raises(ValueError, match="omit --inputs"):
+        Paired(1, inputs=str(tmp_path)).training_set(Shards([str(shard)]), crop=32, seed=0)

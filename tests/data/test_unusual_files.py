@@ -50,7 +50,7 @@ def test_every_dicom_file_of_pydicom_is_restored_as_it_is_or_refused_in_one_line
             message = str(error)
             assert "\n" not in message
             assert "Traceback" not in message
-            if "choose one with --page 1 to " in message:
+            if "choose one with restore --page 1 to " in message:
                 assert_restored_as_read(file, tmp_path, int(message.rpartition(" ")[2]))
             else:
                 counts["refused"] += 1

@@ -67,3 +67,9 @@ def test_tiles_without_overlap_differ_from_the_whole_image():
 def test_invalid_tiles_raise_a_value_error(wrong):
     with pytest.raises(ValueError, match="tile >= 1 and overlap >= 0"):
         run_tiled(trained(), torch.rand(1, 3, 8, 8), **wrong)
+
+
+def test_tiles_are_counted_as_they_finish():
+    counts = []
+    run_tiled(EDSR(2, channels=4, blocks=1), torch.rand(1, 3, 20, 40), tile=16, on_tile_end=lambda *n: counts.append(n))
+    assert counts == [(k, 6) for k in range(1, 7)]

@@ -5,9 +5,12 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from lossmith.report import write_report
+from lossmith.report.document import write_document
 from lossmith.report.groups import path_tail
+from lossmith.report.slider_section import SLIDER_ASSETS, SliderPhoto, slider_section
 
 from .browser import CHROMIUM, measure_page
 
@@ -83,6 +86,19 @@ def test_a_page_is_as_wide_as_the_screen_of_a_phone(make_run, tmp_path, count):
     page = write_report([tmp_path / f"{name}{i}" for i in range(count)], tmp_path / "report.html")
     width, wide = measure_page(page, PHONE)
     assert (width <= PHONE, wide) == (True, [])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("screen", [PHONE, 1280])
+@pytest.mark.parametrize("size", [(4, 4), (120, 40), (40, 120)])
+def test_the_slider_of_a_photograph_of_any_shape_fits_the_screen(tmp_path, screen, size):
+    ends = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    photo = SliderPhoto("photo_of_a_long_name.jpg", ends[0, :, ::4, ::4], *ends, note="4000x3000 px, reduced " * 3)
+    section = slider_section("title", "lead", [photo, photo], {"slider 0": {"psnr_y": 1.0}})
+    page = write_document("title", section, tmp_path / "page.html", **SLIDER_ASSETS)
+    width, wide = measure_page(page, screen)
+    assert (width <= screen, wide) == (True, [])
 
 
 @pytest.mark.parametrize("task", ["text-to-image", "denoising", "inpainting", "autoencoding", "direct-text-to-image"])

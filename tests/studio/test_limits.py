@@ -9,6 +9,8 @@ import httpx
 
 from lossmith.studio import limits
 from lossmith.studio.limits import RateLimit, RequestGuard, folder_size
+from lossmith.studio.server import launch_options
+from lossmith.studio.settings import StudioSettings
 
 
 async def answer(scope, receive, send):
@@ -155,3 +157,10 @@ def test_websockets_are_not_served(tmp_path):
 
     anyio.run(run)
     assert sent == []
+
+
+@pytest.mark.parametrize(("host", "name"), [("::1", "[::1]"), ("[::1]", "[::1]"), ("127.0.0.1", "127.0.0.1")])
+def test_an_ipv6_host_is_written_as_in_an_address(host, name):
+    settings = StudioSettings(host=host)
+    assert settings.is_local
+    assert launch_options(settings)["server_name"] == name

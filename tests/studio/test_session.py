@@ -71,3 +71,12 @@ def test_a_port_in_use_raises_one_line():
 
     with pytest.raises(ValueError, match=r"^The port 7999 is in use; choose another one with --port\.$"):
         serve(App(), StudioSettings(port=7999), blocks=False)
+
+
+def test_the_restoration_of_a_whole_image_ends_at_its_time_limit(weights, tmp_path, make_image):
+    make_image(0, (16, 600)).save(tmp_path / "wide.png")
+    network = ImageNetwork.load(str(weights / "first.safetensors"))
+    session = ImageSession([network], tmp_path / "wide.png", read_stored(tmp_path / "wide.png"), 64)
+    with pytest.raises(ValueError, match="stopped after 0 seconds, at 1 of 3 tiles"):
+        session.restore_file(0)
+    assert session.restore_file(600)[0].is_file()

@@ -97,14 +97,18 @@ def test_an_accelerator_gets_a_process_for_each_other_core(cores, devices, expec
     assert not items.loaded
 
 
-def test_the_cure_of_waiting_names_what_is_missing(tmp_path, monkeypatch):
+def test_the_cure_of_waiting_names_what_is_missing(large, tmp_path, monkeypatch):
     monkeypatch.setattr("lossmith.train.data_stream.count_cores", lambda: 8)
-    on_disk = ImageCache(tmp_path, max_bytes=10**9)
-    assert "Omit --no-cache" in suggest_cure(2, ImageCache())
+    on_disk, in_memory = ImageCache(tmp_path, max_bytes=10**9), ImageCache(memory_bytes=0)
+    assert "use --workers 5" in suggest_cure(2, in_memory)  # no image had no room so far
+    in_memory.read(next(large.iterdir()))
+    assert "Omit --no-cache" in suggest_cure(2, in_memory)
     assert "use --workers 5" in suggest_cure(2, on_disk)
     assert "more cores" in suggest_cure(8, on_disk)
-    on_disk._noted[1] = 1
-    assert "raise --cache-size" in suggest_cure(2, on_disk)
+    full = ImageCache(tmp_path / "full", max_bytes=0, memory_bytes=0)
+    with pytest.warns(UserWarning, match=r"The others are kept in memory, up to 0 kB"):
+        full.read(next(large.iterdir()))
+    assert "raise --cache-size" in suggest_cure(2, full)
 
 
 def test_each_log_line_holds_the_part_of_the_time_of_waiting(run):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lossmith.train import RunFolder, Settings
+from lossmith.train.fitting import raise_plain_errors
 from lossmith.train.log import LogWriter
 
 
@@ -138,3 +139,20 @@ def test_a_folder_of_another_process_raises(tmp_path):
             RunFolder(tmp_path / "run").claim(Settings(images="x", loss="L1", steps=1), "0")
         other.kill()
     assert RunFolder(tmp_path / "run").claim(Settings(images="x", loss="L1", steps=1), "0") is False
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "Use fewer --workers, or 0"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "resume from the last checkpoint"),
+        (
+            OSError("Caught OSError in DataLoader worker process 0.\nTraceback\nOSError: [Errno 28] No space"),
+            "No space",
+        ),
+    ],
+)
+def test_the_end_of_a_data_loading_process_is_an_error_of_one_line(error, text):
+    with pytest.raises((ValueError, OSError), match=text) as caught, raise_plain_errors():
+        raise error
+    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)

@@ -1,5 +1,6 @@
 """The command line; each command has a file of its own and imports what it needs when it runs."""
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -99,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     warnings.showwarning = print_warning  # type: ignore[assignment]  # the other arguments are unused
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name of a file need not be text in the encoding of the terminal
+            stream.reconfigure(errors="backslashreplace")
     try:
         words = run_plugins(words)
         status = app(words, prog_name="lossmith", standalone_mode=False)
@@ -150,6 +154,8 @@ def format_error(error: BaseException) -> str:
         return f"{text if text.endswith(('.', '?')) else text + '.'} See: {command} --help"
     if isinstance(error, ModuleNotFoundError):
         return f"this command needs the package {error.name!r}, which is not installed: pip install -e '.[all]'"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{str(error.filename)!r}: {error.strerror.lower()}."
     if isinstance(error, ValueError | OSError):
         return str(error)
     text = (str(error).splitlines() or [""])[0]

@@ -1,6 +1,7 @@
 """`lossmith cache`: the decoded images on disk; and the options of the commands that store them."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def cache_from_options(options: Any) -> "ImageCache":
     """Return the cache that :class:`CacheOptions` stand for.
 
     Raises:
-        ValueError: The options contradict each other, or the folder is a file.
+        ValueError: The options contradict each other, the folder is a file, or the limit is infinite.
     """
     from lossmith.data.cache import ImageCache, default_cache_folder
 
@@ -54,9 +55,17 @@ def cache_from_options(options: Any) -> "ImageCache":
             raise ValueError("--no-cache stores no images; omit --cache and --cache-size.")
         return ImageCache()
     folder = options.cache or default_cache_folder()
+    check_is_no_file(folder)
+    gigabytes = options.cache_size
+    if gigabytes is not None and not math.isfinite(gigabytes * 1e9):
+        raise ValueError(f"--cache-size must be a number of GB; got {gigabytes:g}. Omit it for half of the free space.")
+    return ImageCache(folder, max_bytes=None if gigabytes is None else round(gigabytes * 1e9))
+
+
+def check_is_no_file(folder: Path) -> None:
+    """Raise ValueError if the folder of a cache is a file."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--cache must be a folder; {str(folder)!r} is a file.")
-    return ImageCache(folder, max_bytes=None if options.cache_size is None else round(options.cache_size * 1e9))
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +90,8 @@ def list_cache(
 
     from lossmith.data.cache import CacheFolder, default_cache_folder
 
-    folder = CacheFolder(cache or default_cache_folder())
+    check_is_no_file(path := cache or default_cache_folder())
+    folder = CacheFolder(path)
     found = images_by_folder(folder)
     console = Console(highlight=False, soft_wrap=True)
     if remove is not None:
@@ -90,10 +100,16 @@ def list_cache(
         print_text(console, f"Removed {len(chosen)} decoded images, {format_bytes(freed)}, of {str(folder.path)!r}.")
         return
     rows = [describe_images(source, images) for source, images in sorted(found.items())]
+    shards = sum(file.stat().st_size for file in (folder.path / "shards").glob("*.tar"))
     if as_json:
-        print(json.dumps({"cache": str(folder.path), "folders": rows}, indent=2))
+        print(json.dumps({"cache": str(folder.path), "folders": rows, "shard_bytes": shards}, indent=2))
     else:
         print_rows(console, folder, rows)
+        if shards:
+            copies = (
+                f"{str(folder.path / 'shards')!r} holds {format_bytes(shards)} of shards that were copied from URLs"
+            )
+            print_text(console, f"{copies}; their files may be deleted while no training reads them.")
 
 
 def images_by_folder(folder: "CacheFolder") -> dict[str, "list[CachedImage]"]:

@@ -37,8 +37,8 @@ def run_demo(
         list[str] | None,
         typer.Argument(
             metavar="[text-to-image|PHOTO...]",
-            help="Photographs to enlarge in the first part \\[three of scikit-image]; or text-to-image, another demo, "
-            "which takes ten minutes.",
+            help="Photographs, or folders of them, to enlarge in the first part \\[three of scikit-image]; or "
+            "text-to-image, another demo, which takes ten minutes.",
         ),
     ] = None,
     *,
@@ -70,10 +70,13 @@ def run_demo(
     console = Console(highlight=False, soft_wrap=True)
     resolve_device(device)  # raises before anything is prepared
     start, page = time.monotonic(), out / "report.html"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder; {str(out)!r} is a file.")
     section = show_network([Path(photo) for photo in photos or []], page, console, is_required=bool(photos or quick))
     if section:
         next_part = "" if quick else "; the trainings follow, and the page grows after each"
         print_text(console, f"Page: {page}  ({time.monotonic() - start:.0f} s{next_part})")
+        print_text(console, "To enlarge a whole photograph: lossmith restore photo.jpg large.png --at 0.5")
     return None if quick else run_trainings(out, seed, device, section, console, start)
 
 
@@ -97,7 +100,6 @@ def show_network(photos: list[Path], page: Path, console: "Console", *, is_requi
         print_text(console, f"{error} The demo begins with the trainings.")
         return ""
     section = show_upscaler_on(photos, console) if photos else show_upscaler(list_upscaler_images(), console)
-    page.parent.mkdir(parents=True, exist_ok=True)
     write_document("lossmith demo", section, page, **SLIDER_ASSETS)
     return section
 

@@ -1,8 +1,8 @@
 """The first part of `lossmith demo`: the upscaler of the package on photographs, with a live slider."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lossmith._format import print_table, print_text
 
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["show_upscaler", "show_upscaler_on"]
 
-INPUT_SIDE = 192
-"""Largest side in pixels of the part of a user's photograph that is enlarged, so that the page opens at once."""
+REDUCED_SIDE = 768
+"""Largest side in pixels of a user's photograph on the page; a larger one is reduced, so that the page opens fast."""
+SMALL_SIDE = 256
+"""Largest side in pixels of an image that is enlarged as it is."""
+LEAST_SIDE = 64
+"""Smallest side in pixels of a reduced photograph; the centre of a narrower one is enlarged as it is."""
 MAX_PHOTOS = 8
-METRICS = ("psnr_y", "lpips_alex", "grid_p90")
+METRICS = ("psnr_y", "lpips_alex", "swd", "grid_p90")
 
 EXACT = (
     "The network gives two images, the accurate and the realistic end, and each place of its slider is their linear "
@@ -26,31 +30,102 @@ EXACT = (
 )
 
 
+class ReducedPhoto(NamedTuple):
+    """A photograph to enlarge.
+
+    Args:
+        name: The name of the file.
+        size: Width and height of the file.
+        low: The input, (3, h, w).
+        truth: The photograph from which the input was made, (3, H, W); None if the input is the photograph itself.
+    """
+
+    name: str
+    size: tuple[int, int]
+    low: "Tensor"
+    truth: "Tensor | None"
+
+
 def show_upscaler(held_out: Sequence[Path], console: "Console") -> str:
     """Enlarge held-out photographs that were reduced by 4, print the metrics, and return the section of the page."""
     from lossmith.tasks import SuperResolution
 
-    model, photos = load_demo_network(), []
-    for name, batch in SuperResolution(model.scale).evaluation_set(list(held_out)):
-        photos.append(enlarge(model, name, batch["input"][0], batch["target"][0]))
-    text = "photographs that it was not trained on, reduced by 4 and enlarged again"
+    model = load_demo_network()
+    pairs = SuperResolution(model.scale).evaluation_set(list(held_out))
+    found = (
+        ReducedPhoto(
+            name, (batch["target"].shape[-1], batch["target"].shape[-2]), batch["input"][0], batch["target"][0]
+        )
+        for name, batch in pairs
+    )
+    photos = enlarge_photos(model, found, console)
+    text = f"photographs that it was not trained on, reduced by {model.scale} and enlarged again"
     return write_section(model, photos, text, console)
 
 
-def show_upscaler_on(files: Sequence[Path], console: "Console") -> str:
-    """Enlarge the centres of the user's photographs, and return the section of the page."""
-    from lossmith.data.image_files import read_image
+def show_upscaler_on(sources: Sequence[Path], console: "Console") -> str:
+    """Enlarge the user's photographs, and return the section of the page.
 
+    Args:
+        sources: Image files, and folders of them.
+        console: Receives one line per photograph, and the metrics.
+
+    Raises:
+        ValueError: A file cannot be read, or a folder has no image that can.
+    """
+    model = load_demo_network()
+    found = [read_photo(file, model.scale) for file in list_photos(sources, console)]
+    photos = enlarge_photos(model, found, console)
+    text = "your photographs, reduced and enlarged again beside the truth"
+    if not all(photo.truth is not None for photo in photos):
+        text += f"; images of at most {SMALL_SIDE} px are enlarged as they are"
+    return write_section(model, photos, text, console)
+
+
+def list_photos(sources: Sequence[Path], console: "Console") -> list[Path]:
+    """Return the files of a list of files and folders, at most as many as the page shows."""
+    from lossmith.data import list_images
+    from lossmith.data.image_files import read_image_size
+
+    files: list[Path] = []
+    for source in sources:
+        for file in list_images(source) if source.is_dir() else []:
+            try:
+                if len(files) < MAX_PHOTOS:  # those that are shown
+                    read_image_size(file)
+            except ValueError as error:
+                print_text(console, f"Skipped {file}: {error}")
+            else:
+                files.append(file)
+        files += [] if source.is_dir() else [source]
+    if not files:
+        raise ValueError(f"None of the images in {str(sources[0])!r} can be read.")
     if len(files) > MAX_PHOTOS:
-        console.print(f"The page shows the first {MAX_PHOTOS} of {len(files)} photographs.")
-    model, photos = load_demo_network(), []
-    for file in files[:MAX_PHOTOS]:
-        image = read_image(file)
-        top, left = (max(side - INPUT_SIDE, 0) // 2 for side in image.shape[-2:])
-        centre = image[:, top : top + INPUT_SIDE, left : left + INPUT_SIDE]
-        photos.append(enlarge(model, file.name, centre))
-    text = f"the centres of the photographs, at most {INPUT_SIDE} px a side, enlarged x4"
-    return write_section(model, photos, text, console)
+        print_text(console, f"The page shows the first {MAX_PHOTOS} of {len(files)} photographs.")
+    return files[:MAX_PHOTOS]
+
+
+def read_photo(file: Path, scale: int) -> ReducedPhoto:
+    """Return a photograph reduced as a whole, or a small one as it is."""
+    import torch.nn.functional as F
+
+    from lossmith.data.image_files import read_image
+    from lossmith.image import quantize
+    from lossmith.resize import crop_to_multiple, downsample
+
+    image = read_image(file)
+    height, width = image.shape[-2:]
+    ratio = min(REDUCED_SIDE / max(height, width), 1)
+    if max(height, width) <= SMALL_SIDE or min(height, width) * ratio < LEAST_SIDE:
+        top, left = (max(side - SMALL_SIDE, 0) // 2 for side in (height, width))
+        return ReducedPhoto(
+            file.name, (width, height), image[:, top : top + SMALL_SIDE, left : left + SMALL_SIDE], None
+        )
+    if ratio < 1:
+        reduced = round(height * ratio), round(width * ratio)
+        image = F.interpolate(image[None], size=reduced, mode="bicubic", antialias=True)[0]
+    truth = crop_to_multiple(quantize(image, 255), scale)
+    return ReducedPhoto(file.name, (width, height), downsample(truth[None], scale, levels=255)[0], truth)
 
 
 def load_demo_network() -> "TexturedEDSR":
@@ -68,15 +143,25 @@ def load_demo_network() -> "TexturedEDSR":
     return model
 
 
-def enlarge(model: "TexturedEDSR", name: str, low: "Tensor", truth: "Tensor | None" = None) -> "SliderPhoto":
-    """Return both ends of a network for an input (3, h, w)."""
+def enlarge_photos(model: "TexturedEDSR", photos: Iterable[ReducedPhoto], console: "Console") -> "list[SliderPhoto]":
+    """Return both ends of a network for each photograph, and print the sizes."""
     import torch
 
     from lossmith.report.slider_section import SliderPhoto
 
-    with torch.no_grad():
-        ends = [end[0].clamp(0, 1) for end in model.forward_ends(low[None])]
-    return SliderPhoto(name, low, ends[0], ends[1], truth)
+    enlarged = []
+    for name, size, low, truth in photos:
+        with torch.no_grad():
+            ends = [end[0].clamp(0, 1) for end in model.forward_ends(low[None])]
+        if bool((low == low[:1]).all()):  # a grey photograph stays grey, as in `lossmith restore`
+            ends = [end.mean(dim=0).expand(3, -1, -1) for end in ends]
+        before, after = (low.shape[-1], low.shape[-2]), (ends[0].shape[-1], ends[0].shape[-2])
+        way = [(size, "the centre" if truth is None else "reduced to")] * (size != before)
+        steps = " ".join(f"{width}x{height} px, {step}" for (width, height), step in [*way, (before, "enlarged to")])
+        note = f"{steps} {after[0]}x{after[1]} px"
+        print_text(console, f"{name}: {note}")
+        enlarged.append(SliderPhoto(name, low, ends[0], ends[1], truth, note))
+    return enlarged
 
 
 def write_section(model: "TexturedEDSR", photos: "Sequence[SliderPhoto]", what: str, console: "Console") -> str:

@@ -3,6 +3,7 @@
 Typer's tables by rich shorten long option names at 80 columns.
 """
 
+import itertools
 import re
 import textwrap
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ NO_BREAK = "\x00"
 """A space at which no line breaks."""
 OPTIONS, ARGUMENTS, COMMANDS = "Options", "Arguments", "Commands"
 """The panels of parameters and commands that name none."""
+PATHS = {"cache", "captions", "config", "images", "init", "inputs", "out", "remove", "val", "val_inputs"}
+"""Options that name files or folders."""
 
 
 def write_panels(formatter: Any, rows: Iterable[tuple[str, str, str]]) -> None:
@@ -77,7 +80,16 @@ class _PlainHelp:
 
 
 class HelpCommand(_PlainHelp, TyperCommand):
-    """A command with this help."""
+    """A command with this help, in which no option that names files is empty."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an empty path, as of an unset variable of the shell, which would stand for the working folder."""
+        flags = {flag for option in self.params if option.name in PATHS for flag in option.opts}
+        for word, following in itertools.pairwise([*args, "end"]):
+            flag, equals, value = word.partition("=")
+            if flag in flags and not (value if equals else following):
+                raise ValueError(f"{flag} is empty. Give a path, or . for the working folder.")
+        return super().parse_args(ctx, args)
 
 
 class HelpGroup(_PlainHelp, TyperGroup):

@@ -2,7 +2,9 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -94,7 +96,9 @@ def restore_images(
     skipped = nonfinite = 0
     for file, out in outputs:
         try:
-            print(job.run(file, out, has_suffix=is_named))
+            with show_tiles(file.name) as on_tile_end:
+                line = replace(job, on_tile_end=on_tile_end).run(file, out, has_suffix=is_named)
+            print(line)
         except NonFiniteOutputError as error:
             if source.is_file():
                 raise
@@ -113,20 +117,34 @@ def restore_images(
         )
 
 
+@contextmanager
+def show_tiles(name: str) -> Iterator[Callable[[int, int], object]]:
+    """Show a bar in a terminal while an image of several tiles is restored; the value is called after each tile."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task(name, total=None, visible=False)
+        yield lambda done, total: progress.update(bar, completed=done, total=total, visible=total > 1)
+
+
 def split_arguments(arguments: Sequence[str]) -> tuple[str, Path, Path]:
     """Return the network, by default that of the package, the input and the output of a command line.
 
     Raises:
         ValueError: There are not two or three arguments.
     """
-    from lossmith.models.shipped import DEFAULT_UPSCALER
+    from lossmith.models.shipped import DEFAULT_UPSCALER, SHIPPED_NETWORKS
 
     if len(arguments) not in (2, 3):
         raise ValueError(f"restore needs [RUN|CHECKPOINT] INPUT OUTPUT; got {' '.join(arguments)!r}.")
     from lossmith.models.files import WEIGHT_SUFFIXES
 
     first = Path(arguments[0])
-    if len(arguments) == 2 and ((first / "config.json").is_file() or first.suffix.lower() in WEIGHT_SUFFIXES):
+    is_run = (first / "config.json").is_file() or (arguments[0] in SHIPPED_NETWORKS and not first.exists())
+    if len(arguments) == 2 and (is_run or first.suffix.lower() in WEIGHT_SUFFIXES):
         raise ValueError(f"restore with the network {arguments[0]!r} needs INPUT OUTPUT; got {arguments[1]!r} alone.")
     network = arguments[0] if len(arguments) == 3 else DEFAULT_UPSCALER
     return network, Path(arguments[-2]), Path(arguments[-1])
@@ -146,6 +164,8 @@ def plan_outputs(source: Path, target: Path) -> tuple[list[tuple[Path, Path]], b
             return [(source, target / source.stem)], False
         check_output_file(target, [source])
         return [(source, target)], True
+    if not source.exists():
+        raise ValueError(f"There is no image or folder {str(source)!r}.")
     files = list_images(source)
     if target.exists() and not target.is_dir():
         raise ValueError(f"The output for a folder of images must be a folder; {str(target)!r} is a file.")

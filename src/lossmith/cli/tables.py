@@ -16,4 +16,4 @@ def print_omissions(console: "Console", missing: Mapping[str, str], skipped: Ite
     for metric, reason in missing.items():
         print_text(console, f"{metric} is not computed. {reason}")
     for file in skipped:
-        print_text(console, f"Skipped {file['file']}: {file['reason']}")
+        print_text(console, f"Skipped {file['file']!r}: {file['reason']}.")

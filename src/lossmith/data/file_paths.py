@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, ClassVar, NamedTuple, overload
 
 __all__ = [
     "FilePaths",
     "FileState",
     "FileStatuses",
+    "TemporaryCopies",
     "absolute_path",
     "absolute_paths",
     "current_snapshot",
@@ -66,6 +67,25 @@ class FilePaths(Sequence[Path]):
 def path_strings(files: Iterable[str | Path]) -> list[str]:
     """Return paths as strings."""
     return files.paths if isinstance(files, FilePaths) else [str(file) for file in files]
+
+
+class TemporaryCopies:
+    """Files that this process has copied out of archives, and the names of their originals.
+
+    The files are named by their originals in messages, and are kept in no cache.
+    """
+
+    originals: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def add(cls, file: Path, original: str) -> None:
+        """Add a file."""
+        cls.originals[str(file)] = original
+
+    @classmethod
+    def name(cls, path: str) -> str:
+        """Return the name of a file's original; of any other file its path."""
+        return cls.originals.get(path, path)
 
 
 class FileState(NamedTuple):

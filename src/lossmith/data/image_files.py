@@ -55,7 +55,8 @@ def decode_image(file: Path, pixels: PixelFormat = RGB_8BIT) -> Tensor:
         with open_image(file) as image:
             channels = 1 if pixels.channels == 1 and image.mode in GREY_MODES else 3
             if channels == pixels.channels:
-                return pil_to_tensor(image)[:channels].contiguous()
+                values = pil_to_tensor(image)
+                return values if channels == 3 else values[:1].contiguous()
     stored = compose_on_white(read_stored(file))
     return pixels.stored_values(stored) if pixels.keeps(stored) else pixels.encode(stored).values
 
@@ -63,7 +64,7 @@ def decode_image(file: Path, pixels: PixelFormat = RGB_8BIT) -> Tensor:
 def find_samples(file: Path, pixels: PixelFormat = RGB_8BIT) -> SampleLayout | None:
     """Return where the values of :func:`decode_image` lie in an uncompressed file; None for every other file."""
     layout = locate_samples(file) if pixels.keeps_samples else None
-    if layout is None or layout.dtype not in (np.uint8, np.uint16):
+    if layout is None or layout.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         return None
     bands = layout.shape[0]
     if bands == 1 and pixels.channels == 3:

@@ -106,6 +106,8 @@ def list_images(folder: str | Path) -> ImageFiles:
     Raises:
         ValueError: The folder does not exist or contains no image.
     """
+    if folder == "":
+        raise ValueError("Expected a folder of images; got ''. Use '.' for the working folder.")
     snapshot = current_snapshot()
     if snapshot is None:
         return _list_images(Path(folder))
@@ -116,13 +118,14 @@ def list_images(folder: str | Path) -> ImageFiles:
 
 
 def _list_images(root: Path) -> ImageFiles:
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112  # Path.is_dir raises for a folder in an unreadable one
         problem = "is a file" if root.exists() else "does not exist"
         raise ValueError(f"Expected a folder of images; {str(root)!r} {problem}. Give the folder that contains them.")
     skipped: list[SkippedFile] = []
     found: list[str] = []
     unread: list[str] = []
     arrays: list[str] = []
+    archives: list[str] = []
     for directory, names in walk_folders(root, skipped):
         prefix = _prefix(directory)
         for name in names:
@@ -131,6 +134,11 @@ def _list_images(root: Path) -> ImageFiles:
                 (arrays if suffix == ".npy" else found).append(prefix + name)
             elif suffix in UNREAD_SUFFIXES:
                 unread.append(prefix + name)
+            elif suffix == ".tar":
+                archives.append(prefix + name)
+    if archives:
+        reason = f"shards (.tar), {len(archives)} in all; give the .tar, or the folder that contains shards alone"
+        skipped.append(SkippedFile(archives[0], reason))
     if unread:
         kinds = ", ".join(sorted({_suffix_of(path) for path in unread}))
         reason = f"images in formats that are not read ({kinds}), {len(unread)} in all; convert them to PNG"
@@ -186,7 +194,7 @@ def _is_image(path: str, suffix: str) -> bool:
 def image_root(folder: str | Path) -> Path:
     """Return the root of a folder's images: its subfolder ``HR`` beside ``LR...`` in a benchmark, otherwise itself."""
     root = Path(folder)
-    if (root / "HR").is_dir() and any(path.name.startswith("LR") and path.is_dir() for path in root.iterdir()):
+    if os.path.isdir(root / "HR") and any(path.name.startswith("LR") and path.is_dir() for path in root.iterdir()):  # noqa: PTH112
         return root / "HR"
     return root
 

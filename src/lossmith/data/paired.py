@@ -12,6 +12,7 @@ from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.cache import ImageCache, current_cache
 from lossmith.data.evaluation_images import EvaluationImages
 from lossmith.data.example import MIN_SIZE, Example
+from lossmith.data.file_paths import TemporaryCopies
 from lossmith.data.image_files import (
     SkippedFile,
     check_image_size,
@@ -75,8 +76,9 @@ class PairMatcher:
             return usable, skipped
         if not skipped:
             raise ValueError("PairMatcher needs at least one target; got none.")
+        first = TemporaryCopies.name(skipped[0].file)
         raise ValueError(
-            f"None of the {len(targets)} images has a matching input image; the first is {skipped[0].file!r}: "
+            f"None of the {len(targets)} images has a matching input image; the first is {first!r}: "
             f"{skipped[0].reason}. Inputs and targets are matched by file name."
         )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lossmith.data.formats.stored import ImageMetadata, Samples, StoredImage, type_range
 from lossmith.data.formats.tiff_tags import scale_tag
-from lossmith.data.missing import fill_missing
+from lossmith.data.missing import extend_colours, fill_missing
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.image import quantize
 from lossmith.resize import upsample
@@ -49,7 +49,9 @@ def restore_samples(
     """Apply a network to an image at the depth and the bands of its file.
 
     A network for RGB restores a grey image as three equal channels, whose mean is the result. Samples without data
-    keep their value. At the original size, samples of more than 16 bits and floats receive the change that the network
+    keep their value. An upscaler sees the surrounding colours in place of those of fully transparent pixels.
+
+    At the original size, samples of more than 16 bits and floats receive the change that the network
     makes, so that a sample that the network leaves as it is keeps its value in every bit, also outside of the range.
 
     Args:
@@ -63,6 +65,8 @@ def restore_samples(
     """
     encoded = pixels.encode(image)
     network_input = fill_missing(encoded.values)[None]
+    if image.alpha is not None and scale > 1:  # otherwise hidden colours, mostly black, draw a rim at visible edges
+        network_input = extend_colours(network_input, torch.from_numpy(image.alpha > 0))
     output = restore(network_input)[0]
     counts: Counter[str] = Counter()
     if image.bands == 1 and pixels.channels == 3:

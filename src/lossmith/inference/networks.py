@@ -46,7 +46,7 @@ def find_weights_file(source: str | Path) -> Path:
     Raises:
         ValueError: There is no such run or file.
     """
-    from lossmith.models.shipped import resolve_weights
+    from lossmith.models.shipped import SHIPPED_NETWORKS, resolve_weights
 
     path = resolve_weights(source)
     if path.is_dir():
@@ -60,7 +60,8 @@ def find_weights_file(source: str | Path) -> Path:
             raise ValueError(f"The run {str(source)!r} has no weights yet; they are saved with its first checkpoint.")
     elif not path.exists():
         raise ValueError(
-            f"There is no run or file {str(source)!r}. Give the --out of a training, or a file of weights."
+            f"There is no run or file {str(source)!r}. Give the --out of a training, a file of weights, or a network "
+            f"of the package: {', '.join(SHIPPED_NETWORKS)}."
         )
     return path
 

@@ -17,6 +17,7 @@ __all__ = [
     "attach_alpha",
     "check_finite_output",
     "check_output_file",
+    "fit_format",
     "load_image_with_alpha",
     "select_alpha",
     "write_image",
@@ -90,6 +91,22 @@ def check_output_file(out: Path, inputs: Iterable[Path], formats: Sequence[str] 
         raise ValueError(f"The output must differ from the inputs; got {str(out)!r}.")
 
 
+def fit_format(image: "StoredImage", suffix: str) -> "StoredImage":
+    """Return an image as the format of a suffix holds it: without an alpha channel that is opaque, if it has none.
+
+    Raises:
+        ValueError: The format cannot hold the image; the message names those that can.
+    """
+    from lossmith.data.formats.files import check_suffix
+    from lossmith.data.formats.stored import type_range
+
+    if image.alpha is not None and suffix.lower() in OPAQUE_FORMATS:
+        top = (type_range(image.alpha.dtype) or (0, 1))[1]
+        image = dataclasses.replace(image, alpha=None) if bool((image.alpha >= top).all()) else image
+    check_suffix(suffix, image)
+    return image
+
+
 def write_stored_atomically(out: Path, image: "StoredImage") -> None:
     """Write an image at its own depth in the format of the file name.
 
@@ -97,13 +114,9 @@ def write_stored_atomically(out: Path, image: "StoredImage") -> None:
         ValueError: The format cannot hold the image; the message names those that can.
     """
     from lossmith._files import write_atomically
-    from lossmith.data.formats.files import check_suffix, write_stored
-    from lossmith.data.formats.stored import type_range
+    from lossmith.data.formats.files import write_stored
 
-    if image.alpha is not None and out.suffix.lower() in OPAQUE_FORMATS:
-        top = (type_range(image.alpha.dtype) or (0, 1))[1]
-        image = dataclasses.replace(image, alpha=None) if bool((image.alpha >= top).all()) else image
-    check_suffix(out.suffix, image)
+    image = fit_format(image, out.suffix)
     write_atomically(out, lambda partial: write_stored(partial, image, out.suffix))
 
 

@@ -15,6 +15,7 @@ from lossmith.inference.output_images import (
     NonFiniteOutputError,
     check_finite_output,
     check_output_file,
+    fit_format,
     write_stored_atomically,
 )
 from lossmith.inference.regions import is_large_tiff, restore_regions
@@ -53,6 +54,7 @@ class RestoringJob:
         transfer: The transfer function; None for that of the training.
         page: The page of a file with several pages, from 1.
         each_band: Whether each band is restored by itself as a grey image; the network takes grey or RGB.
+        on_tile_end: Called after each tile of an image in memory with the number of finished tiles and of all tiles.
 
     Raises:
         ValueError: Each band is to be restored by itself, and the network takes neither grey nor RGB.
@@ -68,6 +70,7 @@ class RestoringJob:
     transfer: str | None = None
     page: int | None = None
     each_band: bool = False
+    on_tile_end: Callable[[int, int], object] | None = None
 
     def __post_init__(self) -> None:
         if self.each_band and self.model.image_channels not in (1, 3):
@@ -101,7 +104,15 @@ class RestoringJob:
         # regions of one image share a seed, which the content of each cannot give
         seed = 0 if self.seed is None and origin is not None else self.seed
         place = origin or (0, 0)
-        return run_tiled(self.model, image, tile=self.tile, knobs=self.knobs(image), seed=seed, origin=place).cpu()
+        return run_tiled(
+            self.model,
+            image,
+            tile=self.tile,
+            knobs=self.knobs(image),
+            seed=seed,
+            origin=place,
+            on_tile_end=self.on_tile_end if origin is None else None,
+        ).cpu()
 
     def run(self, file: Path, out: Path, *, has_suffix: bool) -> str:
         """Restore a file, and return the line to print.
@@ -131,7 +142,7 @@ class RestoringJob:
         large = self._run_in_regions(file, out if has_suffix else out.with_name(f"{out.name}.tif"))
         if large is not None:
             return large
-        image, counts = self._restore_whole(file)
+        image, counts = self._restore_whole(file, out.suffix if has_suffix else None)
         if not has_suffix:
             out = out.with_name(out.name + natural_suffix(image))
             check_output_file(out, [file])
@@ -139,12 +150,14 @@ class RestoringJob:
         height, width = image.samples.shape[-2:]
         return "; ".join([f"{out}: {width}x{height} px", *describe_counts(counts)])
 
-    def _restore_whole(self, file: Path) -> RestoredImage:
-        """Restore a file in memory."""
+    def _restore_whole(self, file: Path, suffix: str | None) -> RestoredImage:
+        """Restore a file in memory, for a file of a suffix."""
         try:
             image = read_stored(file, self.page)
         except ValueError as error:
             raise UnreadableImageError(error, "read as an image") from error
+        if suffix is not None:
+            fit_format(image, suffix)  # raises before minutes of work
         try:
             if image.bands not in (1, self.pixels.channels) and self.model.image_channels in (1, 3):
                 raise ValueError(

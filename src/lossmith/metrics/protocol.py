@@ -138,7 +138,7 @@ def find_missing_metrics(metrics: Sequence[str] = DEFAULT_METRICS, *, channels: 
     missing: dict[str, str] = {}
     for name in metrics:
         if METRICS[name].needs_rgb and channels != 3:
-            missing[name] = f"It needs RGB images; these have {channels} channels."
+            missing[name] = f"It needs RGB images; these have {channels} channel{'s' * (channels != 1)}."
         elif channels < METRICS[name].min_channels:
             missing[name] = f"It needs images of at least {METRICS[name].min_channels} bands; these have {channels}."
         elif METRICS[name].loss:

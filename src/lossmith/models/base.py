@@ -1,7 +1,7 @@
 """Base classes of networks that produce images, and inference in tiles."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -97,6 +97,7 @@ def run_tiled(
     knobs: Mapping[str, WeightValue] | None = None,
     seed: int | None = None,
     origin: Sequence[int] = (0, 0),
+    on_tile_end: Callable[[int, int], object] | None = None,
 ) -> Tensor:
     """Restore large images in tiles, with a memory use that does not depend on their size.
 
@@ -112,6 +113,7 @@ def run_tiled(
         knobs: Knob values of the network; maps are cropped with the images.
         seed: Seed of the noise of a network that uses noise; None for a hash of each image.
         origin: Row and column of the first pixel, if the images are themselves tiles of larger ones.
+        on_tile_end: Called after each tile with the number of finished tiles and of all tiles.
 
     Returns:
         (N, 3, scale H, scale W), on the device of the images.
@@ -128,8 +130,9 @@ def run_tiled(
     seeds = content_seed(image) if model.uses_noise and seed is None else seed
     scale, (height, width) = model.scale, image.shape[-2:]
     output = image.new_empty(*image.shape[:-2], height * scale, width * scale)
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
+    tops, lefts = range(0, height, tile), range(0, width, tile)
+    for i, top in enumerate(tops):
+        for j, left in enumerate(lefts, start=1):
             above, before = min(top, overlap), min(left, overlap)
             rows, columns = slice(top - above, top + tile + overlap), slice(left - before, left + tile + overlap)
             tile_knobs = {
@@ -142,4 +145,6 @@ def run_tiled(
             part = part[..., above * scale :, before * scale :][..., : tile * scale, : tile * scale]
             region = output[..., top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
             region.copy_(part)
+            if on_tile_end is not None:
+                on_tile_end(i * len(lefts) + j, len(tops) * len(lefts))
     return output

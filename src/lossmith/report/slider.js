@@ -1,4 +1,5 @@
 // A photograph between the two ends of a knob: the upper end lies over the lower one with the opacity of its part in the mix.
+const MAGNIFICATION = 2; // of the tiles: a larger one shows pixels in place of texture
 for (const root of document.querySelectorAll(".mixer")) {
   const find = (selector) => root.querySelector(selector);
   const [stage, low, high, loupe, tabs, tiles] = [".stage", ".stage .low", ".stage .high", ".loupe", ".tabs", ".tiles"].map(find);
@@ -7,7 +8,7 @@ for (const root of document.querySelectorAll(".mixer")) {
   const photos = [...root.querySelectorAll(".gallery")].map((gallery) => {
     const images = Object.fromEntries([...gallery.querySelectorAll("figure")].map((f) => [f.dataset.role, f.querySelector("img")]));
     const [width, height] = ["width", "height"].map((side) => Number(images.accurate.getAttribute(side)));
-    return { name: gallery.dataset.name, focus: [Number(gallery.dataset.x), Number(gallery.dataset.y)], images, width, height };
+    return { name: gallery.dataset.name, note: gallery.dataset.note, focus: [Number(gallery.dataset.x), Number(gallery.dataset.y)], images, width, height };
   });
   const state = { photo: 0, x: 0.5, y: 0.5, isFixed: false };
   const current = () => photos[state.photo];
@@ -30,7 +31,7 @@ for (const root of document.querySelectorAll(".mixer")) {
   const drawTiles = () => {
     const { images, width, height } = current(), first = tiles.querySelector("canvas");
     if (!first) return;
-    const region = Math.min(first.clientWidth / 3, width, height), half = [region / 2 / width, region / 2 / height];
+    const region = Math.min(first.clientWidth / MAGNIFICATION, width, height), half = [region / 2 / width, region / 2 / height];
     const cx = Math.min(Math.max(state.x, half[0]), 1 - half[0]), cy = Math.min(Math.max(state.y, half[1]), 1 - half[1]);
     loupe.style.cssText = `left:${100 * (cx - half[0])}%;top:${100 * (cy - half[1])}%;width:${200 * half[0]}%;height:${200 * half[1]}%`;
     loupe.classList.toggle("fixed", state.isFixed);
@@ -49,10 +50,10 @@ for (const root of document.querySelectorAll(".mixer")) {
   };
   const layout = () => {
     const { width, height } = current(), available = root.clientWidth;
-    const scale = Math.min(available / width, Math.max(320, 0.62 * innerHeight) / height, 3);
+    const scale = Math.min(available / width, Math.max(320, 0.5 * innerHeight) / height, 3);
     stage.style.width = `${Math.round(width * scale)}px`;
     stage.style.aspectRatio = `${width} / ${height}`;
-    find(".columns").classList.toggle("beside", available - width * scale > 400);
+    find(".columns").classList.toggle("beside", available - width * scale > 480);
     drawStage();
     drawTiles();
   };
@@ -62,6 +63,7 @@ for (const root of document.querySelectorAll(".mixer")) {
     [state.x, state.y] = current().focus;
     const { images } = current(), extra = ["input", "truth"].filter((role) => images[role]);
     [...tabs.children].forEach((tab, i) => tab.setAttribute("aria-pressed", i === index));
+    find(".sizes").textContent = current().note;
     shown.replaceChildren(...["network", ...extra].map((role) => new Option(role, role)));
     tiles.replaceChildren(...[...places.map((place) => ({ place })), ...extra.map((role) => ({ role }))].map(({ place, role }) => {
       const tile = document.createElement("figure"), caption = document.createElement("figcaption"), name = document.createElement("b");
@@ -87,7 +89,8 @@ for (const root of document.querySelectorAll(".mixer")) {
     const tab = document.createElement("button"), thumbnail = document.createElement("img"), name = document.createElement("span");
     thumbnail.src = photo.images.accurate.src;
     thumbnail.alt = "";
-    name.textContent = photo.name;
+    tab.title = photo.name;
+    name.textContent = photo.name.replace(/\.\w+$/, "");
     tab.append(thumbnail, name);
     tab.type = "button";
     tab.addEventListener("click", () => selectPhoto(i));

@@ -31,6 +31,7 @@ class SliderPhoto:
         accurate: The output at the lower end, (3, H, W).
         realistic: The output at the upper end.
         truth: The photograph, if the input was made from it.
+        note: The sizes, a line below the photograph.
     """
 
     name: str
@@ -38,6 +39,7 @@ class SliderPhoto:
     accurate: Tensor
     realistic: Tensor
     truth: Tensor | None = None
+    note: str = ""
 
 
 def slider_section(
@@ -86,11 +88,12 @@ VIEWER = """<div class="viewer" hidden>
         <label>Show <select class="shown"></select></label>
       </div>
       <div class="stage"><img class="low" alt=""><img class="high" alt=""><div class="loupe"></div></div>
+      <p class="sizes"></p>
     </div>
     <div class="tiles" aria-live="off"></div>
   </div>
   <p class="hint">Turn the slider. Move the pointer over the photograph to magnify the same detail at five places; click
-    to fix the detail, and click again to release it.</p>
+    to fix the detail, and click again to release it. On a touch screen, tap.</p>
 </div>"""
 
 
@@ -107,5 +110,5 @@ def _gallery(photo: SliderPhoto) -> str:
             )
     name = escape(photo.name)
     x, y = most_different_point(to_pil(photo.accurate), to_pil(photo.realistic))
-    focus = f'data-x="{x:.3f}" data-y="{y:.3f}"'
-    return f'<div class="gallery" data-name="{name}" {focus}><h3>{name}</h3>{"".join(figures)}</div>'
+    data = f'data-name="{name}" data-note="{escape(photo.note)}" data-x="{x:.3f}" data-y="{y:.3f}"'
+    return f'<div class="gallery" {data}><h3>{name}</h3><p>{escape(photo.note)}</p>{"".join(figures)}</div>'

@@ -237,7 +237,7 @@ class ImageTab:
     def restore_file(self, request: gr.Request) -> Any:
         """Restore the whole image for download."""
         with user_errors():
-            file, line = self.sessions.get(_user(request)).restore_file()
+            file, line = self.sessions.get(_user(request)).restore_file(self.settings.image_seconds)
             return gr.File(str(file), label=f"Restored image: {line}", visible=True)
 
     def forget(self, request: gr.Request) -> None:

@@ -28,8 +28,9 @@ MONO_FONTS = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono"
 
 def launch_options(settings: StudioSettings) -> dict[str, Any]:
     """Return the arguments of :meth:`gradio.Blocks.launch`: loopback, no tunnel, no telemetry, no pages besides."""
+    host = settings.host.strip("[]")
     return {
-        "server_name": settings.host,
+        "server_name": f"[{host}]" if ":" in host else host,  # IPv6 as in an address
         "server_port": settings.port,
         "share": False,
         "inbrowser": settings.opens_browser,

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -255,11 +256,14 @@ class ImageSession:
             return network.command(self.file.name, out, at="map.png", seed=SEED)
         return network.command("photos/", "restored/", at=f"{self.position:g}", seed=SEED)
 
-    def restore_file(self) -> tuple[Path, str]:
+    def restore_file(self, seconds: float) -> tuple[Path, str]:
         """Restore the whole image with the selected network, and return the file and a line about it.
 
+        Args:
+            seconds: The time limit, which is checked after each tile.
+
         Raises:
-            ValueError: The output would be too large.
+            ValueError: The output would be too large, or the time limit is exceeded.
         """
         network = self.networks[self.selected]
         megapixels = self.size[0] * self.size[1] * network.model.scale**2 / 1e6
@@ -270,7 +274,14 @@ class ImageSession:
             )
         seed = SEED if network.model.uses_noise else None
         has_map = self.has_painting and network.knob is not None
-        job = RestoringJob(network.model, network.pixels, self._knob_values(network), has_map=has_map, seed=seed)
+        end = time.monotonic() + seconds
+
+        def check_time(done: int, total: int) -> None:
+            if done < total and time.monotonic() >= end:
+                raise ValueError(f"stopped after {seconds:g} seconds, at {done} of {total} tiles; use the command")
+
+        knobs = self._knob_values(network)
+        job = RestoringJob(network.model, network.pixels, knobs, has_map=has_map, seed=seed, on_tile_end=check_time)
         for old in self.folder.iterdir():
             old.unlink()
         line = job.run(self.file, self.folder / self.file.stem, has_suffix=False)

@@ -31,6 +31,7 @@ class StudioSettings:
         public_name: The name under which a proxy on this computer serves the page, such as "studio.example.org".
         queue_length: The number of computations that may wait.
         requests_per_minute: The number of requests of a client in a minute.
+        image_seconds: The time limit of the restoration of a whole image.
         formula_seconds: The time limit of a computation of the formula tab.
         formula_memory_gb: The memory limit of the process that computes it.
         max_temporary_mb: The size of all uploads and results above which no upload is accepted.
@@ -53,6 +54,7 @@ class StudioSettings:
     public_name: str | None = None
     queue_length: int = 32
     requests_per_minute: int = 1200
+    image_seconds: int = 600
     formula_seconds: int = 120
     formula_memory_gb: int = 8
     max_temporary_mb: int = 4000
@@ -66,7 +68,10 @@ class StudioSettings:
             check_integer("port", self.port, low=1)
         if self.images is not None and not self.images.is_dir():
             raise ValueError(f"images must be a folder; got {str(self.images)!r}.")
-        for name in ("queue_length", "requests_per_minute", "formula_seconds", "formula_memory_gb", "max_temporary_mb"):
+        for name in (
+            *("queue_length", "requests_per_minute", "max_temporary_mb"),
+            *("image_seconds", "formula_seconds", "formula_memory_gb"),
+        ):
             check_integer(name, getattr(self, name), low=1)
         if not self.is_local and self.auth is None:
             raise ValueError(

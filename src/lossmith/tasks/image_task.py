@@ -177,10 +177,17 @@ class ImageTask(ABC):
         shards = Shards(names, held_out.names if held_out else ())
         samples = self.training_set(shards, crop=crop, seed=seed)
         count = ShardSequence(shards, lambda sample: sample, seed=seed).length
-        message = f"{len(names)} shard{'s' * (len(names) != 1)}, the first with {count} training samples"
+        samples_text = f"{count} training sample{'s' * (count != 1)}"
+        message = (
+            f"1 shard with {samples_text}" if len(names) == 1 else f"{len(names)} shards, the first with {samples_text}"
+        )
         notes = [message, *summarize_skipped(samples.skipped)]
+        if val is not None and are_shards(val) and set(list_shards(val)) & set(names):
+            notes.append(
+                "Training shards are also validation shards: the validation metrics do not measure other images."
+            )
         found = count * len(names) + len(samples.skipped)
-        return TaskData(samples, examples, found, message="\n".join(notes))
+        return TaskData(samples, examples, found, message="\n".join(notes), is_estimate=len(names) > 1)
 
     def _train_without(
         self, files: ImageFiles, held_out: ImageFiles, *, crop: int, seed: int

@@ -131,6 +131,8 @@ class Paired(Task):
     def training_set(self, files: Sequence[Path] | Shards, *, crop: int, seed: int) -> PairedCrops | ShardedPairCrops:
         """Return random crops of pairs, see :class:`lossmith.data.PairedCrops`."""
         if isinstance(files, Shards):
+            if self.inputs is not None:
+                raise ValueError("Each sample of shards holds its input; omit --inputs.")
             return ShardedPairCrops(files, crop, scale=self.scale, pixels=self.pixels, seed=seed)
         return PairedCrops(files, self.matcher, crop, seed=seed)
 

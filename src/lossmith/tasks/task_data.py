@@ -55,6 +55,7 @@ class TaskData(NamedTuple):
         model_kwargs: Arguments of the network that depend on the data.
         metadata: Plain values to save in the header of the weights; inference needs them.
         message: A line to print when the run starts.
+        is_estimate: Whether `training_count` is estimated: of shards, only the first is read at the start.
     """
 
     training_set: TrainingSet
@@ -63,6 +64,7 @@ class TaskData(NamedTuple):
     model_kwargs: Mapping[str, Any] = {}
     metadata: Mapping[str, Any] = {}
     message: str = ""
+    is_estimate: bool = False
 
 
 def check_usable(examples: EvaluationSet, images: str) -> None:

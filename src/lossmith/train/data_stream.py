@@ -136,10 +136,10 @@ def suggest_cure(workers: int, cache: ImageCache) -> str:
         workers: The number of data-loading processes.
         cache: The cache of decoded images.
     """
-    if cache.folder is None:
+    if cache.folder is None and cache.is_incomplete:
         return "Omit --no-cache, so that every image is decoded once; in Python, pass cache=ImageCache(folder)."
     if cache.is_incomplete:
-        return "Not all decoded images have room on the disk: raise --cache-size, or choose another --cache."
+        return "Not all decoded images have room: raise --cache-size, free disk space, or choose another --cache."
     if workers < (cores := count_cores()) - 1:
         more = min(2 * workers + 1, cores)
         return f"The first pass decodes every image once; if later passes wait too, use --workers {more}."

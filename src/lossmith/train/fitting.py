@@ -39,6 +39,10 @@ from lossmith.train.strategies import Strategy, build_strategy
 
 __all__ = ["fit"]
 
+LOST_WORKER = (
+    "The system ended a data-loading process, usually for lack of memory, or of shared memory (/dev/shm, in containers "
+    "--shm-size). Use fewer --workers, or 0, and rerun the command to resume from the last checkpoint."
+)
 PREFETCHED_BATCHES = 4
 """Batches that each data-loading process prepares in advance: some images take much longer than others."""
 
@@ -232,13 +236,17 @@ def name_checkpoint(folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def raise_plain_errors() -> Iterator[None]:
-    """Raise the error of a data-loading process without its traceback, and KeyboardInterrupt for SystemExit."""
+    """Raise the error of a data-loading process as one line, and KeyboardInterrupt for SystemExit."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if "in DataLoader worker" in str(error):  # the message contains the traceback of the process
-            raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
+            raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
+        raise
+    except RuntimeError as error:
+        if "DataLoader worker (pid" in str(error):
+            raise ValueError(LOST_WORKER) from error
         raise
     except SystemExit:  # Lightning raises SystemExit on Ctrl-C, and ignores SIGINT from then on
         signal.signal(signal.SIGINT, handler)
@@ -255,6 +263,7 @@ def suppress_warnings() -> Iterator[None]:
     os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")  # Lightning's own switch
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message="This DataLoader will create.*")  # --workers was given
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU.*")  # build_trainer raises
         warnings.filterwarnings("ignore", category=FutureWarning)

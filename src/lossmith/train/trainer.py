@@ -192,8 +192,9 @@ def print_start(run: PreparedRun, validation: "Sequence[Callback]", console: Con
             print_table(console, table)
     skipped, found = len(run.data.training_set.skipped), run.data.training_count
     usable = found - skipped
-    size = f"{found} captions" if run.task.is_generative else f"{usable} training image{'s' * (usable != 1)}"
-    print_text(console, f"{size}, {skipped} skipped")
+    count, kind = (found, "caption") if run.task.is_generative else (usable, "training image")
+    about = "about " if run.data.is_estimate else ""
+    print_text(console, f"{about}{count} {kind}{'s' * (count != 1)}, {skipped} skipped")
     print_text(console, describe_validation_set(run))
     missing = [f"Validation runs without {metric}. {why}" for each in validation for metric, why in _missing(each)]
     for line in [*filter(None, [cache.describe()]), *run.warnings, *missing]:
@@ -233,7 +234,8 @@ def save_averaged_network(
 def skipped_files(run: PreparedRun) -> list[dict[str, str]]:
     """Return the files that could not be used so far."""
     examples = run.data.evaluation_set
-    return [file._asdict() for file in [*run.data.training_set.skipped, *(examples.skipped if examples else [])]]
+    skipped = [*run.data.training_set.skipped, *(examples.skipped if examples else [])]
+    return [file._asdict() for file in dict.fromkeys(skipped)]
 
 
 def check_same_loss(folder: RunFolder, loss: Loss) -> None:

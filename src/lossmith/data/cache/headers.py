@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 import numpy as np
 
-from lossmith.data.file_paths import FileState, absolute_path, absolute_paths, file_state, path_strings, read_statuses
+from lossmith.data.file_paths import (
+    FileState,
+    TemporaryCopies,
+    absolute_path,
+    absolute_paths,
+    file_state,
+    path_strings,
+    read_statuses,
+)
 from lossmith.data.formats.files import read_image_header
 from lossmith.data.formats.stored import ImageHeader
 
@@ -112,6 +120,7 @@ class HeaderIndex:
 
     def _store(self, paths: list[str]) -> None:
         """Store headers; a database that cannot be written is passed over, and a damaged one is replaced."""
+        paths = [path for path in paths if path not in TemporaryCopies.originals]
         if self.file is None or not paths:
             return
         by_folder: dict[str, list[str]] = {}

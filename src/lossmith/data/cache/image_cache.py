@@ -1,5 +1,6 @@
 """Decoded images: in memory, or on disk as memory maps that all processes share."""
 
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from lossmith.data.cache.folder import CacheFolder
 from lossmith.data.cache.headers import HeaderIndex
 from lossmith.data.cache.keys import ArchiveMember, decoder_versions, hash_content, hash_text, is_hashed, variant_of
 from lossmith.data.cache.maps import ImageMaps
-from lossmith.data.file_paths import FileState, absolute_path, file_state
+from lossmith.data.cache.writer import ImageWriter
+from lossmith.data.file_paths import FileState, TemporaryCopies, absolute_path, file_state
 from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.stored import ImageHeader
 from lossmith.data.image_files import decode_image, find_samples
@@ -29,6 +31,8 @@ MEMORY_BYTES = 2**30
 """Default limit of images in memory."""
 MIN_STORED_BYTES = 2**16
 """Smaller images are kept in memory only: to decode one takes little longer than to open a file."""
+
+DISK_CURE = "Choose another folder with --cache, or free disk space."
 
 Note = Literal["changed", "full", "unwritable"]
 """The kinds of notes, each of which is given once by all data-loading processes together."""
@@ -64,10 +68,12 @@ class ImageCache:
         self.memory_bytes, self.used_bytes = memory_bytes, 0
         self._memory: dict[str, Tensor] = {}
         self._maps = ImageMaps(self.folder)
+        self._writer = self.folder and ImageWriter(self.folder)
         self._keys: dict[tuple[str, str], tuple[FileState, str]] = {}
         self._is_closed = False
         # in shared memory, so that a data-loading process gives a note for all
         self._noted = torch.zeros(len(get_args(Note)), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+        self._has_no_room = torch.zeros(1, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
     def read(self, file: Path, pixels: PixelFormat = RGB_8BIT) -> Tensor:
         """Return the values of an image file, (C, H, W), which must not be changed; see :func:`decode_image`.
@@ -111,8 +117,8 @@ class ImageCache:
             find_layout: Returns where the result of `decode` lies in an uncompressed file, None if it does not.
         """
         file = source if isinstance(source, Path) else source.file
-        if (state := file_state(file)) is None:
-            return decode()  # which raises the reason
+        if (state := file_state(file)) is None or str(file) in TemporaryCopies.originals:
+            return decode()  # which raises the reason if there is no file
         name = absolute_path(file)
         if not isinstance(source, Path):
             name = f"{name}@{source.start}+{source.size}"
@@ -123,31 +129,35 @@ class ImageCache:
             find_layout = None
         if (found := self._maps.find(key, file, state, find_layout)) is not None:
             return found
+        if self._writer is not None and (found := self._writer.find(key)) is not None:
+            return found
         content = ""
         if self.folder is not None and not self._is_closed and is_hashed(source):
             content = hash_text(f"{hash_content(source)} {variant} {decoder_versions()}")
             if (found := self.folder.adopt(key, content)) is not None:
                 return found
+        start = time.perf_counter()
         values = decode()
         if file_state(file) == state:
-            self._keep(values, key, content, name)
+            self._keep(values, key, content, name, time.perf_counter() - start)
         return values
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether some images could not be stored in the folder."""
-        return bool(self._noted[1:].any())
+        """Whether some images have room neither on disk nor in memory, in any process."""
+        return bool(self._has_no_room)
 
     def describe(self) -> str:
-        """Return a line that says where the images are stored and how large they are; "" without a folder."""
-        if self.folder is None:
+        """Return a line that says where the images are stored and how large they are; "" if none are stored."""
+        if self.folder is None or self._is_closed:
             return ""
         stored, limit = (format_bytes(count) for count in (self.folder.read_total(), self.folder.max_bytes))
         return f"Decoded images are stored in {str(self.folder.path)!r}: {stored} of at most {limit}."
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the images in memory out of what is sent to a data-loading process."""
-        return self.__dict__ | {"_memory": {}, "_maps": ImageMaps(self.folder), "_keys": {}, "used_bytes": 0}
+        fresh = {"_maps": ImageMaps(self.folder), "_writer": self.folder and ImageWriter(self.folder)}
+        return self.__dict__ | fresh | {"_memory": {}, "_keys": {}, "used_bytes": 0}
 
     def _key(self, name: str, state: FileState, variant: str) -> str:
         """Return the key of an image; note a file that is no longer what it was."""
@@ -161,33 +171,36 @@ class ImageCache:
         self._keys[name, variant] = state, key
         return key
 
-    def _keep(self, values: Tensor, key: str, content: str, name: str) -> None:
+    def _keep(self, values: Tensor, key: str, content: str, name: str, decode_seconds: float) -> None:
         """Store a decoded image on disk or, if there is no room or the image is small, in memory."""
         is_large = values.nbytes >= MIN_STORED_BYTES
-        if self.folder is not None and not self._is_closed and is_large and can_be_stored(values):
+        if self._writer is not None and not self._is_closed and is_large and can_be_stored(values):
             try:
-                problem = self.folder.store(key, content, values, {"source": name})
+                problem = self._writer.store(key, content, values, {"source": name}, decode_seconds)
                 if not problem:
                     return
                 cure = "Raise --cache-size, or remove images with lossmith cache."
-                self._close("full", problem, cure)
+                self._close("full", problem, DISK_CURE if problem.startswith("the disk") else cure)
             except OSError as error:
                 cause = error.__cause__ or error
                 problem = (getattr(cause, "strerror", None) or str(cause)).lower()
-                self._close("unwritable", problem, "Choose another folder with --cache, or free disk space.")
+                self._close("unwritable", problem, DISK_CURE)
         worker = get_worker_info()
         if self.used_bytes + values.nbytes <= self.memory_bytes // (worker.num_workers if worker else 1):
             self._memory[key] = values
             self.used_bytes += values.nbytes
+        else:
+            self._has_no_room.fill_(1)
 
     def _close(self, kind: Note, problem: str, cure: str) -> None:
         """Store no more images in this process."""
         assert self.folder is not None
         self._is_closed = True
-        text = (
-            f"No more decoded images are stored in {str(self.folder.path)!r}: {problem}. The others are decoded anew "
+        self._note(
+            kind,
+            f"No more decoded images are stored in {str(self.folder.path)!r}: {problem}. The others are kept in "
+            f"memory, up to {format_bytes(self.memory_bytes)}, or decoded anew for every crop. {cure}",
         )
-        self._note(kind, f"{text}for every crop. {cure}")
 
     def _note(self, kind: Note, text: str) -> None:
         """Warn, once in all processes."""

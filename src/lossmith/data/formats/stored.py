@@ -130,7 +130,7 @@ def choose_page(page: int | None, count: int, unit: str = "page") -> int:
         raise ValueError(f"the file has no {unit}")
     pages = f"{count} {unit}{'s' if count > 1 else ''}"
     if page is None and count > 1:
-        raise ValueError(f"the file has {pages}; choose one with --page 1 to {count}")
+        raise ValueError(f"the file has {pages}; save one as a file, or choose one with restore --page 1 to {count}")
     if not 1 <= (page or 1) <= count:
         raise ValueError(f"the file has {pages}; got --page {page}")
     return (page or 1) - 1

@@ -1,6 +1,7 @@
 """Names of shards: local files, patterns, and URLs of any file system of fsspec, copied to this machine."""
 
 import errno
+import glob
 import itertools
 import os
 import re
@@ -13,14 +14,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from lossmith._files import lock_file, write_atomically
+from lossmith._files import explain_write_errors, lock_file, write_atomically
 from lossmith.data.cache import current_cache, default_cache_folder
 from lossmith.data.formats.files import IMAGE_SUFFIXES
 from lossmith.data.image_listing import walk_folders
 
 __all__ = ["ShardStore", "absolute_source", "are_shards", "is_url", "list_shards"]
 
-BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 FINAL_ERRORS = (FileNotFoundError, PermissionError, ImportError, ValueError)
@@ -51,7 +53,7 @@ def are_shards(source: str | Path) -> bool:
         (True, True, False)
     """
     text = str(source)
-    if is_url(text) or text.lower().endswith(".tar"):
+    if is_url(text) or text.lower().endswith((".tar", *COMPRESSED)):
         return True
     folder = Path(text)
     try:
@@ -67,16 +69,20 @@ def list_shards(source: str | Path) -> list[str]:
 
     Args:
         source: A .tar, a folder or a URL with .tar files directly in it (of a file system that lists its files), or
-            several .tar files: ``train-{000..146}.tar``, ``train-*.tar``.
+            several .tar files: ``train-{000..146}.tar``, ``{a,b}/*.tar``, ``train-*.tar``.
 
     Raises:
-        ValueError: There is no shard, or a file system cannot be reached or lacks its library.
+        ValueError: There is no shard, shards are compressed, or a file system cannot be reached or lacks its library.
 
     Example:
         >>> list_shards("https://example.org/train-{08..10}.tar")[1:]
         ['https://example.org/train-09.tar', 'https://example.org/train-10.tar']
     """
     text = str(source)
+    if text.lower().endswith(COMPRESSED):
+        raise ValueError(
+            f"{text!r} is compressed; decompress it: the samples of a plain .tar can be read in any order."
+        )
     found = [name for part in _expand_braces(text) for name in _expand_pattern(part)]
     if not found:
         raise ValueError(f"{text!r} contains no shards (.tar). Give a .tar, a folder of them, or a URL.")
@@ -84,22 +90,30 @@ def list_shards(source: str | Path) -> list[str]:
 
 
 def _expand_braces(text: str) -> list[str]:
-    """Return the texts for which ``{000..146}`` stands; the width of the first number is kept."""
+    """Return the texts for which ``{000..146}`` and ``{a,b}`` stand; the width of the first number is kept."""
     if (match := BRACES.search(text)) is None:
         return [text]
-    first, last = match.groups()
-    numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
-    return [each for number in numbers for each in _expand_braces(text[: match.start()] + number + text[match.end() :])]
+    first, last, names = match.groups()
+    if names is None:
+        step = 1 if int(first) <= int(last) else -1
+        parts = [str(number).zfill(len(first)) for number in range(int(first), int(last) + step, step)]
+    else:
+        parts = names.split(",")
+    return [each for part in parts for each in _expand_braces(text[: match.start()] + part + text[match.end() :])]
 
 
 def _expand_pattern(text: str) -> list[str]:
     if not text.lower().endswith(".tar"):
         text = f"{text.rstrip('/')}/*.tar"
+    if not is_url(text):
+        if not glob.has_magic(text) or os.path.lexists(text):
+            return [text]
+        folder, name = os.path.split(text)
+        if os.path.isdir(folder):  # noqa: PTH112  # its name may contain brackets
+            folder = glob.escape(folder)
+        return sorted(glob.glob(os.path.join(folder, name)))  # noqa: PTH118, PTH207
     if "*" not in text:
         return [text]
-    if not is_url(text):
-        pattern = Path(text)
-        return sorted(str(path) for path in pattern.parent.glob(pattern.name))
     with _explain_url_errors(text):
         files, path = _open_file_system(text)
         return sorted(str(files.unstrip_protocol(name)) for name in files.glob(path))
@@ -177,7 +191,9 @@ class ShardStore:
             return Path(shard)
         file = self.folder / f"{sha256(shard.encode()).hexdigest()[:16]}-{shard.rpartition('/')[2]}"
         if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with explain_write_errors(file):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file.with_name(f"{file.name}.lock").touch()
             # the lock of a file belongs to a process, that of LOCKS to a thread
             with LOCKS.setdefault(file, Lock()), file.with_name(f"{file.name}.lock").open("w") as lock:
                 lock_file(lock.fileno(), wait=True)

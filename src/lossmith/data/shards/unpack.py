@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from lossmith.data.file_paths import TemporaryCopies
 from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import ImageFiles, list_images
 from lossmith.data.pixel_format import PixelFormat
@@ -86,7 +87,7 @@ def _unpack(
     shards: Sequence[str], source: str, limit: int | None, *, pairs: bool = False, is_held_out: bool = False
 ) -> UnpackedSamples:
     """Write evenly spaced usable samples as files, each in the folder of its shard if there are several shards."""
-    usable: list[tuple[str, str, list[tuple[str, TarMember]]]] = []
+    usable: list[tuple[str, str, str, list[tuple[str, TarMember]]]] = []
     skipped: list[SkippedFile] = []
     store = ShardStore()
     for index, shard in enumerate(shards):
@@ -94,7 +95,7 @@ def _unpack(
         for sample in read_shard(store.fetch(shard), texts=False):
             try:
                 members = [find_member(sample, roles) for roles in (TARGET_ROLES, INPUT_ROLES)[: 1 + pairs]]
-                usable.append((folder, sample.name, members))
+                usable.append((shard, folder, sample.name, members))
             except ValueError as error:
                 skipped.append(SkippedFile(":".join(filter(None, [shard, sample.name])), str(error)))
     if not usable:
@@ -107,10 +108,11 @@ def _unpack(
     atexit.register(top.cleanup)
     roots = [Path(top.name) / kind for kind in ("targets", "inputs")]
     files = []
-    for folder, name, members in chosen:
+    for shard, folder, name, members in chosen:
         for root, (suffix, member) in zip(roots, members, strict=False):
             file = root / f"{folder}{name}.{suffix.rpartition('.')[2]}"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(member.read_bytes())
+            TemporaryCopies.add(file, f"{shard}:{name}")
             files += [file] if root == roots[0] else []
-    return UnpackedSamples(ImageFiles(files, roots[0], skipped), roots[1], [name for _, name, _ in chosen])
+    return UnpackedSamples(ImageFiles(files, roots[0], skipped), roots[1], [name for _, _, name, _ in chosen])

@@ -103,6 +103,8 @@ def parse_captions(value: object) -> tuple[str, ...]:
     Raises:
         ValueError: There is no caption.
     """
+    if value is None:
+        raise ValueError("no caption")
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError("no caption: 'text' is not a string")
