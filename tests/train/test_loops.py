@@ -62,11 +62,14 @@ def trained(run, photos, put_nan_at, lines, weights):
 @pytest.fixture
 def put_nan_at(monkeypatch):
     from lossmith.data import SuperResolutionCrops
+    from lossmith.image import convert_stored
 
     def install(bad):
-        get = SuperResolutionCrops.__getitem__
+        get = SuperResolutionCrops.read_stored
         monkeypatch.setattr(
-            SuperResolutionCrops, "__getitem__", lambda s, i: with_nan(get(s, i)) if i == bad else get(s, i)
+            SuperResolutionCrops,
+            "read_stored",
+            lambda s, i: with_nan(convert_stored(get(s, i))) if i == bad else get(s, i),
         )
 
     return install
