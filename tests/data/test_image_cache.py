@@ -3,7 +3,6 @@
 import errno
 import multiprocessing
 import os
-import platform
 import shutil
 import threading
 import time
@@ -206,7 +205,6 @@ def test_a_process_that_ends_stores_its_last_image(photo, tmp_path, monkeypatch)
     assert len(image.names) == 2
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
 def test_small_images_stay_in_memory(tmp_path, cache, decoded):
     file = save_image(tmp_path / "small.png", side=32)
     assert cache.read(file) is cache.read(file)

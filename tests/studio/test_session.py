@@ -11,6 +11,7 @@ from lossmith.studio import StudioSettings, serve
 from lossmith.studio.session import ImageSession
 from lossmith.studio.session_store import SessionStore
 from lossmith.studio.uploads import find_image, read_upload
+from lossmith.studio.whole_image import restore_whole_image
 
 
 @pytest.fixture
@@ -78,5 +79,5 @@ def test_the_restoration_of_a_whole_image_ends_at_its_time_limit(weights, tmp_pa
     network = ImageNetwork.load(str(weights / "first.safetensors"))
     session = ImageSession([network], tmp_path / "wide.png", read_stored(tmp_path / "wide.png"), 64)
     with pytest.raises(ValueError, match="stopped after 0 seconds, at 1 of 3 tiles"):
-        session.restore_file(0)
-    assert session.restore_file(600)[0].is_file()
+        restore_whole_image(session, 0)
+    assert restore_whole_image(session, 600)[0].is_file()

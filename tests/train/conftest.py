@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from lossmith.data import SuperResolutionCrops
+from lossmith.image import convert_stored
 from lossmith.train import RunFolder, Settings, train
 
 
@@ -55,3 +57,25 @@ def lines():
 def weights():
     """Read the saved weights of a run."""
     return lambda folder: load_file(folder.model)
+
+
+def with_nan(sample, name="target"):
+    """Return the sample with a NaN pixel in one image."""
+    bad = sample[name].clone()
+    bad[0, 0, 0] = float("nan")
+    return {**sample, name: bad}
+
+
+@pytest.fixture
+def put_nan(monkeypatch):
+    """Put a NaN in some samples of every run of the test."""
+
+    def install(which, name="target"):
+        read = SuperResolutionCrops.read_stored
+        monkeypatch.setattr(
+            SuperResolutionCrops,
+            "read_stored",
+            lambda s, i: with_nan(convert_stored(read(s, i)), name) if which(i) else read(s, i),
+        )
+
+    return install

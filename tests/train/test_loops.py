@@ -12,7 +12,7 @@ from lossmith.models import build_network
 from lossmith.tasks import SuperResolution
 from lossmith.train.data_stream import EndlessBatchSampler
 
-from .test_nonfinite import with_nan
+from .conftest import with_nan
 
 STEPS, LOG_EVERY, BAD = 100, 25, 9
 LOSS = "L1 + 0.1*TV + 0.05*SSIM"
@@ -47,9 +47,9 @@ def make_optimizer(model):
 
 
 @pytest.fixture
-def trained(run, photos, put_nan_at, lines, weights):
+def trained(run, photos, put_nan, lines, weights):
     """What `lossmith train` reaches: the weights and the terms of the logged steps."""
-    put_nan_at(BAD)
+    put_nan(lambda index: index == BAD)
     options = {"steps": STEPS, "log_every": LOG_EVERY, "val_every": STEPS, "checkpoint_every": STEPS, "ema": 0.0}
 
     def make(balance=None):
@@ -57,22 +57,6 @@ def trained(run, photos, put_nan_at, lines, weights):
         return weights(folder), {line["step"]: line for line in lines(folder)}
 
     return make
-
-
-@pytest.fixture
-def put_nan_at(monkeypatch):
-    from lossmith.data import SuperResolutionCrops
-    from lossmith.image import convert_stored
-
-    def install(bad):
-        get = SuperResolutionCrops.read_stored
-        monkeypatch.setattr(
-            SuperResolutionCrops,
-            "read_stored",
-            lambda s, i: with_nan(convert_stored(get(s, i))) if i == bad else get(s, i),
-        )
-
-    return install
 
 
 def train_plainly(photos, balance=None):

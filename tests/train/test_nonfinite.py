@@ -3,9 +3,7 @@ import pytest
 import torch
 
 from lossmith import L1, L2, SSIM, TV, VGG, Distance
-from lossmith.data import SuperResolutionCrops
 from lossmith.engine.nonfinite import NonFiniteGuard
-from lossmith.image import convert_stored
 from lossmith.models import build_network
 from lossmith.monitor.nonfinite_monitor import NonFiniteMonitor
 from lossmith.monitor.nonfinite_repair import replace_nonfinite_images, zero_nonfinite_gradients
@@ -16,28 +14,6 @@ from lossmith.train import NonFiniteError, RunFolder, TrainingModule
 from .test_module import SyncCounter
 
 NAN = float("nan")
-
-
-def with_nan(sample, name="target"):
-    """Return the sample with a NaN pixel in one image."""
-    bad = sample[name].clone()
-    bad[0, 0, 0] = NAN
-    return {**sample, name: bad}
-
-
-@pytest.fixture
-def put_nan(monkeypatch):
-    """Put a NaN in some samples of every run of the test."""
-
-    def install(which, name="target"):
-        read = SuperResolutionCrops.read_stored
-        monkeypatch.setattr(
-            SuperResolutionCrops,
-            "read_stored",
-            lambda s, i: with_nan(convert_stored(read(s, i)), name) if which(i) else read(s, i),
-        )
-
-    return install
 
 
 def is_finite(weights):

@@ -55,7 +55,7 @@ class DegradedCrops(StoredCrops):
         top, left = (int(rng.integers(side - self.size + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
         target = flip_and_rotate(image[:, top : top + self.size, left : left + self.size], *symmetry)
-        clean = fill_missing(to_float(target))
+        clean = to_float(fill_missing(target))
         degraded = self.degrade(clean[None], torch_generator_from(rng))
         return {name: tensor[0] for name, tensor in degraded.items()} | {"target": target}
 

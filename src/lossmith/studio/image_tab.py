@@ -15,6 +15,7 @@ from lossmith.studio.session_store import SessionStore
 from lossmith.studio.settings import NETWORK, StudioSettings
 from lossmith.studio.uploads import find_image, list_choices, read_upload
 from lossmith.studio.viewer import encode_png, viewer_html
+from lossmith.studio.whole_image import restore_whole_image
 
 __all__ = ["ImageTab"]
 
@@ -237,7 +238,7 @@ class ImageTab:
     def restore_file(self, request: gr.Request) -> Any:
         """Restore the whole image for download."""
         with user_errors():
-            file, line = self.sessions.get(_user(request)).restore_file(self.settings.image_seconds)
+            file, line = restore_whole_image(self.sessions.get(_user(request)), self.settings.image_seconds)
             return gr.File(str(file), label=f"Restored image: {line}", visible=True)
 
     def forget(self, request: gr.Request) -> None:

@@ -2,9 +2,8 @@
 
 import shutil
 import tempfile
-import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,12 +15,10 @@ from torch import Tensor
 from lossmith.data.display import choose_display
 from lossmith.data.formats.files import natural_suffix
 from lossmith.data.formats.stored import StoredImage
-from lossmith.formula.weight import WeightValue
 from lossmith.image import to_pil
 from lossmith.inference.image_network import ImageNetwork
-from lossmith.inference.knob_settings import describe_position, knobs_of_map
+from lossmith.inference.knob_settings import describe_position
 from lossmith.inference.region import Region, RegionRestorer, enlarge_region, measure_slider
-from lossmith.inference.restore import RestoringJob
 from lossmith.metrics import METRICS
 from lossmith.studio.temporary import use_temporary_folder
 from lossmith.studio.viewer import Side
@@ -38,8 +35,6 @@ SLIDER_STEPS = 101
 """Number of positions of the slider in the page."""
 OVERVIEW_SIDE = 400
 """The largest side of the overview in pixels."""
-MAX_OUTPUT_MEGAPIXELS = 200
-"""The largest output that is computed in memory, in millions of pixels."""
 
 
 class ImageSession:
@@ -256,52 +251,11 @@ class ImageSession:
             return network.command(self.file.name, out, at="map.png", seed=SEED)
         return network.command("photos/", "restored/", at=f"{self.position:g}", seed=SEED)
 
-    def restore_file(self, seconds: float) -> tuple[Path, str]:
-        """Restore the whole image with the selected network, and return the file and a line about it.
-
-        Args:
-            seconds: The time limit, which is checked after each tile.
-
-        Raises:
-            ValueError: The output would be too large, or the time limit is exceeded.
-        """
-        network = self.networks[self.selected]
-        megapixels = self.size[0] * self.size[1] * network.model.scale**2 / 1e6
-        if megapixels > MAX_OUTPUT_MEGAPIXELS:
-            raise ValueError(
-                f"The output would have {megapixels:.0f} megapixels; the studio writes up to {MAX_OUTPUT_MEGAPIXELS}. "
-                "Use the command."
-            )
-        seed = SEED if network.model.uses_noise else None
-        has_map = self.has_painting and network.knob is not None
-        end = time.monotonic() + seconds
-
-        def check_time(done: int, total: int) -> None:
-            if done < total and time.monotonic() >= end:
-                raise ValueError(f"stopped after {seconds:g} seconds, at {done} of {total} tiles; use the command")
-
-        knobs = self._knob_values(network)
-        job = RestoringJob(network.model, network.pixels, knobs, has_map=has_map, seed=seed, on_tile_end=check_time)
-        for old in self.folder.iterdir():
-            old.unlink()
-        line = job.run(self.file, self.folder / self.file.stem, has_suffix=False)
-        (out,) = self.folder.iterdir()
-        return out, line.partition(": ")[2]
-
     def write_map(self) -> Path:
         """Write the painted map as map.png for ``--at map.png``, and return the file."""
         file = self.folder / "map.png"
         Image.fromarray(self.knob_map()).save(file)
         return file
-
-    def _knob_values(self, network: ImageNetwork) -> Callable[[Tensor], dict[str, WeightValue]]:
-        """Return the function from the network's input to its knob values."""
-        knob, position = network.knob, self.knob
-        if knob is None:
-            return lambda image: {}
-        if isinstance(position, Tensor):
-            return lambda image: knobs_of_map(knob, position, image)
-        return lambda image: knob.knobs_at(position)
 
     def _render(self, values: Tensor) -> Image.Image:
         return to_pil(self._display.render(values))

@@ -99,7 +99,7 @@ class TimedLoader(DataLoader[Any]):
 
     def __init__(self, items: TrainingSet, device: torch.device, **options: Any) -> None:
         super().__init__(SingleThreadedDataset(items), **options)
-        self.device, self.waited, self.is_stored = device, 0.0, isinstance(items, StoredCrops)
+        self.items, self.device, self.waited = items, device, 0.0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches."""
@@ -114,7 +114,7 @@ class TimedLoader(DataLoader[Any]):
                 self.waited += time.monotonic() - start
             if batch is None:
                 return
-            yield self._convert(batch) if self.is_stored else batch
+            yield self._convert(batch) if isinstance(self.items, StoredCrops) else batch
 
     def _convert(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.device.type == "cuda":  # others may lack uint16
@@ -136,9 +136,9 @@ def suggest_cure(workers: int, cache: ImageCache) -> str:
         workers: The number of data-loading processes.
         cache: The cache of decoded images.
     """
-    if cache.folder is None and cache.is_incomplete:
-        return "Omit --no-cache, so that every image is decoded once; in Python, pass cache=ImageCache(folder)."
     if cache.is_incomplete:
+        if cache.folder is None:
+            return "Omit --no-cache, so that every image is decoded once; in Python, pass cache=ImageCache(folder)."
         return "Not all decoded images have room: raise --cache-size, free disk space, or choose another --cache."
     if workers < (cores := count_cores()) - 1:
         more = min(2 * workers + 1, cores)

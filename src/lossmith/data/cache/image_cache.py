@@ -144,7 +144,7 @@ class ImageCache:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether some images have room neither on disk nor in memory, in any process."""
+        """Return whether some images have room neither on disk nor in memory, in any process."""
         return bool(self._has_no_room)
 
     def describe(self) -> str:

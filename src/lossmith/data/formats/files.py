@@ -96,7 +96,7 @@ def is_uncompressed(file: Path) -> bool:
 def locate_samples(file: Path) -> SampleLayout | None:
     """Return where the samples of an uncompressed image lie, (C, H, W), as :func:`read_stored` would give them.
 
-    None for every other file: compressed, with alpha, an orientation or several pages, of another byte order.
+    Returns None for every other file: compressed, with alpha, an orientation or several pages.
     """
     kind = identify(file)
     return locate_npy_samples(file) if kind == "NPY" else locate_tiff_samples(file) if kind == "tiff" else None

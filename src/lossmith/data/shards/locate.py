@@ -16,8 +16,8 @@ from typing import Any
 
 from lossmith._files import explain_write_errors, lock_file, write_atomically
 from lossmith.data.cache import current_cache, default_cache_folder
+from lossmith.data.folder_walk import walk_folders
 from lossmith.data.formats.files import IMAGE_SUFFIXES
-from lossmith.data.image_listing import walk_folders
 
 __all__ = ["ShardStore", "absolute_source", "are_shards", "is_url", "list_shards"]
 

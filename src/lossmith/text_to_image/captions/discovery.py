@@ -6,9 +6,10 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lossmith.data.folder_walk import walk_folders
 from lossmith.data.formats.files import PILLOW_SUFFIXES
 from lossmith.data.image_files import SkippedFile
-from lossmith.data.image_listing import list_images, walk_folders
+from lossmith.data.image_listing import list_images
 from lossmith.data.shards.archive import TarMember, find_member, read_shard
 from lossmith.data.shards.locate import ShardStore, are_shards, list_shards
 
