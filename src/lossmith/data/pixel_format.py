@@ -116,7 +116,7 @@ class PixelFormat:
         """
         low, high = self.range_of(image)
         if self.keeps(image):
-            return EncodedImage(self.stored_values(image).contiguous().float() / high, 0, 0)
+            return EncodedImage(self.stored_values(image).float() / high, 0, 0)
         missing = self.missing_samples(image)
         position = (torch.from_numpy(self._match_channels(image.samples).astype(np.float64)) - low) / (high - low)
         if missing is not None:
@@ -132,14 +132,12 @@ class PixelFormat:
         return self.keeps_samples and is_full and dtype in (np.uint8, np.uint16)
 
     def stored_values(self, image: StoredImage) -> Tensor:
-        """Return the samples of an image, with grey repeated for RGB, planar or interleaved as they are in memory.
+        """Return the samples of an image, with grey repeated for RGB.
 
         Raises:
             ValueError: The number of bands differs.
         """
-        samples = self._match_channels(image.samples)
-        is_interleaved = samples.transpose(1, 2, 0).flags.c_contiguous
-        return torch.from_numpy(samples if is_interleaved else np.ascontiguousarray(samples))
+        return torch.from_numpy(np.ascontiguousarray(self._match_channels(image.samples)))
 
     def encode_values(self, values: Tensor) -> Tensor:
         """Return what a network sees of values in the data's own units, clipped to the range."""
