@@ -13,6 +13,7 @@ from lossmith.data.cache import ImageCache
 from lossmith.data.stored_crops import StoredCrops
 from lossmith.image import convert_stored
 from lossmith.tasks import TrainingSet
+from lossmith.train.shared_batches import SharedBatch, SharedBatchReader, SharedCollate
 
 __all__ = ["EndlessBatchSampler", "SingleThreadedDataset", "TimedLoader", "choose_workers", "suggest_cure"]
 
@@ -91,7 +92,8 @@ class TimedLoader(DataLoader[Any]):
     Args:
         items: The training set.
         device: The device of the training.
-        options: Further arguments of :class:`torch.utils.data.DataLoader`.
+        options: Further arguments of :class:`torch.utils.data.DataLoader`, without `persistent_workers`: every
+            iteration has data-loading processes of its own, which send their batches in shared memory.
 
     Attributes:
         waited: The seconds so far.
@@ -99,11 +101,13 @@ class TimedLoader(DataLoader[Any]):
 
     def __init__(self, items: TrainingSet, device: torch.device, **options: Any) -> None:
         super().__init__(SingleThreadedDataset(items), **options)
+        if self.prefetch_factor:
+            self.collate_fn = SharedCollate(self.prefetch_factor)
         self.items, self.device, self.waited = items, device, 0.0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches."""
-        batches = super().__iter__()
+        batches, shared = super().__iter__(), SharedBatchReader()
         while True:
             work: Any = torch.cuda.Event() if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
             if work is not None:
@@ -114,6 +118,8 @@ class TimedLoader(DataLoader[Any]):
                 self.waited += time.monotonic() - start
             if batch is None:
                 return
+            if isinstance(batch, SharedBatch):
+                batch = shared.read(batch, pin=self.device.type == "cuda")
             yield self._convert(batch) if isinstance(self.items, StoredCrops) else batch
 
     def _convert(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

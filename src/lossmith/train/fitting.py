@@ -197,7 +197,6 @@ def build_loader(
         num_workers=workers,
         worker_init_fn=ignore_sigint,
         pin_memory=device.type == "cuda",
-        persistent_workers=workers > 0,
         prefetch_factor=PREFETCHED_BATCHES if workers else None,
     )
 
