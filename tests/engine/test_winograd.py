@@ -38,6 +38,11 @@ def used_winograd(steps):
     return any("winograd_weight" in vars(step) for step in steps)
 
 
+def convolve(x, weight, bias=None, *, back=False):
+    matrices = winograd.transform_kernel(weight, back=back)
+    return winograd.winograd_conv2d(x, matrices, bias, weight.shape[1 if back else 0], back=back)
+
+
 def max_error(actual, exact):
     return ((actual.double() - exact).abs().max() / exact.abs().max()).item()
 
@@ -52,26 +57,24 @@ def test_both_passes_are_exact_in_float64(size, in_channels, out_channels):
         random_kernel(out_channels, in_channels).double(),
         random_normal(out_channels).double(),
     )
-    ready = winograd.transform_kernel(weight)
-    assert_close(winograd.winograd_conv2d(x, ready, bias), F.conv2d(x, weight, bias, padding=1), rtol=1e-12, atol=1e-12)
+    ours = convolve(x, weight, bias)
+    assert_close(ours, F.conv2d(x, weight, bias, padding=1), rtol=1e-12, atol=1e-12)
     g = random_normal(n, out_channels, h, w).double()
-    back = winograd.winograd_conv2d(g, ready, None, back=True)
-    assert_close(back, F.conv_transpose2d(g, weight, padding=1), rtol=1e-12, atol=1e-12)
+    assert_close(convolve(g, weight, back=True), F.conv_transpose2d(g, weight, padding=1), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [12, 24, 48])
 def test_the_rounding_error_does_not_exceed_that_of_conv2d(side):
     x, weight = random_normal(2, 256, side, side).relu(), random_kernel(256, 256)
-    ready = winograd.transform_kernel(weight)
     for ours, theirs, exact in (
         (
-            winograd.winograd_conv2d(x, ready, None),
+            convolve(x, weight),
             F.conv2d(x, weight, padding=1),
             F.conv2d(x.double(), weight.double(), padding=1),
         ),
         (
-            winograd.winograd_conv2d(x, ready, None, back=True),
+            convolve(x, weight, back=True),
             F.conv_transpose2d(x, weight, padding=1),
             F.conv_transpose2d(x.double(), weight.double(), padding=1),
         ),
@@ -94,10 +97,10 @@ def test_a_network_gives_equal_results_without_winograd(monkeypatch, features_an
 
 
 def test_winograd_needs_less_than_half_of_the_products():
-    x, weight = random_normal(1, 256, 16, 16), random_kernel(256, 256)
-    ready = winograd.transform_kernel(weight)
+    x, weight = random_normal(1, 256, 16, 16).double(), random_kernel(256, 256).double()
+    matrices = winograd.transform_kernel(weight)
     with FlopCounterMode(display=False) as ours:
-        winograd.winograd_conv2d(x, ready, None)
+        winograd.winograd_conv2d(x, matrices, None, len(weight))
     with FlopCounterMode(display=False) as theirs:
         F.conv2d(x, weight, padding=1)
     assert theirs.get_total_flops() == 2.25 * ours.get_total_flops()

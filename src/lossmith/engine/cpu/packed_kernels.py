@@ -1,9 +1,10 @@
-"""Convolutions with kernels in oneDNN's own layout, which oneDNN would otherwise create at every call.
+"""Convolutions and matrix products with weights in oneDNN's own layout.
 
-That conversion takes as long as the convolution of about 80 pixels in fp32 and 300 in bf16: little on large maps, and
-most of the time on the smallest. The operator for packed kernels is the one in the code that `torch.compile` generates.
-It is no public API, so that its existence is checked before use, and its results are tested against `F.conv2d`. The
-operator could fuse a ReLU, but oneDNN's ReLU turns NaN into 0, which would hide a broken image.
+`conv2d` converts kernels at every call, which takes as long as the convolution of about 80 pixels in fp32 and 300 in
+bf16: little on large maps, and most of the time on the smallest. `matmul` calls MKL, which uses half of the width of
+the registers of AMD's processors. The operators for packed weights are those in the code that `torch.compile`
+generates. They are no public API, so that their existence is checked before use, and their results are tested against
+PyTorch's own. The operators could fuse a ReLU, but oneDNN's ReLU turns NaN into 0, which would hide a broken image.
 """
 
 from functools import cache
@@ -14,7 +15,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from lossmith.engine.cpu import is_enabled
 
-__all__ = ["can_use_fast_path", "is_packing_faster", "pack_kernel", "packed_conv2d"]
+__all__ = ["can_use_fast_path", "is_packing_faster", "pack_kernel", "pack_matrix", "packed_conv2d", "packed_matmul"]
 
 MAX_PIXELS = 1280
 """The largest number of pixels of a batch's map; above it a packed kernel saves less than 5 % and takes memory."""
@@ -56,6 +57,22 @@ def packed_conv2d(x: Tensor, packed: Tensor, bias: Tensor | None, padding: int, 
     return y
 
 
+def pack_matrix(matrix: Tensor) -> Tensor:
+    """Return a copy of a matrix (in, out) in oneDNN's layout, for :func:`packed_matmul`; itself if not supported."""
+    if matrix.dtype != torch.float32 or not _supports_matrices():
+        return matrix
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.t().contiguous())
+    return packed
+
+
+def packed_matmul(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return the product of a batch of vectors (..., in) and a matrix of :func:`pack_matrix`, plus a bias."""
+    if packed.is_mkldnn:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        return product
+    return x @ packed if bias is None else (x @ packed).add_(bias)
+
+
 @cache
 def _is_x86() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX")
@@ -69,3 +86,11 @@ def _supported_dtypes() -> frozenset[torch.dtype]:
         return frozenset()
     half = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
     return frozenset({torch.float32} | half)
+
+
+@cache
+def _supports_matrices() -> bool:
+    """Return whether the operators for packed matrices exist."""
+    return _is_x86() and all(
+        hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
+    )

@@ -23,7 +23,7 @@ def run_conv(x: Tensor, conv: PreparedConv, *, with_bias: bool = True) -> Tensor
     x = _convert(x, conv.weight.dtype)
     has_fast_path = packed_kernels.can_use_fast_path(x)
     if has_fast_path and winograd.is_winograd_faster(x, conv):
-        y = winograd.winograd_conv2d(x, conv.winograd_weight, bias)
+        y = winograd.winograd_conv2d(x, conv.winograd_weight, bias, len(conv.weight))
     elif has_fast_path and packed_kernels.is_packing_faster(x, conv.weight):
         y = packed_kernels.packed_conv2d(x, conv.packed_weight, bias, conv.padding, conv.stride)
     elif conv.exactness is not None and not torch.compiler.is_compiling():  # a compiler cannot set the precision
@@ -49,7 +49,7 @@ def run_conv_backward(g: Tensor, conv: PreparedConv, size: tuple[int, int]) -> T
     has_fast_path = packed_kernels.can_use_fast_path(g)
     is_plain_conv = conv.stride == 1 and conv.padding < kernel.shape[-1]
     if has_fast_path and winograd.is_winograd_faster(g, conv):
-        g = winograd.winograd_conv2d(g, conv.winograd_weight, None, back=True)
+        g = winograd.winograd_conv2d(g, conv.winograd_backward_weight, None, conv.weight.shape[1], back=True)
     elif has_fast_path and is_plain_conv and packed_kernels.is_packing_faster(g, kernel):
         padding = kernel.shape[-1] - 1 - conv.padding
         g = packed_kernels.packed_conv2d(g, conv.packed_backward_weight, None, padding)

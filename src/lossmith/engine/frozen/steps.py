@@ -146,9 +146,14 @@ class PreparedConv(Conv):
         return pack_kernel(kernel.flip(2, 3).transpose(0, 1), kernel.shape[-1] - 1 - self.padding)
 
     @cached_property
-    def winograd_weight(self) -> Tensor:
-        """The transformed kernel for Winograd's algorithm in both passes."""
+    def winograd_weight(self) -> list[Tensor]:
+        """The transformed kernel for Winograd's algorithm in the forward pass."""
         return transform_kernel(self.weight)
+
+    @cached_property
+    def winograd_backward_weight(self) -> list[Tensor]:
+        """The transformed kernel for Winograd's algorithm in the backward pass."""
+        return transform_kernel(self.weight, back=True)
 
 
 def prepare_steps(
