@@ -20,7 +20,7 @@ ALIGNMENT = 64
 
 
 class Placement(NamedTuple):
-    """Where a tensor of a batch lies in its memory."""
+    """The name, type, shape and first byte of a tensor of a batch in its memory."""
 
     name: str
     dtype: torch.dtype
