@@ -128,17 +128,19 @@ def measure_format(form, photographs, args):
     for workers in args.workers:
         rates, memory = result["rates"].setdefault(workers, {}), result["memory"].setdefault(workers, {})
         shutil.rmtree(root / "cache", ignore_errors=True)
-        cache = ImageCache(root / "cache", max_bytes=10**12)
-        plain, cached = (ImageFolder(files, pixels=pixels, cache=each) for each in (ImageCache(memory_bytes=0), cache))
+        plain = ImageFolder(files, pixels=pixels, cache=ImageCache(memory_bytes=0))
         plain.cache.read = decode_image
+        cached = open_cached(root, files, pixels)
         rates["today"], memory["today"] = measure(plain, slow, workers)
         rates["first"], memory["first"] = measure(cached, len(files), workers)
         for file in files:
-            cache.read(file, pixels)
+            cached.cache.read(file, pixels)
         rates["later"], memory["later"] = measure(cached, args.crops, workers)
+        del cached  # pages of open maps are not dropped
         drop_pages(root)
+        cached = open_cached(root, files, pixels)
         rates["cold"], _ = measure(cached, min(slow, len(files)), workers, in_wall_time=True)
-        result["cache_bytes"] = cache.folder.read_total()
+        result["cache_bytes"] = cached.cache.folder.read_total()
         if "lmdb" not in args.skip:
             write_lmdb(root / "lmdb", photographs, len(files), form)
             tiles = SubImages(root / "lmdb", pixels)
@@ -151,6 +153,11 @@ def measure_format(form, photographs, args):
         rates["today again"], _ = measure(plain, slow, workers)
     shutil.rmtree(root)
     return result
+
+
+def open_cached(root, files, pixels):
+    """Return the images with the cache."""
+    return ImageFolder(files, pixels=pixels, cache=ImageCache(root / "cache", max_bytes=10**12))
 
 
 def measure(images, crops, workers, *, in_wall_time=False):

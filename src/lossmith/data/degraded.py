@@ -17,6 +17,7 @@ from lossmith.data.image_folder import ImageFolder
 from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.data.read_ahead import read_ahead
 from lossmith.data.shards.sequence import ShardedImages
 from lossmith.data.stored_crops import StoredCrops
 from lossmith.image import to_float
@@ -54,7 +55,8 @@ class DegradedCrops(StoredCrops):
         image = self.images.draw(index, rng)
         top, left = (int(rng.integers(side - self.size + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
-        target = flip_and_rotate(image[:, top : top + self.size, left : left + self.size], *symmetry)
+        crop = read_ahead(image[:, top : top + self.size, left : left + self.size])
+        target = flip_and_rotate(crop, *symmetry)
         clean = to_float(fill_missing(target))
         degraded = self.degrade(clean[None], torch_generator_from(rng))
         return {name: tensor[0] for name, tensor in degraded.items()} | {"target": target}
