@@ -1,12 +1,16 @@
 """The console of a training: gradient shares, validations, and what is trained and validated on."""
 
+import json
 import re
+import time
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
 from lossmith.train import Settings, train
+from lossmith.train.module import TrainingModule
+from lossmith.train.validation import ValidationCallback
 from lossmith.train.validation_text import describe_validation
 
 from .conftest import TINY
@@ -72,3 +76,22 @@ def test_the_start_says_what_is_trained_and_validated_on(output, photos, tmp_pat
 def test_a_term_with_hardly_any_effect_is_reported_before_the_first_step(output, options, words):
     text = output(**options, steps=1)
     assert (words in text) if words else ("hardly any effect" not in text)
+
+
+def test_the_speed_does_not_count_the_time_of_validations(output, tmp_path, monkeypatch):
+    now = [0.0]
+
+    def take(seconds, function):
+        def run(*args, **kwargs):
+            now[0] += seconds
+            return function(*args, **kwargs)
+
+        return run
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ValidationCallback, "evaluate", take(1000.0, ValidationCallback.evaluate))
+    monkeypatch.setattr(TrainingModule, "training_step", take(0.5, TrainingModule.training_step))
+    text = output(log_every=1)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["images_per_second"] for line in lines] == [2 * TINY["batch"]] * TINY["steps"]
+    assert text.count(f"{2 * TINY['batch']:.1f} images/s") == TINY["steps"] - 1  # the first step has no time left

@@ -30,7 +30,7 @@ from lossmith.train.data_stream import (
     suggest_cure,
 )
 from lossmith.train.folder import RunFolder
-from lossmith.train.log import LogWriter
+from lossmith.train.log import LogWriter, StepCallback
 from lossmith.train.loggers import ImageLogger, build_loggers, finish_loggers, log_configuration
 from lossmith.train.module import TrainingModule
 from lossmith.train.progress import TrainingProgress
@@ -98,7 +98,7 @@ def fit(
         return start
     console, images = console or Console(), settings.batch * settings.accumulate
     log = LogWriter(folder, module.loss, every=settings.log_every, images=images)
-    progress = TrainingProgress(log, images=images, console=console)
+    progress = TrainingProgress(log, console=console)
     checkpoints = CheckpointWriter(
         folder, every=settings.checkpoint_every, poll_every=settings.log_every, export=export, console=console
     )
@@ -112,6 +112,8 @@ def fit(
         trainer = build_trainer(folder, settings, every_callback, opened, where)
         loader = build_loader(items, settings, trainer, start=start, workers=workers)
         log.seconds_waited = lambda: loader.waited
+        others = [each for each in every_callback if isinstance(each, StepCallback) and each is not log]
+        log.seconds_paused = lambda: sum(each.seconds_taken for each in others)
         progress.suggest_cure = partial(suggest_cure, loader.num_workers, cache or ImageCache())
         module.monitor.name_images(file_names(items, settings, trainer))
         with raise_plain_errors(), name_checkpoint(folder):

@@ -18,7 +18,13 @@ __all__ = ["LogWriter", "StepCallback"]
 
 
 class StepCallback(Callback):
-    """A callback after optimizer steps, not after each micro-batch of gradient accumulation."""
+    """A callback after optimizer steps, not after each micro-batch of gradient accumulation.
+
+    Attributes:
+        seconds_taken: The seconds that the callback has taken so far.
+    """
+
+    seconds_taken = 0.0
 
     @abstractmethod
     def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
@@ -30,7 +36,9 @@ class StepCallback(Callback):
         """Call :meth:`after_step` when the step is complete."""
         assert isinstance(pl_module, TrainingModule)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            start = time.monotonic()
             self.after_step(trainer, pl_module, trainer.global_step)
+            self.seconds_taken += time.monotonic() - start
 
 
 class LogWriter(StepCallback):
@@ -53,7 +61,9 @@ class LogWriter(StepCallback):
         self.started = self.last_time = 0.0
         self.seconds_waited: Callable[[], float] = float
         """Returns the seconds that the training has waited for data."""
-        self.last_waited = 0.0
+        self.seconds_paused: Callable[[], float] = float
+        """Returns the seconds that other callbacks have taken, such as validations, which do not count as training."""
+        self.last_waited = self.last_paused = 0.0
         self.last_step = 0
         self.nonfinite_totals: dict[str, int] = {}
         self.discriminators = DiscriminatorMonitor(loss)
@@ -78,11 +88,16 @@ class LogWriter(StepCallback):
         return self.seconds_before + (time.monotonic() - self.started if self.started else 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self.started = self.last_time = time.monotonic()
-        self.last_step, self.last_waited = trainer.global_step, self.seconds_waited()
+        """Start the clock of the run."""
+        self.started = time.monotonic()
+        self.last_step = trainer.global_step
         assert isinstance(pl_module, TrainingModule)
         pl_module.monitor.is_logged = partial(self.is_due, trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock of the first line."""
+        if not self.last_time:
+            self.restart_clock(self.last_step)
 
     def after_step(self, trainer: Trainer, module: TrainingModule, step: int) -> None:
         """Write a line if the step is logged."""
@@ -108,8 +123,10 @@ class LogWriter(StepCallback):
             "extra_metrics": module.read_extra_metrics(),
             "nonfinite": self.nonfinite_steps(report.nonfinite.totals),
         }
-        data_wait = self.data_wait()
-        speed = self.images_per_second(step)
+        seconds = self.seconds_since_line()
+        wait = min((self.seconds_waited() - self.last_waited) / seconds, 1.0)
+        speed = (step - self.last_step) * self.images / seconds
+        self.restart_clock(step)
         return {
             "step": step,
             "loss": report.loss,
@@ -119,7 +136,7 @@ class LogWriter(StepCallback):
             **{key: value for key, value in optional.items() if value},
             "lr": module.lr_factor(step - 1) * module.lr,
             "images_per_second": round(speed, 2),
-            "data_wait": round(data_wait, 3),
+            "data_wait": round(wait, 3),
             "seconds": round(self.seconds, 2),
         }
 
@@ -129,19 +146,14 @@ class LogWriter(StepCallback):
         self.nonfinite_totals = dict(totals)
         return steps
 
-    def data_wait(self) -> float:
-        """Return the fraction of the time since the previous line in which the training waited for data."""
-        waited = self.seconds_waited()
-        fraction = (waited - self.last_waited) / max(time.monotonic() - self.last_time, 1e-9)
-        self.last_waited = waited
-        return min(fraction, 1.0)
+    def seconds_since_line(self) -> float:
+        """Return the training time since the previous line, without other callbacks."""
+        return max(time.monotonic() - self.last_time - (self.seconds_paused() - self.last_paused), 1e-9)
 
-    def images_per_second(self, step: int) -> float:
-        """Return the training speed since the previous line."""
-        now = time.monotonic()
-        speed = (step - self.last_step) * self.images / max(now - self.last_time, 1e-9)
-        self.last_time, self.last_step = now, step
-        return speed
+    def restart_clock(self, step: int) -> None:
+        """Note the time of a line."""
+        self.last_time, self.last_step = time.monotonic(), step
+        self.last_waited, self.last_paused = self.seconds_waited(), self.seconds_paused()
 
 
 def to_scalars(line: Mapping[str, Any]) -> dict[str, float]:

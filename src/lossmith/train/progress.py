@@ -30,12 +30,11 @@ class TrainingProgress(StepCallback):
 
     Args:
         log_writer: The log writer.
-        images: Images in a step.
         console: The console.
     """
 
-    def __init__(self, log_writer: LogWriter, *, images: int, console: Console) -> None:
-        self.log_writer, self.images, self.console = log_writer, images, console
+    def __init__(self, log_writer: LogWriter, *, console: Console) -> None:
+        self.log_writer, self.console = log_writer, console
         columns = BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}")
         self.bar = Progress(*columns, console=console)
         self.terms_text = Text()
@@ -94,12 +93,13 @@ class TrainingProgress(StepCallback):
         print_text(self.console, line)
 
     def speed_text(self, steps_left: int) -> str:
-        """Return the speed and the time that the remaining steps take at that speed."""
-        if len(self.step_times) < 2:
+        """Return the speed of the last log line, and the time that the remaining steps and validations take."""
+        if len(self.step_times) < 2 or not self.log_writer.line:
             return ""
         seconds = (self.step_times[-1] - self.step_times[0]) / (len(self.step_times) - 1)
-        wait = f"{self.log_writer.line.get('data_wait', 0.0):.0%} waiting for data"
-        return f"{self.images / max(seconds, 1e-9):.1f} images/s  {wait}  {format_duration(seconds * steps_left)} left"
+        line = self.log_writer.line
+        speed = f"{line['images_per_second']:.1f} images/s  {line['data_wait']:.0%} waiting for data"
+        return f"{speed}  {format_duration(seconds * steps_left)} left"
 
     def loss_text(self) -> str:
         """Return the minimized loss, the unweighted terms and their shares of the gradient, from the last log line."""
