@@ -1,7 +1,10 @@
 """Fixtures of all tests: seeded images, losses on untrained networks, weight files, real assets where available."""
 
 import os
+import random
+import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,16 @@ def own_image_cache(tmp_path_factory):
 def no_range_checks(monkeypatch):
     """Let no loss judge the range of its inputs, of which only the first calls in a process would be judged."""
     monkeypatch.setattr("lossmith.formula.input_range.MAX_CHECKS", 0)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a port below those that systems give to other programs, which would take it before its server starts."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as server, suppress(OSError):
+            server.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("none of 100 ports is free")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`lossmith cache`, and the options of the commands that store decoded images."""
 
 import json
+import os
 import re
 
 import pytest
@@ -23,6 +24,18 @@ def filled(tmp_path):
             Image.new("RGB", (160, 160), (k, 9, len(name))).save(file)
             cache.read(file)
     return tmp_path / "cache"
+
+
+HASH = "0123456789abcdef"
+
+
+def make_copies(folder):
+    """Write a copy of a shard, the rest of a killed one, one that is being written, and another file."""
+    (folder / "shards").mkdir()
+    names = f"{HASH}-a.tar", f"{HASH}-b.tar.7.partial", f"{HASH}-c.tar.7.partial", "my-own.tar"
+    for name, size in zip(names, (2, 1, 1, 1), strict=True):
+        (folder / "shards" / name).write_bytes(bytes(size * 10**6))
+    os.utime(folder / "shards" / names[1], (0, 0))
 
 
 def rows(run_cli, folder):
@@ -57,7 +70,8 @@ def test_a_folder_without_stored_images_is_named(filled, run_cli):
 
 def test_a_cache_that_does_not_exist_is_empty(tmp_path, run_cli):
     assert rows(run_cli, tmp_path / "missing") == {}
-    assert not (tmp_path / "missing" / "images").exists()
+    assert run_cli("cache", "--cache", tmp_path / "missing", "--remove", "all")[0] == 0
+    assert not (tmp_path / "missing").exists()
 
 
 @pytest.mark.slow
@@ -110,7 +124,7 @@ def test_a_cache_that_cannot_be_written_is_not_said_to_store_images(filled, tmp_
     (tmp_path / "file").touch()
     cache = ImageCache(tmp_path / "file" / "cache", max_bytes=10**9)
     assert cache.describe()
-    with pytest.warns(UserWarning, match=r"No more decoded images .* Choose another folder"):
+    with pytest.warns(UserWarning, match=r"No more decoded images .* choose another folder"):
         cache.read(tmp_path / "photos" / "0.png")
     assert not cache.describe()
 
@@ -118,13 +132,19 @@ def test_a_cache_that_cannot_be_written_is_not_said_to_store_images(filled, tmp_
 def test_a_full_disk_is_not_cured_by_a_larger_limit(filled, tmp_path, monkeypatch):
     monkeypatch.setattr("lossmith.data.cache.folder.RESERVED_BYTES", 10**18)
     cache = ImageCache(tmp_path / "other", max_bytes=10**9)
-    with pytest.warns(UserWarning, match=r"the disk has less than .* Choose another folder with --cache, or free"):
+    with pytest.warns(UserWarning, match=r"the disk has less than .* choose another folder with --cache, or free"):
         cache.read(tmp_path / "photos" / "0.png")
 
 
 def test_copied_shards_are_counted(filled, run_cli):
-    (filled / "shards").mkdir()
-    (filled / "shards" / "0-a.tar").write_bytes(bytes(3 * 10**6))
+    make_copies(filled)
     status, out, _ = run_cli("cache", "--cache", filled)
     assert status == 0
-    assert "holds 3.0 MB of shards that were copied from URLs" in out
+    assert "holds 3.0 MB of shards copied from URLs" in out
+
+
+def test_all_copied_shards_are_removed(filled, run_cli):
+    make_copies(filled)
+    status, out, _ = run_cli("cache", "--cache", filled, "--remove", "all")
+    assert status == 0 and "231 kB, and 3.0 MB of copied shards of" in out
+    assert {file.name for file in (filled / "shards").iterdir()} == {"my-own.tar", f"{HASH}-c.tar.7.partial"}

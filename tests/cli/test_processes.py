@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -67,20 +66,14 @@ def test_only_the_first_process_prints_and_writes_the_report(trained_by_two):
     assert not list(run.glob("**/*.partial*"))
 
 
-def find_free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
-def test_two_nodes_of_slurm_train_as_one_run(photos, tmp_path):
+def test_two_nodes_of_slurm_train_as_one_run(photos, tmp_path, free_port):
     """The variables are those that srun sets on each of two nodes with one task."""
     (script := tmp_path / "command.py").write_text(COMMAND)
     words = ["train", "super-resolution", "--images", photos, "--loss", "L1", *QUICK, *SMALL]
     words += ["--log-every", "1", "--val-every", "9", "--val-count", "1", "--nodes", "2", "--out", tmp_path / "run"]
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "x2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
     job |= {"SLURM_NNODES": "2", "SLURM_NODELIST": "node[1-2]", "SLURM_LOCALID": "0", "OMP_NUM_THREADS": "1"}
-    job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_port())}  # node1 has no address here
+    job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}  # node1 has no address here
     processes = [
         subprocess.Popen(
             [sys.executable, script, *map(str, words)],

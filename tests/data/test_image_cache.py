@@ -272,7 +272,7 @@ def test_the_limit_holds_and_is_named_once(tmp_path):
     files = [save_image(tmp_path / f"{i}.png", seed=i) for i in range(4)]
     size = 3 * 160 * 160
     cache = ImageCache(tmp_path / "cache", max_bytes=2 * size + 100)
-    with pytest.warns(UserWarning, match=r"the cache has reached its limit of 154 kB.*Raise --cache-size") as found:
+    with pytest.warns(UserWarning, match=r"the cache has reached its limit of 154 kB; raise --cache-size") as found:
         for file in files:
             cache.read(file)
     assert len(found) == 1

@@ -1,6 +1,7 @@
 """Uncompressed files, which are mapped and not copied into the cache, and the maps that a process keeps."""
 
 import os
+import struct
 import sys
 import warnings
 from pathlib import Path
@@ -34,6 +35,14 @@ def npy(values):
     return lambda path: np.save(path, values)
 
 
+def write_downwards(path):
+    """Write a BMP whose first row is the first one in the file, as its negative height says."""
+    Image.fromarray(RGB).save(path)
+    content = bytearray(path.read_bytes())
+    content[22:26] = struct.pack("<i", -len(RGB))
+    path.write_bytes(content)
+
+
 RGB, RGB16, GREY16 = noise(160, 150, 3), noise(150, 160, 3, dtype="uint16"), noise(200, 210, dtype="uint16")
 MAPPED = {
     "rgb.npy": npy(RGB),
@@ -50,6 +59,10 @@ MAPPED = {
     "large.tif": tiff(RGB, photometric="rgb", bigtiff=True),
     "swapped16.tif": tiff(RGB16, photometric="rgb", byteorder=SWAPPED),
     "swapped16.npy": npy(RGB16.astype(RGB16.dtype.newbyteorder(SWAPPED))),
+    "bitmap.bmp": lambda path: Image.fromarray(RGB).save(path),
+    "padded.bmp": lambda path: Image.fromarray(RGB[:, :149]).save(path),
+    "grey.bmp": lambda path: Image.fromarray(noise(300, 310)).save(path),
+    "downwards.bmp": write_downwards,
 }
 DECODED = {
     "signed.npy": npy(RGB16.astype(SWAPPED + "i2")),
@@ -59,7 +72,7 @@ DECODED = {
     "turned.tif": tiff(RGB, photometric="rgb", extratags=[(274, "H", 1, 6, True)]),
     "inverted.tif": tiff(noise(300, 310), photometric="miniswhite"),
     "nodata.tif": tiff(RGB16, photometric="rgb", extratags=[(42113, "s", 0, "7", True)]),
-    "bitmap.bmp": lambda path: Image.fromarray(RGB).save(path),
+    "palette.bmp": lambda path: Image.fromarray(RGB).quantize(256).save(path),
 }
 
 
@@ -112,6 +125,26 @@ def test_crops_of_mapped_decoded_and_stored_images_are_equal(tmp_path, cache):
         assert all(torch.equal(sample[key], expected[key]) for key in expected), file
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.s_[:, 3:40, 5:60],
+        np.s_[1:],
+        np.s_[:, -7:, :-7],
+        np.s_[:, 9:3],
+        np.s_[0],
+        np.s_[..., 2:],
+        np.s_[..., 2],
+        np.s_[:, ::2],
+        None,
+    ],
+)
+def test_a_part_of_a_mirrored_image_is_that_of_the_decoded_one(index, tmp_path, cache):
+    MAPPED["bitmap.bmp"](tmp_path / "a.bmp")
+    values, expected = cache.read(tmp_path / "a.bmp"), decode_image(tmp_path / "a.bmp")
+    assert torch.equal(values[:, 4:150][index], expected[:, 4:150][index])
+
+
 def test_a_file_that_changes_during_a_run_is_mapped_again_and_named(tmp_path, cache):
     file = tmp_path / "a.npy"
     np.save(file, RGB)
@@ -137,7 +170,7 @@ def test_a_file_that_changes_while_it_is_mapped_is_decoded(tmp_path, cache, monk
     assert decoded == ["a.npy"]
 
 
-@pytest.mark.parametrize("name", ["rgb.npy", "rgb16.tif", "rows.tif"])
+@pytest.mark.parametrize("name", ["rgb.npy", "rgb16.tif", "rows.tif", "bitmap.bmp"])
 def test_a_file_that_is_cut_off_is_skipped_with_one_reason(name, tmp_path, cache):
     MAPPED[name](tmp_path / name)
     MAPPED[name](tmp_path / f"whole_{name}")
@@ -190,7 +223,7 @@ def test_the_use_of_a_kept_map_is_noted_in_the_folder(tmp_path, cache, monkeypat
     assert cache.folder.images()[0].last_use > 0
 
 
-@pytest.mark.parametrize("name", ["signed.npy", "tiles.tif", "bitmap.bmp", "deflate.tif"])
+@pytest.mark.parametrize("name", ["signed.npy", "tiles.tif", "palette.bmp", "deflate.tif"])
 def test_only_compressed_files_are_hashed(name, tmp_path, cache, monkeypatch):
     hashed = []
     monkeypatch.setattr(image_cache, "hash_content", lambda source: hashed.append(source.name) or "0")

@@ -13,8 +13,10 @@ from PIL import Image
 
 from lossmith.data.cache import ImageCache, use_cache
 from lossmith.data.degraded import DegradedCrops
+from lossmith.data.file_paths import file_snapshot
 from lossmith.data.shards.archive import read_shard
-from lossmith.data.shards.locate import ShardStore, are_shards, list_shards
+from lossmith.data.shards.copies import ShardStore
+from lossmith.data.shards.locate import are_shards, list_shards
 from lossmith.data.shards.pairs import ShardedPairCrops
 from lossmith.data.shards.sequence import ShardedImages, Shards, ShardSequence
 from lossmith.data.shards.unpack import unpack_samples
@@ -171,7 +173,7 @@ def test_two_members_of_one_name_are_refused(tmp_path):
             info = tarfile.TarInfo("1.png")
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    assert next(read_shard(path)).problem == "the archive has several files '1.png'"
+    assert next(read_shard(path, ShardStore())).problem == "the archive has several files '1.png'"
 
 
 def test_a_truncated_shard_gives_its_complete_samples(tmp_path):
@@ -231,6 +233,15 @@ def test_shards_of_a_url_are_those_of_a_path(tmp_path, bucket, shards):
             assert names_of(Shards(list_shards(source)), 12) == names_of(Shards(shards.names[:2]), 12)
 
 
+def test_the_shards_of_a_start_are_listed_once(bucket, monkeypatch):
+    files, listed = type(fsspec.filesystem("memory")), []
+    glob = files.glob
+    monkeypatch.setattr(files, "glob", lambda self, path, **options: listed.append(path) or glob(self, path, **options))
+    with file_snapshot():
+        assert list_shards(bucket) == list_shards(bucket)
+    assert listed == ["/bucket/*.tar"]
+
+
 def test_a_shard_is_copied_once(tmp_path, bucket, monkeypatch):
     store, copied = ShardStore(tmp_path), []
     monkeypatch.setattr(ShardStore, "_copy", lambda self, url, file: copied.append(url) or file.write_bytes(b""))
@@ -240,7 +251,7 @@ def test_a_shard_is_copied_once(tmp_path, bucket, monkeypatch):
 
 
 def test_the_least_recently_used_copy_makes_room(tmp_path, bucket, monkeypatch):
-    monkeypatch.setattr("lossmith.data.shards.locate.IDLE_SECONDS", -1.0)
+    monkeypatch.setattr("lossmith.data.shards.copies.IDLE_SECONDS", -1.0)
     size = fsspec.filesystem("memory").size("/bucket/train-0.tar")
     store = ShardStore(tmp_path, max_bytes=size * 3 // 2)
     first, second = (store.fetch(f"{bucket}/train-{number}.tar") for number in range(2))
@@ -249,7 +260,7 @@ def test_the_least_recently_used_copy_makes_room(tmp_path, bucket, monkeypatch):
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1:9/a.tar", "memory://nowhere/a.tar", "nosuch://a/b.tar"])
 def test_an_unreachable_url_is_an_error_of_one_line(tmp_path, monkeypatch, url):
-    monkeypatch.setattr("lossmith.data.shards.locate.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("lossmith.data.shards.copies.RETRY_SECONDS", 0.0)
     with pytest.raises(ValueError, match=r"cannot be read: .+ Check the address") as caught:
         ShardStore(tmp_path).fetch(url)
     assert "\n" not in str(caught.value) and not [*tmp_path.glob("*.partial")]

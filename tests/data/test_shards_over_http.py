@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from lossmith.data.cache import ImageCache, use_cache
-from lossmith.data.shards.locate import ShardStore, list_shards
+from lossmith.data.shards.archive import read_shard
+from lossmith.data.shards.copies import ShardStore
+from lossmith.data.shards.locate import list_shards
 from lossmith.data.shards.sequence import Shards, ShardSequence
 from lossmith.tasks import Denoising
 from lossmith.train.data_stream import EndlessBatchSampler, TimedLoader
@@ -78,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr("lossmith.data.shards.locate.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("lossmith.data.shards.copies.RETRY_SECONDS", 0.0)
     with Server() as found:
         threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True).start()
         yield found
@@ -131,6 +133,15 @@ def test_a_missing_shard_is_replaced_and_named(server, shards, tmp_path):
     names, skipped = sample_names(shards, range(4 * SHARDS * SAMPLES), tmp_path)
     assert {int(name) // SAMPLES for name in names} == {0, 1, 3}
     assert [each.file for each in skipped] == [f"{server.url}/train-2.tar"]
+
+
+def test_a_shard_that_is_removed_while_it_is_read_is_copied_again(server, tmp_path):
+    store = ShardStore(tmp_path)
+    samples = list(read_shard(f"{server.url}/train-0.tar", store))
+    before = [sample.images["png"].read_bytes() for sample in samples]
+    store.clear()
+    assert [sample.images["png"].read_bytes() for sample in samples] == before
+    assert server.counts["/train-0.tar"] == 2
 
 
 @pytest.mark.slow

@@ -40,6 +40,12 @@ def test_an_axis_of_one_value_has_a_range():
         assert axis.low < value < axis.high
 
 
+def test_zeros_stand_at_the_lower_end_of_an_axis_to_one():
+    axis = fit_axis([0.0, 0.0], 0, 1)
+    assert axis.ticks(6)[0] == 0 and axis.ticks(6)[-1] == 1
+    assert 0 < axis.position(0.0) < 0.1
+
+
 @pytest.mark.parametrize("values", [(0.6, 0.600003), (30.0, 30.0001), (-5.0, -5.00001), (1e-7, 1.0001e-7)])
 def test_nearly_equal_values_stand_in_the_middle_of_an_axis(values):
     axis = fit_axis(values, 0, 1)

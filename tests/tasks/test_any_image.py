@@ -1,6 +1,7 @@
 """All tasks on images of other depths, bands and ranges."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -112,7 +113,8 @@ def test_every_task_trains_and_restores_images_of_five_bands(name, tmp_path, cap
     network = ["channels=8"] if name == "autoencoding" else ["channels=4", "blocks=1"]
     line = ["train", name, "--images", str(folder), "--loss", "L1", "--steps", "2", "--batch", "2", "--crop", "32"]
     line += [word for option in network for word in ("--model-option", option)]
-    line += {"paired": ["--inputs", str(folder)], "super-resolution": ["--scale", "2"]}.get(name, [])
+    shutil.copytree(folder, copies := tmp_path / "copies")
+    line += {"paired": ["--inputs", str(copies)], "super-resolution": ["--scale", "2"]}.get(name, [])
     assert main([*line, "--range", "0:4095", "--out", str(tmp_path / "run")]) == 0, capsys.readouterr().err
     assert "5 channels of uint16, 0:4095, linear" in capsys.readouterr().out
     assert (tmp_path / "run" / "sheets").is_dir()

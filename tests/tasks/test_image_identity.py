@@ -56,6 +56,14 @@ def test_validation_images_elsewhere_without_inputs_raise_a_value_error(folders)
         Paired(inputs=inputs).load_data(images, val, val_count=4, **FEW)
 
 
+@pytest.mark.parametrize("flag", ["--inputs", "--val-inputs"])
+def test_targets_are_not_inputs_of_themselves(folders, flag):
+    images, inputs, val, _ = folders
+    task = Paired(inputs=inputs, val_inputs=f"{val}/../true") if "val" in flag else Paired(inputs=f"{images}/")
+    with pytest.raises(ValueError, match=f"and {flag} name the same images"):
+        task.load_data(images, val, val_count=4, **FEW)
+
+
 def test_a_paired_task_knows_the_inputs_of_its_own_folders_and_of_no_others(folders):
     images, inputs, val, val_inputs = folders
     task, own = Paired(inputs=inputs, val_inputs=val_inputs), {"trained_on": images, "val": val}

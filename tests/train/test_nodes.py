@@ -1,7 +1,6 @@
 """A training on several machines, here two launchers on one machine."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -13,12 +12,9 @@ from lossmith.train.folder import RunFolder
 
 
 @pytest.mark.slow
-def test_two_nodes_of_torchrun_train_as_one_process(run, photos, tmp_path, lines, weights):
+def test_two_nodes_of_torchrun_train_as_one_process(run, photos, tmp_path, lines, weights, free_port):
     options = {"steps": 4, "batch": 4, "log_every": 1, "val_every": 100, "val_count": 1}
     one, folder = run("one", loss="L1 + 0.1*TV", **options), tmp_path / "two"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     train = ["train", "super-resolution", "--images", str(photos), "--loss", "L1 + 0.1*TV", "--out", str(folder)]
     train += [
         "--scale",
@@ -35,7 +31,7 @@ def test_two_nodes_of_torchrun_train_as_one_process(run, photos, tmp_path, lines
     train += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     train += ["--checkpoint-every", "3", "--device", "cpu", "--workers", "0", "--nodes", "2"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    launch += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    launch += ["--master-addr", "127.0.0.1", "--master-port", str(free_port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     nodes = [
         subprocess.Popen(

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,23 @@ def test_a_signal_stops_the_run_after_the_current_step_with_a_checkpoint(run, at
     folder = run(checkpoint_every=100)
     assert torch.load(folder.checkpoint, weights_only=True)["global_step"] == 3
     assert signal.getsignal(signum) is before
+
+
+@pytest.mark.slow
+def test_a_run_whose_files_disappear_stops_with_a_checkpoint_from_which_it_resumes_to_the_bit(
+    run, at_step_3, weights, photos, tmp_path
+):
+    images, away = tmp_path / "images", tmp_path / "away"
+    shutil.copytree(photos, images)
+    settings = {"images": str(images), "checkpoint_every": 100}
+    whole = run("whole", **settings)
+    at_step_3(lambda: images.rename(away))
+    with pytest.raises(ValueError, match="None of the"):
+        run("stopped", **settings)
+    folder = RunFolder(tmp_path / "stopped")
+    assert torch.load(folder.checkpoint, weights_only=True)["global_step"] == 3
+    away.rename(images)
+    torch.testing.assert_close(weights(run("stopped", **settings)), weights(whole), rtol=0, atol=0)
 
 
 @pytest.fixture

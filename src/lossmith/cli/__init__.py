@@ -30,6 +30,7 @@ from lossmith.cli import (
     tune,
 )
 from lossmith.cli.help_format import CommandApp
+from lossmith.cli.words import expand_home
 
 __all__ = ["app", "main"]
 
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words = [expand_home(word) for word in words if word != "--debug"]
     warnings.showwarning = print_warning  # type: ignore[assignment]  # the other arguments are unused
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name of a file need not be text in the encoding of the terminal

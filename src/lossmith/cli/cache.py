@@ -75,41 +75,41 @@ def register(app: typer.Typer) -> None:
 
 def list_cache(
     remove: Annotated[
-        str | None, typer.Option(metavar="FOLDER|all", help="Remove the decoded images of a folder, or all.")
+        str | None,
+        typer.Option(metavar="FOLDER|all", help="Remove the decoded images of a folder, or all and copies of shards."),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of decoded images \\[$LOSSMITH_CACHE or ~/.cache/lossmith].")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the decoded images that trainings have stored on disk, by folder, or remove them.
+    """List the decoded images that trainings have stored on disk, by folder, and copies of shards, or remove them.
 
-    An image that is removed while a training uses it is decoded again.
+    An image that is removed while a training uses it is decoded again, and a shard is copied again.
     """
     from rich.console import Console
 
     from lossmith.data.cache import CacheFolder, default_cache_folder
+    from lossmith.data.shards.copies import ShardStore
 
     check_is_no_file(path := cache or default_cache_folder())
-    folder = CacheFolder(path)
+    folder, shards = CacheFolder(path), ShardStore(path / "shards")
     found = images_by_folder(folder)
     console = Console(highlight=False, soft_wrap=True)
     if remove is not None:
         chosen = select_images(found, remove)
-        freed = folder.remove(chosen)
-        print_text(console, f"Removed {len(chosen)} decoded images, {format_bytes(freed)}, of {str(folder.path)!r}.")
+        freed, copied = folder.remove(chosen), shards.clear() if remove == "all" else 0
+        copies = f" and {format_bytes(copied)} of copied shards" if copied else ""
+        images = f"{len(chosen)} decoded images, {format_bytes(freed)},"
+        print_text(console, f"Removed {images}{copies} of {str(folder.path)!r}.")
         return
     rows = [describe_images(source, images) for source, images in sorted(found.items())]
-    shards = sum(file.stat().st_size for file in (folder.path / "shards").glob("*.tar"))
     if as_json:
-        print(json.dumps({"cache": str(folder.path), "folders": rows, "shard_bytes": shards}, indent=2))
+        print(json.dumps({"cache": str(folder.path), "folders": rows, "shard_bytes": shards.size()}, indent=2))
     else:
         print_rows(console, folder, rows)
-        if shards:
-            copies = (
-                f"{str(folder.path / 'shards')!r} holds {format_bytes(shards)} of shards that were copied from URLs"
-            )
-            print_text(console, f"{copies}; their files may be deleted while no training reads them.")
+        if size := shards.size():
+            print_text(console, f"{str(shards.folder)!r} holds {format_bytes(size)} of shards copied from URLs.")
 
 
 def images_by_folder(folder: "CacheFolder") -> dict[str, "list[CachedImage]"]:

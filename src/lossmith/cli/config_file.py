@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from lossmith.cli.words import expand_home
 from lossmith.train.settings import Settings
 
 __all__ = ["use_config_file"]
@@ -59,7 +60,7 @@ def options_of(record: Mapping[str, Any], known: set[str], *, task: str, source:
         source: Name of the file in error messages.
 
     Raises:
-        ValueError: The file is for another task, or has a key that is no option.
+        ValueError: The file is for another task, or has a key that is no option or has no value.
 
     Example:
         >>> record = {"steps": 100, "model": {"name": "edsr", "channels": 32}, "options": {"sigma": [5, 50]}}
@@ -81,6 +82,8 @@ def options_of(record: Mapping[str, Any], known: set[str], *, task: str, source:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else f" The options are {', '.join(sorted(known))}."
             raise ValueError(f"The --config {source!r} has the key {written!r}, which is no option.{hint}")
+        if value == "":
+            raise ValueError(f"The --config {source!r} has no value for {written!r}; the working folder is '.'.")
         options[key] = _to_option(key, value)
     return options
 
@@ -109,11 +112,13 @@ def _to_option(name: str, value: Any) -> Any:
 
 
 def _to_json(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return expand_home(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _to_range(value: Any) -> Any:
-    """Return two numbers as ``low:high``, and another value as it is."""
+    """Return two numbers as ``low:high``, and another value as it is, with its home folder for ``~``."""
+    if isinstance(value, str):
+        return expand_home(value)
     return ":".join(f"{number:g}" for number in value) if _is_range(value) else value
 
 

@@ -3,7 +3,6 @@
 Typer's tables by rich shorten long option names at 80 columns.
 """
 
-import itertools
 import re
 import textwrap
 from collections.abc import Iterable
@@ -11,6 +10,8 @@ from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from lossmith.cli.words import check_no_empty_words
 
 __all__ = ["CommandApp", "HelpCommand", "HelpGroup"]
 
@@ -20,8 +21,8 @@ NO_BREAK = "\x00"
 """A space at which no line breaks."""
 OPTIONS, ARGUMENTS, COMMANDS = "Options", "Arguments", "Commands"
 """The panels of parameters and commands that name none."""
-PATHS = {"cache", "captions", "config", "images", "init", "inputs", "out", "remove", "val", "val_inputs"}
-"""Options that name files or folders."""
+TEXTS = {"formula", "loss", "prompts"}
+"""Arguments that are no paths: an empty prompt is allowed, and the parser explains an empty formula."""
 
 
 def write_panels(formatter: Any, rows: Iterable[tuple[str, str, str]]) -> None:
@@ -80,15 +81,13 @@ class _PlainHelp:
 
 
 class HelpCommand(_PlainHelp, TyperCommand):
-    """A command with this help, in which no option that names files is empty."""
+    """A command with this help, without empty options and paths."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an empty path, as of an unset variable of the shell, which would stand for the working folder."""
-        flags = {flag for option in self.params if option.name in PATHS for flag in option.opts}
-        for word, following in itertools.pairwise([*args, "end"]):
-            flag, equals, value = word.partition("=")
-            if flag in flags and not (value if equals else following):
-                raise ValueError(f"{flag} is empty. Give a path, or . for the working folder.")
+        """Refuse empty values."""
+        arguments = {parameter.name for parameter in self.params if parameter.param_type_name == "argument"}
+        flags = {flag for parameter in self.params if parameter.name not in arguments for flag in parameter.opts}
+        check_no_empty_words(ctx.info_name, args, flags, with_arguments=not TEXTS & arguments)
         return super().parse_args(ctx, args)
 
 

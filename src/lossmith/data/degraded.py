@@ -17,7 +17,7 @@ from lossmith.data.image_folder import ImageFolder
 from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
-from lossmith.data.read_ahead import read_ahead
+from lossmith.data.request_pages import request_pages
 from lossmith.data.shards.sequence import ShardedImages
 from lossmith.data.stored_crops import StoredCrops
 from lossmith.image import to_float
@@ -55,7 +55,7 @@ class DegradedCrops(StoredCrops):
         image = self.images.draw(index, rng)
         top, left = (int(rng.integers(side - self.size + 1)) for side in image.shape[-2:])
         symmetry = draw_flip_and_rotation(rng)
-        crop = read_ahead(image[:, top : top + self.size, left : left + self.size])
+        crop = request_pages(image[:, top : top + self.size, left : left + self.size])
         target = flip_and_rotate(crop, *symmetry)
         clean = to_float(fill_missing(target))
         degraded = self.degrade(clean[None], torch_generator_from(rng))

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from lossmith.data.example import Example
-from lossmith.data.file_paths import TemporaryCopies
 from lossmith.data.image_files import SkippedFile, raise_no_usable_images
 from lossmith.image import to_float
 
@@ -40,8 +39,7 @@ class EvaluationImages(ABC):
     """
 
     def __init__(self, files: Sequence[str], unusable: Iterable[SkippedFile] = ()) -> None:
-        self._files = [TemporaryCopies.name(file) for file in files]
-        self._unusable = [SkippedFile(TemporaryCopies.name(file), reason) for file, reason in unusable]
+        self._files, self._unusable = list(files), list(unusable)
         self.skipped: list[SkippedFile] = list(self._unusable)
 
     @abstractmethod

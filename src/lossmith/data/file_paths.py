@@ -72,7 +72,8 @@ def path_strings(files: Iterable[str | Path]) -> list[str]:
 class TemporaryCopies:
     """Files that this process has copied out of archives, and the names of their originals.
 
-    The files are named by their originals in messages, and are kept in no cache.
+    Messages name the originals, see :class:`lossmith.data.image_files.SkippedFile`. No cache keeps these files, since
+    :func:`file_state` gives them no state by which one could know them.
     """
 
     originals: ClassVar[dict[str, str]] = {}
@@ -96,7 +97,9 @@ class FileState(NamedTuple):
 
 
 def file_state(path: str | Path) -> FileState | None:
-    """Return size and time of a file; None for a file that cannot be read."""
+    """Return size and time of a file; None for a file that cannot be read, and for a temporary copy."""
+    if str(path) in TemporaryCopies.originals:
+        return None
     try:
         status = os.stat(path)  # noqa: PTH116  # a third of the time of Path.stat, for every sample of a run
     except OSError:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossmith.data.file_paths import TemporaryCopies
 from lossmith.data.formats.files import is_read_by_pillow, locate_samples, read_image_header, read_stored
 from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.pillow import GREY_MODES, open_image
@@ -28,11 +29,16 @@ __all__ = [
 ]
 
 
-class SkippedFile(NamedTuple):
-    """An image file that cannot be used, and the reason."""
-
+class _FileWithReason(NamedTuple):
     file: str
     reason: str
+
+
+class SkippedFile(_FileWithReason):
+    """An image file that cannot be used, and the reason; a temporary copy has the name of its original."""
+
+    def __new__(cls, file: str, reason: str) -> "SkippedFile":
+        return super().__new__(cls, TemporaryCopies.name(file), reason)
 
 
 def decode_image(file: Path, pixels: PixelFormat = RGB_8BIT) -> Tensor:

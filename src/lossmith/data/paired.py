@@ -12,7 +12,6 @@ from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.cache import ImageCache, current_cache
 from lossmith.data.evaluation_images import EvaluationImages
 from lossmith.data.example import MIN_SIZE, Example
-from lossmith.data.file_paths import TemporaryCopies
 from lossmith.data.image_files import (
     SkippedFile,
     check_image_size,
@@ -22,6 +21,7 @@ from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.data.request_pages import request_pages
 from lossmith.data.stored_crops import StoredCrops
 from lossmith.data.super_resolution import check_crop_size
 from lossmith.image import to_float
@@ -70,15 +70,14 @@ class PairMatcher:
                 usable.append((target, low))
             except ValueError as error:
                 skipped.append(SkippedFile(str(target), str(error)))
-        order = {str(target): index for index, target in enumerate(targets)}
+        order = {SkippedFile(str(target), "").file: index for index, target in enumerate(targets if skipped else [])}
         skipped.sort(key=lambda each: order[each.file])
         if usable:
             return usable, skipped
         if not skipped:
             raise ValueError("PairMatcher needs at least one target; got none.")
-        first = TemporaryCopies.name(skipped[0].file)
         raise ValueError(
-            f"None of the {len(targets)} images has a matching input image; the first is {first!r}: "
+            f"None of the {len(targets)} images has a matching input image; the first is {skipped[0].file!r}: "
             f"{skipped[0].reason}. Inputs and targets are matched by file name."
         )
 
@@ -228,7 +227,7 @@ def crop_pair(target: Tensor, low: Tensor, size: int, scale: int, rng: np.random
         "input": low[:, top : top + small, left : left + small],
         "target": target[:, top * scale :, left * scale :][:, :size, :size],
     }
-    crops = {name: flip_and_rotate(crop, *symmetry) for name, crop in crops.items()}
+    crops = {name: flip_and_rotate(request_pages(crop), *symmetry) for name, crop in crops.items()}
     return {**crops, "input": fill_missing(crops["input"])}
 
 

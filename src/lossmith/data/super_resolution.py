@@ -21,7 +21,7 @@ from lossmith.data.image_subsets import select_evenly
 from lossmith.data.missing import fill_missing
 from lossmith.data.pair_names import pair_by_name
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
-from lossmith.data.read_ahead import read_ahead
+from lossmith.data.request_pages import request_pages
 from lossmith.data.shards.sequence import ShardedImages
 from lossmith.data.stored_crops import StoredCrops
 from lossmith.image import to_float
@@ -81,7 +81,7 @@ class SuperResolutionCrops(StoredCrops):
         above, before = min(top, CROP_MARGIN), min(left, CROP_MARGIN)
         rows = slice((top - above) * scale, (top + small + CROP_MARGIN) * scale)
         columns = slice((left - before) * scale, (left + small + CROP_MARGIN) * scale)
-        region = read_ahead(image[:, rows, columns])
+        region = request_pages(image[:, rows, columns])
         target = region[:, above * scale :, before * scale :][:, : self.size, : self.size]
         clean, levels = fill_missing(region), self.images.pixels.levels
         place = slice(above, above + small), slice(before, before + small)

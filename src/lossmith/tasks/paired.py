@@ -21,7 +21,7 @@ from lossmith.data.shards.unpack import UnpackedSamples, unpack_samples
 from lossmith.tasks.base import Task
 from lossmith.tasks.command_options import PairedOptions
 from lossmith.tasks.options import TaskOptions
-from lossmith.tasks.task_data import Batch
+from lossmith.tasks.task_data import Batch, TaskData
 
 __all__ = ["Paired", "pair_images"]
 
@@ -110,6 +110,21 @@ class Paired(Task):
         if other is not self:
             other.__dict__.pop("matcher", None)
         return other
+
+    def load_data(self, images: str, val: str | None, *, val_count: int, crop: int, seed: int) -> TaskData:
+        """Return the data of a run, see :meth:`lossmith.tasks.image_task.ImageTask.load_data`.
+
+        Raises:
+            ValueError: The folder of the inputs is that of the targets, or the data cannot be used.
+        """
+        for flags, targets, inputs in (
+            ("--images and --inputs", images, self.inputs),
+            ("--val and --val-inputs", val, self.val_inputs),
+        ):
+            if targets and inputs and image_root(targets).resolve() == image_root(inputs).resolve():
+                problem = f"{flags} name the same images, of {targets!r}: targets and inputs would be equal"
+                raise ValueError(f"{problem}. Give the folder of the degraded images as inputs.")
+        return super().load_data(images, val, val_count=val_count, crop=crop, seed=seed)
 
     def check_image(self, file: Path) -> None:
         """Raise ValueError, with the reason, if an image cannot be evaluated on, or has no input."""

@@ -4,6 +4,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class CheckpointWriter(StepCallback):
-    """A writer of checkpoints: every few steps, at the end, and when the process receives SIGINT or SIGTERM.
+    """A writer of checkpoints: every few steps, at the end, at SIGINT and SIGTERM, and if no further batch can be read.
 
     A second Ctrl-C stops at once, without a checkpoint.
 
@@ -70,6 +71,8 @@ class CheckpointWriter(StepCallback):
     ) -> None:
         self.folder, self.every, self.poll_every, self.export, self.console = folder, every, poll_every, export, console
         self.stop_requested = False
+        self.is_between_steps = False
+        """Whether the last step is complete and the next one has no batch yet."""
         self.previous_handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,6 +81,10 @@ class CheckpointWriter(StepCallback):
             self.previous_handlers = {
                 each: signal.signal(each, self.request_stop) for each in (signal.SIGINT, signal.SIGTERM)
             }
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note that a step has begun."""
+        self.is_between_steps = False
 
     def request_stop(self, signum: int, frame: object) -> None:
         """Request a stop after this step; at a second signal, stop at once."""
@@ -94,6 +101,7 @@ class CheckpointWriter(StepCallback):
             trainer.should_stop = trainer.should_stop or should_stop
             if is_due or should_stop:
                 self.save(trainer, module)
+        self.is_between_steps = True
 
     def save(self, trainer: Trainer, module: TrainingModule) -> None:
         """Write the averaged weights, then the checkpoint, unless the weights are non-finite.
@@ -114,8 +122,16 @@ class CheckpointWriter(StepCallback):
         self.previous_handlers = {}
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the signal handlers."""
+        """Restore the signal handlers, and save if the next batch could not be read, as of files that are gone.
+
+        Several devices do not save, since the others wait for the one that raises.
+        """
         self.on_train_end(trainer, pl_module)
+        if self.is_between_steps and isinstance(exception, Exception) and trainer.world_size == 1:
+            assert isinstance(pl_module, TrainingModule)
+            with suppress(OSError):  # the first error is raised
+                self.save(trainer, pl_module)
+                self.console.print(f"Saved at step {trainer.global_step}.")
 
 
 def _with_current_names(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ __all__ = ["check_first_batch"]
 
 SEARCHED_SAMPLES = 64
 """Samples among which captions of two groups must be found."""
+COMPARED_PAIRS = 16
+"""Crops in which input and target are compared: one crop of an undegraded area may be equal."""
 
 
 def check_first_batch(
@@ -62,9 +64,20 @@ def check_first_batch(
     if folder.checkpoint.is_file():
         return []
     findings = check(loss, inputs).raise_if_broken().findings
+    pairs = find_equal_pairs(items) if task.reads_pairs else []
     if balance is not None and not isinstance(balance, Fixed):
-        return [str(finding) for finding in findings if finding.check != "balance"]
-    return [*map(str, findings), *find_negligible_terms(loss, inputs, knobs)]
+        return [*pairs, *(str(finding) for finding in findings if finding.check != "balance")]
+    return [*pairs, *map(str, findings), *find_negligible_terms(loss, inputs, knobs)]
+
+
+def find_equal_pairs(items: TrainingSet) -> list[str]:
+    """Return a warning if inputs and targets of pairs are equal, of which a network learns to return its input."""
+    if not all(torch.equal((item := items[k])["input"], item["target"]) for k in range(COMPARED_PAIRS)):
+        return []
+    return [
+        f"Input and target are equal in the first {COMPARED_PAIRS} crops: the network learns to return its input. "
+        "Give the degraded images as inputs."
+    ]
 
 
 def find_negligible_terms(

@@ -14,13 +14,14 @@ from lossmith._files import lock_file
 from lossmith._format import format_bytes
 from lossmith.data.cache.entries import map_entry, read_description, write_entry
 
-__all__ = ["CacheFolder", "CachedImage", "default_cache_folder"]
+__all__ = ["DISK_CURE", "CacheFolder", "CachedImage", "default_cache_folder"]
 
 IMAGES, CONTENT, TOTAL = "images", "content", "bytes.txt"
 RESERVED_BYTES = 2**30
 """The free space that the cache leaves on a disk, for checkpoints and others."""
 IDLE_SECONDS = 7200.0
 """Images that no process has used for this time make room for others; the time of use is exact to an hour."""
+DISK_CURE = "choose another folder with --cache, or free disk space"
 ROOM = 0.1
 """The part of the limit that is freed at a time: a search for idle images reads the whole folder."""
 
@@ -39,7 +40,7 @@ class CachedImage(NamedTuple):
 def default_cache_folder() -> Path:
     """Return the folder in LOSSMITH_CACHE, or ``~/.cache/lossmith``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("LOSSMITH_CACHE") or Path(base) / "lossmith")
+    return Path(os.environ.get("LOSSMITH_CACHE") or Path(base) / "lossmith").expanduser()
 
 
 @final
@@ -79,7 +80,7 @@ class CacheFolder:
         """Store an image under both keys, without a key of content under the other one alone.
 
         Returns:
-            "" for a stored image; otherwise why there is no room.
+            "" for a stored image; otherwise why there is no room, and the cure.
 
         Raises:
             OSError: The image cannot be written.
@@ -121,7 +122,8 @@ class CacheFolder:
                 for name in image.names:
                     name.unlink(missing_ok=True)
                 freed += image.size
-        self._add_to_total(-freed)
+        if freed:
+            self._add_to_total(-freed)
         return freed
 
     def read_total(self) -> int:
@@ -139,8 +141,9 @@ class CacheFolder:
                     if time.time() - file.stat().st_mtime > IDLE_SECONDS:
                         file.unlink()
         images = self.images()
-        with suppress(OSError), self._locked_total() as total:
-            self._write_total(total, sum(image.size for image in images))
+        if self.path.is_dir():
+            with suppress(OSError), self._locked_total() as total:
+                self._write_total(total, sum(image.size for image in images))
         return images
 
     def _name(self, part: str, key: str) -> Path:
@@ -173,9 +176,9 @@ class CacheFolder:
                 self._link(content, name)
 
     def _reserve(self, size: int) -> str:
-        """Count an image that will be stored; return why there is no room for it, or ""."""
+        """Count an image that will be stored; return why there is no room for it and the cure, or ""."""
         if self.free_bytes() - size < RESERVED_BYTES:
-            return f"the disk has less than {format_bytes(RESERVED_BYTES)} left"
+            return f"the disk has less than {format_bytes(RESERVED_BYTES)} left; {DISK_CURE}"
         if self._add_to_total(size, limit=self.max_bytes):
             return ""
         idle = [image for image in self.recount() if time.time() - image.last_use > IDLE_SECONDS]
@@ -185,7 +188,8 @@ class CacheFolder:
             room += self.remove([idle.pop(0)])
         if self._add_to_total(size, limit=self.max_bytes):
             return ""
-        return f"the cache has reached its limit of {format_bytes(self.max_bytes)}"
+        limit = f"the cache has reached its limit of {format_bytes(self.max_bytes)}"
+        return f"{limit}; raise --cache-size, or remove images with lossmith cache"
 
     def _add_to_total(self, size: int, limit: int | None = None) -> bool:
         """Change the counted size of all images; return False, without the change, beyond the limit."""

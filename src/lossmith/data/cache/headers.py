@@ -14,7 +14,6 @@ import numpy as np
 
 from lossmith.data.file_paths import (
     FileState,
-    TemporaryCopies,
     absolute_path,
     absolute_paths,
     file_state,
@@ -91,7 +90,7 @@ class HeaderIndex:
                     continue
                 try:
                     found.append(self.read(Path(path)))
-                    new.append(full)
+                    new += [full] if full in self._headers else []
                 except ValueError as error:
                     found.append(error.with_traceback(None))
                 if len(new) >= max(BATCH, len(found) // 4):  # a folder is stored as a whole
@@ -120,7 +119,6 @@ class HeaderIndex:
 
     def _store(self, paths: list[str]) -> None:
         """Store headers; a database that cannot be written is passed over, and a damaged one is replaced."""
-        paths = [path for path in paths if path not in TemporaryCopies.originals]
         if self.file is None or not paths:
             return
         by_folder: dict[str, list[str]] = {}

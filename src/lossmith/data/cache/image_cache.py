@@ -14,12 +14,12 @@ from torch.utils.data import get_worker_info
 
 from lossmith._format import format_bytes
 from lossmith.data.cache.entries import can_be_stored
-from lossmith.data.cache.folder import CacheFolder
+from lossmith.data.cache.folder import DISK_CURE, CacheFolder
 from lossmith.data.cache.headers import HeaderIndex
 from lossmith.data.cache.keys import ArchiveMember, decoder_versions, hash_content, hash_text, is_hashed, variant_of
 from lossmith.data.cache.maps import ImageMaps
 from lossmith.data.cache.writer import ImageWriter
-from lossmith.data.file_paths import FileState, TemporaryCopies, absolute_path, file_state
+from lossmith.data.file_paths import FileState, absolute_path, file_state
 from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.stored import ImageHeader
 from lossmith.data.image_files import decode_image, find_samples
@@ -31,8 +31,6 @@ MEMORY_BYTES = 2**30
 """Default limit of images in memory."""
 MIN_STORED_BYTES = 2**16
 """Smaller images are kept in memory only: to decode one takes little longer than to open a file."""
-
-DISK_CURE = "Choose another folder with --cache, or free disk space."
 
 Note = Literal["changed", "full", "unwritable"]
 """The kinds of notes, each of which is given once by all data-loading processes together."""
@@ -117,7 +115,7 @@ class ImageCache:
             find_layout: Returns where the result of `decode` lies in an uncompressed file, None if it does not.
         """
         file = source if isinstance(source, Path) else source.file
-        if (state := file_state(file)) is None or str(file) in TemporaryCopies.originals:
+        if (state := file_state(file)) is None:
             return decode()  # which raises the reason if there is no file
         name = absolute_path(file)
         if not isinstance(source, Path):
@@ -176,15 +174,13 @@ class ImageCache:
         is_large = values.nbytes >= MIN_STORED_BYTES
         if self._writer is not None and not self._is_closed and is_large and can_be_stored(values):
             try:
-                problem = self._writer.store(key, content, values, {"source": name}, decode_seconds)
-                if not problem:
+                if not (problem := self._writer.store(key, content, values, {"source": name}, decode_seconds)):
                     return
-                cure = "Raise --cache-size, or remove images with lossmith cache."
-                self._close("full", problem, DISK_CURE if problem.startswith("the disk") else cure)
+                self._close("full", problem)
             except OSError as error:
                 cause = error.__cause__ or error
                 problem = (getattr(cause, "strerror", None) or str(cause)).lower()
-                self._close("unwritable", problem, DISK_CURE)
+                self._close("unwritable", f"{problem}; {DISK_CURE}")
         worker = get_worker_info()
         if self.used_bytes + values.nbytes <= self.memory_bytes // (worker.num_workers if worker else 1):
             self._memory[key] = values
@@ -192,14 +188,14 @@ class ImageCache:
         else:
             self._has_no_room.fill_(1)
 
-    def _close(self, kind: Note, problem: str, cure: str) -> None:
+    def _close(self, kind: Note, problem: str) -> None:
         """Store no more images in this process."""
         assert self.folder is not None
         self._is_closed = True
         self._note(
             kind,
             f"No more decoded images are stored in {str(self.folder.path)!r}: {problem}. The others are kept in "
-            f"memory, up to {format_bytes(self.memory_bytes)}, or decoded anew for every crop. {cure}",
+            f"memory, up to {format_bytes(self.memory_bytes)}, or decoded anew for every crop.",
         )
 
     def _note(self, kind: Note, text: str) -> None:

@@ -55,7 +55,7 @@ class ImageWriter:
             decode_seconds: The time in which the image was decoded.
 
         Returns:
-            "" without a problem; otherwise why there is no room for this image or an earlier one.
+            "" without a problem; otherwise why there is no room for this image or an earlier one, and the cure.
 
         Raises:
             OSError: This image or an earlier one cannot be written.

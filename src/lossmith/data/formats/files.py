@@ -9,7 +9,7 @@ from lossmith.data.formats.dicom import can_hold_dicom, read_dicom, read_dicom_h
 from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.npy import locate_npy_samples, read_npy, read_npy_header, write_npy
 from lossmith.data.formats.openexr import read_exr, read_exr_header, write_exr
-from lossmith.data.formats.pillow import open_image, read_pillow, read_pillow_header, write_pillow
+from lossmith.data.formats.pillow import locate_bmp_samples, open_image, read_pillow, read_pillow_header, write_pillow
 from lossmith.data.formats.png16 import is_deep_png, read_png16, read_png16_header, write_png16
 from lossmith.data.formats.stored import ImageHeader, StoredImage, choose_page
 from lossmith.data.formats.tiff import (
@@ -99,6 +99,8 @@ def locate_samples(file: Path) -> SampleLayout | None:
     Returns None for every other file: compressed, with alpha, an orientation or several pages.
     """
     kind = identify(file)
+    if kind == "pillow":
+        return locate_bmp_samples(file) if file.suffix.lower() == ".bmp" else None
     return locate_npy_samples(file) if kind == "NPY" else locate_tiff_samples(file) if kind == "tiff" else None
 
 

@@ -24,13 +24,16 @@ class SampleLayout(NamedTuple):
     """In samples."""
     offset: int = 0
     """The first sample in bytes."""
+    mirrored: tuple[int, ...] = ()
+    """The dimensions that lie from their last index to their first."""
 
 
 def map_samples(file: Path, layout: SampleLayout) -> Tensor | None:
     """Return samples as a memory map; None if the file is too short, or torch has no such samples.
 
     The pages of the file are shared by all processes. A write into the tensor changes a copy in this process alone. No
-    file descriptor stays open. Samples in the other byte order are swapped in the crops that are used.
+    file descriptor stays open. Samples in the other byte order are swapped in the crops that are used, and mirrored
+    ones are turned there.
     """
     dtype, size = DTYPES.get(layout.dtype.name), layout.dtype.itemsize
     if dtype is None or layout.offset % size:
@@ -42,12 +45,19 @@ def map_samples(file: Path, layout: SampleLayout) -> Tensor | None:
     except (RuntimeError, UnicodeEncodeError):
         return None
     samples = samples.as_strided(layout.shape, layout.strides, first)
-    return samples if layout.dtype.isnative else samples.as_subclass(SwappedSamples)
+    if layout.dtype.isnative and not layout.mirrored:
+        return samples
+    reordered = samples.as_subclass(ReorderedSamples)
+    reordered.stored = layout
+    return reordered
 
 
 @final
-class SwappedSamples(Tensor):
-    """Samples in the other byte order: an index gives such samples again, every other operation gets a swapped copy."""
+class ReorderedSamples(Tensor):
+    """Samples in an order that torch has no tensors for: slices give such samples again, all else gets a plain copy."""
+
+    stored: SampleLayout
+    """The byte order, and the mirrored dimensions."""
 
     @classmethod
     def __torch_function__(
@@ -59,21 +69,44 @@ class SwappedSamples(Tensor):
     ) -> Any:
         if func in KEEP_ORDER:
             return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
-        return func(*tree_map_only(cls, _swap, args), **tree_map_only(cls, _swap, dict(kwargs or {})))
+        if func is Tensor.__getitem__ and (index := _find_slices(*args)) is not None:
+            part = super().__torch_function__(func, types, (args[0], index))  # type: ignore[no-untyped-call]
+            part.stored = args[0].stored
+            return part
+        return func(*tree_map_only(cls, _put_in_order, args), **tree_map_only(cls, _put_in_order, dict(kwargs or {})))
 
 
 KEEP_ORDER = frozenset(
     (
-        Tensor.__getitem__,
         Tensor.is_floating_point,
         Tensor.size,
         *(getattr(Tensor, name).__get__ for name in ("dtype", "device", "ndim", "shape")),
     )
 )
-"""The operations for which the byte order does not matter."""
+"""The operations for which the order does not matter."""
 
 
-def _swap(samples: SwappedSamples) -> Tensor:
+def _find_slices(samples: ReorderedSamples, index: Any) -> tuple[slice, ...] | None:
+    """Return the slices of a part in memory; None for an index with other things than slices, or with steps."""
+    slices = index if isinstance(index, tuple) else (index,)
+    if slices and slices[0] is Ellipsis:
+        slices = (*[slice(None)] * (samples.ndim - len(slices) + 1), *slices[1:])
+    if not all(isinstance(each, slice) and each.step in (None, 1) for each in slices) or len(slices) > samples.ndim:
+        return None
+    parts = []
+    for dim, (each, side) in enumerate(zip(slices, samples.shape, strict=False)):
+        start, stop, _ = each.indices(side)
+        stop = max(start, stop)
+        parts.append(slice(side - stop, side - start) if dim in samples.stored.mirrored else slice(start, stop))
+    return tuple(parts)
+
+
+def _put_in_order(samples: ReorderedSamples) -> Tensor:
     with torch._C.DisableTorchFunctionSubclass():
-        values = samples.numpy()
-        return torch.from_numpy(values.view(values.dtype.newbyteorder("S")).astype(values.dtype))
+        values = samples.as_subclass(Tensor)
+        if samples.stored.mirrored:
+            values = values.flip(samples.stored.mirrored)
+        if samples.stored.dtype.isnative:
+            return values
+        stored = values.numpy()
+        return torch.from_numpy(stored.view(stored.dtype.newbyteorder("S")).astype(stored.dtype))

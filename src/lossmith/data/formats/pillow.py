@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
+from lossmith.data.formats.layout import SampleLayout
 from lossmith.data.formats.stored import (
     ImageHeader,
     ImageMetadata,
@@ -18,7 +19,15 @@ from lossmith.data.formats.stored import (
     turn_resolution,
 )
 
-__all__ = ["GREY_MODES", "LOSSY_QUALITY", "open_image", "read_pillow", "read_pillow_header", "write_pillow"]
+__all__ = [
+    "GREY_MODES",
+    "LOSSY_QUALITY",
+    "locate_bmp_samples",
+    "open_image",
+    "read_pillow",
+    "read_pillow_header",
+    "write_pillow",
+]
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 """The formats that Pillow may decode; Pillow passes others, such as EPS, to an external program."""
@@ -49,6 +58,23 @@ def read_pillow_header(image: Image.Image) -> ImageHeader:
     is_turned = has_header and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     height, width = (image.width, image.height) if is_turned else (image.height, image.width)
     return ImageHeader(height, width, 1 if image.mode in GREY_MODES else 3, _dtype(image))
+
+
+def locate_bmp_samples(file: Path) -> SampleLayout | None:
+    """Return where the samples of a BMP of 24 bits, or of 8 bits in grey, lie; None for every other file."""
+    try:
+        with open_image(file) as image:
+            assert isinstance(image, ImageFile.ImageFile)
+            tiles: Any = image.tile
+            (codec, _, offset, form), *others = tiles
+            bands = {"BGR": 3, "L": 1}.get(form[0]) if codec == "raw" and image.format == "BMP" else None
+            height, width = image.height, image.width
+    except ValueError:
+        return None
+    if bands is None or others:
+        return None
+    mirrored = *((0,) if bands == 3 else ()), *((1,) if form[2] < 0 else ())  # BGR, from the lowest row up
+    return SampleLayout(np.dtype(np.uint8), (bands, height, width), (1, form[1], bands), offset, mirrored)
 
 
 def _dtype(image: Image.Image) -> str:

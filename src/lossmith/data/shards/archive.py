@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from lossmith.data.formats.files import IMAGE_SUFFIXES
+from lossmith.data.shards.copies import ShardStore
+from lossmith.data.shards.locate import is_url
 
 __all__ = ["INPUT_ROLES", "TARGET_ROLES", "ShardSample", "TarMember", "find_member", "read_shard"]
 
@@ -27,14 +29,18 @@ class TarMember(NamedTuple):
         file: The archive.
         start: Offset of the first byte.
         size: Number of bytes.
+        url: The URL of which the archive is a copy; "" for other archives.
     """
 
     file: Path
     start: int
     size: int
+    url: str = ""
 
     def read_bytes(self) -> bytes:
-        """Return the content."""
+        """Return the content; a copy of an archive that has been removed is copied again."""
+        if self.url and not self.file.is_file():
+            ShardStore(self.file.parent).fetch(self.url)
         with self.file.open("rb") as file:
             file.seek(self.start)
             return file.read(self.size)
@@ -56,23 +62,30 @@ class ShardSample(NamedTuple):
     problem: str = ""
 
 
-def read_shard(file: Path, *, texts: bool = True) -> Iterator[ShardSample]:
+def read_shard(shard: str | Path, store: ShardStore, *, texts: bool = True) -> Iterator[ShardSample]:
     """Yield the samples of a shard, and last the problem of the shard itself, if it has one.
 
     A truncated shard yields its complete samples: tarfile takes the end of a file between two members for the end of
     the archive.
 
     Args:
-        file: The shard.
+        shard: The path or URL of the shard.
+        store: Copies the shard from its URL.
         texts: Whether to read the texts.
+
+    Raises:
+        ValueError: The shard cannot be copied from its URL.
+        OSError: The copy cannot be written.
     """
+    file, url = store.fetch(str(shard)), str(shard) if is_url(str(shard)) else ""
     samples: dict[str, ShardSample] = {}
     damage = ""
     try:
         length = file.stat().st_size
         with tarfile.open(file, "r:") as tar:
             for member in tar:
-                _add_member(samples, file, tar, member, length, texts=texts)
+                located = TarMember(file, member.offset_data, member.size, url)
+                _add_member(samples, located, tar, member, length, texts=texts)
             if TarMember(file, tar.offset, len(END_BLOCK)).read_bytes() != END_BLOCK:
                 damage = f"the archive is truncated or damaged from byte {tar.offset} on"
     except (tarfile.TarError, OSError) as error:
@@ -86,7 +99,7 @@ def read_shard(file: Path, *, texts: bool = True) -> Iterator[ShardSample]:
 
 def _add_member(
     samples: dict[str, ShardSample],
-    file: Path,
+    located: TarMember,
     tar: tarfile.TarFile,
     member: tarfile.TarInfo,
     length: int,
@@ -110,7 +123,7 @@ def _add_member(
     elif member.offset_data + member.size > length:
         return  # truncated, which the shard reports
     elif is_image:
-        sample.images[suffix] = TarMember(file, member.offset_data, member.size)
+        sample.images[suffix] = located
     elif texts and member.size <= MAX_TEXT_BYTES and (data := tar.extractfile(member)) is not None:
         sample.texts[suffix] = data.read().decode("utf-8-sig", errors="replace")
 

@@ -15,7 +15,8 @@ from lossmith.data.cache import ImageCache, current_cache
 from lossmith.data.image_files import SkippedFile, check_image_size, decode_image
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
 from lossmith.data.shards.archive import ShardSample, TarMember, find_member, read_shard
-from lossmith.data.shards.locate import ShardStore, is_url
+from lossmith.data.shards.copies import ShardStore
+from lossmith.data.shards.locate import is_url
 
 __all__ = ["ShardSequence", "ShardedImages", "Shards", "decode_member"]
 
@@ -169,14 +170,14 @@ class ShardSequence(Generic[T]):
 
     def _examine(self, shard: int) -> list[ShardSample]:
         """Return the samples of a shard that are not held out, and remember those with a problem."""
-        file = self.store.fetch(self.shards[shard])
         samples: list[ShardSample] = []
-        self._problems[shard] = problems = []
-        for sample in read_shard(file, texts=False):
+        problems: list[SkippedFile] = []
+        for sample in read_shard(self.shards[shard], self.store, texts=False):
             if sample.problem:
                 problems.append(SkippedFile(":".join(filter(None, [self.shards[shard], sample.name])), sample.problem))
             elif shard or sample.name not in self.held_out:
                 samples.append(sample)
+        self._problems[shard] = problems
         if problems:
             self._states[shard] = max(int(self._states[shard]), HAS_PROBLEMS)
         return samples

@@ -13,7 +13,8 @@ from lossmith.data.image_listing import ImageFiles, list_images
 from lossmith.data.pixel_format import PixelFormat
 from lossmith.data.pixel_statistics import describe_samples
 from lossmith.data.shards.archive import INPUT_ROLES, TARGET_ROLES, TarMember, find_member, read_shard
-from lossmith.data.shards.locate import ShardStore, are_shards, list_shards
+from lossmith.data.shards.copies import ShardStore
+from lossmith.data.shards.locate import are_shards, list_shards
 
 __all__ = ["UnpackedSamples", "describe_clips", "hold_out_samples", "list_some_images", "unpack_samples"]
 
@@ -92,7 +93,7 @@ def _unpack(
     store = ShardStore()
     for index, shard in enumerate(shards):
         folder = f"{index:05d}-{Path(shard).stem}/" if len(shards) > 1 else ""
-        for sample in read_shard(store.fetch(shard), texts=False):
+        for sample in read_shard(shard, store, texts=False):
             try:
                 members = [find_member(sample, roles) for roles in (TARGET_ROLES, INPUT_ROLES)[: 1 + pairs]]
                 usable.append((shard, folder, sample.name, members))

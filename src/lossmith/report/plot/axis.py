@@ -78,7 +78,9 @@ class PlotAxis:
 def fit_axis(
     values: Sequence[float], start: float, end: float, *, is_log: bool = False, from_zero: bool = False
 ) -> PlotAxis:
-    """Return an axis that contains the values and a margin; nearly equal values stand in the middle of the axis.
+    """Return an axis that contains the values and a margin.
+
+    Nearly equal values stand in the middle of the axis; zeros stand at the lower end of one from 0 to 1.
 
     Args:
         values: At least one value; positive values if the axis is logarithmic.
@@ -88,11 +90,13 @@ def fit_axis(
         from_zero: Whether a linear axis begins at 0, if the least value is less than half of the largest.
     """
     low, high = min(values), max(values)
+    if low == high == 0:
+        high = 1.0
     if is_log:
         factor = max((high / low) ** 0.05, 1.02)
         return PlotAxis(low / factor, high * factor, start, end, is_log=True)
     needed = MIN_RELATIVE_LENGTH * max(abs(low), abs(high)) - (high - low)
-    margin = (0.06 * (high - low) or abs(high) * 0.05 or 1.0) + (max(0.0, needed) / 2 if high > low else 0.0)
+    margin = (0.06 * (high - low) or abs(high) * 0.05) + (max(0.0, needed) / 2 if high > low else 0.0)
     begins_at_zero = from_zero and 0 <= low < 0.5 * high
     return PlotAxis(0.0 if begins_at_zero else low - margin, high + margin, start, end)
 

@@ -11,7 +11,8 @@ from lossmith.data.formats.files import PILLOW_SUFFIXES
 from lossmith.data.image_files import SkippedFile
 from lossmith.data.image_listing import list_images
 from lossmith.data.shards.archive import TarMember, find_member, read_shard
-from lossmith.data.shards.locate import ShardStore, are_shards, list_shards
+from lossmith.data.shards.copies import ShardStore
+from lossmith.data.shards.locate import are_shards, list_shards
 
 __all__ = ["CaptionEntry", "find_captioned_images", "parse_captions"]
 
@@ -165,7 +166,7 @@ def _read_text_files(root: Path, visible: Sequence[Path]) -> Iterator[CaptionEnt
 
 
 def _read_shard_entries(shard: str) -> Iterator[CaptionEntry | SkippedFile]:
-    for sample in read_shard(ShardStore().fetch(shard)):
+    for sample in read_shard(shard, ShardStore()):
         name, texts = ":".join(filter(None, [shard, sample.name])), sample.texts
         try:
             _, image = find_member(sample)

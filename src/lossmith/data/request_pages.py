@@ -13,7 +13,7 @@ from torch import Tensor
 if sys.platform != "win32":
     import resource
 
-__all__ = ["read_ahead"]
+__all__ = ["request_pages"]
 
 CROPS = 64
 """Crops whose pages are requested after a page had to be read from the disk: the request takes 6 % of a crop's time."""
@@ -30,7 +30,7 @@ class _Requests:
 _requests = _Requests()
 
 
-def read_ahead(crop: Tensor) -> Tensor:
+def request_pages(crop: Tensor) -> Tensor:
     """Ask the system to read all pages of a crop at once, and return the crop.
 
     Otherwise, a crop of a memory map that is not in memory is read a few pages after a few others.
@@ -55,10 +55,10 @@ def find_spans(crop: Tensor) -> list[tuple[int, int]]:
 
     These are its planes, or one part if the samples of a pixel lie together. Crops of very long rows have none.
     """
-    with torch._C.DisableTorchFunctionSubclass():
-        first, size = crop.data_ptr(), crop.element_size()
-    (planes, *sides), (plane_step, *steps) = crop.shape, (step * size for step in crop.stride())
-    if crop.numel() == 0 or steps[0] > MAX_ROW_BYTES:
+    with torch._C.DisableTorchFunctionSubclass():  # which would copy the crop
+        first, size, count = crop.data_ptr(), crop.element_size(), crop.numel()
+        (planes, *sides), (plane_step, *steps) = crop.shape, (step * size for step in crop.stride())
+    if count == 0 or steps[0] > MAX_ROW_BYTES:
         return []
     length = size + sum((side - 1) * step for side, step in zip(sides, steps, strict=True))
     if plane_step < length:
