@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from lossmith.image import check_images, from_pil, pil_to_tensor, quantize_8bit, rgb_to_luma, to_pil
+from lossmith.image import check_images, from_pil, pil_to_tensor, quantize, quantize_8bit, rgb_to_luma, to_pil
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
@@ -89,6 +89,12 @@ def test_to_pil_clips_and_rounds():
 def test_to_pil_of_a_batch_raises():
     with pytest.raises(ValueError, match=r"one image \(3, H, W\); got \(1, 3, 2, 2\)"):
         to_pil(torch.zeros(1, 3, 2, 2))
+
+
+def test_quantize_clips_and_keeps_nan():
+    image = torch.tensor([-torch.inf, -0.1, 0.3, 1.2, torch.inf, torch.nan])
+    expected = torch.tensor([0.0, 0.0, 0.25, 1.0, 1.0, torch.nan])
+    assert_close(quantize(image, 4), expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_quantize_8bit_rounds_half_up_as_matlab_does():

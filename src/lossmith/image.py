@@ -104,7 +104,7 @@ def quantize_8bit(image: Tensor) -> Tensor:
 
 def quantize(image: Tensor, levels: int) -> Tensor:
     """Round an image to the nearest multiple of 1 / `levels` in [0, 1], half up as MATLAB does."""
-    return torch.floor(image.clamp(0, 1) * levels + ROUNDING) / levels
+    return (image * float(levels)).clamp_(0, levels).add_(ROUNDING).floor_().div_(levels)
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -134,8 +134,9 @@ def rgb_to_luma(image: Tensor) -> Tensor:
         >>> (rgb_to_luma(torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2)) * 255).round()
         tensor([[[[ 16., 235.]]]])
     """
-    weights = image.new_tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 255
-    return (image * weights).sum(dim=-3, keepdim=True) + 16 / 255
+    red, green, blue = image.unbind(dim=-3)
+    luma = (red * (65.481 / 255)).add_(green, alpha=128.553 / 255).add_(blue, alpha=24.966 / 255).add_(16 / 255)
+    return luma.unsqueeze(-3)
 
 
 def resize_mask(mask: Tensor, features: Tensor, *, mean: bool = False) -> Tensor:

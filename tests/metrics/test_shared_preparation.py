@@ -56,6 +56,19 @@ def test_missing_samples_are_left_out_beside_complete_images():
     assert values[0] == values[2] != values[1]
 
 
+def test_a_pixel_without_one_of_its_samples_has_no_colour():
+    pred, target = pair(side=16)
+    holes = target.clone()
+    holes[:, 1, :4] = torch.nan
+    assert_close(colour_shift(pred, holes), colour_shift(pred[:, :, 4:], target[:, :, 4:]))
+
+
+def test_a_prediction_with_nan_has_no_shift_of_colour():
+    pred, target = pair(side=16)
+    pred[0, 0, 0, 0] = torch.nan
+    assert colour_shift(pred, target).isnan().all()
+
+
 def test_sums_of_shifted_images_are_a_convolution():
     image = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert_close(filter_by_sums(image, gaussian_numbers(11, 1.5)), gaussian_filter(image, 11, 1.5))

@@ -9,7 +9,7 @@ from torch import Tensor
 from lossmith._checks import check_integer, check_number
 from lossmith._filters import filter_by_sums
 from lossmith.lenses.colour import compute_xyz_roots
-from lossmith.metrics._images import DataRange, compute_once, has_missing_pixels, prepare_images
+from lossmith.metrics._images import DataRange, compute_once, mean_over_valid, prepare_images
 
 __all__ = ["colour_shift", "grid_strength"]
 
@@ -82,12 +82,18 @@ def _pattern_energies(x: Tensor, period: int) -> Tensor:
     detail = grey - _average_around(grey)
     rows, columns = (length // side for length in detail.shape[1:])
     detail = detail[:, : rows * side, : columns * side]
-    tiles = detail.reshape(len(x), rows, side // period, period, columns, side // period, period)
-    tiles = tiles.permute(0, 1, 4, 3, 6, 2, 5).flatten(5).flatten(1, 2)  # image, block, row and column in a tile, tile
-    pattern = tiles.mean(dim=4)
-    pattern = pattern - pattern.mean(dim=(2, 3), keepdim=True)
-    chance = tiles.var(dim=4).mean(dim=(2, 3)) / tiles.shape[4] * (1 - 1 / period**2)
-    return pattern.square().mean(dim=(2, 3)) - chance
+    tile, power = _average_tile(detail, side, period), _average_tile(detail.square(), side, 1)
+    variance = power - tile.square().mean(dim=(2, 4), keepdim=True)  # among the tiles, averaged over their pixels
+    chance = variance / ((side // period) ** 2 - 1) * (1 - 1 / period**2)
+    pattern = tile - tile.mean(dim=(2, 4), keepdim=True)
+    return (pattern.square().mean(dim=(2, 4), keepdim=True) - chance).flatten(1)
+
+
+def _average_tile(values: Tensor, side: int, period: int) -> Tensor:
+    """Return the average of the tiles of each block, (N, blocks, period, blocks, period)."""
+    count, height, width = values.shape
+    rows = values.view(count, height // side, side // period, period, width).mean(dim=2)  # fast, along rows of memory
+    return rows.view(count, height // side, period, width // side, side // period, period).mean(dim=4)
 
 
 def _average_around(image: Tensor) -> Tensor:
@@ -125,7 +131,6 @@ def colour_shift(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, b
         1.0
     """
     x, y = prepare_images("colour_shift", pred, target, data_range=data_range, border=border, channels=3)
-    x = torch.where(y.isnan(), torch.nan, x) if has_missing_pixels(y) else x
-    means = [compute_xyz_roots(image.float()).nanmean(dim=(2, 3), dtype=torch.float64) for image in (x, y)]
-    u, v, w = (means[0] - means[1]).unbind(dim=1)  # CIELAB is linear in them
+    pred_roots, target_roots = (compute_xyz_roots(image.float()) for image in (x, y))  # CIELAB is linear in them
+    u, v, w = mean_over_valid((pred_roots - target_roots).double(), target_roots, dims=(2, 3)).unbind(dim=1)
     return torch.stack([116 * v, 500 * (u - v), 200 * (v - w)]).square().sum(dim=0).sqrt()

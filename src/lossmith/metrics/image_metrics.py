@@ -38,7 +38,7 @@ def psnr(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, border: i
         tensor([20.], dtype=torch.float64)
     """
     x, y = prepare_images("psnr", pred, target, data_range=data_range, border=border, luma=luma)
-    return -10 * mean_over_valid((x - y).square(), y).log10()
+    return -10 * mean_over_valid((x - y).square_(), y).log10()
 
 
 def ssim(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, border: int = 0, luma: bool = False) -> Tensor:
@@ -126,10 +126,10 @@ def texture_ratio(pred: Tensor, target: Tensor, *, data_range: DataRange = 1.0, 
     is_rgb = pred.ndim == 4 and pred.shape[1] == 3
     x, y = prepare_images("texture_ratio", pred, target, data_range=data_range, border=border, luma=is_rgb)
     y, _ = fill_missing_pixels(x, y)
-    pred_energy, target_energy = (_high_pass(image).square().flatten(1).mean(dim=1) for image in (x, y))
+    pred_energy, target_energy = (_high_pass(image).square_().mean(dim=(1, 2, 3)) for image in (x, y))
     return torch.where(target_energy > MIN_TEXTURE_ENERGY, pred_energy / target_energy, torch.nan)
 
 
 def _high_pass(image: Tensor) -> Tensor:
-    """Return the image minus its Gaussian blur of 1 px, where the window fits."""
-    return image[..., 4:-4, 4:-4] - filter_by_sums(image, gaussian_numbers(9, 1.0))
+    """Return the Gaussian blur of 1 px of an image minus the image, where the window fits."""
+    return filter_by_sums(image, gaussian_numbers(9, 1.0)).sub_(image[..., 4:-4, 4:-4])

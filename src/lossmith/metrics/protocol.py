@@ -103,7 +103,7 @@ def compute_batch_metrics(
     if not bool(torch.stack(pred.aminmax()).isfinite().all()):  # NaN is the least and the largest value
         raise ValueError("compute_metrics needs a finite prediction; got NaN or infinite values.")
     inner = (..., slice(border, -border or None), slice(border, -border or None))
-    x, y = (_stored_positions(image.float(), pixels)[inner] for image in (pred, target))
+    x, y = (_stored_positions(image[inner].float(), pixels) for image in (pred, target))
     values: dict[str, Tensor] = {}
     with share_preparation():
         for metric in used:
