@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from lossmith.cli.evaluate import evaluate_on_images
+from lossmith.cli.memory import reuse_memory
 from lossmith.data import list_images
 from lossmith.device import resolve_device, synchronize
 from lossmith.inference.knob_settings import parse_knob_settings
@@ -36,6 +37,7 @@ def main():
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="file to which the line of JSON is appended")
     args = parser.parse_args()
+    reuse_memory()  # as a command does
     torch.set_num_threads(1)
     place = resolve_device(args.device)
     model = load_trained_network(args.network).to(place)

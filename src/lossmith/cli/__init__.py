@@ -30,6 +30,7 @@ from lossmith.cli import (
     tune,
 )
 from lossmith.cli.help_format import CommandApp
+from lossmith.cli.memory import reuse_memory
 from lossmith.cli.words import expand_home
 
 __all__ = ["app", "main"]
@@ -97,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 2 after an error, which is printed as one line to standard error, or 130 after Ctrl-C, so
         that ``lossmith train ... && lossmith evaluate ...`` does not go on.
     """
+    if arguments is None:  # the process is this command's alone
+        reuse_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [expand_home(word) for word in words if word != "--debug"]
