@@ -11,6 +11,7 @@ from torch import Tensor
 __all__ = [
     "assign_device",
     "check_training_precision",
+    "count_cores",
     "fork_rng",
     "is_on_host",
     "is_out_of_memory",
@@ -30,6 +31,13 @@ LAUNCHER_VARIABLES = {"RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"}
 """The variables by which torchrun, SLURM and LSF tell a process its rank."""
 NO_FLOAT64 = ("mps",)
 """The types of devices without double precision."""
+
+
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:

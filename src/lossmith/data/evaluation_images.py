@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lossmith.data.example import Example
 from lossmith.data.image_files import SkippedFile, raise_no_usable_images
+from lossmith.device import count_cores
 from lossmith.image import to_float
 
 __all__ = ["EvaluationImages", "KeptExamples", "read_ahead"]
@@ -82,7 +83,7 @@ def read_ahead(read: Callable[[int], T], count: int, threads: int | None = None)
         >>> [each.result() for each in read_ahead(lambda index: index**2, 4)]
         [0, 1, 4, 9]
     """
-    threads = threads or max(1, min(MAX_THREADS, (os.cpu_count() or 1) // 2))
+    threads = threads or max(1, min(MAX_THREADS, count_cores() // 2))
     pool, waiting = ThreadPoolExecutor(threads, thread_name_prefix="read_ahead"), deque[Future[T]]()
     try:
         for index in range(count + threads):

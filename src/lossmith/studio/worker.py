@@ -133,8 +133,9 @@ def _serve(connection: Connection, memory_gb: float, is_offline: bool, folder: s
     import torch
 
     import lossmith.studio.formula  # noqa: F401 - imported before the limits apply
+    from lossmith.device import count_cores
 
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // 2)))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), count_cores() // 2)))
     os.chdir(folder)
     limit_memory(memory_gb)
     if is_offline:

@@ -1,6 +1,5 @@
 """The order of the training data: sample `index` of a run depends only on the seed and the index."""
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lossmith.data.cache import ImageCache
 from lossmith.data.stored_crops import StoredCrops
+from lossmith.device import count_cores
 from lossmith.image import convert_stored
 from lossmith.tasks import TrainingSet
 from lossmith.train.shared_batches import SharedBatch, SharedBatchReader, SharedCollate
@@ -126,13 +126,6 @@ class TimedLoader(DataLoader[Any]):
         if self.device.type == "cuda":  # others may lack uint16
             batch = {name: each.to(self.device, non_blocking=True) for name, each in batch.items()}
         return convert_stored(batch)
-
-
-def count_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def suggest_cure(workers: int, cache: ImageCache) -> str:

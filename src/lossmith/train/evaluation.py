@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lossmith.data import Example
 from lossmith.data.pixel_format import RGB_8BIT, PixelFormat
+from lossmith.device import count_cores
 from lossmith.metrics import DEFAULT_METRICS, METRICS
 from lossmith.metrics.protocol import compute_batch_metrics
 from lossmith.tasks import Batch
@@ -48,8 +49,9 @@ def evaluate_images(
 ) -> Iterator[EvaluatedImage]:
     """Restore and score the images of an evaluation set, in its order.
 
-    A thread computes the metrics while the network restores the next images. On an accelerator, images of equal size
-    are restored and scored together; on a CPU one by one, which is faster there.
+    On an accelerator, images of equal size are restored and scored together; on a CPU one by one, which is faster
+    there. A thread computes the metrics while the network restores the next images, unless the network uses more than
+    half of the cores of a CPU.
 
     Args:
         examples: The evaluation set.
@@ -79,9 +81,13 @@ def evaluate_images(
             batch = {key: torch.cat([each[key] for each in parts]).to(device) for key in parts[0]}
             with torch.no_grad():
                 pred = restore(batch)
-            groups.append(_Group(indices, batch, pred, scorer.submit(score, pred, batch["target"])))
+            rows = scorer.submit(score, pred, batch["target"])
+            if is_in_turns:
+                rows.result()
+            groups.append(_Group(indices, batch, pred, rows))
         return groups
 
+    is_in_turns = device.type == "cpu" and 2 * torch.get_num_threads() > count_cores()
     # a new thread computes on as many cores as the last thread that set a number
     cores = partial(torch.set_num_threads, torch.get_num_threads())
     with ThreadPoolExecutor(1, thread_name_prefix="metrics", initializer=cores) as scorer:

@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from lossmith._plugin_files import load_plugin, plugin_sources
-from lossmith.device import assign_device
+from lossmith.device import assign_device, count_cores
 from lossmith.tune.progress import ProgressDisplay
 from lossmith.tune.search import read_search
 from lossmith.tune.storage import original_number
@@ -98,7 +98,7 @@ def _work(index: int, workers: int, folder: Path, plugins: Sequence[str], option
         os.setpgrp()  # Ctrl-C reaches the parent only, which then stops each worker once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        torch.set_num_threads(max(1, count_cores() // workers))
     try:
         device = str(assign_device(options["hardware"].device, index - 1))
         options = {**options, "hardware": replace(options["hardware"], device=device)}
