@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from lossmith.metrics.protocol import compute_batch_metrics
 from lossmith.tasks import Batch
 
 __all__ = ["EvaluatedImage", "evaluate_images", "mean_metrics", "metrics_by_image", "unused_name"]
+
+T = TypeVar("T")
 
 BATCH_PIXELS = 2**20
 """Target pixels of a batch on an accelerator, less than those of one image of DIV2K, so that its memory suffices."""
@@ -81,21 +83,26 @@ def evaluate_images(
             batch = {key: torch.cat([each[key] for each in parts]).to(device) for key in parts[0]}
             with torch.no_grad():
                 pred = restore(batch)
-            rows = scorer.submit(score, pred, batch["target"])
-            if is_in_turns:
-                rows.result()
-            groups.append(_Group(indices, batch, pred, rows))
+            groups.append(_Group(indices, batch, pred, submit(score, pred, batch["target"])))
         return groups
 
-    is_in_turns = device.type == "cpu" and 2 * torch.get_num_threads() > count_cores()
+    uses_all_cores = device.type == "cpu" and 2 * torch.get_num_threads() > count_cores()
     # a new thread computes on as many cores as the last thread that set a number
     cores = partial(torch.set_num_threads, torch.get_num_threads())
     with ThreadPoolExecutor(1, thread_name_prefix="metrics", initializer=cores) as scorer:
+        submit = _run_at_once if uses_all_cores else scorer.submit  # each thread has its own threads of OpenMP
         last: tuple[Sequence[Example], list[_Group]] = [], []
         for window in itertools.chain(_windows(examples, WINDOW * batch_pixels), [[]]):
             current = window, run(window)
             yield from _evaluated(*last)
             last = current
+
+
+def _run_at_once(function: Callable[..., T], *args: object) -> Future[T]:
+    """Return the result of a function as a thread would."""
+    future: Future[T] = Future()
+    future.set_result(function(*args))
+    return future
 
 
 class _Group(NamedTuple):
