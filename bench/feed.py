@@ -133,8 +133,7 @@ def measure_format(form, photographs, args):
         cached = open_cached(root, files, pixels)
         rates["today"], memory["today"] = measure(plain, slow, workers)
         rates["first"], memory["first"] = measure(cached, len(files), workers)
-        for file in files:
-            cached.cache.read(file, pixels)
+        store_all(cached)
         rates["later"], memory["later"] = measure(cached, args.crops, workers)
         del cached  # pages of open maps are not dropped
         drop_pages(root)
@@ -158,6 +157,14 @@ def measure_format(form, photographs, args):
 def open_cached(root, files, pixels):
     """Return the images with the cache."""
     return ImageFolder(files, pixels=pixels, cache=ImageCache(root / "cache", max_bytes=10**12))
+
+
+def store_all(images):
+    """Read all images until the cache has stored each: those that are decoded while the disk is busy come later."""
+    stored = -1
+    while stored < (stored := images.cache.folder.read_total()):
+        for file in images.files:
+            images.cache.read(file, images.pixels)
 
 
 def measure(images, crops, workers, *, in_wall_time=False):
