@@ -12,6 +12,7 @@ from lossmith.data.augmentation import draw_flip_and_rotation, flip_and_rotate
 from lossmith.data.cache import ImageCache, current_cache
 from lossmith.data.evaluation_images import EvaluationImages
 from lossmith.data.example import MIN_SIZE, Example
+from lossmith.data.file_paths import TemporaryCopies
 from lossmith.data.image_files import (
     SkippedFile,
     check_image_size,
@@ -70,8 +71,9 @@ class PairMatcher:
                 usable.append((target, low))
             except ValueError as error:
                 skipped.append(SkippedFile(str(target), str(error)))
-        order = {SkippedFile(str(target), "").file: index for index, target in enumerate(targets if skipped else [])}
-        skipped.sort(key=lambda each: order[each.file])
+        if skipped:
+            order = {TemporaryCopies.name(str(target)): index for index, target in enumerate(targets)}
+            skipped.sort(key=lambda each: order[each.file])
         if usable:
             return usable, skipped
         if not skipped:

@@ -72,7 +72,7 @@ class CheckpointWriter(StepCallback):
         self.folder, self.every, self.poll_every, self.export, self.console = folder, every, poll_every, export, console
         self.stop_requested = False
         self.is_between_steps = False
-        """Whether the last step is complete and the next one has no batch yet."""
+        """The last step is complete, and the next one has no batch yet."""
         self.previous_handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

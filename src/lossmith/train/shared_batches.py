@@ -27,10 +27,14 @@ class Placement(NamedTuple):
     shape: torch.Size
     start: int
 
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes."""
+        return self.shape.numel() * self.dtype.itemsize
+
     def view(self, memory: Tensor) -> Tensor:
         """Return the tensor."""
-        size = self.shape.numel() * self.dtype.itemsize
-        return memory[self.start : self.start + size].view(self.dtype).view(self.shape)
+        return memory[self.start : self.start + self.nbytes].view(self.dtype).view(self.shape)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,7 @@ class SharedCollate:
         tensors, size = [], 0
         for name, (dtype, shape) in kinds[0].items():
             tensors.append(Placement(name, dtype, torch.Size((len(samples), *shape)), size))
-            bytes_used = tensors[-1].shape.numel() * dtype.itemsize
-            size += -(-bytes_used // ALIGNMENT) * ALIGNMENT
+            size += -(-tensors[-1].nbytes // ALIGNMENT) * ALIGNMENT
         slot = self.batches % self.slots
         self.batches += 1
         is_new = slot not in self.memory or len(self.memory[slot]) < size

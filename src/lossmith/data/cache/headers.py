@@ -90,9 +90,11 @@ class HeaderIndex:
                     continue
                 try:
                     found.append(self.read(Path(path)))
-                    new += [full] if full in self._headers else []
                 except ValueError as error:
                     found.append(error.with_traceback(None))
+                else:
+                    if full in self._headers:  # a temporary copy is not
+                        new.append(full)
                 if len(new) >= max(BATCH, len(found) // 4):  # a folder is stored as a whole
                     self._store(new)
                     new.clear()
